@@ -1,0 +1,38 @@
+"""GitHub webhooks as verified events on a plugin bus, and git mirrors fresh to the second.
+
+These are the names a plugin needs; docs/plugins.md shows them at work.
+"""
+
+from stackit.app import App
+from stackit.errors import Permanent, PluginError, StackitError
+from stackit.events import Event, Push, RefChange, RefsChanged, Repo
+from stackit.hookspecs import hookimpl, on
+from stackit.occurrences import Occurrence
+from stackit.repos import ManagedRepo, Repos
+from stackit.requests import AdminRequest, Refused, RequestHead, Response, Route, error
+from stackit.units import Duration, Size
+
+__all__ = [
+    "AdminRequest",
+    "App",
+    "Duration",
+    "Event",
+    "ManagedRepo",
+    "Occurrence",
+    "Permanent",
+    "PluginError",
+    "Push",
+    "RefChange",
+    "RefsChanged",
+    "Refused",
+    "Repo",
+    "Repos",
+    "RequestHead",
+    "Response",
+    "Route",
+    "Size",
+    "StackitError",
+    "error",
+    "hookimpl",
+    "on",
+]

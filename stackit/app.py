@@ -1,0 +1,53 @@
+"""What a plugin is given of the running stackit."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable, Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import msgspec
+
+from stackit.events import RefChange, Repo
+from stackit.occurrences import Occurrence
+from stackit.repos import Repos
+
+if TYPE_CHECKING:
+    Reactor = Any
+else:
+    Reactor = object
+
+
+class App(msgspec.Struct, frozen=True, kw_only=True, eq=False):
+    """The running stackit, as ``stackit_service`` and ``stackit_routes`` receive it.
+
+    ``reactor`` is the clock, the network and the processes. ``state_dir`` is stackit's own
+    directory, readable by its owner only. ``sync_interval`` is the backstop's period in
+    seconds, 0 for off. ``grace`` is how many seconds running work has at a stop.
+    """
+
+    reactor: Reactor
+    version: str
+    state_dir: Path
+    repos: Repos
+    sync_interval: float
+    grace: float
+
+    observe: Callable[[Occurrence], None]
+    """Tell every observer what happened. Never raises."""
+
+    announced: Callable[[Repo], Awaitable[Mapping[str, str]]]
+    """The refs of a mirror (ref to object id) as handlers of ``stackit_refs_changed`` have been told."""
+
+    announce: Callable[[Repo, tuple[RefChange, ...], str, str | None], Awaitable[None]]
+    """Record that refs moved, and tell every ``stackit_refs_changed``: repo, changes, cause, delivery.
+
+    The event and the record of what was announced are one transaction: neither is there
+    without the other. Raises JournalError where it cannot be made durable now.
+    """
+
+    visible: Callable[[str, float], Awaitable[None]]
+    """Note on the receipt of an event (its ``id``) when its commit became visible, in epoch seconds."""
+
+    pending: Callable[[], Mapping[str, int]]
+    """How many events each subscriber still has to handle."""

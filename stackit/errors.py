@@ -1,0 +1,28 @@
+"""The errors that stackit raises on purpose: each becomes one clear line for a person."""
+
+from __future__ import annotations
+
+
+class StackitError(Exception):
+    """Something a user can mend; the text names the cause and the way out."""
+
+
+class ConfigError(StackitError):
+    """The configuration cannot be used; the text names file, key and what would be right."""
+
+
+class PluginError(StackitError):
+    """A plugin cannot be used; ``plugin`` is its name."""
+
+    def __init__(self, plugin: str, reason: str) -> None:
+        super().__init__(f"plugin {plugin}: {reason}")
+        self.plugin = plugin
+        self.reason = reason
+
+
+class JournalError(StackitError):
+    """The journal cannot be opened, or cannot make something durable now."""
+
+
+class Permanent(Exception):  # noqa: N818 - an outcome that a handler asks for, not a fault
+    """Raised by a handler: trying again cannot help, so the event becomes a dead letter."""

@@ -1,0 +1,154 @@
+"""Every hook of the bus, and the two decorators that implement them.
+
+Any hook that may be async may be a plain function, return a Deferred, or be a
+coroutine. docs/hooks.md says more about each, with an example.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable, Iterable, Sequence
+from typing import TYPE_CHECKING, Any, TypeVar, overload
+
+import msgspec
+import pluggy
+from twisted.application.service import IService
+
+from stackit.events import Event, RefsChanged
+from stackit.occurrences import Occurrence
+from stackit.requests import Refused, RequestHead, Route
+
+if TYPE_CHECKING:
+    from stackit.app import App
+
+PROJECT = "stackit"
+OPTIONS_ATTRIBUTE = "stackit_options"
+
+Function = TypeVar("Function", bound=Callable[..., Any])
+
+_spec = pluggy.HookspecMarker(PROJECT)
+_impl = pluggy.HookimplMarker(PROJECT)
+
+
+@_spec(firstresult=True)
+def stackit_admit(request: RequestHead) -> Refused | None:
+    """Turn a public request away before its body is read; the first ``Refused`` wins. Not async."""
+
+
+@_spec
+def stackit_event(event: Event) -> Awaitable[None] | None:
+    """Handle a verified event, after it is durable. May be async; an exception means: try again."""
+
+
+@_spec
+def stackit_refs_changed(change: RefsChanged) -> Awaitable[None] | None:
+    """Handle refs of a mirror that moved. May be async; an exception means: try again."""
+
+
+@_spec
+def stackit_backstop() -> Awaitable[None] | None:
+    """Look for what was missed, at start and every sync interval. May be async."""
+
+
+@_spec
+def stackit_service(app: App) -> IService:  # type: ignore[empty-body]
+    """Return a Twisted service that lives as long as stackit. Called once at start."""
+
+
+@_spec
+def stackit_routes(app: App) -> Sequence[Route]:  # type: ignore[empty-body]
+    """Return admin routes of the plugin. Called once at start."""
+
+
+@_spec
+def stackit_health() -> Awaitable[str | None] | str | None:
+    """Say what is wrong, in one line, for ``/readyz``; None is healthy. May be async."""
+
+
+@_spec
+def stackit_observe(occurrence: Occurrence) -> None:
+    """See what stackit did: refused, accepted, handled, failed and so on. Not async, and quick."""
+
+
+class HandlerOptions(msgspec.Struct, frozen=True, kw_only=True):
+    """How the handler of an event wants to be called; see ``on``."""
+
+    patterns: tuple[str, ...] = ("*",)
+    ordered: bool = True
+    timeout: float | None = None
+    concurrency: int | None = None
+
+    def wants(self, name: str, action: str | None) -> bool:
+        """Whether an event of this name and action passes the filter."""
+        return any(pattern in ("*", name, f"{name}.*", f"{name}.{action}") for pattern in self.patterns)
+
+
+@overload
+def hookimpl(function: Function, /) -> Function: ...
+@overload
+def hookimpl(
+    *,
+    specname: str | None = None,
+    tryfirst: bool = False,
+    trylast: bool = False,
+    ordered: bool = True,
+    timeout: float | None = None,
+    concurrency: int | None = None,
+) -> Callable[[Function], Function]: ...
+def hookimpl(
+    function: Callable[..., Any] | None = None,
+    /,
+    *,
+    specname: str | None = None,
+    tryfirst: bool = False,
+    trylast: bool = False,
+    ordered: bool = True,
+    timeout: float | None = None,
+    concurrency: int | None = None,
+) -> Any:
+    """Mark a function as the implementation of the hook whose name it has (or ``specname``).
+
+    ``ordered``, ``timeout`` and ``concurrency`` are for ``stackit_event`` and
+    ``stackit_refs_changed``, and mean what they mean in ``on``.
+    """
+    options = HandlerOptions(ordered=ordered, timeout=timeout, concurrency=concurrency)
+
+    def mark(function: Function) -> Function:
+        setattr(function, OPTIONS_ATTRIBUTE, options)
+        return _impl(function, specname=specname, tryfirst=tryfirst, trylast=trylast)
+
+    return mark if function is None else mark(function)
+
+
+def on(
+    *patterns: str,
+    ordered: bool = True,
+    timeout: float | None = None,
+    concurrency: int | None = None,
+) -> Callable[[Function], Function]:
+    """Mark a function, of any name, as the handler of events that match a pattern.
+
+    A pattern is an event name (``push``), with an action (``issues.opened``), with any
+    action (``pull_request.*``), or ``*`` for all.
+
+    ``ordered=False`` lets events of one repository be handled side by side; ``timeout``
+    (seconds) and ``concurrency`` (events in hand at once) replace the configured defaults.
+    Raises ValueError for a pattern that can never match.
+    """
+    if not patterns:
+        raise ValueError("on() needs at least one event, such as on('push'), or on('*') for all")
+    for pattern in patterns:
+        _check(pattern)
+    options = HandlerOptions(patterns=patterns, ordered=ordered, timeout=timeout, concurrency=concurrency)
+
+    def mark(function: Function) -> Function:
+        setattr(function, OPTIONS_ATTRIBUTE, options)
+        return _impl(function, specname="stackit_event")
+
+    return mark
+
+
+def _check(pattern: str) -> None:
+    parts: Iterable[str] = pattern.split(".", 1) if isinstance(pattern, str) else ()
+    words = [part for part in parts if part == "*" or part.replace("_", "a").isalnum()]
+    if pattern != "*" and (not words or words[0] == "*" or len(words) != pattern.count(".") + 1):
+        raise ValueError(f"not an event pattern: {pattern!r} (expected 'push', 'issues.opened', 'issues.*' or '*')")

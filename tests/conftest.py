@@ -1,0 +1,29 @@
+"""What every test shares: coroutine tests, and a reactor that must be left clean."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import pytest
+from twisted.logger import LogEvent, globalLogPublisher
+
+
+@pytest.fixture(autouse=True)
+def _clean_reactor() -> Iterator[None]:
+    """A delayed call, an open port or an unhandled error that a test leaves behind fails it."""
+    from twisted.internet import reactor  # noqa: PLC0415 - importing it installs it
+
+    problems: list[str] = []
+
+    def note(event: LogEvent) -> None:
+        if event.get("log_failure") is not None:
+            problems.append(f"logged: {event['log_failure']!r}")
+
+    before = set(reactor.getDelayedCalls())  # type: ignore[attr-defined]
+    readers = set(reactor.getReaders())  # type: ignore[attr-defined]
+    globalLogPublisher.addObserver(note)
+    yield
+    globalLogPublisher.removeObserver(note)
+    problems += [f"delayed call: {call}" for call in set(reactor.getDelayedCalls()) - before if call.active()]  # type: ignore[attr-defined]
+    problems += [f"reader: {reader}" for reader in set(reactor.getReaders()) - readers]  # type: ignore[attr-defined]
+    assert not problems, problems
