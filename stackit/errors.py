@@ -24,5 +24,11 @@ class JournalError(StackitError):
     """The journal cannot be opened, or cannot make something durable now."""
 
 
-class Permanent(Exception):  # noqa: N818 - an outcome that a handler asks for, not a fault
+class Permanent(Exception):
     """Raised by a handler: trying again cannot help, so the event becomes a dead letter."""
+
+
+def describe(fault: BaseException | None) -> str:
+    """An exception as one bounded line: its type and its message."""
+    message = " ".join(str(fault).split())
+    return f"{type(fault).__name__}: {message}"[:500] if message else type(fault).__name__

@@ -1,0 +1,32 @@
+"""The durable record: deliveries, ref changes, and what became of each at every subscriber.
+
+SQLite in the state directory. ``journal`` is the face of it; ``writer`` (one thread, group
+commit) runs what ``recording`` has, ``reader`` (another thread) what ``queries`` and
+``retention`` have; ``schema`` and ``directory`` are for the start.
+"""
+
+from stackit.journal.journal import Journal
+from stackit.journal.records import (
+    Appended,
+    HandlingRow,
+    Page,
+    Receipt,
+    Record,
+    State,
+    Stored,
+    Work,
+    decode_changes,
+)
+
+__all__ = [
+    "Appended",
+    "HandlingRow",
+    "Journal",
+    "Page",
+    "Receipt",
+    "Record",
+    "State",
+    "Stored",
+    "Work",
+    "decode_changes",
+]

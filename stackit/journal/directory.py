@@ -1,0 +1,98 @@
+"""The state directory: made private, checked to be private, and held by one process."""
+
+from __future__ import annotations
+
+import fcntl
+import os
+import stat
+from pathlib import Path
+
+from stackit.errors import JournalError
+
+_OTHERS = stat.S_IRWXG | stat.S_IRWXO
+
+
+def prepare(directory: Path) -> None:
+    """Make ``directory`` if it is missing (mode 0700), and check that it is ours alone.
+
+    Payloads of private repositories lie in it. Raises JournalError with the way out.
+    """
+    try:
+        if not directory.exists():
+            directory.mkdir(mode=0o700, parents=True)
+            _sync(directory.parent)
+    except OSError as problem:
+        raise JournalError(f"state directory {directory} cannot be made: {problem.strerror}") from None
+    check_private(directory)
+    if not directory.is_dir():
+        raise JournalError(f"state directory {directory} is not a directory")
+
+
+def check_private(path: Path) -> None:
+    """Raise JournalError unless ``path`` belongs to us and nobody else can reach into it."""
+    try:
+        status = path.stat()
+    except OSError as problem:
+        raise JournalError(f"{path} cannot be used: {problem.strerror}") from None
+    if status.st_uid != os.geteuid():
+        raise JournalError(
+            f"{path} belongs to user id {status.st_uid}, but stackit runs as {os.geteuid()}; "
+            f"give it to that user (chown) or choose another state directory"
+        )
+    if status.st_mode & _OTHERS:
+        mode = "700" if stat.S_ISDIR(status.st_mode) else "600"
+        raise JournalError(f"{path} is open to other users, and holds private payloads: chmod {mode} {path}")
+
+
+class Hold:
+    """The state directory is ours until ``release``, or until this process ends.
+
+    An flock goes with the process however it dies; the pid in the file is only for people.
+    """
+
+    def __init__(self, directory: Path) -> None:
+        """Raises JournalError, naming the holder, where another process has it."""
+        path = directory / "lock"
+        try:
+            self._file = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        except OSError as problem:
+            raise JournalError(f"{path} cannot be opened: {problem.strerror}") from None
+        try:
+            check_private(path)
+            fcntl.flock(self._file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            holder = os.read(self._file, 32).decode("ascii", "replace").strip() or "unknown"
+            os.close(self._file)
+            raise JournalError(
+                f"state directory {directory} is held by another stackit (pid {holder}); "
+                f"stop that one, or give this one a state directory of its own"
+            ) from None
+        except JournalError:
+            os.close(self._file)
+            raise
+        os.ftruncate(self._file, 0)
+        os.pwrite(self._file, f"{os.getpid()}\n".encode("ascii"), 0)
+
+    def release(self) -> None:
+        """Let another process have it."""
+        os.close(self._file)
+
+
+def _sync(directory: Path) -> None:
+    """Make a new entry of ``directory`` durable."""
+    handle = os.open(directory, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)
+
+
+def make_durable(new: Path, path: Path) -> None:
+    """Give the complete file ``new`` its name at once: there is never half a ``path``."""
+    handle = os.open(new, os.O_RDONLY)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)
+    new.replace(path)
+    _sync(path.parent)

@@ -1,0 +1,238 @@
+"""The journal as the rest of stackit sees it: what it may write, and what it may ask."""
+
+from __future__ import annotations
+
+import math
+import sqlite3
+from collections.abc import Callable, Sequence
+from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from stackit.errors import JournalError
+from stackit.events import RefChange
+from stackit.journal import directory as state_directory
+from stackit.journal import queries, recording, retention, schema
+from stackit.journal.reader import Reader
+from stackit.journal.records import Appended, Page, Receipt, Record, Stored, Work
+from stackit.journal.writer import Writer, checkpoint
+
+if TYPE_CHECKING:
+    Reactor = Any
+else:
+    Reactor = object
+
+_REPLAY_STEP = 500
+
+
+class Journal:
+    """The durable record of deliveries and ref changes, and of what each subscriber made of them.
+
+    Whatever writes is durable once it returns, and raises JournalError where it cannot be
+    now. Times are seconds since the epoch, and given by the caller.
+    """
+
+    def __init__(
+        self,
+        path: Path,
+        hold: state_directory.Hold,
+        *,
+        reactor: Reactor,
+        keep_for: float,
+        keep_bytes: int,
+        on_change: Callable[[str | None], None] | None,
+    ) -> None:
+        """Use ``Journal.open``."""
+        self._hold: state_directory.Hold | None = hold
+        self._keep_for = keep_for
+        self._keep_bytes = keep_bytes
+        self._reader = Reader(path, reactor)
+        self._writer = Writer(path, reactor, on_change or _ignore, self._fold_log)
+
+    @classmethod
+    def open(
+        cls,
+        directory: Path,
+        *,
+        reactor: Reactor,
+        keep_for: float = 7 * 86400,
+        keep_bytes: int = 2**30,
+        on_change: Callable[[str | None], None] | None = None,
+    ) -> Journal:
+        """Open ``directory/journal.sqlite3``, making it if it is missing. Blocks: for the start only.
+
+        ``reactor`` provides IReactorFromThreads. ``keep_for`` (seconds) and ``keep_bytes``
+        are what ``prune`` keeps to. ``on_change`` is told what ``problem`` says whenever
+        that changes.
+
+        Raises JournalError where another process holds the directory, it is open to other
+        users, or the journal is damaged or newer than this stackit; nothing is changed then.
+        """
+        state_directory.prepare(directory)
+        hold = state_directory.Hold(directory)
+        path = directory / "journal.sqlite3"
+        try:
+            schema.prepare(path)
+            return cls(path, hold, reactor=reactor, keep_for=keep_for, keep_bytes=keep_bytes, on_change=on_change)
+        except sqlite3.Error as problem:
+            hold.release()
+            raise JournalError(f"the journal {path} cannot be opened: {problem}") from None
+        except JournalError:
+            hold.release()
+            raise
+
+    async def append(self, record: Record) -> Appended:
+        """Write a delivery down, with a handling for each of its subscribers."""
+        return await self._writer.submit(lambda connection: recording.append(connection, record), len(record.body))
+
+    async def announce(
+        self,
+        repo: str,
+        changes: Sequence[RefChange],
+        cause: str,
+        delivery: str | None,
+        received_at: float,
+        subscribers: Sequence[str],
+    ) -> Appended:
+        """Write down that refs moved, and that this was announced: in one transaction."""
+        operation = partial(
+            recording.announce,
+            repo=repo,
+            changes=changes,
+            cause=cause,
+            delivery=delivery,
+            received_at=received_at,
+            subscribers=subscribers,
+        )
+        return await self._writer.submit(operation, 200 * len(changes))
+
+    async def announced(self, repo_key: str) -> dict[str, str]:
+        """The refs of a repository (by its key) as they were last announced, and their object ids."""
+        return await self._reader.ask(lambda connection: queries.announced(connection, repo_key))
+
+    async def started(self, handling: int, at: float) -> None:
+        """An attempt begins."""
+        await self._writer.submit(lambda connection: recording.start(connection, handling, at))
+
+    async def finish(self, handling: int, *, at: float) -> None:
+        """An attempt succeeded: the handling is done."""
+        await self._writer.submit(lambda connection: recording.finish(connection, handling, at))
+
+    async def fail(self, handling: int, *, at: float, error: str, next_at: float | None) -> None:
+        """An attempt failed: to be tried again at ``next_at``, or dead where that is None."""
+        await self._writer.submit(lambda connection: recording.fail(connection, handling, at, error, next_at))
+
+    async def visible(self, event_id: int, at: float) -> None:
+        """Note when the commit of a push became visible in the mirror; the first time counts."""
+        await self._writer.submit(lambda connection: recording.visible(connection, event_id, at))
+
+    async def due(
+        self, subscriber: str, now: float, *, group: str | None = None, after: int = 0, limit: int
+    ) -> list[Work]:
+        """What is due for a subscriber, in one group or all, in the order it arose, beyond the handling ``after``."""
+        return await self._reader.ask(lambda connection: queries.due(connection, subscriber, now, group, after, limit))
+
+    async def due_groups(self, subscriber: str, *, now: float) -> list[str]:
+        """The groups (repository keys, or "") in which something is due for a subscriber, longest waiting first."""
+        return await self._reader.ask(lambda connection: queries.due_groups(connection, subscriber, now))
+
+    async def next_due(self, subscriber: str, *, after: float = -math.inf) -> float | None:
+        """When the next pending handling of a subscriber is due, of those due later than ``after``."""
+        return await self._reader.ask(lambda connection: queries.next_due(connection, subscriber, after))
+
+    async def load(self, event_id: int) -> Stored | None:
+        """One event with its body; None where it is not there (any more)."""
+        return await self._reader.ask(lambda connection: queries.load(connection, event_id))
+
+    async def pending(self) -> dict[str, int]:
+        """How many handlings each subscriber has still to do, also subscribers that are gone.
+
+        Asked in line with what is written: the answer counts exactly what had its result before.
+        """
+        return await self._writer.submit(queries.pending)
+
+    async def receipt(self, event_id: int) -> Receipt | None:
+        """What became of one event; None where it is not there (any more)."""
+        return await self._reader.ask(lambda connection: queries.receipt(connection, event_id))
+
+    async def listing(
+        self,
+        *,
+        delivery: str | None = None,
+        event: str | None = None,
+        repo: str | None = None,
+        state: str | None = None,
+        subscriber: str | None = None,
+        cursor: str | None = None,
+        limit: int = 50,
+    ) -> Page:
+        """Deliveries that pass every filter, newest first; ``event="refs_changed"`` lists announcements.
+
+        With ``subscriber``, ``state`` is that subscriber's own. At most 500 to a page.
+        Raises ValueError for a cursor or a state that is none.
+        """
+        question = partial(
+            queries.listing,
+            delivery=delivery,
+            event=event,
+            repo=repo,
+            state=state,
+            subscriber=subscriber,
+            cursor=cursor,
+            limit=limit,
+        )
+        return await self._reader.ask(question)
+
+    async def replay(self, event_id: int, subscribers: Sequence[str] | None, *, now: float) -> list[Work]:
+        """Have an event handled once more, by those named, or by all that had it before (None).
+
+        Raises LookupError for an unknown event, ValueError where its body is not kept.
+        """
+        return await self._writer.submit(lambda connection: recording.replay(connection, event_id, subscribers, now))
+
+    async def replay_dead(self, subscriber: str, *, now: float) -> list[Work]:
+        """Have every dead handling of a subscriber tried again: in small steps, so that no delivery waits for it."""
+        works: list[Work] = []
+        while True:
+            # Going on behind the last one: what dies again meanwhile is not tried for ever.
+            after = works[-1].event_id if works else 0
+            step = partial(recording.replay_dead, subscriber=subscriber, now=now, after=after, limit=_REPLAY_STEP)
+            found = await self._writer.submit(step)
+            works += found
+            if len(found) < _REPLAY_STEP:
+                return works
+
+    async def prune(self, now: float) -> int:
+        """Forget some of what is too old or too much, never what is pending: one small step.
+
+        Returns how many events went; 0 means that nothing is left to prune.
+        """
+        before = now - self._keep_for
+        chosen = await self._reader.ask(lambda connection: retention.outdated(connection, before, self._keep_bytes))
+        if not chosen:
+            return 0
+        return await self._writer.submit(lambda connection: recording.remove(connection, chosen))
+
+    def problem(self) -> str | None:
+        """Why nothing can be written now, None when all is well.
+
+        Asking also makes the journal look whether the problem is over.
+        """
+        self._writer.probe()
+        return self._writer.problem
+
+    def _fold_log(self) -> None:
+        self._reader.ask(checkpoint).addBoth(lambda _: self._writer.catch_up())
+
+    async def close(self) -> None:
+        """Finish what was asked for, and let go of the directory. The reactor must be running."""
+        hold, self._hold = self._hold, None
+        if hold is None:
+            return
+        await self._reader.close()
+        await self._writer.close()  # the last one out folds the log into the journal's file
+        hold.release()
+
+
+def _ignore(_problem: str | None) -> None:
+    """Nobody asked to be told."""

@@ -1,0 +1,208 @@
+"""What is read: each function is one question to the reader's connection."""
+
+from __future__ import annotations
+
+import sqlite3
+from collections.abc import Iterator
+
+from stackit.journal.records import REFS_EVENT, STATES, HandlingRow, Page, Receipt, State, Stored, Work, repo_key
+
+# The "+" keeps SQLite from walking by time, which would have to sort all that is due.
+_DUE = """
+    SELECT h.id, h.event_id, h.subscriber, h.repo_key, h.attempts, e.size
+    FROM handlings AS h CROSS JOIN events AS e ON e.id = h.event_id
+    WHERE h.state = 'pending' AND h.subscriber = ? AND h.id > ? AND +h.next_at <= ? {}
+    ORDER BY h.id LIMIT ?
+"""
+_DUE_OF_ALL = _DUE.format("")
+_DUE_OF_GROUP = _DUE.format("AND h.repo_key = ?")
+_DUE_GROUPS = """
+    SELECT repo_key FROM handlings WHERE state = 'pending' AND subscriber = ? AND +next_at <= ?
+    GROUP BY repo_key ORDER BY MIN(id)
+"""
+_NEXT_DUE = "SELECT MIN(next_at) FROM handlings WHERE state = 'pending' AND subscriber = ? AND next_at > ?"
+_COLUMNS = "e.id, e.kind, e.hook, e.delivery, e.event, e.action, e.repo, e.received_at"
+_LOAD = f"SELECT {_COLUMNS}, b.body FROM events AS e LEFT JOIN bodies AS b ON b.event_id = e.id WHERE e.id = ?"  # noqa: S608 - constants
+_RECEIPT = f"SELECT {_COLUMNS}, e.size, e.replay_of, e.visible_at"
+
+# Two ways to walk the events from the newest on: all of them, or those that are open somewhere.
+_ALL = " FROM events AS e WHERE e.id < ? {} ORDER BY e.id DESC LIMIT ?"
+_OPEN = """
+    FROM handlings AS h INDEXED BY handlings_open CROSS JOIN events AS e ON e.id = h.event_id
+    WHERE h.state <> 'done' AND h.event_id < ? {} GROUP BY h.event_id ORDER BY h.event_id DESC LIMIT ?
+"""
+_NOT_PENDING = """NOT EXISTS (
+    SELECT 1 FROM handlings AS p WHERE p.event_id = e.id AND p.state <> 'done' AND p.state = 'pending')"""
+_NOT_OPEN = "NOT EXISTS (SELECT 1 FROM handlings AS h WHERE h.event_id = e.id AND h.state <> 'done')"
+_HANDLED_BY = "EXISTS (SELECT 1 FROM handlings AS h WHERE h.event_id = e.id AND h.subscriber = ?)"
+_DONE_BY = "EXISTS (SELECT 1 FROM handlings AS h WHERE h.event_id = e.id AND h.subscriber = ? AND h.state = 'done')"
+_HANDLINGS = """
+    SELECT subscriber, state, attempts, error, next_at, started_at, finished_at
+    FROM handlings WHERE event_id = ? ORDER BY id
+"""
+_MAX_ID = 2**63 - 1
+_MAX_PAGE = 500
+
+
+def due(
+    connection: sqlite3.Connection, subscriber: str, now: float, group: str | None, after: int, limit: int
+) -> list[Work]:
+    """What a subscriber may be given now, in the order it arose, beyond the handling ``after``."""
+    if group is None:
+        rows = connection.execute(_DUE_OF_ALL, (subscriber, after, now, limit))
+    else:
+        rows = connection.execute(_DUE_OF_GROUP, (subscriber, after, now, group, limit))
+    return [Work(*row) for row in rows]
+
+
+def due_groups(connection: sqlite3.Connection, subscriber: str, now: float) -> list[str]:
+    """The groups in which a subscriber has something due, the longest waiting first."""
+    return [group for (group,) in connection.execute(_DUE_GROUPS, (subscriber, now))]
+
+
+def next_due(connection: sqlite3.Connection, subscriber: str, after: float) -> float | None:
+    """When the first of a subscriber's pending handlings is due, of those due later than ``after``."""
+    earliest: float | None = connection.execute(_NEXT_DUE, (subscriber, after)).fetchone()[0]
+    return earliest
+
+
+def pending(connection: sqlite3.Connection) -> dict[str, int]:
+    """How many handlings each subscriber has still to do."""
+    return dict(
+        connection.execute("SELECT subscriber, COUNT(*) FROM handlings WHERE state = 'pending' GROUP BY subscriber")
+    )
+
+
+def announced(connection: sqlite3.Connection, key: str) -> dict[str, str]:
+    """The refs of a repository as they were last announced, and their object ids."""
+    rows = connection.execute("SELECT ref, oid FROM refs WHERE repo_key = ?", (key,))
+    return {ref.decode("utf-8", "surrogateescape"): oid for ref, oid in rows}
+
+
+def load(connection: sqlite3.Connection, event_id: int) -> Stored | None:
+    """One event with its body."""
+    row = connection.execute(_LOAD, (event_id,)).fetchone()
+    if row is None:
+        return None
+    number, kind, hook, delivery, event, action, repo, received_at, body = row
+    return Stored(
+        id=number,
+        kind=kind,
+        hook=hook,
+        delivery=delivery,
+        event=event,
+        action=action,
+        repo=repo,
+        received_at=received_at,
+        body=body,
+    )
+
+
+def receipt(connection: sqlite3.Connection, event_id: int) -> Receipt | None:
+    """One event, and what became of it."""
+    row = connection.execute(f"{_RECEIPT} FROM events AS e WHERE e.id = ?", (event_id,)).fetchone()
+    return None if row is None else _receipt(connection, row)
+
+
+def listing(
+    connection: sqlite3.Connection,
+    *,
+    delivery: str | None,
+    event: str | None,
+    repo: str | None,
+    state: str | None,
+    subscriber: str | None,
+    cursor: str | None,
+    limit: int,
+) -> Page:
+    """One page, newest first.
+
+    Together with ``subscriber``, ``state`` means that subscriber's own. Raises ValueError
+    for a cursor or a state that is none.
+    """
+    limit = min(max(limit, 1), _MAX_PAGE)
+    before = _MAX_ID if cursor is None else parse_cursor(cursor)
+    wanted = [*_of_event(delivery, event, repo), *_of_state(state, subscriber)]
+    conditions = " ".join(f"AND {condition}" for condition, _ in wanted)
+    values = [value for _, value in wanted if value is not None]
+    walk = _OPEN if state in ("pending", "dead") else _ALL
+    rows = connection.execute(_RECEIPT + walk.format(conditions), (before, *values, limit + 1)).fetchall()
+    receipts = [_receipt(connection, row) for row in rows[:limit]]
+    return Page(receipts, str(receipts[-1].id) if len(rows) > limit else None)
+
+
+def parse_cursor(cursor: str) -> int:
+    """The id below which a page begins. Raises ValueError for what no page gave out."""
+    if not (cursor.isascii() and cursor.isdecimal() and len(cursor) < len(str(_MAX_ID))):
+        raise ValueError("not a cursor: use the value of next, as the previous page gave it")
+    return int(cursor)
+
+
+def _of_event(delivery: str | None, event: str | None, repo: str | None) -> Iterator[tuple[str, str | None]]:
+    """Conditions on the event itself; their text is constant, the values are bound."""
+    if event == REFS_EVENT:
+        yield "e.kind = 'refs'", None
+    else:
+        yield "e.kind = 'delivery'", None
+    if event is not None:
+        yield "e.event = ?", event
+    if delivery is not None:
+        yield "e.delivery = ?", delivery
+    if repo is not None:
+        yield "e.repo_key = ?", repo_key(repo)
+
+
+def _of_state(state: str | None, subscriber: str | None) -> Iterator[tuple[str, str | None]]:
+    """Conditions on what became of the event."""
+    if state is not None and state not in STATES:
+        raise ValueError(f"not a state: {state[:40]!r} (expected one of {', '.join(STATES)})")
+    if state in ("pending", "dead"):
+        yield "h.state = ?", state
+        if subscriber is not None:
+            yield "h.subscriber = ?", subscriber
+        elif state == "dead":
+            yield _NOT_PENDING, None
+    elif subscriber is not None:
+        yield (_HANDLED_BY if state is None else _DONE_BY), subscriber
+    elif state == "done":
+        yield _NOT_OPEN, None
+
+
+def _receipt(connection: sqlite3.Connection, row: tuple) -> Receipt:  # type: ignore[type-arg]
+    number, kind, hook, delivery, event, action, repo, received_at, size, replay_of, visible_at = row
+    handlings = tuple(
+        HandlingRow(
+            subscriber=subscriber,
+            state=state,
+            attempts=attempts,
+            error=error,
+            next_at=next_at,
+            started_at=started_at,
+            finished_at=finished_at,
+        )
+        for subscriber, state, attempts, error, next_at, started_at, finished_at in connection.execute(
+            _HANDLINGS, (number,)
+        )
+    )
+    return Receipt(
+        id=number,
+        kind=kind,
+        hook=hook,
+        delivery=delivery,
+        event=event,
+        action=action,
+        repo=repo,
+        received_at=received_at,
+        size=size,
+        replay_of=replay_of,
+        visible_at=visible_at,
+        state=_state(handlings),
+        handlings=handlings,
+    )
+
+
+def _state(handlings: tuple[HandlingRow, ...]) -> State:
+    states = {handling.state for handling in handlings}
+    if "pending" in states:
+        return "pending"
+    return "dead" if "dead" in states else "done"

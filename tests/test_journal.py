@@ -1,0 +1,386 @@
+"""What the journal remembers: deliveries, handlings, announced refs, and what each is asked for."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import AsyncIterator
+from pathlib import Path
+from typing import Any
+
+import msgspec
+import pytest
+import pytest_twisted
+
+from stackit.errors import JournalError
+from stackit.events import RefChange
+from stackit.journal import Journal, Record, decode_changes
+
+BODY = b'{"ref":"refs/heads/main"}'
+ZEROS, ONE, TWO = "0" * 40, "1" * 40, "2" * 40
+
+
+def record(delivery: str, **fields: Any) -> Record:
+    """A delivery; one of another id has another body, unless ``body`` says otherwise."""
+    body = fields.pop("body", BODY + delivery.encode("utf-8", "backslashreplace"))
+    values: dict[str, Any] = {
+        "hook": "7",
+        "delivery": delivery,
+        "event": "push",
+        "action": None,
+        "repo": "Octo/Widget",
+        "received_at": 100.0,
+        "digest": hashlib.sha256(body).digest(),
+        "body": body,
+        "subscribers": ("mirror", "notes:deploy"),
+    }
+    return Record(**{**values, **fields})
+
+
+@pytest_twisted.async_yield_fixture
+async def journal(tmp_path: Path) -> AsyncIterator[Journal]:
+    from twisted.internet import reactor  # noqa: PLC0415 - importing it installs it
+
+    opened = Journal.open(tmp_path / "state", reactor=reactor)
+    yield opened
+    await opened.close()
+
+
+# -- deliveries -------------------------------------------------------------------
+
+
+@pytest_twisted.ensureDeferred
+async def test_a_new_delivery_is_work_for_each_subscriber(journal: Journal) -> None:
+    appended = await journal.append(record("a"))
+    assert (appended.status, appended.replay_of) == ("new", None)
+    assert [(work.subscriber, work.group, work.attempts, work.size) for work in appended.works] == [
+        ("mirror", "octo/widget", 0, len(BODY) + 1),
+        ("notes:deploy", "octo/widget", 0, len(BODY) + 1),
+    ]
+    assert await journal.pending() == {"mirror": 1, "notes:deploy": 1}
+    stored = await journal.load(appended.id)
+    assert stored is not None
+    assert (stored.kind, stored.delivery, stored.repo, stored.body) == ("delivery", "a", "Octo/Widget", BODY + b"a")
+
+
+@pytest_twisted.ensureDeferred
+async def test_a_delivery_that_nobody_handles_is_recorded_without_its_body(journal: Journal) -> None:
+    appended = await journal.append(record("a", subscribers=()))
+    stored = await journal.load(appended.id)
+    receipt = await journal.receipt(appended.id)
+    assert stored is not None
+    assert receipt is not None
+    assert (appended.works, stored.body, receipt.state, receipt.size) == ((), None, "done", len(BODY) + 1)
+
+
+@pytest_twisted.ensureDeferred
+async def test_a_handled_delivery_that_comes_again_is_a_duplicate(journal: Journal) -> None:
+    first = await journal.append(record("a"))
+    for work in first.works:
+        await journal.finish(work.handling, at=101.0)
+    again = await journal.append(record("a", received_at=200.0))
+    assert (again.id, again.status, again.works) == (first.id, "duplicate", ())
+    assert await journal.pending() == {}
+
+
+@pytest_twisted.ensureDeferred
+async def test_a_dead_delivery_that_comes_again_runs_again_where_it_failed(journal: Journal) -> None:
+    first = await journal.append(record("a"))
+    mirror, notes = first.works
+    await journal.fail(mirror.handling, at=101.0, error="ValueError: no", next_at=None)
+    await journal.finish(notes.handling, at=101.0)
+    again = await journal.append(record("a", received_at=200.0))
+    assert (again.id, again.status, again.works) == (first.id, "again", (mirror,))
+    assert await journal.due("mirror", 200.0, limit=9) == [mirror]
+    assert await journal.due("notes:deploy", 200.0, limit=9) == []
+
+
+@pytest_twisted.ensureDeferred
+async def test_a_delivery_that_waits_for_a_retry_is_due_at_once_when_it_comes_again(journal: Journal) -> None:
+    first = await journal.append(record("a", subscribers=("mirror",)))
+    await journal.fail(first.works[0].handling, at=101.0, error="OSError: later", next_at=9000.0)
+    assert await journal.due("mirror", 200.0, limit=9) == []
+    again = await journal.append(record("a", subscribers=("mirror",), received_at=200.0))
+    assert (again.status, [work.attempts for work in again.works]) == ("again", [1])
+    assert await journal.due("mirror", 200.0, limit=9) == list(again.works)
+
+
+@pytest_twisted.ensureDeferred
+async def test_a_delivery_that_nobody_handled_is_handled_when_it_comes_again_and_somebody_does(
+    journal: Journal,
+) -> None:
+    first = await journal.append(record("a", subscribers=()))
+    assert (await journal.append(record("a", subscribers=()))).status == "duplicate"
+    again = await journal.append(record("a", subscribers=("mirror",)))
+    assert (again.id, again.status, len(again.works)) == (first.id, "again", 1)
+    stored = await journal.load(first.id)
+    assert stored is not None
+    assert stored.body == BODY + b"a"
+
+
+@pytest_twisted.ensureDeferred
+async def test_the_same_delivery_id_from_another_hook_is_another_delivery(journal: Journal) -> None:
+    first = await journal.append(record("a"))
+    other = await journal.append(record("a", hook="8"))
+    assert (other.status, other.id != first.id, other.replay_of) == ("new", True, None)
+
+
+@pytest_twisted.ensureDeferred
+async def test_a_body_that_comes_back_under_another_id_names_the_first(journal: Journal) -> None:
+    await journal.append(record("a", body=BODY))
+    for other in ("b", "c"):
+        replayed = await journal.append(record(other, body=BODY))
+        assert (replayed.status, replayed.replay_of) == ("new", "a")
+    assert (await journal.append(record("c", body=BODY))).replay_of == "a"
+    assert (await journal.append(record("a", body=BODY))).replay_of is None
+
+
+@pytest_twisted.ensureDeferred
+async def test_text_that_is_no_unicode_is_recorded_like_any_other(journal: Journal) -> None:
+    first = await journal.append(record("\udcff", action="\ud800", event="x\x00y"))
+    again = await journal.append(record("\udcff"))
+    assert (first.status, again.status, again.id) == ("new", "again", first.id)
+
+
+# -- handlings --------------------------------------------------------------------
+
+
+@pytest_twisted.ensureDeferred
+async def test_work_is_due_in_the_order_it_came_and_in_pieces(journal: Journal) -> None:
+    works = [(await journal.append(record(str(number)))).works[0] for number in range(5)]
+    page = await journal.due("mirror", 100.0, limit=2)
+    assert page == works[:2]
+    assert await journal.due("mirror", 100.0, after=page[-1].handling, limit=9) == works[2:]
+    assert await journal.due("mirror", 99.0, limit=9) == []
+
+
+@pytest_twisted.ensureDeferred
+async def test_work_is_due_by_group_and_groups_by_how_long_they_wait(journal: Journal) -> None:
+    one = (await journal.append(record("1", repo="z/late"))).works[0]
+    two = (await journal.append(record("2", repo="a/soon"))).works[0]
+    three = (await journal.append(record("3", repo="Z/Late"))).works[0]
+    await journal.append(record("4", repo=None, received_at=900.0))
+    assert await journal.due_groups("mirror", now=100.0) == ["z/late", "a/soon"]
+    assert await journal.due("mirror", 100.0, group="z/late", limit=9) == [one, three]
+    assert await journal.due("mirror", 100.0, group="a/soon", limit=9) == [two]
+    assert await journal.due_groups("mirror", now=900.0) == ["z/late", "a/soon", ""]
+
+
+@pytest_twisted.ensureDeferred
+async def test_a_failed_handling_is_due_again_at_its_time(journal: Journal) -> None:
+    (work,) = (await journal.append(record("a", subscribers=("mirror",)))).works
+    await journal.fail(work.handling, at=101.0, error="OSError: later\udcff", next_at=150.0)
+    assert await journal.next_due("mirror") == 150.0
+    assert await journal.next_due("mirror", after=150.0) is None
+    assert await journal.due("mirror", 149.0, limit=9) == []
+    assert await journal.due("mirror", 150.0, limit=9) == [msgspec.structs.replace(work, attempts=1)]
+    assert await journal.next_due("nobody") is None
+
+
+@pytest_twisted.ensureDeferred
+async def test_a_receipt_tells_what_each_subscriber_did_and_when_the_commit_was_visible(journal: Journal) -> None:
+    appended = await journal.append(record("a"))
+    mirror, notes = appended.works
+    await journal.started(mirror.handling, 100.5)
+    await journal.finish(mirror.handling, at=101.0)
+    await journal.fail(notes.handling, at=102.0, error="ValueError: no", next_at=None)
+    await journal.visible(appended.id, 103.0)
+    await journal.visible(appended.id, 104.0)
+    receipt = await journal.receipt(appended.id)
+    assert receipt is not None
+    assert (receipt.state, receipt.visible_at) == ("dead", 103.0)
+    assert [msgspec.structs.astuple(handling) for handling in receipt.handlings] == [
+        ("mirror", "done", 1, None, None, 100.5, 101.0),
+        ("notes:deploy", "dead", 1, "ValueError: no", None, None, 102.0),
+    ]
+    assert await journal.receipt(appended.id + 1) is None
+
+
+# -- replay -----------------------------------------------------------------------
+
+
+@pytest_twisted.ensureDeferred
+async def test_a_replay_runs_all_that_had_the_event_or_those_that_are_named(journal: Journal) -> None:
+    appended = await journal.append(record("a"))
+    for work in appended.works:
+        await journal.finish(work.handling, at=101.0)
+    assert await journal.replay(appended.id, None, now=300.0) == list(appended.works)
+    named = await journal.replay(appended.id, ["fresh", "mirror"], now=400.0)
+    assert [work.subscriber for work in named] == ["fresh", "mirror"]
+    assert await journal.due("fresh", 400.0, limit=9) == [named[0]]
+    assert await journal.pending() == {"fresh": 1, "mirror": 1, "notes:deploy": 1}
+
+
+@pytest_twisted.ensureDeferred
+async def test_a_replay_needs_an_event_and_its_body(journal: Journal) -> None:
+    unhandled = await journal.append(record("a", subscribers=()))
+    with pytest.raises(LookupError):
+        await journal.replay(12345, None, now=1.0)
+    with pytest.raises(ValueError, match="not kept"):
+        await journal.replay(unhandled.id, ["mirror"], now=1.0)
+    assert journal.problem() is None
+
+
+@pytest_twisted.ensureDeferred
+async def test_all_dead_letters_of_one_subscriber_are_replayed_together(
+    journal: Journal, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("stackit.journal.journal._REPLAY_STEP", 2)
+    works = []
+    for number in range(5):
+        mirror, notes = (await journal.append(record(str(number)))).works
+        works.append(mirror)
+        await journal.fail(mirror.handling, at=101.0, error="no", next_at=None)
+        await journal.fail(notes.handling, at=101.0, error="no", next_at=None)
+    assert await journal.replay_dead("mirror", now=500.0) == works
+    assert await journal.replay_dead("mirror", now=500.0) == []
+    assert await journal.pending() == {"mirror": 5}
+
+
+# -- announced refs ---------------------------------------------------------------
+
+
+@pytest_twisted.ensureDeferred
+async def test_announced_refs_move_together_with_the_event_that_says_so(journal: Journal) -> None:
+    odd = b"refs/heads/\xff".decode("utf-8", "surrogateescape")
+    created = (RefChange("refs/heads/main", ZEROS, ONE, "created"), RefChange(odd, ZEROS, ONE, "created"))
+    first = await journal.announce("Octo/Widget", created, "push", "guid", 100.0, ["notes"])
+    assert await journal.announced("octo/widget") == {"refs/heads/main": ONE, odd: ONE}
+    moved = (
+        RefChange("refs/heads/main", ONE, TWO, "updated", forced=True),
+        RefChange(odd, ONE, ZEROS, "deleted"),
+    )
+    second = await journal.announce("octo/widget", moved, "backstop", None, 110.0, ["notes"])
+    assert await journal.announced("octo/widget") == {"refs/heads/main": TWO}
+    assert await journal.announced("octo/other") == {}
+    assert await journal.due("notes", 110.0, group="octo/widget", limit=9) == [*first.works, *second.works]
+
+    stored = await journal.load(first.id)
+    assert stored is not None
+    change = decode_changes(stored)
+    assert (change.changes, change.cause, change.delivery, str(change.repo)) == (created, "push", "guid", "Octo/Widget")
+    assert (change.id, change.received_at) == (str(first.id), 100.0)
+
+
+@pytest_twisted.ensureDeferred
+async def test_an_announcement_that_cannot_be_written_moves_no_ref_and_harms_no_neighbour(journal: Journal) -> None:
+    from twisted.internet.defer import Deferred  # noqa: PLC0415
+
+    broken: Any = [RefChange("refs/heads/main", ZEROS, ONE, "created"), RefChange("refs/x", ZEROS, object(), "created")]  # type: ignore[arg-type]
+    before = Deferred.fromCoroutine(journal.append(record("a")))
+    failing = Deferred.fromCoroutine(journal.announce("octo/widget", broken, "push", None, 100.0, ["notes"]))
+    after = Deferred.fromCoroutine(journal.append(record("b")))
+    with pytest.raises(JournalError, match="refused"):
+        await failing
+    assert [(await before).status, (await after).status] == ["new", "new"]
+    assert await journal.announced("octo/widget") == {}
+    assert journal.problem() is None
+
+
+# -- listing ----------------------------------------------------------------------
+
+
+@pytest_twisted.ensureDeferred
+async def test_a_listing_is_newest_first_and_paged_by_its_cursor(journal: Journal) -> None:
+    ids = [(await journal.append(record(str(number)))).id for number in range(5)]
+    first = await journal.listing(limit=2)
+    await journal.append(record("meanwhile"))
+    second = await journal.listing(limit=2, cursor=first.next)
+    third = await journal.listing(limit=2, cursor=second.next)
+    listed = [receipt.id for page in (first, second, third) for receipt in page.deliveries]
+    assert (listed, third.next) == (ids[::-1], None)
+
+
+@pytest.mark.parametrize("cursor", ["", "x", "-1", "1.5", "٣", "9" * 30, "1 OR 1"])
+@pytest_twisted.ensureDeferred
+async def test_a_cursor_that_no_page_gave_out_is_a_value_error(journal: Journal, cursor: str) -> None:
+    with pytest.raises(ValueError, match="cursor"):
+        await journal.listing(cursor=cursor)
+
+
+@pytest_twisted.ensureDeferred
+async def test_a_listing_can_be_filtered_by_everything_at_once_or_alone(journal: Journal) -> None:
+    done = await journal.append(record("done", repo="a/b"))
+    dead = await journal.append(record("dead", event="issues", action="opened"))
+    mixed = await journal.append(record("mixed"))
+    unhandled = await journal.append(record("unhandled", subscribers=(), repo=None))
+    change = RefChange("refs/heads/main", ZEROS, ONE, "created")
+    refs = await journal.announce("a/b", [change], "push", "done", 100.0, ["late"])
+    for work in (*done.works, dead.works[0], mixed.works[0]):
+        await journal.finish(work.handling, at=101.0)
+    await journal.fail(dead.works[1].handling, at=101.0, error="no", next_at=None)
+    both = await journal.append(record("both"))  # dead at one, pending at the other: pending
+    await journal.fail(both.works[0].handling, at=101.0, error="no", next_at=None)
+
+    expected: list[tuple[dict[str, str], list[int]]] = [
+        ({}, [both.id, unhandled.id, mixed.id, dead.id, done.id]),
+        ({"delivery": "dead"}, [dead.id]),
+        ({"delivery": "nothing"}, []),
+        ({"event": "issues"}, [dead.id]),
+        ({"event": "refs_changed"}, [refs.id]),
+        ({"event": "refs_changed", "repo": "A/B", "state": "pending"}, [refs.id]),
+        ({"repo": "A/B"}, [done.id]),
+        ({"state": "pending"}, [both.id, mixed.id]),
+        ({"state": "dead"}, [dead.id]),
+        ({"state": "done"}, [unhandled.id, done.id]),
+        ({"subscriber": "mirror"}, [both.id, mixed.id, dead.id, done.id]),
+        ({"subscriber": "nobody"}, []),
+        ({"subscriber": "mirror", "state": "done"}, [mixed.id, dead.id, done.id]),
+        ({"subscriber": "mirror", "state": "dead"}, [both.id]),
+        ({"subscriber": "notes:deploy", "state": "pending"}, [both.id, mixed.id]),
+        ({"event": "push", "repo": "octo/widget", "state": "pending", "delivery": "mixed"}, [mixed.id]),
+    ]
+    for filters, ids in expected:
+        page = await journal.listing(**filters)  # type: ignore[arg-type]
+        assert [receipt.id for receipt in page.deliveries] == ids, filters
+        paged, cursor = [], None
+        while True:
+            page = await journal.listing(**filters, cursor=cursor, limit=1)  # type: ignore[arg-type]
+            paged += [receipt.id for receipt in page.deliveries]
+            cursor = page.next
+            if cursor is None:
+                break
+        assert paged == ids, filters
+    with pytest.raises(ValueError, match="state"):
+        await journal.listing(state="lost")
+
+
+# -- retention --------------------------------------------------------------------
+
+
+@pytest_twisted.ensureDeferred
+async def test_what_is_too_old_goes_but_never_what_is_pending(journal: Journal) -> None:
+    week = 7 * 86400
+    old = await journal.append(record("old", subscribers=("mirror",)))
+    waiting = await journal.append(record("waiting", subscribers=("mirror",)))
+    dead = await journal.append(record("dead", subscribers=("mirror",)))
+    young = await journal.append(record("young", subscribers=(), received_at=200.0))
+    await journal.finish(old.works[0].handling, at=101.0)
+    await journal.fail(dead.works[0].handling, at=101.0, error="no", next_at=None)
+    assert await journal.prune(week + 100.0) == 0
+    assert await journal.prune(week + 150.0) == 2
+    assert await journal.prune(week + 150.0) == 0
+    assert [receipt.id for receipt in (await journal.listing()).deliveries] == [young.id, waiting.id]
+    assert await journal.load(old.id) is None
+    assert (await journal.append(record("old", subscribers=("mirror",)))).status == "new"
+
+
+@pytest_twisted.ensureDeferred
+async def test_beyond_its_size_the_journal_forgets_the_oldest_and_no_more_than_needed(tmp_path: Path) -> None:
+    from twisted.internet import reactor  # noqa: PLC0415
+
+    journal = Journal.open(tmp_path / "state", reactor=reactor, keep_bytes=2**20)
+    works = []
+    for number in range(30):
+        body = b"%0100000d" % number
+        works += (await journal.append(record(str(number), subscribers=("mirror",), body=body))).works
+    for work in works[1:]:
+        await journal.finish(work.handling, at=101.0)
+    pruned = 0
+    while step := await journal.prune(101.0):
+        pruned += step
+    left = [receipt.delivery for receipt in (await journal.listing(limit=100)).deliveries]
+    await journal.close()
+    assert left[-1] == "0"  # the oldest of all, but pending
+    assert left[:-1] == [str(number) for number in range(29, 29 - len(left) + 1, -1)]
+    assert 7 <= len(left) <= 10
+    assert pruned == 30 - len(left)
