@@ -25,5 +25,6 @@ def _clean_reactor() -> Iterator[None]:
     yield
     globalLogPublisher.removeObserver(note)
     problems += [f"delayed call: {call}" for call in set(reactor.getDelayedCalls()) - before if call.active()]  # type: ignore[attr-defined]
+    readers |= reactor._internalReaders  # type: ignore[attr-defined]  # the reactor's own, such as the first child's SIGCHLD
     problems += [f"reader: {reader}" for reader in set(reactor.getReaders()) - readers]  # type: ignore[attr-defined]
     assert not problems, problems

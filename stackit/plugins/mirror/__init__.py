@@ -1,0 +1,98 @@
+"""The mirror plugin: a bare git mirror of every managed repository, fresh to the second."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Sequence
+
+import msgspec
+from twisted.application.service import IService
+
+from stackit import App, Duration, Occurrence, Push, Repo, Route, StackitError, hookimpl, on
+from stackit.plugins.mirror.git import Git
+from stackit.plugins.mirror.keeper import Keeper
+from stackit.plugins.mirror.lifetime import Lifetime
+from stackit.plugins.mirror.rota import Rota
+from stackit.plugins.mirror.routes import routes
+from stackit.plugins.mirror.slots import Slots
+from stackit.plugins.mirror.visibility import Pushes
+
+__all__ = ["Mirror", "MirrorSettings"]
+
+
+class MirrorSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """``[plugins.mirror]``.
+
+    ``concurrency``: fetches at once. ``timeout``: how long one may take; a fetch without any progress ends
+    after a minute at the latest, a first clone has an hour. ``debounce``: quiet time before a push is fetched.
+    """
+
+    concurrency: int = 4
+    timeout: Duration = Duration(120)
+    debounce: Duration = Duration(0)
+
+    def __post_init__(self) -> None:
+        if self.concurrency < 1:
+            raise ValueError("concurrency: expected at least 1")
+        if self.timeout <= 0:
+            raise ValueError("timeout: expected more than 0")
+
+
+class Mirror:
+    """The plugin: from events and the backstop to the keepers of the mirrors."""
+
+    Settings = MirrorSettings
+
+    def __init__(self, settings: MirrorSettings = MirrorSettings()) -> None:  # noqa: B008 - frozen
+        self._settings = settings
+        self._app: App | None = None
+        self._keepers: dict[str, Keeper] = {}
+        self._pushes: dict[str, Pushes] = {}
+        self._rota: Rota | None = None
+
+    @hookimpl
+    def stackit_service(self, app: App) -> IService:
+        """Raises StackitError where there is no git, or no place for the mirrors."""
+        if shutil.which("git") is None:
+            raise StackitError("the program git is missing: install it")
+        mirrors = app.state_dir / "mirrors"
+        home = mirrors / ".home"
+        try:
+            home.mkdir(parents=True, exist_ok=True)
+        except OSError as problem:
+            raise StackitError(f"{mirrors} cannot be made: {problem.strerror}; let stackit write there") from None
+        git = Git(app.reactor, home)
+        slots = Slots(self._settings.concurrency)
+        for managed in app.repos:
+            keeper = Keeper(app, git, slots, managed, timeout=self._settings.timeout, debounce=self._settings.debounce)
+            self._keepers[managed.repo.key] = keeper
+            self._pushes[managed.repo.key] = Pushes(app, git, keeper)
+        self._app = app
+        keepers = list(self._keepers.values())
+        self._rota = Rota(app.reactor, keepers, app.sync_interval)
+        return Lifetime(app, mirrors, keepers)  # type: ignore[return-value]  # zope: it implements it
+
+    @hookimpl
+    def stackit_routes(self, app: App) -> Sequence[Route]:  # noqa: ARG002 - the hook's
+        return routes(self._find, self._keepers.values)
+
+    # A fetch is bounded by the mirror itself, and a push of one repository must not wait for another's.
+    @on("push", timeout=0, concurrency=1024)
+    async def push(self, event: Push) -> None:
+        """Done when the pushed commit is visible in the mirror, or superseded."""
+        if self._app is None or event.repo is None:
+            return
+        pushes = self._pushes.get(event.repo.key)
+        if pushes is None:
+            self._app.observe(Occurrence(name="unmanaged", repo=event.repo, delivery=event.delivery, id=event.id))
+            return
+        await pushes.handle(event)
+
+    @hookimpl
+    async def stackit_backstop(self) -> None:
+        """Compare every managed repository with its remote."""
+        if self._rota is not None:
+            await self._rota.look()
+
+    def _find(self, repo: Repo) -> Keeper | None:
+        return self._keepers.get(repo.key)

@@ -1,0 +1,149 @@
+"""Many requests, few rounds: whoever asks gets the result of a round that starts after the asking."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable
+from typing import TYPE_CHECKING, Generic, TypeVar
+
+from twisted.internet.defer import Deferred, succeed
+from twisted.python.failure import Failure
+
+from stackit import Reactor, StackitError
+
+if TYPE_CHECKING:
+    from twisted.internet.base import DelayedCall
+
+Ask = TypeVar("Ask")
+Result = TypeVar("Result")
+
+QUIET_LIMIT = 10
+"""A stream of requests that never falls quiet is answered after this many quiet windows."""
+
+
+class Coalescer(Generic[Ask, Result]):
+    """One round at a time; what is asked while it runs shares exactly one more.
+
+    ``turn`` waits for permission to start a round and returns what gives the permission back; requests
+    that arrive meanwhile still join that round. ``work`` is the round: it receives everything that was asked.
+    With a ``debounce`` (seconds), a round waits until nothing was asked for so long.
+    """
+
+    def __init__(
+        self,
+        clock: Reactor,
+        work: Callable[[list[Ask]], Awaitable[Result]],
+        turn: Callable[[], Awaitable[Callable[[], None]]],
+        debounce: float = 0,
+    ) -> None:
+        self._clock = clock
+        self._work = work
+        self._turn = turn
+        self._debounce = debounce
+        self._next: list[tuple[Ask, Deferred[Result]]] = []
+        self._busy = False
+        self._running: Deferred[None] | None = None
+        self._window: DelayedCall | None = None
+        self._opened = 0.0
+        self._idle: list[Deferred[None]] = []
+        self._stopped = False
+
+    @property
+    def busy(self) -> bool:
+        """Whether a round runs, or waits to."""
+        return self._busy or bool(self._next)
+
+    def ask(self, ask: Ask, *, urgent: bool = False) -> Deferred[Result]:
+        """The result of a round that starts after this call; ``urgent`` does not wait for quiet.
+
+        Cancelling ends only the waiting. Raises StackitError when stopped.
+        """
+        answer: Deferred[Result] = Deferred()
+        if self._stopped:
+            answer.errback(Failure(StackitError("stackit is stopping")))
+            return answer
+        if not self._next:
+            self._opened = self._clock.seconds()
+        self._next.append((ask, answer))
+        self._schedule(urgent)
+        return answer
+
+    def stop(self) -> None:
+        """Start no more rounds; what waits for one fails with StackitError. A round that runs goes on."""
+        self._stopped = True
+        self._close_window()
+        waiting, self._next = self._next, []
+        for _, answer in waiting:
+            if not answer.called:
+                answer.errback(Failure(StackitError("stackit is stopping")))
+
+    def idle(self) -> Deferred[None]:
+        """Fires when no round runs."""
+        if not self._busy:
+            return succeed(None)
+        waiter: Deferred[None] = Deferred()
+        self._idle.append(waiter)
+        return waiter
+
+    def cancel(self) -> None:
+        """End the round that runs; ``idle`` tells when it is over."""
+        if self._running is not None:
+            self._running.cancel()
+
+    def _schedule(self, urgent: bool) -> None:
+        if self._busy:
+            return
+        if self._debounce == 0 or urgent:
+            self._close_window()
+            self._start()
+            return
+        now = self._clock.seconds()
+        wait = max(0.0, min(now + self._debounce, self._opened + QUIET_LIMIT * self._debounce) - now)
+        self._close_window()
+        self._window = self._clock.callLater(wait, self._start)
+
+    def _close_window(self) -> None:
+        if self._window is not None and self._window.active():
+            self._window.cancel()
+        self._window = None
+
+    def _start(self) -> None:
+        self._window = None
+        self._busy = True
+        running = Deferred.fromCoroutine(self._round())
+        self._running = running
+        running.addBoth(self._ended)
+
+    async def _round(self) -> None:
+        give_back = await self._turn()
+        try:
+            taken, self._next = self._next, []
+            try:
+                result = await self._work([ask for ask, _ in taken])
+            except Exception as problem:  # noqa: BLE001 - whatever ended the round is the answer for who asked
+                failure = Failure(problem)
+                for _, answer in taken:
+                    if not answer.called:
+                        answer.errback(failure)
+                return
+            for _, answer in taken:
+                if not answer.called:
+                    answer.callback(result)
+        finally:
+            give_back()
+
+    def _ended(self, outcome: object) -> None:
+        self._busy = False
+        self._running = None
+        if isinstance(outcome, Failure):
+            # No turn was to be had, so no round took the requests over.
+            waiting, self._next = self._next, []
+            for _, answer in waiting:
+                if not answer.called:
+                    answer.errback(outcome)
+        elif self._next and not self._stopped:
+            self._opened = self._clock.seconds()
+            self._schedule(urgent=False)
+        if not self._busy:
+            waiters, self._idle = self._idle, []
+            for waiter in waiters:
+                waiter.callback(None)

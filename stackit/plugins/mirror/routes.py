@@ -1,0 +1,71 @@
+"""The admin routes of the mirrors: how each one stands, and a sync by hand."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from typing import Any
+
+from stackit import AdminRequest, RefChange, Repo, Response, Route, StackitError, error, rfc3339
+from stackit.plugins.mirror.git import GitError, redacted
+from stackit.plugins.mirror.keeper import Keeper
+
+Find = Callable[[Repo], Keeper | None]
+
+
+def routes(find: Find, all_keepers: Callable[[], Iterable[Keeper]]) -> list[Route]:
+    """``find`` gives the keeper of a repository, ``all_keepers`` every one of them."""
+
+    def listing(_: AdminRequest) -> Response:
+        return Response(body={"repos": [_standing(keeper) for keeper in all_keepers()]})
+
+    def one(request: AdminRequest) -> Response:
+        keeper = _asked(request, find)
+        return _unmanaged(request) if keeper is None else Response(body=_standing(keeper))
+
+    async def sync(request: AdminRequest) -> Response:
+        keeper = _asked(request, find)
+        if keeper is None:
+            return _unmanaged(request)
+        try:
+            done = await keeper.sync("manual")
+        except GitError as problem:
+            return error(502, str(problem))
+        except StackitError as problem:
+            return error(503, str(problem))
+        return Response(body={"changes": [_change(change) for change in done.changes]})
+
+    return [
+        Route("GET", "{prefix}/repos", listing),
+        Route("GET", "{prefix}/repos/{owner}/{name}", one),
+        Route("POST", "{prefix}/repos/{owner}/{name}/sync", sync),
+    ]
+
+
+def _asked(request: AdminRequest, find: Find) -> Keeper | None:
+    try:
+        return find(Repo.parse(f"{request.args['owner']}/{request.args['name']}"))
+    except ValueError:
+        return None
+
+
+def _unmanaged(request: AdminRequest) -> Response:
+    name = f"{request.args['owner']}/{request.args['name']}"
+    return error(404, f"{name[:150]} is not managed: add it to [[repos]] in the configuration")
+
+
+def _standing(keeper: Keeper) -> dict[str, Any]:
+    standing = keeper.standing
+    return {
+        "name": str(keeper.managed.repo),
+        "url": redacted(keeper.managed.url),
+        "state": keeper.state,
+        "verified_at": None if standing.verified_at is None else rfc3339(standing.verified_at),
+        "error": standing.error,
+        "next_at": None if standing.next_at is None else rfc3339(standing.next_at),
+    }
+
+
+def _change(change: RefChange) -> dict[str, Any]:
+    # JSON has no place for bytes that are not UTF-8: they are shown as \xNN.
+    ref = change.ref.encode("utf-8", "surrogateescape").decode("utf-8", "backslashreplace")
+    return {"ref": ref, "old": change.old, "new": change.new, "kind": change.kind, "forced": change.forced}

@@ -1,0 +1,83 @@
+"""What a git that was killed leaves behind, and how it is cleared away."""
+
+from __future__ import annotations
+
+import contextlib
+import math
+import shutil
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+
+from stackit import ManagedRepo
+
+SAFE_AGE = 60.0
+"""Seconds after which a leftover from before this start belongs to nobody who is still alive."""
+
+
+def leftovers(mirror: Path, *, since: float = 0, before: float = math.inf) -> int:
+    """Remove lock files and unfinished packs last touched between two epoch times; returns how many.
+
+    Only for times at which no git of ours that still runs was at work in this mirror.
+    """
+    return _removed((*_locks(mirror), *_packs(mirror)), since, before)
+
+
+def unfinished_packs(mirror: Path, *, since: float) -> int:
+    """Remove the unfinished packs of a fetch that began at an epoch time and is over; returns how many."""
+    return _removed(_packs(mirror), since, math.inf)
+
+
+def empty_files(mirror: Path) -> int:
+    """Remove refs and objects without content, as a power cut leaves them; returns how many.
+
+    git stumbles over such a file at every fetch, and fetches its content again once it is gone.
+    """
+    removed = 0
+    for path in (*(mirror / "refs").rglob("*"), *(mirror / "objects").glob("[0-9a-f][0-9a-f]/*")):
+        if path.is_file() and path.stat().st_size == 0:
+            path.unlink()
+            removed += 1
+    return removed
+
+
+def half_clones(cloning: Path) -> int:
+    """Remove first clones that did not come to their end; returns how many."""
+    found = list(cloning.glob("*/*.git"))
+    shutil.rmtree(cloning, ignore_errors=True)
+    return len(found)
+
+
+def other_spelling(mirrors: Path, managed: ManagedRepo) -> Path | None:
+    """The mirror of a repository under a spelling of its name that is no longer the configured one."""
+    wanted = (managed.repo.owner, f"{managed.repo.name}.git")
+    if (mirrors / wanted[0] / wanted[1]).exists() or not mirrors.is_dir():
+        return None
+    for owner in mirrors.iterdir():
+        if owner.name.lower() == wanted[0].lower() and owner.is_dir():
+            for mirror in owner.iterdir():
+                if mirror.name.lower() == wanted[1].lower():
+                    return mirror
+    return None
+
+
+def _removed(paths: Iterable[Path], since: float, before: float) -> int:
+    removed = 0
+    for path in paths:
+        # It may be somebody else's, and go while we look.
+        with contextlib.suppress(FileNotFoundError):
+            if since <= path.stat().st_mtime < before:
+                path.unlink()
+                removed += 1
+    return removed
+
+
+def _locks(mirror: Path) -> Iterator[Path]:
+    yield from mirror.glob("*.lock")
+    yield from (mirror / "refs").rglob("*.lock")
+    yield from (mirror / "objects" / "info").rglob("*.lock")
+
+
+def _packs(mirror: Path) -> Iterator[Path]:
+    yield from (mirror / "objects" / "pack").glob("tmp_*")
+    yield from (mirror / "objects" / "pack").glob(".tmp-*")
+    yield from (mirror / "objects").glob("[0-9a-f][0-9a-f]/tmp_obj_*")

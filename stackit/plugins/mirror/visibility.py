@@ -1,0 +1,146 @@
+"""When a push is done: its commit is visible in the mirror, or the remote has moved on."""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+from typing import Literal
+
+from twisted.internet.task import deferLater
+
+from stackit import App, Occurrence, Push, StackitError
+from stackit.plugins.mirror.git import Git, GitError
+from stackit.plugins.mirror.keeper import Keeper
+from stackit.plugins.mirror.refs import destination, is_ancestor
+
+DELAYS = (0.2, 0.4, 0.8, 1.6, 3.2, 6.4, 12.8)
+"""Seconds between asks of a remote that does not show a pushed commit yet: GitHub answers from replicas."""
+LOOK_AGAIN = 5.0
+REMEMBERED = 1000
+
+Verdict = Literal["visible", "superseded", "stale"]
+
+
+class Pushes:
+    """Handles the pushes of one repository, in the order received."""
+
+    def __init__(self, app: App, git: Git, keeper: Keeper) -> None:
+        self._app = app
+        self._git = git
+        self._keeper = keeper
+        self._left: OrderedDict[tuple[str, str], float] = OrderedDict()
+        self._doubted: set[str] = set()
+        self._history: tuple[str, frozenset[str]] = ("", frozenset())
+
+    async def handle(self, push: Push) -> None:
+        """Returns when the push is visible in the mirror or superseded.
+
+        Raises StackitError where the remote could not be asked, or still does not show the push.
+        """
+        ref = None if push.ref is None else destination(self._keeper.managed.refspecs, push.ref)
+        if push.ref is not None and ref is None:
+            return  # a ref that the mirror does not keep
+        self._keeper.awaited += 1
+        try:
+            if ref is None or push.before is None or push.after is None:
+                await self._covered(push)
+            else:
+                await self._arrived(push, ref, push.before, push.after)
+        finally:
+            self._keeper.awaited -= 1
+
+    async def _arrived(self, push: Push, ref: str, before: str, after: str) -> None:
+        self._remember(ref, before, push.received_at)
+        if not self._shows(ref, after):
+            await self._covered(push)
+        for delay in (*DELAYS, None):
+            verdict = await self._verdict(push, ref, before, after)
+            if verdict == "visible":
+                await self._visible(push)
+            if verdict != "stale":
+                return
+            if delay is not None:
+                await deferLater(self._app.reactor, delay)
+                await self._keeper.sync("push", push.delivery)
+        raise StackitError(f"stale upstream: the remote does not show {ref} at {after[:12]} yet")
+
+    async def _covered(self, push: Push) -> None:
+        """Returns when a round that began after the push was received has succeeded."""
+        standing = self._keeper.standing
+        if standing.covers(push.received_at):
+            return
+        if standing.paused(self._app.reactor.seconds()) and standing.tried_since(push.received_at):
+            # Asked on behalf of another push meanwhile, in vain; the retry of this one asks again.
+            raise StackitError(standing.error)
+        await self._keeper.sync("push", push.delivery)
+
+    async def _verdict(self, push: Push, ref: str, before: str, after: str) -> Verdict:
+        if self._shows(ref, after):
+            self._settled(ref)
+            return "visible"
+        now = self._keeper.refs.get(ref)
+        left = self._left.get((ref, after), 0.0) > push.received_at  # a later push started from here
+        if (now or _none_like(before)) == before:
+            return "superseded" if left else "stale"
+        if now is not None and await self._contains(now, after):
+            return "visible"
+        if not left:
+            # Neither where it was nor where it should be. Most likely pushed over since, which the next push
+            # will tell; a remote that is several pushes behind looks the same. So somebody has to look again
+            # if nothing tells, but this push need not wait for it.
+            self._doubted.add(ref)
+            self._keeper.look_again(LOOK_AGAIN, push.delivery)
+        return "superseded"
+
+    def _settled(self, ref: str) -> None:
+        """The newest push of a ref is exactly what the mirror shows."""
+        if ref in self._doubted:
+            self._doubted.remove(ref)
+            if not self._doubted:
+                self._keeper.never_mind()
+
+    def _shows(self, ref: str, after: str) -> bool:
+        now = self._keeper.refs.get(ref)
+        if _nothing(after):
+            # Before the first round, no ref is known: that is not the same as gone.
+            return now is None and self._keeper.standing.verified_at is not None
+        return now == after
+
+    async def _contains(self, tip: str, oid: str) -> bool:
+        """Whether the history of ``tip`` contains ``oid``; a burst of pushes asks git once."""
+        if _nothing(oid):
+            return False
+        directory = self._keeper.directory
+        if self._history[0] != tip:
+            try:
+                listed = await self._git.local(directory, "rev-list", f"--max-count={REMEMBERED}", tip, "--")
+            except GitError:
+                return False  # no commit: a tag of a tree or a file
+            self._history = (tip, frozenset(listed.stdout.decode("ascii").split()))
+        return oid in self._history[1] or await is_ancestor(self._git, directory, oid, tip)
+
+    def _remember(self, ref: str, before: str, received_at: float) -> None:
+        self._left[ref, before] = received_at
+        if len(self._left) > REMEMBERED:
+            self._left.popitem(last=False)
+
+    async def _visible(self, push: Push) -> None:
+        now = self._app.reactor.seconds()
+        await self._app.visible(push.id, now)
+        self._app.observe(
+            Occurrence(
+                name="visible",
+                repo=self._keeper.managed.repo,
+                delivery=push.delivery,
+                id=push.id,
+                seconds=max(0.0, now - push.received_at),
+            )
+        )
+
+
+def _nothing(oid: str) -> bool:
+    return not oid.strip("0")
+
+
+def _none_like(oid: str) -> str:
+    """Zeros, as many as the repository's object ids have digits."""
+    return "0" * len(oid)

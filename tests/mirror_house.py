@@ -1,0 +1,281 @@
+"""A house for the mirror plugin in tests: a pretend stackit around it, real git behind it."""
+
+from __future__ import annotations
+
+import itertools
+import os
+import subprocess
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from twisted.internet import protocol
+from twisted.internet.defer import Deferred, ensureDeferred, maybeDeferred
+from twisted.web.http import Request as HttpRequest
+from twisted.web.resource import Resource
+from twisted.web.server import NOT_DONE_YET, Site
+
+from stackit import App, ManagedRepo, Occurrence, Push, RefChange, Repo, Repos
+from stackit.plugins.mirror import Mirror, MirrorSettings
+from stackit.processes import run
+
+ZERO = "0" * 40
+ENV = {
+    "PATH": os.environ["PATH"],
+    "HOME": "/nonexistent",
+    "GIT_CONFIG_GLOBAL": "/dev/null",
+    "GIT_CONFIG_NOSYSTEM": "1",
+    "GIT_AUTHOR_NAME": "a",
+    "GIT_AUTHOR_EMAIL": "a@example.org",
+    "GIT_COMMITTER_NAME": "a",
+    "GIT_COMMITTER_EMAIL": "a@example.org",
+}
+
+
+def git(directory: Path, *arguments: str | bytes, stdin: bytes = b"") -> str:
+    """Run git in the repository at ``directory``; its output, stripped."""
+    done = subprocess.run(
+        ["/usr/bin/git", "-C", directory, *arguments], input=stdin, env=ENV, capture_output=True, check=True
+    )
+    return os.fsdecode(done.stdout).strip()
+
+
+class Upstream:
+    """A bare repository to mirror."""
+
+    def __init__(self, directory: Path) -> None:
+        self.directory = directory
+        directory.mkdir(parents=True)
+        git(directory, "init", "--quiet", "--bare", "--initial-branch=main")
+        git(directory, "config", "http.receivepack", "true")
+        self._tree = git(directory, "hash-object", "-t", "tree", "-w", "--stdin")
+        self._count = 0
+
+    @property
+    def url(self) -> str:
+        return f"file://{self.directory}"
+
+    def commit(self, *parents: str) -> str:
+        """A new commit, on no branch yet."""
+        self._count += 1
+        listed = [part for parent in parents for part in ("-p", parent)]
+        return git(self.directory, "commit-tree", self._tree, "-m", f"commit {self._count}", *listed)
+
+    def set(self, ref: str, oid: str) -> None:
+        git(self.directory, "update-ref", os.fsencode(ref), oid)
+
+    def delete(self, ref: str) -> None:
+        git(self.directory, "update-ref", "-d", os.fsencode(ref))
+
+    def advance(self, ref: str = "refs/heads/main") -> str:
+        """A new commit on a branch; returns it."""
+        there = self.refs().get(ref)
+        oid = self.commit(*([there] if there else []))
+        self.set(ref, oid)
+        return oid
+
+    def refs(self) -> dict[str, str]:
+        return refs(self.directory)
+
+
+def refs(directory: Path) -> dict[str, str]:
+    """All refs of a repository, asked of git."""
+    listed = git(directory, "for-each-ref", "--format=%(objectname) %(refname)")
+    return {line.split(" ", 1)[1]: line.split(" ", 1)[0] for line in listed.splitlines()}
+
+
+class House:
+    """A mirror plugin that runs, and all that it said."""
+
+    def __init__(
+        self, state: Path, *managed: ManagedRepo, grace: float = 0, interval: float = 300, **settings: Any
+    ) -> None:
+        from twisted.internet import reactor  # noqa: PLC0415 - importing it installs it
+
+        self.reactor: Any = reactor
+        self.state = state
+        self.told: dict[str, dict[str, str]] = {}
+        self.announcements: list[tuple[str, tuple[RefChange, ...], str, str | None]] = []
+        self.occurrences: list[Occurrence] = []
+        self.seen: dict[str, float] = {}
+        self.app = App(
+            reactor=reactor,
+            version="0",
+            state_dir=state,
+            repos=Repos(managed),
+            sync_interval=interval,
+            grace=grace,
+            observe=self.occurrences.append,
+            announced=self._announced,
+            announce=self._announce,
+            visible=self._visible,
+            pending=dict,
+        )
+        self.mirror = Mirror(MirrorSettings(**settings))
+        self.service: Any = self.mirror.stackit_service(self.app)
+        self.service.startService()
+
+    async def _announced(self, repo: Repo) -> Mapping[str, str]:
+        return dict(self.told.get(repo.key, {}))
+
+    async def _announce(self, repo: Repo, changes: tuple[RefChange, ...], cause: str, delivery: str | None) -> None:
+        self.announcements.append((repo.key, changes, cause, delivery))
+        held = self.told.setdefault(repo.key, {})
+        for change in changes:
+            assert held.get(change.ref, ZERO) == change.old
+            if change.kind == "deleted":
+                del held[change.ref]
+            else:
+                held[change.ref] = change.new
+
+    async def _visible(self, event_id: str, moment: float) -> None:
+        self.seen[event_id] = moment
+
+    def path(self, name: str = "octo/widget") -> Path:
+        return self.state / "mirrors" / f"{name}.git"
+
+    def named(self, name: str) -> list[Occurrence]:
+        return [each for each in self.occurrences if each.name == name]
+
+    def fetches(self, name: str = "octo/widget") -> list[Occurrence]:
+        return [each for each in self.named("synced") if str(each.repo) == name]
+
+    def push(self, event: Push) -> Deferred[None]:
+        return ensureDeferred(self.mirror.push(event))
+
+    def reactor_turn(self) -> Deferred[None]:
+        """Fires when the reactor has been round once."""
+        turned: Deferred[None] = Deferred()
+        self.reactor.callLater(0, turned.callback, None)
+        return turned
+
+    async def backstop(self) -> None:
+        await self.mirror.stackit_backstop()
+
+    def keeper(self, name: str = "octo/widget") -> Any:
+        return self.mirror._keepers[name.lower()]
+
+    def stop(self) -> Deferred[None]:
+        stopped: Deferred[None] = self.service.stopService()
+        return stopped
+
+
+def managed(upstream: Upstream | str, name: str = "octo/widget", **more: Any) -> ManagedRepo:
+    url = upstream if isinstance(upstream, str) else upstream.url
+    return ManagedRepo(repo=Repo.parse(name), url=url, **more)
+
+
+_numbers = itertools.count(1)
+
+
+def pushed(
+    house: House, before: str | None, after: str | None, ref: str | None = "refs/heads/main", name: str = "octo/widget"
+) -> Push:
+    """The event of a push that stackit received just now."""
+    number = next(_numbers)
+    return Push(
+        name="push",
+        id=f"id-{number}",
+        delivery=f"delivery-{number}",
+        received_at=house.reactor.seconds(),
+        body=b"{}",
+        repo=Repo.parse(name),
+        ref=ref,
+        before=before,
+        after=after,
+    )
+
+
+class GitHttp(Resource):
+    """git's own smart HTTP server, with the faults a test asks for."""
+
+    isLeaf = True
+
+    def __init__(self, reactor: Any, root: Path) -> None:
+        super().__init__()
+        self._reactor = reactor
+        self._root = root
+        self.token: str | None = None
+        self.status: int | None = None
+        self.redirect: str | None = None
+        self.hang_on: bytes | None = None
+        self.cut: int | None = None
+        self._hanging: list[HttpRequest] = []
+        self.asked: list[tuple[str, str | None]] = []
+        self._port = reactor.listenTCP(0, Site(self, parsePOSTFormSubmission=False), interface="127.0.0.1")
+
+    def url(self, name: str) -> str:
+        return f"http://127.0.0.1:{self._port.getHost().port}/{name}"
+
+    def render(self, request: HttpRequest) -> int | bytes:
+        password = request.getPassword().decode() if request.getPassword() else None
+        self.asked.append((request.path.decode(), password))
+        request.setHeader("connection", "close")
+        if self.redirect is not None:
+            request.redirect(self.redirect.encode() + request.uri)
+            return b""
+        if self.status is not None:
+            request.setResponseCode(self.status)
+            return b""
+        if self.token is not None and password != self.token:
+            request.setResponseCode(401)
+            request.setHeader("www-authenticate", 'Basic realm="git"')
+            return b""
+        asked_for = request.content.read()
+        if self.hang_on is not None and self.hang_on in asked_for:
+            self._hanging.append(request)
+            return NOT_DONE_YET
+        Deferred.fromCoroutine(self._serve(request, asked_for))
+        return NOT_DONE_YET
+
+    async def _serve(self, request: HttpRequest, asked_for: bytes) -> None:
+        path, _, query = request.uri.decode().partition("?")
+        env = ENV | {
+            "GIT_PROJECT_ROOT": str(self._root),
+            "GIT_HTTP_EXPORT_ALL": "1",
+            "REQUEST_METHOD": request.method.decode(),
+            "PATH_INFO": path,
+            "QUERY_STRING": query,
+            "CONTENT_TYPE": request.getHeader("content-type") or "",
+            "HTTP_CONTENT_ENCODING": request.getHeader("content-encoding") or "",
+            "GIT_PROTOCOL": request.getHeader("git-protocol") or "",
+        }
+        done = await run(self._reactor, ["git", "http-backend"], env=env, stdin=asked_for)
+        head, _, body = done.stdout.partition(b"\r\n\r\n")
+        for line in head.split(b"\r\n"):
+            name, _, value = line.partition(b": ")
+            if name == b"Status":
+                request.setResponseCode(int(value.split()[0]))
+            else:
+                request.setHeader(name, value)
+        if self.cut is not None and len(body) > self.cut:
+            request.setHeader("content-length", str(len(body)))
+            request.write(body[: self.cut])
+            request.transport.loseConnection()
+            return
+        request.write(body)
+        request.finish()
+
+    def stop(self) -> Deferred[None]:
+        return maybeDeferred(self._port.stopListening)
+
+
+class Silent(protocol.Protocol):
+    """A remote that accepts the connection and then says nothing."""
+
+    def connectionMade(self) -> None:
+        self.factory.peers.append(self)  # type: ignore[union-attr]
+
+
+class SilentRemote(protocol.Factory):
+    protocol = Silent
+
+    def __init__(self, reactor: Any) -> None:
+        self.peers: list[Any] = []
+        self._port = reactor.listenTCP(0, self, interface="127.0.0.1")
+        self.url = f"http://127.0.0.1:{self._port.getHost().port}/octo/hung.git"
+
+    def stop(self) -> Deferred[None]:
+        for peer in self.peers:
+            peer.transport.abortConnection()
+        return maybeDeferred(self._port.stopListening)

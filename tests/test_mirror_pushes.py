@@ -1,0 +1,204 @@
+"""When a push is done: bursts, stale upstreams, pushes over pushes."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+import pytest_twisted
+from mirror_house import ZERO, House, Upstream, managed, pushed, refs
+from twisted.internet.defer import Deferred, gatherResults
+
+from stackit import Push, StackitError
+from stackit.plugins.mirror import visibility
+from stackit.plugins.mirror.refs import destination
+
+
+@pytest.fixture
+def upstream(tmp_path: Path) -> Upstream:
+    upstream = Upstream(tmp_path / "upstream")
+    upstream.advance()
+    return upstream
+
+
+@pytest.fixture
+def house(tmp_path: Path, upstream: Upstream) -> Iterator[House]:
+    house = House(tmp_path / "state", managed(upstream))
+    pytest_twisted.blockon(Deferred.fromCoroutine(house.keeper().sync("start")))
+    yield house
+    pytest_twisted.blockon(house.stop())
+
+
+async def in_order(house: House, events: list[Push]) -> None:
+    """Hand over the events of one repository as the dispatcher does: one at a time."""
+    for event in events:
+        await house.push(event)
+
+
+@pytest_twisted.ensureDeferred
+@pytest.mark.parametrize("forced", [False, True])
+async def test_a_burst_of_200_pushes_costs_two_fetches_after_the_one_in_flight(
+    house: House, upstream: Upstream, forced: bool
+) -> None:
+    base = last = upstream.refs()["refs/heads/main"]
+    events = []
+    for _ in range(200):
+        new = upstream.commit(base if forced else last)
+        events.append(pushed(house, last, new))
+        last = new
+    upstream.set("refs/heads/main", last)
+    await in_order(house, events)
+    assert len(house.fetches()) <= 1 + 2
+    assert refs(house.path()) == upstream.refs() == house.told["octo/widget"]
+    assert len(house.seen) == (1 if forced else 200)
+
+
+@pytest_twisted.ensureDeferred
+async def test_pushes_side_by_side_share_one_fetch_after_the_one_in_flight(house: House, upstream: Upstream) -> None:
+    last = upstream.refs()["refs/heads/main"]
+    running = []
+    for _ in range(20):
+        new = upstream.advance()
+        running.append(house.push(pushed(house, last, new)))
+        last = new
+    await gatherResults(running)
+    assert len(house.fetches()) == 1 + 2
+    assert len(house.seen) == 20
+
+
+@pytest_twisted.ensureDeferred
+async def test_a_remote_that_is_behind_is_asked_again_until_it_shows_the_push(house: House, upstream: Upstream) -> None:
+    old = upstream.refs()["refs/heads/main"]
+    new = upstream.commit(old)
+    event = pushed(house, old, new)
+    done = house.push(event)
+    while len(house.fetches()) < 2:
+        await house.keeper().rounds.idle()
+    assert not done.called
+    assert house.keeper().state == "behind"
+    upstream.set("refs/heads/main", new)
+    await done
+    assert list(house.seen) == [event.id]
+    assert house.keeper().state == "in_step"
+
+
+@pytest_twisted.ensureDeferred
+async def test_a_remote_that_stays_behind_is_named_stale(
+    house: House, upstream: Upstream, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(visibility, "DELAYS", (0.01, 0.02))
+    old = upstream.refs()["refs/heads/main"]
+    with pytest.raises(StackitError, match="stale upstream"):
+        await house.push(pushed(house, old, "1" * 40))
+    assert len(house.fetches()) == 1 + 3
+    assert house.seen == {}
+
+
+@pytest_twisted.ensureDeferred
+async def test_a_push_that_was_taken_back_is_superseded_once_that_is_known(
+    house: House, upstream: Upstream, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(visibility, "DELAYS", ())
+    old = upstream.refs()["refs/heads/main"]
+    first, second = pushed(house, old, "1" * 40), pushed(house, "1" * 40, old)
+    with pytest.raises(StackitError):
+        await house.push(first)
+    await house.push(second)
+    await house.push(first)
+    assert list(house.seen) == [second.id]
+
+
+@pytest_twisted.ensureDeferred
+async def test_a_reset_that_the_remote_does_not_show_yet_is_not_visible(
+    house: House, upstream: Upstream, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(visibility, "DELAYS", ())
+    old = upstream.refs()["refs/heads/main"]
+    new = upstream.advance()
+    await house.push(pushed(house, old, new))
+    with pytest.raises(StackitError, match="stale"):
+        await house.push(pushed(house, new, old))
+    upstream.set("refs/heads/main", old)
+    await house.push(pushed(house, new, old))
+    assert refs(house.path()) == upstream.refs()
+
+
+@pytest_twisted.ensureDeferred
+async def test_a_push_that_was_pushed_over_is_done_and_somebody_looks_again(
+    house: House, upstream: Upstream, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(visibility, "LOOK_AGAIN", 0.01)
+    old = upstream.refs()["refs/heads/main"]
+    upstream.set("refs/heads/main", upstream.commit(old))
+    await house.push(pushed(house, "2" * 40, "3" * 40))
+    assert house.seen == {}
+    while len(house.fetches()) < 3:
+        await house.reactor_turn()
+    await house.keeper().rounds.idle()
+
+
+@pytest_twisted.ensureDeferred
+async def test_a_branch_that_comes_and_goes_is_followed(house: House, upstream: Upstream) -> None:
+    oid = upstream.refs()["refs/heads/main"]
+    for _ in range(2):
+        upstream.set("refs/heads/topic", oid)
+        await house.push(pushed(house, ZERO, oid, "refs/heads/topic"))
+        upstream.delete("refs/heads/topic")
+        await house.push(pushed(house, oid, ZERO, "refs/heads/topic"))
+    assert len(house.seen) == 4
+    assert refs(house.path()) == upstream.refs()
+
+
+@pytest_twisted.ensureDeferred
+async def test_a_push_that_does_not_say_what_moved_still_fetches(house: House, upstream: Upstream) -> None:
+    upstream.advance()
+    await house.push(pushed(house, None, None, None))
+    assert refs(house.path()) == upstream.refs()
+
+
+@pytest_twisted.ensureDeferred
+async def test_a_push_of_a_ref_that_the_mirror_does_not_keep_costs_nothing(house: House) -> None:
+    await house.push(pushed(house, ZERO, "1" * 40, "refs/pull/1/head"))
+    assert len(house.fetches()) == 1
+
+
+@pytest_twisted.ensureDeferred
+async def test_owner_and_name_match_in_any_letter_case(house: House, upstream: Upstream) -> None:
+    old = upstream.refs()["refs/heads/main"]
+    await house.push(pushed(house, old, upstream.advance(), name="Octo/WIDGET"))
+    assert refs(house.path()) == upstream.refs()
+
+
+@pytest_twisted.ensureDeferred
+async def test_a_push_to_an_unmanaged_repository_is_noted_and_touches_nothing(house: House) -> None:
+    await house.push(pushed(house, ZERO, "1" * 40, name="octo/other"))
+    assert [str(each.repo) for each in house.named("unmanaged")] == ["octo/other"]
+    assert sorted(path.name for path in (house.state / "mirrors").iterdir()) == [".cloning", ".home", "octo"]
+    assert [path.name for path in (house.state / "mirrors" / "octo").iterdir()] == ["widget.git"]
+
+
+@pytest_twisted.ensureDeferred
+async def test_pushes_to_a_failing_remote_share_its_failure(house: House, upstream: Upstream) -> None:
+    upstream.directory.rename(upstream.directory.with_name("away"))
+    events = [pushed(house, str(number) * 40, str(number + 1) * 40) for number in range(9)]
+    for event in events:
+        with pytest.raises(StackitError):
+            await house.push(event)
+    assert len(house.fetches()) == 1 + 1
+
+
+@pytest.mark.parametrize(
+    ("refspecs", "ref", "expected"),
+    [
+        (("+refs/heads/*:refs/heads/*",), "refs/heads/a/b", "refs/heads/a/b"),
+        (("+refs/heads/*:refs/remotes/up/*",), "refs/heads/a", "refs/remotes/up/a"),
+        (("refs/heads/main:refs/heads/main",), "refs/heads/main", "refs/heads/main"),
+        (("refs/heads/main:refs/heads/main",), "refs/heads/mainly", None),
+        (("+refs/heads/*:refs/heads/*", "^refs/heads/tmp/*"), "refs/heads/tmp/a", None),
+        (("+refs/heads/r*e:refs/heads/R*E",), "refs/heads/re", "refs/heads/RE"),
+        ((), "refs/heads/a", None),
+    ],
+)
+def test_where_a_ref_lands_follows_the_refspecs(refspecs: tuple[str, ...], ref: str, expected: str | None) -> None:
+    assert destination(refspecs, ref) == expected

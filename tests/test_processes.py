@@ -1,0 +1,170 @@
+"""stackit.processes: children that end in time, with all their descendants."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import pytest_twisted
+from twisted.internet.defer import CancelledError, Deferred
+
+from stackit.processes import Finished, run
+
+ENV = {"PATH": os.environ["PATH"], "LC_ALL": "C"}
+
+
+def start(*argv: str | bytes, **options: object) -> Deferred[Finished]:
+    from twisted.internet import reactor  # noqa: PLC0415 - importing it installs it
+
+    return Deferred.fromCoroutine(run(reactor, argv, env=ENV, **options))  # type: ignore[arg-type]
+
+
+def shell(script: str, **options: object) -> Deferred[Finished]:
+    return start("sh", "-c", script, **options)
+
+
+def nap(number: int) -> str:
+    """A command that lasts, and that no other run of these tests uses."""
+    return f"sleep {number}.{os.getpid()}"
+
+
+def alive(mark: str) -> list[str]:
+    """The processes, zombies included, whose command line holds ``mark``."""
+    listed = subprocess.run(["/bin/ps", "-eo", "pid,stat,args"], capture_output=True, text=True, check=True).stdout
+    return [line for line in listed.splitlines() if mark in line]
+
+
+@pytest_twisted.ensureDeferred
+async def test_a_program_gets_its_input_and_gives_its_output_and_status() -> None:
+    finished = await shell("cat; echo problem >&2; exit 3", stdin=b"hello")
+    assert finished == Finished(status=3, stdout=b"hello", stderr=b"problem\n")
+
+
+@pytest_twisted.ensureDeferred
+async def test_a_program_sees_no_environment_but_its_own() -> None:
+    os.environ["STACKIT_LEAK"] = "1"
+    try:
+        finished = await start("env")
+    finally:
+        del os.environ["STACKIT_LEAK"]
+    assert sorted(line.partition(b"=")[0] for line in finished.stdout.splitlines()) == [b"LC_ALL", b"PATH"]
+
+
+@pytest_twisted.ensureDeferred
+async def test_a_secret_is_read_from_descriptor_3_also_by_descendants() -> None:
+    finished = await shell("sh -c 'cat <&3'", secret=b"hunter2")
+    assert finished.stdout == b"hunter2"
+
+
+@pytest_twisted.ensureDeferred
+async def test_a_secret_that_nobody_reads_harms_nothing() -> None:
+    assert (await shell("exit 0", secret=b"x" * 200_000)).status == 0
+
+
+@pytest_twisted.ensureDeferred
+async def test_without_a_secret_no_descriptor_but_the_three_is_open() -> None:
+    finished = await start(sys.executable, "-c", "import os; print(sorted(map(int, os.listdir('/proc/self/fd')))[:4])")
+    # The fourth is the listing itself.
+    assert finished.stdout == b"[0, 1, 2, 3]\n"
+
+
+@pytest_twisted.ensureDeferred
+async def test_arguments_may_be_any_bytes() -> None:
+    assert (await start(b"printf", b"%s", b"caf\xe9 $(x)")).stdout == b"caf\xe9 $(x)"
+
+
+@pytest_twisted.ensureDeferred
+async def test_a_missing_program_ends_with_127() -> None:
+    finished = await start("no-such-program")
+    assert finished.status == 127
+    assert b"no-such-program" in finished.stderr
+
+
+@pytest_twisted.ensureDeferred
+async def test_output_over_the_limit_is_cut_and_marked() -> None:
+    finished = await shell("printf 1234567890", limit=4)
+    assert (finished.stdout, finished.truncated) == (b"1234", True)
+    finished = await shell("printf 1234", limit=4)
+    assert (finished.stdout, finished.truncated) == (b"1234", False)
+
+
+@pytest_twisted.ensureDeferred
+async def test_of_long_stderr_the_end_is_kept_and_each_piece_is_seen() -> None:
+    seen: list[bytes] = []
+    finished = await shell("head -c 200000 /dev/zero >&2; echo the end >&2", on_stderr=seen.append)
+    assert len(finished.stderr) == 65536
+    assert finished.stderr.endswith(b"the end\n")
+    assert len(b"".join(seen)) == 200_008
+
+
+@pytest_twisted.ensureDeferred
+async def test_the_timeout_ends_the_program_and_its_descendants() -> None:
+    finished = await shell(f"{nap(1001)} & {nap(1001)} & wait", timeout=0.1)
+    assert finished.timed_out
+    assert finished.status == -15
+    assert alive(nap(1001)) == []
+
+
+@pytest_twisted.ensureDeferred
+async def test_a_program_that_ignores_the_request_to_end_is_killed(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("stackit.processes.GRACE", 0.1)
+    finished = await shell(f"trap '' TERM; while :; do {nap(1002)}; done", timeout=0.2)
+    assert finished.timed_out
+    assert finished.status == -9
+    assert alive(nap(1002)) == []
+
+
+@pytest_twisted.ensureDeferred
+async def test_silence_ends_a_program_and_output_keeps_it() -> None:
+    finished = await shell(f"for i in 1 2 3 4 5 6; do echo . >&2; sleep 0.1; done; {nap(1003)}", stall=0.8)
+    assert finished.timed_out
+    assert finished.stderr == b".\n" * 6
+    assert alive(nap(1003)) == []
+
+
+@pytest_twisted.ensureDeferred
+async def test_descendants_left_behind_are_ended() -> None:
+    finished = await shell(f"{nap(1004)} & exit 0")
+    assert finished.status == 0
+    assert not finished.timed_out
+    assert alive(nap(1004)) == []
+
+
+@pytest_twisted.ensureDeferred
+async def test_descendants_that_let_go_of_the_pipes_are_ended_too() -> None:
+    await shell(f"{nap(1005)} </dev/null >/dev/null 2>&1 & exit 0")
+    assert [line for line in alive(nap(1005)) if " Z" not in line] == []
+
+
+@pytest_twisted.ensureDeferred
+async def test_a_descendant_that_fled_the_group_is_not_waited_for(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setattr("stackit.processes.GRACE", 0.1)
+    finished = await shell(f"setsid sh -c 'echo $$ > {tmp_path}/pid; exec {nap(1006)}' & sleep 0.3; exit 0")
+    assert finished.status == 0
+    os.kill(int((tmp_path / "pid").read_text()), 9)
+
+
+@pytest_twisted.ensureDeferred
+async def test_cancelling_ends_everything_before_it_is_over() -> None:
+    started: Deferred[None] = Deferred()
+    running = shell(f"{nap(1007)} & echo go >&2; wait", on_stderr=lambda _: started.callback(None))
+    await started
+    running.cancel()
+    running.cancel()
+    with pytest.raises(CancelledError):
+        await running
+    assert alive(nap(1007)) == []
+
+
+@pytest_twisted.ensureDeferred
+async def test_cancelling_before_the_group_exists_ends_the_program() -> None:
+    running = shell(f"{nap(1008)}")
+    running.cancel()
+    with pytest.raises(CancelledError):
+        await running
+    assert alive(nap(1008)) == []
