@@ -1,0 +1,1 @@
+"""What stackit knows of GitHub: its signatures and its payloads."""

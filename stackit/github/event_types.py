@@ -1,0 +1,157 @@
+"""What tells the events that GitHub documents apart: keys at the top of their payloads.
+
+The header that names an event is not signed, so a signed body could come back under
+another name. These keys are in every variant of an event, so a body that lacks one is
+something else. Facts from GitHub's documentation, "Webhook events and payloads", and from
+the JSON schema that the octokit project keeps of it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+PING = "ping"
+PUSH = "push"
+
+_SUBJECTS: Mapping[str, str] = {
+    "branch_protection_configuration": "action repository",
+    "branch_protection_rule": "action repository rule",
+    "check_run": "action repository check_run",
+    "check_suite": "action repository check_suite",
+    "code_scanning_alert": "action repository alert commit_oid ref",
+    "commit_comment": "action repository comment",
+    "create": "repository ref ref_type master_branch",
+    "custom_property": "action definition",
+    "custom_property_values": "action repository new_property_values old_property_values",
+    "delete": "repository ref ref_type pusher_type",
+    "dependabot_alert": "action repository alert",
+    "deploy_key": "action repository key",
+    "deployment": "action repository deployment",
+    "deployment_protection_rule": "action repository",
+    "deployment_review": "action repository since",
+    "deployment_status": "action repository deployment deployment_status",
+    "discussion": "action repository discussion",
+    "discussion_comment": "action repository discussion comment",
+    "fork": "repository forkee",
+    "github_app_authorization": "action",
+    "gollum": "repository pages",
+    "installation": "action installation",
+    "installation_repositories": "action installation repositories_added repositories_removed",
+    "installation_target": "action installation account target_type",
+    "issue_comment": "action repository issue comment",
+    "issue_dependencies": "action blocked_issue_id blocking_issue_id",
+    "issues": "action repository issue",
+    "label": "action repository label",
+    "marketplace_purchase": "action marketplace_purchase",
+    "member": "action repository member",
+    "membership": "action member scope team",
+    "merge_group": "action merge_group",
+    "meta": "action hook hook_id",
+    "milestone": "action repository milestone",
+    "org_block": "action blocked_user",
+    "organization": "action organization",
+    "package": "action package",
+    "page_build": "repository build id",
+    "personal_access_token_request": "action personal_access_token_request",
+    "ping": "zen hook_id",
+    "project": "action project",
+    "project_card": "action project_card",
+    "project_column": "action project_column",
+    "projects_v2": "action projects_v2",
+    "projects_v2_item": "action projects_v2_item",
+    "projects_v2_status_update": "action projects_v2_status_update",
+    "public": "repository",
+    "pull_request": "action repository number pull_request",
+    "pull_request_review": "action repository pull_request review",
+    "pull_request_review_comment": "action repository pull_request comment",
+    "pull_request_review_thread": "action repository pull_request thread",
+    "push": "repository",
+    "registry_package": "action registry_package",
+    "release": "action repository release",
+    "repository": "action repository",
+    "repository_advisory": "action repository repository_advisory",
+    "repository_dispatch": "action repository branch client_payload",
+    "repository_import": "repository status",
+    "repository_ruleset": "action repository_ruleset",
+    "repository_vulnerability_alert": "action repository alert",
+    "secret_scanning_alert": "action repository alert",
+    "secret_scanning_alert_location": "action repository alert location",
+    "secret_scanning_scan": "action type source",
+    "security_advisory": "action security_advisory",
+    "security_and_analysis": "changes repository",
+    "sponsorship": "action sponsorship",
+    "star": "action repository starred_at",
+    "status": "repository sha state context",
+    "sub_issues": "action parent_issue_id sub_issue_id",
+    "team": "action team",
+    "team_add": "repository team",
+    "watch": "action repository",
+    "workflow_dispatch": "repository inputs ref workflow",
+    "workflow_job": "action repository workflow_job",
+    "workflow_run": "action repository workflow_run",
+}
+
+REQUIRED: Mapping[str, frozenset[str]] = {name: frozenset(keys.split()) for name, keys in _SUBJECTS.items()}
+"""The keys that every payload of an event has, by the name of the event."""
+
+# Required keys whose value is something else than an object.
+# fmt: off
+_NOT_OBJECTS = frozenset(
+    {
+        "action", "blocked_issue_id", "blocking_issue_id", "branch", "client_payload", "commit_oid", "context",
+        "hook_id", "id", "inputs", "master_branch", "new_property_values", "number", "old_property_values",
+        "pages", "parent_issue_id", "pusher_type", "ref", "ref_type", "repositories_added",
+        "repositories_removed", "scope", "sha", "since", "source", "starred_at", "state", "status",
+        "sub_issue_id", "target_type", "type", "workflow", "zen",
+    }
+)
+# fmt: on
+
+# Events whose payloads have little of their own are told by their actions instead.
+_ACTIONS: Mapping[str, frozenset[str]] = {
+    "branch_protection_configuration": frozenset({"enabled", "disabled"}),
+    "deployment_protection_rule": frozenset({"requested"}),
+    "github_app_authorization": frozenset({"revoked"}),
+    "watch": frozenset({"started"}),
+}
+
+# Keys that an event never has, where another event has all that this one has to have.
+_ABSENT: Mapping[str, frozenset[str]] = {
+    "check_run": frozenset({"deployment_status"}),
+    "delete": frozenset({"master_branch"}),
+    "deployment": frozenset({"workflow_job"}),
+    "deployment_protection_rule": frozenset({"check_suite", "check_run", "workflow_run", "workflow_job"}),
+    "github_app_authorization": frozenset({"repository", "organization"}),
+    "installation": frozenset({"repository", "member", "membership", "team", "blocked_user", "projects_v2_item"}),
+    "label": frozenset({"issue", "pull_request", "discussion"}),
+    "milestone": frozenset({"issue", "pull_request"}),
+    "organization": frozenset({"repository", "team", "blocked_user", "definition", "projects_v2_item"}),
+    "public": frozenset({"ref", "commits", "zen"}),
+    "push": frozenset({"zen"}),
+    "repository": frozenset({"merge_group", "hook", "package", "project", "project_card", "project_column", "team"}),
+    "security_and_analysis": frozenset({"action"}),
+    "team_add": frozenset({"action"}),
+    "workflow_run": frozenset({"deployment", "reviewers", "since"}),
+}
+
+# A body that has all keys of an event that needs more than this one is a body of that event.
+_MORE: Mapping[str, tuple[frozenset[str], ...]] = {
+    name: tuple(more - keys for more in REQUIRED.values() if more > keys)
+    for name, keys in REQUIRED.items()
+    if name not in _ACTIONS
+}
+
+
+def has_shape(name: str, payload: Mapping[str, Any]) -> bool:
+    """Whether ``payload`` can be that of the event ``name``; an event that is not documented may look like anything."""
+    required = REQUIRED.get(name)
+    if required is None:
+        return True
+    for key in required:
+        if key not in payload or not (key in _NOT_OBJECTS or isinstance(payload[key], dict)):
+            return False
+    if name in _ACTIONS and payload["action"] not in _ACTIONS[name]:
+        return False
+    keys = payload.keys()
+    return not (keys & _ABSENT.get(name, frozenset())) and not any(more <= keys for more in _MORE.get(name, ()))

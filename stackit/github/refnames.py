@@ -1,0 +1,21 @@
+"""Which names git accepts for a ref."""
+
+from __future__ import annotations
+
+import re
+
+_LONGEST = 1024
+
+# A control character, a space, or one of the characters and pairs with a meaning in revisions and refspecs.
+_FORBIDDEN = re.compile(r"[\x00-\x20\x7f~^:?*\[\\]|\.\.|@\{|//")
+
+
+def is_ref(name: str) -> bool:
+    """Whether ``name`` is a full ref (``refs/heads/main``) that ``git check-ref-format`` allows, of sane length."""
+    return (
+        name.startswith("refs/")
+        and len(name) <= _LONGEST
+        and not _FORBIDDEN.search(name)
+        and not name.endswith(("/", "."))
+        and not any(part.startswith(".") or part.endswith(".lock") for part in name.split("/"))
+    )

@@ -1,0 +1,90 @@
+"""The admin side on the wire: the bounded listener of ``site``, with the rules of ``admin``."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import Any
+
+from twisted.internet.defer import Deferred
+from twisted.logger import Logger
+from twisted.web.resource import Resource
+from twisted.web.server import NOT_DONE_YET
+
+from stackit.app import Reactor
+from stackit.config import Config
+from stackit.requests import RequestHead, Route
+from stackit.web.admin import BODY_CAP, Admin
+from stackit.web.answers import TOO_LARGE, Refusal
+from stackit.web.request import BoundedRequest, Upload
+from stackit.web.site import Limits, PublicSite
+from stackit.web.tokens import Tokens
+
+LIMITS = Limits(deadline=30.0, connections=256, memory=256 * BODY_CAP)
+
+_NOT_WORTH_A_LINE = {404, 405}
+_log = Logger(namespace="stackit")
+
+
+def admin_site(config: Config, routes: Iterable[Route], reactor: Reactor, *, limits: Limits = LIMITS) -> AdminSite:
+    """The admin side of a configuration, ready to listen. Raises StackitError for routes that cannot be served."""
+    fixed = [config.api_token] if config.api_token is not None else []
+    tokens = Tokens(fixed, config.admin.token_files) if fixed or config.admin.token_files else None
+    admin = Admin(routes, prefixes=config.api_prefixes, tokens=tokens, hosts=config.admin.hosts)
+    return AdminSite(admin, reactor=reactor, limits=limits)
+
+
+class AdminSite(PublicSite):
+    """Every path is the admin's to answer; what it turns away is a line in the log, and no occurrence.
+
+    Occurrences of refusals are about strangers, whose addresses the rate limiter then slows down.
+    """
+
+    def __init__(self, admin: Admin, *, reactor: Reactor, limits: Limits) -> None:
+        super().__init__({}, reactor=reactor, observe=lambda _occurrence: None, limits=limits)
+        self._admin = admin
+
+    def getResourceFor(self, request: Any) -> _AdminResource:
+        return _AdminResource(self._admin, str(getattr(request.channel.getHost(), "host", "localhost")))
+
+    def refused(self, client: str, head: RequestHead | None, refusal: Refusal) -> None:  # noqa: ARG002
+        if refusal.response.status not in _NOT_WORTH_A_LINE:
+            _log.warn(
+                "admin request refused client={client} status={status} reason={reason}",
+                client=client,
+                status=refusal.response.status,
+                reason=refusal.reason,
+            )
+
+
+class _Body(Upload):
+    limit = BODY_CAP
+    keep = True
+
+    def update(self, chunk: bytes) -> None:
+        """Nothing: the bytes are kept."""
+
+
+class _AdminResource(Resource):
+    """One request's way to the rules; a ``Bouncer``. ``address`` is the listener's end of its connection."""
+
+    isLeaf = True
+
+    def __init__(self, admin: Admin, address: str) -> None:
+        super().__init__()  # type: ignore[no-untyped-call]
+        self._admin = admin
+        self._address = address
+
+    def begin(self, head: RequestHead, length: int | None) -> Upload | Refusal:
+        """Turn the request away before its body is read, or let the body come."""
+        refused = self._admin.refuse(head, self._address)
+        if refused is not None:
+            return Refusal("admin", refused)
+        return TOO_LARGE if length is not None and length > BODY_CAP else _Body()
+
+    def render(self, request: BoundedRequest) -> int:
+        query: bytes = request.uri.partition(b"?")[2]
+        body: bytes = request.content.getvalue()
+        # A client that hangs up ends nothing: others may wait for the same sync, and a replay
+        # must not stop half way. Its answer goes nowhere.
+        Deferred.fromCoroutine(self._admin.answer(request.head, query, body)).addCallback(request.answer)
+        return NOT_DONE_YET

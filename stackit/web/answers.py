@@ -1,0 +1,83 @@
+"""The answers of the public side that are always the same, and how any answer is put on the wire."""
+
+from __future__ import annotations
+
+from http import HTTPStatus
+from typing import Literal
+
+import msgspec
+
+from stackit.requests import Response, error
+
+Reason = Literal[
+    "no_secret",  # a request for the webhook while no secret is configured
+    "not_found",
+    "malformed",  # not HTTP/1.1, or more of it than there may be
+    "method",
+    "encoding",  # a Content-Encoding
+    "too_large",
+    "deadline",
+    "signature",
+    "overload",  # given up in favour of others
+    "journal",  # it cannot be made durable now
+]
+"""Why stackit itself turns a request away; what plugins refuse has reasons of their own."""
+
+RETRY_AFTER = 5
+"""Seconds after which a request that stackit could not take may come again."""
+
+
+class Refusal(msgspec.Struct, frozen=True):
+    """An answer that turns a request away, and the reason that observers are told."""
+
+    reason: str
+    response: Response
+
+
+def _refusal(reason: Reason, status: int, text: str, **headers: str) -> Refusal:
+    return Refusal(reason, Response(status=status, body={"error": text}, headers=headers))
+
+
+NO_SECRET = _refusal("no_secret", 404, "not found")
+NOT_FOUND = _refusal("not_found", 404, "not found")
+MALFORMED = _refusal("malformed", 400, "malformed request")
+ENCODING = _refusal("encoding", 415, "a Content-Encoding is not supported: send the body as it is")
+TOO_LARGE = _refusal("too_large", 413, "the body is too large")
+TOO_SLOW = _refusal("deadline", 408, "the request took too long")
+SIGNATURE = _refusal("signature", 401, "the signature is missing or wrong")
+OVERLOAD = _refusal("overload", 503, "too busy", **{"Retry-After": str(RETRY_AFTER)})
+JOURNAL = _refusal("journal", 503, "the delivery cannot be stored now", **{"Retry-After": str(RETRY_AFTER)})
+FAILED = error(500, "internal error")
+
+
+def method(allow: str) -> Refusal:
+    """``405``: the path answers only ``allow``."""
+    return Refusal(
+        "method", Response(status=405, body={"error": f"this path answers {allow}"}, headers={"Allow": allow})
+    )
+
+
+def fields(response: Response) -> tuple[list[tuple[bytes, bytes]], bytes]:
+    """The headers and the body of an answer as they go out. Raises TypeError for a body that is not JSON-able."""
+    body = response.body
+    if body is None:
+        encoded = b""
+    elif isinstance(body, bytes):
+        encoded = body
+    else:
+        encoded = msgspec.json.encode(body) + b"\n"
+    headers = [(name.encode("latin-1"), value.encode("latin-1")) for name, value in response.headers.items()]
+    headers.append((b"Server", b"stackit"))
+    if response.status != HTTPStatus.NO_CONTENT:
+        headers.append((b"Content-Type", response.content_type.encode("latin-1")))
+        headers.append((b"Content-Length", b"%d" % len(encoded)))
+    return headers, encoded
+
+
+def last_words(response: Response, *, with_body: bool = True) -> bytes:
+    """A whole answer, after which the connection ends."""
+    headers, body = fields(response)
+    lines = [b"%s: %s\r\n" % header for header in [*headers, (b"Connection", b"close")]]
+    status = HTTPStatus(response.status)
+    start = b"HTTP/1.1 %d %s\r\n" % (status.value, status.phrase.encode())
+    return start + b"".join(lines) + b"\r\n" + (body if with_body else b"")

@@ -1,0 +1,106 @@
+"""All connections at once: who has to go when there are too many, or when they hold too much."""
+
+from __future__ import annotations
+
+import resource
+from collections.abc import Iterator
+from typing import Protocol
+
+MOST_CONNECTIONS = 4096
+_DESCRIPTORS_WANTED = 16384
+
+
+class Peer(Protocol):
+    """A connection, as the crowd sees it: ``address`` it comes from, ``held`` bytes of body in memory."""
+
+    address: str
+    held: int
+
+    def evict(self) -> None:
+        """Give up the request that has not arrived whole, and call ``Crowd.leave``."""
+
+
+class Crowd:
+    """Connections, and the bytes of bodies that they hold.
+
+    ``waiting`` are those whose request has not arrived whole; only they are ever sent away.
+    When there are too many, the address with the most of them loses the one that waits
+    longest; when bodies are too large in sum, the address that holds the most loses its largest.
+    So whoever sends many slow or large requests gets in their own way, not in that of others.
+    """
+
+    def __init__(self, *, connections: int, memory: int) -> None:
+        self._most = connections
+        self._memory = memory
+        self._here: set[Peer] = set()
+        self._waiting: dict[str, dict[Peer, None]] = {}  # by address, the one that waits longest first
+        self._held: dict[str, int] = {}
+        self.held = 0
+
+    def __len__(self) -> int:
+        return len(self._here)
+
+    def __iter__(self) -> Iterator[Peer]:
+        return iter(tuple(self._here))
+
+    def enter(self, peer: Peer) -> bool:
+        """Let a new connection in; False where all others are busy with whole requests."""
+        while len(self._here) >= self._most:
+            if not self._waiting:
+                return False
+            # Looking at every address is slow only while a crowd of addresses fills the house.
+            crowded = max(self._waiting.values(), key=len)
+            next(iter(crowded)).evict()
+        self._here.add(peer)
+        self.wait(peer)
+        return True
+
+    def leave(self, peer: Peer) -> None:
+        """The connection is gone, or is only lingering. Calling it again does nothing."""
+        self._here.discard(peer)
+        self.release(peer)
+        self.arrived(peer)
+
+    def wait(self, peer: Peer) -> None:
+        """From now on a request is being waited for."""
+        self.arrived(peer)
+        self._waiting.setdefault(peer.address, {})[peer] = None
+
+    def arrived(self, peer: Peer) -> None:
+        """The request has arrived whole."""
+        waiting = self._waiting.get(peer.address)
+        if waiting is not None and peer in waiting:
+            del waiting[peer]
+            if not waiting:
+                del self._waiting[peer.address]
+
+    def hold(self, peer: Peer, size: int) -> None:
+        """``size`` more bytes of body are in memory. May evict, also ``peer`` itself."""
+        peer.held += size
+        self.held += size
+        self._held[peer.address] = self._held.get(peer.address, 0) + size
+        while self.held > self._memory and self._waiting:
+            address = max(self._waiting, key=lambda each: self._held.get(each, 0))
+            max(self._waiting[address], key=lambda each: each.held).evict()
+
+    def release(self, peer: Peer) -> None:
+        """The body of ``peer`` is no longer in memory."""
+        self.held -= peer.held
+        left = self._held.get(peer.address, 0) - peer.held
+        if left > 0:
+            self._held[peer.address] = left
+        else:
+            self._held.pop(peer.address, None)
+        peer.held = 0
+
+
+def room_for_connections() -> int:
+    """How many connections the process can have beside its other files; asks the system for more descriptors."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    unlimited = resource.RLIM_INFINITY
+    wanted = _DESCRIPTORS_WANTED if hard == unlimited else min(hard, _DESCRIPTORS_WANTED)
+    if soft != unlimited and soft < wanted:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, hard))
+        soft = wanted
+    # As many again may be reading their last answer, and the rest is for files and children.
+    return MOST_CONNECTIONS if soft == unlimited else max(16, min(MOST_CONNECTIONS, soft // 3))

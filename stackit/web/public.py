@@ -1,0 +1,97 @@
+"""The public side, put together: the webhook under every API prefix, ``config``, and ``/healthz``."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable
+from typing import Any
+
+from twisted.web.resource import IResource
+from twisted.web.server import NOT_DONE_YET
+from zope.interface import implementer
+
+import stackit
+from stackit.app import Reactor
+from stackit.config import Config
+from stackit.events import Event, Taken
+from stackit.github.signature import Secrets
+from stackit.occurrences import Occurrence
+from stackit.requests import Refused, RequestHead, Response
+from stackit.web import answers
+from stackit.web.answers import Refusal
+from stackit.web.crowd import room_for_connections
+from stackit.web.request import SMALL_BODY, SmallUpload
+from stackit.web.site import Limits, PublicSite
+from stackit.web.webhook import Webhook, WebhookResource
+
+MEMORY = 256 * 2**20
+"""Bytes that the bodies of all requests may hold at once; at least two of the largest fit."""
+
+
+def webhook_secrets(config: Config, notice: Callable[[str], None]) -> Secrets:
+    """The webhook secrets of the environment and of the configured files."""
+    fixed = [config.webhook_secret] if config.webhook_secret else []
+    return Secrets(fixed, config.webhook.secret_files, notice)
+
+
+def public_site(
+    config: Config,
+    *,
+    secrets: Secrets,
+    admit: Callable[[RequestHead], Refused | None],
+    observe: Callable[[Occurrence], None],
+    take: Callable[[Event, bytes], Awaitable[Taken]],
+    reactor: Reactor,
+) -> PublicSite:
+    """What listens on ``config.listen``."""
+    webhook = WebhookResource(
+        Webhook(
+            secrets=secrets,
+            admit=admit,
+            observe=observe,
+            take=take,
+            clock=reactor,
+            max_body=int(config.webhook.max_body),
+        )
+    )
+    about = {
+        "version": stackit.__version__,
+        "read_only": False,
+        "auth_required": bool(config.api_token or config.admin.token_files),
+    }
+    routes: dict[bytes, Any] = {b"/healthz": Constant({"status": "ok"})}
+    for prefix in config.api_prefixes:
+        routes[f"{prefix}/webhooks/github".encode()] = webhook
+        routes[f"{prefix}/config".encode()] = Constant(about)
+    limits = Limits(
+        deadline=float(config.webhook.deadline),
+        connections=room_for_connections(),
+        memory=max(MEMORY, 2 * int(config.webhook.max_body)),
+    )
+    return PublicSite(routes, reactor=reactor, observe=observe, limits=limits)
+
+
+@implementer(IResource)
+class Constant:
+    """A resource that always gives the same answer to GET and HEAD."""
+
+    isLeaf = True
+    server = None
+
+    def __init__(self, body: Any) -> None:
+        self._response = Response(body=body)
+
+    def begin(self, head: RequestHead, length: int | None) -> SmallUpload | Refusal:
+        if head.method not in (b"GET", b"HEAD"):
+            return answers.method("GET, HEAD")
+        return answers.TOO_LARGE if length is not None and length > SMALL_BODY else SmallUpload()
+
+    def render(self, request: Any) -> int:
+        request.answer(self._response)
+        return NOT_DONE_YET
+
+    def getChildWithDefault(self, _name: Any, _request: Any) -> Any:
+        """Itself: paths are exact, so it has no children."""
+        return self
+
+    def putChild(self, _path: Any, _child: Any) -> None:
+        raise NotImplementedError("a constant has no children")

@@ -1,0 +1,215 @@
+"""The rules of the webhook endpoint: what is let in, and what it is answered.
+
+``Webhook`` knows no carrier: a head, then a body, become a ``Response``.
+``WebhookResource`` is how twisted.web asks it.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import re
+import uuid
+from collections.abc import Awaitable, Callable
+from typing import Any
+
+from twisted.internet.defer import Deferred
+from twisted.web.resource import IResource
+from twisted.web.server import NOT_DONE_YET
+from zope.interface import implementer
+
+from stackit.app import Reactor
+from stackit.errors import JournalError
+from stackit.events import Event, Push, Taken
+from stackit.github import signature
+from stackit.github.event_types import PING
+from stackit.github.payloads import decode, json_text
+from stackit.github.signature import Secrets, Verifier
+from stackit.occurrences import Occurrence
+from stackit.requests import Refused, RequestHead, Response, error
+from stackit.web import answers
+from stackit.web.answers import Refusal
+
+_DELIVERY = re.compile(rb"[A-Za-z0-9-]{1,64}")
+_HOOK = re.compile(rb"[0-9]{1,20}")
+
+
+class SignedUpload:
+    """The body of a request to the webhook, while it streams in.
+
+    One that cannot turn out to be signed is read only so that its sender can be answered; none of it
+    is kept. ``refused`` is what a plugin has against the request, unless it verifies.
+    """
+
+    def __init__(
+        self, head: RequestHead, *, limit: int, verifier: Verifier, claimed: bytes | None, refused: Refusal | None
+    ) -> None:
+        self.head = head
+        self.limit = limit
+        self.keep = claimed is not None
+        self.refused = refused
+        self._verifier = verifier
+        self._claimed = claimed
+
+    def update(self, chunk: bytes) -> None:
+        if self.keep:
+            self._verifier.update(chunk)
+
+    def verified(self) -> bool:
+        """Whether the whole body carries the signature that the head claims."""
+        return self._claimed is not None and self._verifier.matches(self._claimed)
+
+
+class Webhook:
+    """The endpoint's rules.
+
+    ``admit`` asks the plugins before the body is read. ``take`` makes a verified event (with the
+    SHA-256 of the body as signed) durable and hands it on; it raises JournalError where it
+    cannot. ``max_body`` is in bytes.
+    """
+
+    def __init__(
+        self,
+        *,
+        secrets: Secrets,
+        admit: Callable[[RequestHead], Refused | None],
+        observe: Callable[[Occurrence], None],
+        take: Callable[[Event, bytes], Awaitable[Taken]],
+        clock: Reactor,
+        max_body: int,
+    ) -> None:
+        self._secrets = secrets
+        self._admit = admit
+        self._observe = observe
+        self._take = take
+        self._clock = clock
+        self._max_body = max_body
+
+    def begin(self, head: RequestHead, length: int | None) -> SignedUpload | Refusal:
+        """Judge a request by its head, in the order of the contract. The caller observes a Refusal."""
+        if not self._secrets:
+            return answers.NO_SECRET
+        if head.method != b"POST":
+            return answers.method("POST")
+        if any(each.strip().lower() not in (b"", b"identity") for each in head.headers.get(b"content-encoding", ())):
+            return answers.ENCODING
+        if length is not None and length > self._max_body:
+            return answers.TOO_LARGE
+        claimed = signature.parse(head.headers.get(signature.HEADER, ()))
+        verdict = self._admit(head)
+        refused = _refusal(verdict) if verdict else None
+        if verdict and refused and (claimed is None or not verdict.unless_verified):
+            return refused
+        if claimed is None and b"expect" in head.headers:
+            return answers.SIGNATURE  # its sender waits to be asked for a body that would change nothing
+        return SignedUpload(
+            head, limit=self._max_body, verifier=self._secrets.begin(), claimed=claimed, refused=refused
+        )
+
+    async def finish(self, upload: SignedUpload, body: bytes) -> Response:
+        """Answer a request whose body is here whole."""
+        if not upload.verified():
+            return self._turn_away(upload, upload.refused or answers.SIGNATURE)
+        delivery, hook = _identity(upload.head)
+        event = self._recognise(upload.head, body, delivery, hook)
+        if event is None:
+            return self._nothing_to_do(Occurrence(name="accepted", delivery=delivery, outcome="unrecognised"))
+        if event.name == PING:
+            return self._nothing_to_do(
+                Occurrence(name="accepted", event=PING, delivery=delivery, repo=event.repo, outcome="ping")
+            )
+        try:
+            taken = await self._take(event, hashlib.sha256(body).digest())
+        except JournalError:
+            return self._turn_away(upload, answers.JOURNAL)
+        self._observe(
+            Occurrence(
+                name="duplicate" if taken.duplicate else "accepted",
+                event=event.name,
+                action=event.action,
+                delivery=delivery,
+                repo=event.repo,
+                id=taken.id,
+                client=upload.head.client,
+                outcome="queued" if taken.handled else "unhandled",
+            )
+        )
+        if not taken.handled and not isinstance(event, Push):
+            return Response(status=204)
+        return Response(status=202, body={"id": taken.id, "duplicate": taken.duplicate})
+
+    def _recognise(self, head: RequestHead, body: bytes, delivery: str, hook: str) -> Event | None:
+        names = head.headers.get(b"x-github-event", ())
+        types = head.headers.get(b"content-type", ())
+        if len(names) != 1 or len(types) > 1:
+            return None
+        text = json_text(body, types[0] if types else None)
+        if text is None:
+            return None
+        return decode(
+            names[0].decode("latin-1"),
+            text,
+            id="",
+            delivery=delivery,
+            hook=hook,
+            received_at=self._clock.seconds(),
+        )
+
+    def _nothing_to_do(self, occurrence: Occurrence) -> Response:
+        self._observe(occurrence)
+        return Response(status=204)
+
+    def _turn_away(self, upload: SignedUpload, refusal: Refusal) -> Response:
+        self._observe(
+            Occurrence(
+                name="refused",
+                reason=refusal.reason,
+                status=refusal.response.status,
+                client=upload.head.client,
+                request=upload.head,
+            )
+        )
+        return refusal.response
+
+
+def _identity(head: RequestHead) -> tuple[str, str]:
+    """The delivery's id and its hook's; an id made up here where none can be believed, so that it is no duplicate."""
+    deliveries = head.headers.get(b"x-github-delivery", ())
+    hooks = head.headers.get(b"x-github-hook-id", ())
+    sound = len(deliveries) == 1 and _DELIVERY.fullmatch(deliveries[0])
+    delivery = deliveries[0].decode("ascii") if sound else f"stackit-{uuid.uuid4().hex}"
+    hook = hooks[0].decode("ascii") if len(hooks) == 1 and _HOOK.fullmatch(hooks[0]) else ""
+    return delivery, hook
+
+
+def _refusal(refused: Refused) -> Refusal:
+    texts = {429: "too many refused requests", 403: "forbidden"}
+    headers = {} if refused.retry_after is None else {"Retry-After": str(refused.retry_after)}
+    body = error(refused.status, texts.get(refused.status, "refused")).body
+    return Refusal(refused.reason, Response(status=refused.status, body=body, headers=headers))
+
+
+@implementer(IResource)
+class WebhookResource:
+    """The endpoint as twisted.web sees it."""
+
+    isLeaf = True
+    server = None
+
+    def __init__(self, webhook: Webhook) -> None:
+        self._webhook = webhook
+
+    def begin(self, head: RequestHead, length: int | None) -> SignedUpload | Refusal:
+        return self._webhook.begin(head, length)
+
+    def render(self, request: Any) -> int:
+        answering = Deferred.fromCoroutine(self._webhook.finish(request.upload, request.content.read()))
+        answering.addCallback(request.answer)
+        answering.addErrback(request.processingFailed).addErrback(lambda _: None)
+        return NOT_DONE_YET
+
+    def getChildWithDefault(self, _name: Any, _request: Any) -> Any:
+        """Itself: paths are exact, so it has no children."""
+        return self
+
+    def putChild(self, _path: Any, _child: Any) -> None:
+        raise NotImplementedError("the webhook has no children")
