@@ -3,14 +3,19 @@
 These are the names a plugin needs; docs/plugins.md shows them at work.
 """
 
-from stackit.app import App
+from importlib.metadata import version
+
+from stackit.app import App, Reactor
 from stackit.errors import Permanent, PluginError, StackitError
 from stackit.events import Event, Push, RefChange, RefsChanged, Repo
 from stackit.hookspecs import hookimpl, on
 from stackit.occurrences import Occurrence
 from stackit.repos import ManagedRepo, Repos
 from stackit.requests import AdminRequest, Refused, RequestHead, Response, Route, error
+from stackit.times import rfc3339
 from stackit.units import Duration, Size
+
+__version__ = version("stackit")
 
 __all__ = [
     "AdminRequest",
@@ -22,6 +27,7 @@ __all__ = [
     "Permanent",
     "PluginError",
     "Push",
+    "Reactor",
     "RefChange",
     "RefsChanged",
     "Refused",
@@ -35,4 +41,5 @@ __all__ = [
     "error",
     "hookimpl",
     "on",
+    "rfc3339",
 ]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from functools import cached_property
-from typing import Any, Literal
+from typing import Any, ClassVar, Literal
 
 import msgspec
 
@@ -118,4 +118,16 @@ class RefsChanged(msgspec.Struct, frozen=True, kw_only=True, eq=False):
     id: str = ""
     received_at: float = 0.0
 
-    name = "refs_changed"
+    name: ClassVar[str] = "refs_changed"
+
+
+class Taken(msgspec.Struct, frozen=True, kw_only=True):
+    """What became of a delivery that is durable now.
+
+    ``id`` is stackit's own. ``duplicate``: it was here before, and is handled; ``handled``:
+    some subscriber wants it.
+    """
+
+    id: str
+    duplicate: bool
+    handled: bool

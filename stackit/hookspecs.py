@@ -6,7 +6,9 @@ coroutine. docs/hooks.md says more about each, with an example.
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Iterable, Sequence
+import math
+import re
+from collections.abc import Awaitable, Callable, Sequence
 from typing import TYPE_CHECKING, Any, TypeVar, overload
 
 import msgspec
@@ -22,8 +24,13 @@ if TYPE_CHECKING:
 
 PROJECT = "stackit"
 OPTIONS_ATTRIBUTE = "stackit_options"
+ON = "stackit_on"
+"""What pluggy knows ``@on`` handlers as: a hook without a specification, whose argument may have any name."""
 
 Function = TypeVar("Function", bound=Callable[..., Any])
+
+# The action of a repository_dispatch is whatever its sender chose, dots and all.
+_PATTERN = re.compile(r"\*|[a-z0-9_]+(\.(\*|[^*]+))?")
 
 _spec = pluggy.HookspecMarker(PROJECT)
 _impl = pluggy.HookimplMarker(PROJECT)
@@ -76,6 +83,14 @@ class HandlerOptions(msgspec.Struct, frozen=True, kw_only=True):
     ordered: bool = True
     timeout: float | None = None
     concurrency: int | None = None
+    thread: bool = False
+
+    def __post_init__(self) -> None:
+        timeout, concurrency = self.timeout, self.concurrency
+        if timeout is not None and not (isinstance(timeout, int | float) and 0 <= timeout < math.inf):
+            raise ValueError(f"timeout is {timeout!r}, expected seconds, or 0 for no limit")
+        if concurrency is not None and not (isinstance(concurrency, int) and concurrency >= 1):
+            raise ValueError(f"concurrency is {concurrency!r}, expected 1 or more")
 
     def wants(self, name: str, action: str | None) -> bool:
         """Whether an event of this name and action passes the filter."""
@@ -93,6 +108,7 @@ def hookimpl(
     ordered: bool = True,
     timeout: float | None = None,
     concurrency: int | None = None,
+    thread: bool = False,
 ) -> Callable[[Function], Function]: ...
 def hookimpl(
     function: Callable[..., Any] | None = None,
@@ -104,16 +120,17 @@ def hookimpl(
     ordered: bool = True,
     timeout: float | None = None,
     concurrency: int | None = None,
+    thread: bool = False,
 ) -> Any:
     """Mark a function as the implementation of the hook whose name it has (or ``specname``).
 
-    ``ordered``, ``timeout`` and ``concurrency`` are for ``stackit_event`` and
+    ``ordered``, ``timeout``, ``concurrency`` and ``thread`` are for ``stackit_event`` and
     ``stackit_refs_changed``, and mean what they mean in ``on``.
     """
-    options = HandlerOptions(ordered=ordered, timeout=timeout, concurrency=concurrency)
+    options = HandlerOptions(ordered=ordered, timeout=timeout, concurrency=concurrency, thread=thread)
 
     def mark(function: Function) -> Function:
-        setattr(function, OPTIONS_ATTRIBUTE, options)
+        _set_options(function, options)
         return _impl(function, specname=specname, tryfirst=tryfirst, trylast=trylast)
 
     return mark if function is None else mark(function)
@@ -124,6 +141,7 @@ def on(
     ordered: bool = True,
     timeout: float | None = None,
     concurrency: int | None = None,
+    thread: bool = False,
 ) -> Callable[[Function], Function]:
     """Mark a function, of any name, as the handler of events that match a pattern.
 
@@ -131,24 +149,32 @@ def on(
     action (``pull_request.*``), or ``*`` for all.
 
     ``ordered=False`` lets events of one repository be handled side by side; ``timeout``
-    (seconds) and ``concurrency`` (events in hand at once) replace the configured defaults.
-    Raises ValueError for a pattern that can never match.
+    (seconds, 0 for none) and ``concurrency`` (events in hand at once) replace the configured
+    defaults. A plain function runs in the reactor's thread and must not block; one that does
+    (``subprocess``, ``requests``) says ``thread=True`` and runs in a thread.
+    Raises ValueError for a pattern that can never match, and for a function that has a filter already.
     """
     if not patterns:
         raise ValueError("on() needs at least one event, such as on('push'), or on('*') for all")
     for pattern in patterns:
         _check(pattern)
-    options = HandlerOptions(patterns=patterns, ordered=ordered, timeout=timeout, concurrency=concurrency)
+    options = HandlerOptions(
+        patterns=patterns, ordered=ordered, timeout=timeout, concurrency=concurrency, thread=thread
+    )
 
     def mark(function: Function) -> Function:
-        setattr(function, OPTIONS_ATTRIBUTE, options)
-        return _impl(function, specname="stackit_event")
+        _set_options(function, options)
+        return _impl(function, specname=ON, optionalhook=True)
 
     return mark
 
 
-def _check(pattern: str) -> None:
-    parts: Iterable[str] = pattern.split(".", 1) if isinstance(pattern, str) else ()
-    words = [part for part in parts if part == "*" or part.replace("_", "a").isalnum()]
-    if pattern != "*" and (not words or words[0] == "*" or len(words) != pattern.count(".") + 1):
+def _set_options(function: Callable[..., Any], options: HandlerOptions) -> None:
+    if hasattr(function, OPTIONS_ATTRIBUTE):
+        raise ValueError(f"{function.__name__} is marked twice: one on('push', 'issues.opened') holds all its events")
+    setattr(function, OPTIONS_ATTRIBUTE, options)
+
+
+def _check(pattern: object) -> None:
+    if not (isinstance(pattern, str) and _PATTERN.fullmatch(pattern)):
         raise ValueError(f"not an event pattern: {pattern!r} (expected 'push', 'issues.opened', 'issues.*' or '*')")

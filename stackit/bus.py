@@ -1,0 +1,229 @@
+"""The bus: who subscribes to an event, and each plugin called in isolation.
+
+pluggy's own call stops at the first exception and leaves coroutines unawaited, so
+the bus asks pluggy for the implementations and calls them one by one.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any
+
+import msgspec
+import pluggy
+from pluggy import HookImpl
+from twisted.application.service import IService
+from twisted.internet.defer import Deferred, maybeDeferred
+from twisted.logger import Logger
+
+from stackit import hookspecs, plugin_checks
+from stackit.app import App, Reactor
+from stackit.errors import PluginError, describe
+from stackit.events import Event
+from stackit.hookspecs import ON, OPTIONS_ATTRIBUTE, PROJECT, HandlerOptions
+from stackit.isolation import bounded
+from stackit.occurrences import Occurrence
+from stackit.requests import Refused, RequestHead, Route
+
+_log = Logger(namespace="stackit")
+
+
+class Subscriber(msgspec.Struct, frozen=True, eq=False):
+    """One handler of one plugin.
+
+    ``key`` (``plugin:function``) is its name in the journal: it stays the same when the
+    plugin gains another handler.
+    """
+
+    key: str
+    plugin: str
+    function: str
+    options: HandlerOptions
+    implementation: HookImpl
+
+    def call(self, value: object) -> Deferred[Any]:
+        """Run the handler in this thread; its exception, or its Deferred's, is the Deferred's failure."""
+        return _call(self.implementation, value)
+
+    def run(self, value: object) -> object:
+        """Run the handler in whatever thread this is, and return or raise what it does."""
+        return _call_now(self.implementation, value)
+
+
+class Bus:
+    """The registered plugins, and how to reach each of their hooks."""
+
+    def __init__(self) -> None:
+        self._plugins = _plugin_manager()
+        self._events: tuple[Subscriber, ...] = ()
+        self._refs_changed: tuple[Subscriber, ...] = ()
+        self._complained: set[str] = set()
+
+    # -- registration -------------------------------------------------------------
+
+    def register(self, name: str, plugin: object) -> None:
+        """Add a plugin. Raises PluginError, with nothing registered, where it cannot work."""
+        for other, there in self._plugins.list_name_plugin():
+            if name == other or plugin is there:
+                raise PluginError(name, f"is there already, as {other}")
+        # A plugin that fails validation half-way would stay registered: try it apart first.
+        trial = _plugin_manager()
+        try:
+            trial.register(plugin, name)
+            trial.check_pending()
+        except Exception as problem:  # noqa: BLE001 - foreign code: looking at its attributes may raise anything
+            known = isinstance(problem, pluggy.PluginValidationError | ValueError)
+            raise PluginError(name, " ".join(str(problem).split()) if known else describe(problem)) from None
+        plugin_checks.check(name, _implementations(trial))
+        self._plugins.register(plugin, name)
+        self._events = self._find_subscribers("stackit_event", ON)
+        self._refs_changed = self._find_subscribers("stackit_refs_changed")
+
+    def plugins(self) -> list[str]:
+        """The names of all registered plugins."""
+        return sorted(name for name, _ in self._plugins.list_name_plugin())
+
+    # -- subscribers --------------------------------------------------------------
+
+    def subscribers(self) -> tuple[Subscriber, ...]:
+        """Every handler of events and of ref changes."""
+        return self._events + self._refs_changed
+
+    def event_subscribers(self, event: Event) -> tuple[Subscriber, ...]:
+        """The handlers whose filter lets this event pass, in call order."""
+        return tuple(each for each in self._events if each.options.wants(event.name, event.action))
+
+    def refs_subscribers(self) -> tuple[Subscriber, ...]:
+        """The handlers of ref changes, in call order."""
+        return self._refs_changed
+
+    def display(self, key: str) -> str:
+        """A subscriber's name for people: its plugin, with ``:function`` where the plugin has several."""
+        plugin = key.rpartition(":")[0]
+        return plugin if [each.key for each in self.subscribers() if each.plugin == plugin] == [key] else key
+
+    def keys(self, name: str) -> tuple[str, ...]:
+        """The subscriber keys that a name for people stands for; an unknown name stands for itself."""
+        found = tuple(each.key for each in self.subscribers() if name in (each.key, each.plugin))
+        return found or (name,)
+
+    def _find_subscribers(self, *hooks: str) -> tuple[Subscriber, ...]:
+        return tuple(
+            Subscriber(
+                key=f"{each.plugin_name}:{each.function.__name__}",
+                plugin=each.plugin_name,
+                function=each.function.__name__,
+                options=getattr(each.function, OPTIONS_ATTRIBUTE, HandlerOptions()),
+                implementation=each,
+            )
+            for hook in hooks
+            for each in self._called(hook)
+        )
+
+    # -- the other hooks ----------------------------------------------------------
+
+    def admit(self, request: RequestHead) -> Refused | None:
+        """The first refusal of a plugin; one that raises admits."""
+        for each in self._called("stackit_admit"):
+            try:
+                verdict = _call_now(each, request)
+                if not isinstance(verdict, Refused | None):
+                    raise TypeError(f"returned {type(verdict).__name__}, expected Refused or None")
+            except Exception as fault:  # noqa: BLE001 - foreign code: its fault must not become the request's
+                self._complain(each, "stackit_admit", fault)
+                continue
+            if verdict is not None:
+                return verdict
+        return None
+
+    def observe(self, occurrence: Occurrence) -> None:
+        """Tell every observer. Never raises; a plugin that does is logged once."""
+        for each in self._called("stackit_observe"):
+            try:
+                _call_now(each, occurrence)
+            except Exception as fault:  # noqa: BLE001 - foreign code: an observer changes nothing for anyone
+                self._complain(each, "stackit_observe", fault)
+
+    def backstops(self) -> list[tuple[str, Callable[[], Deferred[Any]]]]:
+        """Every ``stackit_backstop`` with the name of its plugin."""
+        return [(each.plugin_name, lambda each=each: _call(each)) for each in self._called("stackit_backstop")]  # type: ignore[misc]
+
+    def services(self, app: App) -> list[IService]:
+        """Each plugin's service. Raises PluginError naming the first plugin that fails."""
+        return [service for _, service in self._asked("stackit_service", app, IService.providedBy, "an IService")]
+
+    def routes(self, app: App) -> list[Route]:
+        """Every plugin's admin routes. Raises PluginError naming the first plugin that fails."""
+        found = self._asked("stackit_routes", app, _is_routes, "a list of Route")
+        return [route for _, routes in found for route in routes]
+
+    async def health(self, reactor: Reactor, seconds: float = 5.0) -> list[str]:
+        """What plugins say is wrong, one line each; one that does not answer in time is a problem too."""
+        problems = []
+        asked = [(each.plugin_name, bounded(reactor, _call(each), seconds)) for each in self._called("stackit_health")]
+        for plugin, answer in asked:
+            try:
+                problem = await answer
+            except Exception as fault:  # noqa: BLE001 - foreign code: a check that fails is a problem
+                problem = describe(fault)
+            if problem:
+                problems.append(f"{plugin}: {problem}")
+        return problems
+
+    def _asked(self, hook: str, app: App, fits: Callable[[Any], bool], wanted: str) -> list[tuple[str, Any]]:
+        answers = []
+        for each in reversed(self._called(hook)):
+            try:
+                answer = _call_now(each, app)
+            except Exception as fault:  # foreign code: named, and the start stops
+                raise PluginError(each.plugin_name, f"{hook} failed: {describe(fault)}") from fault
+            if answer is None:
+                continue
+            if not fits(answer):
+                raise PluginError(each.plugin_name, f"{hook} returned {type(answer).__name__}, expected {wanted}")
+            answers.append((each.plugin_name, answer))
+        return answers
+
+    def _called(self, hook: str) -> list[HookImpl]:
+        """The implementations in pluggy's call order: tryfirst, later-registered first, trylast."""
+        return [each for _, each in _implementations(self._plugins, hook)][::-1]
+
+    def _complain(self, implementation: HookImpl, hook: str, fault: Exception) -> None:
+        name = f"{implementation.plugin_name}.{hook}"
+        if name not in self._complained:
+            self._complained.add(name)
+            _log.error(
+                "plugin {plugin}: {hook} failed: {problem} (said once)",
+                plugin=implementation.plugin_name,
+                hook=hook,
+                problem=describe(fault),
+            )
+
+
+def _plugin_manager() -> pluggy.PluginManager:
+    plugins = pluggy.PluginManager(PROJECT)
+    plugins.add_hookspecs(hookspecs)
+    return plugins
+
+
+def _implementations(plugins: pluggy.PluginManager, *hooks: str) -> Iterator[tuple[str, HookImpl]]:
+    """The implementations of these hooks (default: of all), in the reverse of pluggy's call order."""
+    for name in hooks or (*(each for each in vars(hookspecs) if each.startswith(f"{PROJECT}_")), ON):
+        caller = getattr(plugins.hook, name, None)  # without a specification there is none until it is implemented
+        if caller is not None:
+            yield from ((name, each) for each in caller.get_hookimpls())
+
+
+def _is_routes(answer: object) -> bool:
+    return isinstance(answer, Sequence) and all(isinstance(each, Route) for each in answer)
+
+
+def _call_now(implementation: HookImpl, *values: object) -> Any:
+    try:
+        return implementation.function(*values[: len(implementation.argnames)])
+    except SystemExit as leaving:  # a plugin ends its call, never stackit
+        raise RuntimeError(describe(leaving)) from leaving
+
+
+def _call(implementation: HookImpl, *values: object) -> Deferred[Any]:
+    return maybeDeferred(_call_now, implementation, *values)

@@ -1,0 +1,330 @@
+"""Journal to bus: the first try, retries, dead letters, replay, and recovery at start."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Awaitable, Callable, Coroutine, Mapping, Sequence
+from typing import Any, TypeVar
+
+import msgspec
+from twisted.internet.base import DelayedCall
+from twisted.internet.defer import CancelledError, Deferred
+from twisted.internet.task import deferLater
+from twisted.python.failure import Failure
+
+from stackit.app import Reactor
+from stackit.bus import Bus, Subscriber
+from stackit.errors import JournalError, Permanent, describe
+from stackit.events import Event, RefChange, RefsChanged, Repo, Taken
+from stackit.github.payloads import decode
+from stackit.isolation import bounded, settle
+from stackit.journal import Appended, Journal, Record, Stored, Work, decode_changes
+from stackit.lanes import Item, Lane
+from stackit.occurrences import Occurrence
+from stackit.retries import Retries
+from stackit.threads import Threads
+
+JOURNAL_PATIENCE = 1.0
+"""Seconds between tries to reach the journal while it is in trouble."""
+
+Answer = TypeVar("Answer")
+
+
+class Limits(msgspec.Struct, frozen=True, kw_only=True):
+    """The defaults of every handler: ``timeout`` in seconds (0 for none), ``concurrency`` in events."""
+
+    timeout: float
+    concurrency: int
+    grace: float
+
+
+class Dispatch:
+    """Hands each durable event to each of its subscribers, and writes down what became of it."""
+
+    def __init__(self, *, reactor: Reactor, bus: Bus, journal: Journal, retries: Retries, limits: Limits) -> None:
+        self._reactor = reactor
+        self._bus = bus
+        self._journal = journal
+        self._retries = retries
+        self._limits = limits
+        self._lanes: dict[str, Lane] = {}
+        self._pending: Counter[str] = Counter()
+        self._threads: dict[str, Threads] = {}
+        self._alarms: dict[str, DelayedCall] = {}
+        self._background: set[Deferred[Any]] = set()
+        self._stopping = False
+
+    # -- life ---------------------------------------------------------------------
+
+    def open_lanes(self) -> None:
+        """Give every subscriber its lane: from here on what is taken is handed on."""
+        for subscriber in self._bus.subscribers():
+            concurrency = subscriber.options.concurrency or self._limits.concurrency
+            self._lanes[subscriber.key] = Lane(
+                subscriber, concurrency=concurrency, handle=self._handle, read=self._read
+            )
+            if subscriber.options.thread:
+                self._threads[subscriber.key] = Threads(self._reactor, concurrency)
+
+    async def recover(self) -> None:
+        """Hand on what was pending when the last process ended."""
+        await self._spawn(self._recover())
+
+    async def _recover(self) -> None:
+        await self._recount()
+        before = {key: count for key, count in self._pending.items() if count}
+        for key in self._lanes:
+            if key in before:
+                self._bus.observe(Occurrence(name="recovered", subscriber=self._bus.display(key), count=before[key]))
+            await self._wake(key)
+        for key, count in before.items():
+            if key not in self._lanes:
+                reason = f"{count} events wait for {key}, which is not loaded"
+                self._bus.observe(Occurrence(name="notice", subscriber=key, count=count, reason=reason))
+
+    async def stop(self) -> None:
+        """Let what is in hand finish within the grace; the rest stays pending for the next start."""
+        self._stopping = True
+        for alarm in self._alarms.values():
+            if alarm.active():
+                alarm.cancel()
+        running = [each for lane in self._lanes.values() for each in lane.stop()]
+        await settle(self._reactor, running, self._limits.grace)
+        for each in list(self._background):
+            each.cancel()
+
+    def pending(self) -> Mapping[str, int]:
+        """How many events each subscriber still has to handle, by its name for people."""
+        known = Counter({self._bus.display(key): 0 for key in self._lanes})
+        for key, count in self._pending.items():
+            known[self._bus.display(key)] += count
+        return known
+
+    # -- in -----------------------------------------------------------------------
+
+    async def take(self, event: Event, digest: bytes, *, wanted: bool = True) -> Taken:
+        """Make a verified event durable, and hand it to its subscribers.
+
+        With ``wanted=False`` (a ping, something unrecognised) it is recorded and reaches
+        nobody. Raises JournalError where it cannot be made durable now.
+        """
+        subscribers = self._bus.event_subscribers(event) if wanted else ()
+        appended = await self._journal.append(
+            Record(
+                hook=event.hook,
+                delivery=event.delivery,
+                event=event.name,
+                action=event.action,
+                repo=str(event.repo) if event.repo else None,
+                received_at=event.received_at,
+                digest=digest,
+                body=event.body,
+                subscribers=tuple(each.key for each in subscribers),
+            )
+        )
+        if appended.replay_of is not None:
+            self._bus.observe(
+                Occurrence(
+                    name="replayed",
+                    delivery=event.delivery,
+                    repo=event.repo,
+                    event=event.name,
+                    reason=appended.replay_of,
+                )
+            )
+        self._offer(appended, msgspec.structs.replace(event, id=str(appended.id)))
+        return Taken(id=str(appended.id), duplicate=appended.status == "duplicate", handled=bool(subscribers))
+
+    async def announce(self, repo: Repo, changes: tuple[RefChange, ...], cause: str, delivery: str | None) -> None:
+        """Make moved refs durable together with the record of what was announced, and hand them on."""
+        received_at = self._reactor.seconds()
+        keys = [each.key for each in self._bus.refs_subscribers()]
+        appended = await self._journal.announce(str(repo), changes, cause, delivery, received_at, keys)
+        self._bus.observe(
+            Occurrence(
+                name="refs_changed", repo=repo, changes=changes, cause=cause, delivery=delivery, count=len(changes)
+            )
+        )
+        change = RefsChanged(
+            repo=repo, changes=changes, cause=cause, delivery=delivery, id=str(appended.id), received_at=received_at
+        )
+        self._offer(appended, change)
+
+    async def replay(self, event_id: int, subscribers: Sequence[str] | None) -> int:
+        """Handle an event again, for these subscribers (keys) or for all that had it.
+
+        Returns for how many. Raises LookupError for an unknown id, ValueError where the
+        body is no longer kept.
+        """
+        works = await self._journal.replay(event_id, subscribers, now=self._reactor.seconds())
+        self._spawn(self._again(works))
+        return len(works)
+
+    async def replay_dead(self, subscriber: str) -> int:
+        """Handle every dead letter of a subscriber (key) again; returns how many."""
+        works = await self._journal.replay_dead(subscriber, now=self._reactor.seconds())
+        self._spawn(self._again(works))
+        return len(works)
+
+    async def _again(self, works: Sequence[Work]) -> None:
+        await self._recount()
+        for key in {work.subscriber for work in works} & self._lanes.keys():
+            await self._wake(key)
+
+    def _offer(self, appended: Appended, event: Event | RefsChanged) -> None:
+        if appended.status == "again":
+            self._spawn(self._again(appended.works))
+            return
+        for work in appended.works:
+            self._pending[work.subscriber] += 1
+            if work.subscriber in self._lanes:
+                # Each handler has an event of its own: none sees what another did to the payload.
+                self._lanes[work.subscriber].offer(work, msgspec.structs.replace(event))
+
+    # -- out ----------------------------------------------------------------------
+
+    async def _handle(self, subscriber: Subscriber, item: Item) -> None:
+        began = self._reactor.seconds()
+        event, fault = item.event, None
+        try:
+            event = event or await self._load(item.work)
+            if event is not None:  # else it has no body any more: nothing that could be handled
+                await self._call(subscriber, event)
+        except Exception as problem:  # noqa: BLE001 - foreign code: its failure is the outcome of this handling alone
+            if self._stopping and isinstance(problem, CancelledError | JournalError):
+                return  # out of grace: it stays pending, and is handled after the next start
+            fault = problem
+        if fault is not None:
+            await self._fail(subscriber, item.work, event, fault, began)
+            return
+        await self._finish(item.work)
+        if event is not None:
+            self._report("handled", subscriber, item.work, event, began)
+
+    def _call(self, subscriber: Subscriber, event: Event | RefsChanged) -> Deferred[Any]:
+        threads = self._threads.get(subscriber.key)
+        running = subscriber.call(event) if threads is None else threads.call(subscriber.run, event)
+        timeout = subscriber.options.timeout
+        return bounded(self._reactor, running, self._limits.timeout if timeout is None else timeout)
+
+    async def _finish(self, work: Work) -> None:
+        await self._patiently(lambda: self._journal.finish(work.handling, at=self._reactor.seconds()))
+        self._pending[work.subscriber] -= 1
+
+    async def _fail(
+        self, subscriber: Subscriber, work: Work, event: Event | RefsChanged | None, fault: Exception, began: float
+    ) -> None:
+        now = self._reactor.seconds()
+        delay = None if isinstance(fault, Permanent) else self._retries.delay(work.attempts + 1)
+        error = describe(fault)
+        next_at = None if delay is None else now + delay
+        await self._patiently(lambda: self._journal.fail(work.handling, at=now, error=error, next_at=next_at))
+        if delay is None:
+            self._pending[work.subscriber] -= 1
+            self._report("dead", subscriber, work, event, began, error=error)
+        else:
+            self._report("failed", subscriber, work, event, began, error=error, retry_in=delay)
+            self._set_alarm(work.subscriber, now + delay)
+
+    def _report(
+        self,
+        name: Any,
+        subscriber: Subscriber,
+        work: Work,
+        event: Event | RefsChanged | None,
+        began: float,
+        *,
+        error: str | None = None,
+        retry_in: float | None = None,
+    ) -> None:
+        self._bus.observe(
+            Occurrence(
+                name=name,
+                subscriber=self._bus.display(subscriber.key),
+                event=getattr(event, "name", None),
+                action=getattr(event, "action", None),
+                repo=getattr(event, "repo", None),
+                delivery=getattr(event, "delivery", None),
+                id=str(work.event_id),
+                attempts=work.attempts + 1,
+                seconds=self._reactor.seconds() - began,
+                error=error,
+                retry_in=retry_in,
+            )
+        )
+
+    # -- the journal as the queue --------------------------------------------------
+
+    def _read(self, key: str, group: str, limit: int) -> Deferred[list[Work]]:
+        return Deferred.fromCoroutine(self._due(key, group, limit))
+
+    async def _due(self, key: str, group: str, limit: int) -> list[Work]:
+        now = self._reactor.seconds()
+        works = await self._patiently(lambda: self._journal.due(key, now, group=group, limit=limit))
+        if len(works) < limit:
+            await self._alarm_after(key, now)  # a clock set back makes what just arrived due later
+        return works
+
+    async def _wake(self, key: str) -> None:
+        now = self._reactor.seconds()
+        self._lanes[key].wake(await self._patiently(lambda: self._journal.due_groups(key, now=now)))
+        await self._alarm_after(key, now)
+
+    async def _alarm_after(self, key: str, now: float) -> None:
+        next_at = await self._patiently(lambda: self._journal.next_due(key, after=now))
+        if next_at is not None:
+            self._set_alarm(key, next_at)
+
+    def _set_alarm(self, key: str, at: float) -> None:
+        alarm = self._alarms.get(key)
+        if self._stopping or (alarm is not None and alarm.active() and alarm.getTime() <= at):
+            return
+        if alarm is not None and alarm.active():
+            alarm.cancel()
+        delay = max(0.0, at - self._reactor.seconds())
+        self._alarms[key] = self._reactor.callLater(delay, lambda: self._spawn(self._wake(key)))
+
+    async def _load(self, work: Work) -> Event | RefsChanged | None:
+        stored = await self._patiently(lambda: self._journal.load(work.event_id))
+        return None if stored is None else restore(stored)
+
+    async def _recount(self) -> None:
+        self._pending = Counter(await self._patiently(self._journal.pending))
+
+    async def _patiently(self, ask: Callable[[], Awaitable[Answer]]) -> Answer:
+        """What the journal answers, asked again for as long as it is in trouble and stackit runs."""
+        while True:
+            try:
+                return await ask()
+            except JournalError:
+                if self._stopping:
+                    raise
+                await deferLater(self._reactor, JOURNAL_PATIENCE)
+
+    def _spawn(self, work: Coroutine[Deferred[Any], Any, None]) -> Deferred[None]:
+        running = Deferred.fromCoroutine(work)
+        self._background.add(running)
+
+        def ended(result: Failure | None) -> Failure | None:
+            self._background.discard(running)
+            if isinstance(result, Failure) and self._stopping and result.check(CancelledError, JournalError):
+                return None
+            return result
+
+        return running.addBoth(ended)
+
+
+def restore(stored: Stored) -> Event | RefsChanged | None:
+    """An event as it was handed on the first time; None where its body is gone."""
+    if stored.body is None:
+        return None
+    if stored.kind == "refs":
+        return decode_changes(stored)
+    return decode(
+        stored.event,
+        stored.body,
+        id=str(stored.id),
+        delivery=stored.delivery or "",
+        hook=stored.hook,
+        received_at=stored.received_at,
+    )

@@ -1,0 +1,221 @@
+"""One subscriber's lane: what it has in hand, what waits, and what stays in the journal.
+
+The journal is the queue. A lane keeps a bounded stretch of it in memory, by group
+(the repository): a group that outgrows its share is left in the journal and read
+back when its turn comes, so that neither a slow subscriber nor one busy
+repository costs memory, or holds up the others.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Callable, Coroutine
+from typing import Any
+
+import msgspec
+from twisted.internet.defer import Deferred
+from twisted.python.failure import Failure
+
+from stackit.bus import Subscriber
+from stackit.events import Event, RefsChanged
+from stackit.journal import Work
+
+WINDOW = 1024
+"""Events of one subscriber that wait in memory, at most."""
+SHARE = 32
+"""Events of one group among them, at most."""
+KEPT_BYTES = 8 * 2**20
+"""Bytes of waiting bodies that are kept; beyond that an event is read again when it is due."""
+
+
+class Item(msgspec.Struct, eq=False):
+    """A handling that waits, with its event where that is still at hand."""
+
+    work: Work
+    event: Event | RefsChanged | None
+
+
+class _Group(msgspec.Struct, eq=False):
+    waiting: deque[Item]
+    active: int = 0
+    in_journal: bool = False  # the journal holds more of this group than memory does
+    arrived: bool = False  # something came for it while it was being read
+
+
+Handle = Callable[[Subscriber, Item], Coroutine[Deferred[None], object, None]]
+Read = Callable[[str, str, int], Deferred[list[Work]]]
+
+
+class Lane:
+    """Hands one subscriber its events: ordered within a group, fair between groups, bounded.
+
+    ``handle`` runs one event to its recorded outcome and never fails; ``read(key, group,
+    limit)`` gives what is due of a group in the journal, oldest first.
+    """
+
+    def __init__(self, subscriber: Subscriber, *, concurrency: int, handle: Handle, read: Read) -> None:
+        self.subscriber = subscriber
+        self._concurrency = subscriber.options.concurrency or concurrency
+        self._handle = handle
+        self._read = read
+        self._groups: dict[str, _Group] = {}
+        self._turns: deque[str] = deque()  # groups with something waiting, each once, first come first served
+        self._hungry: deque[str] = deque()  # groups with something in the journal, each once
+        self._known: set[int] = set()  # handlings waiting or in hand
+        self._ended: set[int] = set()  # handlings that ended during the present read, which may still show them
+        self._waiting = 0
+        self._kept = 0
+        self._reading: Deferred[Any] | None = None
+        self._active: set[Deferred[None]] = set()
+        self._woken = False
+        self._advancing = False
+        self._stopped = False
+
+    def offer(self, work: Work, event: Event | RefsChanged) -> None:
+        """Something new: into memory if there is room, else it waits in the journal.
+
+        Before the first ``wake`` the journal may hold older events of any group, which go first.
+        """
+        group = self._group(work.group)
+        if not self._woken or group.in_journal or self._waiting >= WINDOW or len(group.waiting) >= SHARE:
+            self._leave_in_journal(work.group, group)
+        else:
+            self._add(work, event)
+        self.advance()
+
+    def wake(self, groups: list[str]) -> None:
+        """These groups have something due in the journal; what others get from now on is all they have."""
+        self._woken = True
+        for name in groups:
+            self._leave_in_journal(name, self._group(name))
+        self.advance()
+
+    def advance(self) -> None:
+        """Start what may start, and read more where there is room."""
+        if self._advancing:  # called by what it started: the loop below sees what has changed
+            return
+        self._advancing = True
+        while not self._stopped and (self._start_next() or self._read_next()):
+            pass
+        self._advancing = False
+
+    def stop(self) -> list[Deferred[None]]:
+        """Start nothing more; what is in hand still runs, and is returned."""
+        self._stopped = True
+        if self._reading is not None:
+            self._reading.cancel()
+        return list(self._active)
+
+    # -- inside -------------------------------------------------------------------
+
+    def _group(self, name: str) -> _Group:
+        return self._groups.setdefault(name, _Group(waiting=deque()))
+
+    def _leave_in_journal(self, name: str, group: _Group) -> None:
+        group.arrived = True
+        if not group.in_journal:
+            group.in_journal = True
+            self._hungry.append(name)
+
+    def _add(self, work: Work, event: Event | RefsChanged | None) -> None:
+        if work.handling in self._known:
+            return
+        if event is not None and self._kept + work.size <= KEPT_BYTES:
+            self._kept += work.size
+        else:
+            event = None
+        self._known.add(work.handling)
+        group = self._groups[work.group]
+        if not group.waiting:
+            self._turns.append(work.group)
+        group.waiting.append(Item(work, event))
+        self._waiting += 1
+
+    def _start_next(self) -> bool:
+        if len(self._active) >= self._concurrency:
+            return False
+        for _ in range(len(self._turns)):
+            name = self._turns.popleft()
+            group = self._groups[name]
+            if self._is_blocked(name, group):
+                self._turns.append(name)
+                continue
+            item = group.waiting.popleft()
+            self._waiting -= 1
+            if group.waiting:
+                self._turns.append(name)
+            self._start(group, item)
+            return True
+        return False
+
+    def _start(self, group: _Group, item: Item) -> None:
+        group.active += 1
+        if item.event is not None:
+            self._kept -= item.work.size
+
+        def ended(result: Failure | None) -> Failure | None:
+            self._active.discard(running)
+            self._known.discard(item.work.handling)
+            if self._reading is not None:
+                self._ended.add(item.work.handling)
+            group.active -= 1
+            self._forget(item.work.group, group)
+            self.advance()
+            return result
+
+        running = Deferred.fromCoroutine(self._handle(self.subscriber, item))
+        self._active.add(running)
+        running.addBoth(ended)
+
+    def _forget(self, name: str, group: _Group) -> None:
+        if not (group.active or group.waiting or group.in_journal):
+            self._groups.pop(name, None)
+
+    def _is_blocked(self, name: str, group: _Group) -> bool:
+        return bool(group.active and self.subscriber.options.ordered and name)
+
+    def _read_next(self) -> bool:
+        if self._reading is not None:
+            return False
+        for _ in range(len(self._hungry)):
+            name = self._hungry.popleft()
+            room = self._room(name, self._groups[name])
+            if room:
+                self._start_reading(name, room)
+                return True
+            self._hungry.append(name)
+        return False
+
+    def _room(self, name: str, group: _Group) -> int:
+        """How many more events of a group to take into memory."""
+        if self._waiting <= WINDOW // 2:
+            return SHARE if len(group.waiting) <= SHARE // 2 else 0
+        # Where all that is in memory waits behind something stuck, the journal may have what can run.
+        idle = len(self._active) < self._concurrency
+        return 1 if idle and not group.waiting and not self._is_blocked(name, group) else 0
+
+    def _start_reading(self, name: str, room: int) -> None:
+        group = self._groups[name]
+        group.arrived = False
+        # What is in memory is in the journal, too, and comes along.
+        limit = room + len(group.waiting) + group.active
+        self._ended.clear()
+
+        def ended(works: list[Work] | Failure) -> Failure | None:
+            self._reading = None
+            if isinstance(works, Failure):
+                self._hungry.append(name)
+                return None if self._stopped else works
+            for work in works:
+                if work.handling not in self._ended:
+                    self._add(work, None)
+            if group.arrived or len(works) == limit:
+                self._hungry.append(name)
+            else:
+                group.in_journal = False
+                self._forget(name, group)
+            self.advance()
+            return None
+
+        self._reading = reading = self._read(self.subscriber.key, name, limit)
+        reading.addBoth(ended)

@@ -1,0 +1,212 @@
+"""``twistd stackit``: its options, and the service they make. Read ``Stackit`` from top to bottom."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from pathlib import Path
+from random import Random
+from types import MappingProxyType
+from typing import Any
+
+from twisted.application.service import Service
+from twisted.internet.defer import Deferred, DeferredList, maybeDeferred
+from twisted.logger import Logger
+from twisted.python import usage
+
+import stackit
+from stackit import logs
+from stackit.app import App, Reactor
+from stackit.backstop import Backstop
+from stackit.bus import Bus
+from stackit.config import Config, load
+from stackit.dispatch import Dispatch, Limits
+from stackit.errors import StackitError
+from stackit.journal import Journal
+from stackit.listeners import address, listen
+from stackit.loader import load_plugins
+from stackit.occurrences import Occurrence
+from stackit.repos import Repos
+from stackit.retention import Retention
+from stackit.retries import Retries
+from stackit.signals import stop_on_signals
+from stackit.web.admin import readyz
+from stackit.web.admin_site import admin_site
+from stackit.web.deliveries import delivery_routes
+from stackit.web.public import public_site, webhook_secrets
+
+_log = Logger(namespace="stackit")
+
+
+class Options(usage.Options):
+    """The command line. Every option has a setting in the file, most have a variable in the environment."""
+
+    optParameters = (
+        ("config", None, None, "TOML file (default: twistd.conf in the current directory, if it is there)."),
+        ("listen", None, None, "Endpoint of the public side, such as tcp:8080:interface=127.0.0.1."),
+        ("admin-listen", None, None, "Endpoint of the admin side."),
+        ("state-dir", None, None, "Directory of the journal and the mirrors."),
+        ("sync-interval", None, None, "How often the backstop looks, such as 5m; 0 for never."),
+    )
+    optFlags = (("demo", None, "Show stackit at work beside a pretend GitHub: no account, network or configuration."),)
+
+    config: Config | None = None
+
+    def postOptions(self) -> None:
+        """Read the configuration. Raises CannotStart."""
+        if self["demo"]:
+            if self["config"] or self["state-dir"] or self["sync-interval"]:
+                raise CannotStart("stackit: --demo brings its own configuration: leave the other options out")
+            return
+        given = {name.replace("-", "_"): self[name] for name, *_ in self.optParameters}
+        try:
+            self.config = load(given, os.environ, cwd=Path.cwd())
+        except StackitError as problem:
+            raise CannotStart(f"stackit: {problem}") from None
+
+
+class CannotStart(SystemExit, Exception):
+    """One line for the person who started stackit.
+
+    As a SystemExit it is printed without a traceback and makes the exit status 1; as an
+    Exception it lets twistd remove its PID file on the way out.
+    """
+
+
+def makeService(options: Options) -> Service:
+    """The service that ``twistd stackit`` runs."""
+    from twisted.internet import reactor  # noqa: PLC0415 - importing it installs it, which is twistd's to do
+
+    if options.config is None:
+        from stackit.demo import Demo  # noqa: PLC0415 - nobody else needs the pretend GitHub
+
+        demo = Demo(reactor, listen=options["listen"], admin_listen=options["admin-listen"])
+        return logs.Logged(demo, options.parent, "quiet")
+    return logs.Logged(Stackit(options.config, reactor), options.parent, options.config.log_format)
+
+
+class Stackit(Service):
+    """All of stackit, from ``startService`` to ``stopService``."""
+
+    def __init__(self, config: Config, reactor: Reactor, plugins: Mapping[str, object] = MappingProxyType({})) -> None:
+        """``plugins`` are there beside those that are installed or configured."""
+        self.config = config
+        self.reactor = reactor
+        self.plugins = plugins
+        self.ports: list[Any] = []
+
+    def startService(self) -> None:
+        """Raises CannotStart: a port that is taken, a journal that is held, a plugin that is broken."""
+        try:
+            self._assemble()
+            self._listen()
+        except StackitError as problem:
+            raise CannotStart(f"stackit: {problem}") from None
+        Service.startService(self)
+        stop_on_signals(self.reactor)
+        self._run()
+
+    def _assemble(self) -> None:
+        config, reactor = self.config, self.reactor
+
+        self.bus = Bus()
+        for name, plugin in self.plugins.items():
+            self.bus.register(name, plugin)
+        self.left_out = load_plugins(
+            self.bus, config.plugins, directory=config.source.parent if config.source else Path.cwd()
+        )
+
+        self.journal = Journal.open(
+            config.state_dir,
+            reactor=reactor,
+            keep_for=config.journal.keep_for,
+            keep_bytes=config.journal.keep_bytes,
+            on_change=self._journal_changed,
+        )
+        self.dispatch = Dispatch(
+            reactor=reactor,
+            bus=self.bus,
+            journal=self.journal,
+            retries=Retries(config.handlers.retry_for, Random()),  # noqa: S311 - jitter, not a secret
+            limits=Limits(timeout=config.handlers.timeout, concurrency=config.handlers.concurrency, grace=config.grace),
+        )
+        self.backstop = Backstop(reactor=reactor, bus=self.bus, interval=config.sync.interval, grace=config.grace)
+        self.retention = Retention(reactor=reactor, journal=self.journal)
+
+        self.app = App(
+            reactor=reactor,
+            version=stackit.__version__,
+            state_dir=config.state_dir,
+            repos=Repos(config.repos),
+            sync_interval=config.sync.interval,
+            grace=config.grace,
+            observe=self.bus.observe,
+            announced=lambda repo: self.journal.announced(repo.key),
+            announce=self.dispatch.announce,
+            visible=lambda event_id, at: self.journal.visible(int(event_id), at),
+            pending=self.dispatch.pending,
+        )
+        self.plugin_services: list[Any] = self.bus.services(self.app)
+
+        self.secrets = webhook_secrets(config, self._notice)
+        self.public = public_site(
+            config,
+            secrets=self.secrets,
+            admit=self.bus.admit,
+            observe=self.bus.observe,
+            take=self.dispatch.take,
+            reactor=reactor,
+        )
+        own_routes = [*delivery_routes(self.journal, self.dispatch, self.bus), readyz(self._problems)]
+        self.admin = admin_site(config, [*own_routes, *self.bus.routes(self.app)], reactor)
+
+    def _listen(self) -> None:
+        for what, endpoint, site in (
+            ("public side", self.config.listen, self.public),
+            ("admin side", self.config.admin.listen, self.admin),
+        ):
+            port = listen(self.reactor, endpoint, site, what)
+            self.ports.append(port)
+            _log.info("{what} on {address}", what=what, address=address(port))
+
+    @property
+    def addresses(self) -> list[str]:
+        """Where the public and the admin side listen, as URLs."""
+        return [address(port) for port in self.ports]
+
+    def _run(self) -> None:
+        for problem in self.left_out:
+            self._notice(f"{problem}; it is left out")
+        if not self.secrets:
+            self._notice("no webhook secret is configured: the webhook endpoint answers 404")
+        self.dispatch.open_lanes()
+        for each in self.plugin_services:
+            each.startService()
+        Deferred.fromCoroutine(self.dispatch.recover())
+        self.backstop.startService()
+        self.retention.startService()
+
+    def stopService(self) -> Deferred[None]:
+        """Take nothing new, let what runs end within the grace, and leave the rest to the next start."""
+        Service.stopService(self)
+        return Deferred.fromCoroutine(self._stop())
+
+    async def _stop(self) -> None:
+        for port in self.ports:
+            await maybeDeferred(port.stopListening)
+        self.retention.stopService()
+        stopping = [self.public.drain(self.config.grace), self.admin.drain(self.config.grace)]
+        stopping += [Deferred.fromCoroutine(each.stop()) for each in (self.backstop, self.dispatch)]
+        await DeferredList(stopping)
+        await DeferredList([maybeDeferred(each.stopService) for each in reversed(self.plugin_services)])
+        await self.journal.close()
+
+    async def _problems(self) -> list[str]:
+        problem = self.journal.problem()
+        return [*([problem] if problem else []), *await self.bus.health(self.reactor)]
+
+    def _journal_changed(self, problem: str | None) -> None:
+        self._notice(problem or "the journal can be written again")
+
+    def _notice(self, reason: str) -> None:
+        self.bus.observe(Occurrence(name="notice", reason=reason))

@@ -1,0 +1,71 @@
+"""A child process that goes on running, and what it writes: ``twistd`` under test."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import signal
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING
+
+from twisted.internet.defer import Deferred
+from twisted.internet.error import ProcessTerminated
+from twisted.internet.protocol import ProcessProtocol
+from twisted.python.failure import Failure
+
+from stackit.app import Reactor
+
+if TYPE_CHECKING:
+    from twisted.internet.process import Process
+
+
+class Daemon(ProcessProtocol):
+    """One run of a program. ``output`` is what it wrote so far; ``status`` is None while it runs."""
+
+    transport: Process  # type: ignore[assignment]
+
+    def __init__(self) -> None:
+        self.output = bytearray()
+        self.status: int | None = None
+        self._waiting: list[Deferred[int]] = []
+
+    @classmethod
+    def spawn(cls, reactor: Reactor, argv: Sequence[str], environment: Mapping[str, str]) -> Daemon:
+        """Start a program with exactly this environment."""
+        daemon = cls()
+        reactor.spawnProcess(daemon, argv[0], list(argv), env=dict(environment), path=None)
+        return daemon
+
+    @property
+    def pid(self) -> int | None:
+        """Its process id while it runs."""
+        return self.transport.pid
+
+    def signal(self, number: signal.Signals) -> None:
+        """Send a signal; one that has ended already gets none."""
+        if self.status is None and self.transport.pid is not None:
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(self.transport.pid, number)
+
+    async def ended(self) -> int:
+        """Wait for its end: the exit status, -N where signal N ended it."""
+        if self.status is None:
+            waiting: Deferred[int] = Deferred()
+            self._waiting.append(waiting)
+            await waiting
+        assert self.status is not None  # noqa: S101 - for the type checker
+        return self.status
+
+    def childDataReceived(self, childFD: int, data: bytes) -> None:  # noqa: ARG002, N803 - Twisted's names
+        self.output += data
+
+    def processExited(self, reason: Failure) -> None:  # noqa: ARG002 - Twisted's name
+        # A child of the daemon may outlive a kill -9 and hold these pipes: it is not waited for.
+        self.transport.loseConnection()
+
+    def processEnded(self, reason: Failure) -> None:
+        ended = reason.value
+        self.status = (-ended.signal if ended.signal else ended.exitCode) if isinstance(ended, ProcessTerminated) else 0
+        waiting, self._waiting = self._waiting, []
+        for each in waiting:
+            each.callback(self.status)

@@ -1,0 +1,124 @@
+"""What can be wrong with a repository on the pretend GitHub, and how that shows to a git client."""
+
+from __future__ import annotations
+
+import contextlib
+import shutil
+from pathlib import Path
+from typing import Literal, get_args
+
+import msgspec
+from twisted.internet.defer import Deferred
+from twisted.internet.task import deferLater
+from twisted.web.http import Request
+
+from stackit.app import Reactor
+
+FaultKind = Literal["hang", "hang_mid", "drip", "redirect", "truncate", "stale", 401, 403, 404, 429, 500, 502, 503]
+"""A status is answered as such. ``hang``: no answer. ``hang_mid``: half an answer, then silence. ``drip``: one byte
+every tenth of a second. ``truncate``: half an answer, then the connection closes. ``redirect``: 301 to the same
+repository under another host name. ``stale``: as the refs were when the fault began."""
+
+_DRIP = 0.1
+_TEXTS = {
+    401: b"Bad credentials",
+    403: b"Repository access blocked",
+    404: b"Repository not found.",
+    429: b"You have exceeded a secondary rate limit.",
+}
+
+
+class Fault(msgspec.Struct, eq=False):
+    """One thing that is wrong, ``left`` requests long (None: until it is healed)."""
+
+    kind: FaultKind
+    left: int | None = None
+
+    @property
+    def answers_at_once(self) -> bool:
+        """Whether git is not asked at all."""
+        return isinstance(self.kind, int) or self.kind in ("hang", "redirect")
+
+    def answer(self, request: Request) -> None:
+        """Answer in git's place."""
+        if self.kind == "redirect":
+            port = request.getHost().port
+            location = f"http://localhost:{port}/moved{request.uri.decode('latin-1')}"
+            return send(request, 301, b"Moved Permanently", {"Location": location})
+        if isinstance(self.kind, int):
+            headers = {401: {"WWW-Authenticate": 'Basic realm="GitHub"'}, 429: {"Retry-After": "60"}}
+            return send(request, self.kind, _TEXTS.get(self.kind, b"Something went wrong"), headers.get(self.kind, {}))
+        return None  # "hang": nothing, until the client or the server ends
+
+    async def spoil(
+        self, reactor: Reactor, request: Request, status: int, headers: dict[str, str], output: bytes
+    ) -> None:
+        """Send git's answer, but badly."""
+        head = {**headers, "Content-Length": str(len(output))}
+        if self.kind == "drip":
+            _head(request, status, head)
+            for index in range(len(output)):
+                request.write(output[index : index + 1])
+                await deferLater(reactor, _DRIP)
+            request.finish()
+            return
+        _head(request, status, head)
+        request.write(output[: len(output) // 2])
+        if self.kind == "hang_mid":
+            await Deferred()
+        request.loseConnection()  # "truncate": what is written still goes out
+
+
+class Faults:
+    """The fault of one repository, if it has any now."""
+
+    def __init__(self, path: Path) -> None:
+        self.stale_path = path.with_name(f"{path.name}.stale")
+        self._path = path
+        self._fault: Fault | None = None
+
+    def begin(self, kind: FaultKind, times: int | None) -> None:
+        """Raises ValueError for a kind that is not known."""
+        if kind not in get_args(FaultKind):
+            raise ValueError(f"no such fault: {kind!r} (expected one of {', '.join(map(str, get_args(FaultKind)))})")
+        if kind == "stale":
+            self._snapshot()
+        self._fault = Fault(kind, times)
+
+    def heal(self) -> None:
+        self._fault = None
+
+    def next(self, request: Request) -> Fault | None:
+        """The fault that this request meets. What was redirected meets none."""
+        fault = self._fault
+        if fault is None or request.path.startswith(b"/moved/"):
+            return None
+        if fault.left is not None:
+            fault.left -= 1
+            if fault.left <= 0:
+                self._fault = None
+        return fault
+
+    def _snapshot(self) -> None:
+        """A second repository with today's refs and, by way of alternates, the same objects."""
+        with contextlib.suppress(FileNotFoundError):
+            shutil.rmtree(self.stale_path)
+        (self.stale_path / "objects" / "info").mkdir(parents=True)
+        (self.stale_path / "objects" / "info" / "alternates").write_text(f"{self._path / 'objects'}\n")
+        shutil.copytree(self._path / "refs", self.stale_path / "refs")
+        for name in ("HEAD", "config", "packed-refs"):
+            with contextlib.suppress(FileNotFoundError):
+                shutil.copy(self._path / name, self.stale_path / name)
+
+
+def send(request: Request, status: int, body: bytes, headers: dict[str, str] | None = None) -> None:
+    """Answer a request whole."""
+    _head(request, status, {"Content-Type": "text/plain", "Content-Length": str(len(body)), **(headers or {})})
+    request.write(body)
+    request.finish()
+
+
+def _head(request: Request, status: int, headers: dict[str, str]) -> None:
+    request.setResponseCode(status)
+    for name, value in headers.items():
+        request.responseHeaders.setRawHeaders(name, [value])

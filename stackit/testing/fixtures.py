@@ -1,0 +1,73 @@
+"""pytest fixtures, found by pytest wherever stackit is installed: ``pretend_github`` and ``running_stackit``.
+
+They need pytest-twisted (``pip install stackit[test]``). Nothing else is imported before a test asks for it, as
+pytest loads this file in every project of the environment.
+"""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Awaitable, Callable
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, TypeVar, cast
+
+import pytest
+
+if TYPE_CHECKING:
+    from stackit.testing.github import PretendGitHub
+    from stackit.testing.server import RunningStackit
+
+Fixture = TypeVar("Fixture", bound=Callable[..., Any])
+
+
+def _fixture(function: Fixture) -> Fixture:
+    try:
+        from pytest_twisted import async_yield_fixture  # type: ignore[import-untyped]  # noqa: PLC0415
+    except ImportError:
+        # A project that does not use these fixtures must not notice that they cannot work.
+        def missing() -> None:
+            pytest.fail(f"the fixture {function.__name__} needs pytest-twisted: pip install stackit[test]")
+
+        return pytest.fixture(name=function.__name__)(missing)  # type: ignore[return-value]
+    return cast("Fixture", async_yield_fixture(function))
+
+
+@_fixture
+async def pretend_github(tmp_path: Path) -> AsyncIterator[PretendGitHub]:
+    """A ``PretendGitHub`` that listens, without repositories."""
+    from twisted.internet import reactor  # noqa: PLC0415 - importing it installs it
+
+    from stackit.testing.github import PretendGitHub  # noqa: PLC0415 - not before it is wanted
+
+    github = PretendGitHub()
+    await github.start(reactor, tmp_path / "github")
+    yield github
+    await github.stop()
+
+
+@_fixture
+async def running_stackit(tmp_path: Path) -> AsyncIterator[Callable[..., Awaitable[RunningStackit]]]:
+    """Start stackit: ``await running_stackit(config={...}, plugins=directory)``, with what ``RunningStackit`` takes.
+
+    It can start several, each with a state directory of its own. All are stopped after the test.
+    """
+    from twisted.internet import reactor  # noqa: PLC0415 - importing it installs it
+
+    from stackit.testing.server import RunningStackit, StackitFailed  # noqa: PLC0415 - not before it is wanted
+
+    started: list[RunningStackit] = []
+
+    async def start(**settings: Any) -> RunningStackit:
+        server = RunningStackit(reactor, tmp_path / f"stackit-{len(started) + 1}", **settings)
+        started.append(server)
+        await server.start()
+        return server
+
+    yield start
+    failures = []
+    for server in reversed(started):
+        try:
+            await server.stop()
+        except StackitFailed as failure:  # the others must end all the same
+            failures.append(failure)
+    if failures:
+        raise failures[0]

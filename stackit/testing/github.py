@@ -1,0 +1,221 @@
+"""A pretend GitHub on loopback: real git repositories over smart HTTP, and a webhook that sends signed deliveries."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import msgspec
+
+from stackit.app import Reactor
+from stackit.events import Repo
+from stackit.testing.bare import BareRepository, RefMoved
+from stackit.testing.deliveries import HOOK_ID
+from stackit.testing.faults import FaultKind, Faults
+from stackit.testing.listening import LoopbackSite
+from stackit.testing.objects import Json, push_payload, repository
+from stackit.testing.smarthttp import GitRequest, Served, SmartHttp
+from stackit.testing.webhooks import DeliverySent, Webhook
+
+MAIN = "refs/heads/main"
+
+
+class PretendGitHub:
+    """GitHub, as far as stackit sees it. Repositories are named ``owner/name``, in any letter case.
+
+    Nothing it does needs an account, a network or the user's git configuration, and its commits are the same on
+    every run of the same steps. Methods raise LookupError for a repository that was not created, ``GitFailed``
+    where git refuses.
+    """
+
+    _reactor: Reactor
+    _site: LoopbackSite
+
+    def __init__(self) -> None:
+        self._hosted: dict[str, _Hosted] = {}
+        self._webhook: Webhook | None = None
+
+    async def start(self, reactor: Reactor, directory: Path) -> None:
+        """Listen on a free loopback port; keep repositories under ``directory``."""
+        self._reactor = reactor
+        self._directory = directory
+        self._git = SmartHttp(reactor, self._served)
+        self._site = LoopbackSite(reactor, self._git)
+
+    async def stop(self) -> None:
+        """Stop listening, end the git that runs, close every connection. The repositories stay on disk."""
+        await self._git.stop()
+        await self._site.close()
+        if self._webhook is not None:
+            await self._webhook.close()
+
+    # Repositories
+
+    async def create(
+        self,
+        repo: Repo | str,
+        *,
+        private_token: str | None = None,
+        object_format: str = "sha1",
+        default_branch: str = "main",
+    ) -> str:
+        """An empty repository, and the address to clone it from.
+
+        With ``private_token``, only Basic authentication with it as the password (user ``x-access-token``) may
+        read. ``object_format`` is git's: ``sha1`` or ``sha256``.
+        """
+        found = _repo(repo)
+        path = self._directory / f"{found.key}.git"
+        bare = BareRepository(self._reactor, found, path, object_format=object_format, default_branch=default_branch)
+        await bare.init()
+        self._hosted[found.key] = _Hosted(bare, Served(path, private_token, Faults(path)))
+        return self.url(found)
+
+    def url(self, repo: Repo | str) -> str:
+        """Where git clones it from, over HTTP."""
+        return f"http://127.0.0.1:{self._site.port}/{_repo(repo)}.git"
+
+    def path(self, repo: Repo | str) -> Path:
+        """Its bare repository on disk."""
+        return self._of(repo).bare.path
+
+    async def refs(self, repo: Repo | str) -> dict[str, str]:
+        """Every ref with its object id."""
+        return await self._of(repo).bare.refs()
+
+    async def git(self, repo: Repo | str, *arguments: str) -> str:
+        """Run any git command in the repository; its output."""
+        return await self._of(repo).bare.git(*arguments)
+
+    # Changes that nobody is told of
+
+    async def commit(
+        self, repo: Repo | str, ref: str = MAIN, message: str | None = None, *, count: int = 1
+    ) -> RefMoved:
+        """``count`` commits on top of ``ref``; one that is not there begins at the default branch's tip."""
+        return await self._of(repo).bare.commit(ref, message, count=count)
+
+    async def force(self, repo: Repo | str, ref: str = MAIN, message: str | None = None) -> RefMoved:
+        """Replace the last commit of ``ref`` by another, so that its old tip is no ancestor of the new."""
+        bare = self._of(repo).bare
+        _, *parents = (await bare.git("rev-list", "--parents", "--max-count=1", ref)).split()
+        return await bare.commit(ref, message, parent=next(iter(parents), ""))
+
+    async def set_ref(self, repo: Repo | str, ref: str, target: str) -> RefMoved:
+        """Make or move any ref, ``refs/stackit/x`` or a tag for instance, to an object id or another ref."""
+        return await self._of(repo).bare.set_ref(ref, target)
+
+    async def delete_ref(self, repo: Repo | str, ref: str) -> RefMoved:
+        """Delete a ref."""
+        return await self._of(repo).bare.set_ref(ref, None)
+
+    async def rename_default_branch(self, repo: Repo | str, name: str) -> tuple[RefMoved, RefMoved]:
+        """Rename the default branch: the new one appears, HEAD names it, the old one goes."""
+        bare = self._of(repo).bare
+        old, new = f"refs/heads/{bare.default_branch}", f"refs/heads/{name}"
+        made = await bare.set_ref(new, old)
+        await bare.git("symbolic-ref", "HEAD", new)
+        bare.default_branch = name
+        return made, await bare.set_ref(old, None)
+
+    # The webhook
+
+    def webhook(self, url: str, secret: str | bytes, *, hook_id: int = HOOK_ID, form: bool = False) -> None:
+        """Send deliveries to ``url``, signed with ``secret``; there is one webhook, for all repositories."""
+        if self._webhook is not None:
+            raise RuntimeError("there is a webhook already")
+        self._webhook = Webhook(self._reactor, url, secret, hook_id=hook_id, form=form)
+
+    async def push(
+        self,
+        repo: Repo | str,
+        ref: str = MAIN,
+        message: str | None = None,
+        *,
+        count: int = 1,
+        guid: str | None = None,
+    ) -> DeliverySent:
+        """Commit, and tell the webhook."""
+        return await self.announce(await self.commit(repo, ref, message, count=count), guid=guid)
+
+    async def announce(self, moved: RefMoved, *, guid: str | None = None) -> DeliverySent:
+        """Tell the webhook of a change to a branch or a tag that was made before.
+
+        Raises ValueError for any other ref: GitHub announces no push for it.
+        """
+        if not moved.ref.startswith(("refs/heads/", "refs/tags/")):
+            raise ValueError(f"GitHub announces no push for {moved.ref}: make the change with commit() or set_ref()")
+        payload = push_payload(
+            moved.repo,
+            moved.ref,
+            moved.before,
+            moved.after,
+            forced=moved.forced,
+            commits=moved.commits,
+            repository_object=self.repository(moved.repo),
+        )
+        return msgspec.structs.replace(await self._hook().send("push", payload, guid=guid), moved=moved)
+
+    async def send(
+        self, event: str, payload: Mapping[str, Any] | bytes | None = None, *, guid: str | None = None
+    ) -> DeliverySent:
+        """Send a delivery of any event; without ``payload``, one is made up."""
+        return await self._hook().send(event, payload, guid=guid)
+
+    async def redeliver(self, guid: str) -> DeliverySent:
+        """Send a delivery again, also one that was lost, with the id it had. Raises LookupError."""
+        return await self._hook().redeliver(guid)
+
+    def lose_next(self, count: int = 1) -> None:
+        """The next ``count`` deliveries are not sent."""
+        self._hook().lose_next(count)
+
+    def repository(self, repo: Repo | str) -> Json:
+        """The repository as payloads show it."""
+        hosted = self._of(repo)
+        private, branch = hosted.served.token is not None, hosted.bare.default_branch
+        return repository(hosted.bare.repo, private=private, default_branch=branch, clone_url=self.url(repo))
+
+    # Faults, and what git clients asked
+
+    def fault(self, repo: Repo | str, kind: FaultKind, *, times: int | None = None) -> None:
+        """From now on git clients meet this fault: for ``times`` requests, or until ``heal``."""
+        self._of(repo).served.faults.begin(kind, times)
+
+    def heal(self, repo: Repo | str) -> None:
+        """New requests are answered well again; one that hangs goes on hanging."""
+        self._of(repo).served.faults.heal()
+
+    @property
+    def requests(self) -> list[GitRequest]:
+        """What git clients asked for, oldest first: the last 10,000."""
+        return list(self._git.requests)
+
+    def fetches(self, repo: Repo | str) -> int:
+        """How many of the requests asked for objects of this repository."""
+        return sum(each.command == "fetch" and each.repo == _repo(repo).key for each in self._git.requests)
+
+    def _hook(self) -> Webhook:
+        if self._webhook is None:
+            raise RuntimeError("there is no webhook yet: call webhook(url, secret) first")
+        return self._webhook
+
+    def _of(self, repo: Repo | str) -> _Hosted:
+        hosted = self._hosted.get(_repo(repo).key)
+        if hosted is None:
+            raise LookupError(f"the pretend GitHub has no {repo}: create it first")
+        return hosted
+
+    def _served(self, repo: Repo) -> Served | None:
+        hosted = self._hosted.get(repo.key)
+        return hosted.served if hosted else None
+
+
+class _Hosted(msgspec.Struct, frozen=True, eq=False):
+    bare: BareRepository
+    served: Served
+
+
+def _repo(repo: Repo | str) -> Repo:
+    return repo if isinstance(repo, Repo) else Repo.parse(repo)

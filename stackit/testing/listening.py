@@ -1,0 +1,60 @@
+"""A web site on a loopback port that can be closed for good: no connection outlives it."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from twisted.internet.defer import Deferred, maybeDeferred
+from twisted.internet.protocol import Protocol
+from twisted.internet.tcp import Port
+from twisted.protocols.policies import ProtocolWrapper, WrappingFactory
+from twisted.web.resource import Resource
+from twisted.web.server import Site
+
+from stackit.app import Reactor
+
+
+class LoopbackSite:
+    """Serves ``root`` on a free port of 127.0.0.1, from ``__init__`` to ``close``."""
+
+    def __init__(self, reactor: Reactor, root: Resource) -> None:
+        site = _QuietSite(root, parsePOSTFormSubmission=False)  # type: ignore[no-untyped-call]
+        site.displayTracebacks = False
+        self._connections = _Connections(site)  # type: ignore[no-untyped-call]
+        self._port: Port = reactor.listenTCP(0, self._connections, interface="127.0.0.1")
+
+    @property
+    def port(self) -> int:
+        return int(self._port.getHost().port)
+
+    async def close(self) -> None:
+        """Stop listening, cut every connection, and wait until the last is gone."""
+        await maybeDeferred(self._port.stopListening)
+        await self._connections.cut()
+
+
+class _QuietSite(Site):
+    noisy = False
+
+    def log(self, request: Any) -> None:
+        """No access log: it would drown a test's own output."""
+
+
+class _Connections(WrappingFactory):
+    """Knows the connections of a site."""
+
+    noisy = False
+    _empty: Deferred[None] | None = None
+
+    async def cut(self) -> None:
+        if not self.protocols:
+            return
+        self._empty = Deferred()
+        for connection in list(self.protocols):
+            connection.transport.abortConnection()
+        await self._empty
+
+    def unregisterProtocol(self, p: ProtocolWrapper | Protocol) -> None:
+        super().unregisterProtocol(p)  # type: ignore[no-untyped-call]
+        if self._empty is not None and not self.protocols:
+            self._empty.callback(None)

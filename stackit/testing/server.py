@@ -1,0 +1,292 @@
+"""The real stackit, started as ``twistd -n stackit`` in a state directory and on ports of its own."""
+
+from __future__ import annotations
+
+import json
+import signal
+import socket
+import sys
+from collections.abc import Awaitable, Callable, Mapping
+from pathlib import Path
+from typing import Any, TypeVar
+from urllib.parse import urlencode
+
+import msgspec
+import treq
+from treq.client import HTTPClient
+from twisted.internet.error import ConnectError
+from twisted.internet.task import deferLater
+from twisted.web.client import Agent, HTTPConnectionPool, ResponseFailed, ResponseNeverReceived
+from twisted.web.http_headers import Headers
+
+from stackit.app import Reactor
+from stackit.testing.daemon import Daemon
+from stackit.testing.deliveries import SignedDelivery, delivery
+
+SECRET = "a secret of the test kit"  # noqa: S105 - the default of a server that only tests talk to
+PATIENCE = 20.0
+"""Seconds that anything may take before a test fails."""
+
+_POLL = 0.05
+_TWISTD = "import sys; from twisted.scripts.twistd import run; sys.exit(run())"
+
+Found = TypeVar("Found")
+
+
+class StackitFailed(AssertionError):
+    """stackit did not do what was waited for; the text has the end of its log."""
+
+
+class Answer(msgspec.Struct, frozen=True):
+    """An answer of stackit's: ``headers`` have lower-case names."""
+
+    status: int
+    headers: Mapping[str, str]
+    body: bytes
+
+    def json(self) -> Any:
+        """The body, decoded. Raises msgspec.DecodeError."""
+        return msgspec.json.decode(self.body)
+
+
+class RunningStackit:
+    """One stackit. ``start`` after ``stop`` or ``kill`` starts it again with the same state and the same ports.
+
+    ``config`` is the configuration file, as text or as the tables it has: ``{"repos": [{"name": …}]}``. ``plugins``
+    is a directory whose modules a ``[plugins.NAME]`` table may then name: ``module = "mine:Mine"``. ``environment``
+    adds to the child's environment, which is otherwise made from nothing.
+    """
+
+    def __init__(
+        self,
+        reactor: Reactor,
+        directory: Path,
+        *,
+        config: Mapping[str, Any] | str = "",
+        secret: str | None = SECRET,
+        plugins: Path | None = None,
+        environment: Mapping[str, str] | None = None,
+    ) -> None:
+        self.state_dir = directory / "state"
+        self.prefix = "/api/v1"
+        self.secret = secret
+        self._reactor = reactor
+        self._directory = directory
+        self._config = config if isinstance(config, str) else toml(config)
+        self._plugins = plugins
+        self._environment = dict(environment or {})
+        self._ports: tuple[int, int] | None = None
+        self._daemons: list[Daemon] = []
+        self._pool = HTTPConnectionPool(reactor)
+        self._client = HTTPClient(Agent(reactor, connectTimeout=PATIENCE, pool=self._pool))  # type: ignore[arg-type]
+
+    # Where it is
+
+    @property
+    def url(self) -> str:
+        """The public side, without a path."""
+        return f"http://127.0.0.1:{self._port(0)}"
+
+    @property
+    def admin_url(self) -> str:
+        """The admin side, without a path."""
+        return f"http://127.0.0.1:{self._port(1)}"
+
+    @property
+    def webhook_url(self) -> str:
+        """Where deliveries go."""
+        return f"{self.url}{self.prefix}/webhooks/github"
+
+    @property
+    def log(self) -> str:
+        """What it wrote to stdout and stderr, over all starts."""
+        return "".join(daemon.output.decode(errors="replace") for daemon in self._daemons)
+
+    @property
+    def pid(self) -> int | None:
+        """Its process id while it runs."""
+        return self._daemons[-1].pid if self._daemons else None
+
+    # Its life
+
+    async def start(self) -> None:
+        """Start it, and wait until it answers. Raises StackitFailed."""
+        for left in (2, 1, 0):
+            again = self._ports is not None
+            self._ports = self._ports or (_free_port(), _free_port())
+            daemon = self._spawn()
+            try:
+                await self.until(self._answers, "stackit to answer")
+            except StackitFailed:
+                # Another process may have taken a port between the choice and the start.
+                if not left or again or b"in use" not in daemon.output:
+                    await self.kill()
+                    raise
+                self._ports = None
+            else:
+                return
+
+    async def stop(self) -> int | None:
+        """Ask it to end (SIGTERM) and wait for it: its exit status, None if it never ran.
+
+        Raises StackitFailed where it does not end, and kills it.
+        """
+        return await self._end(signal.SIGTERM)
+
+    async def kill(self) -> int | None:
+        """End it at once (SIGKILL), as a crash would."""
+        return await self._end(signal.SIGKILL)
+
+    async def ended(self) -> int:
+        """Wait until it ends by itself: its exit status."""
+        return await self._daemons[-1].ended()
+
+    # Talking to it
+
+    async def deliver(
+        self,
+        event: str,
+        payload: Mapping[str, Any] | bytes | None = None,
+        *,
+        action: str | None = None,
+        guid: str | None = None,
+        form: bool = False,
+        secret: str | None = None,
+    ) -> Answer:
+        """Send a delivery signed with this server's secret, or another; without ``payload``, one is made up."""
+        signing = secret or self.secret or SECRET
+        return await self.post(delivery(event, payload, secret=signing, action=action, guid=guid, form=form))
+
+    async def post(self, signed: SignedDelivery) -> Answer:
+        """Send a delivery as it is."""
+        return await self.ask("POST", self.webhook_url, body=signed.body, headers=signed.headers)
+
+    async def admin(self, method: str, path: str, body: bytes | None = None, **query: str) -> Answer:
+        """Ask the admin side; ``{prefix}`` in the path is the API prefix."""
+        asked = f"{self.admin_url}{path.replace('{prefix}', self.prefix)}"
+        headers = {"X-Stackit-CSRF": "1"}
+        if "STACKIT_API_TOKEN" in self._environment:
+            headers["Authorization"] = f"Bearer {self._environment['STACKIT_API_TOKEN']}"
+        return await self.ask(method, f"{asked}?{urlencode(query)}" if query else asked, body=body, headers=headers)
+
+    async def ask(
+        self, method: str, url: str, *, body: bytes | None = None, headers: Mapping[str, str] | None = None
+    ) -> Answer:
+        """Any request. Raises what treq raises where there is no answer."""
+        sent = Headers({name: [value] for name, value in (headers or {}).items()})
+        response = await self._client.request(method, url, data=body, headers=sent, timeout=PATIENCE)
+        found = {name.decode().lower(): b", ".join(values).decode() for name, values in _pairs(response)}
+        return Answer(response.code, found, await treq.content(response))
+
+    async def sync(self, repo: str) -> Answer:
+        """Sync a repository by hand, and wait for what changed."""
+        return await self.admin("POST", f"{{prefix}}/repos/{repo}/sync")
+
+    async def receipt(self, guid: str) -> dict[str, Any] | None:
+        """What became of the delivery that GitHub calls ``guid``; None while stackit does not know it."""
+        found = (await self.admin("GET", "{prefix}/deliveries", delivery=guid)).json()["deliveries"]
+        return found[0] if found else None
+
+    async def wait_for(self, guid: str, state: str = "done", *, visible: bool = False) -> dict[str, Any]:
+        """Wait until a delivery is ``pending``, ``done`` or ``dead``, and if asked ``visible``: its receipt."""
+
+        async def reached() -> dict[str, Any] | None:
+            receipt = await self.receipt(guid)
+            if receipt is None or receipt["state"] != state or (visible and receipt["visible_at"] is None):
+                return None
+            return receipt
+
+        return await self.until(reached, f"delivery {guid} to be {state}{' and visible' if visible else ''}")
+
+    async def metrics(self) -> dict[str, float]:
+        """Every sample by its name and labels, as ``/metrics`` writes them: ``name{label="value"}``."""
+        lines = (await self.admin("GET", "/metrics")).body.decode().splitlines()
+        samples = (line.rpartition(" ") for line in lines if line and not line.startswith("#"))
+        return {name: float(value) for name, _, value in samples}
+
+    async def until(self, found: Callable[[], Awaitable[Found | None]], what: str, within: float = PATIENCE) -> Found:
+        """Ask again and again until there is something true, and return it. Raises StackitFailed."""
+        deadline = self._reactor.seconds() + within
+        while not (result := await found()):
+            status = self._daemons[-1].status
+            if status is not None:
+                raise StackitFailed(f"stackit ended with status {status} before {what}:\n{self.log[-4000:]}")
+            if self._reactor.seconds() > deadline:
+                raise StackitFailed(f"waited {within:g} s in vain for {what}:\n{self.log[-4000:]}")
+            await deferLater(self._reactor, _POLL)
+        return result
+
+    # Inside
+
+    def _spawn(self) -> Daemon:
+        home = self._directory / "home"
+        home.mkdir(parents=True, exist_ok=True)
+        self.state_dir.mkdir(mode=0o700, exist_ok=True)
+        config = self._directory / "stackit.toml"
+        config.write_text(self._config, "utf-8")
+        public, admin = (f"tcp:{self._port(side)}:interface=127.0.0.1" for side in (0, 1))
+        argv = [sys.executable, "-P", "-c", _TWISTD, "--nodaemon", "--pidfile=", f"--rundir={home}", "stackit"]
+        argv += ["--config", str(config), "--state-dir", str(self.state_dir)]
+        argv += ["--listen", public, "--admin-listen", admin]
+        environment = {"PATH": "/usr/local/bin:/usr/bin:/bin", "HOME": str(home), "LANG": "C.UTF-8"}
+        if self._plugins is not None:
+            environment["PYTHONPATH"] = str(self._plugins)
+        if self.secret is not None:
+            environment["STACKIT_GITHUB_WEBHOOK_SECRET"] = self.secret
+        daemon = Daemon.spawn(self._reactor, argv, environment | self._environment)
+        self._daemons.append(daemon)
+        return daemon
+
+    async def _answers(self) -> bool:
+        try:
+            return (await self.ask("GET", f"{self.url}/healthz")).status == 200
+        except (ConnectError, ResponseNeverReceived, ResponseFailed):
+            return False
+
+    async def _end(self, number: signal.Signals) -> int | None:
+        status, late = None, False
+
+        def kill() -> None:
+            nonlocal late
+            late = True
+            daemon.signal(signal.SIGKILL)
+
+        if self._daemons:
+            daemon = self._daemons[-1]
+            daemon.signal(number)
+            patience = self._reactor.callLater(PATIENCE, kill)
+            status = await daemon.ended()
+            if patience.active():
+                patience.cancel()
+        await self._pool.closeCachedConnections()
+        if late:
+            raise StackitFailed(f"stackit did not end within {PATIENCE:g} s of {number.name}:\n{self.log[-4000:]}")
+        return status
+
+    def _port(self, side: int) -> int:
+        if self._ports is None:
+            raise RuntimeError("stackit was not started yet")
+        return self._ports[side]
+
+
+def toml(value: Any) -> str:
+    """Tables as TOML: one ``key = value`` a line, with tables inside as inline tables."""
+    return "".join(f"{json.dumps(key)} = {_inline(each)}\n" for key, each in value.items())
+
+
+def _inline(value: Any) -> str:
+    if isinstance(value, Mapping):
+        return "{" + ", ".join(f"{json.dumps(key)} = {_inline(each)}" for key, each in value.items()) + "}"
+    if isinstance(value, list | tuple):
+        return "[" + ", ".join(map(_inline, value)) + "]"
+    # What is left is written alike in JSON and TOML.
+    return json.dumps(str(value) if isinstance(value, Path) else value, ensure_ascii=False)
+
+
+def _free_port() -> int:
+    with socket.create_server(("127.0.0.1", 0)) as found:
+        return int(found.getsockname()[1])
+
+
+def _pairs(response: Any) -> Any:
+    return response.headers.getAllRawHeaders()

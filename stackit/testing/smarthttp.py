@@ -1,0 +1,189 @@
+"""Git's smart HTTP protocol on a loopback port, through ``git http-backend`` as a real CGI child.
+
+The protocol is the one of git's gitprotocol-http and gitprotocol-v2; who gets which status is as GitHub has it:
+``401`` asks whoever is nobody, also for what is not there; ``404`` is for who may not know.
+"""
+
+from __future__ import annotations
+
+import base64
+import binascii
+import gzip
+import zlib
+from collections import deque
+from collections.abc import Callable
+from pathlib import Path
+
+import msgspec
+from twisted.internet.defer import CancelledError, Deferred, gatherResults
+from twisted.logger import Logger
+from twisted.python.failure import Failure
+from twisted.web.http import Request as HttpRequest
+from twisted.web.resource import Resource
+from twisted.web.server import NOT_DONE_YET, Request
+
+from stackit.app import Reactor
+from stackit.events import Repo
+from stackit.processes import run
+from stackit.testing.bare import GIT_ENVIRONMENT
+from stackit.testing.faults import Faults, send
+
+_BIGGEST_PACK = 2**31
+
+
+class GitRequest(msgspec.Struct, frozen=True, kw_only=True):
+    """What a git client asked for.
+
+    ``command`` is ``capabilities``, ``ls-refs`` or ``fetch``. ``host`` is the Host header; ``authorized`` tells
+    whether credentials came with the request, right or wrong. ``protocol`` is the Git-Protocol header, and
+    ``compressed`` whether the body was.
+    """
+
+    repo: str
+    command: str
+    host: str
+    authorized: bool
+    protocol: str
+    compressed: bool
+
+
+class Served(msgspec.Struct, eq=False):
+    """A repository as it is served: where it is, who may read it, and what is wrong with it now."""
+
+    path: Path
+    token: str | None
+    faults: Faults
+
+
+class SmartHttp(Resource):
+    """Serves ``/OWNER/NAME.git`` for reading. ``find`` gives the repository of a name, None where there is none."""
+
+    isLeaf = True
+
+    def __init__(self, reactor: Reactor, find: Callable[[Repo], Served | None]) -> None:
+        super().__init__()  # type: ignore[no-untyped-call]
+        self.requests: deque[GitRequest] = deque(maxlen=10_000)
+        self._reactor = reactor
+        self._find = find
+        self._answering: set[Deferred[None]] = set()
+        self._log = Logger()
+
+    async def stop(self) -> None:
+        """End what is being answered."""
+        for answering in list(self._answering):
+            answering.cancel()
+        await gatherResults(list(self._answering))
+
+    def render(self, request: Request) -> int:
+        answering = Deferred.fromCoroutine(self._answer(request))
+        self._answering.add(answering)
+        # A client that goes away ends the git that works for it.
+        request.notifyFinish().addErrback(lambda _: answering.cancel())
+        answering.addErrback(self._failed, request).addBoth(lambda _: self._answering.discard(answering))
+        return NOT_DONE_YET
+
+    def _failed(self, failure: Failure, request: Request) -> None:
+        if failure.check(CancelledError) is None:
+            self._log.failure("The pretend GitHub could not answer", failure)
+            request.loseConnection()
+
+    async def _answer(self, request: Request) -> None:
+        parsed = _parse(request)
+        if parsed is None:
+            return send(request, 404, b"Not Found")
+        repo, service_path = parsed
+        body = request.content.read() if request.content is not None else b""
+        credentials = _password(request)
+        self.requests.append(_seen(request, repo, service_path, body, authorized=credentials is not None))
+        served = self._find(repo)
+        if served is None or served.token is not None:
+            if credentials is None:
+                return send(request, 401, b"Repository not found.", {"WWW-Authenticate": 'Basic realm="GitHub"'})
+            if served is None or credentials != served.token:
+                return send(request, 404, b"Repository not found.")
+        fault = served.faults.next(request)
+        if fault is not None and fault.answers_at_once:
+            return fault.answer(request)
+        path = served.faults.stale_path if fault is not None and fault.kind == "stale" else served.path
+        status, headers, output = await self._backend(request, path, service_path, body)
+        if fault is not None and fault.kind != "stale":
+            return await fault.spoil(self._reactor, request, status, headers, output)
+        return send(request, status, output, headers)
+
+    async def _backend(
+        self, request: Request, path: Path, service_path: str, body: bytes
+    ) -> tuple[int, dict[str, str], bytes]:
+        """Ask git: a CGI program (RFC 3875), given the request in its environment."""
+        environment = {
+            **GIT_ENVIRONMENT,
+            "GIT_PROJECT_ROOT": str(path),
+            "GIT_HTTP_EXPORT_ALL": "1",
+            "PATH_INFO": service_path,
+            "REQUEST_METHOD": request.method.decode("ascii"),
+            "QUERY_STRING": request.uri.partition(b"?")[2].decode("ascii", "replace"),
+            "CONTENT_TYPE": _header(request, "Content-Type"),
+            "CONTENT_LENGTH": str(len(body)),
+            "HTTP_CONTENT_ENCODING": _header(request, "Content-Encoding"),
+            "GIT_PROTOCOL": _header(request, "Git-Protocol"),
+            "REMOTE_ADDR": "127.0.0.1",
+        }
+        # An empty variable is not the same to git as one that is not there.
+        environment = {name: value for name, value in environment.items() if value}
+        done = await run(
+            self._reactor, ["git", "http-backend"], env=environment, stdin=body, timeout=300, limit=_BIGGEST_PACK
+        )
+        head, separator, output = done.stdout.partition(b"\r\n\r\n")
+        if not separator:
+            return 500, {}, b"git http-backend failed: " + done.stderr
+        headers = dict(line.split(": ", 1) for line in head.decode("latin-1").split("\r\n"))
+        return int(headers.pop("Status", "200 OK").split()[0]), headers, output
+
+
+def _parse(request: HttpRequest) -> tuple[Repo, str] | None:
+    """The repository and git's own part of the path, or None for what GitHub would not serve to a git client."""
+    parts = request.path.decode("latin-1").split("/")
+    if parts[1:2] == ["moved"]:  # where the fault "redirect" leads: the same repository
+        del parts[1]
+    service_path = "/" + "/".join(parts[3:])
+    try:
+        repo = Repo.parse(f"{parts[1]}/{parts[2].removesuffix('.git')}")
+    except (IndexError, ValueError):
+        return None
+    listing = request.method == b"GET" and service_path == "/info/refs"
+    if listing and request.args.get(b"service") == [b"git-upload-pack"]:
+        return repo, service_path
+    return (repo, service_path) if request.method == b"POST" and service_path == "/git-upload-pack" else None
+
+
+def _seen(request: HttpRequest, repo: Repo, service_path: str, body: bytes, *, authorized: bool) -> GitRequest:
+    command = "capabilities"
+    if service_path == "/git-upload-pack":
+        try:
+            plain = gzip.decompress(body) if _header(request, "Content-Encoding") == "gzip" else body
+        except (OSError, EOFError, zlib.error):
+            plain = b""
+        # Protocol v2 names its command; versions 0 and 1 post only to fetch.
+        command = "ls-refs" if plain[4:].startswith(b"command=ls-refs") else "fetch"
+    return GitRequest(
+        repo=repo.key,
+        command=command,
+        host=_header(request, "Host"),
+        authorized=authorized,
+        protocol=_header(request, "Git-Protocol"),
+        compressed=bool(_header(request, "Content-Encoding")),
+    )
+
+
+def _header(request: HttpRequest, name: str) -> str:
+    return request.requestHeaders.getRawHeaders(name, [""])[0]
+
+
+def _password(request: HttpRequest) -> str | None:
+    """The password of Basic authentication, where GitHub expects the token; None without any."""
+    scheme, _, encoded = _header(request, "Authorization").partition(" ")
+    if scheme.lower() != "basic":
+        return None
+    try:
+        return base64.b64decode(encoded).decode("utf-8").partition(":")[2]
+    except (binascii.Error, UnicodeDecodeError):
+        return ""
