@@ -32,7 +32,7 @@ setup(
     ],
     extras_require={
         "test": ["pytest>=8.2", "pytest-twisted>=1.14.3"],
-        "check": ["ruff", "mypy"],
+        "check": ["ruff", "mypy", "pytest>=8.2", "pytest-twisted>=1.14.3"],
     },
     entry_points={
         "stackit": [f"{name} = {target}" for name, target in BUNDLED.items()],

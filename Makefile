@@ -1,0 +1,49 @@
+# Every target sets up what it needs in .venv, and is quick the second time.
+
+PYTHON ?= python3
+VENV   ?= .venv
+BIN    := $(VENV)/bin
+
+.PHONY: help demo test check format test-lowest clean
+
+help:  ## say what there is
+	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*##/\t/' | expand -t 14
+
+demo: $(VENV)/.test  ## show stackit at work beside a pretend GitHub; Ctrl-C ends it
+	@$(BIN)/twistd -n --pidfile= stackit --demo
+
+test: $(VENV)/.test  ## run the tests
+	$(BIN)/python -m pytest
+
+check: $(VENV)/.check  ## ruff, mypy --strict and the tests: before every commit
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+	$(BIN)/python -m pytest
+
+format: $(VENV)/.check  ## let ruff mend what it can
+	$(BIN)/ruff check --fix .
+	$(BIN)/ruff format .
+
+test-lowest:  ## run the tests with the oldest dependencies that setup.py allows
+	$(MAKE) test VENV=.venv-lowest CONSTRAINTS=tests/lowest.txt
+
+clean:  ## remove everything that make has set up
+	rm -rf .venv .venv-lowest build *.egg-info .mypy_cache .ruff_cache .pytest_cache
+
+# One marker for each set of packages, made again when what it was made from changes.
+
+$(VENV)/.venv:
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' \
+	  || { echo "stackit needs Python 3.11 or newer; this is $$($(PYTHON) --version). Say PYTHON=python3.11"; exit 1; }
+	@for program in git setsid; do command -v $$program > /dev/null \
+	  || { echo "stackit needs $$program: apt install git util-linux"; exit 1; }; done
+	@$(PYTHON) -m venv $(VENV) \
+	  || { echo "this Python cannot make a virtual environment: apt install python3-venv"; exit 1; }
+	@$(BIN)/pip install --quiet --disable-pip-version-check --upgrade pip setuptools
+	@touch $@
+
+$(VENV)/.test $(VENV)/.check: $(VENV)/.%: $(VENV)/.venv setup.py pyproject.toml $(CONSTRAINTS)
+	@echo "setting up $(VENV) ($*) ..."
+	@$(BIN)/pip install --quiet --disable-pip-version-check $(CONSTRAINTS:%=--constraint %) --editable '.[$*]'
+	@touch $@
