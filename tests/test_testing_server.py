@@ -1,0 +1,88 @@
+"""A running stackit from the test kit: started, asked, crashed and stopped for real."""
+
+from __future__ import annotations
+
+import tomllib
+from pathlib import Path
+from typing import Any
+
+import pytest
+import pytest_twisted
+
+from stackit.testing import PretendGitHub, RunningStackit, StackitFailed
+from stackit.testing.server import toml
+
+MODULE = """
+from pathlib import Path
+from stackit import on
+
+class Notebook:
+    @on("issues.opened")
+    def note(self, event):
+        with Path("notes").open("a") as notes:
+            notes.write(f"{event.repo} {event.delivery}\\n")
+"""
+
+
+def test_tables_are_written_as_toml() -> None:
+    tables = {
+        "listen": "tcp:8080",
+        "sync": {"interval": "0"},
+        "repos": [{"name": 'octo/wid"get', "refspecs": ["+refs/heads/*:refs/heads/*"]}],
+        "plugins": {"mirror": {"concurrency": 4, "odd key": True, "emoji": "\N{GRINNING FACE}"}},
+        "path": Path("/x"),
+    }
+    assert tomllib.loads(toml(tables)) == {**tables, "path": "/x"}
+
+
+@pytest_twisted.ensureDeferred
+async def test_a_plugin_of_a_directory_gets_its_events(running_stackit: Any, tmp_path: Path) -> None:
+    (tmp_path / "notebook.py").write_text(MODULE)
+    server: RunningStackit = await running_stackit(
+        config={"sync": {"interval": "0"}, "plugins": {"notebook": {"module": "notebook:Notebook"}}}, plugins=tmp_path
+    )
+    answer = await server.deliver("issues", guid="11111111-1111-4111-8111-111111111111")
+    assert answer.status == 202, server.log
+    receipt = await server.wait_for("11111111-1111-4111-8111-111111111111")
+    assert {each["subscriber"]: each["state"] for each in receipt["handlings"]} == {"notebook": "done"}
+    notes = server.state_dir.parent / "home" / "notes"
+    assert notes.read_text() == "octo/widget 11111111-1111-4111-8111-111111111111\n"
+    assert (await server.deliver("issues", secret="wrong")).status == 401
+    metrics = await server.metrics()
+    assert metrics['stackit_deliveries_total{event="issues",outcome="queued"}'] == 1
+    assert await server.stop() == 0
+    assert "Traceback" not in server.log
+
+
+@pytest_twisted.ensureDeferred
+async def test_a_push_on_the_pretend_github_becomes_visible(
+    running_stackit: Any, pretend_github: PretendGitHub
+) -> None:
+    url = await pretend_github.create("octo/widget")
+    await pretend_github.commit("octo/widget")
+    server: RunningStackit = await running_stackit(config={"repos": [{"name": "octo/widget", "url": url}]})
+    pretend_github.webhook(server.webhook_url, server.secret or "")
+    sent = await pretend_github.push("octo/widget")
+    assert sent.status == 202
+    await server.wait_for(sent.guid, visible=True)
+    assert (await server.sync("octo/widget")).json() == {"changes": []}
+    assert (await server.sync("octo/other")).status == 404
+
+
+@pytest_twisted.ensureDeferred
+async def test_after_a_crash_it_starts_again_with_the_same_state_and_ports(running_stackit: Any) -> None:
+    server: RunningStackit = await running_stackit()
+    address, first = server.url, server.pid
+    sent = await server.deliver("push", guid="22222222-2222-4222-8222-222222222222")
+    assert sent.status == 202
+    assert await server.kill() == -9
+    await server.start()
+    assert server.url == address
+    assert server.pid != first
+    assert await server.wait_for("22222222-2222-4222-8222-222222222222")
+
+
+@pytest_twisted.ensureDeferred
+async def test_a_start_that_fails_says_why(running_stackit: Any) -> None:
+    with pytest.raises(StackitFailed, match=r"ended with status 1 before stackit to answer:(.|\n)*colour"):
+        await running_stackit(config={"colour": "red"})
