@@ -8,13 +8,13 @@ the JSON schema that the octokit project keeps of it.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Set
 from typing import Any
 
 PING = "ping"
 PUSH = "push"
 
-_SUBJECTS: Mapping[str, str] = {
+_KEYS: Mapping[str, str] = {
     "branch_protection_configuration": "action repository",
     "branch_protection_rule": "action repository rule",
     "check_run": "action repository check_run",
@@ -92,7 +92,7 @@ _SUBJECTS: Mapping[str, str] = {
     "workflow_run": "action repository workflow_run",
 }
 
-REQUIRED: Mapping[str, frozenset[str]] = {name: frozenset(keys.split()) for name, keys in _SUBJECTS.items()}
+REQUIRED: Mapping[str, frozenset[str]] = {name: frozenset(keys.split()) for name, keys in _KEYS.items()}
 """The keys that every payload of an event has, by the name of the event."""
 
 # Required keys whose value is something else than an object.
@@ -116,20 +116,23 @@ _ACTIONS: Mapping[str, frozenset[str]] = {
     "watch": frozenset({"started"}),
 }
 
+# What other events are about; an event about a repository, an organization or an installation itself has none of it.
+_SUBJECTS = frozenset().union(*REQUIRED.values()) - {"action", "changes", "installation", "organization", "repository"}
+
 # Keys that an event never has, where another event has all that this one has to have.
-_ABSENT: Mapping[str, frozenset[str]] = {
+_ABSENT: Mapping[str, Set[str]] = {
     "check_run": frozenset({"deployment_status"}),
     "delete": frozenset({"master_branch"}),
-    "deployment": frozenset({"workflow_job"}),
+    "deployment": frozenset({"workflow_job", "deployment_callback_url"}),
     "deployment_protection_rule": frozenset({"check_suite", "check_run", "workflow_run", "workflow_job"}),
     "github_app_authorization": frozenset({"repository", "organization"}),
-    "installation": frozenset({"repository", "member", "membership", "team", "blocked_user", "projects_v2_item"}),
+    "installation": _SUBJECTS | {"repository"},
     "label": frozenset({"issue", "pull_request", "discussion"}),
     "milestone": frozenset({"issue", "pull_request"}),
-    "organization": frozenset({"repository", "team", "blocked_user", "definition", "projects_v2_item"}),
+    "organization": _SUBJECTS | {"repository"},
     "public": frozenset({"ref", "commits", "zen"}),
     "push": frozenset({"zen"}),
-    "repository": frozenset({"merge_group", "hook", "package", "project", "project_card", "project_column", "team"}),
+    "repository": _SUBJECTS,
     "security_and_analysis": frozenset({"action"}),
     "team_add": frozenset({"action"}),
     "workflow_run": frozenset({"deployment", "reviewers", "since"}),
@@ -151,6 +154,8 @@ def has_shape(name: str, payload: Mapping[str, Any]) -> bool:
     for key in required:
         if key not in payload or not (key in _NOT_OBJECTS or isinstance(payload[key], dict)):
             return False
+    if "action" in required and not isinstance(payload["action"], str):
+        return False
     if name in _ACTIONS and payload["action"] not in _ACTIONS[name]:
         return False
     keys = payload.keys()

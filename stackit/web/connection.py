@@ -14,6 +14,7 @@ from twisted.web import http
 
 from stackit.requests import RequestHead
 from stackit.web.answers import MALFORMED, OVERLOAD, TOO_SLOW, Refusal, last_words
+from stackit.web.crowd import party
 
 if TYPE_CHECKING:
     from stackit.web.site import PublicSite
@@ -30,7 +31,7 @@ _Channel: Any = http.HTTPChannel  # twisted.web's own annotations are too few fo
 
 
 class Connection(_Channel):  # type: ignore[misc]
-    """``address`` is the peer's; ``held`` is how many bytes of body are in memory."""
+    """``address`` is the peer's, ``party`` whose it is; ``held`` is how many bytes of body are in memory."""
 
     site: PublicSite
     persistent: bool
@@ -39,6 +40,7 @@ class Connection(_Channel):  # type: ignore[misc]
     def __init__(self) -> None:
         super().__init__()
         self.address = ""
+        self.party = ""
         self.held = 0
         self.head: RequestHead | None = None
         self._timer: Any = None
@@ -50,6 +52,7 @@ class Connection(_Channel):  # type: ignore[misc]
     def connectionMade(self) -> None:
         super().connectionMade()
         self.address = str(getattr(self.getPeer(), "host", "local"))
+        self.party = party(self.address)
         self.totalHeadersSize = self.site.limits.head
         if not self.site.crowd.enter(self):
             self._end(abort=True)
@@ -112,6 +115,8 @@ class Connection(_Channel):  # type: ignore[misc]
             with_body = self.head is None or self.head.method != b"HEAD"
             self.transport.write(last_words(refusal.response, with_body=with_body))
             self._end()
+            for request in self.requests:
+                request.forget()
 
     def evict(self) -> None:
         """Make room for others; see ``Crowd``."""
@@ -138,8 +143,11 @@ class Connection(_Channel):  # type: ignore[misc]
         if abort or self.site.full_of_lingerers:
             self.transport.abortConnection()
             return
-        self.transport.loseWriteConnection()
-        self.transport.resumeProducing()
+        if self.isSecure():
+            self.transport.loseConnection()  # TLS ends both halves at once
+        else:
+            self.transport.loseWriteConnection()
+            self.transport.resumeProducing()
         self._rewind(LINGER)
 
     def _expired(self) -> None:

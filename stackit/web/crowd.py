@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ipaddress
 import resource
 from collections.abc import Iterator
 from typing import Protocol
@@ -11,9 +12,9 @@ _DESCRIPTORS_WANTED = 16384
 
 
 class Peer(Protocol):
-    """A connection, as the crowd sees it: ``address`` it comes from, ``held`` bytes of body in memory."""
+    """A connection, as the crowd sees it: the ``party`` it belongs to, ``held`` bytes of body in memory."""
 
-    address: str
+    party: str
     held: int
 
     def evict(self) -> None:
@@ -24,8 +25,8 @@ class Crowd:
     """Connections, and the bytes of bodies that they hold.
 
     ``waiting`` are those whose request has not arrived whole; only they are ever sent away.
-    When there are too many, the address with the most of them loses the one that waits
-    longest; when bodies are too large in sum, the address that holds the most loses its largest.
+    When there are too many, the party with the most of them loses the one that waits
+    longest; when bodies are too large in sum, the party that holds the most loses its largest.
     So whoever sends many slow or large requests gets in their own way, not in that of others.
     """
 
@@ -33,7 +34,7 @@ class Crowd:
         self._most = connections
         self._memory = memory
         self._here: set[Peer] = set()
-        self._waiting: dict[str, dict[Peer, None]] = {}  # by address, the one that waits longest first
+        self._waiting: dict[str, dict[Peer, None]] = {}  # by party, the one that waits longest first
         self._held: dict[str, int] = {}
         self.held = 0
 
@@ -48,7 +49,7 @@ class Crowd:
         while len(self._here) >= self._most:
             if not self._waiting:
                 return False
-            # Looking at every address is slow only while a crowd of addresses fills the house.
+            # Looking at every party is slow only while a crowd of parties fills the house.
             crowded = max(self._waiting.values(), key=len)
             next(iter(crowded)).evict()
         self._here.add(peer)
@@ -64,34 +65,45 @@ class Crowd:
     def wait(self, peer: Peer) -> None:
         """From now on a request is being waited for."""
         self.arrived(peer)
-        self._waiting.setdefault(peer.address, {})[peer] = None
+        self._waiting.setdefault(peer.party, {})[peer] = None
 
     def arrived(self, peer: Peer) -> None:
         """The request has arrived whole."""
-        waiting = self._waiting.get(peer.address)
+        waiting = self._waiting.get(peer.party)
         if waiting is not None and peer in waiting:
             del waiting[peer]
             if not waiting:
-                del self._waiting[peer.address]
+                del self._waiting[peer.party]
 
     def hold(self, peer: Peer, size: int) -> None:
         """``size`` more bytes of body are in memory. May evict, also ``peer`` itself."""
         peer.held += size
         self.held += size
-        self._held[peer.address] = self._held.get(peer.address, 0) + size
+        self._held[peer.party] = self._held.get(peer.party, 0) + size
         while self.held > self._memory and self._waiting:
-            address = max(self._waiting, key=lambda each: self._held.get(each, 0))
-            max(self._waiting[address], key=lambda each: each.held).evict()
+            greediest = max(self._waiting, key=lambda each: self._held.get(each, 0))
+            max(self._waiting[greediest], key=lambda each: each.held).evict()
 
     def release(self, peer: Peer) -> None:
         """The body of ``peer`` is no longer in memory."""
         self.held -= peer.held
-        left = self._held.get(peer.address, 0) - peer.held
+        left = self._held.get(peer.party, 0) - peer.held
         if left > 0:
-            self._held[peer.address] = left
+            self._held[peer.party] = left
         else:
-            self._held.pop(peer.address, None)
+            self._held.pop(peer.party, None)
         peer.held = 0
+
+
+def party(address: str) -> str:
+    """Who an address belongs to: of IPv6 a customer has a whole /64, and so 2**64 addresses to choose from."""
+    try:
+        found = ipaddress.ip_address(address.partition("%")[0])
+    except ValueError:
+        return address
+    if found.version == 4 or found.ipv4_mapped:
+        return str(getattr(found, "ipv4_mapped", None) or found)
+    return f"{int(found) >> 64:x}::/64"
 
 
 def room_for_connections() -> int:

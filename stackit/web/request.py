@@ -91,7 +91,12 @@ class BoundedRequest(_Request):  # type: ignore[misc]
         )
         self.content = BytesIO()
         self.resource = self.site.getResourceFor(self)
-        begun = self._begin(length)
+        try:
+            begun = self._begin(length)
+        except Exception:  # noqa: BLE001 - whatever a resource does wrong is the end of this request alone
+            _log_fault(Failure())
+            channel.say(Refusal("failed", answers.FAILED))
+            return
         if not isinstance(begun, Refusal):
             self.upload = begun
         elif length == 0:
@@ -117,6 +122,11 @@ class BoundedRequest(_Request):  # type: ignore[misc]
         if self.upload.keep:
             self.content.write(data)
             self.site.crowd.hold(self.channel, len(data))
+
+    def forget(self) -> None:
+        """Let go of the body: the request was turned away."""
+        if self.content is not None:
+            self.content.close()
 
     def requestReceived(self, command: bytes, path: bytes, version: bytes) -> None:
         self.channel.arrived()
@@ -153,9 +163,7 @@ class BoundedRequest(_Request):  # type: ignore[misc]
 
     def processingFailed(self, reason: Failure) -> Failure:
         """One line in the log, and a 500 that says nothing, if nothing was said before."""
-        frames = traceback.extract_tb(reason.getTracebackObject())
-        where = f" ({frames[-1].filename}:{frames[-1].lineno})" if frames else ""
-        _log.error("a request failed: {problem}{where}", problem=describe(reason.value), where=where)
+        _log_fault(reason)
         if self._disconnected or self.finished:
             return reason
         if self.startedWriting:
@@ -164,6 +172,12 @@ class BoundedRequest(_Request):  # type: ignore[misc]
             self.responseHeaders = Headers()
             self.answer(answers.FAILED)
         return reason
+
+
+def _log_fault(reason: Failure) -> None:
+    frames = traceback.extract_tb(reason.getTracebackObject())
+    where = f" ({frames[-1].filename}:{frames[-1].lineno})" if frames else ""
+    _log.error("a request failed: {problem}{where}", problem=describe(reason.value), where=where)
 
 
 def request_factory(*arguments: Any) -> BoundedRequest:

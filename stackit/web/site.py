@@ -115,7 +115,7 @@ class PublicSite(_Factory):  # type: ignore[misc]
             empty.callback(None)
             return empty
         self._empty = empty
-        timer: Any = self.reactor.callLater(grace, self._abort_all)
+        timer: Any = self.reactor.callLater(grace, self.abort)
 
         def gone(_: None) -> None:
             if timer.active():
@@ -123,7 +123,8 @@ class PublicSite(_Factory):  # type: ignore[misc]
 
         return empty.addCallback(gone)
 
-    def _abort_all(self) -> None:
+    def abort(self) -> None:
+        """Cut every connection, answered or not."""
         for connection in tuple(self._connections):
             connection.drop(abort=True)
 

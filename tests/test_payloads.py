@@ -1,0 +1,291 @@
+"""From signed bytes to events, or to nothing."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+from typing import Any
+from urllib.parse import urlencode
+
+import pytest
+
+from stackit.events import Event, Push, Repo
+from stackit.github.event_types import REQUIRED
+from stackit.github.payloads import decode, json_text
+from stackit.github.refnames import is_ref
+from stackit.testing.catalogue import EVENTS, payload_for
+
+SHA, NEW = "1" * 40, "2" * 40
+REPOSITORY = {"name": "widget", "full_name": "octo/widget", "owner": {"login": "octo", "name": "other"}}
+PUSH: dict[str, Any] = {"ref": "refs/heads/main", "before": SHA, "after": NEW, "forced": True, "repository": REPOSITORY}
+
+
+def event(name: str, payload: Any) -> Event | None:
+    body = payload if isinstance(payload, bytes) else json.dumps(payload).encode()
+    return decode(name, body, id="7", delivery="d", hook="1", received_at=5.0)
+
+
+def push(**changes: Any) -> Push | None:
+    found = event("push", {**PUSH, **changes})
+    assert found is None or isinstance(found, Push)
+    return found
+
+
+def test_a_push_is_typed() -> None:
+    found = push()
+    assert found is not None
+    assert (found.name, found.id, found.delivery, found.hook, found.received_at) == ("push", "7", "d", "1", 5.0)
+    assert (found.repo, found.ref, found.before, found.after) == (Repo("octo", "widget"), "refs/heads/main", SHA, NEW)
+    assert (found.created, found.deleted, found.forced) == (False, False, True)
+    assert found.payload == PUSH
+
+
+@pytest.mark.parametrize(
+    ("repository", "expected"),
+    [
+        (REPOSITORY, "octo/widget"),
+        ({"name": "w", "owner": {"name": "octo"}}, "octo/w"),
+        ({"name": "w", "owner": {"login": None, "name": "octo"}}, "octo/w"),
+        ({"name": "w", "full_name": "octo/x"}, "octo/w"),
+        ({"full_name": "octo/w"}, "octo/w"),
+        ({"full_name": "octo/w", "owner": None, "name": 5}, "octo/w"),
+    ],
+)
+def test_the_repository_is_found_wherever_a_push_names_it(repository: Any, expected: str) -> None:
+    found = push(repository=repository)
+    assert found is not None
+    assert str(found.repo) == expected
+
+
+@pytest.mark.parametrize(
+    "repository",
+    [
+        None,
+        [],
+        "octo/widget",
+        {},
+        {"name": "widget"},
+        {"full_name": "widget"},
+        {"full_name": "../x"},
+        {"full_name": "octo/.."},
+        {"full_name": "-oX/w"},
+        {"full_name": "octo/a/b"},
+        {"full_name": "octo/a\x00b"},
+        {"full_name": "octo/a\nb"},
+        {"full_name": "octo/" + "a" * 10_000},
+        {"owner": {"login": "octo/evil"}, "name": "w"},
+        {"owner": {"login": "octo"}, "name": "../../etc"},
+    ],
+)
+def test_a_push_without_a_repository_that_can_be_is_none(repository: Any) -> None:
+    assert push(repository=repository) is None
+
+
+def test_a_push_without_a_ref_is_still_a_push() -> None:
+    found = event("push", {"repository": REPOSITORY})
+    assert isinstance(found, Push)
+    assert (found.ref, found.before, found.after, found.created) == (None, None, None, False)
+
+
+@pytest.mark.parametrize(
+    "ref",
+    [
+        None,
+        5,
+        [],
+        "",
+        "main",
+        "heads/main",
+        "refs/",
+        "refs/heads/../x",
+        "-oX",
+        "refs/heads/a\nb",
+        "refs/heads/a\x00b",
+        "refs/heads/" + "x" * 10_000,
+        "refs/heads/a b",
+        "refs/heads/x.lock",
+        "refs/heads/@{1}",
+        "refs/heads//x",
+    ],
+)
+def test_a_hostile_ref_is_no_ref(ref: Any) -> None:
+    found = push(ref=ref)
+    assert found is not None
+    assert found.ref is None
+
+
+@pytest.mark.parametrize("sha", [None, 5, "", "1" * 39, "1" * 41, "A" * 40, "g" * 40, "1" * 40 + "\n", "--upload-pack"])
+def test_a_hostile_object_id_is_none(sha: Any) -> None:
+    found = push(before=sha, after=sha)
+    assert found is not None
+    assert (found.before, found.after) == (None, None)
+
+
+def test_an_object_id_may_be_sha256() -> None:
+    found = push(after="a" * 64)
+    assert found is not None
+    assert found.after == "a" * 64
+
+
+REFS = [
+    "refs/heads/main",
+    "refs/heads/a/b.c",
+    "refs/tags/v1@2",
+    "refs/heads/@",
+    "refs/heads/naïve",
+    "refs/heads/a.lockx",
+    "refs/heads/.a",
+    "refs/heads/a.",
+    "refs/heads/a/",
+    "refs/heads/a..b",
+    "refs/heads/a.lock/b",
+    "refs/heads/a~1",
+    "refs/heads/a^",
+    "refs/heads/a:b",
+    "refs/heads/a?",
+    "refs/heads/a*",
+    "refs/heads/[a",
+    "refs/heads/a\\b",
+    "refs/heads/a\x7f",
+    "refs/heads/a@{b",
+    "refs/heads/{a}",
+    "refs//heads",
+    "refs/x",
+]
+
+
+@pytest.mark.parametrize("ref", REFS)
+def test_refs_are_judged_as_git_judges_them(ref: str) -> None:
+    git = subprocess.run(["git", "check-ref-format", ref], check=False)  # noqa: S607
+    assert is_ref(ref) == (git.returncode == 0)
+
+
+HOSTILE = {
+    "empty": b"",
+    "white space": b"  ",
+    "null": b"null",
+    "a list": b"[]",
+    "a string": b'"push"',
+    "two objects": b"{}{}",
+    "trailing comma": b'{"repository": {"full_name": "o/w"},}',
+    "cut off": b'{"repository": {"full_name": "o/w"}',
+    "utf-8 with bom": b"\xef\xbb\xbf" + json.dumps(PUSH).encode(),
+    "utf-16": json.dumps(PUSH).encode("utf-16"),
+    "utf-16 without bom": json.dumps(PUSH).encode("utf-16-le"),
+    "utf-32": json.dumps(PUSH).encode("utf-32"),
+    "invalid utf-8": json.dumps(PUSH).encode()[:-1] + b', "x": "\xff"}',
+    "encoded surrogate": json.dumps(PUSH).encode()[:-1] + b', "x": "\xed\xa0\x80"}',
+    "lone surrogate": json.dumps(PUSH).encode()[:-1] + b', "x": "\\ud800"}',
+    "lone surrogate as key": json.dumps(PUSH).encode()[:-1] + b', "\\udfff": 1}',
+    "nested brackets": b"[" * 100_000,
+    "nested and closed": json.dumps(PUSH).encode()[:-1] + b', "x": ' + b"[" * 100_000 + b"]" * 100_000 + b"}",
+    "nested objects": b'{"a":' * 100_000,
+    "nan": json.dumps(PUSH).encode()[:-1] + b', "x": NaN}',
+    "infinity": json.dumps(PUSH).encode()[:-1] + b', "x": -Infinity}',
+    "5,000 digits": json.dumps(PUSH).encode()[:-1] + b', "x": ' + b"1" * 5000 + b"}",
+    "huge exponent": json.dumps(PUSH).encode()[:-1] + b', "x": 1e999}',
+    "control characters": json.dumps(PUSH).encode()[:-1] + b', "x": "\x00"}',
+    "every byte": bytes(range(256)),
+}
+
+
+@pytest.mark.parametrize("body", HOSTILE.values(), ids=HOSTILE.keys())
+@pytest.mark.parametrize("name", ["push", "issues", "something_new"])
+def test_a_hostile_body_is_no_event(name: str, body: bytes) -> None:
+    assert event(name, body) is None
+
+
+def test_of_a_key_that_is_there_twice_the_last_counts_everywhere() -> None:
+    found = event("push", b'{"ref": "refs/heads/a", "ref": "refs/heads/b", "repository": {"full_name": "o/w"}}')
+    assert isinstance(found, Push)
+    assert found.ref == "refs/heads/b" == found.payload["ref"]
+
+
+@pytest.mark.parametrize("name", ["", "Push", "push ", "../push", "push\n", "a" * 65, "push.x", "é"])
+def test_an_event_name_that_github_would_not_use_is_none(name: str) -> None:
+    assert event(name, PUSH) is None
+
+
+def test_the_test_kit_knows_the_same_events() -> None:
+    assert set(EVENTS) == set(REQUIRED)
+
+
+@pytest.mark.parametrize("name", EVENTS)
+def test_every_documented_event_is_recognised_with_its_action_and_repository(name: str) -> None:
+    payload = payload_for(name)
+    found = event(name, payload)
+    assert found is not None
+    assert found.action == payload.get("action")
+    assert (found.repo is not None) == ("repository" in payload)
+
+
+# Their payloads do not differ at the top.
+ALIKE = [
+    {"dependabot_alert", "repository_vulnerability_alert", "secret_scanning_alert"},
+    {"public", "push"},
+    {"watch", "repository"},
+    {"branch_protection_configuration", "repository"},
+]
+
+
+@pytest.mark.parametrize("name", EVENTS)
+def test_a_body_under_the_name_of_another_event_is_none(name: str) -> None:
+    payload = payload_for(name)
+    taken_for = {other for other in EVENTS if other != name and event(other, payload) is not None}
+    assert taken_for <= {other for group in ALIKE if name in group for other in group}
+
+
+@pytest.mark.parametrize("name", EVENTS)
+def test_null_where_an_object_is_due_is_no_such_event(name: str) -> None:
+    payload = payload_for(name)
+    for key in REQUIRED[name]:
+        if isinstance(payload[key], dict) and payload[key]:
+            assert event(name, {**payload, key: None}) is None, key
+
+
+@pytest.mark.parametrize("name", [each for each in EVENTS if "action" in REQUIRED[each]])
+def test_an_action_that_is_no_text_is_no_such_event(name: str) -> None:
+    for action in (None, 5, [], {}):
+        assert event(name, {**payload_for(name), "action": action}) is None
+
+
+def test_an_event_that_is_not_documented_yet_is_accepted() -> None:
+    found = event("something_new", {"action": "appeared", "repository": REPOSITORY})
+    assert found is not None
+    assert (str(found), str(found.repo)) == ("something_new.appeared", "octo/widget")
+
+
+@pytest.mark.parametrize("action", [None, 5, {}, "", "a b", "a\nb", "x" * 200, "é"])
+def test_an_action_that_is_none_of_githubs_is_none(action: Any) -> None:
+    found = event("something_new", {"action": action})
+    assert found is not None
+    assert found.action is None
+
+
+TEXT = json.dumps({**PUSH, "message": "1 + 1 = 2 & more; é"}).encode()
+FORM = urlencode({"payload": TEXT}).encode()
+
+
+@pytest.mark.parametrize(
+    "kind", [None, b"application/json", b"Application/JSON; charset=utf-8", b" application/json ;x"]
+)
+def test_json_is_taken_as_it_is(kind: bytes | None) -> None:
+    assert json_text(TEXT, kind) == TEXT
+
+
+@pytest.mark.parametrize("more", [b"", b"&x=1", b"&"])
+@pytest.mark.parametrize("kind", [b"application/x-www-form-urlencoded", b"APPLICATION/x-www-FORM-urlencoded;charset=x"])
+def test_a_form_holds_json_in_its_payload_field(kind: bytes, more: bytes) -> None:
+    assert json_text(FORM + more, kind) == TEXT
+
+
+@pytest.mark.parametrize("body", [b"", b"payload", b"x=1", FORM + b"&" + FORM, TEXT, b"&" * 100_000 + FORM])
+def test_a_form_without_one_payload_field_holds_nothing(body: bytes) -> None:
+    assert json_text(body, b"application/x-www-form-urlencoded") in (None, b"")
+
+
+@pytest.mark.parametrize(
+    "kind", [b"text/plain", b"multipart/form-data; boundary=x", b"", b"\xff", b"application/json2"]
+)
+def test_no_other_type_holds_an_event(kind: bytes) -> None:
+    assert json_text(TEXT, kind) is None

@@ -1,0 +1,140 @@
+"""Who may speak for GitHub."""
+
+from __future__ import annotations
+
+import hashlib
+import hmac
+import os
+from pathlib import Path
+
+import pytest
+
+from stackit.github.signature import Secrets, parse
+
+BODY = b'{"zen": "caf\xc3\xa9 \xf0\x9f\x8e\x89"}'
+
+
+def signed(secret: bytes, body: bytes = BODY) -> bytes:
+    return hmac.new(secret, body, hashlib.sha256).hexdigest().encode()
+
+
+def accepts(secrets: Secrets, digits: bytes, body: bytes = BODY) -> bool:
+    verifier = secrets.begin()
+    for at in range(0, len(body), 3):
+        verifier.update(body[at : at + 3])
+    return verifier.matches(digits)
+
+
+@pytest.fixture
+def notices() -> list[str]:
+    return []
+
+
+def test_the_example_of_githubs_documentation_verifies() -> None:
+    secrets = Secrets(["It's a Secret to Everybody"], [], print)
+    digits = parse((b"sha256=757107ea0eb2509fc211221cce984b8a37570b6d7586c22c46f4379c8b043e17",))
+    assert digits is not None
+    assert accepts(secrets, digits, b"Hello, World!")
+    assert not accepts(secrets, digits, b"Hello, World?")
+
+
+@pytest.mark.parametrize(
+    "values",
+    [
+        (),
+        (b"",),
+        (b"sha256=",),
+        (b"sha256=" + b"0" * 63,),
+        (b"sha256=" + b"0" * 65,),
+        (b"sha256=" + b"A" * 64,),
+        (b"sha1=" + b"0" * 40,),
+        (b"SHA256=" + b"0" * 64,),
+        (b"0" * 64,),
+        (b"sha256= " + b"0" * 63,),
+        (b"sha256=" + b"0" * 64 + b"\n",),
+        (b"sha256=" + b"\xff" * 64,),
+        (b"sha256=" + "٠".encode() * 32,),  # noqa: RUF001 - digits, but not these
+        (b"sha256=" + b"0" * 64, b"sha256=" + b"0" * 64),
+        (b"sha256=" + b"0" * 64 + b", sha256=" + b"0" * 64,),
+    ],
+)
+def test_only_one_header_of_the_exact_form_is_a_signature(values: tuple[bytes, ...]) -> None:
+    assert parse(values) is None
+
+
+def test_no_part_of_a_signature_is_enough() -> None:
+    secrets = Secrets(["s"], [], print)
+    right = signed(b"s")
+    assert accepts(secrets, right)
+    for digits in (b"", right[:1], right[:63], right + b"0", b"\xff" * 64):
+        assert not accepts(secrets, digits)
+
+
+def test_every_one_of_several_secrets_is_valid(tmp_path: Path, notices: list[str]) -> None:
+    (tmp_path / "one").write_text("  first\n")
+    (tmp_path / "two").write_bytes(b"\xffsecond\r\n")
+    secrets = Secrets([" fixed "], [tmp_path / "one", tmp_path / "two"], notices.append)
+    assert all(accepts(secrets, signed(each)) for each in (b"fixed", b"first", b"\xffsecond"))
+    assert not accepts(secrets, signed(b""))
+    assert notices == []
+
+
+@pytest.mark.parametrize("text", ["", " ", "\n\t "])
+def test_an_empty_secret_is_none(tmp_path: Path, text: str, notices: list[str]) -> None:
+    (tmp_path / "secret").write_text(text)
+    secrets = Secrets([text], [tmp_path / "secret"], notices.append)
+    assert not secrets
+    assert not accepts(secrets, signed(text.encode()))
+    assert not accepts(secrets, signed(b""))
+
+
+def test_a_file_is_read_again_when_it_changes(tmp_path: Path, notices: list[str]) -> None:
+    path = tmp_path / "secret"
+    path.write_text("old")
+    secrets = Secrets([], [path], notices.append)
+    assert accepts(secrets, signed(b"old"))
+    (tmp_path / "next").write_text("new")
+    (tmp_path / "next").replace(path)
+    assert accepts(secrets, signed(b"new"))
+    assert not accepts(secrets, signed(b"old"))
+    before = path.stat()
+    path.write_text("NEW")
+    os.utime(path, ns=(before.st_atime_ns, before.st_mtime_ns + 1))
+    assert accepts(secrets, signed(b"NEW"))
+
+
+def test_emptying_a_file_takes_its_secret_back(tmp_path: Path, notices: list[str]) -> None:
+    path = tmp_path / "secret"
+    path.write_text("old")
+    secrets = Secrets([], [path], notices.append)
+    assert secrets
+    path.write_text("")
+    assert not secrets
+
+
+def test_a_file_that_vanishes_keeps_its_secret_and_is_named_once(tmp_path: Path, notices: list[str]) -> None:
+    path = tmp_path / "secret"
+    path.write_text("old-secret")
+    secrets = Secrets([], [path], notices.append)
+    assert secrets
+    path.unlink()
+    assert all(accepts(secrets, signed(b"old-secret")) for _ in range(3))
+    (notice,) = notices
+    assert str(path) in notice
+    assert "old-secret" not in notice
+    path.write_text("new")
+    assert accepts(secrets, signed(b"new"))
+    path.unlink()
+    assert secrets
+    assert len(notices) == 2
+
+
+def test_a_file_too_large_for_a_secret_gives_none(tmp_path: Path, notices: list[str]) -> None:
+    path = tmp_path / "secret"
+    path.write_bytes(b"x" * 100_000)
+    assert not Secrets([], [path], notices.append)
+    assert "64 KiB" in notices[0]
+
+
+def test_no_secret_shows_in_a_repr() -> None:
+    assert "hush" not in repr(Secrets(["hush"], [], print))

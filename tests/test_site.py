@@ -1,0 +1,549 @@
+"""The public listener against strangers: real sockets, and a clock that the tests turn."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from typing import Any
+
+import pytest
+import pytest_twisted
+from rawhttp import Client, Listening, request
+from twisted.internet import reactor
+from twisted.internet.defer import Deferred
+from twisted.internet.task import Clock
+from twisted.logger import LogEvent, LogLevel, globalLogPublisher
+from twisted.web.resource import Resource
+from twisted.web.server import NOT_DONE_YET
+
+from stackit.occurrences import Occurrence
+from stackit.requests import RequestHead, Response
+from stackit.web.connection import LINGER
+from stackit.web.crowd import party, room_for_connections
+from stackit.web.site import Limits, PublicSite
+
+
+class Upload:
+    def __init__(self, limit: int) -> None:
+        self.limit = limit
+        self.keep = True
+        self.size = 0
+
+    def update(self, chunk: bytes) -> None:
+        self.size += len(chunk)
+
+
+class Echo(Resource):
+    """Answers with how much of a body came, in pieces and in all; ``gate`` makes it wait."""
+
+    isLeaf = True
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.gate: Deferred[None] | None = None
+        self.uploads: list[Upload] = []
+
+    def begin(self, head: RequestHead, length: int | None) -> Any:
+        self.uploads.append(Upload(1000))
+        return self.uploads[-1]
+
+    def render(self, request: Any) -> int:
+        response = Response(body={"hashed": request.upload.size, "read": len(request.content.read())})
+        if self.gate is None:
+            request.answer(response)
+        else:
+            self.gate.addCallback(lambda _: request.answer(response))
+        return NOT_DONE_YET
+
+
+class Plain(Resource):
+    """An ordinary resource of twisted.web."""
+
+    isLeaf = True
+
+    def render_GET(self, _request: Any) -> bytes:
+        return b"hello"
+
+
+class Broken(Resource):
+    isLeaf = True
+
+    def render(self, _request: Any) -> bytes:
+        raise RuntimeError("two\nlines")
+
+
+@pytest.fixture
+def clock() -> Clock:
+    return Clock()
+
+
+@pytest.fixture
+def echo() -> Echo:
+    return Echo()
+
+
+Listen = Callable[..., Listening]
+
+
+@pytest_twisted.async_yield_fixture
+async def listen(clock: Clock, echo: Echo) -> AsyncIterator[Listen]:
+    made: list[Listening] = []
+
+    def make(**limits: Any) -> Listening:
+        seen: list[Occurrence] = []
+        routes = {b"/echo": echo, b"/plain": Plain(), b"/broken": Broken()}
+        site = PublicSite(routes, reactor=clock, observe=seen.append, limits=Limits(**limits))
+        made.append(Listening(reactor, site, seen))
+        return made[-1]
+
+    yield make
+    for each in made:
+        await each.stop()
+
+
+@pytest.fixture
+def logged() -> Iterator[list[LogEvent]]:
+    """What was logged as a warning or worse."""
+    events: list[LogEvent] = []
+
+    def note(event: LogEvent) -> None:
+        if event.get("log_level", LogLevel.info) >= LogLevel.warn:
+            events.append(event)
+
+    globalLogPublisher.addObserver(note)
+    yield events
+    globalLogPublisher.removeObserver(note)
+
+
+async def arrives(client: Client, ready: Callable[[], bool]) -> None:
+    """Let the reactor turn until what was sent has had its effect."""
+    from twisted.internet.task import deferLater  # noqa: PLC0415
+
+    for _ in range(5000):
+        if ready():
+            return
+        await deferLater(reactor, 0)  # type: ignore[arg-type]
+    raise AssertionError(f"nothing came of it; received {client.received!r}")
+
+
+# -- paths and methods
+
+
+@pytest.mark.parametrize(
+    "path", ["/", "/echo/", "/echo/x", "/ech%6f", "//echo", "/ECHO", "/echo;x", "*", "http://t/echo"]
+)
+@pytest_twisted.ensureDeferred
+async def test_only_the_exact_path_is_there(listen: Listen, path: str) -> None:
+    house = listen()
+    for method in ("GET", "POST", "HEAD", "OPTIONS", "TRACE", "BREW"):
+        answer = await house.ask(request(path, method).replace(b"HEAD", b"GET"))
+        assert answer.status == 404
+        assert answer.json() == {"error": "not found"}
+    assert set(house.reasons) == {"not_found"}
+    assert len(house.seen) == 6
+
+
+@pytest_twisted.ensureDeferred
+async def test_a_query_does_not_change_the_path(listen: Listen) -> None:
+    assert (await listen().ask(request("/echo?x=/y", body=b"abc"))).json() == {"hashed": 3, "read": 3}
+
+
+@pytest_twisted.ensureDeferred
+async def test_an_ordinary_resource_is_served_too(listen: Listen) -> None:
+    house = listen()
+    assert (await house.ask(request("/plain", "GET"))).body == b"hello"
+    refused = await house.ask(request("/plain", "PUT"))
+    assert (refused.status, refused.headers["allow"]) == (405, "GET, HEAD")
+    assert (await house.ask(request("/plain", body=b"x" * 70_000))).status == 413
+
+
+@pytest_twisted.ensureDeferred
+async def test_a_connection_serves_many_requests_in_order(listen: Listen) -> None:
+    client = await listen().connect()
+    client.send(b"".join(request("/echo", body=b"x" * size) for size in range(50)))
+    assert [(await client.answer()).json()["read"] for _ in range(50)] == list(range(50))
+    client.send(request("/echo", headers={"Connection": "close"}, body=b"x"))
+    assert (await client.answer()).headers["connection"] == "close"
+    assert await client.end() == b""
+
+
+@pytest_twisted.ensureDeferred
+async def test_a_resource_that_raises_costs_one_line_and_says_nothing(listen: Listen, logged: list[LogEvent]) -> None:
+    house = listen()
+    client = await house.connect()
+    answer = await client.send(request("/broken", "GET")).answer()
+    assert (answer.status, answer.json()) == (500, {"error": "internal error"})
+    assert len(logged) == 1
+    assert "RuntimeError: two lines" in str(logged[0]["problem"])
+    assert logged[0].get("log_failure") is None
+    assert (await client.send(request("/echo", body=b"")).answer()).status == 200
+
+
+@pytest_twisted.ensureDeferred
+async def test_a_resource_that_fails_at_the_head_costs_no_more(
+    listen: Listen, logged: list[LogEvent], echo: Echo
+) -> None:
+    echo.begin = None  # type: ignore[method-assign, assignment]
+    house = listen()
+    for body in (b"x", b"", None):
+        assert (await house.ask(request("/echo", body=body))).json() == {"error": "internal error"}
+    assert len(logged) == 3
+
+
+# -- what is not HTTP
+
+MALFORMED = {
+    "no request line": b"hello\r\n\r\n",
+    "two words": b"GET /\r\n\r\n",
+    "http 0.9": b"GET /\n",
+    "http 2": b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n",
+    "http 1.2": b"GET /echo HTTP/1.2\r\n\r\n",
+    "leading space": b" GET /echo HTTP/1.1\r\n\r\n",
+    "double space": b"GET  /echo HTTP/1.1\r\n\r\n",
+    "tls": b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03" + b"\x00" * 100 + b"\r\n",
+    "nul in the path": b"GET /ec\x00ho HTTP/1.1\r\n\r\n",
+    "path of any bytes": b"GET /\xff\xfe HTTP/1.1\r\n\r\n",
+    "long path": b"GET /" + b"x" * 9000 + b" HTTP/1.1\r\n\r\n",
+    "endless line": b"GET /" + b"x" * 40_000,
+    "header without colon": b"GET /echo HTTP/1.1\r\nhello\r\n\r\n",
+    "header without name": b"GET /echo HTTP/1.1\r\n: x\r\n\r\n",
+    "space before the colon": b"POST /echo HTTP/1.1\r\nContent-Length : 5\r\n\r\nhello",
+    "header name of any bytes": b"GET /echo HTTP/1.1\r\n\xff\x00: x\r\n\r\n",
+    "nul in a header": b"GET /echo HTTP/1.1\r\nX: a\x00b\r\n\r\n",
+    "bare line feed": b"GET /echo HTTP/1.1\r\nX: a\nContent-Length: 5\r\n\r\n",
+    "folded header": b"GET /echo HTTP/1.1\r\nX: a\r\n b\r\n\r\n",
+    "folded length": b"POST /echo HTTP/1.1\r\nContent-Length: 5\r\n 5\r\n\r\n",
+    "many headers": b"GET /echo HTTP/1.1\r\n" + b"X: y\r\n" * 600 + b"\r\n",
+    "large headers": b"GET /echo HTTP/1.1\r\n" + b"".join(b"X%d: " % n + b"y" * 900 + b"\r\n" for n in range(30)),
+    "negative length": b"POST /echo HTTP/1.1\r\nContent-Length: -1\r\n\r\n",
+    "signed length": b"POST /echo HTTP/1.1\r\nContent-Length: +5\r\n\r\nhello",
+    "hex length": b"POST /echo HTTP/1.1\r\nContent-Length: 0x5\r\n\r\nhello",
+    "empty length": b"POST /echo HTTP/1.1\r\nContent-Length:\r\n\r\n",
+    "5,000 digits": b"POST /echo HTTP/1.1\r\nContent-Length: " + b"1" * 5000 + b"\r\n\r\n",
+    "unicode digits": b"POST /echo HTTP/1.1\r\nContent-Length: \xd9\xa5\r\n\r\n",
+    "two lengths": b"POST /echo HTTP/1.1\r\nContent-Length: 5\r\nContent-Length: 6\r\n\r\nhello",
+    "the same length twice": b"POST /echo HTTP/1.1\r\nContent-Length: 5\r\nContent-Length: 5\r\n\r\nhello",
+    "length list": b"POST /echo HTTP/1.1\r\nContent-Length: 5, 5\r\n\r\nhello",
+    "length and chunked": b"POST /echo HTTP/1.1\r\nContent-Length: 5\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n",
+    "chunked and length": b"POST /echo HTTP/1.1\r\nTransfer-Encoding: chunked\r\nContent-Length: 5\r\n\r\n0\r\n\r\n",
+    "chunked twice": b"POST /echo HTTP/1.1\r\nTransfer-Encoding: chunked\r\nTransfer-Encoding: chunked\r\n\r\n",
+    "gzip, chunked": b"POST /echo HTTP/1.1\r\nTransfer-Encoding: gzip, chunked\r\n\r\n",
+    "identity and length": b"POST /echo HTTP/1.1\r\nTransfer-Encoding: identity\r\nContent-Length: 5\r\n\r\nhello",
+    "xchunked": b"POST /echo HTTP/1.1\r\nTransfer-Encoding: xchunked\r\n\r\n",
+    "chunked in http 1.0": b"POST /echo HTTP/1.0\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n",
+    "chunk size of words": b"POST /echo HTTP/1.1\r\nTransfer-Encoding: chunked\r\n\r\nhello\r\n",
+    "negative chunk": b"POST /echo HTTP/1.1\r\nTransfer-Encoding: chunked\r\n\r\n-5\r\nhello\r\n",
+    "chunk without end": b"POST /echo HTTP/1.1\r\nTransfer-Encoding: chunked\r\n\r\n5\r\nhelloworld\r\n",
+    "chunk extension": b"POST /echo HTTP/1.1\r\nTransfer-Encoding: chunked\r\n\r\n5;" + b"x" * 2000,
+    "endless trailers": b"POST /echo HTTP/1.1\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n" + b"X: y\r\n" * 12_000,
+}
+
+
+@pytest.mark.parametrize("data", MALFORMED.values(), ids=MALFORMED.keys())
+@pytest_twisted.ensureDeferred
+async def test_what_is_not_http_gets_one_400_and_nothing_in_the_log(
+    listen: Listen, logged: list[LogEvent], data: bytes
+) -> None:
+    house = listen()
+    client = await house.connect()
+    answer = await client.send(data + (b"\r\n" if data.startswith(b"GET /\n") else b"")).answer()
+    assert (answer.status, answer.json()) == (400, {"error": "malformed request"})
+    assert answer.headers["connection"] == "close"
+    assert await client.end() == b""
+    assert house.reasons == ["malformed"]
+    assert house.seen[0].client == "127.0.0.1"
+    assert not logged
+    assert (await house.ask(request("/echo", body=b"abc"))).json()["read"] == 3
+
+
+@pytest_twisted.ensureDeferred
+async def test_a_smuggled_request_is_never_seen(listen: Listen) -> None:
+    house = listen()
+    client = await house.connect()
+    smuggled = request("/plain", "GET")
+    client.send(b"POST /echo HTTP/1.1\r\nContent-Length: 5\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n" + smuggled)
+    assert (await client.answer()).status == 400
+    assert await client.end() == b""
+
+
+# -- bodies
+
+
+@pytest_twisted.ensureDeferred
+async def test_a_length_over_the_limit_is_refused_before_the_body(listen: Listen) -> None:
+    class Picky(Echo):
+        def begin(self, head: RequestHead, length: int | None) -> Any:
+            from stackit.web import answers  # noqa: PLC0415
+
+            return answers.TOO_LARGE if (length or 0) > 1000 else super().begin(head, length)
+
+    house = listen()
+    house.site._routes[b"/echo"] = Picky()
+    client = await house.connect()
+    client.send(b"POST /echo HTTP/1.1\r\nContent-Length: 1001\r\nExpect: 100-continue\r\n\r\n")
+    assert (await client.answer()).status == 413
+    assert await client.end() == b""
+    assert house.reasons == ["too_large"]
+
+
+@pytest_twisted.ensureDeferred
+async def test_100_continue_is_sent_where_the_body_will_be_read(listen: Listen) -> None:
+    client = await listen().connect()
+    client.send(b"POST /echo HTTP/1.1\r\nContent-Length: 5\r\nExpect: 100-continue\r\n\r\n")
+    assert (await client.answer()).status == 100
+    assert (await client.send(b"hello").answer()).json()["read"] == 5
+
+
+@pytest_twisted.ensureDeferred
+async def test_a_chunked_body_is_counted_as_it_comes(listen: Listen) -> None:
+    house = listen()
+    client = await house.connect()
+    client.send(b"POST /echo HTTP/1.1\r\nTransfer-Encoding: chunked\r\n\r\n")
+    client.send(b"3;ext=1\r\nabc\r\n" + b"1\r\nd\r\n" * 7 + b"0\r\nTrailer: x\r\n\r\n")
+    assert (await client.answer()).json() == {"hashed": 10, "read": 10}
+    client.send(b"POST /echo HTTP/1.1\r\nTransfer-Encoding: chunked\r\n\r\n" + b"64\r\n" + b"x" * 100 + b"\r\n")
+    client.send((b"64\r\n" + b"x" * 100 + b"\r\n") * 20)
+    assert (await client.answer()).status == 413
+    assert house.reasons == ["too_large"]
+
+
+@pytest_twisted.ensureDeferred
+async def test_a_chunk_that_claims_to_be_huge_is_refused_when_it_grows_too_large(listen: Listen) -> None:
+    client = await listen().connect()
+    client.send(b"POST /echo HTTP/1.1\r\nTransfer-Encoding: chunked\r\n\r\nffffffffffffffff\r\n" + b"x" * 2000)
+    assert (await client.answer()).status == 413
+
+
+@pytest_twisted.ensureDeferred
+async def test_a_sender_that_goes_on_sending_can_read_its_refusal(listen: Listen, clock: Clock) -> None:
+    house = listen()
+    client = await house.connect()
+    client.send(request("/nowhere", headers={"Content-Length": "100000000"}))
+    client.send(b"x" * 300_000)
+    assert (await client.answer()).status == 404
+    await client.end()
+    assert len(house.site.crowd) == 0
+    clock.advance(LINGER)
+    assert len(house.seen) == 1
+
+
+# -- time
+
+
+@pytest.mark.parametrize(
+    "begun",
+    [b"", b"POST", b"POST /echo HTTP/1.1\r\nHost: x\r\n", b"POST /echo HTTP/1.1\r\nContent-Length: 9\r\n\r\nhell"],
+    ids=["idle", "in the request line", "in the headers", "in the body"],
+)
+@pytest_twisted.ensureDeferred
+async def test_a_request_that_is_not_whole_by_its_deadline_is_cut(listen: Listen, clock: Clock, begun: bytes) -> None:
+    house = listen(deadline=30)
+    client = await house.connect()
+    await arrives(client, lambda: len(house.site.crowd) == 1)
+    for _ in range(29):
+        clock.advance(1)
+    client.send(begun)
+    if begun.endswith(b"hell"):
+        await arrives(client, lambda: house.site.crowd.held == 4)
+    assert not client.received
+    clock.advance(1)
+    answer = await client.answer()
+    assert (answer.status, answer.json()) == (408, {"error": "the request took too long"})
+    await client.end()
+    assert house.reasons == ["deadline"]
+
+
+@pytest_twisted.ensureDeferred
+async def test_dripping_does_not_prolong_the_deadline(listen: Listen, clock: Clock, echo: Echo) -> None:
+    house = listen(deadline=30)
+    client = await house.connect()
+    client.send(b"POST /echo HTTP/1.1\r\nContent-Length: 900\r\n\r\n")
+    for dripped in range(29):
+        client.send(b"x")
+        await arrives(client, lambda dripped=dripped: house.site.crowd.held == dripped + 1)  # type: ignore[misc]
+        clock.advance(1)
+    assert not client.received
+    clock.advance(1)
+    assert (await client.answer()).status == 408
+    assert echo.uploads[0].size == 29
+
+
+@pytest_twisted.ensureDeferred
+async def test_each_request_of_a_connection_has_a_deadline_of_its_own(listen: Listen, clock: Clock) -> None:
+    house = listen(deadline=30)
+    client = await house.connect()
+    for _ in range(3):
+        clock.advance(20)
+        assert (await client.send(request("/echo", body=b"x")).answer()).status == 200
+    clock.advance(29)
+    client.send(b"POST /echo HTT")
+    await arrives(client, lambda: any(each._buffer for each in house.site._connections))
+    clock.advance(29)
+    assert not client.received
+    clock.advance(1)
+    assert (await client.answer()).status == 408
+
+
+@pytest_twisted.ensureDeferred
+async def test_a_connection_that_idles_between_requests_is_closed_without_a_word(listen: Listen, clock: Clock) -> None:
+    house = listen(deadline=30)
+    client = await house.connect()
+    await client.send(request("/echo", body=b"x")).answer()
+    clock.advance(30)
+    assert await client.end() == b""
+    assert house.seen == []
+
+
+@pytest_twisted.ensureDeferred
+async def test_a_whole_request_may_wait_longer_than_the_deadline(listen: Listen, clock: Clock, echo: Echo) -> None:
+    echo.gate = Deferred()
+    house = listen(deadline=30)
+    client = await house.connect()
+    client.send(request("/echo", body=b"x"))
+    await arrives(client, lambda: any(each.handling for each in house.site._connections))
+    clock.advance(300)
+    echo.gate.callback(None)
+    assert (await client.answer()).status == 200
+
+
+@pytest_twisted.ensureDeferred
+async def test_a_peer_that_stays_after_its_last_answer_is_thrown_out(listen: Listen, clock: Clock) -> None:
+    house = listen()
+    client = await house.connect()
+    client.transport.stopReading()
+    client.send(b"nonsense\r\n")
+    await arrives(client, lambda: bool(house.seen))
+    assert len(house.site._connections) == 1
+    clock.advance(LINGER)
+    await arrives(client, lambda: not house.site._connections)
+
+
+# -- many at once
+
+
+async def crowd_of(house: Listening, count: int, begun: bytes, source: str | None = None) -> list[Client]:
+    """``count`` connections that have sent ``begun``, all seen by the site."""
+    before = len(house.site.crowd)
+    clients = []
+    for number in range(1, count + 1):
+        client = await house.connect(source)
+        clients.append(client.send(begun))
+        await arrives(
+            client, lambda number=number: len(house.site.crowd) >= min(house.site.limits.connections, before + number)
+        )  # type: ignore[misc]
+    return clients
+
+
+@pytest_twisted.ensureDeferred
+async def test_slow_clients_do_not_keep_a_good_one_from_its_answer(listen: Listen) -> None:
+    house = listen(connections=20)
+    slow = await crowd_of(house, 60, b"POST /echo HTTP/1.1\r\nContent-Length: 9\r\n")
+    assert (await house.ask(request("/echo", body=b"abc"))).json()["read"] == 3
+    first = await slow[0].answer()
+    assert (first.status, first.headers["retry-after"]) == (503, "5")
+    assert set(house.reasons) == {"overload"}
+    assert len(house.reasons) == 41
+
+
+@pytest_twisted.ensureDeferred
+async def test_the_address_with_the_most_connections_loses_one(listen: Listen) -> None:
+    house = listen(connections=10)
+    (good,) = await crowd_of(house, 1, b"POST /echo HTTP/1.1\r\nContent-Length: 3\r\n\r\n", "127.0.0.1")
+    await crowd_of(house, 40, b"POST /echo HTTP/1.1\r\n", "127.0.0.2")
+    assert (await good.send(b"abc").answer()).json()["read"] == 3
+
+
+@pytest_twisted.ensureDeferred
+async def test_a_whole_request_is_never_evicted(listen: Listen, echo: Echo) -> None:
+    echo.gate = Deferred()
+    house = listen(connections=3)
+    busy = await crowd_of(house, 3, request("/echo", body=b"x"))
+    await arrives(busy[0], lambda: all(each.handling for each in house.site._connections))
+    late = await house.connect()
+    assert await late.end() == b""
+    echo.gate.callback(None)
+    assert [(await each.answer()).status for each in busy] == [200, 200, 200]
+
+
+@pytest_twisted.ensureDeferred
+async def test_bodies_in_memory_are_bounded_and_the_greediest_address_pays(listen: Listen) -> None:
+    house = listen(memory=3000)
+    head = b"POST /echo HTTP/1.1\r\nContent-Length: 1000\r\n\r\n"
+    (good,) = await crowd_of(house, 1, head + b"x" * 900, "127.0.0.1")
+    await arrives(good, lambda: house.site.crowd.held == 900)
+    greedy = await crowd_of(house, 2, head + b"x" * 999, "127.0.0.2")
+    await arrives(good, lambda: house.site.crowd.held == 2898)
+    (third,) = await crowd_of(house, 1, head + b"x" * 500, "127.0.0.2")
+    assert (await greedy[0].answer()).status == 503
+    assert house.site.crowd.held <= 3000
+    assert (await good.send(b"x" * 100).answer()).json()["read"] == 1000
+    assert (await third.send(b"x" * 500).answer()).json()["read"] == 1000
+    assert house.reasons == ["overload"]
+
+
+@pytest_twisted.ensureDeferred
+async def test_nothing_is_held_once_requests_are_answered_or_gone(listen: Listen) -> None:
+    house = listen()
+    await house.ask(request("/echo", body=b"x" * 1000))
+    client = await house.connect()
+    client.send(b"POST /echo HTTP/1.1\r\nContent-Length: 1000\r\n\r\nxxx")
+    await arrives(client, lambda: house.site.crowd.held == 3)
+    client.transport.abortConnection()
+    await arrives(client, lambda: house.site.crowd.held == 0)
+
+
+@pytest_twisted.ensureDeferred
+async def test_requests_sent_ahead_wait_outside(listen: Listen, echo: Echo) -> None:
+    echo.gate = Deferred()
+    house = listen()
+    client = await house.connect()
+    client.send(request("/echo", body=b"x") * 100_000)
+    await arrives(client, lambda: any(each._dataBuffer for each in house.site._connections))
+    (connection,) = house.site._connections
+    assert sum(map(len, connection._dataBuffer)) < 200_000
+    client.transport.abortConnection()
+    await client.closed
+
+
+def test_all_of_an_ipv6_network_is_one_party() -> None:
+    assert party("2001:db8:1:2::1") == party("2001:db8:1:2:ffff::") != party("2001:db8:1:3::1")
+    assert party("::ffff:192.0.2.1") == party("192.0.2.1") == "192.0.2.1"
+    assert party("fe80::1%eth0") == party("fe80::2%eth1")
+    assert party("local") == "local"
+
+
+def test_there_is_room_for_some_connections_whatever_the_system_allows() -> None:
+    assert 16 <= room_for_connections() <= 4096
+
+
+# -- the end
+
+
+@pytest_twisted.ensureDeferred
+async def test_draining_answers_what_is_whole_and_closes_the_rest(listen: Listen, echo: Echo) -> None:
+    echo.gate = Deferred()
+    house = listen()
+    whole, half = await house.connect(), await house.connect()
+    whole.send(request("/echo", body=b"x"))
+    half.send(b"POST /echo HTTP/1.1\r\n")
+    await arrives(half, lambda: [each.handling for each in house.site._connections].count(True) == 1)
+    drained = house.site.drain(10)
+    assert await half.end() == b""
+    assert not drained.called
+    echo.gate.callback(None)
+    assert (await whole.answer()).status == 200
+    await whole.end()
+    await drained
+
+
+@pytest_twisted.ensureDeferred
+async def test_draining_takes_no_longer_than_the_grace(listen: Listen, clock: Clock, echo: Echo) -> None:
+    echo.gate = Deferred()
+    house = listen()
+    client = await house.connect()
+    client.send(request("/echo", body=b"x"))
+    await arrives(client, lambda: any(each.handling for each in house.site._connections))
+    drained: Awaitable[None] = house.site.drain(10)
+    clock.advance(10)
+    await client.end()
+    await drained
+    echo.gate.callback(None)

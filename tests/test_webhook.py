@@ -1,0 +1,485 @@
+"""The webhook endpoint, row by row of its contract, over real sockets."""
+
+from __future__ import annotations
+
+import hashlib
+import hmac
+import json
+from collections.abc import AsyncIterator, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+import pytest_twisted
+from rawhttp import Answer, Listening, request
+from twisted.internet import reactor
+from twisted.internet.defer import Deferred
+from twisted.internet.task import Clock
+from twisted.logger import LogEvent, LogLevel, globalLogPublisher
+
+from stackit.config import load
+from stackit.errors import JournalError
+from stackit.events import Event, Push, Repo, Taken
+from stackit.github.signature import Secrets
+from stackit.occurrences import Occurrence
+from stackit.requests import Refused, RequestHead
+from stackit.testing.catalogue import EVENTS, payload_for
+from stackit.testing.deliveries import delivery
+from stackit.web.public import public_site
+
+PATH = "/api/v1/webhooks/github"
+SECRET = "It's a Secret to Everybody"
+UNSIGNED = {"error": "the signature is missing or wrong"}
+
+
+class House(Listening):
+    """The public side with a journal that is a list. ``handled`` are the events that some plugin handles."""
+
+    def __init__(self, clock: Clock, secrets: list[str], directory: Path) -> None:
+        self.taken: list[tuple[Event, bytes]] = []
+        self.handled = {"push", "issues"}
+        self.journal_works = True
+        self.wait: Deferred[None] | None = None
+        self.verdict: Refused | None = None
+        self.heads: list[RequestHead] = []
+        seen: list[Occurrence] = []
+        site = public_site(
+            load({}, {"STACKIT_STATE_DIR": str(directory)}, cwd=directory),
+            secrets=Secrets(secrets, [], print),
+            admit=self._admit,
+            observe=seen.append,
+            take=self._take,
+            reactor=clock,
+        )
+        super().__init__(reactor, site, seen)
+
+    def _admit(self, head: RequestHead) -> Refused | None:
+        self.heads.append(head)
+        return self.verdict
+
+    async def _take(self, event: Event, digest: bytes) -> Taken:
+        if self.wait is not None:
+            await self.wait
+        if not self.journal_works:
+            raise JournalError("the disk is full")
+        duplicate = any((event.hook, event.delivery) == (old.hook, old.delivery) for old, _ in self.taken)
+        self.taken.append((event, digest))
+        return Taken(id=str(len(self.taken)), duplicate=duplicate, handled=event.name in self.handled)
+
+    async def deliver(self, event: str = "push", payload: Any = None, /, **changes: Any) -> Answer:
+        """A delivery as GitHub makes it, with some headers replaced (None takes one away)."""
+        headers = changes.pop("headers", {})
+        made = delivery(event, payload, secret=SECRET, **changes)
+        sent = {name: value for name, value in {**made.headers, **headers}.items() if value is not None}
+        return await self.ask(request(PATH, headers=sent, body=made.body))
+
+
+@pytest.fixture
+def clock() -> Clock:
+    clock = Clock()
+    clock.advance(1_000_000)
+    return clock
+
+
+@pytest_twisted.async_yield_fixture
+async def house(clock: Clock, tmp_path: Path) -> AsyncIterator[House]:
+    made = House(clock, [SECRET], tmp_path)
+    yield made
+    await made.stop()
+
+
+@pytest_twisted.async_yield_fixture
+async def closed_house(clock: Clock, tmp_path: Path) -> AsyncIterator[House]:
+    made = House(clock, ["", "  \n"], tmp_path)
+    yield made
+    await made.stop()
+
+
+@pytest.fixture(autouse=True)
+def quiet() -> Iterator[None]:
+    """Nothing that a stranger sends is worth a line beside the observers' own."""
+    events: list[LogEvent] = []
+
+    def note(event: LogEvent) -> None:
+        if event.get("log_level", LogLevel.info) >= LogLevel.warn:
+            events.append(event)
+
+    globalLogPublisher.addObserver(note)
+    yield
+    globalLogPublisher.removeObserver(note)
+    assert events == []
+
+
+METHODS = ["GET", "HEAD", "PUT", "DELETE", "PATCH", "OPTIONS", "TRACE", "CONNECT", "BREW"]
+
+
+def signed(body: bytes, secret: str = SECRET, **headers: str) -> bytes:
+    digits = hmac.new(secret.encode(), body, hashlib.sha256).hexdigest()
+    found = {"X-GitHub-Event": "push", "X-Hub-Signature-256": f"sha256={digits}", **headers}
+    return request(PATH, headers=found, body=body)
+
+
+# -- what is let in
+
+
+@pytest_twisted.ensureDeferred
+async def test_a_push_is_taken_and_answered_with_its_id(house: House, clock: Clock) -> None:
+    made = delivery("push", secret=SECRET, hook_id=42)
+    answer = await house.ask(request(PATH, headers=made.headers, body=made.body))
+    assert (answer.status, answer.json()) == (202, {"id": "1", "duplicate": False})
+    assert answer.headers["content-type"] == "application/json"
+    ((event, digest),) = house.taken
+    assert isinstance(event, Push)
+    assert (event.delivery, event.hook, event.received_at) == (made.guid, "42", clock.seconds())
+    assert event.repo == Repo("octo", "widget")
+    assert event.body == made.body
+    assert digest == hashlib.sha256(made.body).digest()
+    (seen,) = house.seen
+    assert (seen.name, seen.event, seen.outcome, seen.id) == ("accepted", "push", "queued", "1")
+    assert (seen.delivery, seen.repo) == (made.guid, event.repo)
+
+
+@pytest.mark.parametrize("prefix", ["/api/v1", "/api"])
+@pytest_twisted.ensureDeferred
+async def test_every_api_prefix_has_the_endpoint(house: House, prefix: str) -> None:
+    made = delivery("push", secret=SECRET)
+    answer = await house.ask(request(f"{prefix}/webhooks/github", headers=made.headers, body=made.body))
+    assert answer.status == 202
+
+
+@pytest.mark.parametrize("event", [each for each in EVENTS if each != "ping"])
+@pytest.mark.parametrize("form", [False, True], ids=["json", "form"])
+@pytest_twisted.ensureDeferred
+async def test_every_documented_event_is_taken_as_what_it_is(house: House, event: str, form: bool) -> None:
+    house.handled = {event}
+    assert (await house.deliver(event, form=form)).status == 202
+    ((taken, _),) = house.taken
+    assert (taken.name, taken.payload) == (event, payload_for(event))
+
+
+@pytest_twisted.ensureDeferred
+async def test_a_push_that_no_plugin_handles_is_taken_all_the_same(house: House) -> None:
+    house.handled = set()
+    assert (await house.deliver()).status == 202
+    assert house.seen[0].outcome == "unhandled"
+
+
+@pytest_twisted.ensureDeferred
+async def test_a_duplicate_says_so(house: House) -> None:
+    await house.deliver(guid="same")
+    answer = await house.deliver(guid="same")
+    assert (answer.status, answer.json()) == (202, {"id": "2", "duplicate": True})
+    assert [each.name for each in house.seen] == ["accepted", "duplicate"]
+
+
+@pytest_twisted.ensureDeferred
+async def test_an_event_that_no_plugin_handles_is_taken_without_a_word(house: House) -> None:
+    answer = await house.deliver("star")
+    assert (answer.status, answer.body) == (204, b"")
+    assert "content-length" not in answer.headers
+    assert house.taken
+    assert (house.seen[0].event, house.seen[0].outcome) == ("star", "unhandled")
+
+
+@pytest_twisted.ensureDeferred
+async def test_a_ping_reaches_nobody(house: House) -> None:
+    assert (await house.deliver("ping")).status == 204
+    assert house.taken == []
+    assert [(each.name, each.event, each.outcome) for each in house.seen] == [("accepted", "ping", "ping")]
+
+
+@pytest.mark.parametrize(
+    ("event", "payload", "headers"),
+    [
+        ("push", {"ref": "refs/heads/main"}, {}),
+        ("push", {"repository": {"full_name": "../x"}}, {}),
+        ("push", b"\xff\xfe", {}),
+        ("push", b"", {}),
+        ("push", b"[" * 100_000, {}),
+        ("push", b'{"repository": {"full_name": "o/w"}, "x": ' + b"9" * 5000 + b"}", {}),
+        ("pull_request", payload_for("issues"), {}),
+        ("push", None, {"X-GitHub-Event": None}),
+        ("push", None, {"X-GitHub-Event": "push push"}),
+        ("push", None, {"X-GitHub-Event": "é\x80"}),
+        ("push", None, {"X-GitHub-Event": "x" * 5000}),
+        ("push", None, {"Content-Type": "text/plain"}),
+        ("push", None, {"Content-Type": "application/x-www-form-urlencoded"}),
+    ],
+)
+@pytest_twisted.ensureDeferred
+async def test_a_signed_body_that_is_no_event_is_counted_and_forgotten(
+    house: House, event: str, payload: Any, headers: dict[str, str]
+) -> None:
+    answer = await house.deliver(event, payload, headers=headers)
+    assert (answer.status, answer.body) == (204, b"")
+    assert house.taken == []
+    (seen,) = house.seen
+    assert (seen.name, seen.event, seen.outcome) == ("accepted", None, "unrecognised")
+    assert (await house.deliver()).status == 202
+
+
+@pytest_twisted.ensureDeferred
+async def test_a_body_without_a_content_type_is_json(house: House) -> None:
+    assert (await house.deliver(headers={"Content-Type": None})).status == 202
+
+
+@pytest_twisted.ensureDeferred
+async def test_an_event_named_twice_is_none(house: House) -> None:
+    body = json.dumps(payload_for("push")).encode()
+    data = signed(body).replace(b"Host: test\r\n", b"Host: test\r\nX-GitHub-Event: push\r\n")
+    assert (await house.ask(data)).status == 204
+
+
+@pytest.mark.parametrize("guid", [None, "", "a b", "x" * 65, "é", "../x", "a,b"])
+@pytest_twisted.ensureDeferred
+async def test_a_delivery_id_that_cannot_be_believed_is_replaced(house: House, guid: str | None) -> None:
+    for _ in range(2):
+        answer = await house.deliver(headers={"X-GitHub-Delivery": guid, "X-GitHub-Hook-ID": "nonsense"})
+        assert answer.json()["duplicate"] is False
+    for event, _ in house.taken:
+        assert event.delivery.startswith("stackit-")
+        assert event.hook == ""
+
+
+@pytest_twisted.ensureDeferred
+async def test_a_chunked_delivery_is_taken(house: House) -> None:
+    made = delivery("push", secret=SECRET)
+    chunks = b"".join(b"%x\r\n%s\r\n" % (len(part), part) for part in (made.body[:7], made.body[7:]))
+    head = request(PATH, headers={**made.headers, "Transfer-Encoding": "chunked"})
+    assert (await house.ask(head + chunks + b"0\r\n\r\n")).status == 202
+
+
+@pytest_twisted.ensureDeferred
+async def test_a_delivery_whose_sender_is_gone_is_taken_quietly(house: House) -> None:
+    house.wait = Deferred()
+    made = delivery("push", secret=SECRET)
+    client = await house.connect()
+    client.send(request(PATH, headers=made.headers, body=made.body))
+    (await house.ask(request("/healthz", "GET"))).json()
+    client.transport.abortConnection()
+    await client.closed
+    await house.ask(request("/healthz", "GET"))
+    house.wait.callback(None)
+    assert len(house.taken) == 1
+
+
+# -- what is not
+
+
+@pytest.mark.parametrize("method", ["POST", *METHODS])
+@pytest_twisted.ensureDeferred
+async def test_without_a_secret_the_endpoint_is_a_path_like_any_other(closed_house: House, method: str) -> None:
+    made = delivery("push", secret="")
+    for body in (made.body, None):
+        client, other = await closed_house.connect(), await closed_house.connect()
+        client.send(request(PATH, method, {**made.headers, "Connection": "close"}, body))
+        other.send(request("/nowhere", method, {**made.headers, "Connection": "close"}, body))
+        answer, unknown = await client.end(), await other.end()
+        assert answer.startswith(b"HTTP/1.1 404 Not Found\r\n")
+        assert answer == unknown
+    assert closed_house.reasons.count("no_secret") == closed_house.reasons.count("not_found") == 2
+    assert closed_house.taken == closed_house.heads == []
+
+
+@pytest.mark.parametrize("method", METHODS)
+@pytest_twisted.ensureDeferred
+async def test_only_post_is_answered(house: House, method: str) -> None:
+    client = await house.connect()
+    client.send(request(PATH, method, {"Connection": "close"}))
+    head, _, body = (await client.end()).partition(b"\r\n\r\n")
+    assert head.startswith(b"HTTP/1.1 405 ")
+    assert b"\r\nAllow: POST" in head
+    assert body == (b"" if method == "HEAD" else b'{"error":"this path answers POST"}\n')
+    assert house.reasons == ["method"]
+    assert house.heads == []
+
+
+@pytest.mark.parametrize("path", [PATH + "/", PATH + "/x", "/api/v1/webhooks/git%68ub", PATH.upper(), "/" + PATH])
+@pytest_twisted.ensureDeferred
+async def test_the_path_is_exact(house: House, path: str) -> None:
+    made = delivery("push", secret=SECRET)
+    assert (await house.ask(request(path, headers=made.headers, body=made.body))).status == 404
+    assert house.taken == []
+
+
+@pytest.mark.parametrize("encoding", ["gzip", "deflate", "br", "identity, gzip", "x"])
+@pytest_twisted.ensureDeferred
+async def test_an_encoded_body_is_refused(house: House, encoding: str) -> None:
+    assert (await house.deliver(headers={"Content-Encoding": encoding})).status == 415
+    assert house.reasons == ["encoding"]
+
+
+@pytest_twisted.ensureDeferred
+async def test_identity_is_no_encoding(house: House) -> None:
+    assert (await house.deliver(headers={"Content-Encoding": "Identity"})).status == 202
+
+
+@pytest_twisted.ensureDeferred
+async def test_a_body_over_the_cap_is_refused_before_it_is_sent(house: House) -> None:
+    client = await house.connect()
+    size = 25 * 2**20 + 1
+    client.send(request(PATH, headers={"Content-Length": str(size), "Expect": "100-continue"}))
+    assert (await client.answer()).status == 413
+    assert await client.end() == b""
+    assert house.reasons == ["too_large"]
+
+
+@pytest_twisted.ensureDeferred
+async def test_a_body_as_large_as_the_cap_is_taken(house: House) -> None:
+    payload = json.dumps(payload_for("push")).encode()
+    body = payload + b" " * (25 * 2**20 - len(payload))
+    assert (await house.ask(signed(body))).status == 202
+    assert house.site.crowd.held == 0
+
+
+@pytest.mark.parametrize("signature", [{}, {"X-Hub-Signature-256": "sha256=" + "0" * 64}], ids=["unsigned", "signed"])
+@pytest_twisted.ensureDeferred
+async def test_a_chunked_body_is_refused_when_it_passes_the_cap(house: House, signature: dict[str, str]) -> None:
+    client = await house.connect()
+    client.send(request(PATH, headers={"Transfer-Encoding": "chunked", **signature}))
+    client.send((b"100000\r\n" + b"x" * 2**20 + b"\r\n") * 26)
+    assert (await client.answer()).status == 413
+    assert house.site.crowd.held == 0
+    assert house.reasons == ["too_large"]
+
+
+@pytest_twisted.ensureDeferred
+async def test_a_delivery_that_drips_is_cut(house: House, clock: Clock) -> None:
+    client = await house.connect()
+    client.send(request(PATH, headers={"Content-Length": "9"}) + b"{")
+    await house.ask(request("/healthz", "GET"))
+    clock.advance(30)
+    assert (await client.answer()).status == 408
+    await client.end()
+    assert house.reasons == ["deadline"]
+
+
+BAD_SIGNATURES = {
+    "missing": [],
+    "empty": [b""],
+    "wrong": [b"sha256=" + b"0" * 64],
+    "a prefix of the right one": [b"sha256=7"],
+    "upper case": [b"sha256=" + b"A" * 64],
+    "sha1": [b"sha1=" + b"0" * 40],
+    "not ascii": [b"sha256=" + b"\xe9" * 64],
+    "any bytes": [bytes(range(1, 10)) + bytes(range(128, 256))],
+    "10 kB": [b"sha256=" + b"0" * 10_000],
+    "two": [b"sha256=" + b"0" * 64, b"sha256=" + b"1" * 64],
+}
+
+
+@pytest.mark.parametrize("values", BAD_SIGNATURES.values(), ids=BAD_SIGNATURES.keys())
+@pytest_twisted.ensureDeferred
+async def test_whatever_is_wrong_with_a_signature_the_answer_is_one(house: House, values: list[bytes]) -> None:
+    body = json.dumps(payload_for("push")).encode()
+    lines = b"".join(b"X-Hub-Signature-256: " + value + b"\r\n" for value in values)
+    client = await house.connect()
+    client.send(b"POST " + PATH.encode() + b" HTTP/1.1\r\nX-GitHub-Event: push\r\n" + lines)
+    answer = await client.send(b"Content-Length: %d\r\n\r\n" % len(body) + body).answer()
+    assert (answer.status, answer.json()) == (401, UNSIGNED)
+    assert house.reasons == ["signature"]
+    assert house.taken == []
+    assert (await house.deliver()).status == 202
+
+
+@pytest_twisted.ensureDeferred
+async def test_a_right_signature_that_comes_twice_is_refused(house: House) -> None:
+    body = json.dumps(payload_for("push")).encode()
+    data = signed(body)
+    line = next(each for each in data.split(b"\r\n") if each.startswith(b"X-Hub"))
+    answer = await house.ask(data.replace(line, line + b"\r\n" + line))
+    assert (answer.status, answer.json()) == (401, UNSIGNED)
+
+
+@pytest_twisted.ensureDeferred
+async def test_the_old_sha1_signature_does_not_count(house: House) -> None:
+    assert (await house.deliver(headers={"X-Hub-Signature-256": None})).status == 401
+
+
+@pytest_twisted.ensureDeferred
+async def test_a_signature_of_other_bytes_is_refused(house: House) -> None:
+    data = signed(json.dumps(payload_for("push")).encode())
+    assert (await house.ask(data[:-1] + b" ")).status == 401
+
+
+@pytest_twisted.ensureDeferred
+async def test_an_unsigned_body_is_never_kept_nor_asked_for(house: House) -> None:
+    client = await house.connect()
+    client.send(request(PATH, headers={"Content-Length": "1000000"}) + b"x" * 500_000)
+    await house.ask(request("/healthz", "GET"))
+    assert house.site.crowd.held == 0
+    assert (await client.send(b"x" * 500_000).answer()).status == 401
+    waiting = await house.connect()
+    waiting.send(request(PATH, headers={"Content-Length": "5", "Expect": "100-continue"}))
+    assert (await waiting.answer()).status == 401
+
+
+@pytest_twisted.ensureDeferred
+async def test_an_unsigned_form_upload_is_not_parsed(house: House) -> None:
+    parts = b"--b\r\nContent-Disposition: form-data; name=x\r\n\r\n" * 20_000
+    answer = await house.ask(request(PATH, headers={"Content-Type": "multipart/form-data; boundary=b"}, body=parts))
+    assert (answer.status, answer.json()) == (401, UNSIGNED)
+
+
+@pytest_twisted.ensureDeferred
+async def test_a_refusal_of_a_plugin_waits_for_the_signature_if_it_says_so(house: House) -> None:
+    house.verdict = Refused(status=429, reason="rate", retry_after=7, unless_verified=True)
+    assert (await house.deliver()).status == 202
+    for headers in ({"X-Hub-Signature-256": "sha256=" + "0" * 64}, {"X-Hub-Signature-256": None}):
+        answer = await house.deliver(headers=headers)
+        assert (answer.status, answer.headers["retry-after"]) == (429, "7")
+        assert "error" in answer.json()
+    assert house.reasons == ["rate", "rate"]
+
+
+@pytest_twisted.ensureDeferred
+async def test_a_plugin_may_refuse_outright(house: House) -> None:
+    house.verdict = Refused(status=403, reason="allowlist")
+    assert (await house.deliver()).status == 403
+    assert house.reasons == ["allowlist"]
+    assert house.taken == []
+    assert (house.heads[0].method, house.heads[0].path) == (b"POST", PATH.encode())
+    assert house.heads[0].headers[b"x-github-event"] == (b"push",)
+
+
+@pytest_twisted.ensureDeferred
+async def test_a_journal_that_cannot_store_asks_to_come_again(house: House) -> None:
+    house.journal_works = False
+    answer = await house.deliver()
+    assert (answer.status, answer.headers["retry-after"]) == (503, "5")
+    assert house.reasons == ["journal"]
+    assert "disk" not in str(answer.json())
+    house.journal_works = True
+    assert (await house.deliver()).status == 202
+
+
+@pytest.mark.parametrize(
+    "data",
+    [
+        request(PATH, "GET", {"Content-Encoding": "gzip", "Content-Length": "99999999999"}),
+        request(PATH, headers={"Content-Encoding": "gzip", "Content-Length": "99999999999"}),
+        request(PATH, headers={"Content-Length": "99999999999"}),
+        request(PATH, headers={}),
+    ],
+)
+@pytest_twisted.ensureDeferred
+async def test_the_first_row_that_fits_is_the_answer(house: House, data: bytes) -> None:
+    expected = {b"GET": 405}.get(data.split()[0]) or (415 if b"gzip" in data else 413 if b"9999" in data else 401)
+    assert (await house.ask(data)).status == expected
+    assert len(house.seen) == 1
+
+
+# -- the rest of the public side
+
+
+@pytest_twisted.ensureDeferred
+async def test_health_and_config_are_public(house: House) -> None:
+    assert (await house.ask(request("/healthz", "GET"))).json() == {"status": "ok"}
+    for prefix in ("/api/v1", "/api"):
+        about = (await house.ask(request(f"{prefix}/config", "GET"))).json()
+        assert set(about) == {"version", "read_only", "auth_required"}
+    refused = await house.ask(request("/healthz"))
+    assert (refused.status, refused.headers["allow"]) == (405, "GET, HEAD")
+    client = await house.connect()
+    client.send(request("/healthz", "HEAD", {"Connection": "close"}))
+    assert (await client.end()).endswith(b"\r\n\r\n")
