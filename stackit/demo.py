@@ -128,6 +128,7 @@ class Demo(Service):
                 admin=AdminConfig(listen=self._admin_listen),
                 webhook_secret=Secret(self._secret),
                 sync=SyncConfig(interval=Duration(BACKSTOP_INTERVAL)),
+                plugins={"logger": {"enabled": False}},  # the story tells the same for people
                 repos=tuple(ManagedRepo(repo=Repo.parse(repo), url=url) for repo, url in urls.items()),
             ),
             self._reactor,
@@ -156,9 +157,9 @@ class Demo(Service):
     async def _forge(self, repo: str) -> None:
         self._say(f"{repo}: somebody without the secret forges a push")
         forger = PretendGitHub()
-        forger.webhook(f"{self._public}/api/v1/webhooks/github", "not the secret")
         await forger.start(self._reactor, self._directory / "forger")
         try:
+            forger.webhook(f"{self._public}/api/v1/webhooks/github", "not the secret")
             await forger.send("push")
         finally:
             await forger.stop()
@@ -175,7 +176,7 @@ class Demo(Service):
             await deferLater(self._reactor, 0.02)
         took = (self._reactor.seconds() - sent_at) * 1000
         fetches = self._github.fetches(repo) - before
-        self._say(f"    visible       all {self._story.visible} within {took:.0f} ms, with {fetches} fetches")
+        self._say(f"    visible       all {self._story.visible} within {took:.0f} ms, with {fetches} fetch{"" if fetches == 1 else "es"}")
         self._story.aside = False
         await self._pause()
 

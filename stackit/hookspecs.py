@@ -29,8 +29,8 @@ ON = "stackit_on"
 
 Function = TypeVar("Function", bound=Callable[..., Any])
 
-# The action of a repository_dispatch is whatever its sender chose, dots and all.
-_PATTERN = re.compile(r"\*|[a-z0-9_]+(\.(\*|[^*]+))?")
+# The action of a repository_dispatch is whatever its sender chose, capitals and hyphens, too.
+_PATTERN = re.compile(r"\*|[a-z0-9_]+(\.(\*|[A-Za-z0-9_-]+))?")
 
 _spec = pluggy.HookspecMarker(PROJECT)
 _impl = pluggy.HookimplMarker(PROJECT)

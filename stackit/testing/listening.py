@@ -6,6 +6,7 @@ from typing import Any
 
 from twisted.internet.defer import Deferred, maybeDeferred
 from twisted.internet.protocol import Protocol
+from twisted.internet.task import deferLater
 from twisted.internet.tcp import Port
 from twisted.protocols.policies import ProtocolWrapper, WrappingFactory
 from twisted.web.resource import Resource
@@ -18,6 +19,7 @@ class LoopbackSite:
     """Serves ``root`` on a free port of 127.0.0.1, from ``__init__`` to ``close``."""
 
     def __init__(self, reactor: Reactor, root: Resource) -> None:
+        self._reactor = reactor
         site = _QuietSite(root, parsePOSTFormSubmission=False)  # type: ignore[no-untyped-call]
         site.displayTracebacks = False
         self._connections = _Connections(site)  # type: ignore[no-untyped-call]
@@ -31,6 +33,7 @@ class LoopbackSite:
         """Stop listening, cut every connection, and wait until the last is gone."""
         await maybeDeferred(self._port.stopListening)
         await self._connections.cut()
+        await deferLater(self._reactor, 0)  # a connection leaves the list before its HTTP end knows
 
 
 class _QuietSite(Site):
