@@ -31,11 +31,16 @@ Answer = TypeVar("Answer")
 
 
 class Limits(msgspec.Struct, frozen=True, kw_only=True):
-    """The defaults of every handler: ``timeout`` in seconds (0 for none), ``concurrency`` in events."""
+    """What holds unless a handler says otherwise, and for all of them together.
+
+    ``timeout`` is in seconds (0 for none), ``concurrency`` in events, ``grace`` in seconds.
+    With ``refuse_replays``, a body that comes back under a new delivery id reaches nobody.
+    """
 
     timeout: float
     concurrency: int
     grace: float
+    refuse_replays: bool = False
 
 
 class Dispatch:
@@ -102,13 +107,13 @@ class Dispatch:
 
     # -- in -----------------------------------------------------------------------
 
-    async def take(self, event: Event, digest: bytes, *, wanted: bool = True) -> Taken:
+    async def take(self, event: Event, digest: bytes) -> Taken:
         """Make a verified event durable, and hand it to its subscribers.
 
-        With ``wanted=False`` (a ping, something unrecognised) it is recorded and reaches
-        nobody. Raises JournalError where it cannot be made durable now.
+        ``digest`` is the SHA-256 of the body as delivered. Raises JournalError where it
+        cannot be made durable now.
         """
-        subscribers = self._bus.event_subscribers(event) if wanted else ()
+        subscribers = self._bus.event_subscribers(event)
         appended = await self._journal.append(
             Record(
                 hook=event.hook,
@@ -120,6 +125,7 @@ class Dispatch:
                 digest=digest,
                 body=event.body,
                 subscribers=tuple(each.key for each in subscribers),
+                refuse_replay=self._limits.refuse_replays,
             )
         )
         if appended.replay_of is not None:
@@ -133,7 +139,12 @@ class Dispatch:
                 )
             )
         self._offer(appended, msgspec.structs.replace(event, id=str(appended.id)))
-        return Taken(id=str(appended.id), duplicate=appended.status == "duplicate", handled=bool(subscribers))
+        return Taken(
+            id=str(appended.id),
+            duplicate=appended.status == "duplicate",
+            handled=bool(subscribers),
+            refused=self._limits.refuse_replays and appended.replay_of is not None,
+        )
 
     async def announce(self, repo: Repo, changes: tuple[RefChange, ...], cause: str, delivery: str | None) -> None:
         """Make moved refs durable together with the record of what was announced, and hand them on."""

@@ -125,9 +125,11 @@ class Taken(msgspec.Struct, frozen=True, kw_only=True):
     """What became of a delivery that is durable now.
 
     ``id`` is stackit's own. ``duplicate``: it was here before, and is handled; ``handled``:
-    some subscriber wants it.
+    some subscriber wants it. ``refused``: its body came before under another delivery id, and
+    the configuration has such replays refused.
     """
 
     id: str
     duplicate: bool
     handled: bool
+    refused: bool = False

@@ -384,3 +384,11 @@ async def test_beyond_its_size_the_journal_forgets_the_oldest_and_no_more_than_n
     assert left[:-1] == [str(number) for number in range(29, 29 - len(left) + 1, -1)]
     assert 7 <= len(left) <= 10
     assert pruned == 30 - len(left)
+
+
+@pytest_twisted.ensureDeferred
+async def test_a_replayed_body_that_is_refused_is_written_down_and_reaches_nobody(journal: Journal) -> None:
+    await journal.append(record("first", body=BODY))
+    for _ in range(2):
+        refused = await journal.append(record("second", body=BODY, refuse_replay=True))
+        assert (refused.works, refused.replay_of) == ((), "first")

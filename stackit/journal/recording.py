@@ -50,9 +50,10 @@ def append(connection: sqlite3.Connection, record: Record) -> Appended:
         ),
     ).lastrowid
     assert event_id is not None  # noqa: S101 - for the type checker
-    if record.subscribers:
+    subscribers = _wanted(record, first)
+    if subscribers:
         connection.execute(_ADD_BODY, (event_id, record.body))
-    works = _add_handlings(connection, event_id, record.subscribers, record.received_at, key, len(record.body))
+    works = _add_handlings(connection, event_id, subscribers, record.received_at, key, len(record.body))
     return Appended(event_id, "new", works, first)
 
 
@@ -63,12 +64,13 @@ def _append_again(connection: sqlite3.Connection, event_id: int, record: Record)
     rows = connection.execute(
         "SELECT id, subscriber, state, attempts, error FROM handlings WHERE event_id = ? ORDER BY id", (event_id,)
     ).fetchall()
-    if not rows and record.subscribers:
+    subscribers = _wanted(record, replay_of)
+    if not rows and subscribers:
         # Nobody wanted it the first time, so its body was not kept; the body at hand is what will be handled.
         size = len(record.body)
         connection.execute("UPDATE events SET size = ? WHERE id = ?", (size, event_id))
         connection.execute("INSERT OR REPLACE INTO bodies (event_id, body) VALUES (?, ?)", (event_id, record.body))
-        works = _add_handlings(connection, event_id, record.subscribers, record.received_at, key, size)
+        works = _add_handlings(connection, event_id, subscribers, record.received_at, key, size)
         return Appended(event_id, "again", works, replay_of)
     open_works = []
     for handling, subscriber, state, attempts, error in rows:
@@ -78,6 +80,11 @@ def _append_again(connection: sqlite3.Connection, event_id: int, record: Record)
         connection.execute(_MAKE_DUE, (tried, error, record.received_at, handling))
         open_works.append(Work(handling, event_id, subscriber, key, tried, size))
     return Appended(event_id, "again" if open_works else "duplicate", tuple(open_works), replay_of)
+
+
+def _wanted(record: Record, replay_of: str | None) -> tuple[str, ...]:
+    """Whom the delivery is for, now that it is known whether its body came before."""
+    return () if record.refuse_replay and replay_of is not None else record.subscribers
 
 
 def _add_handlings(

@@ -21,7 +21,8 @@ class Record(msgspec.Struct, frozen=True, kw_only=True):
 
     ``repo`` is ``Owner/name`` as shown, ``received_at`` seconds since the epoch, ``digest``
     the SHA-256 of the body as delivered, ``body`` its JSON text, which is stored only where
-    there are ``subscribers`` (keys such as ``plugin:function``).
+    there are ``subscribers`` (keys such as ``plugin:function``). With ``refuse_replay``, a body
+    that came before under another delivery id is written down, and reaches nobody.
     """
 
     hook: str
@@ -33,6 +34,7 @@ class Record(msgspec.Struct, frozen=True, kw_only=True):
     digest: bytes
     body: bytes
     subscribers: tuple[str, ...]
+    refuse_replay: bool = False
 
 
 class Work(msgspec.Struct, frozen=True):

@@ -20,6 +20,7 @@ Reason = Literal[
     "signature",
     "overload",  # given up in favour of others
     "journal",  # it cannot be made durable now
+    "replayed",  # a signed body under a new delivery id, where the configuration refuses that
 ]
 """Why stackit itself turns a request away; what plugins refuse has reasons of their own."""
 
@@ -47,6 +48,7 @@ TOO_SLOW = _refusal("deadline", 408, "the request took too long")
 SIGNATURE = _refusal("signature", 401, "the signature is missing or wrong")
 OVERLOAD = _refusal("overload", 503, "too busy", **{"Retry-After": str(RETRY_AFTER)})
 JOURNAL = _refusal("journal", 503, "the delivery cannot be stored now", **{"Retry-After": str(RETRY_AFTER)})
+REPLAYED = _refusal("replayed", 409, "this body was delivered before, under another delivery id")
 FAILED = error(500, "internal error")
 
 

@@ -121,6 +121,8 @@ class Webhook:
             taken = await self._take(event, hashlib.sha256(body).digest())
         except JournalError:
             return self._turn_away(upload, answers.JOURNAL)
+        if taken.refused:
+            return self._turn_away(upload, answers.REPLAYED)
         self._observe(
             Occurrence(
                 name="duplicate" if taken.duplicate else "accepted",
