@@ -205,12 +205,13 @@ class Dispatch:
             if self._stopping and isinstance(problem, CancelledError | JournalError):
                 return  # out of grace: it stays pending, and is handled after the next start
             fault = problem
+        seconds = self._reactor.seconds() - began
         if fault is not None:
-            await self._fail(subscriber, item.work, event, fault, began)
+            await self._fail(subscriber, item.work, event, fault, seconds)
             return
         await self._finish(item.work)
         if event is not None:
-            self._report("handled", subscriber, item.work, event, began)
+            self._report("handled", subscriber, item.work, event, seconds)
 
     def _call(self, subscriber: Subscriber, event: Event | RefsChanged) -> Deferred[Any]:
         threads = self._threads.get(subscriber.key)
@@ -223,7 +224,7 @@ class Dispatch:
         self._pending[work.subscriber] -= 1
 
     async def _fail(
-        self, subscriber: Subscriber, work: Work, event: Event | RefsChanged | None, fault: Exception, began: float
+        self, subscriber: Subscriber, work: Work, event: Event | RefsChanged | None, fault: Exception, seconds: float
     ) -> None:
         now = self._reactor.seconds()
         delay = None if isinstance(fault, Permanent) else self._retries.delay(work.attempts + 1)
@@ -232,9 +233,9 @@ class Dispatch:
         await self._patiently(lambda: self._journal.fail(work.handling, at=now, error=error, next_at=next_at))
         if delay is None:
             self._pending[work.subscriber] -= 1
-            self._report("dead", subscriber, work, event, began, error=error)
+            self._report("dead", subscriber, work, event, seconds, error=error)
         else:
-            self._report("failed", subscriber, work, event, began, error=error, retry_in=delay)
+            self._report("failed", subscriber, work, event, seconds, error=error, retry_in=delay)
             self._set_alarm(work.subscriber, now + delay)
 
     def _report(
@@ -243,7 +244,7 @@ class Dispatch:
         subscriber: Subscriber,
         work: Work,
         event: Event | RefsChanged | None,
-        began: float,
+        seconds: float,
         *,
         error: str | None = None,
         retry_in: float | None = None,
@@ -258,7 +259,7 @@ class Dispatch:
                 delivery=getattr(event, "delivery", None),
                 id=str(work.event_id),
                 attempts=work.attempts + 1,
-                seconds=self._reactor.seconds() - began,
+                seconds=seconds,
                 error=error,
                 retry_in=retry_in,
             )

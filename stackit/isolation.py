@@ -29,8 +29,14 @@ def bounded(reactor: Reactor, running: Deferred[Any], seconds: float) -> Deferre
     A handler that survives its cancellation is abandoned: its outcome is nobody's then,
     which ``Deferred.addTimeout`` cannot promise. Cancelling the result cancels the handler.
     """
-    outcome: Deferred[Any] = Deferred(lambda _: _cancel(running))
     expired = False
+
+    def give_up(_: Deferred[Any]) -> None:
+        if timer is not None and timer.active():
+            timer.cancel()
+        _cancel(running)
+
+    outcome: Deferred[Any] = Deferred(give_up)
 
     def expire() -> None:
         nonlocal expired

@@ -1,0 +1,161 @@
+"""A dispatch over a real journal, with a clock that the test moves."""
+
+from __future__ import annotations
+
+import gc
+import hashlib
+from collections.abc import Callable
+from pathlib import Path
+from random import Random
+from typing import Any
+
+import msgspec
+from plugin_maker import bus_with, plugin
+from twisted.internet.defer import Deferred
+from twisted.internet.task import Clock
+
+from stackit import Event, Occurrence, Repo, hookimpl
+from stackit.bus import Bus
+from stackit.dispatch import Dispatch, Limits
+from stackit.events import Taken
+from stackit.github.payloads import decode
+from stackit.journal import Journal, Receipt
+from stackit.retries import Retries
+
+START = 1_000_000.0
+GRACE = 10.0
+TIMEOUT = 60.0
+
+
+class Longest(Random):
+    """No jitter: the n-th retry comes after 2**(n-1) seconds."""
+
+    def uniform(self, _a: float, b: float) -> float:
+        return b
+
+
+class HandClock(Clock):
+    """Time that the test moves, and threads that reach the real reactor."""
+
+    def __init__(self, reactor: Any) -> None:
+        super().__init__()
+        self.rightNow = START
+        self.callFromThread = reactor.callFromThread
+
+
+class House:
+    """stackit without the web: plugins, bus, journal and dispatch."""
+
+    def __init__(
+        self,
+        directory: Path,
+        *,
+        concurrency: int = 4,
+        retry_for: float = 3.0,
+        journal: type[Journal] = Journal,
+        start: bool = True,
+        **plugins: object,
+    ) -> None:
+        from twisted.internet import reactor  # noqa: PLC0415 - importing it installs it
+
+        @hookimpl
+        def stackit_observe(occurrence: Occurrence) -> None:
+            self.seen.append(occurrence)
+            self.look()
+
+        self.reactor: Any = reactor
+        self.clock = HandClock(reactor)
+        self.seen: list[Occurrence] = []
+        self._awaited: list[tuple[Callable[[], bool], Deferred[None]]] = []
+        self.bus: Bus = bus_with(**plugins)
+        self.bus.register("the_observer", plugin(stackit_observe))
+        self.journal = journal.open(directory / "state", reactor=reactor)
+        self.dispatch = Dispatch(
+            reactor=self.clock,
+            bus=self.bus,
+            journal=self.journal,
+            retries=Retries(retry_for, Longest()),
+            limits=Limits(timeout=TIMEOUT, concurrency=concurrency, grace=GRACE),
+        )
+        self.dispatch.open_lanes()
+        self._recovered = Deferred.fromCoroutine(self.dispatch.recover()) if start else None
+        self._deliveries = 0
+
+    async def close(self) -> None:
+        """Stop as a SIGTERM does. What still runs is out of grace at once; nothing is left behind."""
+        stopped = Deferred.fromCoroutine(self.dispatch.stop())
+        self.clock.advance(GRACE)
+        await stopped
+        await self.journal.close()
+        assert self.clock.getDelayedCalls() == []
+        gc.collect()  # a failure that nobody looked at is logged now, and fails the test
+
+    async def take(
+        self, repo: str = "Octo/Widget", *, name: str = "issues", delivery: str | None = None, **payload: Any
+    ) -> Taken:
+        """A delivery comes in; ``payload`` is added to its body, in which ``mark`` is the delivery id by default."""
+        if self._recovered is not None:
+            await self._recovered
+        self._deliveries += 1
+        delivery = delivery or f"d{self._deliveries}"
+        owner, _, short = repo.partition("/")
+        body = msgspec.json.encode(
+            {
+                "action": "opened",
+                "mark": delivery,
+                "issue": {},
+                "starred_at": None,
+                "repository": {"name": short, "full_name": repo, "owner": {"login": owner}},
+                **payload,
+            }
+        )
+        event = decode(name, body, id="", delivery=delivery, hook="7", received_at=self.clock.seconds())
+        assert isinstance(event, Event)
+        return await self.dispatch.take(event, hashlib.sha256(body).digest())
+
+    async def announce(self, repo: str, *changes: Any) -> None:
+        """Refs of a mirror moved."""
+        await self.dispatch.announce(Repo.parse(repo), changes, "push", None)
+
+    def look(self) -> None:
+        """See whether what a test waits for has come."""
+        for each in list(self._awaited):
+            if each[0]():
+                self._awaited.remove(each)
+                # Not from within: what the test does next must not run inside of what it waited for.
+                self.reactor.callLater(0, each[1].callback, None)
+
+    async def until(self, condition: Callable[[], bool]) -> None:
+        """Wait for something to have happened; it is looked at after each occurrence and each ``look``."""
+        if condition():
+            return
+        come: Deferred[None] = Deferred()
+        self._awaited.append((condition, come))
+        await come.addTimeout(20, self.reactor)
+
+    async def quiet(self) -> None:
+        """Wait until what is under way has gone as far as it goes without time passing."""
+        for _ in range(12):  # more hops through the journal than any handling makes
+            await self.journal.pending()
+            await self.journal.announced("")
+
+    async def pass_time(self, seconds: float) -> None:
+        """Let time pass, and wait for what comes of it."""
+        self.clock.advance(seconds)
+        await self.quiet()
+
+    def outcomes(self, name: str, subscriber: str | None = None) -> list[Occurrence]:
+        """What was reported under this name, for one subscriber or all."""
+        return [each for each in self.seen if each.name == name and subscriber in (None, each.subscriber)]
+
+    async def receipt(self, taken: Taken) -> Receipt:
+        """What the journal says became of a delivery."""
+        found = await self.journal.receipt(int(taken.id))
+        assert found is not None
+        return found
+
+    async def states(self, taken: Taken) -> dict[str, tuple[str, int, str | None]]:
+        """State, attempts and error of one delivery, by subscriber key."""
+        return {
+            each.subscriber: (each.state, each.attempts, each.error) for each in (await self.receipt(taken)).handlings
+        }

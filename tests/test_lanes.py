@@ -1,0 +1,296 @@
+"""One subscriber's lane: in order, fair, bounded, and each event once."""
+
+from __future__ import annotations
+
+from collections import Counter
+from random import Random
+from typing import Any
+
+import pytest
+from plugin_maker import bus_with, event
+from twisted.internet.defer import Deferred, succeed
+
+from stackit import on
+from stackit.journal import Work
+from stackit.lanes import KEPT_BYTES, SHARE, WINDOW, Item, Lane
+
+
+class House:
+    """A lane over a list that stands for the journal; handlings and reads end when the test says so."""
+
+    def __init__(self, *, concurrency: int = 4, ordered: bool = True, by_hand: bool = True, woken: bool = True) -> None:
+        @on("*", ordered=ordered)
+        def handle(event: object) -> None: ...
+
+        (subscriber,) = bus_with(mine=handle).subscribers()
+        self.lane = Lane(subscriber, concurrency=concurrency, handle=self._handle, read=self._read)
+        self.by_hand = by_hand
+        self.pending: dict[int, Work] = {}
+        self.groups: dict[str, list[int]] = {}
+        self.started: list[int] = []
+        self.kept: list[bool] = []
+        self.active: dict[int, Deferred[None]] = {}
+        self.reads: list[tuple[list[Work], Deferred[list[Work]]]] = []
+        self.read_groups: list[str] = []
+        self.count = 0
+        if woken:
+            self.lane.wake([])
+
+    def add(self, work: Work) -> None:
+        self.pending[work.handling] = work
+
+    def offer(self, group: str, *, size: int = 10) -> int:
+        self.count += 1
+        work = Work(self.count, self.count, "mine:handle", group, 0, size)
+        self.add(work)
+        self.lane.offer(work, event())
+        return work.handling
+
+    def end(self, handling: int) -> None:
+        """The handling is done: the journal knows at once, the lane hears of it now."""
+        del self.pending[handling]
+        self.active.pop(handling).callback(None)
+
+    def answer(self) -> None:
+        """Give the oldest open read what the journal held when it was asked."""
+        works, reading = self.reads.pop(0)
+        reading.callback(works)
+
+    async def _handle(self, _subscriber: object, item: Item) -> None:
+        handling = item.work.handling
+        self.groups.setdefault(item.work.group, []).append(handling)
+        self.started.append(handling)
+        self.kept.append(item.event is not None)
+        if self.by_hand:
+            self.active[handling] = Deferred()
+            await self.active[handling]
+        else:
+            del self.pending[handling]
+
+    def _read(self, key: str, group: str, limit: int) -> Deferred[list[Work]]:
+        assert key == "mine:handle"
+        works = [work for work in self.pending.values() if work.group == group][:limit]
+        self.read_groups.append(group)
+        if not self.by_hand:
+            return succeed(works)
+        self.reads.append((works, Deferred()))
+        return self.reads[-1][1]
+
+    def empty(self) -> bool:
+        lane = self.lane
+        left: list[Any] = [lane._groups, lane._turns, lane._hungry, lane._known, lane._active, self.active]
+        return not any(left) and lane._waiting == 0 and lane._kept == 0
+
+
+def test_events_of_one_group_are_handled_one_at_a_time_in_order() -> None:
+    house = House()
+    first, second, third = (house.offer("a") for _ in range(3))
+    assert house.started == [first]
+    house.end(first)
+    assert house.started == [first, second]
+    house.end(second)
+    house.end(third)
+    assert house.started == [first, second, third]
+    assert house.empty()
+
+
+def test_groups_are_handled_side_by_side_up_to_the_concurrency() -> None:
+    house = House(concurrency=2)
+    house.offer("a")
+    house.offer("b")
+    house.offer("c")
+    assert house.started == [1, 2]
+    house.end(1)
+    assert house.started == [1, 2, 3]
+
+
+def test_events_without_a_repository_wait_for_each_other_as_little_as_unordered_ones() -> None:
+    for house, group in ((House(), ""), (House(ordered=False), "a")):
+        house.offer(group)
+        house.offer(group)
+        assert house.started == [1, 2]
+        house.end(2)
+        house.end(1)
+        assert house.empty()
+
+
+def test_a_busy_group_takes_turns_with_the_others() -> None:
+    house = House(concurrency=1)
+    for _ in range(20):
+        house.offer("busy")
+    quiet = house.offer("quiet")
+    house.end(1)
+    house.end(house.started[-1])
+    assert quiet in house.started[:3]
+
+
+def test_a_group_that_outgrows_its_share_waits_in_the_journal_and_keeps_its_order() -> None:
+    house = House()
+    total = 5 * SHARE
+    for _ in range(total):
+        house.offer("a")
+    assert house.lane._waiting == SHARE
+    while house.active:
+        house.end(house.started[-1])
+        assert house.lane._waiting <= 2 * SHARE
+        while house.reads:
+            house.answer()
+    assert house.started == list(range(1, total + 1))
+    assert house.empty()
+
+
+def test_what_arrives_while_older_events_wait_in_the_journal_waits_behind_them() -> None:
+    house = House()
+    for _ in range(SHARE + 2):
+        house.offer("a")
+    for _ in range(SHARE):
+        house.end(house.started[-1])
+    late = house.offer("a")  # the read is under way, and was asked before
+    while house.active or house.reads:
+        while house.reads:
+            house.answer()
+        house.end(house.started[-1])
+    assert house.started == list(range(1, late + 1))
+    assert house.empty()
+
+
+def test_what_ends_during_a_read_that_still_shows_it_is_not_handled_twice() -> None:
+    house = House()
+    for _ in range(3):
+        house.offer("a")
+    house.lane.wake(["a"])
+    house.end(1)
+    house.end(2)
+    house.end(3)  # all of them pending in what the read saw
+    house.answer()
+    assert house.started == [1, 2, 3]
+    assert house.empty()
+
+
+def test_what_is_in_hand_or_waits_is_not_taken_again_from_the_journal() -> None:
+    house = House()
+    house.offer("a")
+    house.offer("a")
+    house.lane.wake(["a"])
+    house.answer()
+    house.end(1)
+    house.end(2)
+    assert house.started == [1, 2]
+    assert house.empty()
+
+
+def test_a_wake_during_a_read_causes_another_read() -> None:
+    house = House()
+    house.lane.wake(["a"])
+    house.add(Work(7, 7, "mine:handle", "a", 0, 1))
+    house.lane.wake(["a"])
+    house.answer()
+    assert house.started == []
+    house.answer()
+    assert house.started == [7]
+    house.end(7)
+    assert house.empty()
+
+
+def test_before_the_first_wake_older_events_in_the_journal_go_first() -> None:
+    house = House(woken=False)
+    for number in range(3):
+        house.add(Work(100 + number, number, "mine:handle", "a", 0, 1))
+    house.offer("a")
+    house.lane.wake(["a"])
+    while house.reads or house.active:
+        while house.reads:
+            house.answer()
+        if house.active:
+            house.end(house.started[-1])
+    assert house.started == [100, 101, 102, 1]
+    assert house.empty()
+
+
+def test_a_group_with_nothing_in_the_journal_after_all_is_forgotten() -> None:
+    house = House()
+    house.lane.wake(["a", "b"])
+    house.answer()
+    house.answer()
+    assert house.empty()
+
+
+def test_stuck_groups_that_fill_the_window_do_not_starve_a_new_one() -> None:
+    stuck = WINDOW // SHARE + 8
+    house = House(concurrency=stuck + 1)
+    for number in range(stuck):
+        for _ in range(2 * SHARE):
+            house.offer(f"stuck{number}")
+    newcomer = house.offer("new")
+    for _ in range(4 * stuck):
+        if house.reads:
+            house.answer()
+    assert newcomer in house.started
+    assert house.lane._waiting <= WINDOW
+
+
+def test_bodies_are_kept_up_to_a_number_of_bytes() -> None:
+    house = House(concurrency=1)
+    for _ in range(4):
+        house.offer("", size=KEPT_BYTES // 2)
+    assert house.lane._kept <= KEPT_BYTES
+    for number in range(1, 5):
+        house.end(number)
+    assert house.kept == [True, True, True, False]
+    assert house.empty()
+
+
+def test_thousands_of_handlers_that_end_at_once_are_no_deep_recursion() -> None:
+    house = House(by_hand=False, woken=False)
+    for number in range(1, 5001):
+        house.add(Work(number, number, "mine:handle", "a", 0, 1))
+    house.lane.wake(["a"])
+    assert house.started == list(range(1, 5001))
+    house.count = 5000
+    for _ in range(5000):
+        house.offer("b")
+    assert house.started == list(range(1, 10001))
+    assert house.empty()
+
+
+def test_after_a_stop_nothing_starts_and_what_runs_is_handed_over() -> None:
+    house = House(concurrency=1)
+    house.offer("a")
+    house.offer("b")
+    house.lane.wake(["a"])
+    (running,) = house.lane.stop()
+    house.offer("c")
+    house.end(1)
+    assert running.called
+    assert house.started == [1]
+
+
+@pytest.mark.parametrize("seed", range(20))
+def test_whatever_the_timing_every_event_is_handled_once_and_in_order(seed: int) -> None:
+    random = Random(seed)
+    house = House(concurrency=random.choice([1, 3, 50]), woken=False)
+    groups = [f"group{number}" for number in range(random.choice([1, 5, 60]))]
+    weights = [1 / (number + 1) for number in range(len(groups))]
+    total = 2000
+    while house.count < total or house.pending:
+        step = random.random()
+        if step < 0.4 and house.count < total:
+            for _ in range(random.choice([1, 1, 50])):
+                house.offer(random.choices(groups, weights)[0])
+        elif step < 0.8 and house.active:
+            house.end(random.choice(list(house.active)))
+        elif step < 0.98 and house.reads:
+            house.answer()
+        elif step >= 0.98 or not (house.active or house.reads):
+            if house.count >= total:
+                assert house.active or house.reads or step >= 0.98, "nothing moves, and events are left"
+            if step >= 0.98:
+                house.lane.wake(sorted({work.group for work in house.pending.values()}))
+        assert house.lane._waiting <= WINDOW
+    while house.reads:
+        house.answer()
+    assert max(Counter(house.started).values()) == 1
+    assert len(house.started) == house.count
+    for order in house.groups.values():
+        assert order == sorted(order)
+    assert house.empty()
