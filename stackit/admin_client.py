@@ -12,7 +12,7 @@ import treq
 from twisted.internet import defer
 from twisted.internet.defer import Deferred
 from twisted.internet.error import ConnectError, ConnectingCancelledError, ConnectionLost, DNSLookupError
-from twisted.web.client import Agent, HTTPConnectionPool, ResponseFailed, ResponseNeverReceived
+from twisted.web.client import Agent, HTTPConnectionPool, RequestTransmissionFailed, ResponseFailed
 from twisted.web.http_headers import Headers
 
 from stackit import config_checks as checks
@@ -23,7 +23,7 @@ from stackit.errors import ConfigError, StackitError
 
 _CONNECT_TIMEOUT = 5.0
 _UNREACHABLE = (ConnectError, ConnectingCancelledError, DNSLookupError)
-_UNFINISHED = (ResponseNeverReceived, ResponseFailed, ConnectionLost, defer.TimeoutError)
+_UNFINISHED = (RequestTransmissionFailed, ResponseFailed, ConnectionLost, defer.TimeoutError)
 
 
 class AdminSide:

@@ -128,7 +128,12 @@ class Stackit(Service):
             bus=self.bus,
             journal=self.journal,
             retries=Retries(config.handlers.retry_for, Random()),  # noqa: S311 - jitter, not a secret
-            limits=Limits(timeout=config.handlers.timeout, concurrency=config.handlers.concurrency, grace=config.grace),
+            limits=Limits(
+                timeout=config.handlers.timeout,
+                concurrency=config.handlers.concurrency,
+                grace=config.grace,
+                refuse_replays=config.webhook.refuse_replays,
+            ),
         )
         self.backstop = Backstop(reactor=reactor, bus=self.bus, interval=config.sync.interval, grace=config.grace)
         self.retention = Retention(reactor=reactor, journal=self.journal)

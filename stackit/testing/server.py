@@ -16,7 +16,7 @@ import treq
 from treq.client import HTTPClient
 from twisted.internet.error import ConnectError
 from twisted.internet.task import deferLater
-from twisted.web.client import Agent, HTTPConnectionPool, ResponseFailed, ResponseNeverReceived
+from twisted.web.client import Agent, HTTPConnectionPool, RequestTransmissionFailed, ResponseFailed
 from twisted.web.http_headers import Headers
 
 from stackit.app import Reactor
@@ -240,7 +240,7 @@ class RunningStackit:
     async def _answers(self) -> bool:
         try:
             return (await self.ask("GET", f"{self.url}/healthz")).status == 200
-        except (ConnectError, ResponseNeverReceived, ResponseFailed):
+        except (ConnectError, RequestTransmissionFailed, ResponseFailed):
             return False
 
     async def _end(self, number: signal.Signals) -> int | None:

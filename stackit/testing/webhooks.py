@@ -10,7 +10,7 @@ import msgspec
 import treq
 from treq.client import HTTPClient
 from twisted.internet.error import ConnectError
-from twisted.web.client import Agent, HTTPConnectionPool, ResponseFailed, ResponseNeverReceived
+from twisted.web.client import Agent, HTTPConnectionPool, RequestTransmissionFailed, ResponseFailed
 from twisted.web.http_headers import Headers
 
 from stackit.app import Reactor
@@ -90,7 +90,7 @@ class Webhook:
             headers = Headers({name: [value] for name, value in made.headers.items()})
             response = await self._client.post(self.url, data=made.body, headers=headers, timeout=ANSWER_WITHIN)
             status, body = response.code, await treq.content(response)
-        except (ResponseNeverReceived, ResponseFailed) as problem:
+        except (RequestTransmissionFailed, ResponseFailed) as problem:
             error = "; ".join(reason.getErrorMessage() for reason in problem.reasons) or "no answer"
         except ConnectError as problem:
             error = str(problem)

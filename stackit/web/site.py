@@ -11,8 +11,9 @@ from typing import Any
 
 import msgspec
 from twisted.internet.defer import Deferred
-from twisted.internet.interfaces import IAddress
+from twisted.internet.interfaces import IAddress, IProtocolNegotiationFactory
 from twisted.web import http
+from zope.interface import implementer
 
 from stackit.app import Reactor
 from stackit.occurrences import Occurrence
@@ -39,6 +40,7 @@ class Limits(msgspec.Struct, frozen=True, kw_only=True):
 _Factory: Any = http.HTTPFactory  # twisted.web's own annotations are too few for a strict check
 
 
+@implementer(IProtocolNegotiationFactory)
 class PublicSite(_Factory):  # type: ignore[misc]
     """Serves ``routes``, by the exact bytes of the path: nothing is decoded, no slash more or less.
 
@@ -75,6 +77,10 @@ class PublicSite(_Factory):  # type: ignore[misc]
         connection.requestFactory = request_factory
         self._connections.add(connection)
         return connection
+
+    def acceptableProtocols(self) -> list[bytes]:
+        """What a TLS client can choose from; without an answer, one that asks gets no connection."""
+        return [b"http/1.1"]
 
     def getResourceFor(self, request: Any) -> Any:
         return self._routes.get(request.path, self._otherwise)
