@@ -90,7 +90,7 @@ def decode_value(value: Any, wanted: type[msgspec.Struct], key: str, where: str,
     try:
         return msgspec.convert(value, kind, dec_hook=decode)
     except msgspec.ValidationError as problem:
-        raise ConfigError(one_line(f"{where}: {_in_words(str(problem), kind)}")) from None
+        raise ConfigError(one_line(f"{where}: {in_words(str(problem), kind)}")) from None
 
 
 def shown_key(key: str) -> str:
@@ -123,8 +123,9 @@ def _list(value: Any, where: str) -> list[Any]:
     return value
 
 
-def _in_words(problem: str, kind: Any) -> str:
-    if problem.startswith("Invalid enum value"):
+def in_words(problem: str, kind: Any = None) -> str:
+    """What msgspec has against a value, for a writer of TOML; ``kind`` is the type that it should have."""
+    if kind is not None and problem.startswith("Invalid enum value"):
         return f"expected one of {', '.join(repr(choice) for choice in get_args(kind))}"
     text, _, position = problem.partition(" - at `$")
     words = re.sub(r"`(\w+)(?: \| null)?`", lambda match: _WORDS.get(match[1], match[1]), text)

@@ -176,7 +176,8 @@ class Demo(Service):
             await deferLater(self._reactor, 0.02)
         took = (self._reactor.seconds() - sent_at) * 1000
         fetches = self._github.fetches(repo) - before
-        self._say(f"    visible       all {self._story.visible} within {took:.0f} ms, with {fetches} fetch{"" if fetches == 1 else "es"}")
+        noun = "fetch" if fetches == 1 else "fetches"
+        self._say(f"    visible       all {self._story.visible} within {took:.0f} ms, with {fetches} {noun}")
         self._story.aside = False
         await self._pause()
 

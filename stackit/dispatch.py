@@ -16,6 +16,7 @@ from stackit.app import Reactor
 from stackit.bus import Bus, Subscriber
 from stackit.errors import JournalError, Permanent, describe
 from stackit.events import Event, RefChange, RefsChanged, Repo, Taken
+from stackit.github.event_types import PING
 from stackit.github.payloads import decode
 from stackit.isolation import bounded, settle
 from stackit.journal import Appended, Journal, Record, Stored, Work, decode_changes
@@ -108,12 +109,12 @@ class Dispatch:
     # -- in -----------------------------------------------------------------------
 
     async def take(self, event: Event, digest: bytes) -> Taken:
-        """Make a verified event durable, and hand it to its subscribers.
+        """Make a verified event durable, and hand it to its subscribers; a ping has none.
 
         ``digest`` is the SHA-256 of the body as delivered. Raises JournalError where it
         cannot be made durable now.
         """
-        subscribers = self._bus.event_subscribers(event)
+        subscribers = () if event.name == PING else self._bus.event_subscribers(event)
         appended = await self._journal.append(
             Record(
                 hook=event.hook,

@@ -34,10 +34,11 @@ def listen(reactor: Reactor, endpoint: str, factory: Factory[Any], what: str) ->
     raise StackitError(f"{what}: cannot listen on {endpoint}: {reason}")
 
 
-def address(port: Any) -> str:
+def address(port: Any, endpoint: str) -> str:
     """Where an IListeningPort listens, as an address for people: ``http://127.0.0.1:8080`` where it is TCP."""
     host = port.getHost()
     if isinstance(host, IPv4Address | IPv6Address):
+        scheme = "https" if endpoint.startswith("ssl:") else "http"
         name = f"[{host.host}]" if isinstance(host, IPv6Address) else host.host
-        return f"http://{name}:{host.port}"
+        return f"{scheme}://{name}:{host.port}"
     return str(host)

@@ -19,7 +19,8 @@ import msgspec
 import msgspec.inspect
 
 from stackit.bus import Bus
-from stackit.errors import PluginError, describe
+from stackit.config_file import in_words
+from stackit.errors import ConfigError, PluginError, StackitError, describe
 from stackit.units import decode_unit
 
 GROUP = "stackit"
@@ -41,29 +42,32 @@ def load_plugins(
     tables: Mapping[str, Mapping[str, Any]],
     *,
     directory: Path,
+    source: Path | None = None,
     installed: Iterable[EntryPoint] | None = None,
 ) -> list[PluginError]:
     """Register every plugin that is installed or configured, and not disabled.
 
     ``tables`` are the ``[plugins.NAME]`` tables, ``directory`` what a relative ``file`` is
-    relative to, ``installed`` the entry points (default: those of this environment).
-    Returns what was wrong with plugins that nobody named; raises PluginError for one that
-    the configuration names.
+    relative to, ``source`` the file that they come from, ``installed`` the entry points
+    (default: those of this environment). Returns what was wrong with plugins that nobody named;
+    raises PluginError for one that the configuration names, and ConfigError for a table that
+    cannot be right.
     """
     problems: list[PluginError] = []
     found, clashes = _installed(entry_points(group=GROUP) if installed is None else installed)
     problems += clashes
     for name in sorted({*found, *tables}):
         named = name in tables
+        where = f"{source}: plugins.{name}" if source else f"plugins.{name}"
         try:
-            table = _table(name, tables.get(name, {}))
+            table = _table(where, tables.get(name, {}))
             if table.enabled:
-                target = _target(name, table, found, directory)
-                bus.register(name, _instance(name, target, tables.get(name, {})))
-        except PluginError as problem:
+                target = _target(name, where, table, found, directory)
+                bus.register(name, _instance(name, where, target, tables.get(name, {})))
+        except StackitError as problem:
             if named:
                 raise
-            problems.append(problem)
+            problems.append(problem if isinstance(problem, PluginError) else PluginError(name, str(problem)))
     return problems
 
 
@@ -78,30 +82,29 @@ def _installed(points: Iterable[EntryPoint]) -> tuple[dict[str, EntryPoint], lis
     return found, clashes
 
 
-def _table(name: str, table: Mapping[str, Any]) -> PluginTable:
+def _table(where: str, table: Mapping[str, Any]) -> PluginTable:
     try:
         return msgspec.convert(dict(table), PluginTable)
     except msgspec.ValidationError as problem:
-        raise PluginError(name, f"[plugins.{name}]: {_where(problem)}") from None
+        raise _mistake(where, problem) from None
 
 
-def _target(name: str, table: PluginTable, found: Mapping[str, EntryPoint], directory: Path) -> object:
+def _target(name: str, where: str, table: PluginTable, found: Mapping[str, EntryPoint], directory: Path) -> object:
     if table.file is not None and table.module is not None:
-        raise PluginError(name, f"[plugins.{name}]: has both module and file, expected one of them")
+        raise ConfigError(f"{where}: has both module and file, expected one of them")
     if table.file is not None:
         file, _, attribute = table.file.partition(":")
         return _imported(name, table.file, lambda: _from_file(name, directory / file, attribute))
     if table.module is not None:
         point = EntryPoint(name=name, value=table.module, group=GROUP)
         if EntryPoint.pattern.match(table.module) is None:
-            raise PluginError(name, f"module is {table.module!r}, expected 'package.module' or 'package.module:Object'")
+            raise ConfigError(f"{where}.module: expected 'package.module' or 'package.module:Object'")
         return _imported(name, table.module, point.load)
     if name in found:
         return _imported(name, found[name].value, found[name].load)
-    raise PluginError(
-        name,
-        f"is configured as [plugins.{name}], but no installed package has a plugin of that name "
-        f"(there are: {', '.join(found)}); install it, or say module = or file =",
+    raise ConfigError(
+        f"{where}: no installed package has a plugin of that name (there are: {', '.join(found)}); "
+        "install it, or say module = or file ="
     )
 
 
@@ -126,12 +129,12 @@ def _imported(name: str, source: str, load: Callable[[], object]) -> object:
         raise PluginError(name, f"{source} cannot be imported: {describe(fault)}") from fault
 
 
-def _instance(name: str, target: Any, table: Mapping[str, Any]) -> object:
+def _instance(name: str, where: str, target: Any, table: Mapping[str, Any]) -> object:
     """The plugin itself: a class is instantiated, with its settings where it declares ``Settings``."""
     settings = {key: value for key, value in table.items() if key not in PluginTable.__struct_fields__}
     wanted = getattr(target, "Settings", None) if inspect.isclass(target) else None
     if wanted is None and settings:
-        raise PluginError(name, f"[plugins.{name}] has {', '.join(settings)}, but the plugin takes no settings")
+        raise ConfigError(f"{where}: has {', '.join(settings)}, but the plugin takes no settings")
     if not inspect.isclass(target):
         return target
     make: Callable[..., object] = target
@@ -141,11 +144,11 @@ def _instance(name: str, target: Any, table: Mapping[str, Any]) -> object:
         unknown = settings.keys() - _keys(wanted)
         if unknown:
             known = ", ".join(sorted(_keys(wanted)))
-            raise PluginError(name, f"[plugins.{name}]: unknown key {', '.join(sorted(unknown))} (there are: {known})")
+            raise ConfigError(f"{where}.{min(unknown)}: unknown key (there are: {known})")
         return make(msgspec.convert(settings, wanted, dec_hook=decode_unit))
     except msgspec.ValidationError as problem:
-        raise PluginError(name, f"[plugins.{name}]: {_where(problem)}") from None
-    except PluginError:
+        raise _mistake(where, problem) from None
+    except StackitError:
         raise
     except (Exception, SystemExit) as fault:  # foreign code, which may raise anything when made
         raise PluginError(name, f"cannot be set up: {describe(fault)}") from fault
@@ -159,8 +162,8 @@ def _keys(settings: type) -> set[str]:
     return {field.encode_name for field in described.fields}
 
 
-def _where(problem: msgspec.ValidationError) -> str:
-    """msgspec's ``Expected `int`, got `str` - at `$.concurrency``` as ``concurrency: expected …``."""
+def _mistake(where: str, problem: msgspec.ValidationError) -> ConfigError:
+    """msgspec's ``Expected `int`, got `str` - at `$.concurrency``` with the key first."""
     text, _, path = str(problem).partition(" - at `$")
-    key = path.strip(".`")
-    return f"{key}: {text}" if key else text
+    key = path.rstrip("`")
+    return ConfigError(f"{where}{key}: {in_words(text)}")

@@ -11,8 +11,16 @@ from stackit.app import Reactor
 def stop_on_signals(reactor: Reactor) -> None:
     """Take both signals over from twistd, which would end the process by the signal itself at the last."""
 
+    asked = False
+
+    def stop_once() -> None:
+        nonlocal asked
+        if not asked:
+            asked = True
+            reactor.stop()
+
     def stop(_number: int, _frame: FrameType | None) -> None:
-        reactor.callFromThread(_stop_once, reactor)
+        reactor.callFromThread(stop_once)
 
     def take_over() -> None:
         signal.signal(signal.SIGTERM, stop)
@@ -20,8 +28,3 @@ def stop_on_signals(reactor: Reactor) -> None:
 
     # The reactor installs its own handlers as it starts to run.
     reactor.callWhenRunning(take_over)
-
-
-def _stop_once(reactor: Reactor) -> None:
-    if reactor.running:
-        reactor.stop()

@@ -86,7 +86,10 @@ def makeService(options: Options) -> Service:
 
 
 class Stackit(Service):
-    """All of stackit, from ``startService`` to ``stopService``."""
+    """All of stackit, from ``startService`` to ``stopService``.
+
+    ``addresses`` are where the public and the admin side listen, as URLs.
+    """
 
     def __init__(self, config: Config, reactor: Reactor, plugins: Mapping[str, object] = MappingProxyType({})) -> None:
         """``plugins`` are there beside those that are installed or configured."""
@@ -94,6 +97,7 @@ class Stackit(Service):
         self.reactor = reactor
         self.plugins = plugins
         self.ports: list[Any] = []
+        self.addresses: list[str] = []
 
     def startService(self) -> None:
         """Raises CannotStart: a port that is taken, a journal that is held, a plugin that is broken."""
@@ -113,7 +117,10 @@ class Stackit(Service):
         for name, plugin in self.plugins.items():
             self.bus.register(name, plugin)
         self.left_out = load_plugins(
-            self.bus, config.plugins, directory=config.source.parent if config.source else Path.cwd()
+            self.bus,
+            config.plugins,
+            directory=config.source.parent if config.source else Path.cwd(),
+            source=config.source,
         )
 
         self.journal = Journal.open(
@@ -172,12 +179,8 @@ class Stackit(Service):
         ):
             port = listen(self.reactor, endpoint, site, what)
             self.ports.append(port)
-            _log.info("{what} on {address}", what=what, address=address(port))
-
-    @property
-    def addresses(self) -> list[str]:
-        """Where the public and the admin side listen, as URLs."""
-        return [address(port) for port in self.ports]
+            self.addresses.append(address(port, endpoint))
+            _log.info("{what} on {address}", what=what, address=self.addresses[-1])
 
     def _run(self) -> None:
         for problem in self.left_out:

@@ -12,9 +12,11 @@ import pytest
 from plugin_maker import push
 from twisted.internet.defer import Deferred
 
-from stackit import PluginError
+from stackit import StackitError
 from stackit.bus import Bus
 from stackit.loader import GROUP, load_plugins
+
+SOURCE = Path("/etc/stackit.toml")
 
 TEN_LINES = """
 from stackit import on
@@ -85,13 +87,13 @@ def load(
     house: Path, tables: Mapping[str, Mapping[str, Any]] | None = None, *installed: EntryPoint
 ) -> tuple[Bus, list[str]]:
     bus = Bus()
-    problems = load_plugins(bus, tables or {}, directory=house, installed=installed)
+    problems = load_plugins(bus, tables or {}, directory=house, source=SOURCE, installed=installed)
     return bus, [str(problem) for problem in problems]
 
 
 def stopped(house: Path, tables: Mapping[str, Mapping[str, Any]], *installed: EntryPoint) -> str:
     """Why a configured plugin keeps stackit from starting: one line."""
-    with pytest.raises(PluginError) as problem:
+    with pytest.raises(StackitError) as problem:
         load(house, tables, *installed)
     text = str(problem.value)
     assert "\n" not in text
@@ -210,19 +212,19 @@ def test_a_file_may_use_what_needs_its_module_by_name(house: Path) -> None:
 @pytest.mark.parametrize(
     ("table", "reason"),
     [
-        ({}, "is configured as [plugins.mine], but no installed package has a plugin of that name (there are: other)"),
+        ({}, "no installed package has a plugin of that name (there are: other)"),
         ({"file": "gone.py"}, "gone.py cannot be imported: FileNotFoundError"),
         ({"file": "ten_lines.py:Gone"}, "ten_lines.py:Gone cannot be imported: AttributeError"),
         ({"file": "notes.txt"}, "notes.txt is not a Python file"),
         ({"module": "not_there"}, "not_there cannot be imported: ModuleNotFoundError: No module named 'not_there'"),
         ({"module": "os:nothing"}, "os:nothing cannot be imported: AttributeError"),
         ({"module": "os"}, "has no hook"),
-        ({"module": ""}, "module is '', expected 'package.module' or 'package.module:Object'"),
-        ({"module": "my-plugin"}, "module is 'my-plugin', expected"),
-        ({"module": 5}, "[plugins.mine]: module: Expected `str | null`, got `int`"),
-        ({"enabled": "no"}, "[plugins.mine]: enabled: Expected `bool`, got `str`"),
-        ({"module": "os", "file": "x.py"}, "[plugins.mine]: has both module and file"),
-        ({"module": "os", "colour": "red"}, "[plugins.mine] has colour, but the plugin takes no settings"),
+        ({"module": ""}, ".module: expected 'package.module' or 'package.module:Object'"),
+        ({"module": "my-plugin"}, ".module: expected"),
+        ({"module": 5}, ".module: expected text in quotes, got a whole number"),
+        ({"enabled": "no"}, ".enabled: expected true or false, got text in quotes"),
+        ({"module": "os", "file": "x.py"}, "has both module and file"),
+        ({"module": "os", "colour": "red"}, "has colour, but the plugin takes no settings"),
     ],
 )
 def test_a_configured_plugin_that_cannot_be_found_stops_the_start(
@@ -231,7 +233,7 @@ def test_a_configured_plugin_that_cannot_be_found_stops_the_start(
     write(house, "ten_lines", TEN_LINES)
     (house / "notes.txt").write_text(TEN_LINES)
     text = stopped(house, {"mine": table}, point("other", "ten_lines"))
-    assert text.startswith("plugin mine: ")
+    assert text.startswith(("plugin mine: ", f"{SOURCE}: plugins.mine"))
     assert reason in text
 
 
@@ -263,33 +265,32 @@ def test_settings_may_be_a_dataclass(house: Path) -> None:
     assert settings(load(house, {"mine": {"module": "notes:Notes"}})[0]).channel == "general"
     del sys.modules["notes"]
     assert settings(load(house, {"mine": {"module": "notes:Notes", "channel": "x"}})[0]).channel == "x"
-    assert "unknown key chanel" in stopped(house, {"mine": {"module": "notes:Notes", "chanel": "x"}})
+    assert "plugins.mine.chanel: unknown key" in stopped(house, {"mine": {"module": "notes:Notes", "chanel": "x"}})
 
 
 @pytest.mark.parametrize(
     ("table", "reason"),
     [
-        ({}, "Object missing required field `channel`"),
-        ({"channel": 5}, "channel: Expected `str`, got `int`"),
-        ({"channel": "x", "wait": "soon"}, "wait: expected a duration such as 0, '90s', '5m' or '1h'"),
-        ({"channel": "x", "how-many": "3"}, "how-many: Expected `int`, got `str`"),
-        ({"channel": "x", "colour": "red"}, "unknown key colour (there are: channel, how-many, inner, wait)"),
-        ({"channel": "x", "how_many": 3}, "unknown key how_many"),
-        ({"channel": "x", "inner": {"least": 3}}, "inner: Object contains unknown field `least`"),
+        ({}, ": object missing required field channel"),
+        ({"channel": 5}, ".channel: expected text in quotes, got a whole number"),
+        ({"channel": "x", "wait": "soon"}, ".wait: expected a duration such as 0, '90s', '5m' or '1h'"),
+        ({"channel": "x", "how-many": "3"}, ".how-many: expected a whole number, got text in quotes"),
+        ({"channel": "x", "colour": "red"}, ".colour: unknown key (there are: channel, how-many, inner, wait)"),
+        ({"channel": "x", "how_many": 3}, ".how_many: unknown key"),
+        ({"channel": "x", "inner": {"least": 3}}, ".inner: object contains unknown field least"),
     ],
 )
 def test_a_setting_that_is_wrong_is_named(house: Path, table: dict[str, Any], reason: str) -> None:
     write(house, "notes", WITH_SETTINGS)
     text = stopped(house, {"mine": {"file": "notes.py:Notes", **table}})
-    assert text.startswith("plugin mine: [plugins.mine]: ")
-    assert reason in text
+    assert text.startswith(f"{SOURCE}: plugins.mine{reason}")
 
 
 def test_an_installed_plugin_whose_settings_are_missing_is_left_out_with_the_reason(house: Path) -> None:
     write(house, "notes", WITH_SETTINGS)
     bus, problems = load(house, None, point("notes", "notes:Notes"))
     assert bus.plugins() == []
-    assert problems == ["plugin notes: [plugins.notes]: Object missing required field `channel`"]
+    assert problems == [f"plugin notes: {SOURCE}: plugins.notes: object missing required field channel"]
 
 
 @pytest.mark.parametrize(

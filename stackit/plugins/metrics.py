@@ -85,6 +85,10 @@ class Metrics:
         return [Route("GET", "/metrics", self._scrape)]
 
     def _scrape(self, request: AdminRequest) -> Response:  # noqa: ARG002 - every handler takes the request
+        # A series that is there from the start, at 0, lets increase() see the first dead letter.
+        for subscriber in self._app.pending() if self._app is not None else ():
+            for outcome in ("done", "failed", "dead"):
+                self._handlings.labels(self._label("subscriber", subscriber), outcome)
         return Response(body=generate_latest(self._registry), content_type=CONTENT_TYPE_LATEST)
 
     @hookimpl

@@ -113,10 +113,6 @@ class Webhook:
         event = self._recognise(upload.head, body, delivery, hook)
         if event is None:
             return self._nothing_to_do(Occurrence(name="accepted", delivery=delivery, outcome="unrecognised"))
-        if event.name == PING:
-            return self._nothing_to_do(
-                Occurrence(name="accepted", event=PING, delivery=delivery, repo=event.repo, outcome="ping")
-            )
         try:
             taken = await self._take(event, hashlib.sha256(body).digest())
         except JournalError:
@@ -132,7 +128,7 @@ class Webhook:
                 repo=event.repo,
                 id=taken.id,
                 client=upload.head.client,
-                outcome="queued" if taken.handled else "unhandled",
+                outcome="queued" if taken.handled else PING if event.name == PING else "unhandled",
             )
         )
         if not taken.handled and not isinstance(event, Push):

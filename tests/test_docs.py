@@ -1,0 +1,233 @@
+"""The documentation: complete, without dead links, and with examples that work."""
+
+from __future__ import annotations
+
+import os
+import re
+import subprocess
+import sys
+import tomllib
+from collections.abc import Iterator
+from itertools import pairwise
+from pathlib import Path
+from types import ModuleType
+from typing import Any, get_args
+
+import msgspec
+import pytest
+from prometheus_client.parser import text_string_to_metric_families
+from twisted.internet.task import Clock
+
+import stackit
+from stackit import AdminRequest, App, Repos, cli, config, hookspecs
+from stackit.bus import Bus
+from stackit.loader import PluginTable
+from stackit.occurrences import OccurrenceName
+from stackit.plugins.metrics import Metrics
+from stackit.plugins.mirror import Mirror
+from stackit.plugins.ratelimit import RateLimit
+from stackit.tap import Options
+from stackit.web.answers import Reason
+
+ROOT = Path(__file__).parent.parent
+PAGES = sorted([ROOT / "README.md", ROOT / "CHANGELOG.md", *(ROOT / "docs").glob("*.md")])
+HOOKS = sorted(name for name in vars(hookspecs) if name.startswith("stackit_"))
+
+
+def page(name: str) -> str:
+    return (ROOT / "docs" / f"{name}.md").read_text("utf-8")
+
+
+def section(text: str, heading: str) -> str:
+    """What stands below a heading, up to the next heading of its level or above."""
+    start = text.index(f"{heading}\n") + len(heading)
+    level = len(heading.split(maxsplit=1)[0])
+    end = re.compile(rf"^#{{1,{level}}} ", re.MULTILINE).search(text, start)
+    return text[start : end.start() if end else None]
+
+
+def blocks(text: str, language: str) -> list[str]:
+    return re.findall(rf"^```{language}\n(.*?)^```$", text, re.MULTILINE | re.DOTALL)
+
+
+def anchors(text: str) -> set[str]:
+    """What GitHub makes of the headings."""
+    headings = re.findall(r"^#+ (.*)$", re.sub(r"^```.*?^```$", "", text, flags=re.MULTILINE | re.DOTALL), re.MULTILINE)
+    return {re.sub(r"[^\w\- ]", "", heading.lower()).replace(" ", "-") for heading in headings}
+
+
+def settings(struct: Any) -> Iterator[str]:
+    return (field.encode_name for field in msgspec.structs.fields(struct))
+
+
+# -- complete ---------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("hook", HOOKS)
+def test_every_hook_has_a_section_with_an_example_that_a_plugin_could_use(hook):
+    (example,) = blocks(section(page("hooks"), f"## {hook}"), "python")
+    module = ModuleType("example")
+    exec(compile(example, f"docs/hooks.md, {hook}", "exec"), vars(module))  # noqa: S102 - our own page
+    bus = Bus()
+    bus.register("example", module.Watch() if hasattr(module, "Watch") else module)
+    implemented = {name for name in HOOKS if bus._called(name)} or {"stackit_event" for _ in bus.subscribers()}
+    assert implemented == {hook}
+
+
+def test_every_hook_is_in_the_overview():
+    overview = page("hooks").partition("\n## ")[0]
+    assert [hook for hook in HOOKS if f"[`{hook}`](#{hook})" not in overview] == []
+
+
+@pytest.mark.parametrize(
+    ("heading", "struct", "left_out"),
+    [
+        ("## The top of the file", config.FileTable, {"admin", "webhook", "sync", "journal", "handlers"}),
+        ("## `[admin]`", config.AdminConfig, set()),
+        ("## `[webhook]`", config.WebhookConfig, set()),
+        ("## `[sync]`", config.SyncConfig, set()),
+        ("## `[journal]`", config.JournalConfig, set()),
+        ("## `[handlers]`", config.HandlersConfig, set()),
+        ("## `[[repos]]`", config.RepoTable, set()),
+        ("## `[[owners]]`", config.OwnerTable, set()),
+        ("## `[plugins.NAME]`", PluginTable, set()),
+        ("### `[plugins.mirror]`", Mirror.Settings, set()),
+        ("### `[plugins.ratelimit]`", RateLimit.Settings, set()),
+    ],
+)
+def test_every_setting_is_documented_and_no_other(heading, struct, left_out):
+    text = section(page("configuration"), heading).partition("\n### ")[0]
+    documented = re.findall(r"^\| `([a-z_]+)` \|", text, re.MULTILINE)
+    assert sorted(documented) == sorted({*settings(struct)} - left_out - {"repos", "owners", "plugins"})
+
+
+def test_every_option_and_variable_is_documented():
+    text = page("configuration")
+    options = [f"--{option[0]}" for option in (*Options.optParameters, *Options.optFlags)]
+    variables = re.findall(r"STACKIT_[A-Z_]+", Path(config.__file__).read_text("utf-8"))
+    assert [each for each in (*options, *variables, "STACKIT_CONFIG") if f"`{each}`" not in text] == []
+
+
+def test_every_shell_command_is_documented():
+    (commands,) = [each.choices for each in cli.parser()._actions if isinstance(each.choices, dict)]
+    assert [each for each in commands if f"python -m stackit {each}" not in page("http-api")] == []
+
+
+async def _never(*_: Any) -> Any:
+    raise AssertionError("metrics only look")
+
+
+def _as_scraped(family: Any) -> str:
+    """A metric's name as it stands in an answer: the parser takes the end of a counter's off."""
+    return f"{family.name}_total" if family.type == "counter" else str(family.name)
+
+
+def test_every_metric_is_documented_and_no_other():
+    metrics = Metrics()
+    app = App(
+        reactor=Clock(),
+        version="1",
+        state_dir=Path("/nowhere"),
+        repos=Repos(),
+        sync_interval=300,
+        grace=10,
+        observe=metrics.stackit_observe,
+        announced=_never,
+        announce=_never,
+        visible=_never,
+        pending=dict,
+    )
+    (route,) = metrics.stackit_routes(app)
+    answer: Any = route.handler(AdminRequest(method="GET", path="/metrics", args={}, query={}, body=b""))
+    families = text_string_to_metric_families(answer.body.decode())
+    exposed = {_as_scraped(each) for each in families}
+    text = section(page("operations"), "## Metrics")
+    documented = re.findall(r"^\| `(stackit_\w+)` \|", text, re.MULTILINE)
+    assert sorted(documented) == sorted(name for name in exposed if not name.endswith("_created"))
+
+
+def test_every_metric_of_an_alert_exists():
+    documented = set(re.findall(r"^\| `(stackit_\w+)` \|", page("operations"), re.MULTILINE))
+    used = set(re.findall(r"stackit_\w+", blocks(section(page("operations"), "## Alerts worth having"), "yaml")[0]))
+    assert {name.removesuffix("_bucket") for name in used} <= documented
+
+
+def test_every_occurrence_is_documented_and_no_other():
+    text = section(page("operations"), "## Log lines")
+    assert sorted(re.findall(r"^\| `([a-z_]+)` \|", text, re.MULTILINE)) == sorted(get_args(OccurrenceName))
+
+
+def test_every_reason_of_a_refusal_is_documented():
+    text = section(page("http-api"), "### The webhook")
+    assert [reason for reason in get_args(Reason) if f"`{reason}`" not in text] == []
+
+
+def test_every_public_name_is_in_the_plugin_authors_list():
+    text = section(page("plugins"), "## Names to import")
+    assert [name for name in stackit.__all__ if not re.search(rf"`{name}[`.(]", text)] == []
+
+
+# -- sound ------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("path", PAGES, ids=lambda path: path.name)
+def test_every_link_inside_the_documentation_leads_somewhere(path):
+    text = path.read_text("utf-8")
+    dead = []
+    for target in re.findall(r"\]\(([^)\s]+)\)", text):
+        file, _, anchor = target.partition("#")
+        if target.startswith(("http:", "https:")):
+            continue
+        found = (path.parent / file) if file else path
+        if not found.exists() or (anchor and anchor not in anchors(found.read_text("utf-8"))):
+            dead.append(target)
+    assert dead == []
+
+
+@pytest.mark.parametrize("path", PAGES, ids=lambda path: path.name)
+def test_every_example_can_be_read_by_what_it_is_for(path):
+    text = path.read_text("utf-8")
+    for example in blocks(text, "python"):
+        compile(example, path.name, "exec")
+    for example in blocks(text, "toml"):
+        tomllib.loads(example)
+
+
+def test_the_example_of_a_configuration_is_one_but_for_its_files(tmp_path):
+    (example,) = blocks(section(page("configuration"), "## Example"), "toml")
+    (tmp_path / "secret").write_text("hush")
+    file = tmp_path / "twistd.conf"
+    file.write_text(re.sub(r"/run/credentials/stackit.service/[\w-]+", str(tmp_path / "secret"), example))
+    loaded = config.load({"config": str(file)}, {}, cwd=tmp_path)
+    assert [str(each.repo) for each in loaded.repos] == ["octo/widget"]
+
+
+def test_the_first_screen_of_the_readme_is_one_screen():
+    lines = (ROOT / "README.md").read_text("utf-8").splitlines()
+    assert next(number for number, line in enumerate(lines) if line.startswith("## ")) <= 40
+
+
+# -- tried ------------------------------------------------------------------------
+
+
+def test_the_plugin_of_the_tutorial_passes_the_tests_of_the_tutorial(tmp_path):
+    for example in (*blocks(page("plugins"), "python"), *blocks(page("plugins"), "toml")):
+        name = re.match(r"# ([\w.]+)\n", example)
+        if name:
+            (tmp_path / name[1]).write_text(example)  # a later version replaces an earlier one
+    environment = {**os.environ, "PYTHONPATH": str(tmp_path)}
+    done = subprocess.run(
+        [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider"],
+        cwd=tmp_path,
+        env=environment,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert "5 passed" in done.stdout
+
+
+def test_the_steps_of_the_tutorial_come_in_their_order():
+    steps = re.findall(r"^## (\d)\.", page("plugins"), re.MULTILINE)
+    assert all(int(later) == int(earlier) + 1 for earlier, later in pairwise(steps))
