@@ -1,0 +1,136 @@
+"""Clients that mean harm: half-open connections, drips, garbage, floods; and a good delivery among them."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from random import Random
+from typing import Any
+
+import pytest_twisted
+from outside import WEBHOOK, ask, check_log, connect, hang_up
+from rawhttp import request
+
+from stackit.testing import RunningStackit
+
+
+async def start(running_stackit: Any, deadline: str = "2s") -> RunningStackit:
+    server: RunningStackit = await running_stackit(
+        config={"sync": {"interval": "0"}, "webhook": {"deadline": deadline}}
+    )
+    return server
+
+
+@pytest_twisted.ensureDeferred
+async def test_who_is_idle_or_drips_is_cut_with_408(running_stackit: Any) -> None:
+    from twisted.internet import reactor  # noqa: PLC0415 - importing it installs it
+    from twisted.internet.task import LoopingCall  # noqa: PLC0415
+
+    server = await start(running_stackit, "1s")
+    head = request(WEBHOOK, "POST", {"Content-Length": "100000"})
+    idle, half, dripping, silent = [await connect(server) for _ in range(4)]
+    idle.send(b"POST ")
+    half.send(head + b"{")
+    dripping.send(head)
+
+    def drip() -> None:
+        if not dripping.gone:
+            dripping.send(b"{")
+
+    dripper = LoopingCall(drip)
+    dripper.clock = reactor
+    dripper.start(0.05)
+    for client in (idle, half, dripping):
+        assert (await client.answer()).status == 408
+        await client.end()
+    await silent.end()
+    dripper.stop()
+    assert (await server.deliver("push")).status == 202
+    assert await server.stop() == 0
+    check_log(server.log)
+
+
+@pytest_twisted.ensureDeferred
+async def test_500_half_open_connections_keep_no_good_delivery_from_its_answer(running_stackit: Any) -> None:
+    server = await start(running_stackit, "30s")
+    beginnings = (
+        b"",
+        b"P",
+        b"POST /api/v1/webhooks/github HTTP/1.1\r\nHost: x\r\nX-A: ",
+        request(WEBHOOK, "POST", {"Content-Length": "1000000"}) + b"{",
+        request(WEBHOOK, "POST", {"Transfer-Encoding": "chunked"}) + b"ffff\r\n{",
+    )
+    clients = []
+    for number in range(500):
+        client = await connect(server)
+        client.send(beginnings[number % len(beginnings)])
+        clients.append(client)
+        if number % 50 == 49:
+            assert (await server.deliver("push")).status == 202
+    for client in clients:
+        if not client.gone:
+            client.send(b"{")  # one more drip from each
+    for _ in range(10):
+        assert (await server.deliver("push")).status == 202
+    assert (await server.admin("GET", "/readyz")).status == 200
+    # An end is not held up by them.
+    assert await server.stop() == 0
+    await hang_up(*clients)
+    check_log(server.log)
+
+
+@pytest_twisted.ensureDeferred
+async def test_garbage_gets_a_400_or_nothing_and_the_next_delivery_its_202(running_stackit: Any) -> None:
+    server = await start(running_stackit)
+    random = Random(8)
+    garbage = [bytes(random.randrange(256) for _ in range(random.randrange(1, 4000))) + b"\r\n\r\n" for _ in range(60)]
+    garbage += [
+        b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03" + bytes(500) + b"\r\n\r\n",  # TLS, to a plain port
+        b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n",
+        b"GET / HTTP/1.1\r\n" + b"X: y\r\n" * 10_000 + b"\r\n",
+        b"GET /" + b"a" * 100_000 + b" HTTP/1.1\r\n\r\n",
+        request(WEBHOOK, "POST", {"Content-Length": "9" * 5000}),
+        request(WEBHOOK, "POST", {"Content-Length": "-1"}),
+        request(WEBHOOK, "POST", {"Content-Length": "+1"}) + b"x",
+        request(WEBHOOK, "POST", {"Content-Length": "1, 1"}) + b"x",
+        request(WEBHOOK, "POST", {"Content-Length": "5", "Transfer-Encoding": "chunked"}) + b"0\r\n\r\n",
+        request(WEBHOOK, "POST", {"Transfer-Encoding": "chunked, gzip"}) + b"0\r\n\r\n",
+        request(WEBHOOK, "POST", {"Transfer-Encoding": "chunked"}) + b"zz\r\n\r\n",
+        request(WEBHOOK, "POST", {"Transfer-Encoding": "chunked"}) + b"-1\r\n\r\n",
+        b"POST " + WEBHOOK.encode() + b" HTTP/1.1\r\nContent-Length: 1\r\nContent-Length: 2\r\n\r\nxx",
+        b"POST " + WEBHOOK.encode() + b" HTTP/1.1\r\n X: folded\r\n\r\n",
+        b"\r\n\r\n\r\n\r\n",
+    ]
+    for each in garbage:
+        client = await connect(server)
+        client.send(each)
+        received = await client.end()
+        assert not received or received.split(b" ")[1] in (b"400", b"408", b"411", b"413", b"401", b"429"), received
+    assert (await server.deliver("push")).status == 202
+    assert (await ask(server, request("/healthz", "GET"))).status == 200
+    assert await server.stop() == 0
+    check_log(server.log)
+    assert server.log.count("\n") < len(garbage) + 20
+
+
+@pytest_twisted.ensureDeferred
+async def test_large_bodies_of_strangers_are_not_kept(running_stackit: Any) -> None:
+    server = await start(running_stackit, "20s")
+    assert (await server.deliver("push")).status == 202
+    before = resident(server.pid)
+    clients = []
+    for _ in range(40):
+        client = await connect(server)
+        client.send(request(WEBHOOK, "POST", {"Content-Length": str(20 * 2**20)}) + bytes(2 * 2**20))
+        clients.append(client)
+    for _ in range(20):
+        assert (await server.deliver("push")).status == 202
+    assert resident(server.pid) - before < 50 * 2**20
+    await hang_up(*clients)
+    assert await server.stop() == 0
+    check_log(server.log)
+
+
+def resident(pid: int | None) -> int:
+    """Bytes of memory that a process has now."""
+    fields = dict(line.split(":", 1) for line in Path(f"/proc/{pid}/status").read_text().splitlines())
+    return int(fields["VmRSS"].split()[0]) * 1024
