@@ -114,6 +114,7 @@ class RepoTable(msgspec.Struct, frozen=True, kw_only=True):
     url: str | None = None
     refspecs: tuple[str, ...] = DEFAULT_REFSPECS
     token_file: Path | None = None
+    keep_forced: bool = False
 
 
 class OwnerTable(msgspec.Struct, frozen=True, kw_only=True):
@@ -274,7 +275,9 @@ def _managed_repo(repo: Repo, table: RepoTable, tokens: Mapping[str, Path], labe
     if token_file is not None:
         _checked(f"{label}.url", checks.may_carry_token, url)
         _checked(f"{label}.token_file", checks.token_files, (token_file,))
-    return ManagedRepo(repo=repo, url=url, refspecs=table.refspecs, token_file=token_file)
+    return ManagedRepo(
+        repo=repo, url=url, refspecs=table.refspecs, token_file=token_file, keep_forced=table.keep_forced
+    )
 
 
 def _plugin_tables(file: FileTable, where: Where) -> Mapping[str, Mapping[str, Any]]:

@@ -19,7 +19,8 @@ OccurrenceName = Literal[
     "dead",  # a subscriber failed for good: error, attempts
     "recovered",  # at start: count events of a subscriber were pending from before
     "refs_changed",  # refs of a mirror moved: repo, changes, cause
-    "synced",  # a look at a remote ended: repo, cause, outcome, seconds, changes
+    "synced",  # a look at a remote ended: repo, cause, outcome, state of the mirror, seconds, count of changes
+    "detour",  # a push could not take the fast road and goes by git fetch: repo, reason
     "visible",  # a pushed commit is in the mirror: seconds since it was received
     "unmanaged",  # a push for a repository that is not managed
     "backstop",  # the backstop made its round: outcome, seconds, and plugin and error if one failed
@@ -47,6 +48,7 @@ class Occurrence(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     status: int | None = None
     reason: str | None = None
     outcome: str | None = None
+    state: str | None = None
     cause: str | None = None
     error: str | None = None
     attempts: int | None = None

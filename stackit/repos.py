@@ -18,12 +18,16 @@ DEFAULT_REFSPECS = (
 
 
 class ManagedRepo(msgspec.Struct, frozen=True, kw_only=True):
-    """A repository that stackit keeps a mirror of: where from, which refs, with what token."""
+    """A repository that stackit keeps a mirror of: where from, which refs, with what token.
+
+    ``keep_forced``: where a push replaces history, the mirror keeps the old tip under ``refs/stackit-kept/``.
+    """
 
     repo: Repo
     url: str
     refspecs: tuple[str, ...] = DEFAULT_REFSPECS
     token_file: Path | None = None
+    keep_forced: bool = False
 
     def token(self) -> str | None:
         """The token for the remote as its file holds it now; None where none is configured.

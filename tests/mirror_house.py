@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import itertools
 import os
 import subprocess
@@ -15,7 +16,7 @@ from twisted.web.http import Request as HttpRequest
 from twisted.web.resource import Resource
 from twisted.web.server import NOT_DONE_YET, Site
 
-from stackit import App, ManagedRepo, Occurrence, Push, RefChange, Repo, Repos
+from stackit import AdminRequest, App, ManagedRepo, Occurrence, Push, RefChange, Repo, Repos, Response
 from stackit.plugins.mirror import Mirror, MirrorSettings
 from stackit.processes import run
 
@@ -38,6 +39,17 @@ def git(directory: Path, *arguments: str | bytes, stdin: bytes = b"") -> str:
         ["/usr/bin/git", "-C", directory, *arguments], input=stdin, env=ENV, capture_output=True, check=True
     )
     return os.fsdecode(done.stdout).strip()
+
+
+def end_git(mirror: Path) -> None:
+    """End every git at work for a mirror, as the kernel does when memory is short. Readers are left alone."""
+    directory = os.fsencode(mirror)
+    for process in Path("/proc").glob("[0-9]*"):
+        with contextlib.suppress(OSError):
+            arguments = (process / "cmdline").read_bytes().split(b"\0")
+            variables = (process / "environ").read_bytes().split(b"\0")
+            if b"--git-dir=" + directory in arguments or b"GIT_DIR=" + directory in variables:
+                os.kill(int(process.name), 9)
 
 
 class Upstream:
@@ -122,7 +134,7 @@ class House:
         self.announcements.append((repo.key, changes, cause, delivery))
         held = self.told.setdefault(repo.key, {})
         for change in changes:
-            assert held.get(change.ref, ZERO) == change.old
+            assert held.get(change.ref, ZERO).strip("0") == change.old.strip("0")
             if change.kind == "deleted":
                 del held[change.ref]
             else:
@@ -163,6 +175,17 @@ class House:
 def managed(upstream: Upstream | str, name: str = "octo/widget", **more: Any) -> ManagedRepo:
     url = upstream if isinstance(upstream, str) else upstream.url
     return ManagedRepo(repo=Repo.parse(name), url=url, **more)
+
+
+async def ask(house: House, method: str, path: str, accept: str | None = None, **args: str) -> Response:
+    """Ask an admin route of the mirrors."""
+    for route in house.mirror.stackit_routes(house.app):
+        if (route.method, route.path) == (method, path):
+            query = {} if accept is None else {"accept": accept}
+            request = AdminRequest(method=method, path=path, args=args, query=query, body=b"")
+            answer: Response = await maybeDeferred(route.handler, request)  # type: ignore[arg-type]
+            return answer
+    raise AssertionError(f"no route {method} {path}")
 
 
 _numbers = itertools.count(1)

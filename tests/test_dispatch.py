@@ -174,6 +174,14 @@ async def test_a_failed_event_is_tried_again_later_and_later_then_it_is_dead(hou
 
 
 @pytest_twisted.ensureDeferred
+async def test_a_credential_in_what_a_handler_failed_with_is_not_kept(house: Open) -> None:
+    one = house(broken=failing(Permanent("401 for https://octo:hush@api.example.org/x")))
+    taken = await one.take()
+    await one.until(lambda: bool(one.outcomes("dead")))
+    assert await one.states(taken) == {"broken:handle": ("dead", 1, "Permanent: 401 for https://***@api.example.org/x")}
+
+
+@pytest_twisted.ensureDeferred
 async def test_a_failure_that_is_permanent_is_dead_at_once(house: Open) -> None:
     one = house(broken=failing(Permanent("no such channel")))
     taken = await one.take()

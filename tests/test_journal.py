@@ -118,10 +118,47 @@ async def test_a_delivery_that_nobody_handled_is_handled_when_it_comes_again_and
 
 
 @pytest_twisted.ensureDeferred
+async def test_what_nobody_handled_under_another_events_name_is_kept_as_what_it_is_when_it_comes_again(
+    journal: Journal,
+) -> None:
+    first = await journal.append(record("a", event="unheard_of", repo=None, subscribers=()))
+    again = await journal.append(record("a", subscribers=("mirror",)))
+    assert [work.group for work in again.works] == ["octo/widget"]
+    stored = await journal.load(first.id)
+    assert stored is not None
+    assert (stored.event, stored.repo) == ("push", "Octo/Widget")
+
+
+@pytest_twisted.ensureDeferred
+async def test_a_delivery_still_in_hand_that_comes_again_is_a_duplicate(journal: Journal) -> None:
+    first = await journal.append(record("a"))
+    again = await journal.append(record("a", received_at=200.0))
+    assert (again.id, again.status, again.works) == (first.id, "duplicate", ())
+    assert await journal.due("mirror", 100.0, limit=9) == [first.works[0]]
+
+
+@pytest_twisted.ensureDeferred
 async def test_the_same_delivery_id_from_another_hook_is_another_delivery(journal: Journal) -> None:
     first = await journal.append(record("a"))
-    other = await journal.append(record("a", hook="8"))
+    other = await journal.append(record("a", hook="8", body=b'{"ref":"other"}'))
     assert (other.status, other.id != first.id, other.replay_of) == ("new", True, None)
+
+
+@pytest_twisted.ensureDeferred
+async def test_a_body_that_comes_back_under_its_delivery_id_and_another_hook_names_the_first(journal: Journal) -> None:
+    await journal.append(record("a", body=BODY))
+    replayed = await journal.append(record("a", hook="8", body=BODY, refuse_replay=True))
+    assert (replayed.status, replayed.works, replayed.replay_of) == ("new", (), "a")
+
+
+@pytest_twisted.ensureDeferred
+async def test_a_body_that_comes_back_under_the_id_of_a_delivery_nobody_handled_names_the_first(
+    journal: Journal,
+) -> None:
+    await journal.append(record("a", body=BODY))
+    await journal.append(record("b", subscribers=()))
+    replayed = await journal.append(record("b", body=BODY, refuse_replay=True))
+    assert (replayed.works, replayed.replay_of) == ((), "a")
 
 
 @pytest_twisted.ensureDeferred
@@ -138,7 +175,7 @@ async def test_a_body_that_comes_back_under_another_id_names_the_first(journal: 
 async def test_text_that_is_no_unicode_is_recorded_like_any_other(journal: Journal) -> None:
     first = await journal.append(record("\udcff", action="\ud800", event="x\x00y"))
     again = await journal.append(record("\udcff"))
-    assert (first.status, again.status, again.id) == ("new", "again", first.id)
+    assert (first.status, again.status, again.id) == ("new", "duplicate", first.id)
 
 
 # -- handlings --------------------------------------------------------------------

@@ -279,7 +279,7 @@ async def test_a_state_directory_of_another_user_stops_the_start(
 
 def test_a_state_directory_that_is_a_file_or_cannot_be_made_stops_the_start(tmp_path: Path) -> None:
     file = tmp_path / "file"
-    file.touch(mode=0o600)
+    file.touch(mode=0o644)
     with pytest.raises(JournalError, match="not a directory"):
         open_journal(file)
     with pytest.raises(JournalError, match="cannot be"):

@@ -109,17 +109,39 @@ def test_what_is_pending_is_read_at_each_scrape(scraped):
 
 
 def test_syncs_are_counted_and_timed_and_a_good_one_verifies_the_mirror(scraped):
-    scraped.observe(name="synced", repo=Repo("Octo", "Widget"), cause="push", outcome="changed", seconds=0.3)
-    assert scraped.value("stackit_mirror_syncs_total", cause="push", outcome="changed") == 1
+    scraped.observe(name="synced", repo=Repo("Octo", "Widget"), cause="manual", outcome="changed", seconds=0.3)
+    assert scraped.value("stackit_mirror_syncs_total", cause="manual", outcome="changed") == 1
     assert scraped.value("stackit_mirror_sync_seconds_count") == 1
     assert scraped.value("stackit_mirror_sync_seconds_sum") == 0.3
     assert scraped.value("stackit_mirror_verified_timestamp_seconds", repo="octo/widget") == NOW
+
+
+def test_a_push_verifies_nothing_but_its_own_ref(scraped):
+    scraped.observe(name="synced", repo=WIDGET, cause="push", outcome="changed", seconds=0.1)
+    assert scraped.labels("stackit_mirror_verified_timestamp_seconds") == []
+
+
+def test_a_push_that_leaves_the_fast_road_is_counted_with_its_reason(scraped):
+    scraped.observe(name="detour", repo=WIDGET, reason="refused")
+    assert scraped.value("stackit_mirror_detours_total", reason="refused") == 1
 
 
 def test_a_sync_that_failed_verifies_nothing(scraped):
     scraped.observe(name="synced", repo=WIDGET, cause="backstop", outcome="failed", seconds=1.0, error="refused")
     assert scraped.value("stackit_mirror_syncs_total", cause="backstop", outcome="failed") == 1
     assert scraped.labels("stackit_mirror_verified_timestamp_seconds") == []
+
+
+def test_the_state_of_a_mirror_is_the_one_that_is_1(scraped):
+    for state in ("in_step", "failing"):
+        scraped.observe(name="synced", repo=WIDGET, cause="push", outcome="failed", state=state, error="refused")
+    assert scraped.value("stackit_mirror_state", repo="octo/widget", state="failing") == 1
+    assert scraped.value("stackit_mirror_state", repo="octo/widget", state="in_step") == 0
+
+
+def test_repairs_of_mirrors_are_counted(scraped):
+    scraped.observe(name="healed", repo=WIDGET, reason="HEAD written anew: 1", count=1)
+    assert scraped.value("stackit_mirror_healed_total") == 1
 
 
 def test_the_time_until_a_push_is_visible_is_observed(scraped):
@@ -149,7 +171,7 @@ def test_every_name_of_the_contract_is_there(scraped):
     scraped.observe(name="refused", reason="signature")
     scraped.observe(name="accepted", event="push", outcome="queued")
     scraped.observe(name="handled", subscriber="deploy", seconds=0.1)
-    scraped.observe(name="synced", repo=WIDGET, cause="push", outcome="changed", seconds=0.1)
+    scraped.observe(name="synced", repo=WIDGET, cause="backstop", outcome="changed", state="in_step", seconds=0.1)
     change = RefChange("refs/heads/a", "0" * 40, "1" * 40, "created")
     scraped.observe(name="refs_changed", repo=WIDGET, cause="push", changes=(change,))
     wanted = {
@@ -162,6 +184,8 @@ def test_every_name_of_the_contract_is_there(scraped):
         "stackit_mirror_sync_seconds_count": set(),
         "stackit_push_visible_seconds_count": set(),
         "stackit_mirror_verified_timestamp_seconds": {"repo"},
+        "stackit_mirror_state": {"repo", "state"},
+        "stackit_mirror_healed_total": set(),
         "stackit_mirror_ref_changes_total": {"kind"},
         "stackit_backstop_found_total": set(),
         "stackit_backstop_last_success_timestamp_seconds": set(),
@@ -181,7 +205,7 @@ def test_no_stream_of_new_names_makes_ever_more_series(scraped):
     for n in range(5000):
         scraped.observe(name="accepted", event=f"event_{n}", outcome="queued")
         scraped.observe(name="refused", reason=f"reason_{n}")
-        scraped.observe(name="synced", repo=Repo("octo", f"r{n}"), cause="push", outcome="changed", seconds=0.1)
+        scraped.observe(name="synced", repo=Repo("octo", f"r{n}"), cause="start", outcome="changed", seconds=0.1)
     scraped.observe(name="accepted", event="push", outcome="queued")
     counts = Counter(sample.name for sample in scraped.samples())
     assert max(counts.values()) <= 101

@@ -9,11 +9,10 @@ from typing import Any
 
 import pytest
 import pytest_twisted
-from mirror_house import House, Upstream, managed, refs
-from twisted.internet.defer import CancelledError, Deferred, maybeDeferred
+from mirror_house import House, Upstream, ask, managed, refs
+from twisted.internet.defer import CancelledError, Deferred
 from twisted.internet.task import Clock
 
-from stackit import AdminRequest, Response
 from stackit.plugins.mirror import MirrorSettings
 from stackit.plugins.mirror.rota import Rota
 
@@ -35,15 +34,6 @@ def house(tmp_path: Path, upstream: Upstream) -> Iterator[House]:
     )
     yield house
     pytest_twisted.blockon(house.stop())
-
-
-async def ask(house: House, method: str, path: str, **args: str) -> Response:
-    for route in house.mirror.stackit_routes(house.app):
-        if (route.method, route.path) == (method, path):
-            request = AdminRequest(method=method, path=path, args=args, query={}, body=b"")
-            answer: Response = await maybeDeferred(route.handler, request)  # type: ignore[arg-type]
-            return answer
-    raise AssertionError(f"no route {method} {path}")
 
 
 @pytest_twisted.ensureDeferred
@@ -84,7 +74,7 @@ class FakeKeeper:
         self._name = name
         self._asked = asked
 
-    def paused(self, now: float) -> bool:  # noqa: ARG002
+    def paused(self, now: float) -> bool:
         return False
 
     async def sync(self, cause: str) -> None:

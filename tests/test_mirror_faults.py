@@ -15,8 +15,9 @@ from mirror_house import ENV, GitHttp, House, SilentRemote, Upstream, git, manag
 from twisted.internet.defer import Deferred, gatherResults
 
 from stackit import StackitError
-from stackit.plugins.mirror import keeper as keeper_module
-from stackit.plugins.mirror.git import environment, redacted
+from stackit.plugins.mirror import asking
+from stackit.plugins.mirror.git import environment
+from stackit.plugins.mirror.reasons import redacted
 from stackit.processes import run
 
 TOKEN = "ghs_a-very-secret-token"
@@ -83,11 +84,12 @@ async def test_a_private_repository_is_fetched_over_http_with_its_token(
     server: GitHttp, upstream: Upstream, token_file: Path, tmp_path: Path
 ) -> None:
     server.token = TOKEN
+    at_work: list[str] = []
     seen: list[str] = []
     render = server.render
 
     def watching(request: Any) -> int | bytes:
-        assert children(server.url("octo/widget.git"))  # git is at work this moment
+        at_work.extend(children(server.url("octo/widget.git")))
         seen.extend(children(TOKEN))
         return render(request)
 
@@ -97,6 +99,7 @@ async def test_a_private_repository_is_fetched_over_http_with_its_token(
     upstream.advance()
     await house.keeper().sync("backstop")
     assert refs(house.path()) == upstream.refs()
+    assert at_work, "git asked, and was looked at while it did"
     assert seen == []
     assert TOKEN in {password for _, password in server.asked}
     for path in (tmp_path / "state").rglob("*"):
@@ -182,7 +185,7 @@ async def test_a_hung_remote_is_ended_with_all_its_children(hung: SilentRemote, 
 async def test_a_first_clone_that_stalls_ends_too(
     hung: SilentRemote, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(keeper_module, "STALL", 0.3)
+    monkeypatch.setattr(asking, "STALL", 0.3)
     house = House(tmp_path / "state", managed(hung.url))
     with pytest.raises(StackitError, match="no progress"):
         await house.keeper().sync("start")
@@ -236,7 +239,7 @@ async def test_a_pack_that_breaks_off_leaves_nothing_behind(
 async def test_a_reader_who_clones_during_a_storm_never_fails(reactor: Any, upstream: Upstream, tmp_path: Path) -> None:
     house = House(tmp_path / "state", managed(upstream))
     await house.keeper().sync("start")
-    storm = random.Random(1)  # noqa: S311 - weather
+    storm = random.Random(1)
     stopped = False
 
     async def read() -> int:
@@ -288,7 +291,7 @@ async def test_a_push_does_not_wait_for_looks_at_other_repositories(upstream: Up
 async def test_hung_remotes_delay_no_other_repository(
     hung: SilentRemote, upstream: Upstream, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(keeper_module, "LEND_AFTER", 0.2)
+    monkeypatch.setattr(asking, "LEND_AFTER", 0.2)
     house = House(
         tmp_path / "state",
         managed(hung.url, "octo/hung"),
@@ -308,14 +311,13 @@ async def test_hung_remotes_delay_no_other_repository(
 
 
 @pytest_twisted.ensureDeferred
-async def test_stopping_lets_a_fetch_end_within_the_grace_and_leaves_no_child(
+async def test_stopping_ends_what_hangs_and_leaves_no_child(
     hung: SilentRemote, upstream: Upstream, tmp_path: Path
 ) -> None:
-    house = House(tmp_path / "state", managed(hung.url, "octo/hung"), managed(upstream), grace=4.2)
+    house = House(tmp_path / "state", managed(hung.url, "octo/hung"), managed(upstream))
     stuck = Deferred.fromCoroutine(house.keeper("octo/hung").sync("manual"))
-    handed = house.push(pushed(house, None, None, None))
+    await house.push(pushed(house, None, None, None))
     await house.stop()
-    await handed
     assert refs(house.path()) == upstream.refs()
     with pytest.raises(StackitError, match="stopping"):
         await stuck
@@ -332,7 +334,7 @@ async def test_no_more_fetches_than_the_concurrency_run_at_once(upstream: Upstre
     running = 0
     for name in names:
         keeper = house.keeper(name)
-        refresh = keeper._refresh
+        refresh = keeper._refresher.refresh
 
         async def counted(refresh: Any = refresh, **options: Any) -> None:
             nonlocal most, running
@@ -341,7 +343,7 @@ async def test_no_more_fetches_than_the_concurrency_run_at_once(upstream: Upstre
             await refresh(**options)
             running -= 1
 
-        keeper._refresh = counted
+        keeper._refresher.refresh = counted
     await house.backstop()
     assert most == 2
     assert all(refs(house.path(name)) == upstream.refs() for name in names)

@@ -23,9 +23,9 @@ def prepare(directory: Path) -> None:
             _sync(directory.parent)
     except OSError as problem:
         raise JournalError(f"state directory {directory} cannot be made: {problem.strerror}") from None
+    if not directory.is_dir():  # before its mode: nobody shall be told to chmod /dev/null
+        raise JournalError(f"state directory {directory} is not a directory; choose another one")
     check_private(directory)
-    if not directory.is_dir():
-        raise JournalError(f"state directory {directory} is not a directory")
 
 
 def check_private(path: Path) -> None:

@@ -10,11 +10,14 @@ from stackit.journal.records import REFS_EVENT, Appended, Record, Work, encode_c
 
 _KNOWN = """
     SELECT (SELECT id FROM events WHERE kind = 'delivery' AND delivery = ?1 AND hook = ?2),
-           (SELECT delivery FROM events WHERE digest = ?3 AND delivery <> ?1 ORDER BY id LIMIT 1)
+           (SELECT delivery FROM events WHERE digest = ?3 ORDER BY id LIMIT 1)
 """
 _ADD_EVENT = """
-    INSERT INTO events (kind, hook, delivery, event, action, repo, repo_key, received_at, digest, size, replay_of)
+    INSERT INTO events (kind, hook, delivery, event, action, repo, repo_key, digest, size, received_at, replay_of)
     VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)
+"""
+_CHANGE_EVENT = """
+    UPDATE events SET event = ?, action = ?, repo = ?, repo_key = ?, digest = ?, size = ?, replay_of = ? WHERE id = ?
 """
 _ADD_BODY = "INSERT INTO bodies (event_id, body) VALUES (?, ?)"
 _ADD_HANDLING = "INSERT INTO handlings (event_id, subscriber, repo_key, state, next_at) VALUES (?, ?, ?, 'pending', ?)"
@@ -31,51 +34,50 @@ def append(connection: sqlite3.Connection, record: Record) -> Appended:
     hook, delivery = _storable(record.hook), _storable(record.delivery)
     known, first = connection.execute(_KNOWN, (delivery, hook, record.digest)).fetchone()
     if known is not None:
-        return _append_again(connection, known, record)
-    key = repo_key(record.repo)
-    event_id = connection.execute(
-        _ADD_EVENT,
-        (
-            "delivery",
-            hook,
-            delivery,
-            _storable(record.event),
-            None if record.action is None else _storable(record.action),
-            record.repo,
-            key,
-            record.received_at,
-            record.digest,
-            len(record.body),
-            first,
-        ),
-    ).lastrowid
+        return _append_again(connection, known, record, first)
+    what = _what(record)
+    event_id = connection.execute(_ADD_EVENT, ("delivery", hook, delivery, *what, record.received_at, first)).lastrowid
     assert event_id is not None  # noqa: S101 - for the type checker
     subscribers = _wanted(record, first)
     if subscribers:
         connection.execute(_ADD_BODY, (event_id, record.body))
-    works = _add_handlings(connection, event_id, subscribers, record.received_at, key, len(record.body))
+    works = _add_handlings(
+        connection, event_id, subscribers, record.received_at, repo_key(record.repo), len(record.body)
+    )
     return Appended(event_id, "new", works, first)
 
 
-def _append_again(connection: sqlite3.Connection, event_id: int, record: Record) -> Appended:
-    key, size, replay_of = connection.execute(
-        "SELECT repo_key, size, replay_of FROM events WHERE id = ?", (event_id,)
+def _what(record: Record) -> tuple[object, ...]:
+    """What a delivery says, in the order of ``_ADD_EVENT`` and ``_CHANGE_EVENT``."""
+    action = None if record.action is None else _storable(record.action)
+    return _storable(record.event), action, record.repo, repo_key(record.repo), record.digest, len(record.body)
+
+
+def _append_again(connection: sqlite3.Connection, event_id: int, record: Record, first: str | None) -> Appended:
+    """``first`` is the delivery under which the body at hand came first."""
+    key, size, digest, replay_of = connection.execute(
+        "SELECT repo_key, size, digest, replay_of FROM events WHERE id = ?", (event_id,)
     ).fetchone()
     rows = connection.execute(
         "SELECT id, subscriber, state, attempts, error FROM handlings WHERE event_id = ? ORDER BY id", (event_id,)
     ).fetchall()
-    subscribers = _wanted(record, replay_of)
-    if not rows and subscribers:
-        # Nobody wanted it the first time, so its body was not kept; the body at hand is what will be handled.
-        size = len(record.body)
-        connection.execute("UPDATE events SET size = ? WHERE id = ?", (size, event_id))
+    if not rows:
+        if replay_of is None and digest != record.digest:
+            replay_of = first
+        subscribers = _wanted(record, replay_of)
+        if not subscribers:
+            return Appended(event_id, "duplicate", (), replay_of)
+        # Nobody wanted it the first time, so its body was not kept. What is at hand is what will be handled, and
+        # as what it comes now: the header that names the event is not signed, and may have been another one.
+        connection.execute(_CHANGE_EVENT, (*_what(record), replay_of, event_id))
         connection.execute("INSERT OR REPLACE INTO bodies (event_id, body) VALUES (?, ?)", (event_id, record.body))
+        key, size = repo_key(record.repo), len(record.body)
         works = _add_handlings(connection, event_id, subscribers, record.received_at, key, size)
         return Appended(event_id, "again", works, replay_of)
     open_works = []
     for handling, subscriber, state, attempts, error in rows:
-        if state == "done":
-            continue
+        if state == "done" or (state == "pending" and not attempts):
+            continue  # done, or still to be tried for the first time: nothing failed that could be done again
         tried = 0 if state == "dead" else attempts
         connection.execute(_MAKE_DUE, (tried, error, record.received_at, handling))
         open_works.append(Work(handling, event_id, subscriber, key, tried, size))
@@ -115,7 +117,7 @@ def announce(
     connection.executemany(_SET_REF, there)
     body = encode_changes(changes, cause)
     event_id = connection.execute(
-        _ADD_EVENT, ("refs", "", delivery, REFS_EVENT, None, repo, key, received_at, None, len(body), None)
+        _ADD_EVENT, ("refs", "", delivery, REFS_EVENT, None, repo, key, None, len(body), received_at, None)
     ).lastrowid
     assert event_id is not None  # noqa: S101 - for the type checker
     if subscribers:

@@ -55,9 +55,9 @@ class Work(msgspec.Struct, frozen=True):
 class Appended(msgspec.Struct, frozen=True):
     """What became of an append.
 
-    ``new``: not seen before. ``duplicate``: seen before, nothing to do. ``again``: seen
+    ``new``: not seen before. ``duplicate``: seen before, and done or in hand. ``again``: seen
     before, and ``works`` are to be done (again). ``replay_of`` is the delivery id under
-    which the very same body came earlier, where that was another one.
+    which the very same body came earlier, as another delivery: of another id, or another hook.
     """
 
     id: int

@@ -12,6 +12,7 @@ from prometheus_client.registry import Collector
 from stackit import AdminRequest, App, Occurrence, Response, Route, hookimpl
 
 _LABEL = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.:-]{0,99}", re.ASCII)
+_STATES = ("in_step", "behind", "cloning", "failing", "quarantined")
 _MOST_VALUES = 100
 _SECONDS = (0.005, 0.025, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 120, 300, 600, 3600)
 
@@ -59,12 +60,22 @@ class Metrics:
             buckets=_SECONDS,
             registry=registry,
         )
+        self._detours = Counter(
+            "stackit_mirror_detours_total",
+            "Pushes that could not take the fast road and went by git fetch.",
+            ["reason"],
+            registry=registry,
+        )
         self._verified = Gauge(
             "stackit_mirror_verified_timestamp_seconds",
             "When the mirror was last known to equal its remote.",
             ["repo"],
             registry=registry,
         )
+        self._states = Gauge(
+            "stackit_mirror_state", "1 for the state that the mirror is in.", ["repo", "state"], registry=registry
+        )
+        self._healed = Counter("stackit_mirror_healed_total", "Repairs of mirrors.", registry=registry)
         self._ref_changes = Counter(
             "stackit_mirror_ref_changes_total", "Refs of mirrors that moved.", ["kind"], registry=registry
         )
@@ -105,9 +116,13 @@ class Metrics:
                 self._handling(occurrence)
             case "synced":
                 self._synced(occurrence)
+            case "detour":
+                self._detours.labels(self._label("reason", occurrence.reason)).inc()
             case "visible":
                 if occurrence.seconds is not None:
                     self._visible_seconds.observe(occurrence.seconds)
+            case "healed":
+                self._healed.inc()
             case "refs_changed":
                 self._changed(occurrence)
             case "backstop":
@@ -125,10 +140,17 @@ class Metrics:
         self._syncs.labels(self._label("cause", occurrence.cause), self._label("outcome", occurrence.outcome)).inc()
         if occurrence.seconds is not None:
             self._sync_seconds.observe(occurrence.seconds)
-        if occurrence.error is None and occurrence.repo is not None and self._app is not None:
-            managed = self._app.repos.get(occurrence.repo)
-            if managed is not None:
-                self._verified.labels(str(managed.repo)).set(self._app.reactor.seconds())
+        if occurrence.repo is None or self._app is None:
+            return
+        managed = self._app.repos.get(occurrence.repo)
+        if managed is None:
+            return
+        if (
+            occurrence.error is None and occurrence.cause != "push"
+        ):  # a push fetches what it is about, and compares no more
+            self._verified.labels(str(managed.repo)).set(self._app.reactor.seconds())
+        for state in _STATES if occurrence.state is not None else ():
+            self._states.labels(str(managed.repo), state).set(state == occurrence.state)
 
     def _changed(self, occurrence: Occurrence) -> None:
         changes = occurrence.changes or ()

@@ -12,6 +12,7 @@ import math
 import time
 from collections import OrderedDict
 from collections.abc import Callable
+from functools import lru_cache
 
 import msgspec
 
@@ -139,6 +140,7 @@ def _network(text: str) -> ipaddress.IPv4Network | ipaddress.IPv6Network:
         raise ValueError(f"trusted_proxies: not a network such as '10.0.0.0/8': {problem}") from None
 
 
+@lru_cache(maxsize=1024)
 def _address(text: str) -> _Address | None:
     """An address as proxies write it: perhaps with a port, brackets or a zone."""
     text = text.strip()

@@ -169,10 +169,10 @@ async def test_asked_to_end_while_git_hangs_it_leaves_no_child(
 ) -> None:
     url = await pretend_github.create("octo/widget")
     await pretend_github.commit("octo/widget")
-    server: RunningStackit = await running_stackit(
-        config={"repos": [{"name": "octo/widget", "url": url}], "sync": {"interval": "1s"}, "grace": "1s"}
-    )
-    with Held(pretend_github):
+    with Held(pretend_github):  # the first clone is git's
+        server: RunningStackit = await running_stackit(
+            config={"repos": [{"name": "octo/widget", "url": url}], "sync": {"interval": "1s"}, "grace": "1s"}
+        )
         assert (await server.deliver("push", guid="held")).status == 202
         await git_runs(server)
         children = descendants(server.pid)

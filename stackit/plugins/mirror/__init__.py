@@ -5,37 +5,20 @@ from __future__ import annotations
 import shutil
 from collections.abc import Sequence
 
-import msgspec
 from twisted.application.service import IService
 
-from stackit import App, Duration, Occurrence, Push, Repo, Route, StackitError, hookimpl, on
-from stackit.plugins.mirror.git import Git
+from stackit import App, Occurrence, Push, Repo, Route, StackitError, hookimpl, on
+from stackit.plugins.mirror.git import Git, too_old
 from stackit.plugins.mirror.keeper import Keeper
 from stackit.plugins.mirror.lifetime import Lifetime
+from stackit.plugins.mirror.remote import Remotes
 from stackit.plugins.mirror.rota import Rota
 from stackit.plugins.mirror.routes import routes
+from stackit.plugins.mirror.settings import MirrorSettings
 from stackit.plugins.mirror.slots import Slots
 from stackit.plugins.mirror.visibility import Pushes
 
 __all__ = ["Mirror", "MirrorSettings"]
-
-
-class MirrorSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """``[plugins.mirror]``.
-
-    ``concurrency``: fetches at once. ``timeout``: how long one may take; a fetch without any progress ends
-    after a minute at the latest, a first clone has an hour. ``debounce``: quiet time before a push is fetched.
-    """
-
-    concurrency: int = 4
-    timeout: Duration = Duration(120)
-    debounce: Duration = Duration(0)
-
-    def __post_init__(self) -> None:
-        if self.concurrency < 1:
-            raise ValueError("concurrency: expected at least 1")
-        if self.timeout <= 0:
-            raise ValueError("timeout: expected more than 0")
 
 
 class Mirror:
@@ -52,9 +35,13 @@ class Mirror:
 
     @hookimpl
     def stackit_service(self, app: App) -> IService:
-        """Raises StackitError where there is no git, or no place for the mirrors."""
-        if shutil.which("git") is None:
+        """Raises StackitError where there is no git that will do, or no place for the mirrors."""
+        program = shutil.which("git")
+        if program is None:
             raise StackitError("the program git is missing: install it")
+        unfit = too_old(program)
+        if unfit is not None:
+            raise StackitError(unfit)
         mirrors = app.state_dir / "mirrors"
         home = mirrors / ".home"
         try:
@@ -63,14 +50,15 @@ class Mirror:
             raise StackitError(f"{mirrors} cannot be made: {problem.strerror}; let stackit write there") from None
         git = Git(app.reactor, home)
         slots = Slots(self._settings.concurrency)
+        remotes = Remotes(app.reactor, 2 * self._settings.concurrency)
         for managed in app.repos:
-            keeper = Keeper(app, git, slots, managed, timeout=self._settings.timeout, debounce=self._settings.debounce)
+            keeper = Keeper(app, git, slots, managed, self._settings, remotes.of(managed))
             self._keepers[managed.repo.key] = keeper
             self._pushes[managed.repo.key] = Pushes(app, git, keeper)
         self._app = app
         keepers = list(self._keepers.values())
         self._rota = Rota(app.reactor, keepers, app.sync_interval)
-        return Lifetime(app, mirrors, keepers)  # type: ignore[return-value]  # zope: it implements it
+        return Lifetime(app, mirrors, keepers, remotes)  # type: ignore[return-value]  # zope: it implements it
 
     @hookimpl
     def stackit_routes(self, app: App) -> Sequence[Route]:  # noqa: ARG002 - the hook's
@@ -93,6 +81,14 @@ class Mirror:
         """Compare every managed repository with its remote."""
         if self._rota is not None:
             await self._rota.look()
+
+    @hookimpl
+    def stackit_health(self) -> str | None:
+        """Whether there is room for what comes."""
+        reserve = self._settings.reserve
+        if self._app is None or shutil.disk_usage(self._app.state_dir).free >= reserve:
+            return None
+        return f"less than {reserve >> 20} MiB are free on the disk of the mirrors: nothing is fetched"
 
     def _find(self, repo: Repo) -> Keeper | None:
         return self._keepers.get(repo.key)

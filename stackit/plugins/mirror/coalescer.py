@@ -48,6 +48,11 @@ class Coalescer(Generic[Ask, Result]):
         self._stopped = False
 
     @property
+    def stopped(self) -> bool:
+        """Whether no more rounds start."""
+        return self._stopped
+
+    @property
     def busy(self) -> bool:
         """Whether a round runs, or waits to."""
         return self._busy or bool(self._next)

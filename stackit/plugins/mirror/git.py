@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import os
 import re
+import subprocess
 from collections.abc import Callable
 from pathlib import Path
 from urllib.parse import urlsplit
 
 from stackit import ManagedRepo, Reactor, StackitError
+from stackit.plugins.mirror.pktline import Listing
+from stackit.plugins.mirror.reasons import Kind, heard, kind_of, reason, redacted
 from stackit.processes import Finished, run
 
 # What a network needs is the machine's; everything else would let a variable of somebody's shell
@@ -37,38 +40,33 @@ _SETTINGS = (
 # environment and on no disk. git asks the same helper to store and to erase, which it ignores.
 _CREDENTIAL_HELPER = '!f() { test "$1" = get && cat <&3; }; f'
 
+OLDEST = (2, 31)
+"""The first git whose fetch has --atomic."""
+
 _LOCAL_TIMEOUT = 300.0
 _LISTING_LIMIT = 256 * 1024 * 1024
-
-_MEANINGS = (
-    (
-        re.compile(r"could not read Username|Authentication failed|terminal prompts disabled|error: 40[13]"),
-        "the remote refuses access: give it a token_file (or a new token) that may read this repository",
-    ),
-    (
-        re.compile(r"error: 30\d|unable to update url base from redirection"),
-        "the remote redirects elsewhere: the repository was renamed or moved, so set its url",
-    ),
-    (
-        re.compile(r"[Rr]epository .*not found|error: 404|does not appear to be a git repository"),
-        "the remote has no such repository, or its token may not see it",
-    ),
-)
-_USERINFO = re.compile(r"(?<=://)[^/@\s]+@")
-_ADVICE = re.compile(r"^(?:fatal|error): (?!the remote end hung up|could not fetch|early EOF)(.*)$", re.MULTILINE)
 
 
 class GitError(StackitError):
     """git could not do it; the text is the reason, in one line, without secrets.
 
-    ``stderr`` is what git said; ``timed_out`` that it took too long or stalled; ``killed`` that it could
-    not tidy up after itself.
+    ``stderr`` is what git said; ``kind`` what sort of trouble it is; ``retry_after`` for how many seconds the
+    remote wants no request; ``killed`` that git could not tidy up after itself.
     """
 
-    def __init__(self, reason: str, *, stderr: str = "", timed_out: bool = False, killed: bool = False) -> None:
+    def __init__(
+        self,
+        reason: str,
+        *,
+        stderr: str = "",
+        kind: Kind = "mirror",
+        retry_after: float | None = None,
+        killed: bool = False,
+    ) -> None:
         super().__init__(reason)
         self.stderr = stderr
-        self.timed_out = timed_out
+        self.kind = kind
+        self.retry_after = retry_after
         self.killed = killed
 
 
@@ -80,7 +78,12 @@ class Git:
         self._home = home
 
     async def local(
-        self, directory: Path, *arguments: str | bytes, stdin: bytes = b"", ok: tuple[int, ...] = (0,)
+        self,
+        directory: Path,
+        *arguments: str | bytes,
+        stdin: bytes = b"",
+        ok: tuple[int, ...] = (0,),
+        timeout: float = _LOCAL_TIMEOUT,  # noqa: ASYNC109 - it must end a process group, not a coroutine
     ) -> Finished:
         """Run git in the repository at ``directory``. Raises GitError for a status that is not ``ok``."""
         finished = await run(
@@ -89,11 +92,11 @@ class Git:
             ["git", *_configured(*_SETTINGS), b"--git-dir=" + os.fsencode(directory), *arguments],
             env=environment(self._home, None),
             stdin=stdin,
-            timeout=_LOCAL_TIMEOUT,
+            timeout=timeout,
             limit=_LISTING_LIMIT,
         )
         if finished.status not in ok or finished.timed_out or finished.truncated:
-            raise _error(finished, None)
+            raise _error(finished, None, self._reactor.seconds())
         return finished
 
     async def fetch(
@@ -101,37 +104,43 @@ class Git:
         directory: Path,
         managed: ManagedRepo,
         *,
-        atomic: bool,
         timeout: float,  # noqa: ASYNC109 - it must end a process group, not a coroutine
         stall: float,
         on_progress: Callable[[bytes], None],
     ) -> None:
-        """Make the refs at ``directory`` what the remote has, within the refspecs.
+        """Create and move refs at ``directory`` as the remote has them, within the refspecs; delete none.
 
-        ``atomic``: objects first, then all refs in one step, or none. Raises GitError; refs may have moved
-        all the same.
+        Objects come first, then all refs in one step, or none. Raises GitError; refs may have moved all the same.
         """
         arguments = (
             f"--git-dir={directory}",
             "fetch",
-            "--prune",
+            "--atomic",
             "--no-auto-maintenance",
             "--no-write-fetch-head",
             "--no-tags",  # they are in the refspecs; following them would ask for refs/tags/ a second time
             "--no-recurse-submodules",
             "--progress",
-            *(("--atomic",) if atomic else ()),
             "--",
             managed.url,
             *managed.refspecs,
         )
         await self._remote(managed, arguments, timeout=timeout, stall=stall, on_stderr=on_progress)
 
-    async def remote_head(self, managed: ManagedRepo, *, timeout: float) -> str | None:  # noqa: ASYNC109 - as above
-        """The ref that the remote's HEAD points to: its default branch. None where it does not say."""
-        listed = await self._remote(managed, ("ls-remote", "--symref", "--", managed.url, "HEAD"), timeout=timeout)
-        match = re.search(rb"^ref: (refs/\S+)\tHEAD$", listed.stdout, re.MULTILINE)
-        return os.fsdecode(match[1]) if match else None
+    async def listing(self, managed: ManagedRepo, *, timeout: float) -> Listing:  # noqa: ASYNC109 - as above
+        """Every ref of the remote, and the one that its HEAD names. Raises GitError."""
+        listed = await self._remote(managed, ("ls-remote", "--symref", "--", managed.url), timeout=timeout)
+        if listed.truncated:
+            raise GitError("the remote's list of refs is larger than stackit reads", kind="remote")
+        refs: dict[bytes, str] = {}
+        head = None
+        for line in listed.stdout.splitlines():
+            oid, _, name = line.partition(b"\t")
+            if oid.startswith(b"ref: ") and name == b"HEAD":
+                head = oid.removeprefix(b"ref: ")
+            elif name.startswith(b"refs/") and not name.endswith(b"^{}"):
+                refs[name] = oid.decode("ascii", "replace")
+        return Listing(refs, head)
 
     async def _remote(
         self,
@@ -156,30 +165,43 @@ class Git:
             secret=secret,
             timeout=timeout,
             stall=stall,
+            limit=_LISTING_LIMIT,
             on_stderr=on_stderr,
         )
         if finished.status != 0:
-            raise _error(finished, token)
+            raise _error(finished, token, self._reactor.seconds())
         return finished
+
+
+def too_old(program: str) -> str | None:
+    """What is wrong with the git at this path; None where it will do. Blocks for some milliseconds."""
+    done = subprocess.run([program, "version"], env={"LC_ALL": "C"}, capture_output=True, check=False)
+    found = re.match(rb"git version ((\d+)\.(\d+)\S*)", done.stdout)
+    if found is None:
+        return f"{program} does not say which version of git it is"
+    if (int(found[2]), int(found[3])) < OLDEST:
+        return f"git {found[1].decode('ascii', 'replace')} is too old: stackit needs {OLDEST[0]}.{OLDEST[1]} or newer"
+    return None
 
 
 def environment(home: Path, url: str | None) -> dict[str, str]:
     """The whole environment of a git that talks to ``url`` (None: to nobody)."""
     inherited = {name: os.environ[name] for name in _INHERITED if name in os.environ}
-    return inherited | {
-        "HOME": str(home),
-        "LC_ALL": "C",
-        "GIT_CONFIG_GLOBAL": "/dev/null",
-        "GIT_CONFIG_NOSYSTEM": "1",
-        "GIT_TERMINAL_PROMPT": "0",
-        "GIT_SSH_COMMAND": "ssh -o BatchMode=yes",
-        "GIT_ALLOW_PROTOCOL": _scheme(url) if url is not None else "",
-    }
-
-
-def redacted(text: str) -> str:
-    """The text without the user and password that a URL in it may carry."""
-    return _USERINFO.sub("", text)
+    # git says nowhere else what headers came, such as Retry-After. It leaves the credentials out.
+    trace = {"GIT_TRACE_CURL": "1", "GIT_TRACE_CURL_NO_DATA": "1"} if url is not None and _web_host(url) else {}
+    return (
+        inherited
+        | trace
+        | {
+            "HOME": str(home),
+            "LC_ALL": "C",
+            "GIT_CONFIG_GLOBAL": "/dev/null",
+            "GIT_CONFIG_NOSYSTEM": "1",
+            "GIT_TERMINAL_PROMPT": "0",
+            "GIT_SSH_COMMAND": "ssh -o BatchMode=yes",
+            "GIT_ALLOW_PROTOCOL": _scheme(url) if url is not None else "",
+        }
+    )
 
 
 def _configured(*settings: str) -> list[str]:
@@ -202,26 +224,17 @@ def _web_host(url: str) -> str | None:
     return f"{parts.scheme}://{parts.netloc.rpartition('@')[2]}"
 
 
-def _error(finished: Finished, token: str | None) -> GitError:
-    said = finished.stderr.decode("utf-8", "replace")
+def _error(finished: Finished, token: str | None, now: float) -> GitError:
+    said, answered = heard(finished.stderr.decode("utf-8", "replace"), now)
     if token is not None:
         said = said.replace(token, "…")
     said = redacted(said)
-    killed = finished.timed_out or finished.status < 0
-    return GitError(_reason(finished, said), stderr=said, timed_out=finished.timed_out, killed=killed)
-
-
-def _reason(finished: Finished, said: str) -> str:
     if finished.timed_out:
-        return "no progress in time, or far too slow: git was ended"
+        return GitError("no progress in time, or far too slow: git was ended", stderr=said, kind="stalled", killed=True)
     if finished.truncated:
-        return "git's answer is larger than stackit reads"
+        return GitError("git's answer is larger than stackit reads", stderr=said)
     if finished.status < 0:
-        return f"git was killed by signal {-finished.status}"
-    lines = [line for line in said.replace("\r", "\n").splitlines() if line.strip()]
-    details = _ADVICE.findall("\n".join(lines)) or lines[-1:]
-    detail = " ".join(details[-1].split())[:300] if details else f"git ended with status {finished.status}"
-    for pattern, meaning in _MEANINGS:
-        if pattern.search(said):
-            return f"{meaning} (git: {detail})"
-    return f"git: {detail}"
+        return GitError(f"git was killed by signal {-finished.status}", stderr=said, kind="remote", killed=True)
+    kind = kind_of(said, answered)
+    retry_after = answered.retry_after if kind == "throttled" else None
+    return GitError(reason(kind, said, answered, finished.status), stderr=said, kind=kind, retry_after=retry_after)

@@ -3,10 +3,7 @@
 from __future__ import annotations
 
 import contextlib
-import os
-import shutil
-from collections.abc import Callable
-from pathlib import Path
+from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING
 
 import msgspec
@@ -14,97 +11,144 @@ from twisted.internet.defer import CancelledError, Deferred
 
 from stackit import App, ManagedRepo, Occurrence, RefChange, StackitError
 from stackit.plugins.mirror.coalescer import Coalescer
+from stackit.plugins.mirror.fastroad import Detour, Target
 from stackit.plugins.mirror.git import Git, GitError
+from stackit.plugins.mirror.refresher import Refresher
 from stackit.plugins.mirror.refs import Snapshot, changes_between
+from stackit.plugins.mirror.remote import Remote
+from stackit.plugins.mirror.settings import MirrorSettings
 from stackit.plugins.mirror.slots import Slot, Slots
 from stackit.plugins.mirror.standing import Standing, State
-from stackit.plugins.mirror.sweep import empty_files, leftovers, unfinished_packs
 
 if TYPE_CHECKING:
     from twisted.internet.base import DelayedCall
 
-LEND_AFTER = 5.0
-"""Seconds without progress after which a fetch no longer counts against the concurrency."""
-STALL = 60.0
-"""Seconds without progress after which a fetch ends, whatever its timeout."""
-LONGEST = 3600.0
-"""Seconds after which a first clone ends, and the most that a timeout grows to."""
-
-_EMPTY_FILE = ("bad object", "broken ref", "is empty", "did not send all necessary objects")
 _CAUSES = ("push", "manual", "start", "backstop")
+MANY = 1000
+"""Changes of one round that are worth packing refs at the next idle moment."""
+_NEVER_WORN = 1000
+"""How worn a mirror counts that was just cloned, or that nothing is known of since the start."""
 
 
 class Request(msgspec.Struct, frozen=True):
-    """Why a round is asked for: ``push``, ``manual``, ``start`` or ``backstop``, and by which delivery."""
+    """Why a round is asked for, and by which delivery.
+
+    ``push``, ``manual``, ``start`` and ``backstop`` ask the remote; ``compare`` only tells what changed,
+    ``upkeep`` is maintenance. ``look``: compare all refs with the remote, deletions included. ``accept``: a person
+    accepts deletions, however many. ``target``: the commit that a push announced, and where.
+    """
 
     cause: str
     delivery: str | None = None
+    look: bool = True
+    accept: bool = False
+    target: Target | None = None
 
 
 class Round(msgspec.Struct, frozen=True):
-    """What a round that succeeded did; ``started_at`` is when it began to ask the remote, in epoch seconds."""
+    """What a round that succeeded did.
+
+    ``started_at`` is when it began to ask the remote, in epoch seconds; ``held`` is why the mirror keeps
+    refs that the remote does not have any more, where it does.
+    """
 
     started_at: float
-    changes: tuple[RefChange, ...]
+    changes: tuple[RefChange, ...] = ()
+    held: str | None = None
 
 
 class Keeper:
     """Keeps the mirror of one repository. The only one to run git in it."""
 
     def __init__(
-        self, app: App, git: Git, slots: Slots, managed: ManagedRepo, *, timeout: float, debounce: float
+        self,
+        app: App,
+        git: Git,
+        slots: Slots,
+        managed: ManagedRepo,
+        settings: MirrorSettings,
+        remote: Remote | None = None,
     ) -> None:
-        mirrors = app.state_dir / "mirrors"
+        """``remote`` is for what goes without git; None where the URL is not HTTP."""
         self.managed = managed
         self.standing = Standing()
         self.refs = Snapshot()
         self.awaited = 0
         """Pushes that were received and are not known to be in the mirror yet."""
-        self.directory = mirrors / managed.repo.owner / f"{managed.repo.name}.git"
-        # No owner's name begins with a dot, so this can be nobody's mirror.
-        self._cloning = mirrors / ".cloning" / managed.repo.owner / f"{managed.repo.name}.git"
+        self.worn = _NEVER_WORN
+        """Fetches since git's own maintenance."""
         self._app = app
         self._git = git
+        self._remote = remote
         self._slots = slots
         self._place: Deferred[Slot] | None = None
         self._slot: Slot | None = None
-        self._timeout = timeout
+        self._refresher = Refresher(app, git, managed, settings, lend=self._lend, remote=remote)
+        self.directory = self._refresher.directory
         self._announced: Snapshot | None = None
         self._again: DelayedCall | None = None
-        self.rounds: Coalescer[Request, Round] = Coalescer(app.reactor, self._round, self._turn, debounce)
+        self._retry: DelayedCall | None = None
+        self._maintaining = False
+        self.rounds: Coalescer[Request, Round] = Coalescer(app.reactor, self._round, self._turn, settings.debounce)
 
     @property
     def state(self) -> State:
+        return self._state(awaited=self.awaited)
+
+    def _state(self, awaited: int) -> State:
+        if self.standing.quarantined:
+            return "quarantined"
         if self.standing.error is not None:
             return "failing"
         if not self.directory.exists():
             return "cloning"
-        return "behind" if self.awaited or self.standing.verified_at is None else "in_step"
+        behind = awaited or self.standing.held or self.standing.verified_at is None
+        return "behind" if behind else "in_step"
 
-    async def sync(self, cause: str, delivery: str | None = None) -> Round:
+    async def sync(
+        self,
+        cause: str,
+        delivery: str | None = None,
+        *,
+        look: bool = True,
+        accept: bool = False,
+        target: Target | None = None,
+    ) -> Round:
         """A round that starts after this call. Raises StackitError with the reason where it failed."""
-        answer = self.rounds.ask(Request(cause, delivery), urgent=cause != "push")
+        if cause in ("push", "manual"):
+            self.standing.release()
+        if self._maintaining:
+            self.rounds.cancel()  # what it did so far is not lost, and the rest can wait
+        answer = self.rounds.ask(Request(cause, delivery, look, accept, target), urgent=cause != "push")
         if cause in ("push", "manual") and self._place is not None:
             self._slots.hurry(self._place)
         return await answer
 
+    async def compare(self) -> None:
+        """Tell what changed since it was told last, without asking the remote."""
+        await self.rounds.ask(Request("compare", look=False), urgent=True)
+
+    async def maintain(self) -> None:
+        """Run git's own maintenance, as a round; a push or a person ends it. Raises StackitError."""
+        await self.rounds.ask(Request("upkeep", look=False), urgent=True)
+
     def look_again(self, delay: float, delivery: str | None) -> None:
         """Have one more round after so many seconds, however often this is asked until then."""
         if self._again is None or not self._again.active():
-            self._again = self._app.reactor.callLater(delay, self._ask_quietly, delivery)
+            self._again = self._app.reactor.callLater(delay, self._ask_quietly, Request("push", delivery))
 
-    def _ask_quietly(self, delivery: str | None) -> None:
+    def _ask_quietly(self, request: Request) -> None:
         # The round tells by itself how it ended.
-        self.rounds.ask(Request("push", delivery)).addErrback(lambda failure: failure.trap(StackitError) and None)
+        self.rounds.ask(request).addErrback(lambda failure: failure.trap(StackitError) and None)
 
     def never_mind(self) -> None:
         """Nobody needs to look again."""
-        if self._again is not None and self._again.active():
-            self._again.cancel()
+        _cancel(self._again)
 
     def stop(self) -> None:
         """Start nothing more; a round that runs goes on."""
         self.never_mind()
+        _cancel(self._retry)
         self.rounds.stop()
 
     # -- one round ------------------------------------------------------------------
@@ -117,29 +161,59 @@ class Keeper:
             self._place = None
         return self._slot.release
 
+    def _lend(self) -> None:
+        if self._slot is not None:
+            self._slot.lend()
+
     async def _round(self, requests: list[Request]) -> Round:
+        asking = [request for request in requests if request.cause in _CAUSES]
+        if not asking:
+            return await self._apart(upkeep=any(request.cause == "upkeep" for request in requests))
         reactor = self._app.reactor
         began: float = reactor.seconds()
         self.standing.started(began)
-        request = min(requests, key=lambda each: _CAUSES.index(each.cause))
+        _cancel(self._retry)
+        request = min(asking, key=lambda each: _CAUSES.index(each.cause))
+        look = any(each.look for each in asking) or not self.directory.exists()
+        held: str | None = None
         changes: tuple[RefChange, ...] = ()
+        settled = False
+        targets = _targets(asking)
         problem: Exception | None = None
         try:
             try:
-                await self._refresh(follow_head=any(each.cause != "push" for each in requests))
+                if self._announced is None:
+                    # What happened before this start, by a crash's or a person's hand, is not this round's doing.
+                    # Where the mirror cannot be read, the fetch may mend it, or says why it cannot.
+                    with contextlib.suppress(GitError, PermissionError):
+                        await self._settle(Request("start"))
+                travelled = await self._travel(request, targets) if targets and not look else None
+                if travelled is not None:
+                    changes, settled = travelled, True
+                else:
+                    targets = {}
+                    outcome = await self._refresher.refresh(
+                        look=look,
+                        accept=any(each.accept for each in asking),
+                        quietly=request.cause in ("start", "backstop") and self._announced is not None,
+                        timeouts=self.standing.timeouts,
+                    )
+                    held, settled = outcome.held, outcome.untouched
             finally:
                 # Also a fetch that failed, or was ended half way, may have moved refs.
-                changes = await self._settle(request)
+                if not settled:
+                    changes = await self._settle(request)
         except (StackitError, OSError) as caught:
             problem = caught
         except CancelledError:
             problem = StackitError("stackit is stopping")
-        now = reactor.seconds()
-        timed_out = isinstance(problem, GitError) and problem.timed_out
         if problem is None:
-            self.standing.succeeded()
+            # A quick round leaves what is held as it is.
+            self.standing.succeeded(looked=look, held=held, refs=targets)
+            # Thousands of refs that moved at once are thousands of files until they are packed.
+            self.worn += bool(changes) + len(changes) // MANY * _NEVER_WORN
         else:
-            self.standing.failed(now, _one_line(problem), timed_out=timed_out)
+            self._failed(problem)
         self._app.observe(
             Occurrence(
                 name="synced",
@@ -147,110 +221,60 @@ class Keeper:
                 cause=request.cause,
                 delivery=request.delivery,
                 outcome=_outcome(problem, changes),
-                seconds=now - began,
+                # The pushes that it answers learn of it only now.
+                state=self._state(awaited=0),
+                seconds=reactor.seconds() - began,
                 count=len(changes),
-                error=self.standing.error,
+                error=self.standing.error or held,
             )
         )
         if problem is not None:
             raise problem if isinstance(problem, StackitError) else StackitError(_one_line(problem)) from problem
-        return Round(began, changes)
+        return Round(began, changes, held)
 
-    async def _refresh(self, *, follow_head: bool) -> None:
-        """Ask the remote, and make the mirror equal to it."""
-        if not self.directory.exists():
-            await self._clone()
-            return
-        if self._announced is None:
-            # What happened before this start, by a crash's or a person's hand, is not this round's doing.
-            # Where the mirror cannot be read, the fetch may mend it, or says why it cannot.
-            with contextlib.suppress(GitError):
-                await self._settle(Request("start"))
-        await self._fetch(self.directory, timeout=min(self._timeout * 2**self.standing.timeouts, LONGEST))
-        self.refs = await Snapshot.take(self._git, self.directory)
-        if follow_head or self._head_dangles():
-            await self._follow_head(self.directory)
-
-    async def _clone(self) -> None:
-        """The first fetch happens beside the mirror's place, so that nobody ever reads half a repository."""
-        if self._cloning.exists():
-            shutil.rmtree(self._cloning)
-        self._cloning.parent.mkdir(parents=True, exist_ok=True)
-        await self._git.local(self._cloning, "init", "--quiet", "--bare", "--template=")
-        await self._fetch(self._cloning, timeout=LONGEST)
-        # A fetch leaves a file for every ref, and each later fetch would read them all.
-        await self._git.local(self._cloning, "pack-refs", "--all")
-        self.refs = await Snapshot.take(self._git, self._cloning)
-        await self._follow_head(self._cloning)
-        self.directory.parent.mkdir(parents=True, exist_ok=True)
-        self._cloning.rename(self.directory)
-
-    async def _fetch(self, directory: Path, *, timeout: float) -> None:  # noqa: ASYNC109 - ends a process group
-        began = self._app.reactor.seconds()
+    async def _travel(self, request: Request, targets: Mapping[str, Target]) -> tuple[RefChange, ...] | None:
+        """Bring what was pushed by the fast road, and tell of it; None where it is no way to go."""
+        known = self.refs
+        if self._remote is None or self._announced != known:
+            return None
         try:
-            try:
-                await self._git_fetch(directory, timeout, atomic=True)
-            except GitError as problem:
-                if not self._mended(directory, problem, began) and "lock ref" not in problem.stderr:
-                    raise
-                # One transaction cannot put refs/heads/a/b in the place of refs/heads/a. The objects are here
-                # by now, so that without it, deletions first, readers miss a branch only for an instant.
-                await self._git_fetch(directory, timeout, atomic=False)
-        except (GitError, CancelledError) as problem:
-            # Nothing of the fetch runs any more: what it was unpacking is nobody's, nor is what it had locked
-            # where it could not tidy up. (Otherwise the lock is somebody else's, and the reason of the failure.)
-            clear = unfinished_packs if isinstance(problem, GitError) and not problem.killed else leftovers
-            clear(directory, since=began - 1)
-            raise
-
-    async def _git_fetch(self, directory: Path, timeout: float, *, atomic: bool) -> None:  # noqa: ASYNC109 - as above
-        reactor = self._app.reactor
-        hung: DelayedCall | None = None
-        if self._slot is not None:
-            hung = reactor.callLater(LEND_AFTER, self._slot.lend)
-
-        def progress(_: bytes) -> None:
-            if hung is not None and hung.active():
-                hung.reset(LEND_AFTER)
-
-        try:
-            await self._git.fetch(
-                directory,
-                self.managed,
-                atomic=atomic,
-                timeout=timeout,
-                stall=min(STALL, timeout),
-                on_progress=progress,
+            changes = await self._refresher.travel(self._remote, known, targets)
+        except Detour as detour:
+            self._app.observe(
+                Occurrence(name="detour", repo=self.managed.repo, delivery=request.delivery, reason=detour.reason)
             )
-        finally:
-            if hung is not None and hung.active():
-                hung.cancel()
+            return None
+        if changes:
+            self._announced = None  # until it is said
+            self.refs = known.moved(changes)
+            await self._tell(request, changes)
+            self._announced = self.refs
+        return changes
 
-    def _mended(self, directory: Path, problem: GitError, began: float) -> bool:
-        """Whether the fetch failed at something that an earlier git left behind, which is now gone."""
-        if ".lock': File exists" in problem.stderr:
-            # The age spares a person who is working in the mirror by hand this moment.
-            removed = leftovers(directory, before=began - 10)
-            reason = f"removed {removed} leftovers of a git that was killed"
-        elif any(sign in problem.stderr for sign in _EMPTY_FILE):
-            removed = empty_files(directory)
-            reason = f"removed {removed} empty files, as a power cut leaves them"
-        else:
-            return False
-        if removed:
-            self._app.observe(Occurrence(name="healed", repo=self.managed.repo, reason=reason, count=removed))
-        return removed > 0
+    def _failed(self, problem: Exception) -> None:
+        now = self._app.reactor.seconds()
+        kind, retry_after = (problem.kind, problem.retry_after) if isinstance(problem, GitError) else (None, None)
+        self.standing.failed(now, _one_line(problem), kind, retry_after)
+        if self._app.sync_interval and self.standing.next_at is not None and not self.rounds.stopped:
+            self._retry = self._app.reactor.callLater(
+                self.standing.next_at - now, self._ask_quietly, Request("backstop")
+            )
 
-    # -- the default branch -----------------------------------------------------------
-
-    async def _follow_head(self, directory: Path) -> None:
-        target = await self._git.remote_head(self.managed, timeout=min(STALL, self._timeout))
-        if target is not None and target != _head(directory) and self.refs.get(target) is not None:
-            await self._git.local(directory, "symbolic-ref", "HEAD", os.fsencode(target))
-
-    def _head_dangles(self) -> bool:
-        head = _head(self.directory)
-        return bool(self.refs) and (head is None or self.refs.get(head) is None)
+    async def _apart(self, *, upkeep: bool) -> Round:
+        """A round that does not ask the remote."""
+        if not upkeep:
+            await self._settle(Request("start"))
+        elif self.directory.exists():
+            self._lend()
+            self._maintaining = True
+            try:
+                await self._refresher.maintain()
+            except CancelledError:
+                raise StackitError("maintenance was ended for something more urgent") from None
+            finally:
+                self._maintaining = False
+        self.worn = 0 if upkeep else self.worn
+        return Round(self._app.reactor.seconds())
 
     # -- telling what changed -----------------------------------------------------------
 
@@ -259,24 +283,32 @@ class Keeper:
         if not self.directory.exists():
             return ()  # nothing is there to compare, which is not the same as: everything was deleted
         repo = self.managed.repo
-        self.refs = now = await Snapshot.take(self._git, self.directory)
+        self.refs = now = await self._refresher.refs()
         if now == self._announced:
             return ()
         before = await self._app.announced(repo)
         changes = await changes_between(self._git, self.directory, before, now.as_dict())
         if changes:
-            await self._app.announce(repo, changes, request.cause, request.delivery)
+            await self._tell(request, changes)
         self._announced = now
         return changes
 
+    async def _tell(self, request: Request, changes: tuple[RefChange, ...]) -> None:
+        if self.managed.keep_forced:
+            await self._refresher.keep(changes)
+        await self._app.announce(self.managed.repo, changes, request.cause, request.delivery)
 
-def _head(directory: Path) -> str | None:
-    """The ref that the mirror's HEAD points to."""
-    try:
-        text = (directory / "HEAD").read_bytes()
-    except OSError:
-        return None
-    return os.fsdecode(text.removeprefix(b"ref: ").rstrip(b"\n")) if text.startswith(b"ref: ") else None
+
+def _targets(requests: list[Request]) -> dict[str, Target]:
+    """What is to be brought, by ref, where every request says so exactly; the latest counts. Else nothing."""
+    if any(request.target is None for request in requests):
+        return {}
+    return {request.target.ref: request.target for request in requests if request.target is not None}
+
+
+def _cancel(call: DelayedCall | None) -> None:
+    if call is not None and call.active():
+        call.cancel()
 
 
 def _one_line(problem: Exception) -> str:
@@ -288,4 +320,4 @@ def _one_line(problem: Exception) -> str:
 def _outcome(problem: Exception | None, changes: tuple[RefChange, ...]) -> str:
     if problem is None:
         return "changed" if changes else "unchanged"
-    return "timeout" if isinstance(problem, GitError) and problem.timed_out else "failed"
+    return "timeout" if isinstance(problem, GitError) and problem.kind == "stalled" else "failed"

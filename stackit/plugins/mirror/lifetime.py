@@ -9,23 +9,26 @@ from pathlib import Path
 from twisted.application.service import Service
 from twisted.internet.defer import Deferred, DeferredList
 
-from stackit import App, Occurrence
+from stackit import App, Occurrence, StackitError
 from stackit.plugins.mirror.keeper import Keeper
+from stackit.plugins.mirror.remote import Remotes
 from stackit.plugins.mirror.sweep import SAFE_AGE, half_clones, leftovers, other_spelling
-from stackit.processes import GRACE
+from stackit.plugins.mirror.upkeep import Upkeep
 
 
 class Lifetime(Service):
     """Clears the place at start; at stop lets rounds end within the grace, and ends those that do not."""
 
-    def __init__(self, app: App, mirrors: Path, keepers: Sequence[Keeper]) -> None:
+    def __init__(self, app: App, mirrors: Path, keepers: Sequence[Keeper], remotes: Remotes) -> None:
         self._app = app
         self._mirrors = mirrors
         self._keepers = keepers
+        self._remotes = remotes
+        self._upkeep = Upkeep(app.reactor, keepers)
 
     def startService(self) -> None:
         Service.startService(self)
-        half_clones(self._mirrors / ".cloning")
+        half_clones(self._mirrors)
         for keeper in self._keepers:
             # A mirror that cannot be tidied is one repository's trouble: its first round will say what it is.
             with contextlib.suppress(OSError):
@@ -33,24 +36,31 @@ class Lifetime(Service):
         if self._keepers and not any(keeper.managed.token_file for keeper in self._keepers):
             reason = "no credentials: only public repositories refresh"
             self._app.observe(Occurrence(name="notice", reason=reason))
+        if not self._app.sync_interval:
+            # No first look of the backstop tells what changed before this start.
+            Deferred.fromCoroutine(self._compare())
+        self._upkeep.start()
+
+    async def _compare(self) -> None:
+        """One after the other, as nobody waits for it."""
+        for keeper in self._keepers:
+            if keeper.directory.exists() and not keeper.rounds.busy:
+                with contextlib.suppress(StackitError, OSError):  # its next round says what it is
+                    await keeper.compare()
 
     def stopService(self) -> Deferred[None]:
         Service.stopService(self)
+        self._upkeep.stop()
         for keeper in self._keepers:
             keeper.stop()
         return Deferred.fromCoroutine(self._stop())
 
     async def _stop(self) -> None:
-        # git gets a grace of its own when it is ended, which must fit in.
-        patience = max(0.0, self._app.grace - 2 * GRACE)
-        late = self._app.reactor.callLater(patience, self._cancel)
-        await DeferredList([keeper.rounds.idle() for keeper in self._keepers])
-        if late.active():
-            late.cancel()
-
-    def _cancel(self) -> None:
+        # Whoever waits for a round had the grace for it. git gets a moment of its own when it is ended.
         for keeper in self._keepers:
             keeper.rounds.cancel()
+        await DeferredList([keeper.rounds.idle() for keeper in self._keepers])
+        await self._remotes.close()
 
     def _prepare(self, keeper: Keeper) -> None:
         known = other_spelling(self._mirrors, keeper.managed)

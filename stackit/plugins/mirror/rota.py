@@ -3,21 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from zlib import crc32
 
 from twisted.internet.defer import CancelledError, Deferred, DeferredList
 from twisted.internet.task import deferLater
 
 from stackit import Reactor, StackitError
 from stackit.plugins.mirror.keeper import Keeper
+from stackit.plugins.mirror.phase import phase
 
 SPREAD = 0.8
 """The part of the interval over which a round of looks spreads; the rest is for the last ones to end."""
-
-
-def phase(key: str) -> float:
-    """Where in its interval a repository has its turn: from 0 to 1, and the same in every run."""
-    return crc32(key.encode()) / 2**32
 
 
 class Rota:

@@ -6,8 +6,9 @@ from collections.abc import Callable, Iterable
 from typing import Any
 
 from stackit import AdminRequest, RefChange, Repo, Response, Route, StackitError, error, rfc3339
-from stackit.plugins.mirror.git import GitError, redacted
+from stackit.plugins.mirror.git import GitError
 from stackit.plugins.mirror.keeper import Keeper
+from stackit.plugins.mirror.reasons import redacted
 
 Find = Callable[[Repo], Keeper | None]
 
@@ -26,12 +27,17 @@ def routes(find: Find, all_keepers: Callable[[], Iterable[Keeper]]) -> list[Rout
         keeper = _asked(request, find)
         if keeper is None:
             return _unmanaged(request)
+        accept = request.query.get("accept")
+        if accept not in (None, "deletions"):
+            return error(400, "accept: expected deletions, or nothing")
         try:
-            done = await keeper.sync("manual")
+            done = await keeper.sync("manual", accept=accept is not None)
         except GitError as problem:
             return error(502, str(problem))
         except StackitError as problem:
             return error(503, str(problem))
+        if done.held is not None:
+            return error(409, done.held)
         return Response(body={"changes": [_change(change) for change in done.changes]})
 
     return [
@@ -55,12 +61,15 @@ def _unmanaged(request: AdminRequest) -> Response:
 
 def _standing(keeper: Keeper) -> dict[str, Any]:
     standing = keeper.standing
+    error = standing.error or standing.held
+    if standing.since is not None:
+        error = f"{error} (since {rfc3339(standing.since)})"
     return {
         "name": str(keeper.managed.repo),
         "url": redacted(keeper.managed.url),
         "state": keeper.state,
         "verified_at": None if standing.verified_at is None else rfc3339(standing.verified_at),
-        "error": standing.error,
+        "error": error,
         "next_at": None if standing.next_at is None else rfc3339(standing.next_at),
     }
 

@@ -1,14 +1,21 @@
-"""How a mirror stands towards its remote: in step since when, or failing since what, and when to try again."""
+"""How a mirror stands towards its remote: in step since when, or failing since when, and when to try again."""
 
 from __future__ import annotations
 
 import random
+from collections.abc import Iterable
 from typing import Literal
+
+from stackit.plugins.mirror.reasons import Kind
 
 State = Literal["in_step", "behind", "cloning", "failing", "quarantined"]
 
 FIRST_PAUSE = 5.0
 LONGEST_PAUSE = 3600.0
+REFUSALS = 3
+"""Answers of "gone" or "forbidden" in a row after which a remote is asked rarely."""
+FIRST_QUARANTINE = 3600.0
+LONGEST_QUARANTINE = 86400.0
 
 
 class Standing:
@@ -17,36 +24,89 @@ class Standing:
     def __init__(self) -> None:
         self.started_at = 0.0
         """When the latest round began to ask the remote."""
+        self.covered_at: float | None = None
+        """When the latest round that succeeded began: what was pushed before it has been fetched."""
+        self.covered_refs: dict[str, float] = {}
+        """The same for single refs, of rounds since then that asked for nothing else."""
+        self.looked_at: float | None = None
+        """When the latest of them began that compared all refs."""
         self.verified_at: float | None = None
-        """When the latest round that succeeded began: the mirror is at least as new as this."""
+        """When the mirror was last found, or made, equal to its remote."""
         self.error: str | None = None
+        self.since: float | None = None
+        """When the first failure in a row was."""
+        self.held: str | None = None
+        """Why the mirror keeps refs that its remote does not have any more, where it does."""
         self.next_at: float | None = None
         """Before this, nobody tries again unless something new is known."""
         self.timeouts = 0
+        self.quarantined = False
+        self._quiet_until = 0.0
         self._failures = 0
+        self._refusals = 0
 
     def started(self, now: float) -> None:
         self.started_at = now
 
-    def succeeded(self) -> None:
-        self.verified_at = self.started_at
-        self.error = self.next_at = None
-        self.timeouts = self._failures = 0
+    def succeeded(self, *, looked: bool, held: str | None = None, refs: Iterable[str] = ()) -> None:
+        """``looked``: all refs were compared, and are equal but for those that are ``held``.
 
-    def failed(self, now: float, error: str, *, timed_out: bool = False) -> None:
+        ``refs``: only these were asked for (none: everything was).
+        """
+        asked = dict.fromkeys(refs, self.started_at)
+        self.covered_refs |= asked
+        if not asked:
+            self.covered_at = self.started_at
+            self.covered_refs.clear()
+        if looked:
+            self.looked_at = self.started_at
+            self.held = held
+            if held is None:
+                self.verified_at = self.started_at
+        self.error = self.since = self.next_at = None
+        self.timeouts = self._failures = self._refusals = 0
+        self.quarantined = False
+
+    def failed(self, now: float, error: str, kind: Kind | None = None, retry_after: float | None = None) -> None:
+        """``kind`` of trouble, where git told; ``retry_after``: seconds for which the remote wants no request."""
         self.error = error
-        self.timeouts += timed_out
-        pause = min(FIRST_PAUSE * 2**self._failures, LONGEST_PAUSE)
+        self.since = now if self.since is None else self.since
+        self.timeouts += kind == "stalled"
+        self._refusals = self._refusals + 1 if kind in ("gone", "forbidden") else 0
+        self.quarantined = self._refusals >= REFUSALS
+        if self.quarantined:
+            pause = min(FIRST_QUARANTINE * 2.0 ** (self._refusals - REFUSALS), LONGEST_QUARANTINE)
+        else:
+            pause = min(FIRST_PAUSE * 2.0**self._failures, LONGEST_PAUSE)
         self._failures += pause < LONGEST_PAUSE
         # Spread, because what ails one repository of a remote usually ails them all.
-        self.next_at = now + pause * random.uniform(0.8, 1.2)  # noqa: S311 - nothing to guess
+        pause *= random.uniform(0.8, 1.2)  # noqa: S311 - nothing to guess
+        if retry_after is not None:
+            self._quiet_until = now + retry_after
+            pause = max(pause, retry_after * random.uniform(1.0, 1.1))  # noqa: S311 - as above
+        self.next_at = now + pause
+
+    def release(self) -> None:
+        """Something new is known of a remote in quarantine: it counts as any other that failed."""
+        if self.quarantined:
+            self.quarantined = False
+            self._refusals = 0
 
     def paused(self, now: float) -> bool:
         return self.next_at is not None and now < self.next_at
 
-    def covers(self, moment: float) -> bool:
-        """Whether a round that succeeded began after ``moment``."""
-        return self.verified_at is not None and self.verified_at >= moment
+    def silenced(self, now: float) -> bool:
+        """Whether the remote asked for silence that is not over."""
+        return now < self._quiet_until and self.error is not None
+
+    def covers(self, moment: float, *, look: bool = False, ref: str | None = None) -> bool:
+        """Whether a round that succeeded, and where asked for compared all refs, began after ``moment``.
+
+        Rounds that asked for ``ref`` alone count as well.
+        """
+        at = self.looked_at if look else self.covered_at
+        single = None if look or ref is None else self.covered_refs.get(ref)
+        return any(each is not None and each >= moment for each in (at, single))
 
     def tried_since(self, moment: float) -> bool:
         """Whether a round, however it ended, began after ``moment``."""

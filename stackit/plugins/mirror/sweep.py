@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import math
+import os
 import shutil
 from collections.abc import Iterable, Iterator
 from pathlib import Path
@@ -27,24 +28,24 @@ def unfinished_packs(mirror: Path, *, since: float) -> int:
     return _removed(_packs(mirror), since, math.inf)
 
 
-def empty_files(mirror: Path) -> int:
-    """Remove refs and objects without content, as a power cut leaves them; returns how many.
+def nobody_works_in(mirror: Path) -> bool:
+    """Whether no process of this machine is at work in the mirror, as far as its files tell (Linux only)."""
+    marks = (os.fsencode(mirror), os.fsencode(mirror.resolve()))
+    processes = list(Path("/proc").glob("[0-9]*"))
+    for process in processes:
+        # Those of other users cannot be looked at, and have no business here.
+        with contextlib.suppress(OSError):
+            said = (process / "cmdline").read_bytes() + (process / "environ").read_bytes()
+            said += os.fsencode((process / "cwd").readlink())
+            if any(mark in said for mark in marks):
+                return False
+    return bool(processes)
 
-    git stumbles over such a file at every fetch, and fetches its content again once it is gone.
-    """
-    removed = 0
-    for path in (*(mirror / "refs").rglob("*"), *(mirror / "objects").glob("[0-9a-f][0-9a-f]/*")):
-        if path.is_file() and path.stat().st_size == 0:
-            path.unlink()
-            removed += 1
-    return removed
 
-
-def half_clones(cloning: Path) -> int:
-    """Remove first clones that did not come to their end; returns how many."""
-    found = list(cloning.glob("*/*.git"))
-    shutil.rmtree(cloning, ignore_errors=True)
-    return len(found)
+def half_clones(mirrors: Path) -> None:
+    """Remove clones that did not come to their end, and mirrors that were replaced by one."""
+    for name in (".cloning", ".replaced"):
+        shutil.rmtree(mirrors / name, ignore_errors=True)
 
 
 def other_spelling(mirrors: Path, managed: ManagedRepo) -> Path | None:
@@ -74,6 +75,7 @@ def _removed(paths: Iterable[Path], since: float, before: float) -> int:
 def _locks(mirror: Path) -> Iterator[Path]:
     yield from mirror.glob("*.lock")
     yield from (mirror / "refs").rglob("*.lock")
+    yield from (mirror / "objects").glob("*.lock")
     yield from (mirror / "objects" / "info").rglob("*.lock")
 
 

@@ -8,9 +8,11 @@ from typing import Literal
 from twisted.internet.task import deferLater
 
 from stackit import App, Occurrence, Push, StackitError
+from stackit.plugins.mirror.ancestry import is_ancestor
+from stackit.plugins.mirror.fastroad import Target
 from stackit.plugins.mirror.git import Git, GitError
 from stackit.plugins.mirror.keeper import Keeper
-from stackit.plugins.mirror.refs import destination, is_ancestor
+from stackit.plugins.mirror.refs import destination
 
 DELAYS = (0.2, 0.4, 0.8, 1.6, 3.2, 6.4, 12.8)
 """Seconds between asks of a remote that does not show a pushed commit yet: GitHub answers from replicas."""
@@ -42,7 +44,7 @@ class Pushes:
         self._keeper.awaited += 1
         try:
             if ref is None or push.before is None or push.after is None:
-                await self._covered(push)
+                await self._covered(push, look=True)
             else:
                 await self._arrived(push, ref, push.before, push.after)
         finally:
@@ -50,28 +52,42 @@ class Pushes:
 
     async def _arrived(self, push: Push, ref: str, before: str, after: str) -> None:
         self._remember(ref, before, push.received_at)
-        if not self._shows(ref, after):
-            await self._covered(push)
+        look = _nothing(after)  # only a look at all refs tells what is gone
+        target = None if look else Target(push.ref or ref, ref, after)
+        if not (self._shows(ref, after) or await self._passed(push, ref, before, after)):
+            await self._covered(push, look=look, target=target)
         for delay in (*DELAYS, None):
             verdict = await self._verdict(push, ref, before, after)
             if verdict == "visible":
                 await self._visible(push)
             if verdict != "stale":
                 return
+            if look and self._keeper.standing.held is not None:
+                raise StackitError(self._keeper.standing.held)
             if delay is not None:
                 await deferLater(self._app.reactor, delay)
-                await self._keeper.sync("push", push.delivery)
+                await self._keeper.sync("push", push.delivery, look=look, target=target)
         raise StackitError(f"stale upstream: the remote does not show {ref} at {after[:12]} yet")
 
-    async def _covered(self, push: Push) -> None:
+    async def _passed(self, push: Push, ref: str, before: str, after: str) -> bool:
+        """Whether the mirror is beyond this push already, so that nothing has to be asked.
+
+        Not where the push went back, to a commit that the mirror's history also has.
+        """
+        now = self._keeper.refs.get(ref)
+        if now is None or now == before or push.forced or _nothing(before) or _nothing(after):
+            return False
+        return await self._contains(now, after) and await self._contains(now, before)
+
+    async def _covered(self, push: Push, *, look: bool, target: Target | None = None) -> None:
         """Returns when a round that began after the push was received has succeeded."""
-        standing = self._keeper.standing
-        if standing.covers(push.received_at):
+        standing, now = self._keeper.standing, self._app.reactor.seconds()
+        if standing.covers(push.received_at, look=look, ref=target.ref if target else None):
             return
-        if standing.paused(self._app.reactor.seconds()) and standing.tried_since(push.received_at):
+        if standing.silenced(now) or (standing.paused(now) and standing.tried_since(push.received_at)):
             # Asked on behalf of another push meanwhile, in vain; the retry of this one asks again.
             raise StackitError(standing.error)
-        await self._keeper.sync("push", push.delivery)
+        await self._keeper.sync("push", push.delivery, look=look, target=target)
 
     async def _verdict(self, push: Push, ref: str, before: str, after: str) -> Verdict:
         if self._shows(ref, after):
@@ -102,7 +118,7 @@ class Pushes:
         now = self._keeper.refs.get(ref)
         if _nothing(after):
             # Before the first round, no ref is known: that is not the same as gone.
-            return now is None and self._keeper.standing.verified_at is not None
+            return now is None and self._keeper.standing.covered_at is not None
         return now == after
 
     async def _contains(self, tip: str, oid: str) -> bool:

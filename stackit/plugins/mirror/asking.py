@@ -1,0 +1,91 @@
+"""Asking the remote by git, so that one which hangs neither stands in the way of others nor leaves anything behind."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable
+from pathlib import Path
+from typing import TypeVar
+
+from twisted.internet.defer import CancelledError
+
+from stackit import ManagedRepo, Reactor
+from stackit.plugins.mirror.git import Git, GitError
+from stackit.plugins.mirror.pktline import Listing
+from stackit.plugins.mirror.sweep import leftovers, unfinished_packs
+
+LEND_AFTER = 5.0
+"""Seconds without progress after which a fetch no longer counts against the concurrency."""
+STALL = 60.0
+"""Seconds without progress after which a fetch ends, whatever its timeout."""
+LONGEST = 3600.0
+"""Seconds after which a first fetch ends, and the most that a timeout grows to."""
+
+Answer = TypeVar("Answer")
+Progress = Callable[[bytes], None]
+
+
+class Asker:
+    """Asks the remote of one repository. ``lend`` gives the slot of what hangs to another.
+
+    ``timeout`` is in seconds, and doubles with each of ``timeouts`` in a row.
+    """
+
+    def __init__(
+        self, reactor: Reactor, git: Git, managed: ManagedRepo, timeout: float, lend: Callable[[], None]
+    ) -> None:
+        self.timeouts = 0
+        self._timeout = timeout
+        self._reactor = reactor
+        self._git = git
+        self._managed = managed
+        self._lend = lend
+
+    async def listing(self) -> Listing:
+        """Every ref of the remote. Raises GitError."""
+        # It shows no progress before its end, so silence is all there is to go by.
+        timeout = self._grown(min(STALL, self._timeout))
+        return await self.watched(lambda _: self._git.listing(self._managed, timeout=timeout))
+
+    async def fetch(self, directory: Path, *, first: bool = False, progress: Progress | None = None) -> None:
+        """Bring new refs, and those that moved, into a repository. Raises GitError.
+
+        The ``first`` fetch may take as long as it likes while it makes progress. ``progress`` sees what git says.
+        """
+        timeout = LONGEST if first else self._grown(self._timeout)
+        began = self._reactor.seconds()
+
+        def fetch(alive: Progress) -> Awaitable[None]:
+            def heard(piece: bytes) -> None:
+                alive(piece)
+                if progress is not None:
+                    progress(piece)
+
+            return self._git.fetch(
+                directory, self._managed, timeout=timeout, stall=min(STALL, timeout), on_progress=heard
+            )
+
+        try:
+            await self.watched(fetch)
+        except (GitError, CancelledError) as problem:
+            # Nothing of the fetch runs any more: what it was unpacking is nobody's, nor is what it had locked
+            # where it could not tidy up. (Otherwise the lock is somebody else's, and the reason of the failure.)
+            clear = unfinished_packs if isinstance(problem, GitError) and not problem.killed else leftovers
+            clear(directory, since=began - 1)
+            raise
+
+    def _grown(self, timeout: float) -> float:
+        return min(timeout * 2.0**self.timeouts, LONGEST)
+
+    async def watched(self, ask: Callable[[Progress], Awaitable[Answer]]) -> Answer:
+        """The answer; while there is no sign of life, the slot is another's."""
+        hung = self._reactor.callLater(LEND_AFTER, self._lend)
+
+        def alive(_: bytes) -> None:
+            if hung.active():
+                hung.reset(LEND_AFTER)
+
+        try:
+            return await ask(alive)
+        finally:
+            if hung.active():
+                hung.cancel()

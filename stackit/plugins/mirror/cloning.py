@@ -1,0 +1,84 @@
+"""A clone is made beside the mirror's place, so that nobody ever reads half a repository."""
+
+from __future__ import annotations
+
+import shutil
+from pathlib import Path
+
+import msgspec
+
+from stackit import App, ManagedRepo
+from stackit.plugins.mirror.asking import LONGEST, Asker
+from stackit.plugins.mirror.exchange import exchange
+from stackit.plugins.mirror.git import Git, GitError
+from stackit.plugins.mirror.pktline import Listing
+from stackit.plugins.mirror.progress import Progress
+from stackit.plugins.mirror.reconcile import follow_head
+from stackit.plugins.mirror.refs import KEPT
+from stackit.plugins.mirror.repository import Repository
+
+
+def object_format(listing: Listing) -> str | None:
+    """``sha1`` or ``sha256``; None where the remote has no ref that would tell."""
+    for oid in listing.refs.values():
+        return "sha256" if len(oid) == 64 else "sha1"
+    return None
+
+
+class Cloning:
+    """Makes the mirror at ``place``, or makes it anew in the place of one that is broken."""
+
+    def __init__(self, app: App, git: Git, managed: ManagedRepo, asker: Asker, place: Path) -> None:
+        mirrors = app.state_dir / "mirrors"
+        path = place.relative_to(mirrors)
+        # No owner's name begins with a dot, so these can be nobody's mirror.
+        self._beside = mirrors / ".cloning" / path
+        self._replaced = mirrors / ".replaced" / path
+        self._app = app
+        self._git = git
+        self._managed = managed
+        self._asker = asker
+        self._place = place
+
+    async def clone(self, listing: Listing) -> None:
+        """``listing`` is what the remote has. Raises GitError and OSError."""
+        if self._beside.exists():
+            shutil.rmtree(self._beside)
+        self._beside.parent.mkdir(parents=True, exist_ok=True)
+        made = Repository(self._git, self._beside)
+        await made.make(object_format(listing) or "sha1")
+        await self._asker.fetch(self._beside, first=True, progress=Progress(self._app, self._managed.repo))
+        await self._carry_kept()
+        await made.pack_refs()
+        await follow_head(made, self._managed.refspecs, listing, await made.refs())
+        self._take_place()
+
+    def discard(self) -> None:
+        """Throw the mirror away that was replaced: whoever still read it has finished."""
+        if self._replaced.is_dir():
+            shutil.rmtree(self._replaced, ignore_errors=True)
+        else:
+            self._replaced.unlink(missing_ok=True)
+
+    def _take_place(self) -> None:
+        if not self._place.exists():
+            self._place.parent.mkdir(parents=True, exist_ok=True)
+            self._beside.rename(self._place)
+            return
+        exchange(self._beside, self._place)
+        # A reader may be at work in the old one, and goes on there.
+        self.discard()
+        self._replaced.parent.mkdir(parents=True, exist_ok=True)
+        self._beside.rename(self._replaced)
+
+    async def _carry_kept(self) -> None:
+        """The old tips that were kept are nowhere else; what is broken of them cannot be saved."""
+        if not self._place.is_dir():
+            return
+        old = msgspec.structs.replace(
+            self._managed, url=str(self._place), refspecs=(f"+{KEPT.decode()}*:{KEPT.decode()}*",), token_file=None
+        )
+        try:
+            await self._git.fetch(self._beside, old, timeout=LONGEST, stall=LONGEST, on_progress=lambda _: None)
+        except GitError:
+            return

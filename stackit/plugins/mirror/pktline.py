@@ -1,0 +1,125 @@
+"""git's protocol v2 on the wire: what a request says, and what an answer holds.
+
+Sources: git's gitprotocol-common, gitprotocol-v2 and gitprotocol-pack.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Sequence
+
+import msgspec
+
+FLUSH = b"0000"
+DELIMITER = b"0001"
+
+_DATA, _PROGRESS = 1, 2
+_SYMREF = b"symref-target:"
+
+
+class ProtocolError(Exception):
+    """The answer is not what the protocol has; the text says what was odd."""
+
+
+class RefusedError(ProtocolError):
+    """The remote says that it will not, and why; for instance because it has no such commit (yet)."""
+
+
+class Listing(msgspec.Struct, frozen=True):
+    """What a remote says of its refs: object id by ref (bytes, as git has them), and the ref that HEAD names."""
+
+    refs: dict[bytes, str]
+    head: bytes | None
+
+
+def line(payload: bytes) -> bytes:
+    """One pkt-line."""
+    return b"%04x" % (len(payload) + 4) + payload
+
+
+def ls_refs(prefixes: Iterable[bytes], object_format: str = "sha1") -> bytes:
+    """Ask for the refs that begin with any of the prefixes; ``HEAD`` comes with the branch that it names."""
+    asked = [line(b"symrefs\n"), *(line(b"ref-prefix %b\n" % prefix) for prefix in prefixes)]
+    return _command(b"ls-refs", object_format, asked)
+
+
+def fetch(wants: Sequence[str], haves: Sequence[str], object_format: str = "sha1") -> bytes:
+    """Ask for a pack with ``wants`` and all they need, beyond what is reachable from ``haves``.
+
+    ``done`` ends the negotiation before it begins: one request, one answer.
+    """
+    said = [b"thin-pack\n", b"ofs-delta\n", b"no-progress\n"]
+    said += [b"want %b\n" % oid.encode() for oid in wants]
+    said += [b"have %b\n" % oid.encode() for oid in haves]
+    return _command(b"fetch", object_format, [line(each) for each in (*said, b"done\n")])
+
+
+def listing(answer: bytes) -> Listing:
+    """The answer to ``ls_refs``. Raises ProtocolError."""
+    refs: dict[bytes, str] = {}
+    head = None
+    for packet in packets(answer):
+        if packet is None:
+            return Listing(refs, head)
+        oid, _, rest = packet.rstrip(b"\n").partition(b" ")
+        name, *attributes = rest.split(b" ")
+        if name == b"HEAD":
+            targets = [
+                each.removeprefix(b"symref-target:") for each in attributes if each.startswith(b"symref-target:")
+            ]
+            head = targets[0] if targets else None
+        elif name and oid != b"unborn":
+            refs[name] = oid.decode("ascii", "replace")
+    raise ProtocolError("the list of refs ends too early")
+
+
+def pack(answer: bytes) -> bytes:
+    """The pack in the answer to ``fetch``. Raises ProtocolError, with what the remote has against it where it says."""
+    pieces: list[bytes] = []
+    inside = False
+    for packet in packets(answer):
+        if packet is None:
+            if inside:
+                return b"".join(pieces)
+        elif not inside:
+            # Shallow information, or anything else that was not asked for, is not for this road.
+            if packet != b"packfile\n":
+                raise ProtocolError(f"unexpected section: {packet[:40]!r}")
+            inside = True
+        elif packet[0] == _DATA:
+            pieces.append(packet[1:])
+        elif packet[0] != _PROGRESS:
+            raise ProtocolError(f"the remote gave up: {packet[1:200]!r}")
+    raise ProtocolError("the pack ends too early")
+
+
+def objects_in(pack_: bytes) -> int:
+    """How many objects a pack says it has. Raises ProtocolError for what is no pack."""
+    if len(pack_) < 32 or pack_[:4] != b"PACK":
+        raise ProtocolError("not a pack")
+    return int.from_bytes(pack_[8:12])
+
+
+def packets(answer: bytes) -> Iterator[bytes | None]:
+    """Each payload, and None for a packet that only separates. Raises ProtocolError."""
+    at = 0
+    while at < len(answer):
+        try:
+            length = int(answer[at : at + 4], 16)
+        except ValueError:
+            raise ProtocolError("not a pkt-line") from None
+        if length < 4:
+            at += 4
+            yield None
+            continue
+        payload = answer[at + 4 : at + length]
+        if len(payload) != length - 4 or not payload:
+            raise ProtocolError("the answer ends inside a pkt-line")
+        if payload.startswith(b"ERR "):
+            raise RefusedError(f"the remote refuses: {payload[4:200]!r}")
+        at += length
+        yield payload
+
+
+def _command(name: bytes, object_format: str, arguments: Iterable[bytes]) -> bytes:
+    capabilities = [b"command=%b\n" % name, b"agent=stackit\n", b"object-format=%b\n" % object_format.encode()]
+    return b"".join([*map(line, capabilities), DELIMITER, *arguments, FLUSH])

@@ -1,0 +1,108 @@
+"""From the refs that the mirror has to those that the remote has, in an order that readers do not notice."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable, Iterable, Mapping
+
+from stackit.plugins.mirror.git import GitError
+from stackit.plugins.mirror.pktline import Listing
+from stackit.plugins.mirror.refs import KEPT, Snapshot, destination, ref_bytes, ref_text
+from stackit.plugins.mirror.repository import Repository
+
+Fetch = Callable[[], Awaitable[None]]
+Object = Callable[[Mapping[str, str], Mapping[str, str], Mapping[str, str]], str | None]
+
+
+def landing(refspecs: tuple[str, ...], listing: Listing) -> dict[bytes, str]:
+    """Where the remote's refs land in the mirror, with their object ids."""
+    folders = _folders_as_they_are(refspecs)
+    if folders is not None:  # the usual case, and a hundred thousand refs are to be gone through
+        return {name: oid for name, oid in listing.refs.items() if name.startswith(folders)}
+    landed = {}
+    for name, oid in listing.refs.items():
+        ref = destination(refspecs, ref_text(name))
+        if ref is not None and not (there := ref_bytes(ref)).startswith(KEPT):
+            landed[there] = oid
+    return landed
+
+
+def _folders_as_they_are(refspecs: tuple[str, ...]) -> tuple[bytes, ...] | None:
+    """The folders that the refspecs take whole and under their own names; None where they are of another kind."""
+    folders = []
+    for refspec in refspecs:
+        source, _, target = refspec.removeprefix("+").partition(":")
+        folder = ref_bytes(source.removesuffix("*"))
+        if source != target or not source.endswith("/*") or "*" in source[:-1] or KEPT.startswith(folder):
+            return None
+        folders.append(folder)
+    return tuple(folders)
+
+
+async def reconcile(
+    repository: Repository, refspecs: tuple[str, ...], listing: Listing, *, fetch: Fetch, objection: Object
+) -> str | None:
+    """Make the mirror equal to what the remote listed; returns the objection to deletions, where there is one.
+
+    New and moved refs come first, then HEAD follows, and only then what is gone goes: at no moment does a
+    reader miss a branch that was renamed. ``objection`` is asked with all refs, those that would go, and
+    the remote's. Raises GitError.
+    """
+    landed = landing(refspecs, listing)
+    before = await repository.refs()
+    if Snapshot.of(landed) == before:
+        await follow_head(repository, refspecs, listing, before)
+        return None
+    wanted = {ref_text(ref): oid for ref, oid in landed.items()}
+    have = before.as_dict()
+    gone = {ref: oid for ref, oid in have.items() if ref not in wanted}
+    # What the configuration asks for no longer may go without a question.
+    ours = {ref: oid for ref, oid in have.items() if _is_target(refspecs, ref)}
+    held = objection(ours, {ref: oid for ref, oid in gone.items() if ref in ours}, wanted)
+    if held is not None:
+        gone = {ref: oid for ref, oid in gone.items() if ref not in ours}
+    if any(have.get(ref) != oid for ref, oid in wanted.items()):
+        try:
+            await fetch()
+        except GitError as problem:
+            # refs/heads/a/b cannot be made while refs/heads/a is there, not even in the same transaction.
+            blocking = {ref: gone[ref] for ref in in_the_way(gone, wanted)}
+            if "lock ref" not in problem.stderr or not blocking:
+                raise
+            await repository.delete(blocking)
+            await fetch()  # the objects are here by now, so it takes no time
+    now = await repository.refs()
+    await follow_head(repository, refspecs, listing, now)
+    # A ref that the fetch found is not gone, whatever the list said before.
+    await repository.delete({ref: oid for ref, oid in gone.items() if now.get(ref) == oid} if gone else {})
+    return held
+
+
+async def follow_head(repository: Repository, refspecs: tuple[str, ...], listing: Listing, refs: Snapshot) -> None:
+    """Let HEAD name the remote's default branch, where the mirror has it."""
+    if listing.head is None:
+        return
+    target = destination(refspecs, ref_text(listing.head))
+    if target is not None and target != repository.head and refs.get(target) is not None:
+        await repository.set_head(target)
+
+
+def in_the_way(gone: Iterable[str], wanted: Iterable[str]) -> set[str]:
+    """Those that are gone and whose name is a folder of a wanted one, or lies in a folder that is wanted as a ref."""
+    gone, wanted = set(gone), set(wanted)
+    folders = {folder for ref in wanted for folder in _folders(ref)}
+    return {ref for ref in gone if ref in folders or not wanted.isdisjoint(_folders(ref))}
+
+
+def _folders(ref: str) -> list[str]:
+    parts = ref.split("/")
+    return ["/".join(parts[:count]) for count in range(1, len(parts))]
+
+
+def _is_target(refspecs: tuple[str, ...], ref: str) -> bool:
+    """Whether a refspec could have brought this ref into the mirror."""
+    targets = tuple(
+        f"{target}:{source}"
+        for source, _, target in (each.removeprefix("+").partition(":") for each in refspecs)
+        if target
+    )
+    return destination(targets, ref) is not None

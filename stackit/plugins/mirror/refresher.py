@@ -1,0 +1,252 @@
+"""Makes one mirror equal to its remote, and finds the way out of what stands against it."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Callable, Mapping
+
+import msgspec
+
+from stackit import App, ManagedRepo, Occurrence, RefChange, StackitError
+from stackit.plugins.mirror.asking import Asker
+from stackit.plugins.mirror.census import Census
+from stackit.plugins.mirror.cloning import Cloning, object_format
+from stackit.plugins.mirror.fastroad import Target, travel
+from stackit.plugins.mirror.git import Git, GitError
+from stackit.plugins.mirror.guard import objection
+from stackit.plugins.mirror.look import Look
+from stackit.plugins.mirror.mending import mend
+from stackit.plugins.mirror.phase import phase
+from stackit.plugins.mirror.reconcile import reconcile
+from stackit.plugins.mirror.refs import Snapshot
+from stackit.plugins.mirror.remote import Remote, Unanswered
+from stackit.plugins.mirror.repository import Repository
+from stackit.plugins.mirror.settings import MirrorSettings
+from stackit.plugins.mirror.sweep import SAFE_AGE, leftovers
+
+THOROUGH_EVERY = 86400.0
+"""Seconds between two looks of the backstop that git takes, even if the remote says that nothing has changed."""
+REPLACE_EVERY = 3600.0
+"""Seconds between two clones in the place of a mirror that does not get well by it."""
+
+
+class Outcome(msgspec.Struct, frozen=True):
+    """How a refresh ended.
+
+    ``held`` is the objection to deletions, where there is one; ``untouched``: the mirror was equal to its
+    remote already, and nothing was done.
+    """
+
+    held: str | None = None
+    untouched: bool = False
+
+
+class Refresher:
+    """``lend`` gives the slot of a fetch that hangs to another. Methods raise GitError, StackitError and OSError."""
+
+    def __init__(
+        self,
+        app: App,
+        git: Git,
+        managed: ManagedRepo,
+        settings: MirrorSettings,
+        *,
+        lend: Callable[[], None],
+        remote: Remote | None = None,
+    ) -> None:
+        self.directory = app.state_dir / "mirrors" / managed.repo.owner / f"{managed.repo.name}.git"
+        self._app = app
+        self._managed = managed
+        self._settings = settings
+        self._lend = lend
+        self._asker = Asker(app.reactor, git, managed, settings.timeout, lend)
+        self._cloning = Cloning(app, git, managed, self._asker, self.directory)
+        self._repository = Repository(git, self.directory)
+        self._census = Census(self.directory)
+        self._git = git
+        self._checked = False
+        self._look = None if remote is None else Look(remote, managed)
+        # The first thorough look is not at the start, where all mirrors are looked at at once.
+        self._thorough_at = app.reactor.seconds() + THOROUGH_EVERY * phase(managed.repo.key)
+        self._touched = False
+        self._replaced_at: float | None = None
+
+    async def refs(self) -> Snapshot:
+        return await self._repository.refs()
+
+    async def keep(self, changes: tuple[RefChange, ...]) -> None:
+        """Keep the old tips of forced updates."""
+        try:
+            await self._repository.keep(changes)
+        except GitError as problem:
+            # They went with a mirror that was broken, and nothing brings them back.
+            self._notice(f"old tips could not be kept: {problem}")
+
+    async def maintain(self) -> None:
+        """git's own maintenance; what was left lying about is thrown away."""
+        leftovers(self.directory, before=self._app.reactor.seconds() - SAFE_AGE)
+        self._cloning.discard()
+        self._touched = self._touched or self._census.is_touched()
+        if self._touched:
+            return  # the next look reads all objects first, so that nothing broken is packed
+        self._census.begin()
+        await self._repository.pack_refs()
+        await self._repository.maintain()
+        self._census.end()
+
+    async def travel(self, remote: Remote, refs: Snapshot, targets: Mapping[str, Target]) -> tuple[RefChange, ...]:
+        """Bring the targets by the fast road; ``refs`` is all that the mirror has. Raises Detour, with no ref moved."""
+        self._check_reserve()
+        self._touched = self._touched or self._census.is_touched()
+        self._census.begin()
+        return await self._asker.watched(lambda _: travel(self._git, remote, self.directory, refs, targets))
+
+    async def refresh(self, *, look: bool, accept: bool, quietly: bool, timeouts: int) -> Outcome:
+        """Ask the remote, and make the mirror equal to it.
+
+        ``look``: compare all refs; else only what is new is fetched. ``accept``: no objection to deletions.
+        ``quietly``: one request is enough where it says that nothing has changed. ``timeouts``: how many
+        rounds before this one ended in vain because their time was up.
+        """
+        self._asker.timeouts = timeouts
+        if quietly and await self._asker.watched(lambda _: self._nothing_new()):
+            return Outcome(untouched=True)
+        self._check_reserve()
+        self._touched = self._touched or self._census.is_touched()
+        if self._touched and look:
+            self._mend("", self._app.reactor.seconds())
+        held = await self._refreshed(look=look, accept=accept)
+        if self._touched and look:
+            # Somebody's hand was in the mirror. What it broke, and a fetch does not mend, shows only when it is read.
+            if await self._replace_if_broken():
+                held = await self._refreshed(look=look, accept=accept)
+            self._touched = False
+        return Outcome(held=held)
+
+    async def _nothing_new(self) -> bool:
+        """Whether one request told that mirror and remote are equal, and no thorough look is due."""
+        now = self._app.reactor.seconds()
+        if self._look is None or not self.directory.exists():
+            return False
+        if not self._checked:  # what was done to the files while stackit did not run
+            self._checked = True
+            self._touched = self._touched or self._census.is_touched()
+        if self._touched:
+            return False
+        if now >= self._thorough_at:
+            self._thorough_at = now + THOROUGH_EVERY
+            return False
+        try:
+            seen = await self._look.seen(self.directory, self._repository.object_format)
+            if self._look.is_as_before(seen):
+                return True
+            return self._look.is_equal(seen, await self.refs(), self._repository.head, self._app.reactor.seconds())
+        except Unanswered as problem:
+            if problem.retry_after is not None:
+                raise GitError(str(problem), kind="throttled", retry_after=problem.retry_after) from None
+            return False  # git asks again, and finds out why
+        except (GitError, OSError):
+            return False  # as above
+
+    async def _refreshed(self, *, look: bool, accept: bool) -> str | None:
+        steps = ["mend", "replace"]
+        while True:
+            began = self._app.reactor.seconds()
+            try:
+                return await self._attempt(look=look, accept=accept)
+            except (GitError, PermissionError) as problem:
+                if isinstance(problem, GitError) and problem.kind != "mirror":
+                    raise
+                said = problem.stderr if isinstance(problem, GitError) else ""
+                if not await self._heal(steps, said, began):
+                    raise
+
+    async def _attempt(self, *, look: bool, accept: bool) -> str | None:
+        if not self.directory.exists():
+            await self._clone()
+            return None
+        if not look and await self._fetched_quickly():
+            return None
+        listing = await self._asker.listing()
+        if object_format(listing) not in (None, self._repository.object_format):
+            self._notice("the remote was made anew with another kind of object ids, and so is the mirror")
+            await self._clone()
+            return None
+        head = self._repository.head
+        self._census.begin()
+        held = await reconcile(
+            self._repository,
+            self._managed.refspecs,
+            listing,
+            fetch=lambda: self._asker.fetch(self.directory),
+            objection=lambda *refs: None if accept else objection(self._settings, *refs),
+        )
+        self._census.end()
+        if self._repository.head != head:
+            self._notice(f"HEAD names {self._repository.head} now, and named {head} before")
+        return held
+
+    async def _fetched_quickly(self) -> bool:
+        """Whether what is new is here, with no need to look at all refs of the remote."""
+        self._census.begin()
+        try:
+            await self._asker.fetch(self.directory)
+        except GitError as problem:
+            # Perhaps a branch was replaced by a folder of branches (a lock of another git says so differently),
+            # or the whole repository by one with other object ids.
+            replaced = "lock ref" in problem.stderr and ".lock'" not in problem.stderr
+            if replaced or "mismatched algorithms" in problem.stderr:
+                return False
+            raise
+        refs, head = await self.refs(), self._repository.head
+        self._census.end()
+        return not refs or (head is not None and refs.get(head) is not None)
+
+    async def _clone(self) -> None:
+        listing = await self._asker.listing()
+        await self._cloning.clone(listing)
+        self._census.end()
+
+    def _check_reserve(self) -> None:
+        mirrors = self._app.state_dir / "mirrors"
+        free = shutil.disk_usage(mirrors if mirrors.exists() else self._app.state_dir).free
+        if free < self._settings.reserve:
+            raise StackitError(
+                f"only {free >> 20} MiB are free on the disk of the mirrors, less than plugins.mirror.reserve: "
+                "nothing is fetched until there is room"
+            )
+
+    # -- healing --------------------------------------------------------------------------
+
+    async def _heal(self, steps: list[str], said: str, began: float) -> bool:
+        """Take the smallest of the steps left that changes something; False where none does."""
+        while steps and self.directory.exists():
+            if steps.pop(0) == "mend":
+                if self._mend(said, began):
+                    return True
+            elif await self._replace_if_broken():
+                return True
+        return False
+
+    def _mend(self, said: str, began: float) -> bool:
+        done = mend(self.directory, said, began)
+        for reason, count in done:
+            self._healed(f"{reason}: {count}", count)
+        return bool(done)
+
+    async def _replace_if_broken(self) -> bool:
+        now = self._app.reactor.seconds()
+        recently = self._replaced_at is not None and now - self._replaced_at < REPLACE_EVERY
+        self._lend()  # reading all objects takes long, and asks nothing of the remote
+        if recently or await self._repository.is_sound():
+            return False
+        await self._clone()
+        self._replaced_at = now
+        self._healed("the mirror was broken: a fresh clone took its place", 1)
+        return True
+
+    def _healed(self, reason: str, count: int) -> None:
+        self._app.observe(Occurrence(name="healed", repo=self._managed.repo, reason=reason, count=count))
+
+    def _notice(self, reason: str) -> None:
+        self._app.observe(Occurrence(name="notice", repo=self._managed.repo, reason=reason))
