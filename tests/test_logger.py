@@ -12,6 +12,7 @@ from typing import Any
 import pytest
 import pytest_twisted
 from twisted.application.service import Application, Service
+from twisted.internet.task import Clock
 from twisted.internet.utils import getProcessOutputAndValue
 from twisted.logger import ILogObserver, LogEvent, LogLevel, globalLogPublisher
 from twisted.logger import Logger as TwistedLogger
@@ -79,6 +80,21 @@ def test_in_json_the_fields_of_an_occurrence_are_keys(log):
         "status": 401,
         "reason": "signature",
     }
+
+
+def test_a_flood_of_refused_requests_is_no_flood_of_lines_but_what_else_happens_is_told(log):
+    clock = Clock()
+    logger = Logger(clock=clock.seconds)
+    refused = Occurrence(name="refused", status=404, reason="not_found", client="192.0.2.7")
+    for _ in range(1900):
+        logger.stackit_observe(refused)
+    assert len(log.lines()) == 1000
+    logger.stackit_observe(Occurrence(name="accepted", event="push"))
+    assert "delivery accepted" in log.lines()[-1]
+    clock.advance(60)
+    logger.stackit_observe(refused)
+    assert "refused without a line count=900" in log.lines()[-2]
+    assert "reason=not_found" in log.lines()[-1]
 
 
 @pytest.mark.parametrize("name", OccurrenceName.__args__)

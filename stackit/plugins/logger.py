@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import re
+import time
+from collections.abc import Callable
 from typing import Any
 
 from twisted.logger import Logger as TwistedLogger
@@ -53,21 +55,45 @@ _FIELDS = (
 _PLAIN = re.compile(r"[A-Za-z0-9_.:/@+*,-]+", re.ASCII)
 _LONGEST_VALUE = 500
 _MOST_REFS = 20
+_MOST_REFUSALS = 1000
+_MINUTE = 60.0
 
 
 class Logger:
-    """Never logs a payload, a header or a request: an occurrence's own fields are all it shows."""
+    """Never logs a payload, a header or a request: an occurrence's own fields are all it shows.
 
-    def __init__(self) -> None:
+    Of refused requests at most a thousand a minute have a line, or any stranger could fill the disk with our
+    own log; the line that ends the silence tells how many had none. ``clock`` returns seconds that never
+    run backwards.
+    """
+
+    def __init__(self, *, clock: Callable[[], float] = time.monotonic) -> None:
         self._log = TwistedLogger(namespace="stackit")
+        self._clock = clock
+        self._minute_began = clock()
+        self._refusals = 0
 
     @hookimpl
     def stackit_observe(self, occurrence: Occurrence) -> None:
+        if occurrence.name == "refused" and not self._has_room():
+            return
         summary = _SUMMARIES.get(occurrence.name, occurrence.name.replace("_", " "))
-        fields = _fields(occurrence)
-        line = " ".join([summary, *(f"{name}={_shown(value)}" for name, value in fields.items())])
-        fields = {"occurrence": occurrence.name, **fields}
-        self._log.emit(_level(occurrence), "{line}", line=line, summary=summary, fields=fields)
+        self._write(_level(occurrence), summary, occurrence.name, _fields(occurrence))
+
+    def _has_room(self) -> bool:
+        """Count a refusal; whether it may have a line."""
+        now = self._clock()
+        if now - self._minute_began >= _MINUTE:
+            left_out = self._refusals - _MOST_REFUSALS
+            self._minute_began, self._refusals = now, 0
+            if left_out > 0:
+                self._write(LogLevel.warn, "requests were refused without a line", "refused", {"count": left_out})
+        self._refusals += 1
+        return self._refusals <= _MOST_REFUSALS
+
+    def _write(self, level: Any, summary: str, name: str, fields: dict[str, Any]) -> None:
+        line = " ".join([summary, *(f"{field}={_shown(value)}" for field, value in fields.items())])
+        self._log.emit(level, "{line}", line=line, summary=summary, fields={"occurrence": name, **fields})
 
 
 def _level(occurrence: Occurrence) -> Any:

@@ -10,14 +10,12 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
 
 import msgspec
-from twisted.internet.defer import Deferred, DeferredList
 
 from stackit import RefChange
 from stackit.plugins.mirror import pktline
-from stackit.plugins.mirror.ancestry import is_ancestor
+from stackit.plugins.mirror.ancestry import forward as forward_moves
 from stackit.plugins.mirror.git import Git, GitError
 from stackit.plugins.mirror.pktline import ProtocolError
 from stackit.plugins.mirror.refs import Snapshot, ref_bytes
@@ -107,28 +105,28 @@ async def _checked(
     """The changes, once it is sure that the new tips lack nothing.
 
     Everything down to what refs pointed to before must be here, which is what git itself
-    checks after a fetch. That, and which tips are forced, are asked side by side.
+    checks after a fetch. The same walk tells which tips are forced: an old tip that is the
+    parent of no new commit is no ancestor of them.
     """
-    asked = "".join([*(f"{oid}\n" for oid in moved.values()), *(f"^{oid}\n" for oid in haves)]).encode()
-    connected: Deferred[Any] = Deferred.fromCoroutine(
-        git.local(directory, "rev-list", "--objects", "--quiet", "--stdin", stdin=asked)
-    )
-    judged: list[Deferred[Any]] = [
-        Deferred.fromCoroutine(_change(git, directory, ref, refs.get(ref), new)) for ref, new in moved.items()
-    ]
-    outcomes: list[Any] = await DeferredList([connected, *judged], consumeErrors=True)
-    for succeeded, outcome in outcomes:
-        if not succeeded:
-            raise Detour("unconnected" if outcome.check(GitError) else outcome.value.reason)
-    return tuple(change for _, change in outcomes[1:])
-
-
-async def _change(git: Git, directory: Path, ref: str, old: str | None, new: str) -> RefChange:
-    if old is None:
-        return RefChange(ref, "0" * len(new), new, "created")
-    if not ref.startswith("refs/heads/"):
-        raise Detour("no_branch")  # a tag that moves may be no commit, and is rare
-    return RefChange(ref, old, new, "updated", forced=not await is_ancestor(git, directory, old, new))
+    said = "".join([*(f"{oid}\n" for oid in moved.values()), *(f"^{oid}\n" for oid in haves)]).encode()
+    try:
+        walked = await git.local(
+            directory, "rev-list", "--objects", "--no-object-names", "--parents", "--stdin", stdin=said
+        )
+    except GitError:
+        raise Detour("unconnected") from None
+    parents = {oid for line in walked.stdout.decode("ascii").splitlines() for oid in line.split()[1:]}
+    changes = []
+    for ref, new in moved.items():
+        old = refs.get(ref)
+        if old is None:
+            changes.append(RefChange(ref, "0" * len(new), new, "created"))
+        elif len(moved) == 1 and ref.startswith("refs/heads/") and old in parents:
+            changes.append(RefChange(ref, old, new, "updated"))
+        else:  # several histories in one walk, or a tag, which may be no commit
+            forward = {(old, new)} == await forward_moves(git, directory, [(old, new)])
+            changes.append(RefChange(ref, old, new, "updated", forced=not forward))
+    return tuple(changes)
 
 
 async def _move(git: Git, directory: Path, changes: tuple[RefChange, ...]) -> None:
