@@ -26,12 +26,15 @@ setup(
     install_requires=[
         "twisted[tls]>=25.5",
         "treq>=24.9.1",
+        "httptools>=0.6.4",
         "pluggy>=1.5",
         "msgspec>=0.19",
         "prometheus_client>=0.20",
     ],
     extras_require={
         "test": ["pytest>=8.2", "pytest-twisted>=1.14.3"],
+        # Whom the benchmarks compare with; those that are not on PyPI are in benchmarks/receivers.py.
+        "bench": ["gidgethub", "aiohttp", "buildbot", "buildbot-www"],
         "check": ["ruff", "mypy", "pytest>=8.2", "pytest-twisted>=1.14.3"],
     },
     entry_points={

@@ -57,6 +57,7 @@ class Bus:
         self._plugins = _plugin_manager()
         self._events: tuple[Subscriber, ...] = ()
         self._refs_changed: tuple[Subscriber, ...] = ()
+        self._implementations: dict[str, tuple[HookImpl, ...]] = {}
         self._complained: set[str] = set()
 
     # -- registration -------------------------------------------------------------
@@ -76,6 +77,7 @@ class Bus:
             raise PluginError(name, " ".join(str(problem).split()) if known else describe(problem)) from None
         plugin_checks.check(name, _implementations(trial))
         self._plugins.register(plugin, name)
+        self._implementations.clear()
         self._events = self._find_subscribers("stackit_event", ON)
         self._refs_changed = self._find_subscribers("stackit_refs_changed")
 
@@ -184,9 +186,13 @@ class Bus:
             answers.append((each.plugin_name, answer))
         return answers
 
-    def _called(self, hook: str) -> list[HookImpl]:
+    def _called(self, hook: str) -> tuple[HookImpl, ...]:
         """The implementations in pluggy's call order: tryfirst, later-registered first, trylast."""
-        return [each for _, each in _implementations(self._plugins, hook)][::-1]
+        found = self._implementations.get(hook)
+        if found is None:
+            found = tuple(each for _, each in _implementations(self._plugins, hook))[::-1]
+            self._implementations[hook] = found
+        return found
 
     def _complain(self, implementation: HookImpl, hook: str, fault: Exception) -> None:
         name = f"{implementation.plugin_name}.{hook}"

@@ -21,6 +21,7 @@ from stackit.github.payloads import decode
 from stackit.isolation import bounded, settle
 from stackit.journal import Appended, Journal, Record, Stored, Work, decode_changes
 from stackit.lanes import Item, Lane
+from stackit.logs import redacted
 from stackit.occurrences import Occurrence
 from stackit.retries import Retries
 from stackit.threads import Threads
@@ -210,6 +211,8 @@ class Dispatch:
         if fault is not None:
             await self._fail(subscriber, item.work, event, fault, seconds)
             return
+        if item.handled is not None:
+            item.handled()
         await self._finish(item.work)
         if event is not None:
             self._report("handled", subscriber, item.work, event, seconds)
@@ -229,7 +232,7 @@ class Dispatch:
     ) -> None:
         now = self._reactor.seconds()
         delay = None if isinstance(fault, Permanent) else self._retries.delay(work.attempts + 1)
-        error = describe(fault)
+        error = redacted(describe(fault))  # it goes to disk
         next_at = None if delay is None else now + delay
         await self._patiently(lambda: self._journal.fail(work.handling, at=now, error=error, next_at=next_at))
         if delay is None:

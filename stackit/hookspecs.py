@@ -94,7 +94,8 @@ class HandlerOptions(msgspec.Struct, frozen=True, kw_only=True):
 
     def wants(self, name: str, action: str | None) -> bool:
         """Whether an event of this name and action passes the filter."""
-        return any(pattern in ("*", name, f"{name}.*", f"{name}.{action}") for pattern in self.patterns)
+        patterns = self.patterns
+        return "*" in patterns or name in patterns or f"{name}.*" in patterns or f"{name}.{action}" in patterns
 
 
 @overload

@@ -33,11 +33,14 @@ class Item(msgspec.Struct, eq=False):
 
     work: Work
     event: Event | RefsChanged | None
+    handled: Callable[[], None] | None = None
+    """To be called once the handler is through: the next one need not wait until that is on disk."""
 
 
 class _Group(msgspec.Struct, eq=False):
     waiting: deque[Item]
-    active: int = 0
+    active: int = 0  # in hand: the handler runs, or its outcome is being written down
+    running: int = 0  # of these, whose handler runs
     in_journal: bool = False  # the journal holds more of this group than memory does
     arrived: bool = False  # something came for it while it was being read
 
@@ -67,6 +70,7 @@ class Lane:
         self._kept = 0
         self._reading: Deferred[Any] | None = None
         self._active: set[Deferred[None]] = set()
+        self._running = 0
         self._woken = False
         self._advancing = False
         self._stopped = False
@@ -132,7 +136,7 @@ class Lane:
         self._waiting += 1
 
     def _start_next(self) -> bool:
-        if len(self._active) >= self._concurrency:
+        if self._running >= self._concurrency or len(self._active) >= WINDOW:
             return False
         for _ in range(len(self._turns)):
             name = self._turns.popleft()
@@ -150,10 +154,20 @@ class Lane:
 
     def _start(self, group: _Group, item: Item) -> None:
         group.active += 1
+        group.running += 1
+        self._running += 1
         if item.event is not None:
             self._kept -= item.work.size
 
+        def handled() -> None:
+            if item.handled is not None:
+                item.handled = None
+                group.running -= 1
+                self._running -= 1
+                self.advance()
+
         def ended(result: Failure | None) -> Failure | None:
+            handled()
             self._active.discard(running)
             self._known.discard(item.work.handling)
             if self._reading is not None:
@@ -163,6 +177,7 @@ class Lane:
             self.advance()
             return result
 
+        item.handled = handled
         running = Deferred.fromCoroutine(self._handle(self.subscriber, item))
         self._active.add(running)
         running.addBoth(ended)
@@ -172,7 +187,7 @@ class Lane:
             self._groups.pop(name, None)
 
     def _is_blocked(self, name: str, group: _Group) -> bool:
-        return bool(group.active and self.subscriber.options.ordered and name)
+        return bool(group.running and self.subscriber.options.ordered and name)
 
     def _read_next(self) -> bool:
         if self._reading is not None:
@@ -191,7 +206,7 @@ class Lane:
         if self._waiting <= WINDOW // 2:
             return SHARE if len(group.waiting) <= SHARE // 2 else 0
         # Where all that is in memory waits behind something stuck, the journal may have what can run.
-        idle = len(self._active) < self._concurrency
+        idle = self._running < self._concurrency
         return 1 if idle and not group.waiting and not self._is_blocked(name, group) else 0
 
     def _start_reading(self, name: str, room: int) -> None:

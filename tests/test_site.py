@@ -208,6 +208,7 @@ MALFORMED = {
     "header without name": b"GET /echo HTTP/1.1\r\n: x\r\n\r\n",
     "space before the colon": b"POST /echo HTTP/1.1\r\nContent-Length : 5\r\n\r\nhello",
     "header name of any bytes": b"GET /echo HTTP/1.1\r\n\xff\x00: x\r\n\r\n",
+    "control characters in a header": b"GET /echo HTTP/1.1\r\nX: a\x01\x08b\r\n\r\n",
     "nul in a header": b"GET /echo HTTP/1.1\r\nX: a\x00b\r\n\r\n",
     "bare line feed": b"GET /echo HTTP/1.1\r\nX: a\nContent-Length: 5\r\n\r\n",
     "folded header": b"GET /echo HTTP/1.1\r\nX: a\r\n b\r\n\r\n",
@@ -265,6 +266,39 @@ async def test_a_smuggled_request_is_never_seen(listen: Listen) -> None:
     assert await client.end() == b""
 
 
+@pytest_twisted.ensureDeferred
+async def test_empty_lines_before_a_request_mean_nothing(listen: Listen) -> None:
+    assert (await listen().ask(b"\r\n\r\n" + request("/echo", body=b"abc"))).json()["read"] == 3
+
+
+@pytest_twisted.ensureDeferred
+async def test_a_request_may_come_byte_by_byte(listen: Listen) -> None:
+    client = await listen().connect()
+    client.transport.setTcpNoDelay(True)
+    for byte in request("/echo", body=b"abc"):
+        client.send(bytes([byte]))
+        await arrives(client, lambda: not client.transport._tempDataBuffer)
+    assert (await client.answer()).json()["read"] == 3
+
+
+@pytest_twisted.ensureDeferred
+async def test_http_1_0_has_its_answer_and_then_the_connection_ends(listen: Listen) -> None:
+    client = await listen().connect()
+    client.send(b"POST /echo HTTP/1.0\r\nContent-Length: 3\r\nConnection: keep-alive\r\n\r\nabc")
+    answer = await client.answer()
+    assert (answer.json()["read"], answer.headers["connection"]) == (3, "close")
+    assert await client.end() == b""
+
+
+@pytest_twisted.ensureDeferred
+async def test_an_upgrade_is_answered_as_if_it_had_not_been_asked_for(listen: Listen) -> None:
+    wish = {"Connection": "Upgrade, HTTP2-Settings", "Upgrade": "h2c"}
+    client = await listen().connect()
+    for _ in range(2):
+        client.send(request("/echo", headers=wish, body=b"abc"))
+        assert (await client.answer()).json()["read"] == 3
+
+
 # -- bodies
 
 
@@ -304,6 +338,18 @@ async def test_a_chunked_body_is_counted_as_it_comes(listen: Listen) -> None:
     client.send((b"64\r\n" + b"x" * 100 + b"\r\n") * 20)
     assert (await client.answer()).status == 413
     assert house.reasons == ["too_large"]
+
+
+@pytest_twisted.ensureDeferred
+async def test_what_was_sent_ahead_behind_a_chunked_body_has_to_be_sent_again(listen: Listen) -> None:
+    house = listen()
+    client = await house.connect()
+    client.send(
+        b"POST /echo HTTP/1.1\r\nTransfer-Encoding: chunked\r\n\r\n3\r\nabc\r\n0\r\n\r\n" + request("/plain", "GET")
+    )
+    answer = await client.answer()
+    assert (answer.json()["read"], answer.headers["connection"]) == (3, "close")
+    assert await client.end() == b""
 
 
 @pytest_twisted.ensureDeferred
@@ -376,7 +422,7 @@ async def test_each_request_of_a_connection_has_a_deadline_of_its_own(listen: Li
         assert (await client.send(request("/echo", body=b"x")).answer()).status == 200
     clock.advance(29)
     client.send(b"POST /echo HTT")
-    await arrives(client, lambda: any(each._buffer for each in house.site._connections))
+    await arrives(client, lambda: any(each.ahead for each in house.site._connections))
     clock.advance(29)
     assert not client.received
     clock.advance(1)
@@ -497,9 +543,9 @@ async def test_requests_sent_ahead_wait_outside(listen: Listen, echo: Echo) -> N
     house = listen()
     client = await house.connect()
     client.send(request("/echo", body=b"x") * 100_000)
-    await arrives(client, lambda: any(each._dataBuffer for each in house.site._connections))
+    await arrives(client, lambda: any(each.ahead for each in house.site._connections))
     (connection,) = house.site._connections
-    assert sum(map(len, connection._dataBuffer)) < 200_000
+    assert len(connection.ahead) < 200_000
     client.transport.abortConnection()
     await client.closed
 
@@ -513,6 +559,22 @@ def test_all_of_an_ipv6_network_is_one_party() -> None:
 
 def test_there_is_room_for_some_connections_whatever_the_system_allows() -> None:
     assert 16 <= room_for_connections() <= 4096
+
+
+@pytest_twisted.ensureDeferred
+async def test_who_does_not_read_the_answers_gets_no_more_of_them(listen: Listen) -> None:
+    house = listen()
+    client = await house.connect()
+    client.transport.stopReading()
+    client.send(request("/plain", "GET") * 300_000)
+    await arrives(client, lambda: any(each._choked for each in house.site._connections))
+    (connection,) = house.site._connections
+    assert len(connection.ahead) < 200_000
+    client.transport.startReading()
+    for _ in range(20):
+        assert (await client.answer()).body == b"hello"
+    client.transport.abortConnection()
+    await client.closed
 
 
 # -- the end

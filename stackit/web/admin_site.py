@@ -15,7 +15,7 @@ from stackit.config import Config
 from stackit.requests import RequestHead, Route
 from stackit.web.admin import BODY_CAP, Admin
 from stackit.web.answers import TOO_LARGE, Refusal
-from stackit.web.request import BoundedRequest, Upload
+from stackit.web.request import Request, Upload
 from stackit.web.site import Limits, PublicSite
 from stackit.web.tokens import Tokens
 
@@ -44,7 +44,7 @@ class AdminSite(PublicSite):
         self._admin = admin
 
     def getResourceFor(self, request: Any) -> _AdminResource:
-        return _AdminResource(self._admin, str(getattr(request.channel.getHost(), "host", "localhost")))
+        return _AdminResource(self._admin, str(getattr(request.channel.transport.getHost(), "host", "localhost")))
 
     def refused(self, client: str, head: RequestHead | None, refusal: Refusal) -> None:  # noqa: ARG002
         if refusal.response.status not in _NOT_WORTH_A_LINE:
@@ -81,9 +81,9 @@ class _AdminResource(Resource):
             return Refusal("admin", refused)
         return TOO_LARGE if length is not None and length > BODY_CAP else _Body()
 
-    def render(self, request: BoundedRequest) -> int:
+    def render(self, request: Request) -> int:
         query: bytes = request.uri.partition(b"?")[2]
-        body: bytes = request.content.getvalue()
+        body: bytes = request.body
         # A client that hangs up ends nothing: others may wait for the same sync, and a replay
         # must not stop half way. Its answer goes nowhere.
         Deferred.fromCoroutine(self._admin.answer(request.head, query, body)).addCallback(request.answer)

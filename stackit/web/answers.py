@@ -59,27 +59,22 @@ def method(allow: str) -> Refusal:
     )
 
 
-def fields(response: Response) -> tuple[list[tuple[bytes, bytes]], bytes]:
-    """The headers and the body of an answer as they go out. Raises TypeError for a body that is not JSON-able."""
+_STARTS = {each.value: f"HTTP/1.1 {each.value} {each.phrase}\r\nServer: stackit\r\n".encode() for each in HTTPStatus}
+
+
+def on_the_wire(response: Response, *, last: bool, with_body: bool = True) -> bytes:
+    """An answer as it goes out; ``last``: the connection ends after it.
+
+    Raises TypeError for a body that is not JSON-able.
+    """
     body = response.body
     if body is None:
-        encoded = b""
-    elif isinstance(body, bytes):
-        encoded = body
-    else:
-        encoded = msgspec.json.encode(body) + b"\n"
-    headers = [(name.encode("latin-1"), value.encode("latin-1")) for name, value in response.headers.items()]
-    headers.append((b"Server", b"stackit"))
+        body = b""
+    elif not isinstance(body, bytes):
+        body = msgspec.json.encode(body) + b"\n"
+    lines = "".join([f"{name}: {value}\r\n" for name, value in response.headers.items()])
     if response.status != HTTPStatus.NO_CONTENT:
-        headers.append((b"Content-Type", response.content_type.encode("latin-1")))
-        headers.append((b"Content-Length", b"%d" % len(encoded)))
-    return headers, encoded
-
-
-def last_words(response: Response, *, with_body: bool = True) -> bytes:
-    """A whole answer, after which the connection ends."""
-    headers, body = fields(response)
-    lines = [b"%s: %s\r\n" % header for header in [*headers, (b"Connection", b"close")]]
-    status = HTTPStatus(response.status)
-    start = b"HTTP/1.1 %d %s\r\n" % (status.value, status.phrase.encode())
-    return start + b"".join(lines) + b"\r\n" + (body if with_body else b"")
+        lines += f"Content-Type: {response.content_type}\r\nContent-Length: {len(body)}\r\n"
+    lines += "Connection: close\r\n\r\n" if last else "\r\n"
+    head = _STARTS[response.status] + lines.encode("latin-1")
+    return head + body if with_body else head

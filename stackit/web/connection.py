@@ -1,20 +1,19 @@
-"""One connection of a public listener, bounded in every direction; twisted.web parses the HTTP.
-
-What twisted.web leaves open is closed here: the time that a whole request may take, what is
-malformed but would pass or raise, and how a connection ends when its request was turned away.
-"""
+"""One connection of a public listener, bounded in every direction: bytes in, one request at a time, bytes out."""
 
 from __future__ import annotations
 
-import re
 from typing import TYPE_CHECKING, Any
 
+from twisted.internet.interfaces import IPushProducer, ISSLTransport
+from twisted.internet.protocol import Protocol, connectionDone
 from twisted.python.failure import Failure
-from twisted.web import http
+from zope.interface import implementer
 
-from stackit.requests import RequestHead
-from stackit.web.answers import MALFORMED, OVERLOAD, TOO_SLOW, Refusal, last_words
+from stackit.requests import RequestHead, Response
+from stackit.web.answers import MALFORMED, OVERLOAD, TOO_SLOW, Refusal, on_the_wire
 from stackit.web.crowd import party
+from stackit.web.reading import Malformed, Reading, is_request_line
+from stackit.web.request import Request
 
 if TYPE_CHECKING:
     from stackit.web.site import PublicSite
@@ -22,101 +21,152 @@ if TYPE_CHECKING:
 LINGER = 2.0
 """Seconds that a peer has to read its last answer, while what it still sends is thrown away."""
 
-_REQUEST_LINE = re.compile(rb"[!#$%&'*+.^_`|~0-9A-Za-z-]{1,32} [\x21-\x7e]{1,8192} HTTP/1\.[01]")
-_LENGTH = re.compile(rb"[0-9]{1,18}")
-_LINE_BREAKS = re.compile(rb"[\x00\r\n]")
+_CONTINUE = b"HTTP/1.1 100 Continue\r\n\r\n"
 
 
-_Channel: Any = http.HTTPChannel  # twisted.web's own annotations are too few for a strict check
+@implementer(IPushProducer)
+class Connection(Protocol):
+    """``address`` is the peer's, ``party`` whose it is; ``held`` is how many bytes of body are in memory.
 
+    ``ahead`` is what has come and was not looked at yet: the beginning of a head, or requests sent
+    ahead of the answer to the one before.
+    """
 
-class Connection(_Channel):  # type: ignore[misc]
-    """``address`` is the peer's, ``party`` whose it is; ``held`` is how many bytes of body are in memory."""
+    transport: Any
 
-    site: PublicSite
-    persistent: bool
-    timeOut = None  # twisted's timeout is for idleness, and every byte starts it again
-
-    def __init__(self) -> None:
-        super().__init__()
+    def __init__(self, site: PublicSite) -> None:
+        self.site = site
         self.address = ""
         self.party = ""
         self.held = 0
-        self.head: RequestHead | None = None
+        self.ahead = b""
+        self.ended = False
+        """Whether the last answer is written, so that nothing that still comes counts."""
+        self._request: Request | None = None
         self._timer: Any = None
-        self._ended = False
         self._between = False
+        self._advancing = False
+        self._paused = False
+        self._choked = False
 
     # -- life ---------------------------------------------------------------------
 
     def connectionMade(self) -> None:
-        super().connectionMade()
-        self.address = str(getattr(self.getPeer(), "host", "local"))
+        self.address = str(getattr(self.transport.getPeer(), "host", "local"))
         self.party = party(self.address)
-        self.totalHeadersSize = self.site.limits.head
-        if not self.site.crowd.enter(self):
+        self.transport.registerProducer(self, True)
+        if self.site.crowd.enter(self):
+            self._rewind(self.site.limits.deadline)
+        else:
             self._end(abort=True)
-            return
-        self._timer = self.site.reactor.callLater(self.site.limits.deadline, self._expired)
 
     def dataReceived(self, data: bytes) -> None:
-        if self._ended:
+        if self.ended:
             return
-        if self._between and not self._handlingRequest:
-            self._started()
-        super().dataReceived(data)
-
-    def connectionLost(self, reason: Failure) -> None:
-        self._ended = True
-        if self._timer is not None and self._timer.active():
-            self._timer.cancel()
-        self.site.left(self)
-        super().connectionLost(reason)
-
-    def requestDone(self, request: Any) -> None:
-        """The answer is written: wait for the next request."""
-        self.site.crowd.release(self)
-        if self.persistent and self.site.draining:
-            self.persistent = False
-        if self.persistent:
-            self.head = None
-            self._between = True
-            self.site.crowd.wait(self)
+        if self._between:
+            self._between = False
             self._rewind(self.site.limits.deadline)
-        super().requestDone(request)
+        self.ahead = self.ahead + data if self.ahead else data
+        if self.handling:
+            self._paused = True
+            self.transport.pauseProducing()
+        else:
+            self._advance()
 
-    def arrived(self) -> None:
-        """The request is here whole: from now on the time is ours."""
-        self.site.crowd.arrived(self)
+    def connectionLost(self, reason: Failure = connectionDone) -> None:  # noqa: ARG002
+        self.ended = True
         if self._timer is not None and self._timer.active():
             self._timer.cancel()
-
-    @property
-    def ended(self) -> bool:
-        """Whether the last answer is written, so that nothing that still comes counts."""
-        return self._ended
+        self._request = None
+        self.site.left(self)
 
     @property
     def handling(self) -> bool:
         """Whether a whole request waits for its answer."""
-        return bool(self._handlingRequest) and not self._ended
+        return self._request is not None and self._request.whole and not self.ended
 
-    # -- the end ------------------------------------------------------------------
+    @property
+    def head(self) -> RequestHead | None:
+        """That of the request which is being read or handled."""
+        return self._request.head if self._request is not None else None
+
+    # -- reading ------------------------------------------------------------------
+
+    def _advance(self) -> None:
+        """Read what has come: one request, and the next once that is answered."""
+        if self._advancing:  # called by an answer that was given at once: the loop below goes on
+            return
+        self._advancing = True
+        try:
+            while self.ahead and not self.ended and not self._choked and not self.handling:
+                if self._request is None and not self._read_head():
+                    break
+                if self._request is not None and not self.ended:
+                    self._read_body(self._request)
+        except Malformed:
+            self.refuse(MALFORMED)
+        finally:
+            self._advancing = False
+
+    def _read_head(self) -> bool:
+        """Whether there is a whole one."""
+        self.ahead = ahead = self.ahead.lstrip(b"\r\n")  # empty lines before a request mean nothing (RFC 9112, 2.2)
+        end = ahead.find(b"\r\n\r\n")
+        if end < 0 or end > self.site.limits.head:
+            line, found, _ = ahead.partition(b"\r\n")
+            if len(ahead) > self.site.limits.head or (found and not is_request_line(line)):
+                raise Malformed
+            return False
+        reading = Reading(ahead[: end + 4])
+        self.ahead = ahead[end + 4 :]
+        self._request = request = Request(self, reading)
+        request.begin()
+        if reading.expects and not request.whole and not self.ended:
+            self.transport.write(_CONTINUE)
+        return True
+
+    def _read_body(self, request: Request) -> None:
+        if self.ahead and not request.whole:
+            data, self.ahead = self.ahead, b""
+            self.ahead = request.receive(data)
+        if request.whole and not self.ended:
+            self.site.crowd.arrived(self)
+            request.process()
+
+    # -- answering ----------------------------------------------------------------
+
+    def answer(self, request: Request, response: Response) -> None:
+        """Write the answer to the request at hand, and go on with the next. Raises TypeError."""
+        last = not request.persistent or self.site.draining
+        self.transport.write(on_the_wire(response, last=last, with_body=request.method != b"HEAD"))
+        self._request = None
+        self.site.crowd.release(self)
+        if last:
+            self._end()
+            return
+        self.site.crowd.wait(self)
+        self._between = not self.ahead
+        self._rewind(self.site.limits.deadline)
+        if self._paused and not self._choked:
+            self._paused = False
+            self.transport.resumeProducing()
+        self._advance()
 
     def refuse(self, refusal: Refusal) -> None:
         """Turn the request away, whatever of it is still to come."""
-        if not self._ended:
+        if not self.ended:
             self.site.refused(self.address, self.head, refusal)
             self.say(refusal)
 
     def say(self, refusal: Refusal) -> None:
         """The last answer on this connection."""
-        if not self._ended:
+        if not self.ended:
             with_body = self.head is None or self.head.method != b"HEAD"
-            self.transport.write(last_words(refusal.response, with_body=with_body))
+            self.transport.write(on_the_wire(refusal.response, last=True, with_body=with_body))
             self._end()
-            for request in self.requests:
-                request.forget()
+            self._request = None
+
+    # -- the end ------------------------------------------------------------------
 
     def evict(self) -> None:
         """Make room for others; see ``Crowd``."""
@@ -129,21 +179,18 @@ class Connection(_Channel):  # type: ignore[misc]
         """End it without a word: stackit stops."""
         self._end(abort=abort)
 
-    def loseConnection(self) -> None:
-        """End the connection once its answer is sent, as twisted.web wants after a last answer."""
-        self._end()
-
     def _end(self, *, abort: bool = False) -> None:
         """Close our half, and give the peer a moment to read: a reset would throw the answer away."""
-        if self._ended and not abort:
+        if self.ended and not abort:
             return
-        self._ended = True
+        self.ended = True
+        self.ahead = b""
         self.site.crowd.leave(self)
-        self._networkProducer.unregisterProducer()
+        self.transport.unregisterProducer()
         if abort or self.site.full_of_lingerers:
             self.transport.abortConnection()
             return
-        if self.isSecure():
+        if ISSLTransport.providedBy(self.transport):
             self.transport.loseConnection()  # TLS ends both halves at once
         else:
             self.transport.loseWriteConnection()
@@ -151,8 +198,10 @@ class Connection(_Channel):  # type: ignore[misc]
         self._rewind(LINGER)
 
     def _expired(self) -> None:
-        if self._ended:
+        if self.ended:
             self.transport.abortConnection()
+        elif self.handling:
+            self._rewind(self.site.limits.deadline)  # the request is here whole: this time is ours
         elif self._idle():
             self._end()
         else:
@@ -160,11 +209,7 @@ class Connection(_Channel):  # type: ignore[misc]
 
     def _idle(self) -> bool:
         """Whether it only waits between two requests: nothing of the next one has come."""
-        return self._between and not self._buffer
-
-    def _started(self) -> None:
-        self._between = False
-        self._rewind(self.site.limits.deadline)
+        return self._between and not self.ahead
 
     def _rewind(self, seconds: float) -> None:
         if self._timer is not None and self._timer.active():
@@ -172,62 +217,19 @@ class Connection(_Channel):  # type: ignore[misc]
         else:
             self._timer = self.site.reactor.callLater(seconds, self._expired)
 
-    # -- parsing ------------------------------------------------------------------
+    # -- a peer that does not read its answers ----------------------------------------
 
-    def lineReceived(self, line: bytes) -> None:
-        if self._ended:
-            return
-        if self._between:
-            self._started()
-        in_head = hasattr(self, "_command")
-        folded = line[:1] in (b" ", b"\t")
-        if folded or _LINE_BREAKS.search(line) or not (in_head or not line or _REQUEST_LINE.fullmatch(line)):
-            self.refuse(MALFORMED)
-        else:
-            super().lineReceived(line)
+    def pauseProducing(self) -> None:
+        """Answer nothing more until what was written has gone out."""
+        self._choked = self._paused = True
+        self.transport.pauseProducing()
 
-    def lineLengthExceeded(self, line: bytes) -> None:  # noqa: ARG002
-        self.refuse(MALFORMED)
+    def resumeProducing(self) -> None:
+        self._choked = False
+        if self._paused and not self.handling:
+            self._paused = False
+            self.transport.resumeProducing()
+        self._advance()
 
-    def headerReceived(self, line: bytes) -> bool:
-        if self._ended:
-            return False
-        name, _, value = line.partition(b":")
-        name, value = name.lower(), value.strip(b" \t")
-        # int() raises for thousands of digits; a framing that two parsers may see differently is how
-        # requests are smuggled past a proxy.
-        if name == b"content-length":
-            sound = _LENGTH.fullmatch(value) is not None
-        elif name == b"transfer-encoding":
-            sound = value.lower() == b"chunked" and self._version == b"HTTP/1.1"
-        else:
-            sound = True
-        if not sound:
-            self.refuse(MALFORMED)
-        return sound and bool(super().headerReceived(line))
-
-    def allHeadersReceived(self) -> None:
-        if not self._ended:
-            super().allHeadersReceived()
-
-    def rawDataReceived(self, data: bytes) -> None:
-        if not self._ended:
-            super().rawDataReceived(data)
-
-    def allContentReceived(self) -> None:
-        if not self._ended:
-            super().allContentReceived()
-
-    def setTimeout(self, period: float | None) -> float | None:  # noqa: ARG002
-        """Nothing: the deadline is the site's."""
-        return None
-
-    def resetTimeout(self) -> None:
-        """Nothing: bytes do not prolong a deadline."""
-
-    def _send100Continue(self) -> None:
-        if not self._ended:
-            super()._send100Continue()
-
-    def _respondToBadRequestAndDisconnect(self) -> None:
-        self.refuse(MALFORMED)
+    def stopProducing(self) -> None:
+        """Nothing: ``connectionLost`` comes too."""

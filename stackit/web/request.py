@@ -4,25 +4,27 @@ from __future__ import annotations
 
 import traceback
 from io import BytesIO
-from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
+from typing import TYPE_CHECKING, Any, Protocol
 
 from twisted.logger import Logger
 from twisted.python.failure import Failure
 from twisted.web import server
 from twisted.web.error import UnsupportedMethod
-from twisted.web.http_headers import Headers
 
 from stackit.errors import describe
 from stackit.requests import RequestHead, Response
 from stackit.web import answers
 from stackit.web.answers import Refusal
+from stackit.web.reading import Malformed, Reading
 
 if TYPE_CHECKING:
     from stackit.web.connection import Connection
-    from stackit.web.site import PublicSite
 
 SMALL_BODY = 64 * 2**10
 """Bytes of body that a resource gets which does not say how much it wants."""
+
+_MOST_FRAMING = 1024
+"""Bytes of chunk sizes, extensions and trailers between two bytes of body."""
 
 _log = Logger(namespace="stackit")
 
@@ -31,7 +33,7 @@ class Upload(Protocol):
     """What a resource makes of a body that it lets in.
 
     At most ``limit`` bytes are let in; each piece goes to ``update``, and the pieces are also
-    kept, to be read from ``request.content``, if ``keep``.
+    kept, to be read as ``request.body``, if ``keep``.
     """
 
     limit: int
@@ -40,7 +42,6 @@ class Upload(Protocol):
     def update(self, chunk: bytes) -> None: ...
 
 
-@runtime_checkable
 class Bouncer(Protocol):
     """A resource that sees the head of a request before the body is read."""
 
@@ -58,128 +59,152 @@ class SmallUpload:
         """Nothing: the bytes are kept."""
 
 
-_Request: Any = server.Request  # twisted.web's own annotations are too few for a strict check
+class Request:
+    """What a resource renders: as much of twisted.web's request as resources here need.
 
+    ``head`` is the request's head; ``upload`` what the resource returned from ``begin``; ``whole`` whether
+    all of the body is here.
+    """
 
-class BoundedRequest(_Request):  # type: ignore[misc]
-    """``head`` is the request's head; ``upload`` what the resource returned from ``begin``."""
-
-    channel: Connection
-    site: PublicSite
-    resource: Any
-    head: RequestHead
     upload: Upload
-    defaultContentType = None
 
-    _refusal: Refusal | None = None
-    _size = 0
+    def __init__(self, channel: Connection, reading: Reading) -> None:
+        self.channel = channel
+        self.method = reading.method
+        self.uri = reading.target
+        self.path = reading.target.partition(b"?")[0]
+        self.head = RequestHead(client=channel.address, method=self.method, path=self.path, headers=reading.headers)
+        self.persistent = reading.persistent
+        self.whole = reading.length == 0
+        self.answered = False
+        self._reading = reading
+        self._left = reading.length
+        self._size = 0
+        self._framing = 0
+        self._kept: bytes | bytearray = b""
+        self._refusal: Refusal | None = None
+        self._headers: dict[str, str] = {}
+        self._resource = channel.site.getResourceFor(self)
 
-    def parseCookies(self) -> None:
-        """Nothing: there are none."""
+    # -- the body -----------------------------------------------------------------
 
-    def gotLength(self, length: int | None) -> None:
+    def begin(self) -> None:
         """The head is here: decide whether the body may come."""
-        channel = self.channel
-        self.site = channel.site
-        self.method, self.uri, self.clientproto = channel._command, channel._path, channel._version  # noqa: SLF001
-        self.path = self.uri.partition(b"?")[0]
-        self.head = channel.head = RequestHead(
-            client=channel.address,
-            method=self.method,
-            path=self.path,
-            headers={name.lower(): tuple(values) for name, values in self.requestHeaders.getAllRawHeaders()},
-        )
-        self.content = BytesIO()
-        self.resource = self.site.getResourceFor(self)
         try:
-            begun = self._begin(length)
+            begun = self._begin(self._left)
         except Exception:  # noqa: BLE001 - whatever a resource does wrong is the end of this request alone
             _log_fault(Failure())
-            channel.say(Refusal("failed", answers.FAILED))
+            self.channel.say(Refusal("failed", answers.FAILED))
             return
         if not isinstance(begun, Refusal):
             self.upload = begun
-        elif length == 0:
+        elif self.whole:
             self._refusal = begun  # nothing more to come: it is answered in its turn, and the connection lives on
         else:
-            channel.refuse(begun)
+            self.channel.refuse(begun)
 
     def _begin(self, length: int | None) -> Upload | Refusal:
-        if self.resource is None:
+        if self._resource is None:
             return answers.NOT_FOUND
-        if isinstance(self.resource, Bouncer):
-            return self.resource.begin(self.head, length)
+        bouncer: Bouncer | None = self._resource if hasattr(self._resource, "begin") else None
+        if bouncer is not None:
+            return bouncer.begin(self.head, length)
         return answers.TOO_LARGE if length is not None and length > SMALL_BODY else SmallUpload()
 
-    def handleContentChunk(self, data: bytes) -> None:
-        if self.channel is None or self.channel.ended:
+    def receive(self, data: bytes) -> bytes:
+        """Take what of ``data`` is body; returns what lies behind. Raises Malformed."""
+        if self._left is None:
+            self._receive_chunks(data)
+            return b""
+        rest = b""
+        if len(data) > self._left:
+            data, rest = data[: self._left], data[self._left :]
+        self._left -= len(data)
+        self.whole = self._left == 0
+        self._take(data)
+        return rest
+
+    def _receive_chunks(self, data: bytes) -> None:
+        self._framing += len(data)
+        self._reading.chunks(data, self._take)
+        if self._framing > _MOST_FRAMING:
+            raise Malformed
+        self.whole = self._reading.ended
+        if self._reading.excess:
+            self.persistent = False  # nobody knows where the next request began: it has to be sent again
+
+    def _take(self, piece: bytes) -> None:
+        if self.channel.ended:
             return
-        self._size += len(data)
+        self._framing = 0
+        self._size += len(piece)
         if self._size > self.upload.limit:
             self.channel.refuse(answers.TOO_LARGE)
             return
-        self.upload.update(data)
+        self.upload.update(piece)
         if self.upload.keep:
-            self.content.write(data)
-            self.site.crowd.hold(self.channel, len(data))
+            self._keep(piece)
+            self.channel.site.crowd.hold(self.channel, len(piece))
 
-    def forget(self) -> None:
-        """Let go of the body: the request was turned away."""
-        if self.content is not None:
-            self.content.close()
+    def _keep(self, piece: bytes) -> None:
+        # A body that came at once is not copied. One in many pieces is not kept as such: each would cost
+        # more than the byte that a hostile sender puts in it.
+        if not self._kept:
+            self._kept = piece
+            return
+        if isinstance(self._kept, bytes):
+            self._kept = bytearray(self._kept)
+        self._kept += piece
 
-    def requestReceived(self, command: bytes, path: bytes, version: bytes) -> None:
-        self.channel.arrived()
-        super().requestReceived(command, path, version)
+    @property
+    def body(self) -> bytes:
+        """All of the body that was kept."""
+        return bytes(self._kept)
+
+    @property
+    def content(self) -> BytesIO:
+        """The same as a file, as resources of twisted.web read it."""
+        return BytesIO(self.body)
+
+    # -- the answer ---------------------------------------------------------------
 
     def process(self) -> None:
+        """Let the resource answer: the request is here whole."""
         try:
             if self._refusal is not None:
-                self.site.refused(self.head.client, self.head, self._refusal)
-                self.answer(self._refusal.response)
+                self._turn_away(self._refusal)
                 return
-            body = self.resource.render(self)
+            body = self._resource.render(self)
             if body is not server.NOT_DONE_YET:
-                self.setHeader(b"Content-Length", b"%d" % len(body))
-                self.write(body)
-                self.finish()
+                kind = self._headers.pop("content-type", "text/html")
+                self.answer(Response(body=body, content_type=kind, headers=self._headers))
         except UnsupportedMethod as problem:
-            refusal = answers.method(b", ".join(sorted(problem.allowedMethods)).decode("latin-1"))
-            self.site.refused(self.head.client, self.head, refusal)
-            self.answer(refusal.response)
+            self._turn_away(answers.method(b", ".join(sorted(problem.allowedMethods)).decode("latin-1")))
         except Exception:  # noqa: BLE001 - whatever a resource does wrong is the end of this request alone
             self.processingFailed(Failure())
 
+    def _turn_away(self, refusal: Refusal) -> None:
+        self.channel.site.refused(self.head.client, self.head, refusal)
+        self.answer(refusal.response)
+
+    def setHeader(self, name: bytes | str, value: bytes | str) -> None:
+        """A header of the answer that ``render`` returns as bytes."""
+        text, shown = (each.decode("latin-1") if isinstance(each, bytes) else each for each in (name, value))
+        self._headers[text.lower()] = shown
+
     def answer(self, response: Response) -> None:
         """Answer the request; nothing happens where the peer is gone."""
-        if self._disconnected or self.finished:
-            return
-        headers, body = answers.fields(response)
-        self.setResponseCode(response.status)
-        for name, value in headers:
-            self.responseHeaders.addRawHeader(name, value)
-        self.write(body)
-        self.finish()
+        if not self.answered and not self.channel.ended:
+            self.channel.answer(self, response)
+            self.answered = True
 
-    def processingFailed(self, reason: Failure) -> Failure:
+    def processingFailed(self, reason: Failure) -> None:
         """One line in the log, and a 500 that says nothing, if nothing was said before."""
         _log_fault(reason)
-        if self._disconnected or self.finished:
-            return reason
-        if self.startedWriting:
-            self.channel.drop(abort=True)
-        else:
-            self.responseHeaders = Headers()
-            self.answer(answers.FAILED)
-        return reason
+        self.answer(answers.FAILED)
 
 
 def _log_fault(reason: Failure) -> None:
-    frames = traceback.extract_tb(reason.getTracebackObject())
+    frames: Any = traceback.extract_tb(reason.getTracebackObject())
     where = f" ({frames[-1].filename}:{frames[-1].lineno})" if frames else ""
     _log.error("a request failed: {problem}{where}", problem=describe(reason.value), where=where)
-
-
-def request_factory(*arguments: Any) -> BoundedRequest:
-    """What the site makes requests with: forms are never parsed before a resource has seen the signature."""
-    return BoundedRequest(*arguments, parsePOSTFormSubmission=False)

@@ -1,7 +1,7 @@
 """The public listener: exact paths, and bounds on everything that a stranger can make it hold.
 
-twisted.web carries the bytes. ``Connection`` bounds time and form, ``BoundedRequest`` the
-body, ``Crowd`` all of them together. HTTP/1.1 only: HTTP/2 ends at the proxy.
+``Connection`` bounds time, ``Reading`` form, ``Request`` the body, ``Crowd`` all of them together.
+HTTP/1.1 only: HTTP/2 ends at the proxy.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from typing import Any
 import msgspec
 from twisted.internet.defer import Deferred
 from twisted.internet.interfaces import IAddress, IProtocolNegotiationFactory
-from twisted.web import http
+from twisted.internet.protocol import Factory
 from zope.interface import implementer
 
 from stackit.app import Reactor
@@ -21,7 +21,6 @@ from stackit.requests import RequestHead
 from stackit.web.answers import Refusal
 from stackit.web.connection import Connection
 from stackit.web.crowd import Crowd
-from stackit.web.request import request_factory
 
 
 class Limits(msgspec.Struct, frozen=True, kw_only=True):
@@ -37,11 +36,8 @@ class Limits(msgspec.Struct, frozen=True, kw_only=True):
     head: int = 16 * 2**10
 
 
-_Factory: Any = http.HTTPFactory  # twisted.web's own annotations are too few for a strict check
-
-
 @implementer(IProtocolNegotiationFactory)
-class PublicSite(_Factory):  # type: ignore[misc]
+class PublicSite(Factory):
     """Serves ``routes``, by the exact bytes of the path: nothing is decoded, no slash more or less.
 
     A route leads to an ``IResource``, which may be a ``Bouncer``, to see the head before the
@@ -60,7 +56,7 @@ class PublicSite(_Factory):  # type: ignore[misc]
         limits: Limits = Limits(),  # noqa: B008 - frozen
         otherwise: Any = None,
     ) -> None:
-        super().__init__(reactor=reactor)
+        self.reactor = reactor
         self.limits = limits
         self.crowd = Crowd(connections=limits.connections, memory=limits.memory)
         self.draining = False
@@ -71,10 +67,7 @@ class PublicSite(_Factory):  # type: ignore[misc]
         self._empty: Deferred[None] | None = None
 
     def buildProtocol(self, addr: IAddress | None) -> Connection:  # noqa: ARG002
-        connection = Connection()
-        connection.factory = self
-        connection.site = self
-        connection.requestFactory = request_factory
+        connection = Connection(self)
         self._connections.add(connection)
         return connection
 
@@ -133,12 +126,3 @@ class PublicSite(_Factory):  # type: ignore[misc]
         """Cut every connection, answered or not."""
         for connection in tuple(self._connections):
             connection.drop(abort=True)
-
-    def startFactory(self) -> None:
-        """Nothing: there is no access log, and so no clock for it."""
-
-    def stopFactory(self) -> None:
-        """Nothing, as there."""
-
-    def log(self, request: Any) -> None:
-        """Nothing: observers are told what matters."""

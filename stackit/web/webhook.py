@@ -200,9 +200,8 @@ class WebhookResource:
         return self._webhook.begin(head, length)
 
     def render(self, request: Any) -> int:
-        answering = Deferred.fromCoroutine(self._webhook.finish(request.upload, request.content.read()))
-        answering.addCallback(request.answer)
-        answering.addErrback(request.processingFailed).addErrback(lambda _: None)
+        answering = Deferred.fromCoroutine(self._webhook.finish(request.upload, request.body))
+        answering.addCallback(request.answer).addErrback(request.processingFailed)
         return NOT_DONE_YET
 
     def getChildWithDefault(self, _name: Any, _request: Any) -> Any:

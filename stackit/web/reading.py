@@ -1,0 +1,110 @@
+"""How a request is read: by llhttp, the parser of Node, through httptools.
+
+It is strict about what matters where a proxy in front may read the same bytes another way: line ends, white
+space, lengths that repeat or contradict. Only the request line is read here: llhttp knows the
+methods that are registered, and the contract has an answer to any.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable
+
+from httptools import HttpParserError, HttpParserUpgrade, HttpRequestParser
+
+_REQUEST_LINE = re.compile(rb"([!#$%&'*+.^_`|~0-9A-Za-z-]{1,32}) ([\x21-\x7e]{1,8192}) (HTTP/1\.[01])")
+_MOST_HEADERS = 500
+
+
+class Malformed(Exception):
+    """It is not HTTP/1.1."""
+
+
+class Reading:
+    """A request that is being read: its head at once, and a chunked body as it comes.
+
+    ``target`` is the path with its query. ``headers`` have lower-case names, and every value that came.
+    ``length`` is that of the body in bytes, None where it is chunked. ``persistent`` tells whether the
+    connection may have another request.
+    """
+
+    def __init__(self, head: bytes) -> None:
+        """``head`` goes to the end of the empty line. Raises Malformed."""
+        line, _, rest = head.partition(b"\r\n")
+        match = _REQUEST_LINE.fullmatch(line)
+        if match is None:
+            raise Malformed
+        self.method, self.target, version = match.groups()
+        self.headers: dict[bytes, tuple[bytes, ...]] = {}
+        self.ended = False
+        self.excess = False
+        self._count = 0
+        self._keep_alive = False
+        self._head_ended = False
+        self._on_body: Callable[[bytes], None] | None = None
+        self._parser: HttpRequestParser | None = HttpRequestParser(self)
+        self._feed(b"POST / %s\r\n%s" % (version, rest))
+        encodings, lengths = self.headers.get(b"transfer-encoding"), self.headers.get(b"content-length")
+        modern = version == b"HTTP/1.1"
+        if self._count > _MOST_HEADERS or not (encodings is None or (modern and _is_chunked(encodings))):
+            raise Malformed
+        self.persistent = modern and self._keep_alive
+        self.expects = modern and b"100-continue" in map(bytes.lower, self.headers.get(b"expect", ()))
+        self.length = None if encodings else int(lengths[0]) if lengths else 0
+        if encodings is None:
+            self._parser = None  # the length says where the body ends: it need not go through the parser
+        elif self.ended:
+            raise Malformed  # an upgrade, after which llhttp reads no body
+
+    def chunks(self, data: bytes, on_body: Callable[[bytes], None]) -> None:
+        """Read more of a chunked body. Raises Malformed.
+
+        ``ended`` is set at its end, ``excess`` where something came behind it, whose place is not known.
+        """
+        self._on_body = on_body
+        self._feed(data)
+        self._on_body = None
+        if self.ended:
+            self._parser = None
+
+    def _feed(self, data: bytes) -> None:
+        assert self._parser is not None  # noqa: S101 - for the type checker
+        try:
+            self._parser.feed_data(data)
+        except HttpParserUpgrade:
+            return  # stackit offers no other protocol, and answers as if none had been asked for
+        except HttpParserError:
+            raise Malformed from None
+
+    # What httptools calls.
+
+    def on_header(self, name: bytes, value: bytes) -> None:
+        if self._head_ended:
+            return  # a trailer, which must not pass for a header: what was decided by the head was decided without it
+        name = name.lower()
+        self._count += 1
+        self.headers[name] = (*self.headers.get(name, ()), value.strip(b" \t"))
+
+    def on_headers_complete(self) -> None:
+        self._head_ended = True
+        if self._parser is not None:
+            self._keep_alive = self._parser.should_keep_alive()
+
+    def on_body(self, body: bytes) -> None:
+        if self._on_body is not None and not self.excess:
+            self._on_body(body)
+
+    def on_message_begin(self) -> None:
+        self.excess = self.ended
+
+    def on_message_complete(self) -> None:
+        self.ended = True
+
+
+def is_request_line(line: bytes) -> bool:
+    """Whether a head may begin with this line."""
+    return _REQUEST_LINE.fullmatch(line) is not None
+
+
+def _is_chunked(encodings: tuple[bytes, ...]) -> bool:
+    return len(encodings) == 1 and encodings[0].lower() == b"chunked"
