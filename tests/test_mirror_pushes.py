@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from pathlib import Path
 
+import msgspec
 import pytest
 import pytest_twisted
 from mirror_house import ZERO, House, Upstream, managed, pushed, refs
@@ -93,6 +94,19 @@ async def test_a_remote_that_stays_behind_is_named_stale(
         await house.push(pushed(house, old, "1" * 40))
     assert len(house.fetches()) == 1 + 3
     assert house.seen == {}
+
+
+@pytest_twisted.ensureDeferred
+async def test_a_push_that_was_undone_without_a_word_is_superseded_after_a_while(
+    house: House, upstream: Upstream, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(visibility, "DELAYS", (0.01,))
+    made_and_deleted = pushed(house, ZERO, upstream.commit(), ref="refs/heads/brief")
+    with pytest.raises(StackitError, match="stale upstream"):
+        await house.push(made_and_deleted)
+    long_ago = msgspec.structs.replace(made_and_deleted, received_at=house.reactor.seconds() - visibility.PATIENCE)
+    await house.push(long_ago)
+    assert "taken as superseded" in str(house.occurrences[-1].reason)
 
 
 @pytest_twisted.ensureDeferred

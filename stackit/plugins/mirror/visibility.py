@@ -16,6 +16,8 @@ from stackit.plugins.mirror.refs import destination
 
 DELAYS = (0.2, 0.4, 0.8, 1.6, 3.2, 6.4, 12.8)
 """Seconds between asks of a remote that does not show a pushed commit yet: GitHub answers from replicas."""
+PATIENCE = 600.0
+"""Seconds after which a remote that still does not show a push never will: what undid it was not announced."""
 LOOK_AGAIN = 5.0
 REMEMBERED = 1000
 
@@ -67,7 +69,12 @@ class Pushes:
             if delay is not None:
                 await deferLater(self._app.reactor, delay)
                 await self._keeper.sync("push", push.delivery, look=look, target=target)
-        raise StackitError(f"stale upstream: the remote does not show {ref} at {after[:12]} yet")
+        if self._app.reactor.seconds() - push.received_at < PATIENCE:
+            raise StackitError(f"stale upstream: the remote does not show {ref} at {after[:12]} yet")
+        reason = f"{ref} at {after[:12]}, which a push announced, is not at the remote, and is taken as superseded"
+        self._app.observe(
+            Occurrence(name="notice", repo=self._keeper.managed.repo, delivery=push.delivery, id=push.id, reason=reason)
+        )
 
     async def _passed(self, push: Push, ref: str, before: str, after: str) -> bool:
         """Whether the mirror is beyond this push already, so that nothing has to be asked.
