@@ -86,7 +86,7 @@ class Mirror:
     def stackit_health(self) -> str | None:
         """Whether there is room for what comes."""
         reserve = self._settings.reserve
-        if self._app is None or shutil.disk_usage(self._app.state_dir).free >= reserve:
+        if self._app is None or not self._keepers or shutil.disk_usage(self._app.state_dir).free >= reserve:
             return None
         return f"less than {reserve >> 20} MiB are free on the disk of the mirrors: nothing is fetched"
 
