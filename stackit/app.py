@@ -46,8 +46,11 @@ class App(msgspec.Struct, frozen=True, kw_only=True, eq=False):
     without the other. Raises JournalError where it cannot be made durable now.
     """
 
-    visible: Callable[[str, float], Awaitable[None]]
-    """Note on the receipt of an event (its ``id``) when its commit became visible, in epoch seconds."""
+    visible: Callable[[str, float], Awaitable[bool]]
+    """Note on the receipt of an event (its ``id``) when its commit became visible, in epoch seconds.
+
+    The first time counts; returns whether this was it (a replay is not).
+    """
 
     pending: Callable[[], Mapping[str, int]]
     """How many events each subscriber still has to handle."""

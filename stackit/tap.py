@@ -74,7 +74,7 @@ class CannotStart(SystemExit, Exception):
 
 
 def makeService(options: Options) -> Service:
-    """The service that ``twistd stackit`` runs."""
+    """The service that ``twistd stackit`` runs. Raises CannotStart."""
     from twisted.internet import reactor  # noqa: PLC0415 - importing it installs it, which is twistd's to do
 
     if options.config is None:
@@ -82,7 +82,10 @@ def makeService(options: Options) -> Service:
 
         demo = Demo(reactor, listen=options["listen"], admin_listen=options["admin-listen"])
         return logs.Logged(demo, options.parent, "quiet")
-    return logs.Logged(Stackit(options.config, reactor), options.parent, options.config.log_format)
+    try:
+        return logs.Logged(Stackit(options.config, reactor), options.parent, options.config.log_format)
+    except StackitError as problem:
+        raise CannotStart(f"stackit: {problem}") from None
 
 
 class Stackit(Service):
@@ -92,15 +95,27 @@ class Stackit(Service):
     """
 
     def __init__(self, config: Config, reactor: Reactor, plugins: Mapping[str, object] = MappingProxyType({})) -> None:
-        """``plugins`` are there beside those that are installed or configured."""
+        """``plugins`` are there beside those that are installed or configured.
+
+        Raises StackitError for a configured plugin that is broken.
+        """
         self.config = config
         self.reactor = reactor
-        self.plugins = plugins
         self.ports: list[Any] = []
         self.addresses: list[str] = []
 
+        self.bus = Bus()
+        for name, plugin in plugins.items():
+            self.bus.register(name, plugin)
+        self.left_out = load_plugins(
+            self.bus,
+            config.plugins,
+            directory=config.source.parent if config.source else Path.cwd(),
+            source=config.source,
+        )
+
     def startService(self) -> None:
-        """Raises CannotStart: a port that is taken, a journal that is held, a plugin that is broken."""
+        """Raises CannotStart: a port that is taken, a journal that is held, a plugin that fails at start."""
         try:
             self._assemble()
             self._listen()
@@ -112,16 +127,6 @@ class Stackit(Service):
 
     def _assemble(self) -> None:
         config, reactor = self.config, self.reactor
-
-        self.bus = Bus()
-        for name, plugin in self.plugins.items():
-            self.bus.register(name, plugin)
-        self.left_out = load_plugins(
-            self.bus,
-            config.plugins,
-            directory=config.source.parent if config.source else Path.cwd(),
-            source=config.source,
-        )
 
         self.journal = Journal.open(
             config.state_dir,

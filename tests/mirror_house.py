@@ -140,8 +140,8 @@ class House:
             else:
                 held[change.ref] = change.new
 
-    async def _visible(self, event_id: str, moment: float) -> None:
-        self.seen[event_id] = moment
+    async def _visible(self, event_id: str, moment: float) -> bool:
+        return self.seen.setdefault(event_id, moment) == moment
 
     def path(self, name: str = "octo/widget") -> Path:
         return self.state / "mirrors" / f"{name}.git"

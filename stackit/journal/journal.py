@@ -122,9 +122,9 @@ class Journal:
         """An attempt failed: to be tried again at ``next_at``, or dead where that is None."""
         await self._writer.submit(lambda connection: recording.fail(connection, handling, at, error, next_at))
 
-    async def visible(self, event_id: int, at: float) -> None:
-        """Note when the commit of a push became visible in the mirror; the first time counts."""
-        await self._writer.submit(lambda connection: recording.visible(connection, event_id, at))
+    async def visible(self, event_id: int, at: float) -> bool:
+        """Note when the commit of a push became visible in the mirror; the first time counts. Whether this was it."""
+        return await self._writer.submit(lambda connection: recording.visible(connection, event_id, at))
 
     async def due(
         self, subscriber: str, now: float, *, group: str | None = None, after: int = 0, limit: int

@@ -159,9 +159,10 @@ def _storable(text: str) -> str:
     return text.encode("utf-8", "backslashreplace").decode("utf-8")
 
 
-def visible(connection: sqlite3.Connection, event_id: int, at: float) -> None:
-    """The pushed commit is in the mirror; the first time counts."""
-    connection.execute("UPDATE events SET visible_at = ? WHERE id = ? AND visible_at IS NULL", (at, event_id))
+def visible(connection: sqlite3.Connection, event_id: int, at: float) -> bool:
+    """The pushed commit is in the mirror; the first time counts. Whether it was the first."""
+    changed = connection.execute("UPDATE events SET visible_at = ? WHERE id = ? AND visible_at IS NULL", (at, event_id))
+    return changed.rowcount > 0
 
 
 def replay(connection: sqlite3.Connection, event_id: int, subscribers: Sequence[str] | None, now: float) -> list[Work]:

@@ -128,7 +128,7 @@ class Webhook:
                 repo=event.repo,
                 id=taken.id,
                 client=upload.head.client,
-                outcome="queued" if taken.handled else PING if event.name == PING else "unhandled",
+                outcome=_outcome(event, taken),
             )
         )
         if not taken.handled and not isinstance(event, Push):
@@ -167,6 +167,15 @@ class Webhook:
             )
         )
         return refusal.response
+
+
+def _outcome(event: Event, taken: Taken) -> str | None:
+    """What becomes of a delivery; of a duplicate, nothing more."""
+    if taken.duplicate:
+        return None
+    if taken.handled:
+        return "queued"
+    return PING if event.name == PING else "unhandled"
 
 
 def _identity(head: RequestHead) -> tuple[str, str]:

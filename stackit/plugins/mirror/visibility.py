@@ -148,7 +148,8 @@ class Pushes:
 
     async def _visible(self, push: Push) -> None:
         now = self._app.reactor.seconds()
-        await self._app.visible(push.id, now)
+        if not await self._app.visible(push.id, now):
+            return  # a replay: it has been visible for long
         self._app.observe(
             Occurrence(
                 name="visible",
