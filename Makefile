@@ -4,7 +4,7 @@ PYTHON ?= python3
 VENV   ?= .venv
 BIN    := $(VENV)/bin
 
-.PHONY: help demo test check format test-lowest clean
+.PHONY: help demo test check format test-lowest bench bench-receive bench-visible bench-sweep bench-burst bench-growth clean
 
 help:  ## say what there is
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*##/\t/' | expand -t 14
@@ -21,6 +21,30 @@ check: $(VENV)/.check  ## ruff, mypy --strict and the tests: before every commit
 	$(BIN)/mypy
 	$(BIN)/python -m pytest
 
+bench: bench-receive bench-visible bench-sweep bench-burst bench-growth  ## measure stackit beside its peers, all of it
+	@grep -hE '^- (not )?reached' benchmarks/results/*.md
+
+bench-receive: .venv-bench/.bench  ## deliveries per second; for all peers: apt install golang-go webhook nodejs
+	cd benchmarks && ../.venv-bench/bin/python receive.py $(ARGS)
+
+bench-visible: .venv-bench/.bench  ## from a push to its commit in the mirror
+	cd benchmarks && ../.venv-bench/bin/python visible.py $(ARGS)
+
+bench-sweep: .venv-bench/.bench  ## what an unchanged mirror costs
+	cd benchmarks && ../.venv-bench/bin/python sweep.py $(ARGS)
+
+bench-burst: .venv-bench/.bench  ## 10,000 pushes over 500 repositories
+	cd benchmarks && ../.venv-bench/bin/python burst.py $(ARGS)
+
+bench-growth: .venv-bench/.bench  ## memory and start by the number of repositories
+	cd benchmarks && ../.venv-bench/bin/python growth.py $(ARGS)
+
+.venv-bench/.bench: setup.py
+	@$(MAKE) --no-print-directory VENV=.venv-bench .venv-bench/.venv
+	@echo "setting up .venv-bench ..."
+	@.venv-bench/bin/pip install --quiet --disable-pip-version-check --editable '.[bench]'
+	@touch $@
+
 format: $(VENV)/.check  ## let ruff mend what it can
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
@@ -29,7 +53,7 @@ test-lowest:  ## run the tests with the oldest dependencies that setup.py allows
 	$(MAKE) test VENV=.venv-lowest CONSTRAINTS=tests/lowest.txt
 
 clean:  ## remove everything that make has set up
-	rm -rf .venv .venv-lowest build *.egg-info .mypy_cache .ruff_cache .pytest_cache
+	rm -rf .venv .venv-lowest .venv-bench .bench build *.egg-info .mypy_cache .ruff_cache .pytest_cache
 
 # One marker for each set of packages, made again when what it was made from changes.
 

@@ -72,6 +72,7 @@ class Lines:
     def __init__(self, stream: IO[str] | LogFile, line: Line) -> None:
         self._stream = stream
         self._line = line
+        self._is_buffered = not isinstance(stream, LogFile)
         self._encoding = getattr(stream, "encoding", None) or "utf-8"
 
     def __call__(self, event: LogEvent) -> None:
@@ -82,7 +83,8 @@ class Lines:
         if not line.isascii():
             line = line.encode(self._encoding, "backslashreplace").decode(self._encoding)
         self._stream.write(line + "\n")
-        self._stream.flush()
+        if self._is_buffered:
+            self._stream.flush()
 
 
 def text_line(event: LogEvent) -> str:

@@ -92,7 +92,11 @@ class Logger:
         return self._refusals <= _MOST_REFUSALS
 
     def _write(self, level: Any, summary: str, name: str, fields: dict[str, Any]) -> None:
-        line = " ".join([summary, *(f"{field}={_shown(value)}" for field, value in fields.items())])
+        texts = [value if isinstance(value, str) else _text(value) for value in fields.values()]
+        # One look at all of them: hardly ever is one more than a plain word.
+        if not (all(texts) and _PLAIN.fullmatch("".join(texts))):
+            texts = [_shown(text) for text in texts]
+        line = " ".join([summary, *[f"{field}={text}" for field, text in zip(fields, texts, strict=True)]])
         self._log.emit(level, "{line}", line=line, summary=summary, fields={"occurrence": name, **fields})
 
 
@@ -123,7 +127,10 @@ def _cut(text: str) -> str:
     return text if len(text) <= _LONGEST_VALUE else text[:_LONGEST_VALUE] + "…"
 
 
-def _shown(value: Any) -> str:
+def _text(value: Any) -> str:
+    return ",".join(value) if isinstance(value, list) else str(value)
+
+
+def _shown(text: str) -> str:
     """A value as ``key=value`` can hold it: quoted, and escaped, where it is more than a plain word."""
-    text = ",".join(value) if isinstance(value, list) else str(value)
     return text if _PLAIN.fullmatch(text) else json.dumps(text)

@@ -1,0 +1,39 @@
+"""Time to start and memory, by the number of managed repositories."""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+
+import house
+import plots
+from harness import Report, Table
+from house import reactor
+
+START, MEMORY = "start to first answer, s", "memory, MiB"
+
+
+async def measure(directory: Path, rounds: int, sizes: list[int]) -> None:
+    table = Table("Managed repositories", "for each number", [START, MEMORY])
+    for round_ in range(rounds):
+        for size in sizes:
+            # Nobody is asked: the backstop is off, and no push comes.
+            urls = {f"bench/repository-{number}": "http://127.0.0.1:9/none.git" for number in range(size)}
+            began = reactor.seconds()
+            async with house.stackit(directory / f"{size}-{round_}", urls, sync={"interval": "0"}) as server:
+                table.add(f"{size:,}", START, reactor.seconds() - began)
+                table.add(f"{size:,}", MEMORY, house.resident(server.pid or 0))
+    picture = plots.bars(
+        "Memory by managed repositories, MiB", {row: table.cells[row][MEMORY] for row in table.cells}, ours=""
+    )
+    Report("growth", "Growth", [table], [], [f"{rounds} rounds; no mirror is cloned, the backstop is off"], {}).write(
+        growth=picture
+    )
+
+
+if __name__ == "__main__":
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--sizes", type=int, nargs="+", default=[10, 1_000, 10_000])
+    given = parser.parse_args()
+    house.main(measure, [given.rounds, given.sizes])

@@ -1,0 +1,149 @@
+"""What the benchmarks of mirrors share: a pretend GitHub on one core, stackit and plain git on the other."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
+from contextlib import asynccontextmanager, contextmanager
+from pathlib import Path
+from typing import Any
+
+import harness
+from twisted.internet import reactor as the_reactor
+from twisted.internet.defer import Deferred
+from twisted.internet.task import react
+from twisted.internet.threads import deferToThread
+
+from stackit.processes import Finished, run
+from stackit.testing import PretendGitHub, RunningStackit
+
+reactor: Any = the_reactor
+LEAN = ("--no-auto-maintenance", "--no-write-fetch-head", "--no-tags", "--quiet")
+ENVIRONMENT = {
+    "PATH": os.environ["PATH"],
+    "HOME": "/nonexistent",
+    "GIT_CONFIG_GLOBAL": "/dev/null",
+    "GIT_CONFIG_NOSYSTEM": "1",
+}
+
+
+@contextmanager
+def on_core(core: int) -> Iterator[None]:
+    """What is started meanwhile stays on this core."""
+    before = os.sched_getaffinity(0)
+    os.sched_setaffinity(0, {core} & before or before)
+    yield
+    os.sched_setaffinity(0, before)
+
+
+async def git(*arguments: str | Path) -> Finished:
+    """Run git on the server's core. Raises RuntimeError."""
+    with on_core(harness.SERVER_CORE):
+        # Started, and not only made, while this process is there.
+        running = Deferred.fromCoroutine(run(reactor, ["git", *map(str, arguments)], env=ENVIRONMENT, timeout=600))
+    done = await running
+    if done.status:
+        raise RuntimeError(f"git {arguments[0]}: {done.stderr.decode(errors='replace')[-300:]}")
+    return done
+
+
+async def git_cpu(*arguments: str | Path) -> float:
+    """Run git on the server's core: the CPU seconds that it and its children used."""
+
+    def work() -> float:
+        os.sched_setaffinity(0, {harness.SERVER_CORE})  # of this thread
+        child = subprocess.Popen(["git", *map(str, arguments)], env=ENVIRONMENT, stdout=subprocess.DEVNULL)
+        _, child.returncode, used = os.wait4(child.pid, 0)
+        if child.returncode:
+            raise RuntimeError(f"git {arguments[0]} failed")
+        return used.ru_utime + used.ru_stime
+
+    return await deferToThread(work)
+
+
+@asynccontextmanager
+async def github(directory: Path) -> AsyncIterator[PretendGitHub]:
+    """It shares this process and its core with the benchmark."""
+    found = PretendGitHub()
+    await found.start(reactor, directory / "github")
+    try:
+        yield found
+    finally:
+        await found.stop()
+
+
+@asynccontextmanager
+async def stackit(directory: Path, repos: Mapping[str, str], **config: Any) -> AsyncIterator[RunningStackit]:
+    """stackit with mirrors of these repositories (URL by name), on the server's core."""
+    directory.mkdir(parents=True, exist_ok=True)
+    tables = {"repos": [{"name": name, "url": url} for name, url in repos.items()], **config}
+    server = RunningStackit(reactor, directory, config=tables)
+    with on_core(harness.SERVER_CORE):
+        await server.start()
+    try:
+        yield server
+    finally:
+        await server.stop()
+
+
+async def in_step(server: RunningStackit, within: float = 600) -> None:
+    """Wait until every mirror equals its remote."""
+
+    async def ready() -> bool:
+        listed = (await server.admin("GET", "{prefix}/repos")).json()["repos"]
+        return all(each["state"] == "in_step" for each in listed)
+
+    await server.until(ready, "every mirror to be in step", within)
+
+
+def mirror(server: RunningStackit, name: str) -> Path:
+    """Where the mirror of a repository is."""
+    return Path(server.state_dir, "mirrors", f"{name}.git")
+
+
+def cpu_seconds(pid: int) -> float:
+    """What a process and its children that have ended have used."""
+    fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+    return sum(map(int, fields[11:15])) / os.sysconf("SC_CLK_TCK")
+
+
+def resident(pid: int) -> float:
+    """Memory of a process, in MiB."""
+    for line in Path(f"/proc/{pid}/status").read_text().splitlines():
+        if line.startswith("VmRSS:"):
+            return int(line.split()[1]) / 1024
+    return 0.0
+
+
+async def many_refs(found: PretendGitHub, name: str, count: int) -> None:
+    """Give a repository so many branches more, packed as a server has them."""
+    if count:
+        tip = (await found.refs(name))["refs/heads/main"]
+        lines = "".join(f"create refs/heads/branch-{number} {tip}\n" for number in range(count))
+        path = found.path(name)
+        done = await run(
+            reactor,
+            ["git", f"--git-dir={path}", "update-ref", "--stdin"],
+            env=ENVIRONMENT,
+            stdin=lines.encode(),
+            timeout=600,
+        )
+        if done.status:
+            raise RuntimeError(done.stderr.decode()[-300:])
+        await found.git(name, "pack-refs", "--all")
+
+
+def main(work: Any, arguments: Sequence[Any]) -> None:
+    """Run a benchmark's coroutine function ``work(directory, *arguments)`` to its end."""
+    os.sched_setaffinity(0, {harness.LOAD_CORE} & os.sched_getaffinity(0) or os.sched_getaffinity(0))
+
+    async def everything() -> None:
+        with harness.scratch() as directory:
+            try:
+                await work(directory, *arguments)
+            finally:
+                shutil.rmtree(directory, ignore_errors=True)
+
+    react(lambda _: Deferred.fromCoroutine(everything()))

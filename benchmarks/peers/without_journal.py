@@ -1,0 +1,56 @@
+"""stackit as it is, but with a journal that keeps nothing: what durability costs is the difference.
+
+Run like ``twistd``, with its arguments.
+"""
+
+from __future__ import annotations
+
+import itertools
+import sys
+from typing import Any
+
+from twisted.scripts.twistd import run
+
+from stackit import tap
+from stackit.journal import Appended, Record, Work
+
+
+class NoJournal:
+    """Answers as a journal does, at once."""
+
+    def __init__(self) -> None:
+        self._ids = itertools.count(1)
+
+    @classmethod
+    def open(cls, *_: Any, **__: Any) -> NoJournal:
+        return cls()
+
+    async def append(self, record: Record) -> Appended:
+        number = next(self._ids)
+        key = (record.repo or "").lower()
+        works = tuple(Work(number, number, each, key, 0, len(record.body)) for each in record.subscribers)
+        return Appended(number, "new", works)
+
+    async def finish(self, _handling: int, *, at: float) -> None: ...
+
+    async def due(self, *_: Any, **__: Any) -> list[Work]:
+        return []
+
+    async def due_groups(self, *_: Any, **__: Any) -> list[str]:
+        return []
+
+    async def next_due(self, *_: Any, **__: Any) -> None: ...
+
+    async def pending(self) -> dict[str, int]:
+        return {}
+
+    async def prune(self, _now: float) -> int:
+        return 0
+
+    async def close(self) -> None: ...
+
+    def problem(self) -> None: ...
+
+
+tap.Journal = NoJournal  # type: ignore[misc, assignment]
+sys.exit(run())
