@@ -98,6 +98,16 @@ async def in_step(server: RunningStackit, within: float = 600) -> None:
     await server.until(ready, "every mirror to be in step", within)
 
 
+async def cloned(server: RunningStackit, name: str) -> None:
+    """Wait for the first clone, which the start begins; with 100,000 refs it takes a while."""
+
+    async def in_step() -> bool:
+        answer = await server.admin("GET", f"{{prefix}}/repos/{name}")
+        return bool(answer.json()["state"] == "in_step")
+
+    await server.until(in_step, f"a mirror of {name}", within=300)
+
+
 def mirror(server: RunningStackit, name: str) -> Path:
     """Where the mirror of a repository is."""
     return Path(server.state_dir, "mirrors", f"{name}.git")

@@ -87,12 +87,12 @@ async def _one(
     plain = {row: directory / f"{name.replace('/', '-')}-{number}.git" for number, row in enumerate((LEAN, FULL))}
     for path in plain.values():
         await house.git("clone", "--quiet", "--mirror", url, path)
-    async with house.stackit(directory / name, {name: url}, sync={"interval": "0"}) as server:
+    async with house.stackit(directory / name, {name: url}, sync={"interval": "1h"}) as server:
         if github._webhook is not None:  # type: ignore[attr-defined]
             await github._webhook.close()  # type: ignore[attr-defined]
             github._webhook = None  # type: ignore[attr-defined]
         github.webhook(server.webhook_url, server.secret)  # type: ignore[attr-defined]
-        await server.sync(name)
+        await house.cloned(server, name)
 
         async def by_stackit() -> float:
             moved = await github.commit(name)  # type: ignore[attr-defined]
