@@ -12,6 +12,7 @@ import pytest_twisted
 from stackit import ManagedRepo, Repo
 from stackit.plugins.mirror.fastroad import Detour, Target, travel
 from stackit.plugins.mirror.git import Git
+from stackit.plugins.mirror.pktline import FLUSH, ProtocolError, line, listing
 from stackit.plugins.mirror.refs import Snapshot
 from stackit.plugins.mirror.remote import Remote, Remotes
 from stackit.testing import PretendGitHub
@@ -134,6 +135,13 @@ async def test_a_private_repository_is_asked_with_its_token(pretend_github: Pret
     moved = await pretend_github.commit("octo/widget")
     assert len(await house.travel((MAIN, moved.after))) == 1
     await remotes.close()
+
+
+@pytest.mark.parametrize("oid", [b"HEAD", b"--all", b"refs/heads/main", b"-" + b"1" * 39, b"g" * 40, b"1" * 41, b""])
+def test_what_a_remote_calls_an_object_id_must_be_one(oid: bytes) -> None:
+    """git would also take a name, and in some places an option."""
+    with pytest.raises(ProtocolError):
+        listing(line(oid + b" refs/heads/main\n") + FLUSH)
 
 
 async def detour(house: House, *targets: tuple[str, str]) -> str:

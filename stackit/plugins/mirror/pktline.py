@@ -5,6 +5,7 @@ Sources: git's gitprotocol-common, gitprotocol-v2 and gitprotocol-pack.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Iterator, Sequence
 
 import msgspec
@@ -14,6 +15,7 @@ DELIMITER = b"0001"
 
 _DATA, _PROGRESS = 1, 2
 _SYMREF = b"symref-target:"
+_OBJECT_ID = re.compile(rb"[0-9a-f]{40}|[0-9a-f]{64}")
 
 
 class ProtocolError(Exception):
@@ -68,7 +70,10 @@ def listing(answer: bytes) -> Listing:
             ]
             head = targets[0] if targets else None
         elif name and oid != b"unborn":
-            refs[name] = oid.decode("ascii", "replace")
+            # What git takes for an object id may also be a name or an option: nothing else goes any further.
+            if not _OBJECT_ID.fullmatch(oid):
+                raise ProtocolError(f"not an object id: {oid[:40]!r}")
+            refs[name] = oid.decode("ascii")
     raise ProtocolError("the list of refs ends too early")
 
 
