@@ -27,6 +27,7 @@ setup(
         "twisted[tls]>=25.5",
         "treq>=24.9.1",
         "httptools>=0.6.4",
+        "lz4>=4.3",
         "pluggy>=1.5",
         "msgspec>=0.19",
         "prometheus_client>=0.20",

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import os
 from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
@@ -408,7 +409,7 @@ async def test_beyond_its_size_the_journal_forgets_the_oldest_and_no_more_than_n
     journal = Journal.open(tmp_path / "state", reactor=reactor, keep_bytes=2**20)
     works = []
     for number in range(30):
-        body = b"%0100000d" % number
+        body = os.urandom(100_000)
         works += (await journal.append(record(str(number), subscribers=("mirror",), body=body))).works
     for work in works[1:]:
         await journal.finish(work.handling, at=101.0)

@@ -143,6 +143,7 @@ async def test_what_waits_while_a_commit_runs_shares_the_next_one(tmp_path: Path
 @pytest_twisted.ensureDeferred
 async def test_a_full_disk_fails_appends_until_there_is_room_again(tmp_path: Path) -> None:
     changes: list[str | None] = []
+    big = os.urandom(500_000)
     from twisted.internet import reactor  # noqa: PLC0415
 
     journal = Journal.open(tmp_path / "state", reactor=reactor, on_change=changes.append)
@@ -152,15 +153,15 @@ async def test_a_full_disk_fails_appends_until_there_is_room_again(tmp_path: Pat
     resource.setrlimit(resource.RLIMIT_FSIZE, (400_000, hard))
     try:
         with pytest.raises(JournalError, match="journal cannot write"):
-            await journal.append(record("big", b"x" * 500_000))
+            await journal.append(record("big", big))
         assert "cannot write" in (journal.problem() or "")
         with pytest.raises(JournalError):
-            await journal.append(record("big", b"x" * 500_000))
+            await journal.append(record("big", big))
         stored = await journal.load(before.id)  # reading goes on
         assert stored is not None
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
-    appended = await journal.append(record("big", b"x" * 500_000))
+    appended = await journal.append(record("big", big))
     assert appended.status == "new"
     assert journal.problem() is None
     await journal.close()
@@ -184,7 +185,7 @@ async def test_a_problem_that_is_over_is_noticed_though_nobody_appends(tmp_path:
     resource.setrlimit(resource.RLIMIT_FSIZE, (400_000, hard))
     try:
         with pytest.raises(JournalError):
-            await journal.append(record("big", b"x" * 500_000))
+            await journal.append(record("big", os.urandom(500_000)))
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
     assert journal.problem() is not None

@@ -11,8 +11,8 @@ from typing import TYPE_CHECKING, Any
 
 from stackit.errors import JournalError
 from stackit.events import RefChange
+from stackit.journal import appending, queries, recording, retention, schema
 from stackit.journal import directory as state_directory
-from stackit.journal import queries, recording, retention, schema
 from stackit.journal.reader import Reader
 from stackit.journal.records import Appended, Page, Receipt, Record, Stored, Work
 from stackit.journal.writer import Writer, checkpoint
@@ -83,7 +83,7 @@ class Journal:
 
     async def append(self, record: Record) -> Appended:
         """Write a delivery down, with a handling for each of its subscribers."""
-        return await self._writer.submit(lambda connection: recording.append(connection, record), len(record.body))
+        return await self._writer.join(appending.append, record, len(record.body))
 
     async def announce(
         self,
@@ -116,7 +116,7 @@ class Journal:
 
     async def finish(self, handling: int, *, at: float) -> None:
         """An attempt succeeded: the handling is done."""
-        await self._writer.submit(lambda connection: recording.finish(connection, handling, at))
+        await self._writer.join(recording.finish, (handling, at))
 
     async def fail(self, handling: int, *, at: float, error: str, next_at: float | None) -> None:
         """An attempt failed: to be tried again at ``next_at``, or dead where that is None."""
@@ -141,7 +141,7 @@ class Journal:
         return await self._reader.ask(lambda connection: queries.next_due(connection, subscriber, after))
 
     async def load(self, event_id: int) -> Stored | None:
-        """One event with its body; None where it is not there (any more)."""
+        """One event with its body; None where it is not there (any more). Raises Permanent for a damaged body."""
         return await self._reader.ask(lambda connection: queries.load(connection, event_id))
 
     async def pending(self) -> dict[str, int]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import sqlite3
 from collections.abc import Iterator
 
+from stackit.journal.bodies import unpacked
 from stackit.journal.records import REFS_EVENT, STATES, HandlingRow, Page, Receipt, State, Stored, Work, repo_key
 
 # The "+" keeps SQLite from walking by time, which would have to sort all that is due.
@@ -80,7 +81,7 @@ def announced(connection: sqlite3.Connection, key: str) -> dict[str, str]:
 
 
 def load(connection: sqlite3.Connection, event_id: int) -> Stored | None:
-    """One event with its body."""
+    """One event with its body. Raises Permanent where that is damaged."""
     row = connection.execute(_LOAD, (event_id,)).fetchone()
     if row is None:
         return None
@@ -94,7 +95,7 @@ def load(connection: sqlite3.Connection, event_id: int) -> Stored | None:
         action=action,
         repo=repo,
         received_at=received_at,
-        body=body,
+        body=None if body is None else unpacked(body, number),
     )
 
 

@@ -10,7 +10,7 @@ _MAX_BYTES = 8 * 2**20
 _PER_EVENT = 512  # bytes that an event takes besides its body, roughly
 
 _NO_LONGER_OPEN = """
-    SELECT id, size FROM events AS e
+    SELECT id, (SELECT LENGTH(body) FROM bodies WHERE event_id = e.id) FROM events AS e
     WHERE id < ? AND NOT EXISTS (
         SELECT 1 FROM handlings AS h WHERE h.event_id = e.id AND h.state <> 'done' AND h.state = 'pending')
     ORDER BY id LIMIT ?
@@ -33,7 +33,7 @@ def outdated(connection: sqlite3.Connection, before: float, keep_bytes: int) -> 
         if size > _MAX_BYTES or (event_id >= first_young and size >= excess):
             break
         chosen.append(event_id)
-        size += length + _PER_EVENT
+        size += (length or 0) + _PER_EVENT
     return chosen
 
 

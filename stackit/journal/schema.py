@@ -111,7 +111,7 @@ def connect(path: Path) -> sqlite3.Connection:
         uri=True,
         isolation_level=None,
         check_same_thread=False,
-        cached_statements=64,
+        cached_statements=128,
     )
     try:
         for setting in _SETTINGS:

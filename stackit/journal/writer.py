@@ -1,18 +1,17 @@
 """The one writer of the journal: a thread whose every commit carries all that waits for it.
 
-While one commit waits for the disk, the operations that arrive queue up, and become the
-next commit together: under load a hundred deliveries share one fsync, and a lone one
-waits for nobody.
+What arrives in one turn of the reactor, and while the commit before waits for the disk, becomes
+one commit: under load a hundred deliveries share one fsync, and a lone one waits for nobody.
 """
 
 from __future__ import annotations
 
 import sqlite3
-import time
+from collections import deque
 from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
-from queue import Empty, SimpleQueue
+from queue import SimpleQueue
 from threading import Thread
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -20,6 +19,7 @@ from twisted.internet.defer import Deferred
 from twisted.python.failure import Failure
 
 from stackit.errors import JournalError
+from stackit.journal.batch import Asked, Joint, Operation, run_together
 from stackit.journal.schema import WAL_LIMIT, connect
 
 if TYPE_CHECKING:
@@ -28,17 +28,11 @@ else:
     Reactor = object
 
 T = TypeVar("T")
-Operation = Callable[[sqlite3.Connection], T]
+Item = TypeVar("Item")
 
 _MAX_OPERATIONS = 512
 _MAX_BYTES = 64 * 2**20
-_CROWD = 16
-"""Operations in one commit that tell of load: more are on their way, and can share the next one."""
-_LONGEST_PAUSE = 0.005
 _PROBE = "INSERT OR REPLACE INTO probe (id, filler) VALUES (1, zeroblob(65536))"
-
-# Faults of one operation, which the others in its commit do not share.
-_OWN_FAULTS = (sqlite3.IntegrityError, sqlite3.ProgrammingError, sqlite3.DataError, sqlite3.InterfaceError)
 
 
 class Writer:
@@ -63,7 +57,9 @@ class Writer:
         self._on_log = on_log
         self._probing = False
         self._closed: Deferred[None] | None = None
-        self._waiting: SimpleQueue[tuple[Operation[Any], int, Deferred[Any]] | None] = SimpleQueue()
+        self._waiting: deque[Asked] = deque()
+        self._busy = False
+        self._batches: SimpleQueue[list[Asked] | None] = SimpleQueue()
         self._connection: sqlite3.Connection | None = connect(path)
         self._thread = Thread(target=self._run, name="journal writer", daemon=True)
         self._thread.start()
@@ -73,12 +69,36 @@ class Writer:
 
         Fails with JournalError where that cannot be made durable, else with what it raised itself.
         """
-        done: Deferred[T] = Deferred()
+        return self._ask(Asked(lambda connection, _: [operation(connection)], None, size, alone=True))
+
+    def join(self, joint: Joint[Item, T], item: Item, size: int = 0) -> Deferred[T]:
+        """Have ``item`` worked on in the next commit, together with all others that came for the same operation.
+
+        What was submitted meanwhile keeps its place among them. Fails as ``submit`` does.
+        """
+        return self._ask(Asked(joint, item, size))
+
+    def _ask(self, asked: Asked) -> Deferred[Any]:
         if self._closed is not None:
-            done.errback(JournalError("the journal is closed"))
+            asked.done.errback(JournalError("the journal is closed"))
         else:
-            self._waiting.put((operation, size, done))
-        return done
+            self._waiting.append(asked)
+            self._begin_soon()
+        return asked.done
+
+    def _begin_soon(self) -> None:
+        """Begin a commit once this turn of the reactor is over, and with it what else it brings."""
+        if not self._busy and self._waiting:
+            self._busy = True
+            self._reactor.callLater(0, self._begin)
+
+    def _begin(self) -> None:
+        batch: list[Asked] = []
+        size = 0
+        while self._waiting and len(batch) < _MAX_OPERATIONS and size < _MAX_BYTES:
+            batch.append(self._waiting.popleft())
+            size += batch[-1].size
+        self._batches.put(batch)
 
     def probe(self) -> None:
         """While there is a problem, see whether it is over, though nobody else wants to write."""
@@ -99,57 +119,51 @@ class Writer:
         """Finish what waits, then end the thread."""
         if self._closed is None:
             self._closed = Deferred()
-            self._waiting.put(None)
+            if not self._busy:
+                self._batches.put(None)
             await self._closed
             self._thread.join()
 
-    # Below: in the writer thread, but for _settle.
+    def _settle(self, batch: list[Asked], results: list[Any], problem: str | None, grown: bool) -> None:
+        """All results of one commit."""
+        changed, self.problem = problem != self.problem, problem
+        for asked, result in zip(batch, results, strict=True):
+            asked.done.callback(result)  # a Failure goes down the errbacks
+        self._busy = False
+        self._begin_soon()
+        if grown:
+            self._on_log()
+        if changed:
+            self._on_change(problem)
+        if self._closed is not None and not self._busy:
+            self._batches.put(None)
+
+    def _ended(self) -> None:
+        assert self._closed is not None  # noqa: S101 - for the type checker
+        self._closed.callback(None)
+
+    # -- in the writer's thread ---------------------------------------------------------
 
     def _run(self) -> None:
-        running = True
-        while running:
-            batch, running = self._next_batch()
-            began = time.monotonic()
-            if batch:
-                results, problem = self._commit([operation for operation, _, _ in batch])
-                waiting = [done for _, _, done in batch]
-                grown = problem is None and self._log_has_grown()
-                self._reactor.callFromThread(self._settle, waiting, results, problem, grown)
-            if len(batch) >= _CROWD and running:
-                # Every commit writes whole pages, and takes the interpreter from the thread that brings the
-                # next operations. Under load that thread gets half of the time, and the commits are larger.
-                time.sleep(min(time.monotonic() - began, _LONGEST_PAUSE))
+        while (batch := self._batches.get()) is not None:
+            results, problem = self._commit(batch)
+            grown = problem is None and self._log_has_grown()
+            self._reactor.callFromThread(self._settle, batch, results, problem, grown)
         self._disconnect()
         self._reactor.callFromThread(self._ended)
 
-    def _next_batch(self) -> tuple[list[tuple[Operation[Any], int, Deferred[Any]]], bool]:
-        """All that waits now, within bounds, at least one; and whether more will come."""
-        batch = []
-        size = 0
-        next_one = self._waiting.get()
-        while next_one is not None:
-            batch.append(next_one)
-            size += next_one[1]
-            if len(batch) == _MAX_OPERATIONS or size > _MAX_BYTES:
-                return batch, True
-            try:
-                next_one = self._waiting.get_nowait()
-            except Empty:
-                return batch, True
-        return batch, False
-
-    def _commit(self, operations: list[Operation[Any]]) -> tuple[list[Any], str | None]:
+    def _commit(self, batch: list[Asked]) -> tuple[list[Any], str | None]:
         try:
             if self._connection is None:
                 self._connection = connect(self._path)
-            results = _run_together(self._connection, operations)
+            results = run_together(self._connection, batch)
             # A log that is gone means that the files were removed under us: nothing of this would be found again.
             self._log_size = self._log.stat().st_size
         except (sqlite3.Error, OSError) as error:
             # A fresh connection for the next commit: after an I/O error this one's state is not worth a guess.
             self._disconnect()
             problem = f"the journal cannot write to {self._path.parent}: {error}"
-            return [Failure(JournalError(problem)) for _ in operations], problem
+            return [Failure(JournalError(problem)) for _ in batch], problem
         return results, None
 
     def _disconnect(self) -> None:
@@ -171,47 +185,6 @@ class Writer:
             self._asked = True
             return True
         return False
-
-    def _settle(self, waiting: list[Deferred[Any]], results: list[Any], problem: str | None, grown: bool) -> None:
-        """In the reactor's thread: all results of one commit."""
-        changed, self.problem = problem != self.problem, problem
-        for done, result in zip(waiting, results, strict=True):
-            done.callback(result)  # a Failure goes down the errbacks
-        if grown:
-            self._on_log()
-        if changed:
-            self._on_change(problem)
-
-    def _ended(self) -> None:
-        assert self._closed is not None  # noqa: S101 - for the type checker
-        self._closed.callback(None)
-
-
-def _run_together(connection: sqlite3.Connection, operations: list[Operation[Any]]) -> list[Any]:
-    """The results of all operations, durable in one commit, a Failure for one that is at fault itself.
-
-    The others are run once more without that one: a savepoint around each would cost a tenth
-    of the throughput, for a fault that hardly ever comes.
-    """
-    faults: dict[int, Failure] = {}
-    while True:
-        connection.execute("BEGIN IMMEDIATE")
-        results: list[Any] = []
-        for number, operation in enumerate(operations):
-            try:
-                results.append(faults[number] if number in faults else operation(connection))
-            except _OWN_FAULTS as error:
-                faults[number] = Failure(JournalError(f"the journal refused a record: {error}"))
-            except sqlite3.Error:
-                raise
-            except Exception:  # noqa: BLE001 - one operation's fault must not fail the others in its commit
-                faults[number] = Failure()
-            if len(results) == number:
-                connection.execute("ROLLBACK")
-                break
-        else:
-            connection.execute("COMMIT")
-            return results
 
 
 def checkpoint(connection: sqlite3.Connection) -> None:

@@ -1,0 +1,154 @@
+"""How deliveries are written down: all that wait, together, and each exactly once."""
+
+from __future__ import annotations
+
+import sqlite3
+from collections.abc import Sequence
+
+from stackit.journal import rows
+from stackit.journal.bodies import packed
+from stackit.journal.records import Appended, Record, Work, repo_key
+
+EVENTS = "events (kind, hook, delivery, event, action, repo, repo_key, digest, size, received_at, replay_of)"
+BODIES = "bodies (event_id, body)"
+MAKE_DUE = """
+    UPDATE handlings SET state = 'pending', attempts = ?, error = ?, next_at = ?, finished_at = NULL WHERE id = ?
+"""
+
+_HANDLINGS = "handlings (event_id, subscriber, repo_key, state, next_at)"
+_SEEN_IDS = "SELECT delivery, hook FROM events WHERE kind = 'delivery' AND delivery IN ({})"
+_SEEN_DIGESTS = "SELECT digest FROM events WHERE digest IN ({})"
+_SEEN = """
+    SELECT (SELECT id FROM events WHERE kind = 'delivery' AND delivery = ?1 AND hook = ?2),
+           (SELECT delivery FROM events WHERE digest = ?3 ORDER BY id LIMIT 1)
+"""
+_CHANGE_EVENT = """
+    UPDATE events SET event = ?, action = ?, repo = ?, repo_key = ?, digest = ?, size = ?, replay_of = ? WHERE id = ?
+"""
+
+
+def append(connection: sqlite3.Connection, records: Sequence[Record]) -> list[Appended]:
+    """Write deliveries down in their order; of one that was here before, find what is left to do."""
+    ids, digests = _seen(connection, records)
+    appended: list[Appended] = []
+    fresh: list[Record] = []
+    for record in records:
+        identity = (storable(record.delivery), storable(record.hook))
+        if identity in ids or record.digest in digests:
+            appended += _append_new(connection, fresh)
+            appended.append(_append_seen(connection, record))
+            fresh = []
+        else:
+            fresh.append(record)
+            ids.add(identity)
+            digests.add(record.digest)
+    return appended + _append_new(connection, fresh)
+
+
+def _seen(connection: sqlite3.Connection, records: Sequence[Record]) -> tuple[set[tuple[str, str]], set[bytes]]:
+    """Ids (delivery and hook) of these records, and digests, that the journal has already."""
+    ids: set[tuple[str, str]] = set()
+    digests: set[bytes] = set()
+    for piece in rows.pieces(records):
+        ids.update(connection.execute(rows.marked(_SEEN_IDS, len(piece)), [storable(each.delivery) for each in piece]))
+        found = connection.execute(rows.marked(_SEEN_DIGESTS, len(piece)), [each.digest for each in piece])
+        digests.update(digest for (digest,) in found)
+    return ids, digests
+
+
+def _append_new(connection: sqlite3.Connection, records: Sequence[Record]) -> list[Appended]:
+    """Deliveries of which neither the id nor the body was here before."""
+    if not records:
+        return []
+    events = [
+        ("delivery", storable(each.hook), storable(each.delivery), *_what(each), each.received_at, None)
+        for each in records
+    ]
+    ids = rows.insert(connection, EVENTS, events)
+    works = _add_handlings(connection, list(zip(ids, records, (each.subscribers for each in records), strict=True)))
+    return [Appended(event_id, "new", works.get(event_id, ())) for event_id in ids]
+
+
+def _append_seen(connection: sqlite3.Connection, record: Record) -> Appended:
+    """A delivery whose id or body was here before."""
+    hook, delivery = storable(record.hook), storable(record.delivery)
+    known, first = connection.execute(_SEEN, (delivery, hook, record.digest)).fetchone()
+    if known is not None:
+        return _append_again(connection, known, record, first)
+    event = ("delivery", hook, delivery, *_what(record), record.received_at, first)
+    (event_id,) = rows.insert(connection, EVENTS, [event])
+    works = _add_handlings(connection, [(event_id, record, _wanted(record, first))])
+    return Appended(event_id, "new", works.get(event_id, ()), first)
+
+
+def _append_again(connection: sqlite3.Connection, event_id: int, record: Record, first: str | None) -> Appended:
+    """``first`` is the delivery under which the body at hand came first."""
+    key, size, digest, replay_of = connection.execute(
+        "SELECT repo_key, size, digest, replay_of FROM events WHERE id = ?", (event_id,)
+    ).fetchone()
+    handlings = connection.execute(
+        "SELECT id, subscriber, state, attempts, error FROM handlings WHERE event_id = ? ORDER BY id", (event_id,)
+    ).fetchall()
+    if not handlings:
+        if replay_of is None and digest != record.digest:
+            replay_of = first
+        subscribers = _wanted(record, replay_of)
+        if not subscribers:
+            return Appended(event_id, "duplicate", (), replay_of)
+        # Nobody wanted it the first time, so its body was not kept. What is at hand is what will be handled, and
+        # as what it comes now: the header that names the event is not signed, and may have been another one.
+        connection.execute(_CHANGE_EVENT, (*_what(record), replay_of, event_id))
+        connection.execute("DELETE FROM bodies WHERE event_id = ?", (event_id,))
+        works = _add_handlings(connection, [(event_id, record, subscribers)])
+        return Appended(event_id, "again", works[event_id], replay_of)
+    open_works = []
+    for handling, subscriber, state, attempts, error in handlings:
+        if state == "done" or (state == "pending" and not attempts):
+            continue  # done, or still to be tried for the first time: nothing failed that could be done again
+        tried = 0 if state == "dead" else attempts
+        connection.execute(MAKE_DUE, (tried, error, record.received_at, handling))
+        open_works.append(Work(handling, event_id, subscriber, key, tried, size))
+    return Appended(event_id, "again" if open_works else "duplicate", tuple(open_works), replay_of)
+
+
+def _what(record: Record) -> tuple[object, ...]:
+    """What a delivery says, in the order of ``EVENTS`` and ``_CHANGE_EVENT``."""
+    action = None if record.action is None else storable(record.action)
+    return storable(record.event), action, record.repo, repo_key(record.repo), record.digest, len(record.body)
+
+
+def _wanted(record: Record, replay_of: str | None) -> tuple[str, ...]:
+    """Whom the delivery is for, now that it is known whether its body came before."""
+    return () if record.refuse_replay and replay_of is not None else record.subscribers
+
+
+def _add_handlings(
+    connection: sqlite3.Connection, wanted: Sequence[tuple[int, Record, Sequence[str]]]
+) -> dict[int, tuple[Work, ...]]:
+    """Keep the bodies of events that somebody wants, and make them due; what there is to do, by event."""
+    kept = [(event_id, packed(record.body)) for event_id, record, subscribers in wanted if subscribers]
+    rows.insert(connection, BODIES, kept)
+    due = [
+        (event_id, subscriber, repo_key(record.repo), record.received_at, len(record.body))
+        for event_id, record, subscribers in wanted
+        for subscriber in subscribers
+    ]
+    works: dict[int, tuple[Work, ...]] = {}
+    for work in make_due(connection, due):
+        works[work.event_id] = (*works.get(work.event_id, ()), work)
+    return works
+
+
+def make_due(connection: sqlite3.Connection, due: Sequence[tuple[int, str, str, float, int]]) -> list[Work]:
+    """Add handlings: each for an event, a subscriber, in a group, at a time; the last is the size of the body."""
+    handlings = [(event_id, subscriber, group, "pending", at) for event_id, subscriber, group, at, _ in due]
+    ids = rows.insert(connection, _HANDLINGS, handlings)
+    return [
+        Work(handling, event_id, subscriber, group, 0, size)
+        for handling, (event_id, subscriber, group, _, size) in zip(ids, due, strict=True)
+    ]
+
+
+def storable(text: str) -> str:
+    """Text of foreign origin, without what cannot be UTF-8."""
+    return text if text.isascii() else text.encode("utf-8", "backslashreplace").decode("utf-8")
