@@ -112,7 +112,7 @@ class Dispatch:
     async def take(self, event: Event, digest: bytes) -> Taken:
         """Make a verified event durable, and hand it to its subscribers; a ping has none.
 
-        ``digest`` is the SHA-256 of the body as delivered. Raises JournalError where it
+        ``digest`` is what its body is recognised by. Raises JournalError where it
         cannot be made durable now.
         """
         subscribers = () if event.name == PING else self._bus.event_subscribers(event)

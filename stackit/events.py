@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 from functools import cached_property
 from typing import Any, ClassVar, Literal
@@ -14,7 +15,14 @@ _OWNER = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]{0,99}", re.ASCII)
 _NAME = re.compile(r"[A-Za-z0-9._-]{1,100}", re.ASCII)
 _RESERVED_NAMES = {".", ".."}
 
+_MOST_DIGITS = 300
+"""Of an integer; Python's own limit is 4,300."""
+
 Kind = Literal["created", "updated", "deleted"]
+
+
+def _number(digits: str) -> int | float:
+    return int(digits) if len(digits) <= _MOST_DIGITS else float(digits)
 
 
 class Repo(msgspec.Struct, frozen=True, order=True):
@@ -67,8 +75,15 @@ class Event(msgspec.Struct, frozen=True, kw_only=True, dict=True, eq=False):
 
     @cached_property
     def payload(self) -> dict[str, Any]:
-        """The whole JSON object, decoded at first use; every handler has a copy of its own."""
-        return msgspec.json.decode(self.body, type=dict[str, Any])
+        """The whole JSON object, decoded at first use; every handler has a copy of its own.
+
+        A number beyond what a float can hold is infinite.
+        """
+        try:
+            return msgspec.json.decode(self.body, type=dict[str, Any])
+        except msgspec.DecodeError:
+            found: dict[str, Any] = json.loads(self.body, parse_int=_number, parse_float=float)
+            return found
 
     def __str__(self) -> str:
         return f"{self.name}.{self.action}" if self.action else self.name

@@ -12,31 +12,30 @@ import re
 import sys
 from collections.abc import Callable, Mapping
 from pathlib import Path
+from threading import get_ident
 from typing import IO, Any
 
 from twisted.application.service import MultiService, Service
+from twisted.internet.defer import Deferred, maybeDeferred
 from twisted.logger import ILogObserver, LogEvent, LogLevel, eventAsText
 from twisted.python.components import Componentized
 from twisted.python.failure import Failure
 from twisted.python.logfile import LogFile
 from zope.interface import implementer
 
+from stackit.app import Reactor
 from stackit.times import rfc3339
 
 LONGEST = 16_384
 """Characters of a text after which it is cut."""
 
-# Most lines have none of the signs, and looking for those costs a hundredth of looking for the pattern.
-_CREDENTIALS = (
-    # The user part of a URL, up to the last @ before the path.
-    (("://",), re.compile(r"([A-Za-z][A-Za-z0-9+.-]{0,15}://)[^/\s]{1,1024}@"), r"\1***@"),
-    (
-        ("bearer ", "basic ", "token "),
-        re.compile(r"(?i)\b(bearer|basic|token)( +)[A-Za-z0-9._~+/=-]{8,}"),
-        r"\1\2***",
-    ),
-    (("gh", "github_pat_"), re.compile(r"\b(?:gh[a-z]_|github_pat_)[A-Za-z0-9_]{16,}"), "***"),
-)
+# The user part of a URL, up to the last @ before the path.
+_IN_URL = re.compile(r"([A-Za-z][A-Za-z0-9+.-]{0,15}://)[^/\s]{1,1024}@")
+_IN_HEADER = re.compile(r"(?i)\b(bearer|basic|token)( +)[A-Za-z0-9._~+/=-]{8,}")
+_OF_GITHUB = re.compile(r"\b(?:gh[a-z]_|github_pat_)[A-Za-z0-9_]{16,}")
+
+_MOST_HELD = 64 * 2**10
+"""Characters of lines that are held until the end of a turn of the reactor."""
 
 _LOUD = {LogLevel.warn, LogLevel.error, LogLevel.critical}
 
@@ -52,28 +51,54 @@ class Logged(MultiService):
     left alone.
     """
 
-    def __init__(self, service: Service, twistd: Mapping[str, Any] | None, log_format: str) -> None:
+    def __init__(self, service: Service, twistd: Mapping[str, Any] | None, log_format: str, reactor: Reactor) -> None:
         MultiService.__init__(self)
         self._twistd = twistd or {}
+        self._reactor = reactor
+        self._lines: Lines | None = None
         self._line = {"text": text_line, "json": json_line, "quiet": quiet_line}[log_format]
         MultiService.addService(self, service)
 
     def setServiceParent(self, parent: Any) -> None:
         """twistd asks the application for its observer after this, and before anything is started."""
         if isinstance(parent, Componentized) and not self._twistd.get("syslog"):
-            parent.setComponent(ILogObserver, Lines(_stream(self._twistd), self._line))
+            self._lines = Lines(_stream(self._twistd), self._line)
+            parent.setComponent(ILogObserver, self._lines)
         MultiService.setServiceParent(self, parent)
+
+    def startService(self) -> None:
+        """Once the reactor runs, lines may wait for the end of its turn."""
+        if self._lines is not None:
+            self._reactor.callWhenRunning(self._lines.hold, self._reactor)
+        MultiService.startService(self)
+
+    async def _stop(self) -> None:
+        await maybeDeferred(MultiService.stopService, self)
+        if self._lines is not None:
+            self._lines.release()
+
+    def stopService(self) -> Deferred[None]:
+        """The service first, which has something to say about it."""
+        return Deferred.fromCoroutine(self._stop())
 
 
 @implementer(ILogObserver)
 class Lines:
-    """An observer that writes each event as one line."""
+    """An observer that writes each event as one line.
+
+    Between ``hold`` and ``release`` the quiet ones of one turn of the reactor are written together: a write is
+    most of what a line costs. A loud one is written at once, with all before it.
+    """
 
     def __init__(self, stream: IO[str] | LogFile, line: Line) -> None:
         self._stream = stream
         self._line = line
         self._is_buffered = not isinstance(stream, LogFile)
         self._encoding = getattr(stream, "encoding", None) or "utf-8"
+        self._reactor: Reactor | None = None
+        self._thread = 0
+        self._held: list[str] = []
+        self._size = 0
 
     def __call__(self, event: LogEvent) -> None:
         line = self._line(event)
@@ -82,7 +107,32 @@ class Lines:
         # A terminal that knows only ASCII must not cost us the line.
         if not line.isascii():
             line = line.encode(self._encoding, "backslashreplace").decode(self._encoding)
-        self._stream.write(line + "\n")
+        if self._reactor is None or get_ident() != self._thread:
+            self._write(line + "\n")
+            return
+        self._held.append(line)
+        self._size += len(line)
+        if self._size > _MOST_HELD or event.get("log_level") in _LOUD:
+            self._flush()
+        elif len(self._held) == 1:
+            self._reactor.callLater(0, self._flush)
+
+    def hold(self, reactor: Reactor) -> None:
+        """Called in the reactor's thread; the lines of others are written at once."""
+        self._reactor, self._thread = reactor, get_ident()
+
+    def release(self) -> None:
+        """Write what is held, and hold nothing any more."""
+        self._flush()
+        self._reactor = None
+
+    def _flush(self) -> None:
+        held, self._held, self._size = self._held, [], 0
+        if held:
+            self._write("\n".join(held) + "\n")
+
+    def _write(self, text: str) -> None:
+        self._stream.write(text)
         if self._is_buffered:
             self._stream.flush()
 
@@ -133,10 +183,14 @@ def _clean(text: str) -> str:
 
 def redacted(text: str) -> str:
     """``text`` of bounded length, with what looks like a credential replaced."""
+    # Hardly a line has a sign of one, and looking for signs costs a hundredth of looking for the patterns.
+    if "://" in text:
+        text = _IN_URL.sub(r"\1***@", text)
     lower = text.lower()
-    for signs, pattern, replacement in _CREDENTIALS:
-        if any(sign in lower for sign in signs):
-            text = pattern.sub(replacement, text)
+    if "bearer " in lower or "basic " in lower or "token " in lower:
+        text = _IN_HEADER.sub(r"\1\2***", text)
+    if "gh" in text or "github_" in text:
+        text = _OF_GITHUB.sub("***", text)
     return text if len(text) <= LONGEST else text[:LONGEST] + "…"
 
 

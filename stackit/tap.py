@@ -81,9 +81,9 @@ def makeService(options: Options) -> Service:
         from stackit.demo import Demo  # noqa: PLC0415 - nobody else needs the pretend GitHub
 
         demo = Demo(reactor, listen=options["listen"], admin_listen=options["admin-listen"])
-        return logs.Logged(demo, options.parent, "quiet")
+        return logs.Logged(demo, options.parent, "quiet", reactor)
     try:
-        return logs.Logged(Stackit(options.config, reactor), options.parent, options.config.log_format)
+        return logs.Logged(Stackit(options.config, reactor), options.parent, options.config.log_format, reactor)
     except StackitError as problem:
         raise CannotStart(f"stackit: {problem}") from None
 

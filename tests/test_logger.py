@@ -13,6 +13,7 @@ import pytest
 import pytest_twisted
 from twisted.application.service import Application, Service
 from twisted.internet.task import Clock
+from twisted.internet.threads import deferToThread
 from twisted.internet.utils import getProcessOutputAndValue
 from twisted.logger import ILogObserver, LogEvent, LogLevel, globalLogPublisher
 from twisted.logger import Logger as TwistedLogger
@@ -213,15 +214,65 @@ def test_a_quiet_log_shows_what_is_printed_and_what_is_wrong():
     assert stream.getvalue() == "hello\\x1b\n1970-01-01T00:00:00.000Z warn [stackit] trouble\n"
 
 
+def test_quiet_lines_of_one_turn_are_written_together_and_a_loud_one_at_once():
+    clock, stream = Clock(), io.StringIO()
+    lines = Lines(stream, text_line)
+
+    def write(text: str, level: Any = LogLevel.info) -> None:
+        lines({"log_namespace": "t", "log_level": level, "log_format": text, "log_time": 0.0})
+
+    def written() -> list[str]:
+        return [line.rpartition(" ")[2] for line in stream.getvalue().splitlines()]
+
+    write("started")
+    assert written() == ["started"]
+    lines.hold(clock)
+    write("a")
+    write("b")
+    assert written() == ["started"]
+    clock.advance(0)
+    assert written() == ["started", "a", "b"]
+    write("c")
+    write("d", LogLevel.warn)
+    assert written() == ["started", "a", "b", "c", "d"]
+    write("e")
+    lines.release()
+    write("f")
+    assert written() == ["started", "a", "b", "c", "d", "e", "f"]
+
+
+def test_many_lines_of_one_turn_are_not_all_kept_in_memory():
+    stream = io.StringIO()
+    lines = Lines(stream, text_line)
+    lines.hold(Clock())
+    for _ in range(100):
+        lines({"log_namespace": "t", "log_level": LogLevel.info, "log_format": "x" * 1000, "log_time": 0.0})
+    assert len(stream.getvalue()) > 60_000
+
+
+async def in_another_thread(lines: Lines) -> None:
+    event = {"log_namespace": "t", "log_level": LogLevel.info, "log_format": "elsewhere", "log_time": 0.0}
+    await deferToThread(lines, event)
+
+
+@pytest_twisted.ensureDeferred
+async def test_the_lines_of_another_thread_do_not_wait_for_the_reactor():
+    stream = io.StringIO()
+    lines = Lines(stream, text_line)
+    lines.hold(Clock())
+    await in_another_thread(lines)
+    assert "elsewhere" in stream.getvalue()
+
+
 def test_an_operators_syslog_is_left_alone():
     application = Application("test")
-    Logged(Service(), {"syslog": True}, "json").setServiceParent(application)
+    Logged(Service(), {"syslog": True}, "json", Clock()).setServiceParent(application)
     assert application.getComponent(ILogObserver, None) is None
 
 
 def test_twistds_logfile_gets_the_lines(tmp_path):
     application = Application("test")
-    Logged(Service(), {"logfile": str(tmp_path / "log")}, "json").setServiceParent(application)
+    Logged(Service(), {"logfile": str(tmp_path / "log")}, "json", Clock()).setServiceParent(application)
     application.getComponent(ILogObserver)({"log_format": "hello", "log_time": 0.0})
     assert json.loads((tmp_path / "log").read_text())["message"] == "hello"
 
@@ -248,7 +299,7 @@ class Shouting(Service):
         reactor.callWhenRunning(reactor.stop)
 
 def makeService(options):
-    return Logged(Shouting(), options.parent, os.environ["FORMAT"])
+    return Logged(Shouting(), options.parent, os.environ["FORMAT"], reactor)
 """
 
 

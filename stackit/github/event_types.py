@@ -9,7 +9,8 @@ the JSON schema that the octokit project keeps of it.
 from __future__ import annotations
 
 from collections.abc import Mapping, Set
-from typing import Any
+
+import msgspec
 
 PING = "ping"
 PUSH = "push"
@@ -146,17 +147,17 @@ _MORE: Mapping[str, tuple[frozenset[str], ...]] = {
 }
 
 
-def has_shape(name: str, payload: Mapping[str, Any]) -> bool:
-    """Whether ``payload`` can be that of the event ``name``; an event that is not documented may look like anything."""
+def has_shape(name: str, payload: Mapping[str, msgspec.Raw], action: str | None) -> bool:
+    """Whether ``payload``, key by key, can be that of the event ``name``, with this action (None for no text).
+
+    An event that is not documented may look like anything.
+    """
     required = REQUIRED.get(name)
     if required is None:
         return True
-    for key in required:
-        if key not in payload or not (key in _NOT_OBJECTS or isinstance(payload[key], dict)):
-            return False
-    if "action" in required and not isinstance(payload["action"], str):
+    keys = frozenset(payload)
+    if not required <= keys or any(bytes(payload[key])[:1] != b"{" for key in required - _NOT_OBJECTS):
         return False
-    if name in _ACTIONS and payload["action"] not in _ACTIONS[name]:
+    if "action" in required and (action is None or action not in _ACTIONS.get(name, (action,))):
         return False
-    keys = payload.keys()
     return not (keys & _ABSENT.get(name, frozenset())) and not any(more <= keys for more in _MORE.get(name, ()))

@@ -20,7 +20,7 @@ class Record(msgspec.Struct, frozen=True, kw_only=True):
     """A verified delivery to write down.
 
     ``repo`` is ``Owner/name`` as shown, ``received_at`` seconds since the epoch, ``digest``
-    the SHA-256 of the body as delivered, ``body`` its JSON text, which is stored only where
+    what the body is recognised by, ``body`` its JSON text, which is stored only where
     there are ``subscribers`` (keys such as ``plugin:function``). With ``refuse_replay``, a body
     that came before under another delivery id is written down, and reaches nobody.
     """

@@ -53,6 +53,7 @@ _FIELDS = (
     "error",
 )
 _PLAIN = re.compile(r"[A-Za-z0-9_.:/@+*,-]+", re.ASCII)
+_PAIR = "{}={}".format
 _LONGEST_VALUE = 500
 _MOST_REFS = 20
 _MOST_REFUSALS = 1000
@@ -92,11 +93,11 @@ class Logger:
         return self._refusals <= _MOST_REFUSALS
 
     def _write(self, level: Any, summary: str, name: str, fields: dict[str, Any]) -> None:
-        texts = [value if isinstance(value, str) else _text(value) for value in fields.values()]
+        texts = [value if type(value) is str else _text(value) for value in fields.values()]
         # One look at all of them: hardly ever is one more than a plain word.
         if not (all(texts) and _PLAIN.fullmatch("".join(texts))):
             texts = [_shown(text) for text in texts]
-        line = " ".join([summary, *[f"{field}={text}" for field, text in zip(fields, texts, strict=True)]])
+        line = " ".join([summary, *map(_PAIR, fields, texts)])
         self._log.emit(level, "{line}", line=line, summary=summary, fields={"occurrence": name, **fields})
 
 
@@ -110,11 +111,13 @@ def _fields(occurrence: Occurrence) -> dict[str, Any]:
     fields: dict[str, Any] = {}
     for name in _FIELDS:
         value = getattr(occurrence, name)
+        if value is None:
+            continue
         if isinstance(value, float):
             fields[name] = round(value, 3)
         elif isinstance(value, int):
             fields[name] = value
-        elif value is not None:
+        else:
             fields[name] = _cut(str(value))
     if occurrence.changes is not None:
         fields["count"] = len(occurrence.changes)
