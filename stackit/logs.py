@@ -11,6 +11,7 @@ import json
 import re
 import sys
 from collections.abc import Callable, Mapping
+from functools import lru_cache
 from pathlib import Path
 from threading import get_ident
 from typing import IO, Any
@@ -143,7 +144,7 @@ def text_line(event: LogEvent) -> str:
     failure = event.get("log_failure")
     if failure is not None:
         text = f"{text}: {_failure(failure)}" if text else _failure(failure)
-    return f"{_time(event)} {_level(event)} [{_clean(_namespace(event))}] {_clean(text)}"
+    return f"{_time(event)} {_level(event)} [{_clean_namespace(_namespace(event))}] {_clean(text)}"
 
 
 def quiet_line(event: LogEvent) -> str | None:
@@ -179,6 +180,9 @@ def one_line(text: str) -> str:
 
 def _clean(text: str) -> str:
     return one_line(redacted(text))
+
+
+_clean_namespace = lru_cache(maxsize=256)(_clean)
 
 
 def redacted(text: str) -> str:

@@ -8,8 +8,13 @@ _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 
 def rfc3339(epoch: float) -> str:
     """Format seconds since the epoch, for example ``2026-11-23T18:43:29.123Z``."""
-    seconds, milliseconds = divmod(round(epoch * 1000), 1000)
-    return f"{_second(seconds)}.{milliseconds:03d}Z"
+    return _moment(round(epoch * 1000))
+
+
+@lru_cache(maxsize=64)
+def _moment(milliseconds: int) -> str:
+    seconds, rest = divmod(milliseconds, 1000)
+    return f"{_second(seconds)}.{rest:03d}Z"
 
 
 @lru_cache(maxsize=64)

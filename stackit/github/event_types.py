@@ -9,6 +9,7 @@ the JSON schema that the octokit project keeps of it.
 from __future__ import annotations
 
 from collections.abc import Mapping, Set
+from functools import lru_cache
 
 import msgspec
 
@@ -109,6 +110,8 @@ _NOT_OBJECTS = frozenset(
 )
 # fmt: on
 
+_OBJECTS: Mapping[str, frozenset[str]] = {name: keys - _NOT_OBJECTS for name, keys in REQUIRED.items()}
+
 # Events whose payloads have little of their own are told by their actions instead.
 _ACTIONS: Mapping[str, frozenset[str]] = {
     "branch_protection_configuration": frozenset({"enabled", "disabled"}),
@@ -156,8 +159,17 @@ def has_shape(name: str, payload: Mapping[str, msgspec.Raw], action: str | None)
     if required is None:
         return True
     keys = frozenset(payload)
-    if not required <= keys or any(bytes(payload[key])[:1] != b"{" for key in required - _NOT_OBJECTS):
+    if not required <= keys or any(bytes(payload[key])[:1] != b"{" for key in _OBJECTS[name]):
         return False
     if "action" in required and (action is None or action not in _ACTIONS.get(name, (action,))):
         return False
-    return not (keys & _ABSENT.get(name, frozenset())) and not any(more <= keys for more in _MORE.get(name, ()))
+    return not _is_another(name, keys)
+
+
+@lru_cache(maxsize=1024)
+def _is_another(name: str, keys: frozenset[str]) -> bool:
+    """Whether a body with these keys is of an event that needs more, or has what this one never has.
+
+    What one sender sends has a few sets of keys.
+    """
+    return bool(keys & _ABSENT.get(name, frozenset())) or any(more <= keys for more in _MORE.get(name, ()))

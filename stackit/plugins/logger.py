@@ -6,6 +6,7 @@ import json
 import re
 import time
 from collections.abc import Callable
+from operator import attrgetter
 from typing import Any
 
 from twisted.logger import Logger as TwistedLogger
@@ -52,6 +53,7 @@ _FIELDS = (
     "retry_in",
     "error",
 )
+_VALUES = attrgetter(*_FIELDS)
 _PLAIN = re.compile(r"[A-Za-z0-9_.:/@+*,-]+", re.ASCII)
 _PAIR = "{}={}".format
 _LONGEST_VALUE = 500
@@ -98,7 +100,20 @@ class Logger:
         if not (all(texts) and _PLAIN.fullmatch("".join(texts))):
             texts = [_shown(text) for text in texts]
         line = " ".join([summary, *map(_PAIR, fields, texts)])
-        self._log.emit(level, "{line}", line=line, summary=summary, fields={"occurrence": name, **fields})
+        fields["occurrence"] = name
+        # What Logger.emit does, but for asking each time whether the level is one.
+        event = {
+            "log_logger": self._log,
+            "log_level": level,
+            "log_namespace": self._log.namespace,
+            "log_source": None,
+            "log_format": "{line}",
+            "log_time": time.time(),
+            "line": line,
+            "summary": summary,
+            "fields": fields,
+        }
+        self._log.observer(event)  # type: ignore[call-arg]  # zope: the interface shows no self
 
 
 def _level(occurrence: Occurrence) -> Any:
@@ -109,8 +124,7 @@ def _level(occurrence: Occurrence) -> Any:
 
 def _fields(occurrence: Occurrence) -> dict[str, Any]:
     fields: dict[str, Any] = {}
-    for name in _FIELDS:
-        value = getattr(occurrence, name)
+    for name, value in zip(_FIELDS, _VALUES(occurrence), strict=True):
         if value is None:
             continue
         if isinstance(value, float):
