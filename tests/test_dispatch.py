@@ -643,6 +643,21 @@ async def test_an_event_that_cannot_be_read_back_has_failed_and_holds_up_no_othe
     assert dead.error.startswith("TypeError")
 
 
+@pytest_twisted.ensureDeferred
+async def test_an_event_whose_body_is_damaged_is_a_dead_letter_at_once(house: Open, tmp_path: Path) -> None:
+    one = house(mine=ByHand())
+    await one.take()
+    await one.close()
+    with sqlite3.connect(tmp_path / "state" / "journal.sqlite3") as connection:
+        connection.execute("UPDATE bodies SET body = substr(body, 1, length(body) - 8)")
+    connection.close()
+
+    two = house(mine=noting([]))
+    await two.until(lambda: bool(two.outcomes("dead")))
+    (dead,) = two.outcomes("dead")
+    assert "is damaged in the journal" in (dead.error or "")
+
+
 # -- again ------------------------------------------------------------------------
 
 

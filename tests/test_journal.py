@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 import hashlib
+import json
 import os
-from collections.abc import AsyncIterator
+import sqlite3
+from collections.abc import AsyncIterator, Callable
 from pathlib import Path
 from typing import Any
 
 import msgspec
 import pytest
 import pytest_twisted
+from twisted.internet.defer import Deferred, DeferredList
 
-from stackit.errors import JournalError
+from stackit.errors import JournalError, Permanent
 from stackit.events import RefChange
 from stackit.journal import Journal, Record, decode_changes
 
@@ -430,3 +433,138 @@ async def test_a_replayed_body_that_is_refused_is_written_down_and_reaches_nobod
     for _ in range(2):
         refused = await journal.append(record("second", body=BODY, refuse_replay=True))
         assert (refused.works, refused.replay_of) == ((), "first")
+
+
+# -- many at once --------------------------------------------------------------------
+
+
+def together(*asked: Any) -> Deferred[Any]:
+    """All of them in one turn of the reactor, and so in one commit."""
+    return DeferredList([Deferred.fromCoroutine(each) for each in asked], consumeErrors=True)
+
+
+@pytest_twisted.ensureDeferred
+async def test_deliveries_of_one_commit_are_told_apart_as_those_of_many_are(journal: Journal) -> None:
+    records = [
+        record("a"),
+        record("b", subscribers=()),
+        record("a"),  # the same again
+        record("c", body=BODY + b"a"),  # the body of the first
+        record("a", hook="8"),  # its id, and its body, from another hook
+        record("d", repo=None),
+        *(record(f"more-{number}") for number in range(150)),
+        record("more-149"),
+    ]
+    answers = [answer for _, answer in await together(*(journal.append(each) for each in records))]
+    assert [(each.status, each.replay_of) for each in answers[:6]] == [
+        ("new", None),
+        ("new", None),
+        ("duplicate", None),
+        ("new", "a"),
+        ("new", "a"),
+        ("new", None),
+    ]
+    assert answers[0].id == answers[2].id
+    assert (answers[-1].status, answers[-1].id) == ("duplicate", answers[-2].id)
+    ids = [each.id for each in answers if each.status == "new"]
+    assert ids == sorted(ids)
+    for asked, answer in zip(records, answers, strict=True):
+        stored = await journal.load(answer.id)
+        assert stored is not None
+        assert (stored.delivery, stored.hook) == (asked.delivery, asked.hook)
+        assert stored.body == (asked.body if asked.subscribers else None)
+        if answer.status == "new":
+            assert [(work.event_id, work.subscriber) for work in answer.works] == [
+                (answer.id, subscriber) for subscriber in asked.subscribers
+            ]
+    works = await journal.due("mirror", 200.0, limit=500)
+    assert [work.event_id for work in works] == [each.id for each in answers if each.status == "new" and each.works]
+
+
+@pytest_twisted.ensureDeferred
+async def test_what_is_handled_while_others_arrive_is_done_and_they_are_not(journal: Journal) -> None:
+    first = await together(*(journal.append(record(f"first-{number}", subscribers=("mirror",))) for number in range(5)))
+    works = [work for _, appended in first for work in appended.works]
+    await together(
+        journal.finish(works[0].handling, at=101.0),
+        journal.append(record("second", subscribers=("mirror",))),
+        journal.finish(works[1].handling, at=102.0),
+        journal.fail(works[2].handling, at=103.0, error="no", next_at=None),
+        journal.finish(works[3].handling, at=104.0),
+    )
+    receipts = [await journal.receipt(work.event_id) for work in works]
+    states = [(each.state, each.handlings[0].attempts, each.handlings[0].finished_at) for each in receipts if each]
+    assert states == [
+        ("done", 1, 101.0),
+        ("done", 1, 102.0),
+        ("dead", 1, 103.0),
+        ("done", 1, 104.0),
+        ("pending", 0, None),
+    ]
+    assert await journal.pending() == {"mirror": 2}
+
+
+@pytest_twisted.ensureDeferred
+async def test_a_count_of_what_is_pending_stands_where_it_was_asked_for(journal: Journal) -> None:
+    appends = [journal.append(record(str(number), subscribers=("mirror",))) for number in range(4)]
+    answers = await together(appends[0], appends[1], journal.pending(), appends[2], appends[3])
+    assert answers[2] == (True, {"mirror": 2})
+
+
+@pytest_twisted.ensureDeferred
+async def test_a_record_that_cannot_be_written_fails_alone(journal: Journal) -> None:
+    records = [record("a"), record("b", received_at="never", event=object()), record("c"), record("a")]
+    answers = await together(*(journal.append(each) for each in records))
+    assert [succeeded for succeeded, _ in answers] == [True, False, True, True]
+    assert [answers[number][1].status for number in (0, 2, 3)] == ["new", "new", "duplicate"]
+    assert await journal.pending() == {"mirror": 2, "notes:deploy": 2}
+
+
+# -- bodies -------------------------------------------------------------------------
+
+
+@pytest_twisted.ensureDeferred
+async def test_a_body_takes_a_fraction_of_its_size(journal: Journal, tmp_path: Path) -> None:
+    body = json.dumps(
+        [{"url": f"https://api.github.com/repos/octo/widget/{number}"} for number in range(2000)]
+    ).encode()
+    appended = await journal.append(record("a", body=body))
+    with sqlite3.connect(tmp_path / "state" / "journal.sqlite3") as connection:
+        ((length,),) = connection.execute("SELECT LENGTH(body) FROM bodies").fetchall()
+    connection.close()
+    assert length < len(body) / 4
+    stored = await journal.load(appended.id)
+    assert stored is not None
+    assert stored.body == body
+
+
+@pytest_twisted.ensureDeferred
+async def test_a_body_that_was_stored_as_it_came_is_read_as_it_is(journal: Journal, tmp_path: Path) -> None:
+    appended = await journal.append(record("a"))
+    change(tmp_path, lambda _: BODY)
+    stored = await journal.load(appended.id)
+    assert stored is not None
+    assert stored.body == BODY
+
+
+@pytest_twisted.ensureDeferred
+async def test_a_damaged_body_is_never_taken_for_one(journal: Journal, tmp_path: Path) -> None:
+    body = os.urandom(20_000).hex().encode()
+    appended = await journal.append(record("a", body=body))
+    for at in (10, 5_000, -1):
+
+        def damaged(stored: bytes, at: int = at) -> bytes:
+            return stored[:at] + bytes([stored[at] ^ 1]) + (stored[at + 1 :] if at != -1 else b"")
+
+        change(tmp_path, damaged)
+        with pytest.raises(Permanent, match=f"the body of delivery {appended.id} is damaged"):
+            await journal.load(appended.id)
+        change(tmp_path, damaged)
+    assert await journal.load(appended.id) is not None
+
+
+def change(tmp_path: Path, how: Callable[[bytes], bytes]) -> None:
+    with sqlite3.connect(tmp_path / "state" / "journal.sqlite3") as connection:
+        ((stored,),) = connection.execute("SELECT body FROM bodies").fetchall()
+        connection.execute("UPDATE bodies SET body = ?", (how(stored),))
+    connection.close()

@@ -1,7 +1,7 @@
 """A body as it lies on disk: compressed, since payloads are mostly names and URLs said again and again.
 
 A fifth of the bytes is a fifth of the pages that a commit writes, and five times the deliveries that
-a journal of one size keeps. The frame carries a checksum, so a damaged body is never handed on as if it were one.
+a journal of one size keeps. Its blocks carry checksums, so a damaged body is never handed on as if it were one.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ _FRAME = b"\x04\x22\x4d\x18"  # LZ4 Frame Format Description, 1.6.4: what every 
 
 def packed(body: bytes) -> bytes:
     """``body`` for the disk."""
-    frame: bytes = lz4.frame.compress(body, content_checksum=True)
+    frame: bytes = lz4.frame.compress(body, block_checksum=True)
     return frame
 
 

@@ -72,6 +72,7 @@ class Logger:
 
     def __init__(self, *, clock: Callable[[], float] = time.monotonic) -> None:
         self._log = TwistedLogger(namespace="stackit")
+        self._publish: Any = self._log.observer
         self._clock = clock
         self._minute_began = clock()
         self._refusals = 0
@@ -113,7 +114,7 @@ class Logger:
             "summary": summary,
             "fields": fields,
         }
-        self._log.observer(event)  # type: ignore[call-arg]  # zope: the interface shows no self
+        self._publish(event)
 
 
 def _level(occurrence: Occurrence) -> Any:

@@ -23,6 +23,8 @@ if TYPE_CHECKING:
 SMALL_BODY = 64 * 2**10
 """Bytes of body that a resource gets which does not say how much it wants."""
 
+_LARGE_PIECE = 4096
+
 _MOST_FRAMING = 1024
 """Bytes of chunk sizes, extensions and trailers between two bytes of body."""
 
@@ -81,7 +83,7 @@ class Request:
         self._left = reading.length
         self._size = 0
         self._framing = 0
-        self._kept: bytes | bytearray = b""
+        self._kept: list[bytes | bytearray] = []
         self._refusal: Refusal | None = None
         self._headers: dict[str, str] = {}
         self._resource = channel.site.getResourceFor(self)
@@ -147,19 +149,23 @@ class Request:
             self.channel.site.crowd.hold(self.channel, len(piece))
 
     def _keep(self, piece: bytes) -> None:
-        # A body that came at once is not copied. One in many pieces is not kept as such: each would cost
-        # more than the byte that a hostile sender puts in it.
-        if not self._kept:
-            self._kept = piece
+        # A body that came in large pieces is copied once, at its end. Small ones are not kept as such: each
+        # would cost more than the bytes that a hostile sender puts in it.
+        if len(piece) >= _LARGE_PIECE or not self._kept:
+            self._kept.append(piece)
             return
-        if isinstance(self._kept, bytes):
-            self._kept = bytearray(self._kept)
-        self._kept += piece
+        last = self._kept[-1]
+        if isinstance(last, bytearray):
+            last += piece
+        else:
+            self._kept.append(bytearray(piece))
 
     @property
     def body(self) -> bytes:
         """All of the body that was kept."""
-        return bytes(self._kept)
+        if len(self._kept) != 1 or isinstance(self._kept[0], bytearray):
+            self._kept = [b"".join(self._kept)]
+        return bytes(self._kept[0])
 
     @property
     def content(self) -> BytesIO:
