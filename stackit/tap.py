@@ -19,6 +19,7 @@ from stackit import logs
 from stackit.app import App, Reactor
 from stackit.backstop import Backstop
 from stackit.bus import Bus
+from stackit.collector import spare_what_stays
 from stackit.config import Config, load
 from stackit.dispatch import Dispatch, Limits
 from stackit.errors import StackitError
@@ -77,6 +78,7 @@ def makeService(options: Options) -> Service:
     """The service that ``twistd stackit`` runs. Raises CannotStart."""
     from twisted.internet import reactor  # noqa: PLC0415 - importing it installs it, which is twistd's to do
 
+    reactor.callWhenRunning(spare_what_stays)
     if options.config is None:
         from stackit.demo import Demo  # noqa: PLC0415 - nobody else needs the pretend GitHub
 
