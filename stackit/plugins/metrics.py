@@ -162,7 +162,9 @@ class Metrics:
     def _label(self, label: str, value: str | None) -> str:
         """The value as a label may have it: whoever chooses it cannot make ever more series."""
         seen = self._seen.setdefault(label, set())
-        if value is None or not _LABEL.fullmatch(value) or (value not in seen and len(seen) >= _MOST_VALUES):
+        if value in seen:
+            return value
+        if value is None or not _LABEL.fullmatch(value) or len(seen) >= _MOST_VALUES:
             return "other"
         seen.add(value)
         return value
