@@ -55,7 +55,6 @@ _FIELDS = (
 )
 _VALUES = attrgetter(*_FIELDS)
 _PLAIN = re.compile(r"[A-Za-z0-9_.:/@+*,-]+", re.ASCII)
-_PAIR = "{}={}".format
 _LONGEST_VALUE = 500
 _MOST_REFS = 20
 _MOST_REFUSALS = 1000
@@ -100,7 +99,7 @@ class Logger:
         # One look at all of them: hardly ever is one more than a plain word.
         if not (all(texts) and _PLAIN.fullmatch("".join(texts))):
             texts = [_shown(text) for text in texts]
-        line = " ".join([summary, *map(_PAIR, fields, texts)])
+        line = summary + "".join([f" {field}={text}" for field, text in zip(fields, texts, strict=True)])
         fields["occurrence"] = name
         # What Logger.emit does, but for asking each time whether the level is one.
         event = {
