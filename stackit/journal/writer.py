@@ -90,7 +90,7 @@ class Writer:
         """Begin a commit once this turn of the reactor is over, and with it what else it brings."""
         if not self._busy and self._waiting:
             self._busy = True
-            self._reactor.callLater(0, self._begin)
+            self._reactor.callFromThread(self._begin)
 
     def _begin(self) -> None:
         batch: list[Asked] = []
