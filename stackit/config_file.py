@@ -6,6 +6,7 @@ import difflib
 import re
 import tomllib
 from collections.abc import Mapping
+from functools import cache
 from pathlib import Path
 from typing import Any, TypeVar, get_args, get_origin
 
@@ -55,7 +56,7 @@ def decode_table(table: Mapping[str, Any], wanted: type[Table], file: Path, base
     Raises ConfigError for a key that the struct lacks, one that is missing, and a value
     of the wrong type or form.
     """
-    fields = {field.encode_name: field for field in msgspec.structs.fields(wanted)}
+    fields = _fields(wanted)
     values: dict[str, Any] = {}
     for key, value in table.items():
         where = f"{file}: {prefix}{shown_key(key)}"
@@ -80,7 +81,7 @@ def decode_table(table: Mapping[str, Any], wanted: type[Table], file: Path, base
 
 def decode_value(value: Any, wanted: type[msgspec.Struct], key: str, where: str, base: Path) -> Any:
     """``value`` as the field ``key`` of ``wanted``. Raises ConfigError that begins with ``where``."""
-    kind = next(field.type for field in msgspec.structs.fields(wanted) if field.encode_name == key)
+    kind = _fields(wanted)[key].type
 
     def decode(wanted: type, value: Any) -> Any:
         if wanted is Path:
@@ -91,6 +92,11 @@ def decode_value(value: Any, wanted: type[msgspec.Struct], key: str, where: str,
         return msgspec.convert(value, kind, dec_hook=decode)
     except msgspec.ValidationError as problem:
         raise ConfigError(one_line(f"{where}: {in_words(str(problem), kind)}")) from None
+
+
+@cache  # msgspec evaluates every annotation anew, and a file may have ten thousand tables of one kind
+def _fields(wanted: type[msgspec.Struct]) -> Mapping[str, msgspec.structs.FieldInfo]:
+    return {field.encode_name: field for field in msgspec.structs.fields(wanted)}
 
 
 def shown_key(key: str) -> str:
