@@ -12,7 +12,7 @@ from twisted.internet.defer import Deferred, DeferredList
 from stackit import App, Occurrence, StackitError
 from stackit.plugins.mirror.keeper import Keeper
 from stackit.plugins.mirror.remote import Remotes
-from stackit.plugins.mirror.sweep import SAFE_AGE, half_clones, leftovers, other_spelling
+from stackit.plugins.mirror.sweep import SAFE_AGE, found_mirrors, half_clones, leftovers
 from stackit.plugins.mirror.upkeep import Upkeep
 
 
@@ -29,10 +29,13 @@ class Lifetime(Service):
     def startService(self) -> None:
         Service.startService(self)
         half_clones(self._mirrors)
+        found = found_mirrors(self._mirrors)
         for keeper in self._keepers:
-            # A mirror that cannot be tidied is one repository's trouble: its first round will say what it is.
-            with contextlib.suppress(OSError):
-                self._prepare(keeper)
+            known = found.get(keeper.managed.repo.key)
+            if known is not None:
+                # A mirror that cannot be tidied is one repository's trouble: its first round will say what it is.
+                with contextlib.suppress(OSError):
+                    self._prepare(keeper, known)
         if self._keepers and not any(keeper.managed.token_file for keeper in self._keepers):
             reason = "no credentials: only public repositories refresh"
             self._app.observe(Occurrence(name="notice", reason=reason))
@@ -62,9 +65,9 @@ class Lifetime(Service):
         await DeferredList([keeper.rounds.idle() for keeper in self._keepers])
         await self._remotes.close()
 
-    def _prepare(self, keeper: Keeper) -> None:
-        known = other_spelling(self._mirrors, keeper.managed)
-        if known is not None:
+    def _prepare(self, keeper: Keeper, known: Path) -> None:
+        """``known`` is the mirror, which may lie under a spelling of its name that is no longer the configured one."""
+        if known != keeper.directory and not keeper.directory.exists():
             keeper.directory.parent.mkdir(parents=True, exist_ok=True)
             known.rename(keeper.directory)
         removed = leftovers(keeper.directory, before=self._app.reactor.seconds() - SAFE_AGE)

@@ -9,8 +9,6 @@ import shutil
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 
-from stackit import ManagedRepo
-
 SAFE_AGE = 60.0
 """Seconds after which a leftover from before this start belongs to nobody who is still alive."""
 
@@ -48,17 +46,21 @@ def half_clones(mirrors: Path) -> None:
         shutil.rmtree(mirrors / name, ignore_errors=True)
 
 
-def other_spelling(mirrors: Path, managed: ManagedRepo) -> Path | None:
-    """The mirror of a repository under a spelling of its name that is no longer the configured one."""
-    wanted = (managed.repo.owner, f"{managed.repo.name}.git")
-    if (mirrors / wanted[0] / wanted[1]).exists() or not mirrors.is_dir():
-        return None
-    for owner in mirrors.iterdir():
-        if owner.name.lower() == wanted[0].lower() and owner.is_dir():
-            for mirror in owner.iterdir():
-                if mirror.name.lower() == wanted[1].lower():
-                    return mirror
-    return None
+def found_mirrors(mirrors: Path) -> dict[str, Path]:
+    """The mirrors that there are, by ``owner/name`` in lower case, however they are spelled on disk."""
+    found = {}
+    for owner in _folders(mirrors):
+        for mirror in _folders(owner.path):
+            if mirror.name.endswith(".git"):
+                found[f"{owner.name}/{mirror.name.removesuffix('.git')}".lower()] = Path(mirror.path)
+    return found
+
+
+def _folders(directory: Path | str) -> list[os.DirEntry[str]]:
+    # One that cannot be read is the trouble of the mirrors in it: their first rounds will say what it is.
+    with contextlib.suppress(OSError), os.scandir(directory) as entries:
+        return [entry for entry in entries if entry.is_dir()]
+    return []
 
 
 def _removed(paths: Iterable[Path], since: float, before: float) -> int:
