@@ -9,6 +9,7 @@ from twisted.application.service import IService
 
 from stackit import App, Occurrence, Push, Repo, Route, StackitError, hookimpl, on
 from stackit.plugins.mirror.git import Git, too_old
+from stackit.plugins.mirror.histories import Histories
 from stackit.plugins.mirror.keeper import Keeper
 from stackit.plugins.mirror.lifetime import Lifetime
 from stackit.plugins.mirror.remote import Remotes
@@ -51,10 +52,11 @@ class Mirror:
         git = Git(app.reactor, home)
         slots = Slots(self._settings.concurrency)
         remotes = Remotes(app.reactor, 2 * self._settings.concurrency)
+        histories = Histories()
         for managed in app.repos:
             keeper = Keeper(app, git, slots, managed, self._settings, remotes.of(managed))
             self._keepers[managed.repo.key] = keeper
-            self._pushes[managed.repo.key] = Pushes(app, git, keeper)
+            self._pushes[managed.repo.key] = Pushes(app, git, keeper, histories)
         self._app = app
         keepers = list(self._keepers.values())
         self._rota = Rota(app.reactor, keepers, app.sync_interval)

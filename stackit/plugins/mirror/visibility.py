@@ -11,6 +11,7 @@ from stackit import App, Occurrence, Push, StackitError
 from stackit.plugins.mirror.ancestry import is_ancestor
 from stackit.plugins.mirror.fastroad import Target
 from stackit.plugins.mirror.git import Git, GitError
+from stackit.plugins.mirror.histories import Histories
 from stackit.plugins.mirror.keeper import Keeper
 from stackit.plugins.mirror.refs import destination
 
@@ -20,6 +21,8 @@ PATIENCE = 600.0
 """Seconds after which a remote that still does not show a push never will: what undid it was not announced."""
 LOOK_AGAIN = 5.0
 REMEMBERED = 1000
+RELEVANT = 3600.0
+"""Seconds for which it counts what a push left behind: those before it are through by then, or get new looks."""
 
 Verdict = Literal["visible", "superseded", "stale"]
 
@@ -27,13 +30,13 @@ Verdict = Literal["visible", "superseded", "stale"]
 class Pushes:
     """Handles the pushes of one repository, in the order received."""
 
-    def __init__(self, app: App, git: Git, keeper: Keeper) -> None:
+    def __init__(self, app: App, git: Git, keeper: Keeper, histories: Histories) -> None:
         self._app = app
         self._git = git
         self._keeper = keeper
+        self._histories = histories
         self._left: OrderedDict[tuple[str, str], float] = OrderedDict()
         self._doubted: set[str] = set()
-        self._history: tuple[str, frozenset[str]] = ("", frozenset())
 
     async def handle(self, push: Push) -> None:
         """Returns when the push is visible in the mirror or superseded.
@@ -132,18 +135,19 @@ class Pushes:
         """Whether the history of ``tip`` contains ``oid``; a burst of pushes asks git once."""
         if _nothing(oid):
             return False
-        directory = self._keeper.directory
-        if self._history[0] != tip:
+        directory, mirror = self._keeper.directory, self._keeper.managed.repo.key
+        listed = self._histories.of(mirror, tip)
+        if listed is None:
             try:
-                listed = await self._git.local(directory, "rev-list", f"--max-count={REMEMBERED}", tip, "--")
+                listed = (await self._git.local(directory, "rev-list", f"--max-count={REMEMBERED}", tip, "--")).stdout
             except GitError:
                 return False  # no commit: a tag of a tree or a file
-            self._history = (tip, frozenset(listed.stdout.decode("ascii").split()))
-        return oid in self._history[1] or await is_ancestor(self._git, directory, oid, tip)
+            self._histories.remember(mirror, tip, listed)
+        return oid.encode("ascii") in listed or await is_ancestor(self._git, directory, oid, tip)
 
     def _remember(self, ref: str, before: str, received_at: float) -> None:
-        self._left[ref, before] = received_at
-        if len(self._left) > REMEMBERED:
+        self._left[ref, before] = max(self._left.pop((ref, before), 0.0), received_at)
+        while len(self._left) > REMEMBERED or next(iter(self._left.values())) < received_at - RELEVANT:
             self._left.popitem(last=False)
 
     async def _visible(self, push: Push) -> None:
