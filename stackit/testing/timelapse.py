@@ -1,0 +1,98 @@
+"""A day in minutes: sockets, children and threads are real, and time passes only while none of them has work."""
+
+from __future__ import annotations
+
+import select
+import threading
+from collections.abc import Callable, Sequence
+from functools import wraps
+from inspect import iscoroutine
+from typing import Any
+
+from twisted.internet.defer import Deferred
+from twisted.internet.process import reapProcessHandlers
+from twisted.internet.task import Clock, deferLater
+from zope.interface import directlyProvides, providedBy
+
+from stackit.app import Reactor
+
+GRAIN = 1.0
+"""Seconds that pass at once, at least: what is due within them happens together."""
+
+_SOON = 0.002
+"""Seconds; the reactor's own timers that are due later are those of its clocks and timeouts."""
+_POLL = 0.0005
+
+
+class Timelapse(Clock):
+    """The ``reactor`` as it is, but for its time, which ``pass_time`` moves.
+
+    Give it to a stackit in place of the reactor. What stackit waits for in its own threads shows nowhere; tell of
+    the object whose methods wait for them with ``watch``.
+    """
+
+    def __init__(self, reactor: Reactor) -> None:
+        """Time begins where the reactor's is."""
+        super().__init__()
+        self.rightNow = reactor.seconds()
+        self._reactor = reactor
+        self._asked = 0
+        directlyProvides(self, providedBy(reactor))
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._reactor, name)
+
+    def watch(self, asked: object) -> None:
+        """Let no time pass while a method of this object has not given its result."""
+        for name in dir(asked):
+            method = getattr(asked, name)
+            if not name.startswith("_") and callable(method):
+                setattr(asked, name, self._counted(method))
+
+    async def pass_time(self, seconds: float) -> None:
+        """Let so many seconds pass, and all happen that falls into them."""
+        end = self.seconds() + seconds
+        await self.rest()
+        while self.seconds() < end:
+            calls: Sequence[Any] = self.getDelayedCalls()
+            due = calls[0].getTime() if calls else end
+            self.advance(max(0.0, min(end, max(due, self.seconds() + GRAIN)) - self.seconds()))
+            await self.rest()
+
+    async def rest(self) -> None:
+        """Wait until nothing is left to do without time passing."""
+        calm = 0
+        while calm < 2:
+            busy = self._busy()
+            calm = 0 if busy else calm + 1
+            await deferLater(self._reactor, _POLL if busy else 0)
+
+    def _busy(self) -> bool:
+        if self._asked or reapProcessHandlers or any(each.name == "stackit handler" for each in threading.enumerate()):
+            return True
+        now = self._reactor.seconds()
+        if any(call.getTime() < now + _SOON for call in self._reactor.getDelayedCalls()):
+            return True
+        ready = select.poll()
+        for reader in self._reactor.getReaders():
+            ready.register(reader.fileno(), select.POLLIN)
+        for writer in self._reactor.getWriters():
+            ready.register(writer.fileno(), select.POLLIN | select.POLLOUT)
+        return bool(ready.poll(0))
+
+    def _counted(self, method: Callable[..., Any]) -> Callable[..., Any]:
+        @wraps(method)
+        def counted(*given: Any, **named: Any) -> Any:
+            result = method(*given, **named)
+            if not (iscoroutine(result) or isinstance(result, Deferred)):
+                return result
+            self._asked += 1
+            return Deferred.fromCoroutine(self._until_done(result))
+
+        return counted
+
+    async def _until_done(self, asked: Any) -> Any:
+        try:
+            return await asked
+        finally:
+            self._asked -= 1
