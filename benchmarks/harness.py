@@ -24,6 +24,7 @@ HERE = Path(__file__).parent
 RESULTS = HERE / "results"
 VENV = HERE.parent / ".venv-bench"
 SERVER_CORE, LOAD_CORE = 0, 1
+CORES = os.sched_getaffinity(0)
 PATIENCE = 60.0
 
 
@@ -170,8 +171,9 @@ def _said(*command: str) -> str:
 
 
 def pinned(core: int, argv: Sequence[str]) -> list[str]:
-    """The command on one core, where the system can do that."""
-    return ["taskset", "-c", str(core), *argv] if shutil.which("taskset") else list(argv)
+    """The command on one core, where the system can do that, and has it."""
+    possible = shutil.which("taskset") and core in CORES
+    return ["taskset", "-c", str(core), *argv] if possible else list(argv)
 
 
 @contextmanager
@@ -246,7 +248,12 @@ def load(port: int, path: str, secret: str, *, size: int, connections: int, seco
     """One run of ``load.py`` on the load's core."""
     argv = [sys.executable, str(HERE / "load.py"), f"--port={port}", f"--path={path}", f"--secret={secret}"]
     argv += [f"--size={size}", f"--connections={connections}", f"--seconds={seconds}"]
-    done = subprocess.run(pinned(LOAD_CORE, argv), capture_output=True, text=True, timeout=seconds + 60, check=False)
+    try:
+        done = subprocess.run(
+            pinned(LOAD_CORE, argv), capture_output=True, text=True, timeout=seconds + 60, check=False
+        )
+    except subprocess.TimeoutExpired:
+        raise RuntimeError(f"did not answer for {PATIENCE:g} s") from None
     if done.returncode:
         raise RuntimeError(done.stderr.strip().splitlines()[-1] if done.stderr.strip() else "the load failed")
     found: dict[str, Any] = json.loads(done.stdout)

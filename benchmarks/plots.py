@@ -5,6 +5,7 @@ from __future__ import annotations
 import statistics
 from collections.abc import Mapping, Sequence
 from html import escape
+from math import floor, log10
 
 from harness import number
 
@@ -22,10 +23,8 @@ def bars(title: str, rows: Mapping[str, Sequence[float]], *, ours: str, logarith
     def length(value: float) -> float:
         if not logarithmic:
             return room * value / highest
-        from math import log10
-
-        floor = log10(lowest) - 0.5
-        return room * (log10(value) - floor) / (log10(highest) - floor)
+        least = log10(lowest) - 0.5
+        return room * (log10(value) - least) / (log10(highest) - least)
 
     height = _TOP + _ROW * len(rows) + 14
     note = " (logarithmic)" if logarithmic else ""
@@ -54,7 +53,9 @@ _COLOURS = ("#2f6fde", "#d1495b", "#2e933c", "#e08e00", "#7b4fbf", "#00848c", "#
 
 def lines(title: str, series: Mapping[str, Sequence[float]], *, across: str) -> str:
     """``series``: what was measured at 1, 2, 3 … of what ``across`` names, drawn from nothing up."""
-    highest = max((max(values) for values in series.values() if values), default=1.0) * 1.15 or 1.0
+    most = max((max(values) for values in series.values() if values), default=1.0) * 1.05 or 1.0
+    rough = 10.0 ** floor(log10(most / 4))
+    highest = 4 * next(rough * round_ for round_ in (1, 2, 2.5, 5, 10) if 4 * rough * round_ >= most)
     steps = max((len(values) for values in series.values()), default=1)
     left, top, width, tall = 60, 54, 470, 260
 

@@ -37,16 +37,19 @@ def main() -> None:
             print(f"round {round_ + 1} of {given.rounds}: {receiver.name}", flush=True)
             try:
                 _measure(receiver, given.seconds, throughput, slowest)
-            except RuntimeError as problem:
+            except (CannotRun, RuntimeError) as problem:
                 skipped[receiver.name] = str(problem)
+                print(f"  skipped: {problem}", flush=True)
     report(throughput, slowest, skipped, given.rounds, given.seconds)
 
 
 def _is_ready(receiver: Receiver, skipped: dict[str, str]) -> bool:
+    print(f"setting up {receiver.name}", flush=True)
     try:
         receiver.prepare()
     except CannotRun as why:
         skipped[receiver.name] = str(why)
+        print(f"skipped: {receiver.name}: {why}", flush=True)
         return False
     return True
 

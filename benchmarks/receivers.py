@@ -117,7 +117,7 @@ def _install_node() -> None:
     place.mkdir(parents=True, exist_ok=True)
     for file in (*PEERS.glob("*.mjs"), PEERS / "package.json"):
         shutil.copy(file, place)
-    if not (place / "node_modules").exists():
+    if not (place / "node_modules" / ".package-lock.json").exists():  # which npm writes last
         _do("npm", "install", "--silent", "--no-audit", "--no-fund", cwd=place)
 
 

@@ -24,7 +24,7 @@ from stackit.plugins.mirror.look import when_touched
 from stackit.plugins.ratelimit import RateLimit
 from stackit.repos import ManagedRepo
 from stackit.tap import Stackit
-from stackit.testing import PretendGitHub, delivery, payload_for
+from stackit.testing import PretendGitHub, delivery, payload_for, push_payload
 from stackit.testing.listening import LoopbackSite
 from stackit.testing.smarthttp import SmartHttp
 from stackit.testing.timelapse import Timelapse
@@ -163,7 +163,7 @@ class Day:
     # -- life ---------------------------------------------------------------------
 
     async def start(self) -> None:
-        """Make the repositories and the first clones of them."""
+        """Make the repositories and the first clones of them, and push to each."""
         await self.github.start(self._reactor, self._directory / "github")
         urls = {}
         for name in self.names:
@@ -194,6 +194,9 @@ class Day:
         self.stackit.startService()
         self.clock.watch(self.stackit.journal)
         await self.clock.rest()
+        for name in self.names:  # what is remembered of a repository is there from now on
+            await self._push(name)
+            await self.clock.rest()
 
     async def stop(self) -> None:
         for client in self._strangers:
@@ -217,8 +220,11 @@ class Day:
     async def _happens(self, turn: int) -> None:
         repo, other = (self.names[number % len(self.names)] for number in (turn, 7 * turn + 3))
         made = [
-            delivery(event, payload_for(event, repo=repo) | {"mark": turn}, secret=SECRET)
-            for event in ("issues", "label", "watch", "ping", "push", "star")
+            delivery(event, payload_for(event, repo=about) | {"mark": turn}, secret=SECRET)
+            for event, about in (
+                *((event, repo) for event in ("issues", "label", "watch", "ping", "star")),
+                ("push", "day/unknown"),
+            )
         ]
         # The last one was here before.
         await self._deliver([*((each.headers, each.body) for each in (*made, made[0]))])
@@ -239,10 +245,12 @@ class Day:
         await self._stranger()
 
     async def _push(self, repo: str) -> None:
-        moved = await self.github.commit(repo)
-        payload = payload_for("push", repo=repo) | {"ref": moved.ref, "before": moved.before, "after": moved.after}
-        signed = delivery("push", payload, secret=SECRET)
-        await self._deliver([(signed.headers, signed.body)])
+        """Two pushes, of which stackit hears when both are done."""
+        moves = [await self.github.commit(repo) for _ in range(2)]
+        signed = [
+            delivery("push", push_payload(repo, each.ref, each.before, each.after), secret=SECRET) for each in moves
+        ]
+        await self._deliver([(each.headers, each.body) for each in signed])
 
     async def _deliver(self, requests: list[tuple[dict[str, str], bytes]]) -> None:
         """Post them over a few connections, in any order."""
