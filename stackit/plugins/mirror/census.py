@@ -19,8 +19,11 @@ class Census:
     """
 
     def __init__(self, mirror: Path) -> None:
-        self._objects = mirror / "objects"
-        self._file = mirror / _FILE
+        self._mirror = mirror
+
+    @property
+    def _file(self) -> Path:
+        return self._mirror / _FILE
 
     def is_touched(self) -> bool:
         """Whether a file is not as the last round left it. False where that is not known."""
@@ -41,7 +44,7 @@ class Census:
 
     def _digest(self) -> str:
         digest = hashlib.sha256()
-        folders = [os.fspath(self._objects)]
+        folders = [os.fspath(self._mirror / "objects")]
         while folders:
             folder = folders.pop()
             with os.scandir(folder) as found:

@@ -29,16 +29,25 @@ class Cloning:
     """Makes the mirror at ``place``, or makes it anew in the place of one that is broken."""
 
     def __init__(self, app: App, git: Git, managed: ManagedRepo, asker: Asker, place: Path) -> None:
-        mirrors = app.state_dir / "mirrors"
-        path = place.relative_to(mirrors)
-        # No owner's name begins with a dot, so these can be nobody's mirror.
-        self._beside = mirrors / ".cloning" / path
-        self._replaced = mirrors / ".replaced" / path
         self._app = app
         self._git = git
         self._managed = managed
         self._asker = asker
         self._place = place
+
+    # No owner's name begins with a dot, so these can be nobody's mirror.
+
+    @property
+    def _beside(self) -> Path:
+        return self._apart(".cloning")
+
+    @property
+    def _replaced(self) -> Path:
+        return self._apart(".replaced")
+
+    def _apart(self, folder: str) -> Path:
+        mirrors = self._app.state_dir / "mirrors"
+        return mirrors / folder / self._place.relative_to(mirrors)
 
     async def clone(self, listing: Listing) -> None:
         """``listing`` is what the remote has. Raises GitError and OSError."""

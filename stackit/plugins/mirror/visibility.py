@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections import OrderedDict
 from typing import Literal
 
 from twisted.internet.task import deferLater
@@ -35,7 +34,7 @@ class Pushes:
         self._git = git
         self._keeper = keeper
         self._histories = histories
-        self._left: OrderedDict[tuple[str, str], float] = OrderedDict()
+        self._left: dict[tuple[str, str], float] = {}  # oldest first
         self._doubted: set[str] = set()
 
     async def handle(self, push: Push) -> None:
@@ -148,7 +147,7 @@ class Pushes:
     def _remember(self, ref: str, before: str, received_at: float) -> None:
         self._left[ref, before] = max(self._left.pop((ref, before), 0.0), received_at)
         while len(self._left) > REMEMBERED or next(iter(self._left.values())) < received_at - RELEVANT:
-            self._left.popitem(last=False)
+            del self._left[next(iter(self._left))]
 
     async def _visible(self, push: Push) -> None:
         now = self._app.reactor.seconds()
