@@ -19,16 +19,29 @@ async def measure(directory: Path, rounds: int, sizes: list[int]) -> None:
         for size in sizes:
             # Nobody is asked: the backstop is off, and no push comes.
             urls = {f"bench/repository-{number}": "http://127.0.0.1:9/none.git" for number in range(size)}
+            print(f"round {round_ + 1} of {rounds}: {size:,} repositories", flush=True)
             began = reactor.seconds()
             async with house.stackit(directory / f"{size}-{round_}", urls, sync={"interval": "0"}) as server:
                 table.add(f"{size:,}", START, reactor.seconds() - began)
                 table.add(f"{size:,}", MEMORY, house.resident(server.pid or 0))
-    picture = plots.bars(
-        "Memory by managed repositories, MiB", {row: table.cells[row][MEMORY] for row in table.cells}, ours=""
-    )
-    Report("growth", "Growth", [table], [], [f"{rounds} rounds; no mirror is cloned, the backstop is off"], {}).write(
-        growth=picture
-    )
+    pictures = {
+        "growth": plots.bars(f"Memory by managed repositories, MiB ({rounds} rounds)", _column(table, MEMORY), ours=""),
+        "growth-start": plots.bars(f"Start to first answer, s ({rounds} rounds)", _column(table, START), ours=""),
+    }
+    few, many = f"{sizes[0]:,}", f"{sizes[-1]:,}"
+    each = {
+        column: ((table.median(many, column) or 0) - (table.median(few, column) or 0)) / max(sizes[-1] - sizes[0], 1)
+        for column in (START, MEMORY)
+    }
+    notes = [
+        f"{rounds} rounds; no mirror is cloned, the backstop is off",
+        f"each repository more: {each[START] * 1e6:.0f} µs of the start, {each[MEMORY] * 1024:.1f} KiB of memory",
+    ]
+    Report("growth", "Growth", [table], [], notes, {}).write(**pictures)
+
+
+def _column(table: Table, column: str) -> dict[str, list[float]]:
+    return {row: cells[column] for row, cells in table.cells.items()}
 
 
 if __name__ == "__main__":
