@@ -23,12 +23,12 @@ check: $(VENV)/.check  ## ruff, mypy --strict and the tests: before every commit
 
 BENCHMARKS := receive visible sweep burst growth day
 
-bench: .venv-bench/.bench  ## measure stackit beside its peers, all of it: half an hour
+bench: .venv-bench/.bench  ## measure stackit beside its peers, all of it; takes a while
 	@failed=; for each in $(BENCHMARKS); do \
 	  echo; echo "== make bench-$$each"; $(MAKE) --no-print-directory bench-$$each ARGS= || failed="$$failed $$each"; \
 	done; cd benchmarks && ../.venv-bench/bin/python summary.py --failed $$failed
 
-bench-receive: .venv-bench/.bench  ## deliveries per second; for all peers: apt install golang-go webhook nodejs
+bench-receive: .venv-bench/.bench  ## deliveries per second; for all peers: apt install golang-go webhook nodejs npm
 	cd benchmarks && ../.venv-bench/bin/python receive.py $(ARGS)
 
 bench-visible: .venv-bench/.bench  ## from a push to its commit in the mirror

@@ -18,6 +18,8 @@ STACKIT = "stackit, durable"
 WITHOUT_JOURNAL = "stackit, no journal"
 PEERS = harness.HERE / "peers"
 BUILT = harness.VENV / "peers"
+PATIENCE = 300.0
+"""Seconds that setting up a peer may take."""
 
 
 class CannotRun(Exception):
@@ -111,8 +113,8 @@ def _build_go() -> None:
 
 
 def _install_node() -> None:
-    _find("node", "apt install nodejs")
-    _find("npm", "apt install npm")
+    for program in ("node", "npm"):
+        _find(program, "apt install nodejs npm")
     place = BUILT / "node"
     place.mkdir(parents=True, exist_ok=True)
     for file in (*PEERS.glob("*.mjs"), PEERS / "package.json"):
@@ -146,7 +148,13 @@ def _find(program: str, advice: str) -> None:
 
 
 def _do(*argv: str, cwd: Path) -> None:
-    done = subprocess.run(argv, cwd=cwd, capture_output=True, text=True, env={**os.environ, "GOFLAGS": ""}, check=False)
+    environment = {**os.environ, "GOFLAGS": ""}
+    try:
+        done = subprocess.run(
+            argv, cwd=cwd, capture_output=True, text=True, env=environment, timeout=PATIENCE, check=False
+        )
+    except (OSError, subprocess.TimeoutExpired) as problem:
+        raise CannotRun(f"{' '.join(argv[:2])}: {problem}") from None
     if done.returncode:
         said = (done.stderr.strip() or done.stdout.strip() or "no reason given").splitlines()[-1]
         raise CannotRun(f"{' '.join(argv[:2])}: {said}")
