@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import select
 import threading
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Coroutine, Sequence
 from functools import wraps
 from inspect import iscoroutine
 from typing import Any
@@ -84,15 +84,22 @@ class Timelapse(Clock):
         @wraps(method)
         def counted(*given: Any, **named: Any) -> Any:
             result = method(*given, **named)
-            if not (iscoroutine(result) or isinstance(result, Deferred)):
-                return result
-            self._asked += 1
-            return Deferred.fromCoroutine(self._until_done(result))
+            if iscoroutine(result):
+                self._asked += 1
+                return self._until_done(result)
+            if isinstance(result, Deferred):
+                self._asked += 1
+                return result.addBoth(self._done)
+            return result
 
         return counted
 
-    async def _until_done(self, asked: Any) -> Any:
+    async def _until_done(self, asked: Coroutine[Any, Any, Any]) -> Any:
         try:
             return await asked
         finally:
             self._asked -= 1
+
+    def _done(self, result: Any) -> Any:
+        self._asked -= 1
+        return result
