@@ -18,6 +18,8 @@ from stackit.app import Reactor
 
 GRAIN = 1.0
 """Seconds that pass at once, at least: what is due within them happens together."""
+PATIENCE = 60.0
+"""Real seconds in which everything comes to rest, or never will."""
 
 _SOON = 0.002
 """Seconds; the reactor's own timers that are due later are those of its clocks and timeouts."""
@@ -37,6 +39,7 @@ class Timelapse(Clock):
         self.rightNow = reactor.seconds()
         self._reactor = reactor
         self._asked = 0
+        self._strangers = set(reapProcessHandlers)  # children that were there before, and may stay
         directlyProvides(self, providedBy(reactor))
 
     def __getattr__(self, name: str) -> Any:
@@ -50,7 +53,7 @@ class Timelapse(Clock):
                 setattr(asked, name, self._counted(method))
 
     async def pass_time(self, seconds: float) -> None:
-        """Let so many seconds pass, and all happen that falls into them."""
+        """Let so many seconds pass, and all happen that falls into them. Raises TimeoutError as ``rest`` does."""
         end = self.seconds() + seconds
         await self.rest()
         while self.seconds() < end:
@@ -60,15 +63,18 @@ class Timelapse(Clock):
             await self.rest()
 
     async def rest(self) -> None:
-        """Wait until nothing is left to do without time passing."""
-        calm = 0
+        """Wait until nothing is left to do without time passing. Raises TimeoutError for what goes on and on."""
+        calm, deadline = 0, self._reactor.seconds() + PATIENCE
         while calm < 2:
             busy = self._busy()
             calm = 0 if busy else calm + 1
+            if self._reactor.seconds() > deadline:
+                raise TimeoutError(f"something was still busy after {PATIENCE:g} s, while the time stood")
             await deferLater(self._reactor, _POLL if busy else 0)
 
     def _busy(self) -> bool:
-        if self._asked or reapProcessHandlers or any(each.name == "stackit handler" for each in threading.enumerate()):
+        children = reapProcessHandlers.keys() - self._strangers
+        if self._asked or children or any(each.name == "stackit handler" for each in threading.enumerate()):
             return True
         now = self._reactor.seconds()
         if any(call.getTime() < now + _SOON for call in self._reactor.getDelayedCalls()):
