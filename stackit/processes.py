@@ -4,23 +4,18 @@ from __future__ import annotations
 
 import contextlib
 import os
-import shutil
 import signal
 from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING
 
 import msgspec
 from twisted.internet.defer import CancelledError, Deferred
-from twisted.internet.error import ProcessExitedAlready, ProcessTerminated
-from twisted.internet.protocol import ProcessProtocol
-from twisted.python.failure import Failure
 
 from stackit.app import Reactor
-from stackit.errors import StackitError
+from stackit.spawning import Descriptor, Inflow, NotStarted, Outflow, pipe, spawn
 
 if TYPE_CHECKING:
     from twisted.internet.base import DelayedCall
-    from twisted.internet.process import Process
 
 GRACE = 2.0
 """Seconds between asking a group to end (SIGTERM) and ending it (SIGKILL)."""
@@ -67,50 +62,32 @@ async def run(
 
     Cancelling ends the child and its descendants, and waits until they are gone. A program that cannot be
     started ends with status 126 or 127, as in a shell. Raises OSError where the system is out of processes
-    or descriptors, StackitError where it has no ``setsid``.
+    or descriptors.
     """
-    # A session of its own is a group of its own: one signal reaches every descendant. Twisted could start the
-    # group itself only by fork, which blocks the reactor for as long as copying this process's page tables takes.
-    setsid = shutil.which("setsid")
-    if setsid is None:
-        raise StackitError("the program setsid is missing: install util-linux")
-    child = _Child(reactor, stall=stall, limit=limit, on_stderr=on_stderr)
-    pipes: dict[int, str | int] = {_STDIN: "w", _STDOUT: "r", _STDERR: "r"}
-    if secret is not None:
-        pipes[_SECRET] = "w"
-    # path=None for the same reason: any other working directory means fork.
-    transport = reactor.spawnProcess(child, setsid, [setsid, *argv], env=dict(env), path=None, childFDs=pipes)
-    transport.writeToChild(_STDIN, stdin)
-    transport.closeChildFD(_STDIN)
-    if secret is not None:
-        transport.writeToChild(_SECRET, secret)
-        transport.closeChildFD(_SECRET)
-    child.watch(timeout)
-    cancelled: CancelledError | None = None
-    while child.finished is None:
-        try:
-            await child.wait()
-        except CancelledError as problem:
-            cancelled = problem
-            child.end()
-    if cancelled is not None:
-        raise cancelled
-    return child.finished
+    try:
+        child = Child(reactor, argv, env, secret=secret, timeout=timeout, stall=stall, limit=limit, on_stderr=on_stderr)
+    except NotStarted as problem:
+        return Finished(status=problem.status, stdout=b"", stderr=f"{problem}\n".encode())
+    return await child.given(stdin)
 
 
-class _Child(ProcessProtocol):
-    """Collects the output of one child, and sees it and its group to their end."""
+class Child:
+    """A program that runs, and waits for what it is to read: see ``run`` for what the arguments mean.
 
-    transport: Process  # type: ignore[assignment]
-    finished: Finished | None = None
+    Raises NotStarted, and OSError where the system is out of processes or descriptors.
+    """
 
     def __init__(
         self,
         reactor: Reactor,
+        argv: Sequence[str | bytes],
+        env: Mapping[str, str],
         *,
-        stall: float | None,
-        limit: int,
-        on_stderr: Callable[[bytes], None] | None,
+        secret: bytes | None = None,
+        timeout: float | None = None,
+        stall: float | None = None,
+        limit: int = STDOUT_LIMIT,
+        on_stderr: Callable[[bytes], None] | None = None,
     ) -> None:
         self._reactor = reactor
         self._stall = stall
@@ -121,41 +98,87 @@ class _Child(ProcessProtocol):
         self._truncated = False
         self._timed_out = False
         self._ending = False
-        self._group = 0
+        self._status: int | None = None
+        self._finished: Finished | None = None
         self._timers: list[DelayedCall] = []
         self._stall_timer: DelayedCall | None = None
         self._waiter: Deferred[None] | None = None
-
-    def connectionMade(self) -> None:
-        # Kept, because the transport forgets the id when it has collected the child; the group may live longer.
-        self._group = self.transport.pid or 0
-
-    def watch(self, timeout: float | None) -> None:
-        if self.finished is not None:
-            return
+        self._start(argv, env, secret)
         if timeout is not None:
-            self._timers.append(self._reactor.callLater(timeout, self._time_is_up))
-        if self._stall is not None:
-            self._stall_timer = self._reactor.callLater(self._stall, self._time_is_up)
+            self._timers.append(reactor.callLater(timeout, self._time_is_up))
+        if stall is not None:
+            self._stall_timer = reactor.callLater(stall, self._time_is_up)
             self._timers.append(self._stall_timer)
 
-    def wait(self) -> Deferred[None]:
-        """Fires when the child is finished. Cancelling ends the wait, not the child."""
-        self._waiter = Deferred()
-        return self._waiter
+    async def given(self, stdin: bytes) -> Finished:
+        """Let it read this, and wait for its end. Cancelling ends it and its descendants, and waits as well."""
+        self._stdin.finish(stdin)
+        return await self._end_of_it()
 
-    def outReceived(self, data: bytes) -> None:
+    async def dismissed(self) -> None:
+        """End it, if it has not ended, and wait until it is gone."""
+        self.end()
+        await self._end_of_it()
+
+    async def _end_of_it(self) -> Finished:
+        cancelled: CancelledError | None = None
+        while self._finished is None:
+            try:
+                self._waiter = Deferred()
+                await self._waiter
+            except CancelledError as problem:
+                cancelled = problem
+                self.end()
+        if cancelled is not None:
+            raise cancelled
+        return self._finished
+
+    def _start(self, argv: Sequence[str | bytes], env: Mapping[str, str], secret: bytes | None) -> None:
+        ours: dict[int, int] = {}
+        theirs: dict[int, int] = {}
+        group = watch = 0
+        try:
+            for number in (_STDIN, _STDOUT, _STDERR) if secret is None else (_STDIN, _STDOUT, _STDERR, _SECRET):
+                reading, writing = pipe()
+                outward = number in (_STDOUT, _STDERR)
+                theirs[number], ours[number] = (writing, reading) if outward else (reading, writing)
+            group = spawn(argv, env, theirs)
+            watch = os.pidfd_open(group)
+        except BaseException:
+            if group:  # nobody would see its end
+                os.kill(group, signal.SIGKILL)
+                os.waitpid(group, 0)
+            for descriptor in ours.values():
+                os.close(descriptor)
+            raise
+        finally:
+            for descriptor in theirs.values():
+                os.close(descriptor)
+        self._group = group
+        self._stdin = Inflow(self._reactor, ours[_STDIN])
+        self._outflows: list[Descriptor] = [
+            Outflow(self._reactor, ours[_STDOUT], self._out, self._closed),
+            Outflow(self._reactor, ours[_STDERR], self._err, self._closed),
+        ]
+        self._open = len(self._outflows)
+        self._watch = _Exit(self._reactor, watch, self._exited)
+        self._secret = None
+        if secret is not None:
+            self._secret = Inflow(self._reactor, ours[_SECRET])
+            self._secret.finish(secret)
+
+    def _out(self, piece: bytes) -> None:
         room = self._limit - len(self._stdout)
-        self._stdout += data[:room]
-        self._truncated = self._truncated or len(data) > room
+        self._stdout += piece[:room]
+        self._truncated = self._truncated or len(piece) > room
         self._progress()
 
-    def errReceived(self, data: bytes) -> None:
-        self._stderr += data
+    def _err(self, piece: bytes) -> None:
+        self._stderr += piece
         del self._stderr[:-STDERR_LIMIT]
         self._progress()
         if self._on_stderr is not None:
-            self._on_stderr(data)
+            self._on_stderr(piece)
 
     def _progress(self) -> None:
         if self._stall_timer is not None and self._stall_timer.active():
@@ -169,35 +192,48 @@ class _Child(ProcessProtocol):
 
     def end(self) -> None:
         """Ask the group to end; insist after the grace; after another, stop waiting for who holds its pipes."""
-        if self._ending or self.finished is not None:
+        if self._ending or self._finished is not None:
             return
         self._ending = True
         self._signal(signal.SIGTERM)
         self._timers.append(self._reactor.callLater(GRACE, self._signal, signal.SIGKILL))
-        self._timers.append(self._reactor.callLater(2 * GRACE, self.transport.loseConnection))
+        self._timers.append(self._reactor.callLater(2 * GRACE, self._let_go))
 
     def _signal(self, number: signal.Signals) -> None:
-        try:
+        # Gone; or what is left of the group runs as another user (a set-uid program), out of reach.
+        with contextlib.suppress(ProcessLookupError, PermissionError):
             os.killpg(self._group, number)
-        except ProcessLookupError:
-            # The group is gone, or setsid has not made it yet: then only the child itself is there.
-            with contextlib.suppress(ProcessExitedAlready):
-                self.transport.signalProcess(number)
-        except PermissionError:
-            pass  # what is left of the group runs as another user (a set-uid program), out of reach
 
-    def processExited(self, reason: Failure) -> None:  # noqa: ARG002 - Twisted's name
+    def _let_go(self) -> None:
+        for outflow in self._outflows:
+            outflow.close()
+
+    def _exited(self) -> None:
+        ended, status = os.waitpid(self._group, os.WNOHANG)
+        if not ended:
+            return  # the reactor stops, and lets go of everything
+        self._status = os.waitstatus_to_exitcode(status)
+        self._settle()
         # What the child left running holds its pipes, or would go on unseen.
         self.end()
 
-    def processEnded(self, reason: Failure) -> None:
+    def _closed(self) -> None:
+        self._open -= 1
+        self._settle()
+
+    def _settle(self) -> None:
+        """It is over when the child has ended and nobody can write any more."""
+        if self._status is None or self._open:
+            return
         self._signal(signal.SIGKILL)
         for timer in self._timers:
             if timer.active():
                 timer.cancel()
-        ended = reason.value
-        self.finished = Finished(
-            status=(-ended.signal if ended.signal else ended.exitCode) if isinstance(ended, ProcessTerminated) else 0,
+        for inflow in (self._stdin, self._secret):
+            if inflow is not None:
+                inflow.close()
+        self._finished = Finished(
+            status=self._status,
             stdout=bytes(self._stdout),
             stderr=bytes(self._stderr),
             timed_out=self._timed_out,
@@ -205,3 +241,14 @@ class _Child(ProcessProtocol):
         )
         if self._waiter is not None and not self._waiter.called:
             self._waiter.callback(None)
+
+
+class _Exit(Descriptor):
+    """Sees a child end: Linux makes the descriptor of a process readable then."""
+
+    def __init__(self, reactor: Reactor, descriptor: int, exited: Callable[[], None]) -> None:
+        super().__init__(reactor, descriptor, exited)
+        reactor.addReader(self)
+
+    def doRead(self) -> None:
+        self.close()
