@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
+from types import MappingProxyType
 
 from stackit import RefChange
 from stackit.plugins.mirror.ancestry import forward
@@ -12,22 +13,35 @@ from stackit.plugins.mirror.git import Git, GitError
 ZERO = "0" * 40
 KEPT = b"refs/stackit-kept/"
 """Where old tips are kept: the mirror's own, neither fetched nor announced."""
+ASIDE = 256
+"""Refs that moved since the list was made, before a new one is made: each has to be copied with each move."""
 
 
 class Snapshot:
-    """All refs of a repository at one moment, kept as git lists them: 60 bytes a ref, quick to compare."""
+    """All refs of a repository at one moment, kept as git lists them: 60 bytes a ref, quick to compare.
 
-    def __init__(self, listing: bytes = b"") -> None:
-        self._listing = b"\n" + listing
+    Moving a ref copies nothing: what moved lies beside the list, which the next snapshots share, until it is
+    worth a new one. To find a ref takes the steps of a search in a sorted list.
+    """
+
+    def __init__(self, listing: bytes = b"", aside: Mapping[bytes, bytes] = MappingProxyType({})) -> None:
+        """``listing`` has a line for each ref, sorted; what is ``aside`` (object id by ref) counts instead of it."""
+        self._listing = listing
+        self._aside = aside
 
     @classmethod
-    async def take(cls, git: Git, directory: Path) -> Snapshot:
-        """Raises GitError where the repository cannot be read."""
+    async def take(cls, git: Git, directory: Path, only: Sequence[str] = ()) -> Snapshot:
+        """All refs, or ``only`` these. Raises GitError where the repository cannot be read."""
         # Sorted by name, so that equal refs are equal bytes.
-        listed = await git.local(directory, "for-each-ref", "--format=%(refname) %(objectname)")
+        listed = await git.local(
+            directory, "for-each-ref", "--format=%(refname) %(objectname)", "--", *map(ref_bytes, only)
+        )
         if b"broken ref" in listed.stderr:
             # git leaves it out and is content; but it was not deleted, and nobody must be told so.
             raise GitError("the mirror has a broken ref", stderr=listed.stderr.decode("utf-8", "replace"))
+        if only:  # git also lists what lies below a ref that is a folder
+            wanted = {ref_bytes(ref) for ref in only}
+            return cls(b"".join(each for each in listed.stdout.splitlines(keepends=True) if each.split()[0] in wanted))
         if KEPT not in listed.stdout:
             return cls(listed.stdout)
         return cls(b"".join(line for line in listed.stdout.splitlines(keepends=True) if not line.startswith(KEPT)))
@@ -38,60 +52,69 @@ class Snapshot:
         return cls(b"".join(b"%b %b\n" % (ref, oid.encode()) for ref, oid in sorted(refs.items())))
 
     def __eq__(self, other: object) -> bool:
-        return isinstance(other, Snapshot) and self._listing == other._listing
+        if not isinstance(other, Snapshot):
+            return False
+        return self is other or self._whole() == other._whole()
 
     def __hash__(self) -> int:
-        return hash(self._listing)
+        return hash(self._whole())
 
     def __bool__(self) -> bool:
-        return len(self._listing) > 1
+        return bool(self._listing or self._aside)
 
     def get(self, ref: str) -> str | None:
         """The object id of a ref, None where it does not exist."""
-        start = self._listing.find(b"\n" + ref_bytes(ref) + b" ")
-        if start < 0:
-            return None
-        end = self._listing.index(b"\n", start + 1)
-        return self._listing[start + 1 : end].rpartition(b" ")[2].decode("ascii")
+        name = ref_bytes(ref)
+        oid = self._aside.get(name)
+        if oid is None:
+            start, end = _line_of(self._listing, name)
+            if start == end:
+                return None
+            oid = self._listing[start + len(name) + 1 : end - 1]
+        return oid.decode("ascii")
 
     def some(self, most: int) -> list[str]:
         """The object ids of the first few refs."""
-        lines = self._listing[1 : 1 + most * 256].splitlines()[:most]
-        return [line.rpartition(b" ")[2].decode("ascii") for line in lines if line.count(b" ") == 1]
+        lines = [line.split(b" ") for line in self._listing[: most * 256].splitlines(keepends=True)[:most]]
+        found = [self._aside.get(line[0], line[1].rstrip()) for line in lines if len(line) == 2 and b"\n" in line[1]]
+        found += self._aside.values()
+        return [oid.decode("ascii") for oid in found[:most]]
 
     def moved(self, changes: Iterable[RefChange]) -> Snapshot:
         """The refs after these were created or updated: what ``take`` would find then."""
-        listing = self._listing
-        for change in changes:
-            name = ref_bytes(change.ref)
-            line = name + b" " + change.new.encode("ascii") + b"\n"
-            start = listing.find(b"\n" + name + b" ")
-            if start < 0:
-                start = end = self._place(listing, name)
-            else:
-                start += 1
-                end = listing.index(b"\n", start) + 1
-            listing = listing[:start] + line + listing[end:]
-        return Snapshot(listing[1:])
-
-    @staticmethod
-    def _place(listing: bytes, name: bytes) -> int:
-        """Where the line of a new ref belongs: lines are sorted by name, byte by byte."""
-        low, high = 1, len(listing)
-        while low < high:
-            middle = listing.rfind(b"\n", 0, (low + high) // 2 + 1) + 1
-            middle = max(middle, low)
-            end = listing.index(b"\n", middle) + 1
-            if listing[middle:end].rpartition(b" ")[0] < name:
-                low = end
-            else:
-                high = middle
-        return low
+        aside = {**self._aside, **{ref_bytes(change.ref): change.new.encode("ascii") for change in changes}}
+        after = Snapshot(self._listing, aside)
+        return after if len(aside) <= ASIDE else Snapshot(after._whole())
 
     def as_dict(self) -> dict[str, str]:
         """Ref to object id."""
-        pairs = (line.rpartition(b" ") for line in self._listing.splitlines() if line)
+        pairs = (line.rpartition(b" ") for line in self._whole().splitlines())
         return {ref.decode("utf-8", "surrogateescape"): oid.decode("ascii") for ref, _, oid in pairs}
+
+    def _whole(self) -> bytes:
+        """The list with what lies aside put in."""
+        pieces, at = [], 0
+        for name in sorted(self._aside):
+            start, end = _line_of(self._listing, name)
+            pieces += [self._listing[at:start], b"%b %b\n" % (name, self._aside[name])]
+            at = end
+        return b"".join([*pieces, self._listing[at:]]) if pieces else self._listing
+
+
+def _line_of(listing: bytes, name: bytes) -> tuple[int, int]:
+    """Where the line of a ref begins and ends; where it would be, twice, if it is not there."""
+    low, high = 0, len(listing)
+    while low < high:
+        start = max(low, listing.rfind(b"\n", low, (low + high) // 2) + 1)
+        end = listing.index(b"\n", start) + 1
+        found = listing[start : listing.rindex(b" ", start, end)]
+        if found == name:
+            return start, end
+        if found < name:
+            low = end
+        else:
+            high = start
+    return low, low
 
 
 async def changes_between(
