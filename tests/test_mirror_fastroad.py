@@ -10,7 +10,7 @@ import pytest
 import pytest_twisted
 
 from stackit import ManagedRepo, Repo
-from stackit.plugins.mirror.fastroad import Detour, Target, travel
+from stackit.plugins.mirror.fastroad import Detour, Road, Target
 from stackit.plugins.mirror.git import Git
 from stackit.plugins.mirror.pktline import FLUSH, ProtocolError, line, listing
 from stackit.plugins.mirror.refs import Snapshot
@@ -29,6 +29,7 @@ class House:
         self.git = git
         self.remote = remote
         self.directory = directory
+        self.road = Road(git._reactor, git, remote, directory)
 
     async def refs(self) -> Snapshot:
         return await Snapshot.take(self.git, self.directory)
@@ -37,7 +38,7 @@ class House:
         """Take the road to these refs and commits; ``refs`` are then what the mirror has."""
         before = await self.refs()
         wanted = {ref: Target(ref, ref, after) for ref, after in targets}
-        changes = await travel(self.git, self.remote, self.directory, before, wanted)
+        changes = await self.road.travel(before, wanted)
         assert before.moved(changes) == await self.refs()
         await self.git.local(self.directory, "fsck", "--strict")
         return [(each.ref, each.old, each.new, each.kind, each.forced) for each in changes]
@@ -189,7 +190,7 @@ async def test_a_ref_that_somebody_moved_by_hand_is_left_to_git(house: House) ->
     moved = await house.github.commit("octo/widget")
     await house.git.local(house.directory, "update-ref", MAIN, f"{moved.before}~1")
     with pytest.raises(Detour) as detour:
-        await travel(house.git, house.remote, house.directory, known, {MAIN: Target(MAIN, MAIN, moved.after)})
+        await house.road.travel(known, {MAIN: Target(MAIN, MAIN, moved.after)})
     assert detour.value.reason == "ref_lock"
 
 
@@ -203,5 +204,5 @@ async def test_a_mirror_that_lacks_what_its_refs_need_is_left_to_git(house: Hous
     for loose in (house.directory / "objects").glob("??/*"):
         loose.unlink()
     with pytest.raises(Detour) as detour:
-        await travel(house.git, house.remote, house.directory, known, {MAIN: Target(MAIN, MAIN, moved.after)})
+        await house.road.travel(known, {MAIN: Target(MAIN, MAIN, moved.after)})
     assert detour.value.reason in ("unconnected", "pack")

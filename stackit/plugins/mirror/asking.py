@@ -46,10 +46,19 @@ class Asker:
         timeout = self._grown(min(STALL, self._timeout))
         return await self.watched(lambda _: self._git.listing(self._managed, timeout=timeout))
 
-    async def fetch(self, directory: Path, *, first: bool = False, progress: Progress | None = None) -> None:
+    async def fetch(
+        self,
+        directory: Path,
+        *,
+        first: bool = False,
+        progress: Progress | None = None,
+        only: tuple[str, ...] = (),
+        tips: tuple[str, ...] = (),
+    ) -> None:
         """Bring new refs, and those that moved, into a repository. Raises GitError.
 
         The ``first`` fetch may take as long as it likes while it makes progress. ``progress`` sees what git says.
+        ``only`` these refspecs, if any, and not all; ``tips`` is what the remote most likely has of what is here.
         """
         timeout = LONGEST if first else self._grown(self._timeout)
         began = self._reactor.seconds()
@@ -61,7 +70,13 @@ class Asker:
                     progress(piece)
 
             return self._git.fetch(
-                directory, self._managed, timeout=timeout, stall=min(STALL, timeout), on_progress=heard
+                directory,
+                self._managed,
+                timeout=timeout,
+                stall=min(STALL, timeout),
+                on_progress=heard,
+                only=only,
+                tips=tips,
             )
 
         try:

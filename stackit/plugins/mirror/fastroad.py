@@ -3,18 +3,24 @@
 git's own client lists every ref before it asks for anything, and starts half a dozen
 processes. A push names its commit, so there is nothing to look up: one request asks for
 the objects, a second, in the same breath, for the remote's word on where the ref stands.
+While the remote works, the gits that unpack and check are started, so that what comes finds
+them ready. The ref moves when the objects are here and whole, and the remote's word is in.
 What does not fit goes by ``git fetch``, and is counted with its reason.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 import msgspec
+from twisted.internet.defer import Deferred, DeferredList
+from twisted.internet.task import deferLater
 
-from stackit import RefChange
-from stackit.plugins.mirror import pktline
+from stackit import Reactor, RefChange
+from stackit.plugins.mirror import loose, pktline
+from stackit.plugins.mirror.ahead import Ahead
 from stackit.plugins.mirror.ancestry import forward as forward_moves
 from stackit.plugins.mirror.git import Git, GitError
 from stackit.plugins.mirror.pktline import ProtocolError
@@ -22,10 +28,18 @@ from stackit.plugins.mirror.refs import Snapshot, ref_bytes
 from stackit.plugins.mirror.remote import Remote, Unanswered
 
 MOST_REFS = 50
-"""Refs that one round trip asks for; a push of more is rare, and git is good at it."""
+"""Refs that are asked for by name; pushes of more are rare, and git is good at it."""
 MOST_HAVES = 16
 FEW_OBJECTS = 500
 """Up to so many objects are unpacked one by one, which leaves no small packs behind."""
+CLOSED_FOR = 600.0
+"""Seconds for which a remote that does not speak protocol v2 is not asked this way."""
+LEAVING = 0.001
+"""Seconds for the requests to be on their way: starting a process would hold them up."""
+
+_UNPACK = ("unpack-objects", "-q")
+_INDEX = ("index-pack", "--stdin", "--fix-thin")
+_WALK = ("rev-list", "--objects", "--no-object-names", "--parents", "--stdin")
 
 
 class Target(msgspec.Struct, frozen=True):
@@ -37,43 +51,165 @@ class Target(msgspec.Struct, frozen=True):
 
 
 class Detour(Exception):
-    """This push cannot take the fast road; ``reason`` is from a small closed set, fit for a metric's label."""
+    """This push cannot go this way; ``reason`` is from a small closed set, fit for a metric's label.
 
-    def __init__(self, reason: str) -> None:
+    ``wide``: nor by any other that brings only what was pushed.
+    """
+
+    def __init__(self, reason: str, *, wide: bool = False) -> None:
         super().__init__(reason)
         self.reason = reason
+        self.wide = wide
 
 
-async def travel(
-    git: Git, remote: Remote, directory: Path, refs: Snapshot, targets: Mapping[str, Target]
-) -> tuple[RefChange, ...]:
-    """Bring the targets (by ref) to where the remote says they stand now; returns what moved.
+class Road:
+    """The fast road into one mirror."""
 
-    ``refs`` are all refs of the mirror, as they are known to be. Raises Detour, with no ref
-    moved, where this is not the way; GitError and StackitError as ``git`` and ``remote`` do.
-    """
-    if len(targets) > MOST_REFS:
-        raise Detour("many_refs")
-    haves = _haves(refs, targets)
-    wants = sorted({target.after for target in targets.values()})
-    try:
-        listed, pack = await remote.refs_and_pack([ref_bytes(each.source) for each in targets.values()], wants, haves)
-        standing = {ref: listed.refs.get(ref_bytes(target.source)) for ref, target in targets.items()}
-        found = {ref: oid for ref, oid in standing.items() if oid is not None}
-        if len(found) < len(targets):
-            raise Detour("gone")  # deleted since: what else that means, the whole list of refs tells
-        await _take_in(git, directory, pack)
-        later = sorted(set(found.values()) - set(wants))
-        if later:  # pushed over since: the mirror goes to where the remote is, in one step
-            await _take_in(git, directory, await remote.pack(later, [*wants, *haves][:MOST_HAVES]))
-    except Unanswered as problem:
-        raise Detour(problem.reason) from problem
-    moved = {ref: oid for ref, oid in found.items() if oid != refs.get(ref)}
-    if not moved:
-        return ()
-    changes = await _checked(git, directory, refs, moved, haves)
-    await _move(git, directory, changes)
-    return changes
+    def __init__(self, reactor: Reactor, git: Git, remote: Remote, directory: Path) -> None:
+        self._reactor = reactor
+        self._git = git
+        self._remote = remote
+        self._directory = directory
+        self._closed_until = 0.0
+
+    async def travel(self, refs: Snapshot, targets: Mapping[str, Target]) -> tuple[RefChange, ...]:
+        """Bring the targets (by ref) to where the remote says they stand now; returns what moved.
+
+        ``refs`` are all refs of the mirror, as they are known to be. Raises Detour, with no ref
+        moved, where this is not the way; StackitError and OSError as git and the remote do.
+        """
+        if self._reactor.seconds() < self._closed_until:
+            raise Detour("protocol")
+        ahead = Ahead(self._git, self._directory)
+        try:
+            return await self._travelled(ahead, refs, targets)
+        except Unanswered as problem:
+            raise Detour(problem.reason) from problem
+        finally:
+            await ahead.dismissed()
+
+    async def _travelled(self, ahead: Ahead, refs: Snapshot, targets: Mapping[str, Target]) -> tuple[RefChange, ...]:
+        wants, haves = sorted({target.after for target in targets.values()}), _haves(refs, targets)
+        packing = Deferred.fromCoroutine(self._remote.pack(wants, haves))
+        try:
+            await deferLater(self._reactor, LEAVING)
+            ahead.start(_UNPACK, _WALK)
+        except BaseException:
+            await _cancelled(packing)
+            raise
+        # The remote's word is asked for this much later, and still is in before the pack has been unpacked and
+        # walked: a remote that has to share its time between the two gives the pack more of it.
+        arriving = Deferred.fromCoroutine(self._arrived(ahead, packing, wants, haves))
+        standing, walked = await _both(Deferred.fromCoroutine(self._standing(targets)), arriving)
+        if len(standing) < len(targets):
+            raise Detour("gone", wide=True)  # deleted since: what else that means, the whole list of refs tells
+        moved = {ref: oid for ref, oid in standing.items() if oid != refs.get(ref)}
+        if not moved:
+            return ()
+        if later := sorted(set(moved.values()) - set(wants)):
+            # Pushed over since: the mirror goes to where the remote is, in one step.
+            await self._take_in(ahead, await self._remote.pack(later, [*wants, *haves][:MOST_HAVES]))
+        if set(moved.values()) != set(wants):
+            walked = await self._walked(ahead, sorted(set(moved.values())), haves)
+        changes = await self._changes(refs, moved, walked)
+        await self._move(changes, walked)
+        return changes
+
+    async def _standing(self, targets: Mapping[str, Target]) -> dict[str, str]:
+        """Where the remote says that the targets stand: the object id by ref, for those that are there."""
+        sources = {ref: ref_bytes(target.source) for ref, target in targets.items()}
+        sha256 = any(len(target.after) == 64 for target in targets.values())
+        answer = await self._remote.listing(sources.values(), "sha256" if sha256 else "sha1")
+        try:
+            listed = pktline.listing(answer).refs
+        except ProtocolError:
+            # Whoever speaks protocol v2 can say where a ref is. This one need not be asked each time.
+            self._closed_until = self._reactor.seconds() + CLOSED_FOR
+            raise Detour("protocol") from None
+        return {ref: listed[source] for ref, source in sources.items() if source in listed}
+
+    async def _arrived(
+        self, ahead: Ahead, packing: Deferred[bytes], wants: Sequence[str], haves: Sequence[str]
+    ) -> dict[str, list[str]]:
+        """Take in what comes, and walk it."""
+        await self._take_in(ahead, await packing)
+        return await self._walked(ahead, wants, haves)
+
+    async def _take_in(self, ahead: Ahead, pack: bytes) -> None:
+        """Add the objects of a pack to the repository."""
+        try:
+            count = pktline.objects_in(pack)
+        except ProtocolError:
+            raise Detour("protocol") from None
+        if count == 0:
+            return
+        try:
+            await ahead.run(_UNPACK if count <= FEW_OBJECTS else _INDEX, pack)
+        except GitError:
+            raise Detour("pack") from None
+
+    async def _walked(self, ahead: Ahead, tips: Sequence[str], haves: Sequence[str]) -> dict[str, list[str]]:
+        """The parents of each new commit that has any, once it is sure that the tips lack nothing.
+
+        Everything down to what refs pointed to before must be here, which is what git itself
+        checks after a fetch.
+        """
+        said = "".join([*(f"{oid}\n" for oid in tips), *(f"^{oid}\n" for oid in haves)]).encode()
+        try:
+            walked = await ahead.run(_WALK, said)
+        except GitError:
+            raise Detour("unconnected") from None
+        lines = (line.split() for line in walked.stdout.decode("ascii").splitlines())
+        return {commit: parents for commit, *parents in lines if parents}
+
+    async def _changes(
+        self, refs: Snapshot, moved: Mapping[str, str], walked: Mapping[str, list[str]]
+    ) -> tuple[RefChange, ...]:
+        """What moving them will change, and whether it is forced.
+
+        The walk tells that, too: an old tip that is the parent of no new commit is no ancestor of them.
+        """
+        parents = {oid for each in walked.values() for oid in each}
+        changes = []
+        for ref, new in moved.items():
+            old = refs.get(ref)
+            if old is None:
+                changes.append(RefChange(ref, "0" * len(new), new, "created"))
+            elif len(moved) == 1 and ref.startswith("refs/heads/") and old in parents:
+                changes.append(RefChange(ref, old, new, "updated"))
+            else:  # several histories in one walk, or a tag, which may be no commit
+                forward = {(old, new)} == await forward_moves(self._git, self._directory, [(old, new)])
+                changes.append(RefChange(ref, old, new, "updated", forced=not forward))
+        return tuple(changes)
+
+    async def _move(self, changes: tuple[RefChange, ...], walked: Mapping[str, list[str]]) -> None:
+        """All refs in one transaction, each only from where it is known to be."""
+        # A branch names a commit: what has parents is one, and anything else git takes a look at.
+        if len(changes) == 1 and changes[0].new in walked and loose.move(self._directory, changes[0]):
+            return
+        said = b"".join(
+            b"update %b\0%b\0%b\0" % (ref_bytes(each.ref), each.new.encode(), each.old.encode()) for each in changes
+        )
+        try:
+            await self._git.local(self._directory, "update-ref", "--stdin", "-z", stdin=said)
+        except GitError:
+            raise Detour("ref_lock", wide=True) from None
+
+
+async def _cancelled(asking: Deferred[Any]) -> None:
+    """Ask no more, and wait until nothing is left of it."""
+    asking.cancel()
+    await DeferredList([asking], consumeErrors=True)
+
+
+async def _both(asking: Deferred[Any], arriving: Deferred[Any]) -> tuple[dict[str, str], dict[str, list[str]]]:
+    """What both come to, when neither runs any more; where one fails, its failure."""
+    outcomes: list[Any] = await DeferredList([asking, arriving], consumeErrors=True)
+    for succeeded, outcome in outcomes:
+        if not succeeded:
+            outcome.raiseException()
+    (_, standing), (_, walked) = outcomes
+    return standing, walked
 
 
 def _haves(refs: Snapshot, targets: Mapping[str, Target]) -> list[str]:
@@ -82,59 +218,3 @@ def _haves(refs: Snapshot, targets: Mapping[str, Target]) -> list[str]:
     if len(known) < len(targets):  # a new branch begins somewhere near the others
         known += refs.some(MOST_HAVES)
     return list(dict.fromkeys(known))[:MOST_HAVES]
-
-
-async def _take_in(git: Git, directory: Path, pack: bytes) -> None:
-    """Add the objects of a pack to the repository."""
-    try:
-        count = pktline.objects_in(pack)
-    except ProtocolError:
-        raise Detour("protocol") from None
-    if count == 0:
-        return
-    command = ("unpack-objects", "-q") if count <= FEW_OBJECTS else ("index-pack", "--stdin", "--fix-thin")
-    try:
-        await git.local(directory, *command, stdin=pack)
-    except GitError:
-        raise Detour("pack") from None
-
-
-async def _checked(
-    git: Git, directory: Path, refs: Snapshot, moved: Mapping[str, str], haves: list[str]
-) -> tuple[RefChange, ...]:
-    """The changes, once it is sure that the new tips lack nothing.
-
-    Everything down to what refs pointed to before must be here, which is what git itself
-    checks after a fetch. The same walk tells which tips are forced: an old tip that is the
-    parent of no new commit is no ancestor of them.
-    """
-    said = "".join([*(f"{oid}\n" for oid in moved.values()), *(f"^{oid}\n" for oid in haves)]).encode()
-    try:
-        walked = await git.local(
-            directory, "rev-list", "--objects", "--no-object-names", "--parents", "--stdin", stdin=said
-        )
-    except GitError:
-        raise Detour("unconnected") from None
-    parents = {oid for line in walked.stdout.decode("ascii").splitlines() for oid in line.split()[1:]}
-    changes = []
-    for ref, new in moved.items():
-        old = refs.get(ref)
-        if old is None:
-            changes.append(RefChange(ref, "0" * len(new), new, "created"))
-        elif len(moved) == 1 and ref.startswith("refs/heads/") and old in parents:
-            changes.append(RefChange(ref, old, new, "updated"))
-        else:  # several histories in one walk, or a tag, which may be no commit
-            forward = {(old, new)} == await forward_moves(git, directory, [(old, new)])
-            changes.append(RefChange(ref, old, new, "updated", forced=not forward))
-    return tuple(changes)
-
-
-async def _move(git: Git, directory: Path, changes: tuple[RefChange, ...]) -> None:
-    """All refs in one transaction, each only from where it is known to be."""
-    said = b"".join(
-        b"update %b\0%b\0%b\0" % (ref_bytes(each.ref), each.new.encode(), each.old.encode()) for each in changes
-    )
-    try:
-        await git.local(directory, "update-ref", "--stdin", "-z", stdin=said)
-    except GitError:
-        raise Detour("ref_lock") from None

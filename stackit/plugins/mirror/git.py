@@ -5,14 +5,15 @@ from __future__ import annotations
 import os
 import re
 import subprocess
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from urllib.parse import urlsplit
 
 from stackit import ManagedRepo, Reactor, StackitError
 from stackit.plugins.mirror.pktline import Listing
 from stackit.plugins.mirror.reasons import Kind, heard, kind_of, reason, redacted
-from stackit.processes import Finished, run
+from stackit.processes import Child, Finished, run
+from stackit.spawning import NotStarted
 
 # What a network needs is the machine's; everything else would let a variable of somebody's shell
 # decide which repository is fetched, and how.
@@ -77,6 +78,20 @@ class Git:
         self._reactor = reactor
         self._home = home
 
+    def waiting(self, directory: Path, *arguments: str | bytes) -> Waiting:
+        """Start git in the repository at ``directory``, before there is anything for it to read. Raises GitError."""
+        try:
+            child = Child(
+                self._reactor,
+                _in(directory, arguments),
+                environment(self._home, None),
+                timeout=_LOCAL_TIMEOUT,
+                limit=_LISTING_LIMIT,
+            )
+        except NotStarted as problem:
+            raise GitError(str(problem)) from None
+        return Waiting(child, self._reactor)
+
     async def local(
         self,
         directory: Path,
@@ -88,16 +103,13 @@ class Git:
         """Run git in the repository at ``directory``. Raises GitError for a status that is not ``ok``."""
         finished = await run(
             self._reactor,
-            # --git-dir, because without it git would look for a repository in the parents of a broken one.
-            ["git", *_configured(*_SETTINGS), b"--git-dir=" + os.fsencode(directory), *arguments],
+            _in(directory, arguments),
             env=environment(self._home, None),
             stdin=stdin,
             timeout=timeout,
             limit=_LISTING_LIMIT,
         )
-        if finished.status not in ok or finished.timed_out or finished.truncated:
-            raise _error(finished, None, self._reactor.seconds())
-        return finished
+        return _looked_at(finished, ok, self._reactor)
 
     async def fetch(
         self,
@@ -107,10 +119,13 @@ class Git:
         timeout: float,  # noqa: ASYNC109 - it must end a process group, not a coroutine
         stall: float,
         on_progress: Callable[[bytes], None],
+        only: Sequence[str] = (),
+        tips: Sequence[str] = (),
     ) -> None:
         """Create and move refs at ``directory`` as the remote has them, within the refspecs; delete none.
 
-        Objects come first, then all refs in one step, or none. Raises GitError; refs may have moved all the same.
+        ``only`` these refspecs, if any. git tells the remote that it has ``tips``, or if there are none, all its
+        refs. Objects come first, then all refs in one step, or none. Raises GitError; refs may have moved all the same.
         """
         arguments = (
             f"--git-dir={directory}",
@@ -121,9 +136,10 @@ class Git:
             "--no-tags",  # they are in the refspecs; following them would ask for refs/tags/ a second time
             "--no-recurse-submodules",
             "--progress",
+            *(f"--negotiation-tip={tip}" for tip in tips),
             "--",
             managed.url,
-            *managed.refspecs,
+            *(only or managed.refspecs),
         )
         await self._remote(managed, arguments, timeout=timeout, stall=stall, on_stderr=on_progress)
 
@@ -173,6 +189,22 @@ class Git:
         return finished
 
 
+class Waiting:
+    """A git that runs already, and waits for what it is to read."""
+
+    def __init__(self, child: Child, reactor: Reactor) -> None:
+        self._child = child
+        self._reactor = reactor
+
+    async def given(self, stdin: bytes) -> Finished:
+        """Let it read this, and wait for its end. Raises GitError for a status that is not 0."""
+        return _looked_at(await self._child.given(stdin), (0,), self._reactor)
+
+    async def dismissed(self) -> None:
+        """End it, and wait until it is gone."""
+        await self._child.dismissed()
+
+
 def too_old(program: str) -> str | None:
     """What is wrong with the git at this path; None where it will do. Blocks for some milliseconds."""
     done = subprocess.run([program, "version"], env={"LC_ALL": "C"}, capture_output=True, check=False)
@@ -198,10 +230,22 @@ def environment(home: Path, url: str | None) -> dict[str, str]:
             "GIT_CONFIG_GLOBAL": "/dev/null",
             "GIT_CONFIG_NOSYSTEM": "1",
             "GIT_TERMINAL_PROMPT": "0",
+            "GIT_NO_REPLACE_OBJECTS": "1",  # a remote may have refs/replace/, and what it says there is not so
             "GIT_SSH_COMMAND": "ssh -o BatchMode=yes",
             "GIT_ALLOW_PROTOCOL": _scheme(url) if url is not None else "",
         }
     )
+
+
+def _in(directory: Path, arguments: Sequence[str | bytes]) -> list[str | bytes]:
+    # --git-dir, because without it git would look for a repository in the parents of a broken one.
+    return ["git", *_configured(*_SETTINGS), b"--git-dir=" + os.fsencode(directory), *arguments]
+
+
+def _looked_at(finished: Finished, ok: tuple[int, ...], reactor: Reactor) -> Finished:
+    if finished.status not in ok or finished.timed_out or finished.truncated:
+        raise _error(finished, None, reactor.seconds())
+    return finished
 
 
 def _configured(*settings: str) -> list[str]:

@@ -11,14 +11,15 @@ from twisted.internet.defer import CancelledError, Deferred
 
 from stackit import App, ManagedRepo, Occurrence, RefChange, StackitError
 from stackit.plugins.mirror.coalescer import Coalescer
-from stackit.plugins.mirror.fastroad import Detour, Target
+from stackit.plugins.mirror.fastroad import MOST_REFS, Detour, Target
 from stackit.plugins.mirror.git import Git, GitError
 from stackit.plugins.mirror.refresher import Refresher
-from stackit.plugins.mirror.refs import Snapshot, changes_between
+from stackit.plugins.mirror.refs import Snapshot
 from stackit.plugins.mirror.remote import Remote
 from stackit.plugins.mirror.settings import MirrorSettings
 from stackit.plugins.mirror.slots import Slot, Slots
 from stackit.plugins.mirror.standing import Standing, State
+from stackit.plugins.mirror.telling import Telling
 
 if TYPE_CHECKING:
     from twisted.internet.base import DelayedCall
@@ -72,24 +73,26 @@ class Keeper:
         """``remote`` is for what goes without git; None where the URL is not HTTP."""
         self.managed = managed
         self.standing = Standing()
-        self.refs = Snapshot()
         self.awaited = 0
         """Pushes that were received and are not known to be in the mirror yet."""
         self.worn = _NEVER_WORN
         """Fetches since git's own maintenance."""
         self._app = app
-        self._git = git
-        self._remote = remote
         self._slots = slots
         self._place: Deferred[Slot] | None = None
         self._slot: Slot | None = None
         self._refresher = Refresher(app, git, managed, settings, lend=self._lend, remote=remote)
+        self._telling = Telling(app, git, managed, self._refresher)
         self.directory = self._refresher.directory
-        self._announced: Snapshot | None = None
         self._again: DelayedCall | None = None
         self._retry: DelayedCall | None = None
         self._maintaining = False
         self.rounds: Coalescer[Request, Round] = Coalescer(app.reactor, self._round, self._turn, settings.debounce)
+
+    @property
+    def refs(self) -> Snapshot:
+        """All refs, as they were last seen or moved."""
+        return self._telling.refs
 
     @property
     def state(self) -> State:
@@ -182,27 +185,27 @@ class Keeper:
         problem: Exception | None = None
         try:
             try:
-                if self._announced is None:
+                if not self._telling.begun:
                     # What happened before this start, by a crash's or a person's hand, is not this round's doing.
                     # Where the mirror cannot be read, the fetch may mend it, or says why it cannot.
                     with contextlib.suppress(GitError, PermissionError):
-                        await self._settle(Request("start"))
-                travelled = await self._travel(request, targets) if targets and not look else None
-                if travelled is not None:
-                    changes, settled = travelled, True
+                        await self._telling.settle("start", None)
+                pushed = await self._pushed(request, targets) if targets and not look else None
+                if pushed is not None:
+                    changes, settled = pushed, True
                 else:
                     targets = {}
                     outcome = await self._refresher.refresh(
                         look=look,
                         accept=any(each.accept for each in asking),
-                        quietly=request.cause in ("start", "backstop") and self._announced is not None,
+                        quietly=request.cause in ("start", "backstop") and self._telling.begun,
                         timeouts=self.standing.timeouts,
                     )
                     held, settled = outcome.held, outcome.untouched
             finally:
                 # Also a fetch that failed, or was ended half way, may have moved refs.
                 if not settled:
-                    changes = await self._settle(request)
+                    changes = await self._telling.settle(request.cause, request.delivery)
         except (StackitError, OSError) as caught:
             problem = caught
         except CancelledError:
@@ -232,24 +235,32 @@ class Keeper:
             raise problem if isinstance(problem, StackitError) else StackitError(_one_line(problem)) from problem
         return Round(began, changes, held)
 
-    async def _travel(self, request: Request, targets: Mapping[str, Target]) -> tuple[RefChange, ...] | None:
-        """Bring what was pushed by the fast road, and tell of it; None where it is no way to go."""
+    async def _pushed(self, request: Request, targets: Mapping[str, Target]) -> tuple[RefChange, ...] | None:
+        """Bring what was pushed, and nothing else, and tell of it; None where that will not do."""
         known = self.refs
-        if self._remote is None or self._announced != known:
-            return None
         try:
-            changes = await self._refresher.travel(self._remote, known, targets)
+            if not self._telling.settled:
+                raise Detour("unsettled", wide=True)
+            if len(targets) > MOST_REFS:
+                raise Detour("many_refs", wide=True)
+            try:
+                changes = await self._refresher.travel(known, targets)
+            except Detour as detour:
+                if detour.wide:
+                    raise
+                self._observe_detour(request, detour)
+                await self._refresher.fetch(known, targets)
+                return await self._telling.settle_only(targets, request.cause, request.delivery)
         except Detour as detour:
-            self._app.observe(
-                Occurrence(name="detour", repo=self.managed.repo, delivery=request.delivery, reason=detour.reason)
-            )
+            self._observe_detour(request, detour)
             return None
-        if changes:
-            self._announced = None  # until it is said
-            self.refs = known.moved(changes)
-            await self._tell(request, changes)
-            self._announced = self.refs
+        await self._telling.moved(changes, request.cause, request.delivery)
         return changes
+
+    def _observe_detour(self, request: Request, detour: Detour) -> None:
+        self._app.observe(
+            Occurrence(name="detour", repo=self.managed.repo, delivery=request.delivery, reason=detour.reason)
+        )
 
     def _failed(self, problem: Exception) -> None:
         now = self._app.reactor.seconds()
@@ -263,7 +274,7 @@ class Keeper:
     async def _apart(self, *, upkeep: bool) -> Round:
         """A round that does not ask the remote."""
         if not upkeep:
-            await self._settle(Request("start"))
+            await self._telling.settle("start", None)
         elif self.directory.exists():
             self._lend()
             self._maintaining = True
@@ -275,28 +286,6 @@ class Keeper:
                 self._maintaining = False
         self.worn = 0 if upkeep else self.worn
         return Round(self._app.reactor.seconds())
-
-    # -- telling what changed -----------------------------------------------------------
-
-    async def _settle(self, request: Request) -> tuple[RefChange, ...]:
-        """Announce how the refs differ from what was announced before; returns the differences."""
-        if not self.directory.exists():
-            return ()  # nothing is there to compare, which is not the same as: everything was deleted
-        repo = self.managed.repo
-        self.refs = now = await self._refresher.refs()
-        if now == self._announced:
-            return ()
-        before = await self._app.announced(repo)
-        changes = await changes_between(self._git, self.directory, before, now.as_dict())
-        if changes:
-            await self._tell(request, changes)
-        self._announced = now
-        return changes
-
-    async def _tell(self, request: Request, changes: tuple[RefChange, ...]) -> None:
-        if self.managed.keep_forced:
-            await self._refresher.keep(changes)
-        await self._app.announce(self.managed.repo, changes, request.cause, request.delivery)
 
 
 def _targets(requests: list[Request]) -> dict[str, Target]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import shutil
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 
 import msgspec
 
@@ -11,7 +11,7 @@ from stackit import App, ManagedRepo, Occurrence, RefChange, StackitError
 from stackit.plugins.mirror.asking import Asker
 from stackit.plugins.mirror.census import Census
 from stackit.plugins.mirror.cloning import Cloning, object_format
-from stackit.plugins.mirror.fastroad import Target, travel
+from stackit.plugins.mirror.fastroad import Detour, Road, Target
 from stackit.plugins.mirror.git import Git, GitError
 from stackit.plugins.mirror.guard import objection
 from stackit.plugins.mirror.look import Look
@@ -66,13 +66,15 @@ class Refresher:
         self._git = git
         self._checked = False
         self._look = None if remote is None else Look(remote, managed)
+        self._road = None if remote is None else Road(app.reactor, git, remote, self.directory)
         # The first thorough look is not at the start, where all mirrors are looked at at once.
         self._thorough_at = app.reactor.seconds() + THOROUGH_EVERY * phase(managed.repo.key)
         self._touched = False
         self._replaced_at: float | None = None
 
-    async def refs(self) -> Snapshot:
-        return await self._repository.refs()
+    async def refs(self, only: Sequence[str] = ()) -> Snapshot:
+        """All refs, or ``only`` these."""
+        return await self._repository.refs(only)
 
     async def keep(self, changes: tuple[RefChange, ...]) -> None:
         """Keep the old tips of forced updates."""
@@ -94,12 +96,33 @@ class Refresher:
         await self._repository.maintain()
         self._census.end()
 
-    async def travel(self, remote: Remote, refs: Snapshot, targets: Mapping[str, Target]) -> tuple[RefChange, ...]:
+    async def travel(self, refs: Snapshot, targets: Mapping[str, Target]) -> tuple[RefChange, ...]:
         """Bring the targets by the fast road; ``refs`` is all that the mirror has. Raises Detour, with no ref moved."""
+        road = self._road
+        if road is None:
+            raise Detour("not_http")
+        self._begin()
+        return await self._asker.watched(lambda _: road.travel(refs, targets))
+
+    async def fetch(self, refs: Snapshot, targets: Mapping[str, Target]) -> None:
+        """Bring the targets by git, and nothing else; ``refs`` is as above. Raises Detour where that does not do."""
+        head = self._repository.head
+        if head is None or refs.get(head) is None:
+            raise Detour("head", wide=True)  # where it should be, only the list of all refs tells
+        self._begin()
+        only = tuple(f"+{target.source}:{target.ref}" for target in targets.values())
+        tips = tuple(oid for ref in targets if (oid := refs.get(ref)) is not None)
+        try:
+            await self._asker.fetch(self.directory, only=only, tips=tips)
+        except GitError as problem:
+            if problem.kind != "mirror":
+                raise
+            raise Detour("fetch", wide=True) from problem
+
+    def _begin(self) -> None:
         self._check_reserve()
         self._touched = self._touched or self._census.is_touched()
         self._census.begin()
-        return await self._asker.watched(lambda _: travel(self._git, remote, self.directory, refs, targets))
 
     async def refresh(self, *, look: bool, accept: bool, quietly: bool, timeouts: int) -> Outcome:
         """Ask the remote, and make the mirror equal to it.

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 
 from stackit import RefChange
@@ -32,8 +32,9 @@ class Repository:
             self.directory, "init", "--quiet", "--bare", "--template=", f"--object-format={object_format}"
         )
 
-    async def refs(self) -> Snapshot:
-        return await Snapshot.take(self._git, self.directory)
+    async def refs(self, only: Sequence[str] = ()) -> Snapshot:
+        """All refs, or ``only`` these."""
+        return await Snapshot.take(self._git, self.directory, only)
 
     @property
     def object_format(self) -> str:
