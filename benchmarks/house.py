@@ -20,6 +20,7 @@ from stackit.processes import Finished, run
 from stackit.testing import PretendGitHub, RunningStackit
 
 reactor: Any = the_reactor
+CORES = os.sched_getaffinity(0)
 LEAN = ("--no-auto-maintenance", "--no-write-fetch-head", "--no-tags", "--quiet")
 ENVIRONMENT = {
     "PATH": os.environ["PATH"],
@@ -33,7 +34,8 @@ ENVIRONMENT = {
 def on_core(core: int) -> Iterator[None]:
     """What is started meanwhile stays on this core."""
     before = os.sched_getaffinity(0)
-    os.sched_setaffinity(0, {core} & before or before)
+    # Not among those of this process: it keeps to one, once it runs.
+    os.sched_setaffinity(0, {core} & CORES or CORES)
     yield
     os.sched_setaffinity(0, before)
 
@@ -75,11 +77,16 @@ async def github(directory: Path) -> AsyncIterator[PretendGitHub]:
 
 
 @asynccontextmanager
-async def stackit(directory: Path, repos: Mapping[str, str], **config: Any) -> AsyncIterator[RunningStackit]:
-    """stackit with mirrors of these repositories (URL by name), on the server's core."""
+async def stackit(
+    directory: Path, repos: Mapping[str, str], modules: Path | None = None, **config: Any
+) -> AsyncIterator[RunningStackit]:
+    """stackit with mirrors of these repositories (URL by name), on the server's core.
+
+    ``modules`` is a folder of plugin modules that the configuration may name.
+    """
     directory.mkdir(parents=True, exist_ok=True)
     tables = {"repos": [{"name": name, "url": url} for name, url in repos.items()], **config}
-    server = RunningStackit(reactor, directory, config=tables)
+    server = RunningStackit(reactor, directory, config=tables, plugins=modules)
     with on_core(harness.SERVER_CORE):
         await server.start()
     try:
@@ -147,7 +154,7 @@ async def many_refs(found: PretendGitHub, name: str, count: int) -> None:
 
 def main(work: Any, arguments: Sequence[Any]) -> None:
     """Run a benchmark's coroutine function ``work(directory, *arguments)`` to its end."""
-    os.sched_setaffinity(0, {harness.LOAD_CORE} & os.sched_getaffinity(0) or os.sched_getaffinity(0))
+    os.sched_setaffinity(0, {harness.LOAD_CORE} & CORES or CORES)
 
     async def everything() -> None:
         with harness.scratch() as directory:

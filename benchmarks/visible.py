@@ -3,64 +3,82 @@
 from __future__ import annotations
 
 import argparse
-from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
 from pathlib import Path
 from urllib.parse import urlsplit
 
 import harness
 import house
 import plots
+from appearing import Appearing
 from delay import DelayingProxy
-from harness import Goal, Report, Table
+from harness import HERE, Goal, Report, Table
 from house import reactor
-from twisted.internet.task import deferLater
+from twisted.internet.defer import Deferred
+from twisted.web.server import Request
+
+from stackit.testing import PretendGitHub, RunningStackit, SignedDelivery, delivery, push_payload
+from stackit.testing.bare import RefMoved
+from stackit.testing.listening import LoopbackSite
+from stackit.testing.smarthttp import SmartHttp
 
 STACKIT = "stackit, POST to visible"
+TOLD = "stackit, POST to plugins told of the ref change"
 LEAN = "git fetch of the one ref, lean flags"
 FULL = "git fetch, everything"
 MAIN = "refs/heads/main"
 LATENCY = 0.040
 
 
+@dataclass(frozen=True)
+class Case:
+    """A column: so many refs, this latency, and perhaps a remote that takes the fast road from stackit."""
+
+    column: str
+    refs: int
+    latency: float = 0.0
+    old: bool = False
+
+
+class WithoutVersion2(SmartHttp):
+    """A remote that speaks git's protocol of before 2018: every client has to list all refs."""
+
+    def __init__(self, github: PretendGitHub) -> None:
+        super().__init__(reactor, github._served)
+
+    def render(self, request: Request) -> int:
+        request.requestHeaders.removeHeader("Git-Protocol")
+        return super().render(request)
+
+
 async def measure(directory: Path, rounds: int, sizes: list[int]) -> None:
-    table = Table(
-        "One new commit, until it is visible", "ms", [*(f"{size:,} refs" for size in sizes), "10 refs, 40 ms"]
-    )
+    few, many, distant, old = f"{sizes[0]:,} refs", f"{sizes[-1]:,} refs", "10 refs, 40 ms", "10 refs, protocol v0"
+    cases = [Case(f"{size:,} refs", size) for size in sizes]
+    cases += [Case(distant, 10, latency=LATENCY), Case(old, 10, old=True)]
+    table = Table("One new commit, until it is visible", "ms", [case.column for case in cases])
     async with house.github(directory) as github:
-        for size in sizes:
-            await _one(directory, github, f"bench/refs-{size}", size, f"{size:,} refs", rounds, table, 0.0)
-        await _one(directory, github, "bench/distant", 10, "10 refs, 40 ms", rounds, table, LATENCY)
-    few, many = f"{sizes[0]:,} refs", f"{sizes[-1]:,} refs"
-    medians = {row: {each: table.median(row, each) or 0.0 for each in table.columns} for row in (STACKIT, LEAN, FULL)}
+        for case in cases:
+            await _one(directory, github, case, rounds, table)
+
+    def ratio(row: str, column: str, other: str, beside: str) -> float:
+        return (table.median(row, column) or 0.0) / (table.median(other, beside) or 1.0)
+
     goals = [
+        Goal(f"stackit, as a part of a lean git fetch, {few}", 0.5, ratio(STACKIT, few, LEAN, few), at_most=True),
+        Goal("the same until plugins know of it", 0.5, ratio(TOLD, few, LEAN, few), at_most=True),
+        Goal("the same with 40 ms of latency", 0.35, ratio(TOLD, distant, LEAN, distant), at_most=True),
+        Goal(f"stackit with {many}, as a multiple of {few}", 1.3, ratio(TOLD, many, TOLD, few), at_most=True),
+        Goal(f"stackit, times faster than git fetch of everything, {many}", 50, ratio(FULL, many, TOLD, many)),
         Goal(
-            f"stackit, as a part of a lean git fetch, {few}",
-            0.5,
-            medians[STACKIT][few] / medians[LEAN][few],
-            at_most=True,
-        ),
-        Goal(
-            "the same with 40 ms of latency",
-            0.35,
-            medians[STACKIT]["10 refs, 40 ms"] / medians[LEAN]["10 refs, 40 ms"],
-            at_most=True,
-        ),
-        Goal(
-            f"stackit with {many}, as a multiple of {few}",
-            1.3,
-            medians[STACKIT][many] / medians[STACKIT][few],
-            at_most=True,
-        ),
-        Goal(
-            f"stackit, times faster than git fetch of everything, {many}",
-            50,
-            medians[FULL][many] / medians[STACKIT][many],
+            "where only git fetch does, as a multiple of a lean one", 1.1, ratio(STACKIT, old, LEAN, old), at_most=True
         ),
     ]
     notes = [
         f"{rounds} rounds, one way after the other in each",
         "loopback HTTP, git http-backend; remote on one core, mirror on the other",
-        "stackit: from the first byte of the signed delivery, through journal, bus and fetch, until the ref is there",
+        "stackit: from the first byte of the signed delivery, through journal, bus and fetch, until the ref is there; "
+        "and from there until a plugin has the event of the ref change, which is on disk by then",
+        "protocol v0: a remote to which stackit's fast road does not lead, so that it has git fetch the pushed ref",
     ]
     rows = {row: table.cells[row][many] for row in table.cells}
     picture = plots.bars(f"Push to visible, {many}, ms", rows, ours="stackit", logarithmic=True)
@@ -74,64 +92,76 @@ async def measure(directory: Path, rounds: int, sizes: list[int]) -> None:
     ).write(visible=picture)
 
 
-async def _one(
-    directory: Path, github: object, name: str, refs: int, column: str, rounds: int, table: Table, latency: float
-) -> None:
-    print(f"{column}: setting up", flush=True)
-    url = await github.create(name)  # type: ignore[attr-defined]
-    await github.commit(name)  # type: ignore[attr-defined]
-    await house.many_refs(github, name, refs)  # type: ignore[arg-type]
-    proxy = DelayingProxy(reactor, int(urlsplit(url).port or 0), latency) if latency else None
-    if proxy is not None:
-        url = url.replace(f":{urlsplit(url).port}/", f":{proxy.port}/")
-    plain = {row: directory / f"{name.replace('/', '-')}-{number}.git" for number, row in enumerate((LEAN, FULL))}
+async def _one(directory: Path, github: PretendGitHub, case: Case, rounds: int, table: Table) -> None:
+    print(f"{case.column}: setting up", flush=True)
+    name = f"bench/{case.column.replace(',', '').replace(' ', '-')}"
+    url = await github.create(name)
+    await github.commit(name)
+    await house.many_refs(github, name, case.refs)
+    port = int(urlsplit(url).port or 0)
+    site = LoopbackSite(reactor, WithoutVersion2(github)) if case.old else None
+    proxy = DelayingProxy(reactor, port, case.latency) if case.latency else None
+    for between in (site, proxy):
+        if between is not None:
+            url = url.replace(f":{port}/", f":{between.port}/")
+    place = directory / name
+    told = place / "told"
+    told.mkdir(parents=True)
+    plain = {row: place / f"{number}.git" for number, row in enumerate((LEAN, FULL))}
     for path in plain.values():
         await house.git("clone", "--quiet", "--mirror", url, path)
-    async with house.stackit(directory / name, {name: url}, sync={"interval": "1h"}) as server:
-        if github._webhook is not None:  # type: ignore[attr-defined]
-            await github._webhook.close()  # type: ignore[attr-defined]
-            github._webhook = None  # type: ignore[attr-defined]
-        github.webhook(server.webhook_url, server.secret)  # type: ignore[attr-defined]
+    plugins = {"told": {"module": "told:Told", "folder": str(told)}}
+    async with house.stackit(place, {name: url}, HERE / "peers", sync={"interval": "1h"}, plugins=plugins) as server:
         await house.cloned(server, name)
+        refs, changes = Appearing(reactor, (house.mirror(server, name) / MAIN).parent), Appearing(reactor, told)
 
-        async def by_stackit() -> float:
-            moved = await github.commit(name)  # type: ignore[attr-defined]
-            return await _until_visible(lambda: github.announce(moved), house.mirror(server, name), moved.after)  # type: ignore[attr-defined]
+        async def by_stackit() -> tuple[float, float]:
+            moved = await github.commit(name)
+            signed = _signed(github, server, moved)
+            visible, known = refs.next(Path(MAIN).name), changes.next(moved.after)
+            began = reactor.seconds()
+            answered = Deferred.fromCoroutine(server.post(signed))
+            took = 1000 * (await visible - began), 1000 * (await known - began)
+            await answered
+            shown = (house.mirror(server, name) / MAIN).read_text().strip()
+            if shown != moved.after:
+                raise RuntimeError(f"the mirror shows {shown}, and not {moved.after}")
+            return took
 
         async def by_git(row: str) -> float:
-            await github.commit(name)  # type: ignore[attr-defined]
+            await github.commit(name)
+            flags = (*house.LEAN, f"--negotiation-tip={MAIN}") if row == LEAN else ("--prune", "--quiet")
             refspec = f"+{MAIN}:{MAIN}" if row == LEAN else "+refs/*:refs/*"
-            flags = house.LEAN if row == LEAN else ("--prune", "--quiet")
             began = reactor.seconds()
             await house.git(f"--git-dir={plain[row]}", "fetch", *flags, url, refspec)
             return 1000 * float(reactor.seconds() - began)
 
         await by_stackit()
         for _ in range(rounds):
-            table.add(STACKIT, column, await by_stackit())
+            visible, known = await by_stackit()
+            table.add(STACKIT, case.column, visible)
+            table.add(TOLD, case.column, known)
             for row in plain:
-                table.add(row, column, await by_git(row))
-        print({row: harness.number(table.median(row, column) or 0) for row in table.cells}, flush=True)
+                table.add(row, case.column, await by_git(row))
+        print({row: harness.number(table.median(row, case.column) or 0) for row in table.cells}, flush=True)
+        refs.close()
+        changes.close()
     if proxy is not None:
         await proxy.close()
+    if site is not None:
+        await site.close()
 
 
-async def _until_visible(announce: Callable[[], Awaitable[object]], mirror: Path, wanted: str) -> float:
-    """Milliseconds from the announcement to the ref."""
-    ref = mirror / MAIN
-    began = reactor.seconds()
-    announcing = announce()
-    from twisted.internet.defer import Deferred
-
-    answered = Deferred.fromCoroutine(announcing)  # type: ignore[arg-type]
-    deadline = began + 60
-    while not (ref.exists() and ref.read_text().strip() == wanted):
-        if reactor.seconds() > deadline:
-            raise RuntimeError(f"{wanted} was not visible within a minute")
-        await deferLater(reactor, 0.0005)
-    took = 1000 * float(reactor.seconds() - began)
-    await answered
-    return took
+def _signed(github: PretendGitHub, server: RunningStackit, moved: RefMoved) -> SignedDelivery:
+    payload = push_payload(
+        moved.repo,
+        moved.ref,
+        moved.before,
+        moved.after,
+        commits=moved.commits,
+        repository_object=github.repository(moved.repo),
+    )
+    return delivery("push", payload, secret=server.secret or "")
 
 
 if __name__ == "__main__":
