@@ -35,7 +35,10 @@ FEW_OBJECTS = 500
 CLOSED_FOR = 600.0
 """Seconds for which a remote that does not speak protocol v2 is not asked this way."""
 LEAVING = 0.001
-"""Seconds for the requests to be on their way: starting a process would hold them up."""
+"""Seconds for a request to be on its way: starting a process would hold it up."""
+HEAD_START = 0.003
+"""Seconds from then until the remote's word is asked for. It is in before the pack is unpacked and walked all the
+same, and a remote that has one core for both gives the pack more of it."""
 
 _UNPACK = ("unpack-objects", "-q")
 _INDEX = ("index-pack", "--stdin", "--fix-thin")
@@ -97,8 +100,6 @@ class Road:
         except BaseException:
             await _cancelled(packing)
             raise
-        # The remote's word is asked for this much later, and still is in before the pack has been unpacked and
-        # walked: a remote that has to share its time between the two gives the pack more of it.
         arriving = Deferred.fromCoroutine(self._arrived(ahead, packing, wants, haves))
         standing, walked = await _both(Deferred.fromCoroutine(self._standing(targets)), arriving)
         if len(standing) < len(targets):
@@ -117,6 +118,7 @@ class Road:
 
     async def _standing(self, targets: Mapping[str, Target]) -> dict[str, str]:
         """Where the remote says that the targets stand: the object id by ref, for those that are there."""
+        await deferLater(self._reactor, HEAD_START)
         sources = {ref: ref_bytes(target.source) for ref, target in targets.items()}
         sha256 = any(len(target.after) == 64 for target in targets.values())
         answer = await self._remote.listing(sources.values(), "sha256" if sha256 else "sha1")
