@@ -79,7 +79,7 @@ def heard(stderr: str, now: float) -> tuple[str, Answered]:
             if name == "location":
                 answered = msgspec.structs.replace(answered, location=_address(value))
             else:
-                answered = msgspec.structs.replace(answered, retry_after=_wait(value, now))
+                answered = msgspec.structs.replace(answered, retry_after=wait(value, now))
     return "\n".join(said), answered
 
 
@@ -113,8 +113,8 @@ def redacted(text: str) -> str:
     return _USERINFO.sub("", text)
 
 
-def _wait(value: str, now: float) -> float | None:
-    """Seconds, from a number of them or a date (RFC 9110, section 10.2.3)."""
+def wait(value: str, now: float) -> float | None:
+    """What ``Retry-After`` says, in seconds, from a number of them or a date (RFC 9110, section 10.2.3)."""
     if re.fullmatch(r"\d{1,9}", value):
         return min(float(value), _LONGEST_WAIT)
     try:

@@ -2,88 +2,88 @@
 
 from __future__ import annotations
 
+import os
 from base64 import b64encode
 from collections.abc import Iterable, Sequence
 from typing import Any
-from urllib.parse import urlsplit
+from urllib.parse import quote, urlsplit
+from urllib.request import proxy_bypass
 
-from treq.client import HTTPClient
-from twisted.internet.defer import CancelledError, Deferred, DeferredList
-from twisted.internet.error import ConnectError, ConnectingCancelledError, DNSLookupError
-from twisted.internet.protocol import Protocol, connectionDone
-from twisted.python.failure import Failure
-from twisted.web.client import (
-    Agent,
-    HTTPConnectionPool,
-    RequestTransmissionFailed,
-    ResponseDone,
-    ResponseFailed,
-    ResponseNeverReceived,
-)
-from twisted.web.http_headers import Headers
+from twisted.internet.defer import Deferred, DeferredList
 
 from stackit import ManagedRepo, Reactor
 from stackit.plugins.mirror import pktline
+from stackit.plugins.mirror.answer import Reading
+from stackit.plugins.mirror.host import Address, Host
 from stackit.plugins.mirror.pktline import Listing, ProtocolError, RefusedError
+from stackit.plugins.mirror.reasons import wait
+from stackit.plugins.mirror.unanswered import Unanswered
 
-CONNECT_TIMEOUT = 10.0
-ANSWER_TIMEOUT = 15.0
-"""Seconds for a whole answer; git, which watches progress, does better with a slow one."""
+__all__ = ["Remote", "Remotes", "Unanswered"]
+
 LISTING_LIMIT = 64 * 2**20
 PACK_LIMIT = 16 * 2**20
 """Bytes of answer that are worth holding in memory; what is larger, git fetches."""
+SILENCE = 60.0
+"""Seconds for which a host that answers 429 without more is left alone, as GitHub's documentation asks."""
 
-_HUNG_UP = (RequestTransmissionFailed, ResponseNeverReceived)
-_UNREACHABLE = (*_HUNG_UP, ConnectError, ConnectingCancelledError, DNSLookupError, ResponseFailed)
-
-
-class Unanswered(Exception):
-    """The remote did not answer as hoped. ``reason`` is from a small closed set, fit for a metric's label.
-
-    ``retry_after`` is what the remote asked for, in seconds, where it did.
-    """
-
-    def __init__(self, reason: str, *, status: int | None = None, retry_after: float | None = None) -> None:
-        super().__init__(_in_words(reason, status, retry_after))
-        self.reason = reason
-        self.status = status
-        self.retry_after = retry_after
+_PORTS = {"http": 80, "https": 443}
+# The variables that git knows, which is who asks where there is a proxy.
+_PROXIES = {"http": ("http_proxy",), "https": ("https_proxy", "HTTPS_PROXY")}
 
 
 class Remotes:
-    """The connections to all remotes; at most ``concurrency`` are kept to each host."""
+    """All remotes, by host; at most ``most`` connections are kept to each."""
 
-    def __init__(self, reactor: Reactor, concurrency: int) -> None:
+    def __init__(self, reactor: Reactor, most: int) -> None:
         self._reactor = reactor
-        self._pool = HTTPConnectionPool(reactor)
-        self._pool.maxPersistentPerHost = concurrency
-        self._pool.retryAutomatically = False  # it knows nothing of POST; see Remote._ask
-        agent: Any = Agent(reactor, connectTimeout=CONNECT_TIMEOUT, pool=self._pool)
-        self._client = HTTPClient(agent)
+        self._most = most
+        self._hosts: dict[Address, Host] = {}
 
     def of(self, managed: ManagedRepo) -> Remote | None:
-        """The remote of a repository; None where its URL is not HTTP."""
-        if urlsplit(managed.url).scheme not in ("http", "https"):
+        """The remote of a repository; None where its URL is not HTTP, or has to be asked through a proxy."""
+        parts = urlsplit(managed.url)
+        if parts.scheme not in _PORTS or parts.hostname is None or _is_behind_proxy(parts.scheme, parts.hostname):
             return None
-        return Remote(self._reactor, self._client, managed)
+        try:
+            name = parts.hostname if parts.hostname.isascii() else parts.hostname.encode("idna").decode("ascii")
+            address = (parts.scheme, name, parts.port or _PORTS[parts.scheme])
+            host = self._hosts.get(address) or Host(self._reactor, address, self._most)
+        except ValueError:
+            return None  # no name that a host can have: git says what is wrong with it
+        self._hosts[address] = host
+        netloc = f"[{name}]" if ":" in name else name
+        shown = netloc if parts.port is None else f"{netloc}:{parts.port}"
+        return Remote(self._reactor, host, managed, shown, quote(parts.path.rstrip("/"), safe="/%:@!$&'()*+,;=~"))
 
     async def close(self) -> None:
-        """Close the connections that wait; nothing may be asked any more."""
-        await self._pool.closeCachedConnections()
+        """Close all connections; nothing may be asked any more."""
+        for host in self._hosts.values():
+            await host.close()
 
 
 class Remote:
     """One repository at its remote. Every method raises Unanswered, and StackitError for a broken token file."""
 
-    def __init__(self, reactor: Reactor, client: HTTPClient, managed: ManagedRepo) -> None:
+    def __init__(self, reactor: Reactor, host: Host, managed: ManagedRepo, netloc: str, path: str) -> None:
         self._reactor = reactor
-        self._client = client
+        self._host = host
         self._managed = managed
-        self._url = f"{managed.url.rstrip('/')}/git-upload-pack"
+        self._netloc = netloc
+        self._path = path
+
+    @property
+    def quiet_until(self) -> float:
+        """Until when the host wants to be asked less, in epoch seconds: looks that nobody waits for have time."""
+        return self._host.quiet_until
 
     async def listing(self, prefixes: Iterable[bytes], object_format: str) -> bytes:
         """The remote's own words on its refs that begin with any of the prefixes: equal words mean equal refs."""
-        return await self._ask(pktline.ls_refs(prefixes, object_format), LISTING_LIMIT)
+        return await self.words(pktline.ls_refs(prefixes, object_format))
+
+    async def words(self, question: bytes, *, patient: bool = False) -> bytes:
+        """The answer to a ``pktline.ls_refs``. A ``patient`` one waits while many are under way to this host."""
+        return await self._ask(question, LISTING_LIMIT, patient=patient)
 
     async def refs_and_pack(
         self, refs: Iterable[bytes], wants: Sequence[str], haves: Sequence[str]
@@ -112,100 +112,50 @@ class Remote:
         except ProtocolError as problem:
             raise _unanswered(problem) from problem
 
-    async def _ask(self, request: bytes, limit: int) -> bytes:
-        try:
-            return await self._post(request, limit)
-        except _HUNG_UP:
-            # A connection that was kept had been closed meanwhile. Asking changes nothing, so it may be done twice.
-            pass
-        except _UNREACHABLE:
-            raise Unanswered("unreachable") from None
-        try:
-            return await self._post(request, limit)
-        except _UNREACHABLE:
-            raise Unanswered("unreachable") from None
-
-    async def _post(self, request: bytes, limit: int) -> bytes:
-        posting = Deferred.fromCoroutine(self._exchange(request, limit))
-        overdue = self._reactor.callLater(ANSWER_TIMEOUT, posting.cancel)
-        try:
-            return await posting
-        except CancelledError:
-            if overdue.active():
-                raise
-            raise Unanswered("timeout") from None
-        finally:
-            if overdue.active():
-                overdue.cancel()
-
-    async def _exchange(self, request: bytes, limit: int) -> bytes:
-        response = await self._client.post(
-            self._url,
-            data=request,
-            headers=self._headers(),
-            # A token must go to no other host, and a move is for a person to know of.
-            allow_redirects=False,
-        )
-        body = _Body(limit)
-        response.deliverBody(body)
-        answer = await body.done
-        if response.code != 200:
-            retry_after = response.headers.getRawHeaders(b"retry-after", [b""])[0]
-            seconds = float(retry_after) if retry_after.isdigit() and len(retry_after) < 7 else None
-            throttled = response.code in (429, 503)
-            raise Unanswered("status", status=response.code, retry_after=seconds if throttled else None)
-        if body.too_large:
+    async def _ask(self, question: bytes, limit: int, *, patient: bool = False) -> bytes:
+        answer = await self._host.exchange(self._head(len(question)) + question, limit, patient=patient)
+        if answer.status != 200:
+            # Also a redirect: a token must go to no other host, and a move is for a person to know of.
+            raise Unanswered("status", status=answer.status, retry_after=self._retry_after(answer))
+        if answer.too_large:
             raise Unanswered("too_large")
-        return answer
+        return answer.body
 
-    def _headers(self) -> Headers:
-        headers = {
-            "Content-Type": "application/x-git-upload-pack-request",
-            "Accept": "application/x-git-upload-pack-result",
-            "Git-Protocol": "version=2",
-            "User-Agent": "git/2 (stackit)",
-        }
+    def _head(self, length: int) -> bytes:
         token = self._managed.token()
+        authorization = ""
         if token is not None:
-            headers["Authorization"] = f"Basic {b64encode(f'x-access-token:{token}'.encode()).decode('ascii')}"
-        return Headers({name: [value] for name, value in headers.items()})
+            authorization = f"Authorization: Basic {b64encode(f'x-access-token:{token}'.encode()).decode('ascii')}\r\n"
+        return (
+            f"POST {self._path}/git-upload-pack HTTP/1.1\r\n"
+            f"Host: {self._netloc}\r\n"
+            "Content-Type: application/x-git-upload-pack-request\r\n"
+            "Accept: application/x-git-upload-pack-result\r\n"
+            "Git-Protocol: version=2\r\n"
+            "User-Agent: git/2 (stackit)\r\n"
+            f"{authorization}"
+            f"Content-Length: {length}\r\n"
+            "\r\n"
+        ).encode("ascii")
+
+    def _retry_after(self, answer: Reading) -> float | None:
+        """For how many seconds there shall be no request. A limit on requests holds for the whole host."""
+        if answer.status not in (403, 429, 503):
+            return None
+        now = self._reactor.seconds()
+        said = answer.headers.get(b"retry-after", (b"",))[0].decode("latin-1")
+        seconds = wait(said, now) if said else None
+        if seconds is None and answer.status == 429:
+            seconds = SILENCE
+        if seconds is not None and answer.status != 503:  # which may be this repository's own trouble
+            self._host.quiet_until = max(self._host.quiet_until, now + seconds)
+        return seconds
 
 
-class _Body(Protocol):
-    """Collects an answer up to ``limit`` bytes; beyond that, hangs up."""
-
-    def __init__(self, limit: int) -> None:
-        self.done: Deferred[bytes] = Deferred(lambda _: self._hang_up())
-        self.too_large = False
-        self._limit = limit
-        self._size = 0
-        self._pieces: list[bytes] = []
-
-    def dataReceived(self, data: bytes) -> None:
-        self._size += len(data)
-        if self._size <= self._limit:
-            self._pieces.append(data)
-        elif not self.too_large:
-            self.too_large = True
-            self._hang_up()
-
-    def connectionLost(self, reason: Failure = connectionDone) -> None:
-        if self.done.called:
-            return
-        if self.too_large or reason.check(ResponseDone):
-            self.done.callback(b"".join(self._pieces))
-        else:
-            self.done.errback(Failure(ResponseFailed([reason])))
-
-    def _hang_up(self) -> None:
-        transport: Any = self.transport
-        transport.loseConnection()
-
-
-def _in_words(reason: str, status: int | None, retry_after: float | None) -> str:
-    if retry_after is not None:
-        return f"the remote asks for fewer requests: none for {retry_after:g} seconds"
-    return reason if status is None else f"{reason} {status}"
+def _is_behind_proxy(scheme: str, host: str) -> bool:
+    """Whether git, as it is run here, would ask this host through a proxy."""
+    proxies = any(os.environ.get(name) for name in _PROXIES[scheme])
+    return proxies and not proxy_bypass(host)
 
 
 def _object_format(oids: Sequence[str]) -> str:

@@ -1,0 +1,22 @@
+"""Why a remote that was asked directly did not answer as hoped."""
+
+from __future__ import annotations
+
+
+class Unanswered(Exception):
+    """The remote did not answer as hoped. ``reason`` is from a small closed set, fit for a metric's label.
+
+    ``retry_after`` is for how many seconds the remote wants no request, where it said so.
+    """
+
+    def __init__(self, reason: str, *, status: int | None = None, retry_after: float | None = None) -> None:
+        super().__init__(_in_words(reason, status, retry_after))
+        self.reason = reason
+        self.status = status
+        self.retry_after = retry_after
+
+
+def _in_words(reason: str, status: int | None, retry_after: float | None) -> str:
+    if retry_after is not None:
+        return f"the remote asks for fewer requests: none for {retry_after:.0f} seconds"
+    return reason if status is None else f"{reason} {status}"
