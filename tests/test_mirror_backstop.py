@@ -71,10 +71,16 @@ class FakeKeeper:
         self.managed = managed("file:///x", name)
         self.standing = self
         self.answer: Deferred[None] | None = None
+        self.quiet_until = 0.0
+        self.glances = 0
         self._name = name
         self._asked = asked
 
     def paused(self, now: float) -> bool:
+        return False
+
+    async def glance(self) -> bool:
+        self.glances += 1
         return False
 
     async def sync(self, cause: str) -> None:
@@ -93,12 +99,85 @@ def test_the_first_look_is_at_once_and_later_ones_are_spread_over_the_interval()
     asked.clear()
     later = Deferred.fromCoroutine(rota.look())
     assert asked == []
-    clock.advance(40)
-    assert 30 < len(asked) < 70
-    clock.advance(40)
+    counts = []
+    for _ in range(10):
+        before = len(asked)
+        turn(clock, 10)
+        counts.append(len(asked) - before)
+    assert sum(counts) == 100
+    assert max(counts) < 20, "no tenth of the interval has twice its share"
     assert sorted(asked) == sorted((str(each.managed.repo), "backstop") for each in keepers)
     assert later.called
     assert clock.getDelayedCalls() == []
+
+
+def turn(clock: Clock, seconds: int) -> None:
+    """Let time pass as a reactor does, which calls what is due as it becomes due."""
+    clock.pump([0.1] * (10 * seconds))
+
+
+def test_every_repository_has_the_same_turn_in_every_round() -> None:
+    clock = Clock()
+    asked: list[tuple[str, str]] = []
+    keepers: list[Any] = [FakeKeeper(f"octo/r{number}", asked) for number in range(20)]
+    rota = Rota(clock, keepers, 100)
+    Deferred.fromCoroutine(rota.look())
+    rounds = []
+    for _ in range(2):
+        asked.clear()
+        Deferred.fromCoroutine(rota.look())
+        turn(clock, 100)
+        rounds.append(list(asked))
+    assert rounds[0] == rounds[1]
+    assert len(rounds[0]) == 20
+
+
+def test_a_round_costs_one_timer_whatever_the_number_of_repositories() -> None:
+    clock = Clock()
+    keepers: list[Any] = [FakeKeeper(f"octo/r{number}", []) for number in range(1000)]
+    rota = Rota(clock, keepers, 100)
+    Deferred.fromCoroutine(rota.look())
+    Deferred.fromCoroutine(rota.look())
+    assert len(clock.getDelayedCalls()) == 2, "the next turn, and the end of the round"
+    turn(clock, 100)
+
+
+def test_a_repository_whose_host_wants_silence_is_looked_at_after_it_at_a_time_of_its_own() -> None:
+    clock = Clock()
+    asked: list[tuple[str, str]] = []
+    keepers: list[Any] = [FakeKeeper(f"octo/r{number}", asked) for number in range(100)]
+    rota = Rota(clock, keepers, 100)
+    Deferred.fromCoroutine(rota.look())
+    asked.clear()
+    for keeper in keepers:
+        keeper.quiet_until = 150.0
+    Deferred.fromCoroutine(rota.look())
+    turn(clock, 100)
+    Deferred.fromCoroutine(rota.look())
+    turn(clock, 49)
+    assert asked == [], "nothing as long as it lasts"
+    turn(clock, 10)
+    assert 0 < len(asked) < 30, "and no herd when it ends"
+    turn(clock, 90)
+    assert len(asked) == len(set(asked)) == 100
+
+
+def test_somebody_who_sets_the_clock_back_does_not_stop_the_looks() -> None:
+    clock = Clock()
+    clock.advance(10_000)
+    asked: list[tuple[str, str]] = []
+    keepers: list[Any] = [FakeKeeper(f"octo/r{number}", asked) for number in range(50)]
+    rota = Rota(clock, keepers, 100)
+    Deferred.fromCoroutine(rota.look())
+    asked.clear()
+    Deferred.fromCoroutine(rota.look())
+    turn(clock, 50)
+    there = len(asked)
+    for call in clock.calls:
+        call.time -= 5_000
+    clock.rightNow -= 5_000
+    turn(clock, 50)
+    assert there < len(asked) == 50
 
 
 def test_one_long_clone_does_not_keep_the_backstop_from_the_others() -> None:
@@ -113,7 +192,7 @@ def test_one_long_clone_does_not_keep_the_backstop_from_the_others() -> None:
     assert first.called
     asked.clear()
     second = Deferred.fromCoroutine(rota.look())
-    clock.advance(80)
+    turn(clock, 95)
     assert asked == [("octo/small", "backstop")]
     keepers[0].answer.callback(None)
     assert second.called

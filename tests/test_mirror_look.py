@@ -12,9 +12,10 @@ import pytest_twisted
 
 from stackit import ManagedRepo, Repo
 from stackit.plugins.mirror.git import Git
-from stackit.plugins.mirror.look import Look, when_touched
+from stackit.plugins.mirror.look import Look
 from stackit.plugins.mirror.refs import Snapshot
 from stackit.plugins.mirror.remote import Remotes, Unanswered
+from stackit.plugins.mirror.traces import traces
 from stackit.testing import PretendGitHub
 
 MAIN = "refs/heads/main"
@@ -123,7 +124,7 @@ async def test_a_change_of_the_mirror_by_hand_is_seen(house: House, by_hand: Any
 @pytest_twisted.ensureDeferred
 async def test_a_file_that_changed_a_moment_ago_is_not_trusted(house: House) -> None:
     """The clock of a file system may not tick between two changes, so the second could leave no trace."""
-    newest = max(changed for _, changed, *_ in when_touched(house.directory)) / 1e9
+    newest = traces(house.directory).newest
     assert await house.is_equal(now=newest + 0.5)
     assert not await house.is_as_before()
     assert await house.is_equal(now=newest + 1.5)
@@ -138,8 +139,31 @@ async def test_a_remote_that_does_not_answer_is_no_equal_mirror(house: House) ->
     assert unanswered.value.status == 429
 
 
-def test_every_folder_of_refs_is_watched(tmp_path: Path) -> None:
+@pytest.mark.parametrize("folder", ["refs", "refs/heads/a", "refs/heads/a/b"])
+def test_every_folder_of_refs_is_watched(tmp_path: Path, folder: str) -> None:
     (tmp_path / "refs" / "heads" / "a" / "b").mkdir(parents=True)
-    before = when_touched(tmp_path)
-    os.utime(tmp_path / "refs" / "heads" / "a" / "b", (1, 1))
-    assert when_touched(tmp_path) != before
+    before = traces(tmp_path)
+    assert before.still(tmp_path)
+    os.utime(tmp_path / folder, (1, 1))
+    assert traces(tmp_path) != before
+    assert not before.still(tmp_path)
+
+
+def test_a_folder_that_is_new_or_gone_is_noticed(tmp_path: Path) -> None:
+    (tmp_path / "refs" / "heads").mkdir(parents=True)
+    for folder in ("refs", "refs/heads"):
+        os.utime(tmp_path / folder, (1, 1))
+    before = traces(tmp_path)
+    (tmp_path / "refs" / "heads" / "topic").mkdir()
+    assert not before.still(tmp_path)
+    with_topic = traces(tmp_path)
+    (tmp_path / "refs" / "heads" / "topic").rmdir()
+    assert not with_topic.still(tmp_path)
+
+
+def test_a_mirror_of_many_refs_leaves_no_more_traces_than_one_of_few(tmp_path: Path) -> None:
+    (tmp_path / "refs" / "heads").mkdir(parents=True)
+    few = traces(tmp_path)
+    packed = b"".join(b"%040x refs/heads/b%d\n" % (number, number) for number in range(10_000))
+    (tmp_path / "packed-refs").write_bytes(packed)
+    assert len(traces(tmp_path).marks) == len(few.marks)

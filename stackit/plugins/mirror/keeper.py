@@ -127,6 +127,35 @@ class Keeper:
             self._slots.hurry(self._place)
         return await answer
 
+    @property
+    def quiet_until(self) -> float:
+        """Until when the remote's host wants to be asked less, in epoch seconds."""
+        return 0.0 if self._remote is None else self._remote.quiet_until
+
+    async def glance(self) -> bool:
+        """Whether a look at the remote, without a round, told that nothing is new. False: a round has to tell."""
+        standing, began = self.standing, self._app.reactor.seconds()
+        told = self._announced is not None and self._announced == self.refs
+        if not told or self.rounds.busy or standing.error or standing.held or standing.verified_at is None:
+            return False
+        if not await self._refresher.glance():
+            return False
+        if not self.rounds.busy and standing.started_at < began:  # else a round tells, and knows more
+            standing.started(began)
+            standing.succeeded(looked=True)
+            self._app.observe(
+                Occurrence(
+                    name="synced",
+                    repo=self.managed.repo,
+                    cause="backstop",
+                    outcome="unchanged",
+                    state="in_step",
+                    seconds=self._app.reactor.seconds() - began,
+                    count=0,
+                )
+            )
+        return True
+
     async def compare(self) -> None:
         """Tell what changed since it was told last, without asking the remote."""
         await self.rounds.ask(Request("compare", look=False), urgent=True)

@@ -7,10 +7,8 @@ touched the mirror's refs since, there is nothing to do.
 
 from __future__ import annotations
 
-import contextlib
 import hashlib
-import os
-from collections.abc import Iterator
+from functools import lru_cache
 from pathlib import Path
 
 import msgspec
@@ -21,11 +19,10 @@ from stackit.plugins.mirror.pktline import ProtocolError
 from stackit.plugins.mirror.reconcile import landing
 from stackit.plugins.mirror.refs import Snapshot, destination, ref_bytes, ref_text
 from stackit.plugins.mirror.remote import Remote, Unanswered
+from stackit.plugins.mirror.traces import Traces, traces
 
 SETTLED = 1.0
 """Seconds after which a file's time tells of every change: clocks of file systems tick slowly."""
-
-Touched = tuple[tuple[str, int, int, int], ...]
 
 
 class Seen(msgspec.Struct, frozen=True):
@@ -33,7 +30,16 @@ class Seen(msgspec.Struct, frozen=True):
 
     digest: bytes
     words: bytes
-    touched: Touched
+    touched: Traces
+    object_format: str
+
+
+class Equal(msgspec.Struct, frozen=True):
+    """Remote and mirror when they were equal. It is as large with many refs as with one."""
+
+    digest: bytes
+    touched: Traces
+    object_format: str
 
 
 class Look:
@@ -42,17 +48,29 @@ class Look:
     def __init__(self, remote: Remote, managed: ManagedRepo) -> None:
         self._remote = remote
         self._refspecs = managed.refspecs
-        self._equal: tuple[bytes, Touched] | None = None
+        self._equal: Equal | None = None
+
+    async def glance(self, directory: Path) -> bool:
+        """Whether mirror and remote are as they were when they were equal: one request at most.
+
+        False says nothing. Raises Unanswered.
+        """
+        equal = self._equal
+        if equal is None or not equal.touched.still(directory):
+            return False
+        words = await self._remote.words(_question(self._refspecs, equal.object_format), patient=True)
+        return hashlib.sha256(words).digest() == equal.digest
 
     async def seen(self, directory: Path, object_format: str) -> Seen:
-        """Ask the remote. Raises Unanswered."""
-        touched = when_touched(directory)
-        words = await self._remote.listing(_prefixes(self._refspecs), object_format)
-        return Seen(hashlib.sha256(words).digest(), words, touched)
+        """Ask the remote. Raises Unanswered, and OSError where the mirror has no refs."""
+        touched = traces(directory)
+        words = await self._remote.words(_question(self._refspecs, object_format))
+        return Seen(hashlib.sha256(words).digest(), words, touched, object_format)
 
     def is_as_before(self, seen: Seen) -> bool:
         """Whether remote and mirror are both as they were when they were equal."""
-        return self._equal == (seen.digest, seen.touched)
+        equal = self._equal
+        return equal is not None and (equal.digest, equal.touched) == (seen.digest, seen.touched)
 
     def is_equal(self, seen: Seen, refs: Snapshot, head: str | None, now: float) -> bool:
         """Whether the mirror with these refs (taken after the look), and this HEAD, has what the remote says.
@@ -65,30 +83,15 @@ class Look:
             raise Unanswered("protocol") from None
         theirs = destination(self._refspecs, ref_text(listing.head)) if listing.head else None
         equal = Snapshot.of(landing(self._refspecs, listing)) == refs and theirs in (None, head)
-        newest = max((changed for _, changed, *_ in seen.touched), default=0)
-        self._equal = (seen.digest, seen.touched) if equal and newest < (now - SETTLED) * 1e9 else None
+        self._equal = None
+        if equal and seen.touched.newest < now - SETTLED:
+            self._equal = Equal(seen.digest, seen.touched, seen.object_format)
         return equal
 
 
-def when_touched(directory: Path) -> Touched:
-    """Everything that a change of refs leaves a trace on: the packed ones, HEAD, and each folder of loose ones."""
-    return tuple(_traces(directory))
-
-
-def _traces(directory: Path) -> Iterator[tuple[str, int, int, int]]:
-    for name in ("HEAD", "packed-refs"):
-        with contextlib.suppress(FileNotFoundError):
-            status = (directory / name).stat()
-            yield name, status.st_mtime_ns, status.st_ino, status.st_size
-    folders = [directory / "refs"]
-    while folders:
-        folder = folders.pop()
-        status = folder.stat()
-        yield str(folder), status.st_mtime_ns, status.st_ino, 0
-        with os.scandir(folder) as entries:
-            folders += sorted(folder / entry.name for entry in entries if entry.is_dir(follow_symlinks=False))
-
-
-def _prefixes(refspecs: tuple[str, ...]) -> list[bytes]:
+@lru_cache(maxsize=16)
+def _question(refspecs: tuple[str, ...], object_format: str) -> bytes:
+    """What to ask; nearly all repositories have the same refspecs."""
     sources = (each.removeprefix("+").partition(":")[0] for each in refspecs if not each.startswith("^"))
-    return [b"HEAD", *dict.fromkeys(ref_bytes(source.partition("*")[0]) for source in sources)]
+    prefixes = dict.fromkeys(ref_bytes(source.partition("*")[0]) for source in sources)
+    return pktline.ls_refs([b"HEAD", *prefixes], object_format)

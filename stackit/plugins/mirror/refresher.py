@@ -146,6 +146,15 @@ class Refresher:
             self._touched = False
         return Outcome(held=held)
 
+    async def glance(self) -> bool:
+        """Whether one request told that mirror and remote are as they were when they were equal. False says nothing."""
+        if self._look is None or self._touched or self._app.reactor.seconds() >= self._thorough_at:
+            return False
+        try:
+            return await self._look.glance(self.directory)
+        except (Unanswered, StackitError, OSError):
+            return False  # a round asks again, and tells what it is
+
     async def _nothing_new(self) -> bool:
         """Whether one request told that mirror and remote are equal, and no thorough look is due."""
         now = self._app.reactor.seconds()

@@ -11,8 +11,13 @@ from stackit import Reactor, StackitError
 from stackit.plugins.mirror.keeper import Keeper
 from stackit.plugins.mirror.phase import phase
 
-SPREAD = 0.8
-"""The part of the interval over which a round of looks spreads; the rest is for the last ones to end."""
+SPREAD = 0.95
+"""The part of the interval over which a round of looks spreads: evenly, with a moment for the last ones to end."""
+ENOUGH = 0.98
+"""The part of the interval after which a round is over, so that it never keeps the next one from starting."""
+
+GRAIN = 1 / 20
+"""Looks whose turns are within this part of the interval, at most a second, go together: the machine wakes once."""
 
 
 class Rota:
@@ -20,10 +25,11 @@ class Rota:
 
     def __init__(self, reactor: Reactor, keepers: Sequence[Keeper], interval: float) -> None:
         self._reactor = reactor
-        self._keepers = keepers
+        self._turns = sorted(((phase(each.managed.repo.key), each) for each in keepers), key=lambda turn: turn[0])
         self._interval = interval
         self._looked = False
         self._looks: dict[str, Deferred[None]] = {}
+        self._walking: Deferred[None] | None = None
 
     async def look(self) -> None:
         """Sync every repository and wait for all, but no longer than the interval.
@@ -35,27 +41,51 @@ class Rota:
         over = SPREAD * self._interval if self._looked else 0.0
         cause = "backstop" if self._looked else "start"
         self._looked = True
-        for keeper in self._keepers:
-            if keeper.managed.repo.key not in self._looks:
-                self._start(keeper, cause, over)
-        looks = list(self._looks.values())
+        if self._walking is not None:
+            self._walking.cancel()  # a round that was held up: this one looks at what it did not
+        self._walking = walking = Deferred.fromCoroutine(self._walk(cause, over))
         waited: Deferred[None] = Deferred()
-        everyone = DeferredList(looks)
-        everyone.addCallback(lambda _: None if waited.called else waited.callback(None))
-        enough = self._reactor.callLater(self._interval, waited.callback, None) if self._interval else None
+
+        def all_started(_: object) -> None:
+            everyone = DeferredList(list(self._looks.values()))
+            everyone.addCallback(lambda _: None if waited.called else waited.callback(None))
+
+        walking.addBoth(all_started)
+        enough = None
+        if self._interval:
+            enough = self._reactor.callLater(ENOUGH * self._interval, waited.callback, None)
         try:
             await waited
         except CancelledError:
-            for look in looks:
+            walking.cancel()
+            for look in list(self._looks.values()):
                 look.cancel()
             raise
         finally:
             if enough is not None and enough.active():
                 enough.cancel()
 
-    def _start(self, keeper: Keeper, cause: str, over: float) -> None:
+    async def _walk(self, cause: str, over: float) -> None:
+        """Start each look when it is its turn."""
+        grain = min(1.0, GRAIN * self._interval)
+        began = self._reactor.seconds()
+        now = until = 0.0
+        for place, keeper in self._turns:
+            due = over * place
+            if due > until:
+                # No longer than from turn to turn, whatever somebody does to the clock.
+                wait = min(began + due - self._reactor.seconds(), due - now)
+                if wait > 0:
+                    await deferLater(self._reactor, wait)
+                now, until = due, due + grain
+            if keeper.managed.repo.key not in self._looks:
+                self._start(keeper, cause, over * place)
+
+    def _start(self, keeper: Keeper, cause: str, place: float) -> None:
         key = keeper.managed.repo.key
-        look = Deferred.fromCoroutine(self._look(keeper, cause, over))
+        look = Deferred.fromCoroutine(self._look(keeper, cause, place))
+        if look.called:
+            return
         self._looks[key] = look
 
         def ended(_: object) -> None:
@@ -63,12 +93,14 @@ class Rota:
 
         look.addBoth(ended)
 
-    async def _look(self, keeper: Keeper, cause: str, over: float) -> None:
-        if over:
-            await deferLater(self._reactor, over * phase(keeper.managed.repo.key))
+    async def _look(self, keeper: Keeper, cause: str, place: float) -> None:
+        while not keeper.standing.paused(now := self._reactor.seconds()) and keeper.quiet_until > now:
+            # Those whose turn it was meanwhile are spread anew, or the silence would end with all of them at once.
+            await deferLater(self._reactor, keeper.quiet_until - now + place)
         if keeper.standing.paused(self._reactor.seconds()):
             return
         try:
-            await keeper.sync(cause)
+            if cause == "start" or not await keeper.glance():
+                await keeper.sync(cause)
         except StackitError:
             return  # it has been told, and is in the repository's state
