@@ -98,6 +98,31 @@ def test_a_flood_of_refused_requests_is_no_flood_of_lines_but_what_else_happens_
     assert "reason=not_found" in log.lines()[-1]
 
 
+def test_looks_of_the_backstop_that_found_nothing_share_the_line_of_the_round(log):
+    logger = Logger()
+    quiet = Occurrence(name="synced", repo=WIDGET, cause="backstop", outcome="unchanged", count=0, seconds=0.01)
+    for _ in range(1000):
+        logger.stackit_observe(quiet)
+    assert log.lines() == []
+    for _ in range(2):
+        logger.stackit_observe(Occurrence(name="backstop", plugin="mirror", outcome="done"))
+    assert [record.get("unchanged") for record in log.records()] == [1000, None]
+
+
+@pytest.mark.parametrize(
+    "told",
+    [
+        {"cause": "manual", "outcome": "unchanged"},
+        {"cause": "backstop", "outcome": "changed"},
+        {"cause": "backstop", "outcome": "failed", "error": "the remote answered 500"},
+        {"cause": "backstop", "outcome": "unchanged", "error": "the remote deleted 13 of 25 refs"},
+    ],
+)
+def test_a_look_that_tells_something_has_a_line(log, told):
+    observe(name="synced", repo=WIDGET, **told)
+    assert len(log.lines()) == 1
+
+
 @pytest.mark.parametrize("name", OccurrenceName.__args__)
 def test_every_occurrence_has_a_line_of_its_own(log, name):
     observe(name=name, repo=WIDGET)

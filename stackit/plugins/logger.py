@@ -65,8 +65,9 @@ class Logger:
     """Never logs a payload, a header or a request: an occurrence's own fields are all it shows.
 
     Of refused requests at most a thousand a minute have a line, or any stranger could fill the disk with our
-    own log; the line that ends the silence tells how many had none. ``clock`` returns seconds that never
-    run backwards.
+    own log; the line that ends the silence tells how many had none. A look of the backstop that found nothing has no
+    line either: the line of the whole round tells how many there were. ``clock`` returns seconds that never run
+    backwards.
     """
 
     def __init__(self, *, clock: Callable[[], float] = time.monotonic) -> None:
@@ -75,13 +76,20 @@ class Logger:
         self._clock = clock
         self._minute_began = clock()
         self._refusals = 0
+        self._quiet_looks = 0
 
     @hookimpl
     def stackit_observe(self, occurrence: Occurrence) -> None:
+        if occurrence.name == "synced" and _is_quiet(occurrence):
+            self._quiet_looks += 1
+            return
         if occurrence.name == "refused" and not self._has_room():
             return
         summary = _SUMMARIES.get(occurrence.name, occurrence.name.replace("_", " "))
-        self._write(_level(occurrence), summary, occurrence.name, _fields(occurrence))
+        fields = _fields(occurrence)
+        if occurrence.name == "backstop" and self._quiet_looks:
+            fields["unchanged"], self._quiet_looks = self._quiet_looks, 0
+        self._write(_level(occurrence), summary, occurrence.name, fields)
 
     def _has_room(self) -> bool:
         """Count a refusal; whether it may have a line."""
@@ -114,6 +122,10 @@ class Logger:
             "fields": fields,
         }
         self._publish(event)
+
+
+def _is_quiet(occurrence: Occurrence) -> bool:
+    return occurrence.cause == "backstop" and occurrence.outcome == "unchanged" and occurrence.error is None
 
 
 def _level(occurrence: Occurrence) -> Any:

@@ -9,7 +9,7 @@ from prometheus_client import CONTENT_TYPE_LATEST, CollectorRegistry, Counter, G
 from prometheus_client.core import GaugeMetricFamily
 from prometheus_client.registry import Collector
 
-from stackit import AdminRequest, App, Occurrence, Response, Route, hookimpl
+from stackit import AdminRequest, App, Occurrence, Repo, Response, Route, hookimpl
 
 _LABEL = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.:-]{0,99}", re.ASCII)
 _STATES = ("in_step", "behind", "cloning", "failing", "quarantined")
@@ -23,6 +23,7 @@ class Metrics:
     def __init__(self) -> None:
         self._app: App | None = None
         self._seen: dict[str, set[str]] = {}
+        self._shown: dict[Repo, str] = {}
         self._registry = registry = CollectorRegistry()
         self._refused = Counter(
             "stackit_requests_refused_total", "Public requests turned away.", ["reason"], registry=registry
@@ -149,7 +150,10 @@ class Metrics:
             occurrence.error is None and occurrence.cause != "push"
         ):  # a push fetches what it is about, and compares no more
             self._verified.labels(str(managed.repo)).set(self._app.reactor.seconds())
-        for state in _STATES if occurrence.state is not None else ():
+        if occurrence.state is None or self._shown.get(managed.repo) == occurrence.state:
+            return  # the usual case: thousands of mirrors stay in step
+        self._shown[managed.repo] = occurrence.state
+        for state in _STATES:
             self._states.labels(str(managed.repo), state).set(state == occurrence.state)
 
     def _changed(self, occurrence: Occurrence) -> None:
