@@ -35,7 +35,7 @@ setup(
     extras_require={
         "test": ["pytest>=8.2", "pytest-twisted>=1.14.3"],
         # Whom the benchmarks compare with; those that are not on PyPI are in benchmarks/receivers.py.
-        "bench": ["gidgethub", "aiohttp", "buildbot", "buildbot-www"],
+        "bench": ["gidgethub", "aiohttp", "buildbot", "buildbot-www", "grokmirror"],
         "check": ["ruff", "mypy", "pytest>=8.2", "pytest-twisted>=1.14.3"],
     },
     entry_points={
