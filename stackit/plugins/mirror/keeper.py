@@ -78,6 +78,7 @@ class Keeper:
         self.worn = _NEVER_WORN
         """Fetches since git's own maintenance."""
         self._app = app
+        self._remote = remote
         self._slots = slots
         self._place: Deferred[Slot] | None = None
         self._slot: Slot | None = None
@@ -135,8 +136,13 @@ class Keeper:
     async def glance(self) -> bool:
         """Whether a look at the remote, without a round, told that nothing is new. False: a round has to tell."""
         standing, began = self.standing, self._app.reactor.seconds()
-        told = self._announced is not None and self._announced == self.refs
-        if not told or self.rounds.busy or standing.error or standing.held or standing.verified_at is None:
+        if (
+            not self._telling.settled
+            or self.rounds.busy
+            or standing.error
+            or standing.held
+            or standing.verified_at is None
+        ):
             return False
         if not await self._refresher.glance():
             return False
