@@ -95,7 +95,7 @@ async def _used(pid: int, seconds: float) -> float:
 
 
 def _cpu(pid: int) -> float:
-    """CPU seconds of a process, finely, and of its children that have ended: a look takes a twentieth of a tick."""
+    """CPU seconds of a process, to the nanosecond, and of its children that have ended."""
     threads = [int((each / "schedstat").read_text().split()[0]) for each in Path(f"/proc/{pid}/task").iterdir()]
     children = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[13:15]
     return sum(threads) / 1e9 + sum(map(int, children)) / os.sysconf("SC_CLK_TCK")

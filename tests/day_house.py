@@ -20,7 +20,7 @@ from stackit import Event, Permanent, RefsChanged, hookimpl, on
 from stackit.config import AdminConfig, Config, HandlersConfig, JournalConfig, Secret, SyncConfig
 from stackit.events import Repo
 from stackit.plugins.logger import Logger
-from stackit.plugins.mirror.look import when_touched
+from stackit.plugins.mirror.traces import traces
 from stackit.plugins.ratelimit import RateLimit
 from stackit.repos import ManagedRepo
 from stackit.tap import Stackit
@@ -94,7 +94,7 @@ class QuickGit(SmartHttp):
         if not body[4:].startswith(b"command=ls-refs"):
             return await super()._backend(request, path, service_path, body)
         touched, said = self._said.get((path, body), (None, None))
-        now = when_touched(path)
+        now = traces(path)
         if touched != now:
             said = await super()._backend(request, path, service_path, body)
             self._said[path, body] = now, said
