@@ -123,9 +123,9 @@ async def _one(directory: Path, github: PretendGitHub, case: Case, rounds: int, 
             answered = Deferred.fromCoroutine(server.post(signed))
             took = 1000 * (await visible - began), 1000 * (await known - began)
             await answered
-            shown = (house.mirror(server, name) / MAIN).read_text().strip()
-            if shown != moved.after:
-                raise RuntimeError(f"the mirror shows {shown}, and not {moved.after}")
+            shown = await house.git(f"--git-dir={house.mirror(server, name)}", "rev-parse", MAIN)
+            if shown.stdout.decode().strip() != moved.after:
+                raise RuntimeError(f"the mirror shows {shown.stdout!r}, and not {moved.after}")
             return took
 
         async def by_git(row: str) -> float:
