@@ -15,6 +15,7 @@ from twisted.internet.task import Clock, deferLater
 from zope.interface import directlyProvides, providedBy
 
 from stackit.app import Reactor
+from stackit.spawning import Descriptor
 
 GRAIN = 1.0
 """Seconds that pass at once, at least: what is due within them happens together."""
@@ -24,6 +25,8 @@ PATIENCE = 60.0
 _SOON = 0.002
 """Seconds; the reactor's own timers that are due later are those of its clocks and timeouts."""
 _POLL = 0.0005
+_MOMENT = 0.01
+"""Seconds; what is due within them need not wait for rest."""
 
 
 class Timelapse(Clock):
@@ -39,7 +42,7 @@ class Timelapse(Clock):
         self.rightNow = reactor.seconds()
         self._reactor = reactor
         self._asked = 0
-        self._strangers = set(reapProcessHandlers)  # children that were there before, and may stay
+        self._strangers = self._children()  # those that were there before, and may stay
         directlyProvides(self, providedBy(reactor))
 
     def __getattr__(self, name: str) -> Any:
@@ -66,15 +69,29 @@ class Timelapse(Clock):
         """Wait until nothing is left to do without time passing. Raises TimeoutError for what goes on and on."""
         calm, deadline = 0, self._reactor.seconds() + PATIENCE
         while calm < 2:
+            self._pass_moments()
             busy = self._busy()
             calm = 0 if busy else calm + 1
             if self._reactor.seconds() > deadline:
                 raise TimeoutError(f"something was still busy after {PATIENCE:g} s, while the time stood")
             await deferLater(self._reactor, _POLL if busy else 0)
 
+    def _pass_moments(self) -> None:
+        """What is a pause in the work, and no waiting, holds up whoever is at work."""
+        calls: Sequence[Any] = self.getDelayedCalls()
+        if calls and calls[0].getTime() <= self.seconds() + _MOMENT:
+            self.advance(calls[0].getTime() - self.seconds())
+
+    def _children(self) -> set[object]:
+        """Of Twisted's making, and of ours, whose ends the reactor watches."""
+        return {*reapProcessHandlers, *(each for each in self._reactor.getReaders() if isinstance(each, Descriptor))}
+
     def _busy(self) -> bool:
-        children = reapProcessHandlers.keys() - self._strangers
-        if self._asked or children or any(each.name == "stackit handler" for each in threading.enumerate()):
+        if (
+            self._asked
+            or self._children() - self._strangers
+            or any(each.name == "stackit handler" for each in threading.enumerate())
+        ):
             return True
         now = self._reactor.seconds()
         if any(call.getTime() < now + _SOON for call in self._reactor.getDelayedCalls()):

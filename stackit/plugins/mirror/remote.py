@@ -5,17 +5,14 @@ from __future__ import annotations
 import os
 from base64 import b64encode
 from collections.abc import Iterable, Sequence
-from typing import Any
 from urllib.parse import quote, urlsplit
 from urllib.request import proxy_bypass
-
-from twisted.internet.defer import Deferred, DeferredList
 
 from stackit import ManagedRepo, Reactor
 from stackit.plugins.mirror import pktline
 from stackit.plugins.mirror.answer import Reading
 from stackit.plugins.mirror.host import Address, Host
-from stackit.plugins.mirror.pktline import Listing, ProtocolError, RefusedError
+from stackit.plugins.mirror.pktline import ProtocolError, RefusedError
 from stackit.plugins.mirror.reasons import wait
 from stackit.plugins.mirror.unanswered import Unanswered
 
@@ -84,25 +81,6 @@ class Remote:
     async def words(self, question: bytes, *, patient: bool = False) -> bytes:
         """The answer to a ``pktline.ls_refs``. A ``patient`` one waits while many are under way to this host."""
         return await self._ask(question, LISTING_LIMIT, patient=patient)
-
-    async def refs_and_pack(
-        self, refs: Iterable[bytes], wants: Sequence[str], haves: Sequence[str]
-    ) -> tuple[Listing, bytes]:
-        """What the remote says of ``refs``, and a pack with ``wants``: asked in the same breath."""
-        object_format = _object_format(wants)
-        asked: list[Deferred[bytes]] = [
-            Deferred.fromCoroutine(self.listing(refs, object_format)),
-            Deferred.fromCoroutine(self._ask(pktline.fetch(wants, haves, object_format), PACK_LIMIT)),
-        ]
-        outcomes: list[Any] = await DeferredList(asked, consumeErrors=True)
-        for succeeded, outcome in outcomes:
-            if not succeeded:
-                outcome.raiseException()
-        (_, listed), (_, packed) = outcomes
-        try:
-            return pktline.listing(listed), pktline.pack(packed)
-        except ProtocolError as problem:
-            raise _unanswered(problem) from problem
 
     async def pack(self, wants: Sequence[str], haves: Sequence[str]) -> bytes:
         """A pack with ``wants`` and what they need beyond ``haves``."""
