@@ -10,13 +10,14 @@ from twisted.internet.protocol import ClientFactory, Factory, Protocol
 class _End(Protocol):
     """One end of a forwarded connection. What comes before the other end is there, waits."""
 
-    def __init__(self, reactor: Any, seconds: float) -> None:
+    def __init__(self, reactor: Any, seconds: float, *, open_in: float = 0.0) -> None:
         self.reactor, self.seconds = reactor, seconds
+        self.open_at = reactor.seconds() + open_in
         self.other: _End | None = None
         self.early: list[bytes] = []
 
     def dataReceived(self, data: bytes) -> None:
-        self.reactor.callLater(self.seconds, self._forward, data)
+        self.reactor.callLater(max(0.0, self.open_at - self.reactor.seconds()) + self.seconds, self._forward, data)
 
     def _forward(self, data: bytes) -> None:
         if self.other is None:
@@ -26,6 +27,7 @@ class _End(Protocol):
 
     def meet(self, other: _End) -> None:
         self.other = other
+        other.transport.setTcpNoDelay(True)  # else a piece may wait until the one before is acknowledged
         for data in self.early:
             other.transport.write(data)
 
@@ -38,7 +40,10 @@ class _End(Protocol):
 
 
 class DelayingProxy(Factory):
-    """Forwards to a loopback port; each way takes half of ``latency`` seconds, on top of what it takes anyway."""
+    """Forwards to a loopback port; each way takes half of ``latency`` seconds, on top of what it takes anyway.
+
+    A connection takes one way and back to be made, as TCP's do: only then can its client send.
+    """
 
     noisy = False
 
@@ -48,7 +53,8 @@ class DelayingProxy(Factory):
         self.port = int(self._port.getHost().port)
 
     def buildProtocol(self, _address: Any) -> Protocol:
-        near, far = _End(self._reactor, self._seconds), _End(self._reactor, self._seconds)
+        near = _End(self._reactor, self._seconds, open_in=2 * self._seconds)
+        far = _End(self._reactor, self._seconds)
 
         class Onward(ClientFactory):
             noisy = False

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import os
 from dataclasses import dataclass
 from pathlib import Path
 from urllib.parse import urlsplit
@@ -15,6 +16,7 @@ from delay import DelayingProxy
 from harness import HERE, Goal, Report, Table
 from house import reactor
 from twisted.internet.defer import Deferred
+from twisted.internet.threads import deferToThread
 from twisted.web.server import Request
 
 from stackit.testing import PretendGitHub, RunningStackit, SignedDelivery, delivery, push_payload
@@ -76,6 +78,7 @@ async def measure(directory: Path, rounds: int, sizes: list[int]) -> None:
     notes = [
         f"{rounds} rounds, one way after the other in each",
         "loopback HTTP, git http-backend; remote on one core, mirror on the other",
+        "each begins when the disk has nothing left to write of what was before: stackit waits for it, git does not",
         "stackit: from the first byte of the signed delivery, through journal, bus and fetch, until the ref is there; "
         "and from there until a plugin has the event of the ref change, which is on disk by then",
         "protocol v0: a remote to which stackit's fast road does not lead, so that it has git fetch the pushed ref",
@@ -119,6 +122,7 @@ async def _one(directory: Path, github: PretendGitHub, case: Case, rounds: int, 
             moved = await github.commit(name)
             signed = _signed(github, server, moved)
             visible, known = refs.next(Path(MAIN).name), changes.next(moved.after)
+            await deferToThread(os.sync)
             began = reactor.seconds()
             answered = Deferred.fromCoroutine(server.post(signed))
             took = 1000 * (await visible - began), 1000 * (await known - began)
@@ -132,6 +136,7 @@ async def _one(directory: Path, github: PretendGitHub, case: Case, rounds: int, 
             await github.commit(name)
             flags = (*house.LEAN, f"--negotiation-tip={MAIN}") if row == LEAN else ("--prune", "--quiet")
             refspec = f"+{MAIN}:{MAIN}" if row == LEAN else "+refs/*:refs/*"
+            await deferToThread(os.sync)
             began = reactor.seconds()
             await house.git(f"--git-dir={plain[row]}", "fetch", *flags, url, refspec)
             return 1000 * float(reactor.seconds() - began)
