@@ -21,6 +21,9 @@ if TYPE_CHECKING:
 LINGER = 2.0
 """Seconds that a peer has to read its last answer, while what it still sends is thrown away."""
 
+_LARGE_READ = 2**18
+"""Bytes to take at once on a connection that has brought a large body; each read costs as much as hashing 16 KB."""
+
 _CONTINUE = b"HTTP/1.1 100 Continue\r\n\r\n"
 
 
@@ -121,6 +124,8 @@ class Connection(Protocol):
         self.ahead = ahead[end + 4 :]
         self._request = request = Request(self, reading)
         request.begin()
+        if reading.length is not None and reading.length > self.transport.bufferSize:
+            self.transport.bufferSize = _LARGE_READ
         if reading.expects and not request.whole and not self.ended:
             self.transport.write(_CONTINUE)
         return True
