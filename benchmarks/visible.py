@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import os
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from urllib.parse import urlsplit
 
@@ -76,7 +77,7 @@ async def measure(directory: Path, rounds: int, sizes: list[int]) -> None:
         ),
     ]
     notes = [
-        f"{rounds} rounds, one way after the other in each",
+        f"{rounds} rounds; in each, one commit goes all ways, one after the other, and each way is the first in turn",
         "loopback HTTP, git http-backend; remote on one core, mirror on the other",
         "each begins when the disk has nothing left to write of what was before: stackit waits for it, git does not",
         "stackit: from the first byte of the signed delivery, through journal, bus and fetch, until the ref is there; "
@@ -118,36 +119,33 @@ async def _one(directory: Path, github: PretendGitHub, case: Case, rounds: int, 
         await house.cloned(server, name)
         refs, changes = Appearing(reactor, (house.mirror(server, name) / MAIN).parent), Appearing(reactor, told)
 
-        async def by_stackit() -> tuple[float, float]:
-            moved = await github.commit(name)
+        async def by_stackit(moved: RefMoved) -> None:
             signed = _signed(github, server, moved)
             visible, known = refs.next(Path(MAIN).name), changes.next(moved.after)
             await deferToThread(os.sync)
             began = reactor.seconds()
             answered = Deferred.fromCoroutine(server.post(signed))
-            took = 1000 * (await visible - began), 1000 * (await known - began)
+            took = {STACKIT: 1000 * (await visible - began), TOLD: 1000 * (await known - began)}
             await answered
             shown = await house.git(f"--git-dir={house.mirror(server, name)}", "rev-parse", MAIN)
             if shown.stdout.decode().strip() != moved.after:
                 raise RuntimeError(f"the mirror shows {shown.stdout!r}, and not {moved.after}")
-            return took
+            for row, milliseconds in took.items():
+                table.add(row, case.column, milliseconds)
 
-        async def by_git(row: str) -> float:
-            await github.commit(name)
+        async def by_git(row: str) -> None:
             flags = (*house.LEAN, f"--negotiation-tip={MAIN}") if row == LEAN else ("--prune", "--quiet")
             refspec = f"+{MAIN}:{MAIN}" if row == LEAN else "+refs/*:refs/*"
             await deferToThread(os.sync)
             began = reactor.seconds()
             await house.git(f"--git-dir={plain[row]}", "fetch", *flags, url, refspec)
-            return 1000 * float(reactor.seconds() - began)
+            table.add(row, case.column, 1000 * float(reactor.seconds() - began))
 
-        await by_stackit()
-        for _ in range(rounds):
-            visible, known = await by_stackit()
-            table.add(STACKIT, case.column, visible)
-            table.add(TOLD, case.column, known)
-            for row in plain:
-                table.add(row, case.column, await by_git(row))
+        for number in range(rounds):
+            moved = await github.commit(name)
+            ways = [partial(by_stackit, moved), *(partial(by_git, row) for row in plain)]
+            for way in (*ways[number % 3 :], *ways[: number % 3]):
+                await way()
         print({row: harness.number(table.median(row, case.column) or 0) for row in table.cells}, flush=True)
         refs.close()
         changes.close()

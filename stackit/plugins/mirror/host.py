@@ -106,7 +106,9 @@ class Host:
         return reading
 
     async def _connect(self) -> Connection:
-        connecting = self._endpoint.connect(Factory.forProtocol(lambda: Connection(self._reactor)))
+        connections = Factory.forProtocol(lambda: Connection(self._reactor))
+        connections.noisy = False
+        connecting = self._endpoint.connect(connections)
         # The endpoint's own limit is for each address, and not for finding them.
         connecting.addTimeout(CONNECT_TIMEOUT, self._reactor, lambda *_: Failure(TooSlow()))
         self._connecting.add(connecting)
