@@ -69,8 +69,7 @@ clean:  ## remove everything that make has set up
 $(VENV)/.venv:
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' \
 	  || { echo "stackit needs Python 3.11 or newer; this is $$($(PYTHON) --version). Say PYTHON=python3.11"; exit 1; }
-	@for program in git setsid; do command -v $$program > /dev/null \
-	  || { echo "stackit needs $$program: apt install git util-linux"; exit 1; }; done
+	@command -v git > /dev/null || { echo "stackit needs git: apt install git"; exit 1; }
 	@$(PYTHON) -m venv $(VENV) \
 	  || { echo "this Python cannot make a virtual environment: apt install python3-venv"; exit 1; }
 	@$(BIN)/pip install --quiet --disable-pip-version-check --upgrade pip setuptools

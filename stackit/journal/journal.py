@@ -61,7 +61,7 @@ class Journal:
     ) -> Journal:
         """Open ``directory/journal.sqlite3``, making it if it is missing. Blocks: for the start only.
 
-        ``reactor`` provides IReactorFromThreads. ``keep_for`` (seconds) and ``keep_bytes``
+        ``reactor`` provides IReactorFromThreads and IReactorTime. ``keep_for`` (seconds) and ``keep_bytes``
         are what ``prune`` keeps to. ``on_change`` is told what ``problem`` says whenever
         that changes.
 

@@ -1,7 +1,8 @@
 """The one writer of the journal: a thread whose every commit carries all that waits for it.
 
-What arrives in one turn of the reactor, and while the commit before waits for the disk, becomes
-one commit: under load a hundred deliveries share one fsync, and a lone one waits for nobody.
+What arrives until a turn of the reactor brings nothing more, and while the commit before waits for
+the disk, becomes one commit: under load a hundred deliveries share one fsync, and a lone one waits for
+nobody.
 """
 
 from __future__ import annotations
@@ -32,6 +33,8 @@ Item = TypeVar("Item")
 
 _MAX_OPERATIONS = 512
 _MAX_BYTES = 64 * 2**20
+_GATHER = 0.005
+"""Seconds for which a commit waits at most, while every turn of the reactor brings more for it."""
 _PROBE = "INSERT OR REPLACE INTO probe (id, filler) VALUES (1, zeroblob(65536))"
 
 
@@ -59,6 +62,8 @@ class Writer:
         self._closed: Deferred[None] | None = None
         self._waiting: deque[Asked] = deque()
         self._busy = False
+        self._gathered = 0
+        self._gather_until = 0.0
         self._batches: SimpleQueue[list[Asked] | None] = SimpleQueue()
         self._connection: sqlite3.Connection | None = connect(path)
         self._thread = Thread(target=self._run, name="journal writer", daemon=True)
@@ -87,12 +92,18 @@ class Writer:
         return asked.done
 
     def _begin_soon(self) -> None:
-        """Begin a commit once this turn of the reactor is over, and with it what else it brings."""
+        """Begin a commit once a turn of the reactor has brought nothing more for it."""
         if not self._busy and self._waiting:
             self._busy = True
+            self._gathered = 0
+            self._gather_until = self._reactor.seconds() + _GATHER
             self._reactor.callFromThread(self._begin)
 
     def _begin(self) -> None:
+        before, self._gathered = self._gathered, len(self._waiting)
+        if before < self._gathered < _MAX_OPERATIONS and self._reactor.seconds() < self._gather_until:
+            self._reactor.callFromThread(self._begin)
+            return
         batch: list[Asked] = []
         size = 0
         while self._waiting and len(batch) < _MAX_OPERATIONS and size < _MAX_BYTES:
