@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import sqlite3
 from collections.abc import AsyncIterator, Sequence
 from hashlib import sha256
 from pathlib import Path
@@ -164,6 +165,17 @@ async def test_the_payload_of_what_nobody_handles_is_not_kept(house: House) -> N
     number, _ = await house.append("guid-1")
     status, receipt = await house.get(f"/deliveries/{number}?payload=1")
     assert (status, receipt["payload"], receipt["handlings"]) == (200, None, [])
+
+
+@pytest_twisted.ensureDeferred
+async def test_a_payload_that_is_damaged_on_disk_is_said_to_be(house: House, tmp_path: Path) -> None:
+    number, _ = await house.append("guid-1", "single:handle")
+    with sqlite3.connect(tmp_path / "state" / "journal.sqlite3") as connection:
+        connection.execute("UPDATE bodies SET body = substr(body, 1, length(body) - 8)")
+    connection.close()
+    assert (await house.get(f"/deliveries/{number}"))[0] == 200
+    status, answer = await house.get(f"/deliveries/{number}?payload=1")
+    assert (status, answer) == (500, {"error": f"the body of delivery {number} is damaged in the journal"})
 
 
 @pytest_twisted.ensureDeferred

@@ -8,7 +8,7 @@ from collections.abc import Awaitable, Callable, Collection, Sequence
 from typing import Any, Protocol
 
 from stackit.bus import Bus
-from stackit.errors import JournalError
+from stackit.errors import JournalError, Permanent
 from stackit.events import Repo
 from stackit.journal import Journal, Receipt
 from stackit.requests import AdminRequest, Response, Route, error
@@ -93,7 +93,10 @@ class _Deliveries:
         shown = self._shown(receipt)
         if payload == "0":
             return Response(body=shown)
-        stored = await self._journal.load(receipt.id)
+        try:
+            stored = await self._journal.load(receipt.id)
+        except Permanent as damage:
+            return error(500, str(damage))
         body = stored.body if stored is not None else None
         # The body goes out as it came in: decoding 25 MiB only to encode them again would hold
         # everyone else up, and could change what the sender wrote.
