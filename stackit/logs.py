@@ -7,6 +7,7 @@ whoever chose it, can start a line of its own or show a credential. An event tha
 
 from __future__ import annotations
 
+import contextlib
 import json
 import re
 import sys
@@ -130,7 +131,9 @@ class Lines:
     def _flush(self) -> None:
         held, self._held, self._size = self._held, [], 0
         if held:
-            self._write("\n".join(held) + "\n")
+            # A log that cannot be written (the disk is full, the pipe is closed) costs its lines, and no turn or stop.
+            with contextlib.suppress(OSError):
+                self._write("\n".join(held) + "\n")
 
     def _write(self, text: str) -> None:
         self._stream.write(text)

@@ -275,6 +275,20 @@ def test_many_lines_of_one_turn_are_not_all_kept_in_memory():
     assert len(stream.getvalue()) > 60_000
 
 
+def test_a_log_that_cannot_be_written_costs_its_lines_and_nothing_else():
+    full = open("/dev/full", "w")  # noqa: SIM115, PTH123 - closed below, where closing fails as well
+    clock = Clock()
+    lines = Lines(full, text_line)
+    lines.hold(clock)
+    event = {"log_namespace": "t", "log_level": LogLevel.info, "log_format": "lost", "log_time": 0.0}
+    lines(event)
+    clock.advance(0)
+    lines(event)
+    lines.release()
+    with pytest.raises(OSError, match="No space"):
+        full.close()
+
+
 async def in_another_thread(lines: Lines) -> None:
     event = {"log_namespace": "t", "log_level": LogLevel.info, "log_format": "elsewhere", "log_time": 0.0}
     await deferToThread(lines, event)
