@@ -138,6 +138,14 @@ class Bus:
                 return verdict
         return None
 
+    def expect(self, event: Event) -> None:
+        """Tell of an event before it is durable. Never raises; a plugin that does is logged once."""
+        for each in self._called("stackit_expect"):
+            try:
+                _call_now(each, msgspec.structs.replace(event))
+            except Exception as fault:  # noqa: BLE001 - foreign code: the event goes its way all the same
+                self._complain(each, "stackit_expect", fault)
+
     def observe(self, occurrence: Occurrence) -> None:
         """Tell every observer. Never raises; a plugin that does is logged once."""
         for each in self._called("stackit_observe"):

@@ -116,6 +116,8 @@ class Dispatch:
         cannot be made durable now.
         """
         subscribers = () if event.name == PING else self._bus.event_subscribers(event)
+        if subscribers and not self._limits.refuse_replays:  # of a replay, only the journal knows that it is one
+            self._bus.expect(event)
         appended = await self._journal.append(
             Record(
                 hook=event.hook,

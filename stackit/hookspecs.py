@@ -42,6 +42,11 @@ def stackit_admit(request: RequestHead) -> Refused | None:
 
 
 @_spec
+def stackit_expect(event: Event) -> None:
+    """Make ready for a verified event while it is on its way to disk, where it may still fail to arrive. Not async."""
+
+
+@_spec
 def stackit_event(event: Event) -> Awaitable[None] | None:
     """Handle a verified event, after it is durable. May be async; an exception means: try again."""
 

@@ -13,7 +13,7 @@ from stackit.hookspecs import ON, OPTIONS_ATTRIBUTE
 HANDLERS = ("stackit_event", ON, "stackit_refs_changed")
 """The hooks whose implementations are subscribers."""
 
-_SYNCHRONOUS = ("stackit_admit", "stackit_service", "stackit_routes", "stackit_observe")
+_SYNCHRONOUS = ("stackit_admit", "stackit_expect", "stackit_service", "stackit_routes", "stackit_observe")
 
 
 def check(plugin: str, implementations: Iterable[tuple[str, HookImpl]]) -> None:

@@ -54,6 +54,7 @@ class House:
         retry_for: float = 3.0,
         journal: type[Journal] = Journal,
         start: bool = True,
+        refuse_replays: bool = False,
         **plugins: object,
     ) -> None:
         from twisted.internet import reactor  # noqa: PLC0415 - importing it installs it
@@ -75,7 +76,7 @@ class House:
             bus=self.bus,
             journal=self.journal,
             retries=Retries(retry_for, Longest()),
-            limits=Limits(timeout=TIMEOUT, concurrency=concurrency, grace=GRACE),
+            limits=Limits(timeout=TIMEOUT, concurrency=concurrency, grace=GRACE, refuse_replays=refuse_replays),
         )
         self.dispatch.open_lanes()
         self._recovered = Deferred.fromCoroutine(self.dispatch.recover()) if start else None

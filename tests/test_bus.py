@@ -15,7 +15,7 @@ from twisted.internet.defer import Deferred, fail, inlineCallbacks, succeed
 from twisted.internet.task import Clock
 from twisted.logger import LogEvent, globalLogPublisher
 
-from stackit import App, Occurrence, PluginError, Refused, RequestHead, Response, Route, hookimpl, on
+from stackit import App, Event, Occurrence, PluginError, Refused, RequestHead, Response, Route, hookimpl, on
 from stackit.bus import Bus
 from stackit.repos import Repos
 
@@ -284,7 +284,9 @@ def test_a_handler_that_needs_more_than_it_is_given_is_refused() -> None:
     assert "stackit_event cannot be called: missing a required argument: 'channel'" in refused(plugin(stackit_event))
 
 
-@pytest.mark.parametrize("hook", ["stackit_admit", "stackit_service", "stackit_routes", "stackit_observe"])
+@pytest.mark.parametrize(
+    "hook", ["stackit_admit", "stackit_expect", "stackit_service", "stackit_routes", "stackit_observe"]
+)
 def test_a_hook_that_cannot_wait_is_refused_as_a_coroutine(hook: str) -> None:
     async def coroutine() -> None: ...
 
@@ -454,6 +456,31 @@ def test_every_observer_sees_what_happened_though_another_raises() -> None:
         bus.observe(what)
     assert seen == [what] * 4
     assert lines == ["d: RuntimeError: SystemExit: 1", "b: ValueError: no"]
+
+
+# -- what is expected -------------------------------------------------------------
+
+
+def test_everyone_may_make_ready_for_an_event_and_changes_it_for_nobody() -> None:
+    seen = []
+
+    @hookimpl
+    def stackit_expect(event: Event) -> None:
+        seen.append(event)
+        event.payload["mark"] = len(seen)
+
+    @hookimpl(specname="stackit_expect")
+    def fails(event: Event) -> None:
+        raise ValueError("no")
+
+    bus = bus_with(a=stackit_expect, b=plugin(fails), c=stackit_expect)
+    coming = event("issues", "opened")
+    with errors_logged() as lines:
+        bus.expect(coming)
+        bus.expect(coming)
+    assert [each.payload["mark"] for each in seen] == [1, 2, 3, 4]
+    assert "mark" not in coming.payload
+    assert lines == ["b: ValueError: no"]
 
 
 # -- backstop, services, routes, health -------------------------------------------

@@ -14,7 +14,7 @@ from dispatch_house import GRACE, START, TIMEOUT, House
 from plugin_maker import ONE, TWO, ZEROS, plugin
 from twisted.internet.defer import CancelledError, Deferred, DeferredList, succeed
 
-from stackit import Permanent, RefChange, hookimpl, on
+from stackit import Event, Permanent, RefChange, hookimpl, on
 from stackit.errors import JournalError
 from stackit.journal import Journal
 from stackit.lanes import SHARE, WINDOW
@@ -863,6 +863,41 @@ async def test_a_delivery_that_cannot_be_written_down_reaches_no_handler(house: 
     await one.quiet()
     assert seen == []
     assert one.dispatch.pending() == {"mine": 0}
+
+
+def expecting(seen: list[str]) -> Any:
+    @hookimpl
+    def stackit_expect(event: Event) -> None:
+        seen.append(event.delivery)
+
+    return plugin(stackit_expect)
+
+
+@pytest_twisted.ensureDeferred
+async def test_an_event_is_expected_before_it_is_durable_where_somebody_will_handle_it(house: Open) -> None:
+    expected: list[str] = []
+
+    @on("issues")
+    def handle(event: Event) -> None:
+        """Handled."""
+
+    one = house(mine=handle, ready=expecting(expected), journal=Troubled)
+    journal: Any = one.journal
+    journal.trouble = {"append"}
+    with pytest.raises(JournalError):
+        await one.take()
+    assert expected == ["d1"]
+    journal.trouble = set()
+    await one.take(name="star", action="created")
+    assert expected == ["d1"]
+
+
+@pytest_twisted.ensureDeferred
+async def test_where_replays_reach_nobody_no_event_is_expected(house: Open) -> None:
+    expected: list[str] = []
+    one = house(mine=noting([]), ready=expecting(expected), refuse_replays=True)
+    await one.take()
+    assert expected == []
 
 
 @pytest_twisted.ensureDeferred

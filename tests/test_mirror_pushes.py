@@ -69,6 +69,72 @@ async def test_pushes_side_by_side_share_one_fetch_after_the_one_in_flight(house
 
 
 @pytest_twisted.ensureDeferred
+async def test_a_push_is_fetched_while_it_is_written_down_and_then_needs_no_fetch(
+    house: House, upstream: Upstream
+) -> None:
+    event = pushed(house, upstream.refs()["refs/heads/main"], upstream.advance())
+    house.mirror.stackit_expect(event)
+    assert house.keeper().rounds.busy
+    await house.push(event)  # during the round
+    assert refs(house.path()) == upstream.refs()
+    await house.keeper().rounds.idle()
+    later = pushed(house, event.after, upstream.advance())
+    house.mirror.stackit_expect(later)
+    await house.keeper().rounds.idle()
+    assert refs(house.path()) == upstream.refs() == house.told["octo/widget"]
+    assert len(house.seen) == 1
+    await house.push(later)  # after the round
+    assert len(house.fetches()) == 1 + 2
+    assert len(house.seen) == 2
+
+
+@pytest_twisted.ensureDeferred
+async def test_a_branch_that_is_made_is_fetched_while_it_is_written_down(house: House, upstream: Upstream) -> None:
+    event = pushed(house, ZERO, upstream.advance("refs/heads/new"), ref="refs/heads/new")
+    house.mirror.stackit_expect(event)
+    assert house.keeper().rounds.busy
+    await house.push(event)
+    assert len(house.fetches()) == 1 + 1
+    assert refs(house.path()) == upstream.refs()
+
+
+@pytest_twisted.ensureDeferred
+async def test_a_push_that_comes_again_or_is_not_the_next_makes_nobody_ask(house: House, upstream: Upstream) -> None:
+    base = upstream.refs()["refs/heads/main"]
+    event = pushed(house, base, upstream.advance())
+    await house.push(event)
+    upstream.set("refs/heads/main", base)  # taken back: the mirror stands where the push began
+    await house.keeper().sync("manual")
+    await house.keeper().rounds.idle()
+    unlike = (
+        event,
+        pushed(house, upstream.commit(), upstream.commit()),
+        pushed(house, base, ZERO),
+        pushed(house, base, None),
+        pushed(house, base, upstream.commit(), ref="refs/pull/1/head"),
+        pushed(house, base, upstream.commit(), name="octo/unknown"),
+    )
+    for each in unlike:
+        house.mirror.stackit_expect(each)
+        assert not house.keeper().rounds.busy
+    assert refs(house.path()) == upstream.refs()
+
+
+@pytest_twisted.ensureDeferred
+async def test_a_remote_in_trouble_is_asked_for_no_push_before_it_is_durable(house: House, upstream: Upstream) -> None:
+    here = upstream.directory.rename(upstream.directory.with_name("away"))
+    with pytest.raises(StackitError):
+        await house.keeper().sync("manual")
+    await house.keeper().rounds.idle()
+    here.rename(upstream.directory)
+    event = pushed(house, upstream.refs()["refs/heads/main"], upstream.advance())
+    house.mirror.stackit_expect(event)
+    assert not house.keeper().rounds.busy
+    await house.push(event)
+    assert refs(house.path()) == upstream.refs()
+
+
+@pytest_twisted.ensureDeferred
 async def test_a_remote_that_is_behind_is_asked_again_until_it_shows_the_push(house: House, upstream: Upstream) -> None:
     old = upstream.refs()["refs/heads/main"]
     new = upstream.commit(old)

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 
 from twisted.application.service import IService
 
-from stackit import App, Occurrence, Push, Repo, Route, StackitError, hookimpl, on
+from stackit import App, Event, Occurrence, Push, Repo, Route, StackitError, hookimpl, on
 from stackit.plugins.mirror.git import Git, too_old
 from stackit.plugins.mirror.histories import Histories
 from stackit.plugins.mirror.keeper import Keeper
@@ -65,6 +65,14 @@ class Mirror:
     @hookimpl
     def stackit_routes(self, app: App) -> Sequence[Route]:  # noqa: ARG002 - the hook's
         return routes(self._find, self._keepers.values)
+
+    @hookimpl
+    def stackit_expect(self, event: Event) -> None:
+        """Begin to fetch what a push announces while it is written down: the remote takes longer than the disk."""
+        if isinstance(event, Push) and event.repo is not None:
+            pushes = self._pushes.get(event.repo.key)
+            if pushes is not None:
+                pushes.expect(event)
 
     # A fetch is bounded by the mirror itself, and a push of one repository must not wait for another's.
     @on("push", timeout=0, concurrency=1024)

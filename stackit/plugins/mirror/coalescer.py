@@ -40,6 +40,7 @@ class Coalescer(Generic[Ask, Result]):
         self._turn = turn
         self._debounce = debounce
         self._next: list[tuple[Ask, Deferred[Result]]] = []
+        self._taken: list[tuple[Ask, Deferred[Result]]] = []
         self._busy = False
         self._running: Deferred[None] | None = None
         self._window: DelayedCall | None = None
@@ -70,6 +71,14 @@ class Coalescer(Generic[Ask, Result]):
             self._opened = self._clock.seconds()
         self._next.append((ask, answer))
         self._schedule(urgent)
+        return answer
+
+    def join(self, ask: Ask) -> Deferred[Result] | None:
+        """The result of the round that runs, if that was asked for the very same; else None."""
+        if all(each != ask for each, _ in self._taken):
+            return None
+        answer: Deferred[Result] = Deferred()
+        self._taken.append((ask, answer))
         return answer
 
     def stop(self) -> None:
@@ -121,18 +130,16 @@ class Coalescer(Generic[Ask, Result]):
     async def _round(self) -> None:
         give_back = await self._turn()
         try:
-            taken, self._next = self._next, []
+            self._taken, self._next = self._next, []
+            outcome: Result | Failure
             try:
-                result = await self._work([ask for ask, _ in taken])
+                outcome = await self._work([ask for ask, _ in self._taken])
             except Exception as problem:  # noqa: BLE001 - whatever ended the round is the answer for who asked
-                failure = Failure(problem)
-                for _, answer in taken:
-                    if not answer.called:
-                        answer.errback(failure)
-                return
+                outcome = Failure(problem)
+            taken, self._taken = self._taken, []
             for _, answer in taken:
                 if not answer.called:
-                    answer.callback(result)
+                    answer.callback(outcome)  # a Failure goes down the errbacks
         finally:
             give_back()
 

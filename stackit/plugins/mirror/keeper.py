@@ -117,16 +117,28 @@ class Keeper:
         look: bool = True,
         accept: bool = False,
         target: Target | None = None,
+        expected: bool = False,
     ) -> Round:
-        """A round that starts after this call. Raises StackitError with the reason where it failed."""
+        """A round that starts after this call. Raises StackitError with the reason where it failed.
+
+        The one that runs will do where it was begun by ``expect`` for just this, and this is ``expected``.
+        """
         if cause in ("push", "manual"):
             self.standing.release()
         if self._maintaining:
             self.rounds.cancel()  # what it did so far is not lost, and the rest can wait
-        answer = self.rounds.ask(Request(cause, delivery, look, accept, target), urgent=cause != "push")
+        request = Request(cause, delivery, look, accept, target)
+        answer = self.rounds.join(request) if expected else None
+        if answer is None:
+            answer = self.rounds.ask(request, urgent=cause != "push")
         if cause in ("push", "manual") and self._place is not None:
             self._slots.hurry(self._place)
         return await answer
+
+    def expect(self, delivery: str, target: Target) -> None:
+        """Begin a round for what a push announces, if nothing is in its way; ``sync`` can join it."""
+        if not self.rounds.busy and self._telling.settled and self.standing.error is None:
+            self._ask_quietly(Request("push", delivery, look=False, target=target))
 
     @property
     def quiet_until(self) -> float:

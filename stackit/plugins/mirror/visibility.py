@@ -37,6 +37,20 @@ class Pushes:
         self._left: dict[tuple[str, str], float] = {}  # oldest first
         self._doubted: set[str] = set()
 
+    def expect(self, push: Push) -> None:
+        """Begin to bring what this push announces, before it is there to be handled, if it is the next one.
+
+        Only the first push that leaves where the mirror stands is: one that comes again makes nobody ask the remote.
+        """
+        ref = None if push.ref is None else destination(self._keeper.managed.refspecs, push.ref)
+        if ref is None or push.before is None or push.after is None or _nothing(push.after):
+            return
+        now = self._keeper.refs.get(ref) or _none_like(push.before)
+        if now != push.before or (ref, push.before) in self._left:
+            return
+        self._remember(ref, push.before, push.received_at)
+        self._keeper.expect(push.delivery, Target(push.ref or ref, ref, push.after))
+
     async def handle(self, push: Push) -> None:
         """Returns when the push is visible in the mirror or superseded.
 
@@ -96,7 +110,7 @@ class Pushes:
         if standing.silenced(now) or (standing.paused(now) and standing.tried_since(push.received_at)):
             # Asked on behalf of another push meanwhile, in vain; the retry of this one asks again.
             raise StackitError(standing.error)
-        await self._keeper.sync("push", push.delivery, look=look, target=target)
+        await self._keeper.sync("push", push.delivery, look=look, target=target, expected=True)
 
     async def _verdict(self, push: Push, ref: str, before: str, after: str) -> Verdict:
         if self._shows(ref, after):
