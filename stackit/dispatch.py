@@ -142,7 +142,7 @@ class Dispatch:
                     reason=appended.replay_of,
                 )
             )
-        self._offer(appended, msgspec.structs.replace(event, id=str(appended.id)))
+        self._offer(appended, event)
         return Taken(
             id=str(appended.id),
             duplicate=appended.status == "duplicate",
@@ -161,7 +161,7 @@ class Dispatch:
             )
         )
         change = RefsChanged(
-            repo=repo, changes=changes, cause=cause, delivery=delivery, id=str(appended.id), received_at=received_at
+            repo=repo, changes=changes, cause=cause, delivery=delivery, id="", received_at=received_at
         )
         self._offer(appended, change)
 
@@ -193,8 +193,8 @@ class Dispatch:
         for work in appended.works:
             self._pending[work.subscriber] += 1
             if work.subscriber in self._lanes:
-                # Each handler has an event of its own: none sees what another did to the payload.
-                self._lanes[work.subscriber].offer(work, msgspec.structs.replace(event))
+                # Each handler has an event of its own, now with its id: none sees what another did to the payload.
+                self._lanes[work.subscriber].offer(work, msgspec.structs.replace(event, id=str(appended.id)))
 
     # -- out ----------------------------------------------------------------------
 

@@ -29,6 +29,8 @@ def bounded(reactor: Reactor, running: Deferred[Any], seconds: float) -> Deferre
     A handler that survives its cancellation is abandoned: its outcome is nobody's then,
     which ``Deferred.addTimeout`` cannot promise. Cancelling the result cancels the handler.
     """
+    if running.called and not running.paused and not isinstance(running.result, Failure):
+        return running  # a plain function, mostly: there is nothing left to bound
     expired = False
 
     def give_up(_: Deferred[Any]) -> None:

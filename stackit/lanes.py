@@ -113,7 +113,10 @@ class Lane:
     # -- inside -------------------------------------------------------------------
 
     def _group(self, name: str) -> _Group:
-        return self._groups.setdefault(name, _Group(waiting=deque()))
+        group = self._groups.get(name)
+        if group is None:
+            group = self._groups[name] = _Group(waiting=deque())
+        return group
 
     def _leave_in_journal(self, name: str, group: _Group) -> None:
         group.arrived = True
