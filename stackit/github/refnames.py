@@ -6,16 +6,11 @@ import re
 
 _LONGEST = 1024
 
-# A control character, a space, or one of the characters and pairs with a meaning in revisions and refspecs.
-_FORBIDDEN = re.compile(r"[\x00-\x20\x7f~^:?*\[\\]|\.\.|@\{|//")
+# A control character, a space, or one of the characters and pairs with a meaning in revisions and refspecs;
+# a part that is empty, or begins with a dot; a dot at the end; a part that ends as the file of a lock does.
+_FORBIDDEN = re.compile(r"[\x00-\x20\x7f~^:?*\[\\]|\.\.|@\{|/(?:[/.]|\Z)|\.\Z|\.lock(?:/|\Z)")
 
 
 def is_ref(name: str) -> bool:
     """Whether ``name`` is a full ref (``refs/heads/main``) that ``git check-ref-format`` allows, of sane length."""
-    return (
-        name.startswith("refs/")
-        and len(name) <= _LONGEST
-        and not _FORBIDDEN.search(name)
-        and not name.endswith(("/", "."))
-        and not any(part.startswith(".") or part.endswith(".lock") for part in name.split("/"))
-    )
+    return name.startswith("refs/") and len(name) <= _LONGEST and not _FORBIDDEN.search(name)
