@@ -52,12 +52,20 @@ def test_a_push_is_typed() -> None:
         ({"name": "w", "full_name": "octo/x"}, "octo/w"),
         ({"full_name": "octo/w"}, "octo/w"),
         ({"full_name": "octo/w", "owner": None, "name": 5}, "octo/w"),
+        ({"full_name": "octo/w", "owner": {"login": 5, "name": ["x"]}}, "octo/w"),
+        *(({"full_name": "octo/w", "owner": owner}, "octo/w") for owner in ("x", 5, -1.5, 2**70, True, [], [{}], {})),
     ],
 )
 def test_the_repository_is_found_wherever_a_push_names_it(repository: Any, expected: str) -> None:
     found = push(repository=repository)
     assert found is not None
     assert str(found.repo) == expected
+
+
+def test_a_number_beyond_a_float_in_an_owner_hides_it_from_nobody() -> None:
+    found = event("push", b'{"repository": {"name": "w", "owner": {"id": 1e999, "login": "octo"}}}')
+    assert found is not None
+    assert str(found.repo) == "octo/w"
 
 
 @pytest.mark.parametrize(
@@ -141,7 +149,10 @@ REFS = [
     "refs/heads/a.",
     "refs/heads/a/",
     "refs/heads/a..b",
+    "refs/heads/a.lock",
     "refs/heads/a.lock/b",
+    "refs/heads/.lock",
+    "refs/heads/a.lock.b/c",
     "refs/heads/a~1",
     "refs/heads/a^",
     "refs/heads/a:b",

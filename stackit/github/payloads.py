@@ -19,10 +19,17 @@ _OBJECT_ID = re.compile(r"[0-9a-f]{40}|[0-9a-f]{64}", re.ASCII)
 _MOST_FORM_FIELDS = 16
 
 
-class _Names(msgspec.Struct):
-    """What names a repository, whatever it is."""
+class _Owner(msgspec.Struct):
+    """What names an owner, whatever it is."""
 
-    owner: Any = None
+    login: Any = None
+    name: Any = None
+
+
+class _Names(msgspec.Struct):
+    """What names a repository, whatever it is; an owner that is no object names nobody."""
+
+    owner: _Owner | list[Any] | str | float | bool | None = None
     name: Any = None
     full_name: Any = None
 
@@ -106,18 +113,18 @@ def _repository(found: msgspec.Raw | None) -> Repo | None:
     """The owner is ``owner.login``, else ``owner.name``, else in ``full_name``; the name is ``name``, else in that."""
     try:
         names = _NAMES.decode(found or b"")
-        owner = names.owner if isinstance(names.owner, dict) else {}
-        full_owner, _, short_name = _first_text(names.full_name).partition("/")
-        login = _first_text(owner.get("login"), owner.get("name"), full_owner)
-        name = _first_text(names.name, short_name)
+        owner = names.owner if isinstance(names.owner, _Owner) else _Owner()
+        full_owner, _, short_name = _text(names.full_name).partition("/")
+        login = _text(owner.login) or _text(owner.name) or full_owner
+        name = _text(names.name) or short_name
         # A slash inside either would make another repository of the two.
         return None if "/" in login else Repo.parse(f"{login}/{name}")
     except (msgspec.DecodeError, ValueError):
         return None
 
 
-def _first_text(*candidates: Any) -> str:
-    return next((each for each in candidates if isinstance(each, str) and each), "")
+def _text(found: Any) -> str:
+    return found if isinstance(found, str) else ""
 
 
 def _object_id(found: Any) -> str | None:
