@@ -159,8 +159,11 @@ def has_shape(name: str, payload: Mapping[str, msgspec.Raw], action: str | None)
     if required is None:
         return True
     keys = frozenset(payload)
-    if not required <= keys or any(bytes(payload[key])[:1] != b"{" for key in _OBJECTS[name]):
+    if not required <= keys:
         return False
+    for key in _OBJECTS[name]:
+        if bytes(payload[key])[:1] != b"{":
+            return False
     if "action" in required and (action is None or action not in _ACTIONS.get(name, (action,))):
         return False
     return not _is_another(name, keys)
