@@ -257,6 +257,14 @@ async def test_what_is_not_http_gets_one_400_and_nothing_in_the_log(
 
 
 @pytest_twisted.ensureDeferred
+async def test_a_head_may_have_500_headers(listen: Listen) -> None:
+    house = listen()
+    for headers, status in ((500, 200), (501, 400)):
+        answer = await house.ask(b"GET /plain HTTP/1.1\r\n" + b"X: y\r\n" * headers + b"\r\n")
+        assert answer.status == status
+
+
+@pytest_twisted.ensureDeferred
 async def test_a_smuggled_request_is_never_seen(listen: Listen) -> None:
     house = listen()
     client = await house.connect()

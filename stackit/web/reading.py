@@ -13,7 +13,7 @@ from collections.abc import Callable
 from httptools import HttpParserError, HttpParserUpgrade, HttpRequestParser
 
 _REQUEST_LINE = re.compile(rb"([!#$%&'*+.^_`|~0-9A-Za-z-]{1,32}) ([\x21-\x7e]{1,8192}) (HTTP/1\.[01])")
-_MOST_HEADERS = 500
+_MOST_LINES = 501  # of headers, with the empty one at the end
 
 
 class Malformed(Exception):
@@ -32,13 +32,12 @@ class Reading:
         """``head`` goes to the end of the empty line. Raises Malformed."""
         line, _, rest = head.partition(b"\r\n")
         match = _REQUEST_LINE.fullmatch(line)
-        if match is None:
+        if match is None or rest.count(b"\n") > _MOST_LINES:
             raise Malformed
         self.method, self.target, version = match.groups()
         self.headers: dict[bytes, tuple[bytes, ...]] = {}
         self.ended = False
         self.excess = False
-        self._count = 0
         self._keep_alive = False
         self._head_ended = False
         self._on_body: Callable[[bytes], None] | None = None
@@ -46,7 +45,7 @@ class Reading:
         self._feed(b"POST / %s\r\n%s" % (version, rest))
         encodings, lengths = self.headers.get(b"transfer-encoding"), self.headers.get(b"content-length")
         modern = version == b"HTTP/1.1"
-        if self._count > _MOST_HEADERS or not (encodings is None or (modern and _is_chunked(encodings))):
+        if encodings is not None and not (modern and _is_chunked(encodings)):
             raise Malformed
         self.persistent = modern and self._keep_alive
         self.expects = modern and b"100-continue" in map(bytes.lower, self.headers.get(b"expect", ()))
@@ -81,9 +80,9 @@ class Reading:
     def on_header(self, name: bytes, value: bytes) -> None:
         if self._head_ended:
             return  # a trailer, which must not pass for a header: what was decided by the head was decided without it
-        name = name.lower()
-        self._count += 1
-        self.headers[name] = (*self.headers.get(name, ()), value.strip(b" \t"))
+        name, values = name.lower(), (value.strip(b" \t"),)
+        headers = self.headers
+        headers[name] = headers[name] + values if name in headers else values
 
     def on_headers_complete(self) -> None:
         self._head_ended = True
