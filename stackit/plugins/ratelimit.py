@@ -68,25 +68,22 @@ class RateLimit:
             self._buckets.spend(self._client(occurrence.request), self._clock())
 
     def _client(self, request: RequestHead) -> str:
-        """The key of the bucket: the nearest address that is not a trusted proxy's."""
-        client = _address(request.client)
-        if client is None:
-            return request.client
-        if self._trusts(client):
-            hops = b",".join(request.headers.get(b"x-forwarded-for", ())).decode("latin-1").split(",")
-            # Each proxy appends whom it saw, so what the client made up is further to the left.
-            for hop in hops[: -_MOST_HOPS - 1 : -1]:
-                seen = _address(hop)
-                if seen is None:
-                    break
-                client = seen
-                if not self._trusts(client):
-                    break
-        # A customer has a whole /64 of IPv6, and so 2**64 addresses to choose from.
-        return str(client) if client.version == 4 else f"{int(client) >> 64:x}::/64"
+        """The key of the bucket: that of the nearest address that is not a trusted proxy's."""
+        return _bucket(self._nearest(request) if self._proxies else request.client)
 
-    def _trusts(self, address: _Address) -> bool:
-        return any(address in network for network in self._proxies)
+    def _nearest(self, request: RequestHead) -> str:
+        nearest = request.client
+        hops = b",".join(request.headers.get(b"x-forwarded-for", ())).decode("latin-1").rsplit(",", _MOST_HOPS)
+        # Each proxy appends whom it saw, so what the client made up is further to the left.
+        for hop in hops[: -_MOST_HOPS - 1 : -1]:
+            if not self._trusts(nearest) or _address(hop) is None:
+                break
+            nearest = hop
+        return nearest
+
+    def _trusts(self, text: str) -> bool:
+        address = _address(text)
+        return address is not None and any(address in network for network in self._proxies)
 
 
 class Buckets:
@@ -131,6 +128,15 @@ class Buckets:
                 break
             del self._full_at[key]
         return len(self._full_at) >= self._most
+
+
+@lru_cache(maxsize=1024)
+def _bucket(text: str) -> str:
+    """Whose bucket it is: a customer has a whole /64 of IPv6, and so 2**64 addresses to choose from."""
+    address = _address(text)
+    if address is None:
+        return text
+    return str(address) if address.version == 4 else f"{int(address) >> 64:x}::/64"
 
 
 def _network(text: str) -> ipaddress.IPv4Network | ipaddress.IPv6Network:
