@@ -60,6 +60,7 @@ def method(allow: str) -> Refusal:
 
 
 _STARTS = {each.value: f"HTTP/1.1 {each.value} {each.phrase}\r\nServer: stackit\r\n".encode() for each in HTTPStatus}
+_NO_CONTENT = HTTPStatus.NO_CONTENT.value
 
 
 def on_the_wire(response: Response, *, last: bool, with_body: bool = True) -> bytes:
@@ -72,9 +73,9 @@ def on_the_wire(response: Response, *, last: bool, with_body: bool = True) -> by
         body = b""
     elif not isinstance(body, bytes):
         body = msgspec.json.encode(body) + b"\n"
-    lines = "".join([f"{name}: {value}\r\n" for name, value in response.headers.items()])
-    if response.status != HTTPStatus.NO_CONTENT:
-        lines += f"Content-Type: {response.content_type}\r\nContent-Length: {len(body)}\r\n"
-    lines += "Connection: close\r\n\r\n" if last else "\r\n"
-    head = _STARTS[response.status] + lines.encode("latin-1")
+    lines = [f"{name}: {value}\r\n" for name, value in response.headers.items()]
+    if response.status != _NO_CONTENT:
+        lines.append(f"Content-Type: {response.content_type}\r\nContent-Length: {len(body)}\r\n")
+    lines.append("Connection: close\r\n\r\n" if last else "\r\n")
+    head = _STARTS[response.status] + "".join(lines).encode("latin-1")
     return head + body if with_body else head
