@@ -84,6 +84,7 @@ def test_an_empty_secret_is_none(tmp_path: Path, text: str, notices: list[str]) 
     (tmp_path / "secret").write_text(text)
     secrets = Secrets([text], [tmp_path / "secret"], notices.append)
     assert not secrets
+    assert not secrets.begin()
     assert not accepts(secrets, signed(text.encode()))
     assert not accepts(secrets, signed(b""))
 
@@ -108,8 +109,10 @@ def test_emptying_a_file_takes_its_secret_back(tmp_path: Path, notices: list[str
     path.write_text("old")
     secrets = Secrets([], [path], notices.append)
     assert secrets
+    assert secrets.begin()
     path.write_text("")
     assert not secrets
+    assert not secrets.begin()
 
 
 def test_a_file_that_vanishes_keeps_its_secret_and_is_named_once(tmp_path: Path, notices: list[str]) -> None:

@@ -24,10 +24,16 @@ def parse(values: tuple[bytes, ...]) -> bytes | None:
 
 
 class Verifier:
-    """The signatures that one body has under each secret, computed while the body streams in."""
+    """The signatures that one body has under each secret, computed while the body streams in.
+
+    Without any secret it is false.
+    """
 
     def __init__(self, macs: Sequence[hmac.HMAC]) -> None:
         self._macs = macs
+
+    def __bool__(self) -> bool:
+        return bool(self._macs)
 
     def update(self, chunk: bytes) -> None:
         for mac in self._macs:

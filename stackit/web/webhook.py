@@ -95,7 +95,8 @@ class Webhook:
 
     def begin(self, head: RequestHead, length: int | None) -> SignedUpload | Refusal:
         """Judge a request by its head, in the order of the contract. The caller observes a Refusal."""
-        if not self._secrets:
+        verifier = self._secrets.begin()
+        if not verifier:
             return answers.NO_SECRET
         if head.method != b"POST":
             return answers.method("POST")
@@ -110,9 +111,7 @@ class Webhook:
             return refused
         if claimed is None and b"expect" in head.headers:
             return answers.SIGNATURE  # its sender waits to be asked for a body that would change nothing
-        return SignedUpload(
-            head, limit=self._max_body, verifier=self._secrets.begin(), claimed=claimed, refused=refused
-        )
+        return SignedUpload(head, limit=self._max_body, verifier=verifier, claimed=claimed, refused=refused)
 
     async def finish(self, upload: SignedUpload, body: bytes) -> Response:
         """Answer a request whose body is here whole."""
