@@ -12,12 +12,12 @@ import uuid
 from collections.abc import Awaitable, Callable
 from typing import Any
 
-from twisted.internet.defer import Deferred
 from twisted.web.resource import IResource
 from twisted.web.server import NOT_DONE_YET
 from zope.interface import implementer
 
 from stackit.app import Reactor
+from stackit.coroutines import run
 from stackit.errors import JournalError
 from stackit.events import Event, Push, Taken
 from stackit.github import signature
@@ -217,8 +217,8 @@ class WebhookResource:
         return self._webhook.begin(head, length)
 
     def render(self, request: Any) -> int:
-        answering = Deferred.fromCoroutine(self._webhook.finish(request.upload, request.body))
-        answering.addCallback(request.answer).addErrback(request.processingFailed)
+        answering = self._webhook.finish(request.upload, request.body)
+        run(answering, request.answer, request.processingFailed)
         return NOT_DONE_YET
 
     def getChildWithDefault(self, _name: Any, _request: Any) -> Any:
