@@ -160,9 +160,7 @@ class Dispatch:
                 name="refs_changed", repo=repo, changes=changes, cause=cause, delivery=delivery, count=len(changes)
             )
         )
-        change = RefsChanged(
-            repo=repo, changes=changes, cause=cause, delivery=delivery, id="", received_at=received_at
-        )
+        change = RefsChanged(repo=repo, changes=changes, cause=cause, delivery=delivery, received_at=received_at)
         self._offer(appended, change)
 
     async def replay(self, event_id: int, subscribers: Sequence[str] | None) -> int:

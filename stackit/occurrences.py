@@ -22,7 +22,7 @@ OccurrenceName = Literal[
     "synced",  # a look at a remote ended: repo, cause, outcome, state of the mirror, seconds, count of changes
     "detour",  # a push could not take the fast road and goes by git fetch: repo, reason
     "visible",  # a pushed commit is in the mirror: seconds since it was received
-    "unmanaged",  # a push for a repository that is not managed
+    "unmanaged",  # a push for a repository that is not managed; told once for each
     "backstop",  # the backstop made its round: outcome, seconds, and plugin and error if one failed
     "healed",  # a fault was mended: repo, reason
     "notice",  # anything else an operator should read once: reason

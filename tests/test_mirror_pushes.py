@@ -251,9 +251,10 @@ async def test_owner_and_name_match_in_any_letter_case(house: House, upstream: U
 
 
 @pytest_twisted.ensureDeferred
-async def test_a_push_to_an_unmanaged_repository_is_noted_and_touches_nothing(house: House) -> None:
-    await house.push(pushed(house, ZERO, "1" * 40, name="octo/other"))
-    assert [str(each.repo) for each in house.named("unmanaged")] == ["octo/other"]
+async def test_an_unmanaged_repository_is_noted_once_and_its_pushes_touch_nothing(house: House) -> None:
+    for name in ("octo/other", "Octo/Other", "octo/third"):
+        await house.push(pushed(house, ZERO, "1" * 40, name=name))
+    assert [str(each.repo) for each in house.named("unmanaged")] == ["octo/other", "octo/third"]
     assert sorted(path.name for path in (house.state / "mirrors").iterdir()) == [".cloning", ".home", "octo"]
     assert [path.name for path in (house.state / "mirrors" / "octo").iterdir()] == ["widget.git"]
 

@@ -21,6 +21,9 @@ from stackit.plugins.mirror.visibility import Pushes
 
 __all__ = ["Mirror", "MirrorSettings"]
 
+MOST_STRANGERS = 10_000
+"""Repositories that are not managed and were told of: a webhook for a whole organization brings each of them often."""
+
 
 class Mirror:
     """The plugin: from events and the backstop to the keepers of the mirrors."""
@@ -33,6 +36,7 @@ class Mirror:
         self._keepers: dict[str, Keeper] = {}
         self._pushes: dict[str, Pushes] = {}
         self._rota: Rota | None = None
+        self._strangers: set[str] = set()
 
     @hookimpl
     def stackit_service(self, app: App) -> IService:
@@ -81,10 +85,12 @@ class Mirror:
         if self._app is None or event.repo is None:
             return
         pushes = self._pushes.get(event.repo.key)
-        if pushes is None:
+        if pushes is not None:
+            await pushes.handle(event)
+        elif event.repo.key not in self._strangers:
+            if len(self._strangers) < MOST_STRANGERS:
+                self._strangers.add(event.repo.key)
             self._app.observe(Occurrence(name="unmanaged", repo=event.repo, delivery=event.delivery, id=event.id))
-            return
-        await pushes.handle(event)
 
     @hookimpl
     async def stackit_backstop(self) -> None:
