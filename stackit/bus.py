@@ -6,6 +6,7 @@ the bus asks pluggy for the implementations and calls them one by one.
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
@@ -57,6 +58,7 @@ class Bus:
         self._plugins = _plugin_manager()
         self._events: tuple[Subscriber, ...] = ()
         self._refs_changed: tuple[Subscriber, ...] = ()
+        self._displayed: dict[str, str] = {}
         self._implementations: dict[str, tuple[HookImpl, ...]] = {}
         self._complained: set[str] = set()
 
@@ -80,6 +82,8 @@ class Bus:
         self._implementations.clear()
         self._events = self._find_subscribers("stackit_event", ON)
         self._refs_changed = self._find_subscribers("stackit_refs_changed")
+        handlers = Counter(each.plugin for each in self.subscribers())
+        self._displayed = {each.key: each.plugin for each in self.subscribers() if handlers[each.plugin] == 1}
 
     def plugins(self) -> list[str]:
         """The names of all registered plugins."""
@@ -101,8 +105,7 @@ class Bus:
 
     def display(self, key: str) -> str:
         """A subscriber's name for people: its plugin, with ``:function`` where the plugin has several."""
-        plugin = key.rpartition(":")[0]
-        return plugin if [each.key for each in self.subscribers() if each.plugin == plugin] == [key] else key
+        return self._displayed.get(key, key)
 
     def keys(self, name: str) -> tuple[str, ...]:
         """The subscriber keys that a name for people stands for; an unknown name stands for itself."""
