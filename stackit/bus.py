@@ -153,7 +153,13 @@ class Bus:
         """Tell every observer. Never raises; a plugin that does is logged once."""
         for each in self._called("stackit_observe"):
             try:
-                _call_now(each, occurrence)
+                # Not by _call_now: nothing else is called as often.
+                if each.argnames:
+                    each.function(occurrence)
+                else:
+                    each.function()
+            except SystemExit as leaving:
+                self._complain(each, "stackit_observe", _contained(leaving))
             except Exception as fault:  # noqa: BLE001 - foreign code: an observer changes nothing for anyone
                 self._complain(each, "stackit_observe", fault)
 
@@ -238,8 +244,13 @@ def _is_routes(answer: object) -> bool:
 def _call_now(implementation: HookImpl, *values: object) -> Any:
     try:
         return implementation.function(*values[: len(implementation.argnames)])
-    except SystemExit as leaving:  # a plugin ends its call, never stackit
-        raise RuntimeError(describe(leaving)) from leaving
+    except SystemExit as leaving:
+        raise _contained(leaving) from leaving
+
+
+def _contained(leaving: SystemExit) -> RuntimeError:
+    """A plugin ends its call, never stackit."""
+    return RuntimeError(describe(leaving))
 
 
 def _call(implementation: HookImpl, *values: object) -> Deferred[Any]:
