@@ -213,6 +213,13 @@ def test_no_stream_of_new_names_makes_ever_more_series(scraped):
     assert scraped.labels("stackit_mirror_verified_timestamp_seconds") == []
 
 
+def test_what_strangers_choose_for_one_metric_leaves_the_others_alone(scraped):
+    for n in range(200):
+        scraped.observe(name="accepted", event="push", outcome=f"outcome_{n}")
+    scraped.observe(name="handled", subscriber="deploy", seconds=0.1)
+    assert scraped.value("stackit_handlings_total", subscriber="deploy", outcome="done") == 1
+
+
 def test_two_instances_share_nothing():
     first, second = Scraped(), Scraped()
     first.observe(name="refused", reason="signature")

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import re
+from collections import defaultdict
 from collections.abc import Iterable, Sequence
+from typing import Any
 
 from prometheus_client import CONTENT_TYPE_LATEST, CollectorRegistry, Counter, Gauge, Histogram, Info, generate_latest
 from prometheus_client.core import GaugeMetricFamily
@@ -22,35 +24,38 @@ class Metrics:
 
     def __init__(self) -> None:
         self._app: App | None = None
-        self._seen: dict[str, set[str]] = {}
         self._shown: dict[Repo, str] = {}
         self._registry = registry = CollectorRegistry()
-        self._refused = Counter(
-            "stackit_requests_refused_total", "Public requests turned away.", ["reason"], registry=registry
+        self._refused = _Series(
+            Counter("stackit_requests_refused_total", "Public requests turned away.", ["reason"], registry=registry)
         )
-        self._deliveries = Counter(
-            "stackit_deliveries_total", "Verified deliveries.", ["event", "outcome"], registry=registry
+        self._deliveries = _Series(
+            Counter("stackit_deliveries_total", "Verified deliveries.", ["event", "outcome"], registry=registry)
         )
         self._replayed = Counter(
             "stackit_deliveries_replayed_total",
             "Signed bodies that came back under a new delivery id.",
             registry=registry,
         )
-        self._handlings = Counter(
-            "stackit_handlings_total",
-            "Events given to a subscriber: done, failed (tried again), dead.",
-            ["subscriber", "outcome"],
-            registry=registry,
+        self._handlings = _Series(
+            Counter(
+                "stackit_handlings_total",
+                "Events given to a subscriber: done, failed (tried again), dead.",
+                ["subscriber", "outcome"],
+                registry=registry,
+            )
         )
-        self._handling_seconds = Histogram(
-            "stackit_handling_seconds",
-            "How long a subscriber took over an event.",
-            ["subscriber"],
-            buckets=_SECONDS,
-            registry=registry,
+        self._handling_seconds = _Series(
+            Histogram(
+                "stackit_handling_seconds",
+                "How long a subscriber took over an event.",
+                ["subscriber"],
+                buckets=_SECONDS,
+                registry=registry,
+            )
         )
-        self._syncs = Counter(
-            "stackit_mirror_syncs_total", "Looks at a remote.", ["cause", "outcome"], registry=registry
+        self._syncs = _Series(
+            Counter("stackit_mirror_syncs_total", "Looks at a remote.", ["cause", "outcome"], registry=registry)
         )
         self._sync_seconds = Histogram(
             "stackit_mirror_sync_seconds", "How long a look at a remote took.", buckets=_SECONDS, registry=registry
@@ -61,11 +66,13 @@ class Metrics:
             buckets=_SECONDS,
             registry=registry,
         )
-        self._detours = Counter(
-            "stackit_mirror_detours_total",
-            "Pushes that could not take the fast road and went by git fetch.",
-            ["reason"],
-            registry=registry,
+        self._detours = _Series(
+            Counter(
+                "stackit_mirror_detours_total",
+                "Pushes that could not take the fast road and went by git fetch.",
+                ["reason"],
+                registry=registry,
+            )
         )
         self._verified = Gauge(
             "stackit_mirror_verified_timestamp_seconds",
@@ -100,17 +107,17 @@ class Metrics:
         # A series that is there from the start, at 0, lets increase() see the first dead letter.
         for subscriber in self._app.pending() if self._app is not None else ():
             for outcome in ("done", "failed", "dead"):
-                self._handlings.labels(self._label("subscriber", subscriber), outcome)
+                self._handlings.of(subscriber, outcome)
         return Response(body=generate_latest(self._registry), content_type=CONTENT_TYPE_LATEST)
 
     @hookimpl
     def stackit_observe(self, occurrence: Occurrence) -> None:
         match occurrence.name:
             case "refused":
-                self._refused.labels(self._label("reason", occurrence.reason)).inc()
+                self._refused.of(occurrence.reason).inc()
             case "accepted" | "duplicate":
                 outcome = "duplicate" if occurrence.name == "duplicate" else occurrence.outcome
-                self._deliveries.labels(self._label("event", occurrence.event), self._label("outcome", outcome)).inc()
+                self._deliveries.of(occurrence.event, outcome).inc()
             case "replayed":
                 self._replayed.inc()
             case "handled" | "failed" | "dead":
@@ -118,7 +125,7 @@ class Metrics:
             case "synced":
                 self._synced(occurrence)
             case "detour":
-                self._detours.labels(self._label("reason", occurrence.reason)).inc()
+                self._detours.of(occurrence.reason).inc()
             case "visible":
                 if occurrence.seconds is not None:
                     self._visible_seconds.observe(occurrence.seconds)
@@ -131,14 +138,13 @@ class Metrics:
                     self._backstop_success.set(self._app.reactor.seconds())
 
     def _handling(self, occurrence: Occurrence) -> None:
-        subscriber = self._label("subscriber", occurrence.subscriber)
         outcome = "done" if occurrence.name == "handled" else occurrence.name
-        self._handlings.labels(subscriber, outcome).inc()
+        self._handlings.of(occurrence.subscriber, outcome).inc()
         if occurrence.seconds is not None:
-            self._handling_seconds.labels(subscriber).observe(occurrence.seconds)
+            self._handling_seconds.of(occurrence.subscriber).observe(occurrence.seconds)
 
     def _synced(self, occurrence: Occurrence) -> None:
-        self._syncs.labels(self._label("cause", occurrence.cause), self._label("outcome", occurrence.outcome)).inc()
+        self._syncs.of(occurrence.cause, occurrence.outcome).inc()
         if occurrence.seconds is not None:
             self._sync_seconds.observe(occurrence.seconds)
         if occurrence.repo is None or self._app is None:
@@ -163,9 +169,27 @@ class Metrics:
         if occurrence.cause == "backstop" and occurrence.delivery is None:
             self._found.inc(len(changes))
 
-    def _label(self, label: str, value: str | None) -> str:
-        """The value as a label may have it: whoever chooses it cannot make ever more series."""
-        seen = self._seen.setdefault(label, set())
+
+class _Series:
+    """The series of a metric, found by values that strangers may choose: they cannot make ever more of them."""
+
+    def __init__(self, metric: Any) -> None:
+        self._metric = metric
+        self._series: dict[tuple[str | None, ...], Any] = {}
+        self._seen: defaultdict[int, set[str]] = defaultdict(set)
+
+    def of(self, *values: str | None) -> Any:
+        """The series with these values as its labels; what no label may be is ``other``."""
+        series = self._series.get(values)
+        if series is None:
+            labels = tuple(self._label(place, value) for place, value in enumerate(values))
+            series = self._metric.labels(*labels)
+            if labels == values:
+                self._series[labels] = series
+        return series
+
+    def _label(self, place: int, value: str | None) -> str:
+        seen = self._seen[place]
         if value in seen:
             return value
         if value is None or not _LABEL.fullmatch(value) or len(seen) >= _MOST_VALUES:
