@@ -2,7 +2,8 @@
 
 Everything goes through here, Twisted's own lines and failures too, so that no value,
 whoever chose it, can start a line of its own or show a credential. An event that carries
-``summary`` (a constant text) and ``fields`` (a flat dictionary) keeps them apart in JSON.
+``summary`` (a constant text) and ``fields`` (a flat dictionary) is ``summary key=value …``
+as text, and keeps them apart in JSON, with the name of the ``occurrence`` where it has one.
 """
 
 from __future__ import annotations
@@ -26,6 +27,7 @@ from twisted.python.logfile import LogFile
 from zope.interface import implementer
 
 from stackit.app import Reactor
+from stackit.key_values import cut, key_values
 from stackit.times import rfc3339
 
 LONGEST = 16_384
@@ -143,11 +145,12 @@ class Lines:
 
 def text_line(event: LogEvent) -> str:
     """``2026-11-23T18:43:29.123Z info [stackit] delivery accepted event=push …``."""
-    text = _text(event)
+    fields = event.get("fields")
+    text = _clean_line(event, fields) if isinstance(fields, dict) else _clean(_text(event))
     failure = event.get("log_failure")
     if failure is not None:
-        text = f"{text}: {_failure(failure)}" if text else _failure(failure)
-    return f"{_time(event)} {_level(event)} [{_clean_namespace(_namespace(event))}] {_clean(text)}"
+        text = f"{text}: {_clean(_failure(failure))}" if text else _clean(_failure(failure))
+    return f"{_time(event)} {_level(event)} [{_clean_constant(_namespace(event))}] {text}"
 
 
 def quiet_line(event: LogEvent) -> str | None:
@@ -161,15 +164,18 @@ def json_line(event: LogEvent) -> str:
     """A JSON object with ``time``, ``level``, ``logger``, ``message`` and the event's own fields."""
     record: dict[str, Any] = {"time": _time(event), "level": _level(event), "logger": _namespace(event)}
     fields = event.get("fields")
-    if isinstance(fields, Mapping):
-        record |= {"message": event.get("summary", ""), **{key: fields[key] for key in fields if key not in record}}
+    if isinstance(fields, dict):
+        record["message"] = event.get("summary", "")
+        record |= {key: _short(value) for key, value in fields.items() if key not in record}
+        if "occurrence" in event:
+            record["occurrence"] = event["occurrence"]
     else:
         record["message"] = _text(event)
     failure = event.get("log_failure")
     if failure is not None:
         record |= {"error": _failure(failure), "traceback": failure.getTraceback()}
     # Escaping all that is not ASCII also escapes the line separators that Unicode has.
-    return json.dumps(_without_credentials(record), default=str)
+    return json.dumps(_without_credentials(record))
 
 
 def one_line(text: str) -> str:
@@ -185,7 +191,13 @@ def _clean(text: str) -> str:
     return one_line(redacted(text))
 
 
-_clean_namespace = lru_cache(maxsize=256)(_clean)
+_clean_constant = lru_cache(maxsize=256)(_clean)
+
+
+def _clean_line(event: LogEvent, fields: dict[str, Any]) -> str:
+    line, is_plain = key_values(_clean_constant(str(event.get("summary", ""))), fields)
+    # A plain word has no space in it: no credential of a header can be one, but a URL or a token of GitHub's can.
+    return line if is_plain and "://" not in line and "gh" not in line else _clean(line)
 
 
 def redacted(text: str) -> str:
@@ -201,19 +213,24 @@ def redacted(text: str) -> str:
     return text if len(text) <= LONGEST else text[:LONGEST] + "…"
 
 
+def _short(value: Any) -> Any:
+    return cut(value) if isinstance(value, str) else value
+
+
 def _without_credentials(value: Any) -> Any:
+    """What JSON can hold of ``value``: of a thing that it does not know, the text."""
     if isinstance(value, str):
         return redacted(value)
-    if isinstance(value, Mapping):
-        return {str(key): _without_credentials(each) for key, each in value.items()}
+    if value is None or isinstance(value, int | float):
+        return value
     if isinstance(value, list | tuple):
         return [_without_credentials(each) for each in value]
-    return value
+    if isinstance(value, Mapping):
+        return {str(key): _without_credentials(each) for key, each in value.items()}
+    return redacted(str(value))
 
 
 def _text(event: LogEvent) -> str:
-    if event.get("log_format") == "{line}":
-        return str(event.get("line"))
     return eventAsText(event, includeTraceback=False, includeTimestamp=False, includeSystem=False)
 
 

@@ -15,7 +15,7 @@ from twisted.application.service import Application, Service
 from twisted.internet.task import Clock
 from twisted.internet.threads import deferToThread
 from twisted.internet.utils import getProcessOutputAndValue
-from twisted.logger import ILogObserver, LogEvent, LogLevel, globalLogPublisher
+from twisted.logger import ILogObserver, LogEvent, LogLevel, formatEvent, globalLogPublisher
 from twisted.logger import Logger as TwistedLogger
 from twisted.python.failure import Failure
 
@@ -192,6 +192,34 @@ def test_credentials_in_any_text_are_hidden(text):
     log.write(log_format="oops", log_failure=Failure(ValueError(text)))
     assert "hush" not in log.text.getvalue() + log.json.getvalue()
     assert "***" in log.lines()[0]
+
+
+@pytest.mark.parametrize("word", ["https://hush@github.com/octo/widget", "ghs_16charactersORmorehush"])
+def test_a_credential_that_is_a_plain_word_is_hidden_too(log, word):
+    observe(name="failed", repo=WIDGET, error=word)
+    assert log.lines()[0].endswith("***" if word.startswith("ghs") else "https://***@github.com/octo/widget")
+    assert "hush" not in log.text.getvalue() + log.json.getvalue()
+
+
+def test_neither_summary_nor_names_begin_a_line_or_show_a_credential():
+    log = Log()
+    log.write(summary=HOSTILE, fields={HOSTILE: "x"})
+    log.write(summary="with Bearer hush1234567", fields={"id": "7"})
+    assert len(log.lines()) == 2
+    assert all(line.isprintable() for line in log.lines())
+    assert "hush" not in log.text.getvalue() + log.json.getvalue()
+
+
+def test_an_observer_of_somebody_else_gets_the_same_text():
+    seen: list[str] = []
+
+    def observer(event: LogEvent) -> None:
+        seen.append(formatEvent(event))
+
+    globalLogPublisher.addObserver(observer)
+    observe(name="failed", repo=WIDGET, error="two words", seconds=0.12345)
+    globalLogPublisher.removeObserver(observer)
+    assert seen == ['handler failed, will try again repo=octo/widget seconds=0.123 error="two words"']
 
 
 def test_a_failure_is_one_line_that_says_what_and_where_and_json_has_the_traceback():

@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import json
-import re
 import time
 from collections.abc import Callable
+from functools import partial
 from operator import attrgetter
 from typing import Any
 
@@ -13,6 +12,7 @@ from twisted.logger import Logger as TwistedLogger
 from twisted.logger import LogLevel
 
 from stackit import Occurrence, hookimpl
+from stackit.key_values import cut, key_values
 
 _SUMMARIES = {
     "refused": "request refused",
@@ -32,7 +32,13 @@ _SUMMARIES = {
     "healed": "mirror mended",
     "notice": "notice",
 }
-_WARNINGS = {"failed", "replayed", "healed", "notice"}
+_LEVELS = {
+    "failed": LogLevel.warn,
+    "replayed": LogLevel.warn,
+    "healed": LogLevel.warn,
+    "notice": LogLevel.warn,
+    "dead": LogLevel.error,
+}
 _FIELDS = (
     "event",
     "action",
@@ -54,8 +60,6 @@ _FIELDS = (
     "error",
 )
 _VALUES = attrgetter(*_FIELDS)
-_PLAIN = re.compile(r"[A-Za-z0-9_.:/@+*,-]+", re.ASCII)
-_LONGEST_VALUE = 500
 _MOST_REFS = 20
 _MOST_REFUSALS = 1000
 _MINUTE = 60.0
@@ -85,7 +89,7 @@ class Logger:
             return
         if occurrence.name == "refused" and not self._has_room():
             return
-        summary = _SUMMARIES.get(occurrence.name, occurrence.name.replace("_", " "))
+        summary = _SUMMARIES.get(occurrence.name) or occurrence.name.replace("_", " ")
         fields = _fields(occurrence)
         if occurrence.name == "backstop" and self._quiet_looks:
             fields["unchanged"], self._quiet_looks = self._quiet_looks, 0
@@ -103,25 +107,22 @@ class Logger:
         return self._refusals <= _MOST_REFUSALS
 
     def _write(self, level: Any, summary: str, name: str, fields: dict[str, Any]) -> None:
-        texts = [value if type(value) is str else _text(value) for value in fields.values()]
-        # One look at all of them: hardly ever is one more than a plain word.
-        if not (all(texts) and _PLAIN.fullmatch("".join(texts))):
-            texts = [_shown(text) for text in texts]
-        line = summary + "".join([f" {field}={text}" for field, text in zip(fields, texts, strict=True)])
-        fields["occurrence"] = name
         # What Logger.emit does, but for asking each time whether the level is one.
-        event = {
-            "log_logger": self._log,
-            "log_level": level,
-            "log_namespace": self._log.namespace,
-            "log_source": None,
-            "log_format": "{line}",
-            "log_time": time.time(),
-            "line": line,
-            "summary": summary,
-            "fields": fields,
-        }
-        self._publish(event)
+        self._publish(
+            {
+                "log_logger": self._log,
+                "log_level": level,
+                "log_namespace": self._log.namespace,
+                "log_source": None,
+                "log_time": time.time(),
+                # Twisted calls it for an observer that wants a text; ours make their own of what follows.
+                "log_format": "{line()}",
+                "line": partial(_line, summary, fields),
+                "summary": summary,
+                "fields": fields,
+                "occurrence": name,
+            }
+        )
 
 
 def _is_quiet(occurrence: Occurrence) -> bool:
@@ -129,37 +130,25 @@ def _is_quiet(occurrence: Occurrence) -> bool:
 
 
 def _level(occurrence: Occurrence) -> Any:
-    if occurrence.name == "dead":
-        return LogLevel.error
-    return LogLevel.warn if occurrence.name in _WARNINGS or occurrence.error is not None else LogLevel.info
+    level = _LEVELS.get(occurrence.name)
+    if level is None:
+        return LogLevel.info if occurrence.error is None else LogLevel.warn
+    return level
 
 
 def _fields(occurrence: Occurrence) -> dict[str, Any]:
-    fields: dict[str, Any] = {}
-    for name, value in zip(_FIELDS, _VALUES(occurrence), strict=True):
-        if value is None:
-            continue
-        if isinstance(value, float):
-            fields[name] = round(value, 3)
-        elif isinstance(value, int):
-            fields[name] = value
-        else:
-            fields[name] = _cut(str(value))
+    fields = {name: value for name, value in zip(_FIELDS, _VALUES(occurrence), strict=True) if value is not None}
+    if occurrence.seconds is not None:
+        fields["seconds"] = round(occurrence.seconds, 3)
+    if occurrence.retry_in is not None:
+        fields["retry_in"] = round(occurrence.retry_in, 3)
     if occurrence.changes is not None:
         fields["count"] = len(occurrence.changes)
         # A first clone may bring 100,000 refs: the line shows some, the event has all.
-        fields["refs"] = [f"{change.kind}:{_cut(change.ref)}" for change in occurrence.changes[:_MOST_REFS]]
+        fields["refs"] = [f"{change.kind}:{cut(change.ref)}" for change in occurrence.changes[:_MOST_REFS]]
     return fields
 
 
-def _cut(text: str) -> str:
-    return text if len(text) <= _LONGEST_VALUE else text[:_LONGEST_VALUE] + "…"
-
-
-def _text(value: Any) -> str:
-    return ",".join(value) if isinstance(value, list) else str(value)
-
-
-def _shown(text: str) -> str:
-    """A value as ``key=value`` can hold it: quoted, and escaped, where it is more than a plain word."""
-    return text if _PLAIN.fullmatch(text) else json.dumps(text)
+def _line(summary: str, fields: dict[str, Any]) -> str:
+    line, _ = key_values(summary, fields)
+    return line
