@@ -197,20 +197,28 @@ _clean_constant = lru_cache(maxsize=256)(_clean)
 def _clean_line(event: LogEvent, fields: dict[str, Any]) -> str:
     line, is_plain = key_values(_clean_constant(str(event.get("summary", ""))), fields)
     # A plain word has no space in it: no credential of a header can be one, but a URL or a token of GitHub's can.
-    return line if is_plain and "://" not in line and "gh" not in line else _clean(line)
+    return line if is_plain and not _may_have_url(line) and not _may_have_token(line) else _clean(line)
 
 
 def redacted(text: str) -> str:
     """``text`` of bounded length, with what looks like a credential replaced."""
     # Hardly a line has a sign of one, and looking for signs costs a hundredth of looking for the patterns.
-    if "://" in text:
+    if _may_have_url(text):
         text = _IN_URL.sub(r"\1***@", text)
     lower = text.lower()
     if "bearer " in lower or "basic " in lower or "token " in lower:
         text = _IN_HEADER.sub(r"\1\2***", text)
-    if "gh" in text or "github_" in text:
+    if _may_have_token(text):
         text = _OF_GITHUB.sub("***", text)
     return text if len(text) <= LONGEST else text[:LONGEST] + "…"
+
+
+def _may_have_url(text: str) -> bool:
+    return "://" in text
+
+
+def _may_have_token(text: str) -> bool:
+    return "gh" in text or "github_" in text
 
 
 def _short(value: Any) -> Any:

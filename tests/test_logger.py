@@ -194,10 +194,17 @@ def test_credentials_in_any_text_are_hidden(text):
     assert "***" in log.lines()[0]
 
 
-@pytest.mark.parametrize("word", ["https://hush@github.com/octo/widget", "ghs_16charactersORmorehush"])
-def test_a_credential_that_is_a_plain_word_is_hidden_too(log, word):
+@pytest.mark.parametrize(
+    ("word", "shown"),
+    [
+        ("https://hush@example.org/octo/widget", "https://***@example.org/octo/widget"),
+        ("ghs_16charactersORmorehush", "***"),
+        ("github_pat_11ABCDEFG0123456789_hush", "***"),
+    ],
+)
+def test_a_credential_that_is_a_plain_word_is_hidden_too(log, word, shown):
     observe(name="failed", repo=WIDGET, error=word)
-    assert log.lines()[0].endswith("***" if word.startswith("ghs") else "https://***@github.com/octo/widget")
+    assert log.lines()[0].endswith(f" error={shown}")
     assert "hush" not in log.text.getvalue() + log.json.getvalue()
 
 
