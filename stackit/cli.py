@@ -62,6 +62,7 @@ def parser() -> argparse.ArgumentParser:
     command("repos", "List the managed repositories.")
     sync = command("sync", "Sync a repository now, and show which refs changed.")
     sync.add_argument("repo", metavar="OWNER/NAME", type=_repo)
+    sync.add_argument("--accept-deletions", action="store_true", help="delete what the remote deleted, however much")
     return top
 
 
@@ -167,7 +168,8 @@ async def _repos(reactor: Reactor, side: AdminSide, options: argparse.Namespace)
 
 async def _sync(reactor: Reactor, side: AdminSide, options: argparse.Namespace) -> tuple[Any, str]:
     path = f"/repos/{options.repo.owner}/{options.repo.name}/sync"
-    answer = await side.ask(reactor, "POST", path, patience=options.timeout)
+    query = {"accept": "deletions"} if options.accept_deletions else {}
+    answer = await side.ask(reactor, "POST", path, query, patience=options.timeout)
     rows = [
         [
             each["kind"] + (" (forced)" if each["forced"] else ""),

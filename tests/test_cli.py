@@ -103,6 +103,8 @@ class Pretend:
     def sync(self, request: AdminRequest) -> Response:
         if request.args["name"] == "broken":
             return error(502, "the remote says: repository not found")
+        if request.args["name"] == "emptied" and request.query.get("accept") != "deletions":
+            return error(409, "the mirror keeps them")
         change = {"ref": "refs/heads/caf\udce9", "old": "0" * 40, "new": "a" * 40, "kind": "created", "forced": False}
         return Response(body={"changes": [change] if request.args["name"] == "widget" else []})
 
@@ -244,6 +246,13 @@ async def test_repositories_and_a_sync_are_tables(start: Start) -> None:
     assert ran.out.splitlines()[1].split() == ["created", "000000000000", "aaaaaaaaaaaa", "refs/heads/caf\\udce9"]
     assert (await shell("sync", "octo/quiet")).out == "in step; nothing changed\n"
     assert json.loads((await shell("sync", "octo/quiet", "--json")).out) == {"changes": []}
+
+
+@pytest_twisted.ensureDeferred
+async def test_deletions_are_accepted_on_request(start: Start) -> None:
+    shell, _ = await start()
+    assert await shell("sync", "octo/emptied") == Ran(1, "", "stackit: the mirror keeps them\n")
+    assert (await shell("sync", "octo/emptied", "--accept-deletions")).status == 0
 
 
 # -- where the service is, and the way in -----------------------------------------
