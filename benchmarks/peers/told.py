@@ -1,4 +1,4 @@
-"""A plugin that leaves a file for each ref change that it is told of, named by the new commit."""
+"""A plugin that leaves a file for each ref change that a push made, named by the new commit."""
 
 from pathlib import Path
 
@@ -19,5 +19,6 @@ class Told:
 
     @hookimpl
     def stackit_refs_changed(self, change: RefsChanged) -> None:
-        for each in change.changes:
+        # Those of the first clone may be a hundred thousand, and nobody waits for them.
+        for each in change.changes if change.cause == "push" else ():
             (self._folder / each.new).touch()
