@@ -223,6 +223,7 @@ class GitHttp(Resource):
         self.redirect: str | None = None
         self.hang_on: bytes | None = None
         self.cut: int | None = None
+        self.said_too = b""
         self._hanging: list[HttpRequest] = []
         self.asked: list[tuple[str, str | None]] = []
         self._port = reactor.listenTCP(0, Site(self, parsePOSTFormSubmission=False), interface="127.0.0.1")
@@ -271,6 +272,8 @@ class GitHttp(Resource):
                 request.setResponseCode(int(value.split()[0]))
             else:
                 request.setHeader(name, value)
+        if self.said_too and b"command=ls-refs" in asked_for:
+            body = body.removesuffix(b"0000") + self.said_too + b"0000"
         if self.cut is not None and len(body) > self.cut:
             request.setHeader("content-length", str(len(body)))
             request.write(body[: self.cut])

@@ -17,7 +17,7 @@ from stackit.plugins.mirror import upkeep
 from stackit.plugins.mirror.git import too_old
 from stackit.plugins.mirror.pktline import Listing
 from stackit.plugins.mirror.progress import Progress
-from stackit.plugins.mirror.reconcile import in_the_way, landing
+from stackit.plugins.mirror.reconcile import entangled, in_the_way, landing
 from stackit.plugins.mirror.refs import destination
 from stackit.testing import PretendGitHub
 
@@ -287,3 +287,16 @@ def test_where_refs_land_is_the_same_by_the_short_way_and_the_long(refspecs: tup
     listing = Listing({f"refs/{name}".encode(): "1" * 40 for name in names}, None)
     expected = {destination(refspecs, f"refs/{name}") for name in names} - {None, "refs/stackit-kept/heads/z/1"}
     assert {ref.decode() for ref in landing(refspecs, listing)} == expected
+
+
+@pytest.mark.parametrize(
+    ("names", "expected"),
+    [
+        ({"refs/heads/a", "refs/heads/a/b"}, True),
+        ({"refs/heads/a", "refs/heads/a-b", "refs/heads/a/b/c/d"}, True),
+        ({"refs/heads/a", "refs/heads/ab", "refs/heads/b/a", "refs/tags/a"}, False),
+        (set(), False),
+    ],
+)
+def test_refs_are_entangled_where_one_has_the_name_of_anothers_folder(names: set[str], expected: bool) -> None:
+    assert entangled(names) is expected

@@ -61,14 +61,8 @@ class Asker:
         ``only`` these refspecs, if any, and not all; ``tips`` is what the remote most likely has of what is here.
         """
         timeout = LONGEST if first else self._grown(self._timeout)
-        began = self._reactor.seconds()
 
-        def fetch(alive: Progress) -> Awaitable[None]:
-            def heard(piece: bytes) -> None:
-                alive(piece)
-                if progress is not None:
-                    progress(piece)
-
+        def fetch(heard: Progress) -> Awaitable[None]:
             return self._git.fetch(
                 directory,
                 self._managed,
@@ -79,10 +73,34 @@ class Asker:
                 tips=tips,
             )
 
+        await self._tidily(directory, fetch, progress)
+
+    async def clone(self, directory: Path, progress: Progress) -> None:
+        """Make a repository where nothing is, see ``Git.clone``; for the rest like a first fetch. Raises GitError."""
+
+        def clone(heard: Progress) -> Awaitable[None]:
+            return self._git.clone(directory, self._managed, timeout=LONGEST, stall=STALL, on_progress=heard)
+
+        await self._tidily(directory, clone, progress)
+
+    async def _tidily(
+        self, directory: Path, bring: Callable[[Progress], Awaitable[None]], progress: Progress | None
+    ) -> None:
+        """Run what brings objects into ``directory``, and clear away what it leaves where it fails."""
+        began = self._reactor.seconds()
+
+        def watched(alive: Progress) -> Awaitable[None]:
+            def heard(piece: bytes) -> None:
+                alive(piece)
+                if progress is not None:
+                    progress(piece)
+
+            return bring(heard)
+
         try:
-            await self.watched(fetch)
+            await self.watched(watched)
         except (GitError, CancelledError) as problem:
-            # Nothing of the fetch runs any more: what it was unpacking is nobody's, nor is what it had locked
+            # Nothing of it runs any more: what it was unpacking is nobody's, nor is what it had locked
             # where it could not tidy up. (Otherwise the lock is somebody else's, and the reason of the failure.)
             clear = unfinished_packs if isinstance(problem, GitError) and not problem.killed else leftovers
             clear(directory, since=began - 1)

@@ -10,12 +10,15 @@ import msgspec
 from stackit import App, ManagedRepo
 from stackit.plugins.mirror.asking import LONGEST, Asker
 from stackit.plugins.mirror.exchange import exchange
-from stackit.plugins.mirror.git import Git, GitError
+from stackit.plugins.mirror.git import BRANCHES, Git, GitError
 from stackit.plugins.mirror.pktline import Listing
 from stackit.plugins.mirror.progress import Progress
-from stackit.plugins.mirror.reconcile import follow_head
+from stackit.plugins.mirror.reconcile import entangled, follow_head
 from stackit.plugins.mirror.refs import KEPT
 from stackit.plugins.mirror.repository import Repository
+
+MANY = 100
+"""Refs of the remote from which on a first fetch, which makes a file for each, is slower than ``git clone``."""
 
 
 def object_format(listing: Listing) -> str | None:
@@ -51,12 +54,12 @@ class Cloning:
 
     async def clone(self, listing: Listing) -> None:
         """``listing`` is what the remote has. Raises GitError and OSError."""
-        if self._beside.exists():
-            shutil.rmtree(self._beside)
-        self._beside.parent.mkdir(parents=True, exist_ok=True)
         made = Repository(self._git, self._beside)
-        await made.make(object_format(listing) or "sha1")
-        await self._asker.fetch(self._beside, first=True, progress=Progress(self._app, self._managed.repo))
+        progress = Progress(self._app, self._managed.repo)
+        if not (_clone_does(self._managed.refspecs, listing) and await self._cloned(made, progress)):
+            self._clear()
+            await made.make(object_format(listing) or "sha1")
+            await self._asker.fetch(self._beside, first=True, progress=progress)
         await self._carry_kept()
         await made.pack_refs()
         await follow_head(made, self._managed.refspecs, listing, await made.refs())
@@ -68,6 +71,24 @@ class Cloning:
             shutil.rmtree(self._replaced, ignore_errors=True)
         else:
             self._replaced.unlink(missing_ok=True)
+
+    async def _cloned(self, made: Repository, progress: Progress) -> bool:
+        """Whether ``git clone`` has made what a fetch would make."""
+        self._clear()
+        try:
+            await self._asker.clone(self._beside, progress)
+        except GitError as problem:
+            if problem.kind != "mirror":
+                raise
+            return False  # a fetch can do it, or says what is wrong in its own words
+        # A clone takes two things that a fetch does not: what a shallow remote has, and (from git 2.48 on) refs that
+        # no repository can have side by side.
+        return not (self._beside / "shallow").exists() and not entangled((await made.refs()).as_dict().keys())
+
+    def _clear(self) -> None:
+        if self._beside.exists():
+            shutil.rmtree(self._beside)
+        self._beside.parent.mkdir(parents=True, exist_ok=True)
 
     def _take_place(self) -> None:
         if not self._place.exists():
@@ -91,3 +112,17 @@ class Cloning:
             await self._git.fetch(self._beside, old, timeout=LONGEST, stall=LONGEST, on_progress=lambda _: None)
         except GitError:
             return
+
+
+def _clone_does(refspecs: tuple[str, ...], listing: Listing) -> bool:
+    """Whether ``git clone`` is worth it, and brings the same as a fetch.
+
+    It does not know what refspecs leave out, always brings all branches, and also what HEAD names, or is.
+    """
+    return (
+        len(listing.refs) >= MANY
+        and BRANCHES in refspecs
+        and not any(refspec.startswith("^") for refspec in refspecs)
+        and listing.head in listing.refs
+        and listing.head.startswith(b"refs/heads/")
+    )

@@ -41,6 +41,11 @@ _SETTINGS = (
 # environment and on no disk. git asks the same helper to store and to erase, which it ignores.
 _CREDENTIAL_HELPER = '!f() { test "$1" = get && cat <&3; }; f'
 
+BRANCHES = "+refs/heads/*:refs/heads/*"
+"""The refspec that every clone has."""
+TAGS = "+refs/tags/*:refs/tags/*"
+"""The one that it has if it is not told otherwise."""
+
 OLDEST = (2, 31)
 """The first git whose fetch has --atomic."""
 
@@ -142,6 +147,37 @@ class Git:
             *(only or managed.refspecs),
         )
         await self._remote(managed, arguments, timeout=timeout, stall=stall, on_stderr=on_progress)
+
+    async def clone(
+        self,
+        directory: Path,
+        managed: ManagedRepo,
+        *,
+        timeout: float,  # noqa: ASYNC109 - as above
+        stall: float,
+        on_progress: Callable[[bytes], None],
+    ) -> None:
+        """Make a mirror where nothing is, by refspecs that ``BRANCHES`` is one of; HEAD is as the remote has it.
+
+        A clone writes all refs into one file, where a fetch makes a file for each. Raises GitError.
+        """
+        # It brings branches and tags by itself, and sorted: what comes unsorted takes it n² steps.
+        others = (refspec for refspec in managed.refspecs if refspec not in (BRANCHES, TAGS))
+        arguments = (
+            # With clone's own --config, they would stay in the settings.
+            *_configured(*(f"remote.origin.fetch={refspec}" for refspec in others)),
+            "clone",
+            "--bare",
+            "--template=",
+            "--no-local",  # never share files with a repository on this machine
+            "--tags" if TAGS in managed.refspecs else "--no-tags",
+            "--progress",
+            "--",
+            managed.url,
+            str(directory),
+        )
+        await self._remote(managed, arguments, timeout=timeout, stall=stall, on_stderr=on_progress)
+        await self.local(directory, "config", "--remove-section", "remote.origin")
 
     async def listing(self, managed: ManagedRepo, *, timeout: float) -> Listing:  # noqa: ASYNC109 - as above
         """Every ref of the remote, and the one that its HEAD names. Raises GitError."""

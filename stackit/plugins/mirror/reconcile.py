@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Iterable, Mapping
+from collections.abc import Awaitable, Callable, Iterable, Mapping, Set
 
 from stackit.plugins.mirror.git import GitError
 from stackit.plugins.mirror.pktline import Listing
@@ -91,6 +91,12 @@ def in_the_way(gone: Iterable[str], wanted: Iterable[str]) -> set[str]:
     gone, wanted = set(gone), set(wanted)
     folders = {folder for ref in wanted for folder in _folders(ref)}
     return {ref for ref in gone if ref in folders or not wanted.isdisjoint(_folders(ref))}
+
+
+def entangled(refs: Set[str]) -> bool:
+    """Whether one ref has the name of a folder that another is in, as no repository should have them."""
+    folders = {ref.rpartition("/")[0] for ref in refs}
+    return not refs.isdisjoint(folders.union(*map(_folders, folders)))
 
 
 def _folders(ref: str) -> list[str]:
