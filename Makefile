@@ -4,7 +4,7 @@ PYTHON ?= python3
 VENV   ?= .venv
 BIN    := $(VENV)/bin
 
-.PHONY: help demo test check format test-lowest bench bench-receive bench-visible bench-sweep bench-burst bench-growth bench-day clean
+.PHONY: help demo test check format test-lowest bench bench-receive bench-visible bench-sweep bench-burst bench-clone bench-growth bench-day clean
 
 help:  ## say what there is
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*##/\t/' | expand -t 14
@@ -21,7 +21,7 @@ check: $(VENV)/.check  ## ruff, mypy --strict and the tests: before every commit
 	$(BIN)/mypy
 	$(BIN)/python -m pytest
 
-BENCHMARKS := receive visible sweep burst growth day
+BENCHMARKS := receive visible sweep burst clone growth day
 
 bench: .venv-bench/.bench  ## measure stackit beside its peers, all of it; takes a while
 	@failed=; for each in $(BENCHMARKS); do \
@@ -39,6 +39,9 @@ bench-sweep: .venv-bench/.bench  ## what an unchanged mirror costs
 
 bench-burst: .venv-bench/.bench  ## 10,000 pushes over 500 repositories
 	cd benchmarks && ../.venv-bench/bin/python burst.py $(ARGS)
+
+bench-clone: .venv-bench/.bench  ## the first clone of a repository, by the number of its refs
+	cd benchmarks && ../.venv-bench/bin/python clone.py $(ARGS)
 
 bench-growth: .venv-bench/.bench  ## memory and start by the number of repositories
 	cd benchmarks && ../.venv-bench/bin/python growth.py $(ARGS)

@@ -8,7 +8,7 @@ import sys
 
 from harness import RESULTS
 
-ORDER = ("receive", "visible", "sweep", "burst", "growth", "day")
+ORDER = ("receive", "visible", "sweep", "burst", "clone", "growth", "day")
 
 
 def main() -> None:

@@ -170,7 +170,7 @@ def _signed(github: PretendGitHub, server: RunningStackit, moved: RefMoved) -> S
 
 if __name__ == "__main__":
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--rounds", type=int, default=9)
+    parser.add_argument("--rounds", type=int, default=15)
     parser.add_argument("--refs", type=int, nargs="+", default=[10, 1_000, 10_000, 100_000])
     given = parser.parse_args()
     house.main(measure, [given.rounds, given.refs])
