@@ -190,6 +190,8 @@ NOWHERE = b"1" * 40
         b"%(oid) refs/heads//a\n",
         b"%(oid) refs/heads/\n",
         b"%(oid) refs/heads/-a\n",
+        b"%(oid) refs/heads/" + b"a" * 251 + b"\n",
+        b"%(oid) refs/heads" + b"/a" * 1500 + b"\n",
         b"%(oid) refs/heads/main/inside\n",
         b"%(oid) refs/heads/topic\n",
         b"%(oid) refs/heads/main\n",

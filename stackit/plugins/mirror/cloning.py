@@ -13,7 +13,7 @@ from stackit.plugins.mirror.exchange import exchange
 from stackit.plugins.mirror.git import BRANCHES, Git, GitError
 from stackit.plugins.mirror.pktline import Listing
 from stackit.plugins.mirror.progress import Progress
-from stackit.plugins.mirror.reconcile import entangled, follow_head
+from stackit.plugins.mirror.reconcile import follow_head, go_together
 from stackit.plugins.mirror.refs import KEPT
 from stackit.plugins.mirror.repository import Repository
 
@@ -81,9 +81,9 @@ class Cloning:
             if problem.kind != "mirror":
                 raise
             return False  # a fetch can do it, or says what is wrong in its own words
-        # A clone takes two things that a fetch does not: what a shallow remote has, and (from git 2.48 on) refs that
-        # no repository can have side by side.
-        return not (self._beside / "shallow").exists() and not entangled((await made.refs()).as_dict().keys())
+        # A clone takes what a fetch does not: what a shallow remote has, and names of refs that no repository can
+        # have as files, be it side by side (from git 2.48 on) or at all.
+        return not (self._beside / "shallow").exists() and go_together((await made.refs()).as_dict())
 
     def _clear(self) -> None:
         if self._beside.exists():

@@ -2,12 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Iterable, Mapping, Set
+from collections.abc import Awaitable, Callable, Iterable, Mapping
+from itertools import pairwise
 
 from stackit.plugins.mirror.git import GitError
 from stackit.plugins.mirror.pktline import Listing
 from stackit.plugins.mirror.refs import KEPT, Snapshot, destination, ref_bytes, ref_text
 from stackit.plugins.mirror.repository import Repository
+
+LONGEST_PART = 250
+"""Bytes of a part of a ref's name: a file's name has at most 255, and a lock's is longer by 5 (git-update-ref)."""
+LONGEST_NAME = 2048
+"""Bytes of a whole one: a path has at most 4,096, and the mirror's own place takes some."""
 
 Fetch = Callable[[], Awaitable[None]]
 Object = Callable[[Mapping[str, str], Mapping[str, str], Mapping[str, str]], str | None]
@@ -65,8 +71,8 @@ async def reconcile(
             await fetch()
         except GitError as problem:
             # refs/heads/a/b cannot be made while refs/heads/a is there, not even in the same transaction.
-            blocking = {ref: gone[ref] for ref in in_the_way(gone, wanted)}
-            if "lock ref" not in problem.stderr or not blocking:
+            blocking = {ref: gone[ref] for ref in in_the_way(gone, wanted)} if "lock ref" in problem.stderr else {}
+            if not blocking:
                 raise
             await repository.delete(blocking)
             await fetch()  # the objects are here by now, so it takes no time
@@ -89,19 +95,38 @@ async def follow_head(repository: Repository, refspecs: tuple[str, ...], listing
 def in_the_way(gone: Iterable[str], wanted: Iterable[str]) -> set[str]:
     """Those that are gone and whose name is a folder of a wanted one, or lies in a folder that is wanted as a ref."""
     gone, wanted = set(gone), set(wanted)
-    folders = {folder for ref in wanted for folder in _folders(ref)}
-    return {ref for ref in gone if ref in folders or not wanted.isdisjoint(_folders(ref))}
+    found: set[str] = set()
+    above: list[str] = []  # those that are folders of the one at hand
+    for ref in _folders_first(gone | wanted):
+        while above and not ref.startswith(f"{above[-1]}/"):
+            above.pop()
+        if ref in wanted:
+            found.update(gone.intersection(above))
+        elif not wanted.isdisjoint(above):
+            found.add(ref)
+        above.append(ref)
+    return found
 
 
-def entangled(refs: Set[str]) -> bool:
-    """Whether one ref has the name of a folder that another is in, as no repository should have them."""
-    folders = {ref.rpartition("/")[0] for ref in refs}
-    return not refs.isdisjoint(folders.union(*map(_folders, folders)))
+def go_together(refs: Iterable[str]) -> bool:
+    """Whether each of these could be a file of its own, as a fetch makes them, and git when one of them moves.
+
+    None has the name of a folder that another is in, or one that is too long for a file system.
+    """
+    names = _folders_first(refs)
+    return not (any(map(_is_too_long, names)) or any(ref.startswith(f"{before}/") for before, ref in pairwise(names)))
 
 
-def _folders(ref: str) -> list[str]:
-    parts = ref.split("/")
-    return ["/".join(parts[:count]) for count in range(1, len(parts))]
+def _folders_first(refs: Iterable[str]) -> list[str]:
+    """Sorted so that right behind a ref comes what has its name as a folder."""
+    return sorted(refs, key=lambda ref: ref.replace("/", "\0"))
+
+
+def _is_too_long(ref: str) -> bool:
+    name = ref_bytes(ref)
+    return len(name) > LONGEST_PART and (
+        len(name) > LONGEST_NAME or max(len(part) for part in name.split(b"/")) > LONGEST_PART
+    )
 
 
 def _is_target(refspecs: tuple[str, ...], ref: str) -> bool:
