@@ -110,6 +110,7 @@ class House:
         self.announcements: list[tuple[str, tuple[RefChange, ...], str, str | None]] = []
         self.occurrences: list[Occurrence] = []
         self.seen: dict[str, float] = {}
+        self.unannounced: list[Exception] = []  # raised instead of what is announced next
         self.app = App(
             reactor=reactor,
             version="0",
@@ -131,6 +132,8 @@ class House:
         return dict(self.told.get(repo.key, {}))
 
     async def _announce(self, repo: Repo, changes: tuple[RefChange, ...], cause: str, delivery: str | None) -> None:
+        if self.unannounced:
+            raise self.unannounced.pop()
         self.announcements.append((repo.key, changes, cause, delivery))
         held = self.told.setdefault(repo.key, {})
         for change in changes:

@@ -12,6 +12,7 @@ from mirror_house import ZERO, House, Upstream, managed, pushed, refs
 from twisted.internet.defer import Deferred, gatherResults
 
 from stackit import Push, StackitError
+from stackit.errors import JournalError
 from stackit.plugins.mirror import visibility
 from stackit.plugins.mirror.refs import destination
 
@@ -86,6 +87,41 @@ async def test_a_push_is_fetched_while_it_is_written_down_and_then_needs_no_fetc
     await house.push(later)  # after the round
     assert len(house.fetches()) == 1 + 2
     assert len(house.seen) == 2
+
+
+@pytest_twisted.ensureDeferred
+@pytest.mark.parametrize("joins", [True, False])
+async def test_a_push_is_not_done_before_its_ref_change_is_announced(
+    tmp_path: Path, upstream: Upstream, joins: bool
+) -> None:
+    house = House(tmp_path / "state", managed(upstream), interval=0)
+    await house.keeper().sync("start")
+    await house.keeper().rounds.idle()
+    event = pushed(house, upstream.refs()["refs/heads/main"], upstream.advance())
+    house.unannounced += [JournalError("the journal cannot write: disk full")] * 2  # a round tries it twice
+    house.mirror.stackit_expect(event)
+    if not joins:
+        await house.keeper().rounds.idle()
+    with pytest.raises(StackitError, match="disk full"):
+        await house.push(event)
+    assert refs(house.path()) == upstream.refs()
+    house.keeper().standing.next_at = 0.0  # a while later
+    await house.push(event)
+    assert house.told["octo/widget"] == upstream.refs()
+    await house.stop()
+
+
+@pytest_twisted.ensureDeferred
+async def test_with_a_quiet_window_a_push_that_is_expected_is_fetched_once(tmp_path: Path, upstream: Upstream) -> None:
+    house = House(tmp_path / "state", managed(upstream), debounce=0.05)
+    await house.keeper().sync("start")
+    await house.keeper().rounds.idle()
+    event = pushed(house, upstream.refs()["refs/heads/main"], upstream.advance())
+    house.mirror.stackit_expect(event)
+    await house.push(event)
+    assert len(house.fetches()) == 1 + 1
+    assert refs(house.path()) == upstream.refs()
+    await house.stop()
 
 
 @pytest_twisted.ensureDeferred

@@ -96,6 +96,11 @@ class Keeper:
         return self._telling.refs
 
     @property
+    def settled(self) -> bool:
+        """Whether everything that is known of the refs has been told."""
+        return self._telling.settled
+
+    @property
     def state(self) -> State:
         return self._state(awaited=self.awaited)
 
@@ -121,7 +126,7 @@ class Keeper:
     ) -> Round:
         """A round that starts after this call. Raises StackitError with the reason where it failed.
 
-        The one that runs will do where it was begun by ``expect`` for just this, and this is ``expected``.
+        The one that runs will do where ``expected``, and it was asked for just this, as ``expect`` does it.
         """
         if cause in ("push", "manual"):
             self.standing.release()
@@ -137,7 +142,7 @@ class Keeper:
 
     def expect(self, delivery: str, target: Target) -> None:
         """Begin a round for what a push announces, if nothing is in its way; ``sync`` can join it."""
-        if not self.rounds.busy and self._telling.settled and self.standing.error is None:
+        if not self.rounds.busy and self.settled and self.standing.error is None:
             self._ask_quietly(Request("push", delivery, look=False, target=target))
 
     @property
@@ -148,13 +153,7 @@ class Keeper:
     async def glance(self) -> bool:
         """Whether a look at the remote, without a round, told that nothing is new. False: a round has to tell."""
         standing, began = self.standing, self._app.reactor.seconds()
-        if (
-            not self._telling.settled
-            or self.rounds.busy
-            or standing.error
-            or standing.held
-            or standing.verified_at is None
-        ):
+        if not self.settled or self.rounds.busy or standing.error or standing.held or standing.verified_at is None:
             return False
         if not await self._refresher.glance():
             return False
@@ -286,7 +285,7 @@ class Keeper:
         """Bring what was pushed, and nothing else, and tell of it; None where that will not do."""
         known = self.refs
         try:
-            if not self._telling.settled:
+            if not self.settled:
                 raise Detour("unsettled", wide=True)
             if len(targets) > MOST_REFS:
                 raise Detour("many_refs", wide=True)

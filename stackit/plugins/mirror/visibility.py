@@ -40,7 +40,7 @@ class Pushes:
     def expect(self, push: Push) -> None:
         """Begin to bring what this push announces, before it is there to be handled, if it is the next one.
 
-        Only the first push that leaves where the mirror stands is: one that comes again makes nobody ask the remote.
+        Only the first push that leaves where the mirror stands is: one that comes again begins nothing here.
         """
         ref = None if push.ref is None else destination(self._keeper.managed.refspecs, push.ref)
         if ref is None or push.before is None or push.after is None or _nothing(push.after):
@@ -72,7 +72,8 @@ class Pushes:
         self._remember(ref, before, push.received_at)
         look = _nothing(after)  # only a look at all refs tells what is gone
         target = None if look else Target(push.ref or ref, ref, after)
-        if not (self._shows(ref, after) or await self._passed(push, ref, before, after)):
+        # What is being told of just now may still fail to be: its round tells whether it did.
+        if not self._keeper.settled or not (self._shows(ref, after) or await self._passed(push, ref, before, after)):
             await self._covered(push, look=look, target=target)
         for delay in (*DELAYS, None):
             verdict = await self._verdict(push, ref, before, after)
