@@ -68,6 +68,14 @@ def test_a_number_beyond_a_float_in_an_owner_hides_it_from_nobody() -> None:
     assert str(found.repo) == "octo/w"
 
 
+@pytest.mark.parametrize("key", ["ref", "before", "after", "created"])
+def test_a_number_beyond_a_float_where_none_belongs_is_as_good_as_none(key: str) -> None:
+    body = b'{"%s": 1e999, "repository": {"full_name": "octo/w"}}' % key.encode()
+    found = event("push", body if key == "ref" else body.replace(b"{", b'{"ref": "refs/heads/main", ', 1))
+    assert isinstance(found, Push)
+    assert getattr(found, key) in (None, False)
+
+
 @pytest.mark.parametrize(
     "repository",
     [

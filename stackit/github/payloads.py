@@ -106,7 +106,11 @@ def decode(name: str, body: bytes, *, id: str, delivery: str, hook: str, receive
 
 
 def _decoded(found: msgspec.Raw | None) -> Any:
-    return None if found is None else _ANYTHING.decode(found)
+    """The value; None for a number that no float can be, which is nothing that is asked for."""
+    try:
+        return None if found is None else _ANYTHING.decode(found)
+    except msgspec.ValidationError:
+        return None
 
 
 def _repository(found: msgspec.Raw | None) -> Repo | None:
