@@ -87,9 +87,8 @@ class Mirror:
         pushes = self._pushes.get(event.repo.key)
         if pushes is not None:
             await pushes.handle(event)
-        elif event.repo.key not in self._strangers:
-            if len(self._strangers) < MOST_STRANGERS:
-                self._strangers.add(event.repo.key)
+        elif event.repo.key not in self._strangers and len(self._strangers) < MOST_STRANGERS:
+            self._strangers.add(event.repo.key)
             self._app.observe(Occurrence(name="unmanaged", repo=event.repo, delivery=event.delivery, id=event.id))
 
     @hookimpl
