@@ -21,7 +21,6 @@ from stackit.github.payloads import decode
 from stackit.isolation import bounded, settle
 from stackit.journal import Appended, Journal, Record, Stored, Work, decode_changes
 from stackit.lanes import Item, Lane
-from stackit.logs import redacted
 from stackit.occurrences import Occurrence
 from stackit.retries import Retries
 from stackit.threads import Threads
@@ -232,7 +231,7 @@ class Dispatch:
     ) -> None:
         now = self._reactor.seconds()
         delay = None if isinstance(fault, Permanent) else self._retries.delay(work.attempts + 1)
-        error = redacted(describe(fault))  # it goes to disk
+        error = describe(fault)
         next_at = None if delay is None else now + delay
         await self._patiently(lambda: self._journal.fail(work.handling, at=now, error=error, next_at=next_at))
         if delay is None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from stackit.redaction import redacted
+
 
 class StackitError(Exception):
     """Something a user can mend; the text names the cause and the way out."""
@@ -29,6 +31,6 @@ class Permanent(Exception):
 
 
 def describe(fault: BaseException | None) -> str:
-    """An exception as one bounded line: its type and its message."""
-    message = " ".join(str(fault).split())
+    """An exception as one bounded line, without credentials: its type and its message."""
+    message = redacted(" ".join(str(fault).split()))  # before it is cut: half of one may be no sign of one any more
     return f"{type(fault).__name__}: {message}"[:500] if message else type(fault).__name__

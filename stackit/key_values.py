@@ -19,7 +19,7 @@ _is_word = re.compile(_WORD).fullmatch
 def key_values(summary: str, fields: dict[str, Any]) -> tuple[str, bool]:
     """The line, and whether all of it is printable and each value a plain word.
 
-    A value that is more than a plain word is quoted, escaped and cut.
+    A value that is more than a plain word is quoted, escaped and, but for a list, cut.
     """
     shape = _shape(summary, *fields)
     values = tuple(fields.values())

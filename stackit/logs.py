@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import contextlib
 import json
-import re
 import sys
 from collections.abc import Callable, Mapping
 from functools import lru_cache
@@ -28,15 +27,8 @@ from zope.interface import implementer
 
 from stackit.app import Reactor
 from stackit.key_values import cut, key_values
+from stackit.redaction import may_have_token, may_have_url, redacted
 from stackit.times import rfc3339
-
-LONGEST = 16_384
-"""Characters of a text after which it is cut."""
-
-# The user part of a URL, up to the last @ before the path.
-_IN_URL = re.compile(r"([A-Za-z][A-Za-z0-9+.-]{0,15}://)[^/\s]{1,1024}@")
-_IN_HEADER = re.compile(r"(?i)\b(bearer|basic|token)( +)[A-Za-z0-9._~+/=-]{8,}")
-_OF_GITHUB = re.compile(r"\b(?:gh[a-z]_|github_pat_)[A-Za-z0-9_]{16,}")
 
 _MOST_HELD = 64 * 2**10
 """Characters of lines that are held until the end of a turn of the reactor."""
@@ -145,11 +137,10 @@ class Lines:
 
 def text_line(event: LogEvent) -> str:
     """``2026-11-23T18:43:29.123Z info [stackit] delivery accepted event=push …``."""
-    fields = event.get("fields")
-    text = _clean_line(event, fields) if isinstance(fields, dict) else _clean(_text(event))
+    text = _clean_line(event["summary"], event["fields"]) if _has_fields(event) else _clean(_text(event))
     failure = event.get("log_failure")
     if failure is not None:
-        text = f"{text}: {_clean(_failure(failure))}" if text else _clean(_failure(failure))
+        text = _clean(f"{text}: {_failure(failure)}" if text else _failure(failure))
     return f"{_time(event)} {_level(event)} [{_clean_constant(_namespace(event))}] {text}"
 
 
@@ -163,9 +154,9 @@ def quiet_line(event: LogEvent) -> str | None:
 def json_line(event: LogEvent) -> str:
     """A JSON object with ``time``, ``level``, ``logger``, ``message`` and the event's own fields."""
     record: dict[str, Any] = {"time": _time(event), "level": _level(event), "logger": _namespace(event)}
-    fields = event.get("fields")
-    if isinstance(fields, dict):
-        record["message"] = event.get("summary", "")
+    if _has_fields(event):
+        record["message"] = event["summary"]
+        fields = _without_credentials(event["fields"])
         record |= {key: _short(value) for key, value in fields.items() if key not in record}
         if "occurrence" in event:
             record["occurrence"] = event["occurrence"]
@@ -194,31 +185,19 @@ def _clean(text: str) -> str:
 _clean_constant = lru_cache(maxsize=256)(_clean)
 
 
-def _clean_line(event: LogEvent, fields: dict[str, Any]) -> str:
-    line, is_plain = key_values(_clean_constant(str(event.get("summary", ""))), fields)
+def _has_fields(event: LogEvent) -> bool:
+    return "summary" in event and isinstance(event.get("fields"), dict)
+
+
+def _clean_line(summary: object, fields: dict[str, Any]) -> str:
+    said = _clean_constant(str(summary))
+    line, is_plain = key_values(said, fields)
     # A plain word has no space in it: no credential of a header can be one, but a URL or a token of GitHub's can.
-    return line if is_plain and not _may_have_url(line) and not _may_have_token(line) else _clean(line)
-
-
-def redacted(text: str) -> str:
-    """``text`` of bounded length, with what looks like a credential replaced."""
-    # Hardly a line has a sign of one, and looking for signs costs a hundredth of looking for the patterns.
-    if _may_have_url(text):
-        text = _IN_URL.sub(r"\1***@", text)
-    lower = text.lower()
-    if "bearer " in lower or "basic " in lower or "token " in lower:
-        text = _IN_HEADER.sub(r"\1\2***", text)
-    if _may_have_token(text):
-        text = _OF_GITHUB.sub("***", text)
-    return text if len(text) <= LONGEST else text[:LONGEST] + "…"
-
-
-def _may_have_url(text: str) -> bool:
-    return "://" in text
-
-
-def _may_have_token(text: str) -> bool:
-    return "gh" in text or "github_" in text
+    if is_plain and not may_have_url(line) and not may_have_token(line):
+        return line
+    # Before anything is cut or quoted, which may leave of a credential what does not look like one.
+    line, _ = key_values(said, _without_credentials(fields))
+    return _clean(line)
 
 
 def _short(value: Any) -> Any:

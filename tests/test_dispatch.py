@@ -182,6 +182,14 @@ async def test_a_credential_in_what_a_handler_failed_with_is_not_kept(house: Ope
 
 
 @pytest_twisted.ensureDeferred
+async def test_a_credential_that_is_longer_than_what_is_kept_of_an_error_is_not_kept(house: Open) -> None:
+    one = house(broken=failing(Permanent(f"401 for https://octo:{'hush' * 200}@api.example.org/x")))
+    taken = await one.take()
+    await one.until(lambda: bool(one.outcomes("dead")))
+    assert await one.states(taken) == {"broken:handle": ("dead", 1, "Permanent: 401 for https://***@api.example.org/x")}
+
+
+@pytest_twisted.ensureDeferred
 async def test_a_failure_that_is_permanent_is_dead_at_once(house: Open) -> None:
     one = house(broken=failing(Permanent("no such channel")))
     taken = await one.take()

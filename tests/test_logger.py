@@ -20,9 +20,10 @@ from twisted.logger import Logger as TwistedLogger
 from twisted.python.failure import Failure
 
 from stackit import Occurrence, RefChange, Repo, RequestHead
-from stackit.logs import LONGEST, Lines, Logged, json_line, quiet_line, text_line
+from stackit.logs import Lines, Logged, json_line, quiet_line, text_line
 from stackit.occurrences import OccurrenceName
 from stackit.plugins.logger import Logger
+from stackit.redaction import LONGEST
 
 WIDGET = Repo("octo", "widget")
 HOSTILE = "x\n2026-01-01T00:00:00.000Z info [stackit] delivery accepted\r\x1b[2J\u2028\u0085\x00\udcff end"
@@ -208,6 +209,26 @@ def test_a_credential_that_is_a_plain_word_is_hidden_too(log, word, shown):
     assert "hush" not in log.text.getvalue() + log.json.getvalue()
 
 
+@pytest.mark.parametrize(
+    "text",
+    ["https://u:" + 600 * "p" + "hush@example.org/x", "first\nghs_16charactersORmorehush", "first\nBearer hush1234567"],
+)
+def test_a_credential_is_hidden_before_a_value_is_cut_or_quoted(text):
+    log = Log()
+    log.write(summary="git failed", fields={"reason": text, "all": [text]})
+    assert "hush" not in log.text.getvalue() + log.json.getvalue()
+    assert "ppp" not in log.text.getvalue() + log.json.getvalue()
+    assert "***" in log.lines()[0]
+    assert "***" in log.records()[0]["reason"]
+
+
+def test_fields_without_a_summary_are_an_events_own():
+    log = Log()
+    log.write(log_format="posted {n} things", n=3, fields={"a": 1})
+    assert log.lines()[0].endswith(" posted 3 things")
+    assert log.records()[0]["message"] == "posted 3 things"
+
+
 def test_neither_summary_nor_names_begin_a_line_or_show_a_credential():
     log = Log()
     log.write(summary=HOSTILE, fields={HOSTILE: "x"})
@@ -253,7 +274,7 @@ def test_an_event_that_cannot_be_formatted_still_is_a_line():
 
 def test_a_very_long_text_is_cut():
     log = Log()
-    log.write(log_format="{said}", said="x" * 1_000_000)
+    log.write(log_format="{said}", said="x" * 1_000_000, log_failure=Failure(ValueError("y" * 1_000_000)))
     assert len(log.lines()[0]) < LONGEST + 100
 
 

@@ -1,0 +1,34 @@
+"""Texts that may hold a credential, without it."""
+
+from __future__ import annotations
+
+import re
+
+LONGEST = 16_384
+"""Characters of a text after which it is cut."""
+
+# The user part of a URL, up to the last @ before the path.
+_IN_URL = re.compile(r"([A-Za-z][A-Za-z0-9+.-]{0,15}://)[^/\s]{1,1024}@")
+_IN_HEADER = re.compile(r"(?i)\b(bearer|basic|token)( +)[A-Za-z0-9._~+/=-]{8,}")
+_OF_GITHUB = re.compile(r"\b(?:gh[a-z]_|github_pat_)[A-Za-z0-9_]{16,}")
+
+
+def redacted(text: str) -> str:
+    """``text`` of bounded length, with what looks like a credential replaced."""
+    # Hardly a line has a sign of one, and looking for signs costs a hundredth of looking for the patterns.
+    if may_have_url(text):
+        text = _IN_URL.sub(r"\1***@", text)
+    lower = text.lower()
+    if "bearer " in lower or "basic " in lower or "token " in lower:
+        text = _IN_HEADER.sub(r"\1\2***", text)
+    if may_have_token(text):
+        text = _OF_GITHUB.sub("***", text)
+    return text if len(text) <= LONGEST else text[:LONGEST] + "…"
+
+
+def may_have_url(text: str) -> bool:
+    return "://" in text
+
+
+def may_have_token(text: str) -> bool:
+    return "gh" in text or "github_" in text
