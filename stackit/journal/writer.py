@@ -33,7 +33,7 @@ Item = TypeVar("Item")
 
 _MAX_OPERATIONS = 512
 _MAX_BYTES = 64 * 2**20
-_GATHER = 0.005
+_GATHER = 0.002
 """Seconds for which a commit waits at most, while every turn of the reactor brings more for it."""
 _PROBE = "INSERT OR REPLACE INTO probe (id, filler) VALUES (1, zeroblob(65536))"
 
