@@ -60,6 +60,20 @@ def fetched(monkeypatch: pytest.MonkeyPatch) -> list[Path]:
     return where
 
 
+@pytest.fixture
+def cloned(monkeypatch: pytest.MonkeyPatch) -> list[Path]:
+    """Where a clone was tried."""
+    where: list[Path] = []
+    clone = Asker.clone
+
+    async def noted(self: Asker, directory: Path, progress: Any) -> None:
+        where.append(directory)
+        await clone(self, directory, progress)
+
+    monkeypatch.setattr(Asker, "clone", noted)
+    return where
+
+
 def files(folder: Path) -> list[Path]:
     return [path for path in folder.rglob("*") if path.is_file()]
 
@@ -202,16 +216,17 @@ NOWHERE = b"1" * 40
         b"%(nowhere) refs/heads/nowhere\n",
         b"%(nowhere) refs/heads/main\n",
         b"%(nowhere) HEAD symref-target:refs/heads/main\n",
-        b"%(nowhere)%(nowhere) refs/heads/longer\n",
         b"unborn HEAD symref-target:refs/heads/none\n",
-        b"--output=/tmp/x refs/heads/option\n",
-        b"zz%(oid) refs/heads/odd\n",
-        b"nonsense\n",
     ],
 )
 @pytest_twisted.ensureDeferred
 async def test_a_remote_that_says_odd_things_is_met_as_a_fetch_meets_it(
-    server: GitHttp, upstream: Upstream, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, said: bytes
+    server: GitHttp,
+    upstream: Upstream,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    cloned: list[Path],
+    said: bytes,
 ) -> None:
     oids = upstream.refs()
     for name, oid in (
@@ -223,6 +238,27 @@ async def test_a_remote_that_says_odd_things_is_met_as_a_fetch_meets_it(
     server.said_too = line(said)
     many, few = await both_ways(monkeypatch, tmp_path, server.url("octo/widget.git"))
     assert many == few
+    assert len(cloned) == 1
+
+
+@pytest.mark.parametrize(
+    "said",
+    [
+        2 * NOWHERE + b" refs/heads/longer\n",
+        b"--output=/tmp/x refs/heads/option\n",
+        b"zz" + NOWHERE + b" refs/heads/odd\n",
+        b"nonsense\n",
+    ],
+)
+@pytest_twisted.ensureDeferred
+async def test_a_remote_whose_listing_is_none_is_not_cloned(
+    server: GitHttp, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, cloned: list[Path], said: bytes
+) -> None:
+    server.said_too = line(said)
+    many, few = await both_ways(monkeypatch, tmp_path, server.url("octo/widget.git"))
+    assert many == few
+    assert isinstance(many, str)
+    assert cloned == []
 
 
 # -- what a first fetch does, a clone does too --------------------------------------------------

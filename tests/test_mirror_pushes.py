@@ -112,6 +112,60 @@ async def test_a_push_is_not_done_before_its_ref_change_is_announced(
 
 
 @pytest_twisted.ensureDeferred
+async def test_a_push_that_could_not_be_written_down_and_comes_again_is_fetched_once(
+    house: House, upstream: Upstream
+) -> None:
+    event = pushed(house, upstream.refs()["refs/heads/main"], upstream.advance())
+    house.mirror.stackit_expect(event)
+    await house.keeper().rounds.idle()
+    house.mirror.stackit_expect(event)  # its delivery was answered 503, and is sent again
+    assert not house.keeper().rounds.busy
+    await house.push(event)
+    assert len(house.fetches()) == 1 + 1
+    assert len(house.announcements) == 1 + 1
+    assert list(house.seen) == [event.id]
+
+
+@pytest_twisted.ensureDeferred
+async def test_an_expected_push_that_waits_for_its_turn_is_fetched_once(tmp_path: Path, upstream: Upstream) -> None:
+    house = House(tmp_path / "state", managed(upstream), concurrency=1)
+    await house.keeper().sync("start")
+    await house.keeper().rounds.idle()
+    taken = await house.keeper()._slots.acquire()
+    event = pushed(house, upstream.refs()["refs/heads/main"], upstream.advance())
+    house.mirror.stackit_expect(event)
+    done = house.push(event)
+    await house.reactor_turn()
+    assert not done.called
+    taken.release()
+    await done
+    assert len(house.fetches()) == 1 + 1
+    assert refs(house.path()) == upstream.refs() == house.told["octo/widget"]
+    await house.stop()
+
+
+@pytest_twisted.ensureDeferred
+async def test_a_push_whose_expected_round_was_ended_by_a_stop_is_done_after_the_next_start(
+    tmp_path: Path, upstream: Upstream
+) -> None:
+    house = House(tmp_path / "state", managed(upstream))
+    await house.keeper().sync("start")
+    await house.keeper().rounds.idle()
+    event = pushed(house, upstream.refs()["refs/heads/main"], upstream.advance())
+    house.mirror.stackit_expect(event)
+    done = house.push(event)
+    await house.stop()
+    with pytest.raises(StackitError, match="stopping"):
+        await done
+    later = House(tmp_path / "state", managed(upstream))
+    later.told = house.told
+    await later.push(event)
+    assert refs(later.path()) == upstream.refs() == later.told["octo/widget"]
+    assert list(later.seen) == [event.id]
+    await later.stop()
+
+
+@pytest_twisted.ensureDeferred
 async def test_with_a_quiet_window_a_push_that_is_expected_is_fetched_once(tmp_path: Path, upstream: Upstream) -> None:
     house = House(tmp_path / "state", managed(upstream), debounce=0.05)
     await house.keeper().sync("start")
