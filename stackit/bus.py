@@ -14,7 +14,7 @@ import msgspec
 import pluggy
 from pluggy import HookImpl
 from twisted.application.service import IService
-from twisted.internet.defer import Deferred, maybeDeferred
+from twisted.internet.defer import Deferred, fail, maybeDeferred
 from twisted.logger import Logger
 
 from stackit import hookspecs, plugin_checks
@@ -42,9 +42,16 @@ class Subscriber(msgspec.Struct, frozen=True, eq=False):
     options: HandlerOptions
     implementation: HookImpl
 
-    def call(self, value: object) -> Deferred[Any]:
-        """Run the handler in this thread; its exception, or its Deferred's, is the Deferred's failure."""
-        return _call(self.implementation, value)
+    def call(self, value: object) -> Deferred[Any] | None:
+        """Run the handler in this thread: None where it returned None, and is through.
+
+        Else a Deferred of what it returned or raised, or what that comes to.
+        """
+        try:
+            result = _call_now(self.implementation, value)
+        except BaseException:  # noqa: BLE001 - foreign code: whatever it raises is its outcome
+            return fail()
+        return None if result is None else maybeDeferred(lambda: result)
 
     def run(self, value: object) -> object:
         """Run the handler in whatever thread this is, and return or raise what it does."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Awaitable, Callable, Coroutine, Mapping, Sequence
+from contextvars import copy_context
 from typing import Any, TypeVar
 
 import msgspec
@@ -201,7 +202,9 @@ class Dispatch:
         try:
             event = event or await self._load(item.work)
             if event is not None:  # else it has no body any more: nothing that could be handled
-                await self._call(subscriber, event)
+                running = self._call(subscriber, event)
+                if running is not None:
+                    await running
         except Exception as problem:  # noqa: BLE001 - foreign code: its failure is the outcome of this handling alone
             if self._stopping and isinstance(problem, CancelledError | JournalError):
                 return  # out of grace: it stays pending, and is handled after the next start
@@ -216,9 +219,13 @@ class Dispatch:
         if event is not None:
             self._report("handled", subscriber, item.work, event, seconds)
 
-    def _call(self, subscriber: Subscriber, event: Event | RefsChanged) -> Deferred[Any]:
+    def _call(self, subscriber: Subscriber, event: Event | RefsChanged) -> Deferred[Any] | None:
+        """Run the handler: None where it is through at once, else its outcome, bounded in time."""
         threads = self._threads.get(subscriber.key)
-        running = subscriber.call(event) if threads is None else threads.call(subscriber.run, event)
+        # What it sets in its context (contextvars) is for this call of it alone.
+        running = copy_context().run(subscriber.call, event) if threads is None else threads.call(subscriber.run, event)
+        if running is None:
+            return None
         timeout = subscriber.options.timeout
         return bounded(self._reactor, running, self._limits.timeout if timeout is None else timeout)
 

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from twisted.internet import protocol
-from twisted.internet.defer import Deferred, ensureDeferred, maybeDeferred
+from twisted.internet.defer import Deferred, maybeDeferred
 from twisted.web.http import Request as HttpRequest
 from twisted.web.resource import Resource
 from twisted.web.server import NOT_DONE_YET, Site
@@ -156,7 +156,7 @@ class House:
         return [each for each in self.named("synced") if str(each.repo) == name]
 
     def push(self, event: Push) -> Deferred[None]:
-        return ensureDeferred(self.mirror.push(event))
+        return maybeDeferred(self.mirror.push, event)
 
     def reactor_turn(self) -> Deferred[None]:
         """Fires when the reactor has been round once."""

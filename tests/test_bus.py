@@ -22,9 +22,10 @@ from stackit.repos import Repos
 REQUEST = RequestHead(client="192.0.2.1", method=b"POST", path=b"/", headers={})
 
 
-def outcome(result: Deferred[Any]) -> Any:
+def outcome(result: Deferred[Any] | None) -> Any:
     found: list[Any] = []
-    result.addBoth(found.append)
+    if result is not None:
+        result.addBoth(found.append)
     return found[0] if found else None
 
 
@@ -98,6 +99,14 @@ def test_sync_functions_deferreds_and_coroutines_are_handlers_alike() -> None:
     results = {each.function: outcome(each.call(push())) for each in bus.subscribers()}
     # A name is the function's own, and inlineCallbacks keeps it.
     assert results == {name: name for name in ("plain", "deferred", "coroutine", "callbacks")}
+
+
+def test_a_handler_that_returns_nothing_is_through_at_once() -> None:
+    @on("push")
+    def plain(event: object) -> None: ...
+
+    (subscriber,) = bus_with(mine=plain).subscribers()
+    assert subscriber.call(push()) is None
 
 
 def test_a_handler_that_raises_is_a_failure_whatever_its_kind() -> None:

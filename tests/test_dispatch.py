@@ -5,6 +5,7 @@ from __future__ import annotations
 import sqlite3
 import threading
 from collections.abc import AsyncIterator, Callable
+from contextvars import ContextVar
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +14,7 @@ import pytest_twisted
 from dispatch_house import GRACE, START, TIMEOUT, House
 from plugin_maker import ONE, TWO, ZEROS, plugin
 from twisted.internet.defer import CancelledError, Deferred, DeferredList, succeed
+from twisted.internet.task import deferLater
 
 from stackit import Event, Permanent, RefChange, hookimpl, on
 from stackit.errors import JournalError
@@ -247,6 +249,36 @@ async def test_a_handler_that_leaves_the_process_or_cancels_itself_has_failed(ho
         "mine:cancel": "CancelledError",
         "mine:leave_thread": "RuntimeError: SystemExit: 2",
     }
+
+
+@pytest_twisted.ensureDeferred
+async def test_what_a_handler_sets_in_its_context_no_other_sees(house: Open) -> None:
+    handled: ContextVar[str] = ContextVar("handled", default="nothing")
+    seen: list[str] = []
+
+    @on("*", concurrency=2)
+    def plain(event: Event) -> None:
+        seen.append(handled.get())
+        handled.set(event.delivery)
+
+    @on("*", concurrency=2)
+    def deferred(event: Event) -> Deferred[None]:
+        handled.set(event.delivery)
+        return Deferred.fromCoroutine(coroutine(event))
+
+    @on("*", concurrency=2)
+    async def coroutine(event: Event) -> None:
+        seen.append(handled.get())
+        handled.set(event.delivery)
+        await deferLater(one.reactor, 0)
+        assert handled.get() == event.delivery
+
+    one = house(mine=plugin(plain, deferred, coroutine))
+    for _ in range(2):
+        await one.take()
+    await one.until(lambda: len(one.outcomes("handled")) == 6)
+    assert sorted(seen) == ["d1", "d2", "nothing", "nothing", "nothing", "nothing"]
+    assert handled.get() == "nothing"
 
 
 @pytest_twisted.ensureDeferred

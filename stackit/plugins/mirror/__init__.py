@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import shutil
-from collections.abc import Sequence
+from collections.abc import Awaitable, Sequence
 
 from twisted.application.service import IService
 
@@ -80,16 +80,18 @@ class Mirror:
 
     # A fetch is bounded by the mirror itself, and a push of one repository must not wait for another's.
     @on("push", timeout=0, concurrency=1024)
-    async def push(self, event: Push) -> None:
+    def push(self, event: Push) -> Awaitable[None] | None:
         """Done when the pushed commit is visible in the mirror, or superseded."""
         if self._app is None or event.repo is None:
-            return
-        pushes = self._pushes.get(event.repo.key)
+            return None
+        key = event.repo.key
+        pushes = self._pushes.get(key)
         if pushes is not None:
-            await pushes.handle(event)
-        elif event.repo.key not in self._strangers and len(self._strangers) < MOST_STRANGERS:
-            self._strangers.add(event.repo.key)
+            return pushes.handle(event)
+        if key not in self._strangers and len(self._strangers) < MOST_STRANGERS:
+            self._strangers.add(key)
             self._app.observe(Occurrence(name="unmanaged", repo=event.repo, delivery=event.delivery, id=event.id))
+        return None
 
     @hookimpl
     async def stackit_backstop(self) -> None:
