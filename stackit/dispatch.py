@@ -95,8 +95,7 @@ class Dispatch:
         for alarm in self._alarms.values():
             if alarm.active():
                 alarm.cancel()
-        running = [each for lane in self._lanes.values() for each in lane.stop()]
-        await settle(self._reactor, running, self._limits.grace)
+        await settle(self._reactor, [lane.stop() for lane in self._lanes.values()], self._limits.grace)
         for each in list(self._background):
             each.cancel()
 
@@ -196,9 +195,9 @@ class Dispatch:
 
     # -- out ----------------------------------------------------------------------
 
-    async def _handle(self, subscriber: Subscriber, item: Item) -> None:
+    async def _handle(self, lane: Lane, item: Item) -> None:
         began = self._reactor.seconds()
-        event, fault = item.event, None
+        subscriber, event, fault = lane.subscriber, item.event, None
         try:
             event = event or await self._load(item.work)
             if event is not None:  # else it has no body any more: nothing that could be handled
@@ -213,9 +212,9 @@ class Dispatch:
         if fault is not None:
             await self._fail(subscriber, item.work, event, fault, seconds)
             return
-        if item.handled is not None:
-            item.handled()
-        await self._finish(item.work)
+        lane.handled(item)
+        await self._patiently(lambda: self._journal.finish(item.work.handling, at=self._reactor.seconds()))
+        self._pending[item.work.subscriber] -= 1
         if event is not None:
             self._report("handled", subscriber, item.work, event, seconds)
 
@@ -228,10 +227,6 @@ class Dispatch:
             return None
         timeout = subscriber.options.timeout
         return bounded(self._reactor, running, self._limits.timeout if timeout is None else timeout)
-
-    async def _finish(self, work: Work) -> None:
-        await self._patiently(lambda: self._journal.finish(work.handling, at=self._reactor.seconds()))
-        self._pending[work.subscriber] -= 1
 
     async def _fail(
         self, subscriber: Subscriber, work: Work, event: Event | RefsChanged | None, fault: Exception, seconds: float

@@ -14,11 +14,15 @@ from typing import Any
 
 import msgspec
 from twisted.internet.defer import Deferred
+from twisted.logger import Logger
 from twisted.python.failure import Failure
 
 from stackit.bus import Subscriber
+from stackit.coroutines import Run
 from stackit.events import Event, RefsChanged
 from stackit.journal import Work
+
+_log = Logger(namespace="stackit")
 
 WINDOW = 1024
 """Events of one subscriber that wait in memory, at most."""
@@ -33,8 +37,7 @@ class Item(msgspec.Struct, eq=False):
 
     work: Work
     event: Event | RefsChanged | None
-    handled: Callable[[], None] | None = None
-    """To be called once the handler is through: the next one need not wait until that is on disk."""
+    running: bool = False  # its handler runs
 
 
 class _Group(msgspec.Struct, eq=False):
@@ -45,15 +48,16 @@ class _Group(msgspec.Struct, eq=False):
     arrived: bool = False  # something came for it while it was being read
 
 
-Handle = Callable[[Subscriber, Item], Coroutine[Deferred[None], object, None]]
+Handle = Callable[["Lane", Item], Coroutine[Deferred[Any], Any, None]]
 Read = Callable[[str, str, int], Deferred[list[Work]]]
 
 
 class Lane:
     """Hands one subscriber its events: ordered within a group, fair between groups, bounded.
 
-    ``handle`` runs one event to its recorded outcome and never fails; ``read(key, group,
-    limit)`` gives what is due of a group in the journal, oldest first.
+    ``handle`` runs one event to its recorded outcome and never fails, but when it is cancelled; it says
+    ``handled`` as soon as the handler is through. ``read(key, group, limit)`` gives what is due of a group in the
+    journal, oldest first.
     """
 
     def __init__(self, subscriber: Subscriber, *, concurrency: int, handle: Handle, read: Read) -> None:
@@ -69,11 +73,11 @@ class Lane:
         self._waiting = 0
         self._kept = 0
         self._reading: Deferred[Any] | None = None
-        self._active: set[Deferred[None]] = set()
+        self._active: dict[int, Run[None]] = {}  # by handling
         self._running = 0
         self._woken = False
         self._advancing = False
-        self._stopped = False
+        self._stopped: Deferred[None] | None = None
 
     def offer(self, work: Work, event: Event | RefsChanged) -> None:
         """Something new: into memory if there is room, else it waits in the journal.
@@ -99,16 +103,26 @@ class Lane:
         if self._advancing:  # called by what it started: the loop below sees what has changed
             return
         self._advancing = True
-        while not self._stopped and (self._start_next() or self._read_next()):
+        while self._stopped is None and ((self._turns and self._start_next()) or (self._hungry and self._read_next())):
             pass
         self._advancing = False
 
-    def stop(self) -> list[Deferred[None]]:
-        """Start nothing more; what is in hand still runs, and is returned."""
-        self._stopped = True
+    def handled(self, item: Item) -> None:
+        """The handler is through with this one: the next need not wait until that is on disk."""
+        item.running = False
+        self._groups[item.work.group].running -= 1
+        self._running -= 1
+        self.advance()
+
+    def stop(self) -> Deferred[None]:
+        """Start nothing more; the result comes when what is in hand has ended. Cancelling it cancels all of that."""
+        stopped: Deferred[None] = Deferred(self._cut_short)
+        self._stopped = stopped
         if self._reading is not None:
             self._reading.cancel()
-        return list(self._active)
+        if not self._active:
+            stopped.callback(None)
+        return stopped
 
     # -- inside -------------------------------------------------------------------
 
@@ -159,31 +173,36 @@ class Lane:
         group.active += 1
         group.running += 1
         self._running += 1
+        item.running = True
         if item.event is not None:
             self._kept -= item.work.size
 
-        def handled() -> None:
-            if item.handled is not None:
-                item.handled = None
-                group.running -= 1
-                self._running -= 1
-                self.advance()
+        def ended(result: Failure | None) -> None:
+            if result is not None and self._stopped is None:
+                _log.failure("a handling of {subscriber} failed", result, subscriber=self.subscriber.key)
+            self._end(group, item)
 
-        def ended(result: Failure | None) -> Failure | None:
-            handled()
-            self._active.discard(running)
-            self._known.discard(item.work.handling)
-            if self._reading is not None:
-                self._ended.add(item.work.handling)
-            group.active -= 1
-            self._forget(item.work.group, group)
+        self._active[item.work.handling] = run = Run(self._handle(self, item), ended, ended)
+        run.start()
+
+    def _end(self, group: _Group, item: Item) -> None:
+        handling = item.work.handling
+        if item.running:
+            self.handled(item)
+        del self._active[handling]
+        self._known.discard(handling)
+        if self._reading is not None:
+            self._ended.add(handling)
+        group.active -= 1
+        self._forget(item.work.group, group)
+        if self._stopped is None:
             self.advance()
-            return result
+        elif not self._active and not self._stopped.called:
+            self._stopped.callback(None)
 
-        item.handled = handled
-        running = Deferred.fromCoroutine(self._handle(self.subscriber, item))
-        self._active.add(running)
-        running.addBoth(ended)
+    def _cut_short(self, _: Deferred[None]) -> None:
+        for run in list(self._active.values()):
+            run.cancel()
 
     def _forget(self, name: str, group: _Group) -> None:
         if not (group.active or group.waiting or group.in_journal):
@@ -223,7 +242,7 @@ class Lane:
             self._reading = None
             if isinstance(works, Failure):
                 self._hungry.append(name)
-                return None if self._stopped else works
+                return works if self._stopped is None else None
             for work in works:
                 if work.handling not in self._ended:
                     self._add(work, None)

@@ -8,18 +8,23 @@ from collections.abc import Iterator
 from typing import Any
 
 import pytest
-from twisted.internet.defer import Deferred, succeed
+from twisted.internet.defer import CancelledError, Deferred, succeed
 from twisted.python.failure import Failure
 
-from stackit.coroutines import run
+from stackit.coroutines import Run
 
 
 class Outcome:
-    """What ``run`` said at the end: what was returned, and what was raised."""
+    """What ``Run`` said at the end: what was returned, and what was raised."""
 
     def __init__(self) -> None:
         self.returned: list[object] = []
         self.raised: list[BaseException] = []
+
+    def of(self, work: Any) -> Run[Any]:
+        running = Run(work, self.returned.append, self.failed)
+        running.start()
+        return running
 
     def failed(self, failure: Failure) -> None:
         self.raised.append(failure.value)
@@ -42,14 +47,14 @@ async def added(*numbers: Deferred[int]) -> int:
 
 
 def test_one_that_waits_for_nothing_is_through_at_once(outcome: Outcome) -> None:
-    run(added(), outcome.returned.append, outcome.failed)
-    run(added(succeed(1), succeed(2)), outcome.returned.append, outcome.failed)
+    outcome.of(added())
+    outcome.of(added(succeed(1), succeed(2)))
     assert (outcome.returned, outcome.raised) == ([0, 3], [])
 
 
 def test_one_goes_on_whenever_what_it_waits_for_is_there(outcome: Outcome) -> None:
     first, second, third = Deferred[int](), succeed(10), Deferred[int]()
-    run(added(first, second, third), outcome.returned.append, outcome.failed)
+    outcome.of(added(first, second, third))
     first.callback(1)
     assert outcome.returned == []
     third.callback(100)
@@ -63,10 +68,10 @@ def test_what_is_raised_is_told_once(problem: BaseException, outcome: Outcome) -
 
     first, second = Deferred[int](), Deferred[int]()
     second.addCallback(fail)
-    run(added(first, second), outcome.returned.append, outcome.failed)
+    outcome.of(added(first, second))
     first.callback(1)
     second.callback(1)
-    run(added(), fail, outcome.failed)
+    Run(added(), fail, outcome.failed).start()
     assert (outcome.returned, outcome.raised) == ([], [problem, problem])
 
 
@@ -80,9 +85,34 @@ def test_a_failure_of_what_it_waits_for_can_be_caught(outcome: Outcome) -> None:
     late, failed = Deferred[int](), Deferred[int]()
     failed.errback(ValueError())
     for each in (late, failed):
-        run(careful(each), outcome.returned.append, outcome.failed)
+        outcome.of(careful(each))
     late.errback(ValueError())
     assert (outcome.returned, outcome.raised) == ([-1, -1], [])
+
+
+def test_cancelling_one_cancels_what_it_waits_for(outcome: Outcome) -> None:
+    first, second = Deferred[int](), Deferred[int]()
+    running = outcome.of(added(first, second))
+    first.callback(1)
+    running.cancel()
+    second.callback(1)  # nobody waits for it any more
+    assert outcome.returned == []
+    assert [type(each) for each in outcome.raised] == [CancelledError]
+    running.cancel()
+    assert len(outcome.raised) == 1
+
+
+def test_one_may_go_on_after_it_was_cancelled(outcome: Outcome) -> None:
+    async def tidy(number: Deferred[int], rest: Deferred[int]) -> int:
+        try:
+            return await number
+        except CancelledError:
+            return await rest
+
+    rest = Deferred[int]()
+    outcome.of(tidy(Deferred(), rest)).cancel()
+    rest.callback(2)
+    assert (outcome.returned, outcome.raised) == ([2], [])
 
 
 def test_nothing_is_left_for_the_garbage_collector(outcome: Outcome, no_collector: None) -> None:
@@ -94,7 +124,7 @@ def test_nothing_is_left_for_the_garbage_collector(outcome: Outcome, no_collecto
 
     body, until = Body(), Deferred[None]()
     there = weakref.ref(body)
-    run(hold(body, until), outcome.returned.append, outcome.failed)
+    outcome.of(hold(body, until))
     del body
     assert there() is not None
     until.callback(None)

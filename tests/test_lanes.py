@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 from plugin_maker import bus_with, event
 from twisted.internet.defer import Deferred, succeed
+from twisted.logger import Logger
 
 from stackit import on
 from stackit.journal import Work
@@ -27,6 +28,7 @@ class House:
         self.by_hand = by_hand
         self.pending: dict[int, Work] = {}
         self.groups: dict[str, list[int]] = {}
+        self.items: list[Item] = []
         self.started: list[int] = []
         self.kept: list[bool] = []
         self.active: dict[int, Deferred[None]] = {}
@@ -56,8 +58,9 @@ class House:
         works, reading = self.reads.pop(0)
         reading.callback(works)
 
-    async def _handle(self, _subscriber: object, item: Item) -> None:
+    async def _handle(self, _lane: Lane, item: Item) -> None:
         handling = item.work.handling
+        self.items.append(item)
         self.groups.setdefault(item.work.group, []).append(handling)
         self.started.append(handling)
         self.kept.append(item.event is not None)
@@ -253,16 +256,59 @@ def test_thousands_of_handlers_that_end_at_once_are_no_deep_recursion() -> None:
     assert house.empty()
 
 
-def test_after_a_stop_nothing_starts_and_what_runs_is_handed_over() -> None:
+def test_after_a_stop_nothing_starts_and_it_ends_with_what_runs() -> None:
     house = House(concurrency=1)
     house.offer("a")
     house.offer("b")
     house.lane.wake(["a"])
-    (running,) = house.lane.stop()
+    stopped = house.lane.stop()
     house.offer("c")
+    assert not stopped.called
     house.end(1)
-    assert running.called
+    assert stopped.called
     assert house.started == [1]
+
+
+def test_an_idle_lane_stops_at_once() -> None:
+    house = House()
+    house.offer("a")
+    house.end(1)
+    assert house.lane.stop().called
+
+
+def test_a_stop_that_is_cancelled_cancels_what_is_in_hand() -> None:
+    house = House()
+    house.offer("a")
+    house.offer("b")
+    stopped = house.lane.stop()
+    stopped.cancel()
+    assert stopped.result is None
+    assert not house.lane._active
+
+
+def test_a_handling_that_fails_after_all_is_logged_and_holds_up_no_other(monkeypatch: pytest.MonkeyPatch) -> None:
+    logged: list[Any] = []
+    monkeypatch.setattr("stackit.lanes._log", Logger(namespace="stackit", observer=logged.append))
+    house = House()
+    house.offer("a")
+    second = house.offer("a")
+    del house.pending[1]
+    house.active.pop(1).errback(ZeroDivisionError())
+    assert [(each["subscriber"], each["log_failure"].type) for each in logged] == [("mine:handle", ZeroDivisionError)]
+    house.end(second)
+    assert house.empty()
+
+
+def test_once_a_handler_is_through_the_next_event_of_its_group_starts() -> None:
+    house = House(concurrency=1)
+    house.offer("a")
+    house.offer("a")
+    house.lane.handled(house.items[0])
+    assert house.started == [1, 2]
+    house.end(1)
+    assert house.started == [1, 2]
+    house.end(2)
+    assert house.empty()
 
 
 @pytest.mark.parametrize("seed", range(20))

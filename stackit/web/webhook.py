@@ -17,7 +17,7 @@ from twisted.web.server import NOT_DONE_YET
 from zope.interface import implementer
 
 from stackit.app import Reactor
-from stackit.coroutines import run
+from stackit.coroutines import Run
 from stackit.errors import JournalError
 from stackit.events import Event, Push, Taken
 from stackit.github import signature
@@ -218,7 +218,7 @@ class WebhookResource:
 
     def render(self, request: Any) -> int:
         answering = self._webhook.finish(request.upload, request.body)
-        run(answering, request.answer, request.processingFailed)
+        Run(answering, request.answer, request.processingFailed).start()
         return NOT_DONE_YET
 
     def getChildWithDefault(self, _name: Any, _request: Any) -> Any:
