@@ -32,20 +32,27 @@ KEPT_BYTES = 8 * 2**20
 """Bytes of waiting bodies that are kept; beyond that an event is read again when it is due."""
 
 
-class Item(msgspec.Struct, eq=False):
-    """A handling that waits, with its event where that is still at hand."""
-
-    work: Work
-    event: Event | RefsChanged | None
-    running: bool = False  # its handler runs
-
-
 class _Group(msgspec.Struct, eq=False):
+    name: str
+    ordered: bool  # one at a time
     waiting: deque[Item]
     active: int = 0  # in hand: the handler runs, or its outcome is being written down
     running: int = 0  # of these, whose handler runs
     in_journal: bool = False  # the journal holds more of this group than memory does
     arrived: bool = False  # something came for it while it was being read
+
+    def is_blocked(self) -> bool:
+        """Whether what waits has to wait for what runs."""
+        return self.ordered and self.running > 0
+
+
+class Item(msgspec.Struct, eq=False):
+    """A handling that waits or is in hand, with its event where that is still at hand."""
+
+    work: Work
+    event: Event | RefsChanged | None
+    group: _Group
+    running: bool = False  # its handler runs
 
 
 Handle = Callable[["Lane", Item], Coroutine[Deferred[Any], Any, None]]
@@ -66,8 +73,8 @@ class Lane:
         self._handle = handle
         self._read = read
         self._groups: dict[str, _Group] = {}
-        self._turns: deque[str] = deque()  # groups with something waiting, each once, first come first served
-        self._hungry: deque[str] = deque()  # groups with something in the journal, each once
+        self._turns: deque[_Group] = deque()  # groups with something waiting, each once, first come first served
+        self._hungry: deque[_Group] = deque()  # groups with something in the journal, each once
         self._known: set[int] = set()  # handlings waiting or in hand
         self._ended: set[int] = set()  # handlings that ended during the present read, which may still show them
         self._waiting = 0
@@ -86,16 +93,16 @@ class Lane:
         """
         group = self._group(work.group)
         if not self._woken or group.in_journal or self._waiting >= WINDOW or len(group.waiting) >= SHARE:
-            self._leave_in_journal(work.group, group)
+            self._leave_in_journal(group)
         else:
-            self._add(work, event)
+            self._add(work, event, group)
         self.advance()
 
     def wake(self, groups: list[str]) -> None:
         """These groups have something due in the journal; what others get from now on is all they have."""
         self._woken = True
         for name in groups:
-            self._leave_in_journal(name, self._group(name))
+            self._leave_in_journal(self._group(name))
         self.advance()
 
     def advance(self) -> None:
@@ -110,7 +117,7 @@ class Lane:
     def handled(self, item: Item) -> None:
         """The handler is through with this one: the next need not wait until that is on disk."""
         item.running = False
-        self._groups[item.work.group].running -= 1
+        item.group.running -= 1
         self._running -= 1
         self.advance()
 
@@ -129,16 +136,17 @@ class Lane:
     def _group(self, name: str) -> _Group:
         group = self._groups.get(name)
         if group is None:
-            group = self._groups[name] = _Group(waiting=deque())
+            ordered = self.subscriber.options.ordered and name != ""
+            group = self._groups[name] = _Group(name, ordered, deque())
         return group
 
-    def _leave_in_journal(self, name: str, group: _Group) -> None:
+    def _leave_in_journal(self, group: _Group) -> None:
         group.arrived = True
         if not group.in_journal:
             group.in_journal = True
-            self._hungry.append(name)
+            self._hungry.append(group)
 
-    def _add(self, work: Work, event: Event | RefsChanged | None) -> None:
+    def _add(self, work: Work, event: Event | RefsChanged | None, group: _Group) -> None:
         if work.handling in self._known:
             return
         if event is not None and self._kept + work.size <= KEPT_BYTES:
@@ -146,32 +154,30 @@ class Lane:
         else:
             event = None
         self._known.add(work.handling)
-        group = self._groups[work.group]
         if not group.waiting:
-            self._turns.append(work.group)
-        group.waiting.append(Item(work, event))
+            self._turns.append(group)
+        group.waiting.append(Item(work, event, group))
         self._waiting += 1
 
     def _start_next(self) -> bool:
         if self._running >= self._concurrency or len(self._active) >= WINDOW:
             return False
         for _ in range(len(self._turns)):
-            name = self._turns.popleft()
-            group = self._groups[name]
-            if self._is_blocked(name, group):
-                self._turns.append(name)
+            group = self._turns.popleft()
+            if group.is_blocked():
+                self._turns.append(group)
                 continue
             item = group.waiting.popleft()
             self._waiting -= 1
             if group.waiting:
-                self._turns.append(name)
-            self._start(group, item)
+                self._turns.append(group)
+            self._start(item)
             return True
         return False
 
-    def _start(self, group: _Group, item: Item) -> None:
-        group.active += 1
-        group.running += 1
+    def _start(self, item: Item) -> None:
+        item.group.active += 1
+        item.group.running += 1
         self._running += 1
         item.running = True
         if item.event is not None:
@@ -180,12 +186,12 @@ class Lane:
         def ended(result: Failure | None) -> None:
             if result is not None and self._stopped is None:
                 _log.failure("a handling of {subscriber} failed", result, subscriber=self.subscriber.key)
-            self._end(group, item)
+            self._end(item)
 
         self._active[item.work.handling] = run = Run(self._handle(self, item), ended, ended)
         run.start()
 
-    def _end(self, group: _Group, item: Item) -> None:
+    def _end(self, item: Item) -> None:
         handling = item.work.handling
         if item.running:
             self.handled(item)
@@ -193,8 +199,8 @@ class Lane:
         self._known.discard(handling)
         if self._reading is not None:
             self._ended.add(handling)
-        group.active -= 1
-        self._forget(item.work.group, group)
+        item.group.active -= 1
+        self._forget(item.group)
         if self._stopped is None:
             self.advance()
         elif not self._active and not self._stopped.called:
@@ -204,35 +210,31 @@ class Lane:
         for run in list(self._active.values()):
             run.cancel()
 
-    def _forget(self, name: str, group: _Group) -> None:
+    def _forget(self, group: _Group) -> None:
         if not (group.active or group.waiting or group.in_journal):
-            self._groups.pop(name, None)
-
-    def _is_blocked(self, name: str, group: _Group) -> bool:
-        return bool(group.running and self.subscriber.options.ordered and name)
+            self._groups.pop(group.name, None)
 
     def _read_next(self) -> bool:
         if self._reading is not None:
             return False
         for _ in range(len(self._hungry)):
-            name = self._hungry.popleft()
-            room = self._room(name, self._groups[name])
+            group = self._hungry.popleft()
+            room = self._room(group)
             if room:
-                self._start_reading(name, room)
+                self._start_reading(group, room)
                 return True
-            self._hungry.append(name)
+            self._hungry.append(group)
         return False
 
-    def _room(self, name: str, group: _Group) -> int:
+    def _room(self, group: _Group) -> int:
         """How many more events of a group to take into memory."""
         if self._waiting <= WINDOW // 2:
             return SHARE if len(group.waiting) <= SHARE // 2 else 0
         # Where all that is in memory waits behind something stuck, the journal may have what can run.
         idle = self._running < self._concurrency
-        return 1 if idle and not group.waiting and not self._is_blocked(name, group) else 0
+        return 1 if idle and not group.waiting and not group.is_blocked() else 0
 
-    def _start_reading(self, name: str, room: int) -> None:
-        group = self._groups[name]
+    def _start_reading(self, group: _Group, room: int) -> None:
         group.arrived = False
         # What is in memory is in the journal, too, and comes along.
         limit = room + len(group.waiting) + group.active
@@ -241,18 +243,18 @@ class Lane:
         def ended(works: list[Work] | Failure) -> Failure | None:
             self._reading = None
             if isinstance(works, Failure):
-                self._hungry.append(name)
+                self._hungry.append(group)
                 return works if self._stopped is None else None
             for work in works:
                 if work.handling not in self._ended:
-                    self._add(work, None)
+                    self._add(work, None, group)
             if group.arrived or len(works) == limit:
-                self._hungry.append(name)
+                self._hungry.append(group)
             else:
                 group.in_journal = False
-                self._forget(name, group)
+                self._forget(group)
             self.advance()
             return None
 
-        self._reading = reading = self._read(self.subscriber.key, name, limit)
+        self._reading = reading = self._read(self.subscriber.key, group.name, limit)
         reading.addBoth(ended)
