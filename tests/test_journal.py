@@ -7,6 +7,7 @@ import json
 import os
 import sqlite3
 from collections.abc import AsyncIterator, Callable
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +18,7 @@ from twisted.internet.defer import Deferred, DeferredList
 
 from stackit.errors import JournalError, Permanent
 from stackit.events import RefChange
-from stackit.journal import Journal, Record, decode_changes
+from stackit.journal import Appended, Journal, Record, decode_changes
 
 BODY = b'{"ref":"refs/heads/main"}'
 ZEROS, ONE, TWO = "0" * 40, "1" * 40, "2" * 40
@@ -428,6 +429,45 @@ async def test_beyond_its_size_the_journal_forgets_the_oldest_and_no_more_than_n
 
 
 @pytest_twisted.ensureDeferred
+async def test_bodies_that_lie_together_go_when_none_of_them_is_needed(journal: Journal, tmp_path: Path) -> None:
+    week = 7 * 86400
+    early = await arrive(journal, *(record(f"early-{number}", subscribers=("mirror",)) for number in range(3)))
+    late = await arrive(journal, *(record(f"late-{number}", subscribers=("mirror",)) for number in range(3)))
+    waiting = early[1]
+    for each in (early[0], early[2], *late):
+        await journal.finish(each.works[0].handling, at=101.0)
+    assert await journal.prune(week + 150.0) == 5
+    assert rows(tmp_path, "SELECT first, last FROM bundles") == [(early[0].id, early[2].id)]
+    stored = await journal.load(waiting.id)
+    assert stored is not None
+    assert stored.body == BODY + b"early-1"
+    await journal.finish(waiting.works[0].handling, at=101.0)
+    assert await journal.prune(week + 150.0) == 1
+    assert rows(tmp_path, "SELECT first, last FROM bundles") == []
+
+
+@pytest_twisted.ensureDeferred
+async def test_bodies_that_lie_together_are_no_more_than_needed_either(tmp_path: Path) -> None:
+    from twisted.internet import reactor  # noqa: PLC0415
+
+    journal = Journal.open(tmp_path / "state", reactor=reactor, keep_bytes=2**20)
+    arrived = []
+    for number in range(30):
+        arrived += await arrive(
+            journal, *(record(f"{number}-{part}", subscribers=("mirror",), body=os.urandom(20_000)) for part in "abcde")
+        )
+    for each in arrived[1:]:
+        await journal.finish(each.works[0].handling, at=101.0)
+    while await journal.prune(101.0):
+        pass
+    left = [receipt.id for receipt in (await journal.listing(limit=200)).deliveries]
+    await journal.close()
+    assert left[-1] == arrived[0].id  # pending
+    assert left[:-1] == [each.id for each in reversed(arrived)][: len(left) - 1]
+    assert 35 <= len(left) <= 50
+
+
+@pytest_twisted.ensureDeferred
 async def test_a_replayed_body_that_is_refused_is_written_down_and_reaches_nobody(journal: Journal) -> None:
     await journal.append(record("first", body=BODY))
     for _ in range(2):
@@ -441,6 +481,16 @@ async def test_a_replayed_body_that_is_refused_is_written_down_and_reaches_nobod
 def together(*asked: Any) -> Deferred[Any]:
     """All of them in one turn of the reactor, and so in one commit."""
     return DeferredList([Deferred.fromCoroutine(each) for each in asked], consumeErrors=True)
+
+
+async def arrive(journal: Journal, *records: Record) -> list[Appended]:
+    """What became of these, in one commit."""
+    return [appended for _, appended in await together(*(journal.append(each) for each in records))]
+
+
+def rows(tmp_path: Path, query: str) -> list[Any]:
+    with closing(sqlite3.connect(tmp_path / "state" / "journal.sqlite3")) as connection:
+        return connection.execute(query).fetchall()
 
 
 @pytest_twisted.ensureDeferred
@@ -561,6 +611,52 @@ async def test_a_damaged_body_is_never_taken_for_one(journal: Journal, tmp_path:
             await journal.load(appended.id)
         change(tmp_path, damaged)
     assert await journal.load(appended.id) is not None
+
+
+@pytest_twisted.ensureDeferred
+async def test_bodies_of_one_commit_that_say_the_same_take_hardly_more_than_one(
+    journal: Journal, tmp_path: Path
+) -> None:
+    same = os.urandom(4_000).hex().encode()
+    bodies = [b"%s%d" % (same, number) for number in range(7)]
+    arrived = await arrive(journal, *(record(str(number), body=body) for number, body in enumerate(bodies)))
+    ((length,),) = rows(tmp_path, "SELECT LENGTH(bodies) FROM bundles")
+    assert length < 2 * len(same)
+    assert [stored and stored.body for stored in [await journal.load(each.id) for each in arrived]] == bodies
+
+
+@pytest_twisted.ensureDeferred
+async def test_no_more_than_a_bounded_number_of_bytes_lies_together(journal: Journal, tmp_path: Path) -> None:
+    sizes = [20_000, 20_000, 20_000, 20_000, 200_000, 10, 10]
+    bodies = [os.urandom(size) for size in sizes]
+    arrived = await arrive(journal, *(record(str(number), body=body) for number, body in enumerate(bodies)))
+    ids = [each.id for each in arrived]
+    assert rows(tmp_path, "SELECT event_id FROM bodies") == [(ids[3],), (ids[4],)]
+    assert rows(tmp_path, "SELECT first, last FROM bundles") == [(ids[0], ids[2]), (ids[5], ids[6])]
+    assert [stored and stored.body for stored in [await journal.load(each) for each in ids]] == bodies
+
+
+@pytest_twisted.ensureDeferred
+async def test_a_body_that_is_kept_late_lies_apart_from_those_around_it(journal: Journal) -> None:
+    arrived = await arrive(journal, record("a"), record("b", subscribers=()), record("c"))
+    again = await journal.append(record("b"))
+    assert (again.status, again.id) == ("again", arrived[1].id)
+    stored = [await journal.load(each.id) for each in arrived]
+    assert [each and each.body for each in stored] == [BODY + name for name in (b"a", b"b", b"c")]
+
+
+@pytest_twisted.ensureDeferred
+async def test_damage_where_bodies_lie_together_is_told_for_each_of_them(journal: Journal, tmp_path: Path) -> None:
+    arrived = await arrive(journal, *(record(name, body=os.urandom(20_000)) for name in "abc"))
+    ((whole,),) = rows(tmp_path, "SELECT bodies FROM bundles")
+    changed = [whole[:at] + bytes([whole[at] ^ 1]) + whole[at + 1 :] for at in (0, 10, 30_000)]
+    for damaged in (*changed, whole[:-1]):
+        with sqlite3.connect(tmp_path / "state" / "journal.sqlite3") as connection:
+            connection.execute("UPDATE bundles SET bodies = ?", (damaged,))
+        connection.close()
+        for each in arrived:
+            with pytest.raises(Permanent, match=f"the body of delivery {each.id} is damaged"):
+                await journal.load(each.id)
 
 
 def change(tmp_path: Path, how: Callable[[bytes], bytes]) -> None:

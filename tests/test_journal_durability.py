@@ -12,12 +12,13 @@ import sys
 from collections.abc import Iterator
 from pathlib import Path
 
+import msgspec
 import pytest
 import pytest_twisted
 from twisted.internet.defer import Deferred, gatherResults
 
 from stackit.errors import JournalError
-from stackit.journal import Journal, Record, schema
+from stackit.journal import Journal, Record, appending, schema
 
 FILES = ("journal.sqlite3", "journal.sqlite3-wal", "journal.sqlite3-shm", "lock")
 
@@ -296,6 +297,27 @@ async def test_a_newer_journal_stops_the_start(tmp_path: Path) -> None:
     connection.close()
     with pytest.raises(JournalError, match="newer stackit"):
         open_journal(state)
+
+
+@pytest_twisted.ensureDeferred
+async def test_a_journal_of_the_first_version_is_read_on(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    state = tmp_path / "state"
+    state.mkdir(mode=0o700)
+    first = record("first")
+    with monkeypatch.context() as before:
+        before.setattr(schema, "MIGRATIONS", schema.MIGRATIONS[:1])
+        schema.prepare(state / "journal.sqlite3")
+        with sqlite3.connect(state / "journal.sqlite3") as connection:
+            appending.append(connection, [first])
+        connection.close()
+    journal = open_journal(state)
+    stored = await journal.load(1)
+    assert stored is not None
+    assert (stored.delivery, stored.body) == (first.delivery, first.body)
+    assert (await journal.append(first)).status == "duplicate"
+    renamed = await journal.append(msgspec.structs.replace(first, delivery="another"))
+    assert renamed.replay_of == first.delivery
+    await journal.close()
 
 
 def _garbage(path: Path) -> None:

@@ -5,12 +5,10 @@ from __future__ import annotations
 import sqlite3
 from collections.abc import Sequence
 
-from stackit.journal import rows
-from stackit.journal.bodies import packed
+from stackit.journal import bodies, rows
 from stackit.journal.records import Appended, Record, Work, repo_key
 
 EVENTS = "events (kind, hook, delivery, event, action, repo, repo_key, digest, size, received_at, replay_of)"
-BODIES = "bodies (event_id, body)"
 MAKE_DUE = """
     UPDATE handlings SET state = 'pending', attempts = ?, error = ?, next_at = ?, finished_at = NULL WHERE id = ?
 """
@@ -126,8 +124,7 @@ def _add_handlings(
     connection: sqlite3.Connection, wanted: Sequence[tuple[int, Record, Sequence[str]]]
 ) -> dict[int, tuple[Work, ...]]:
     """Keep the bodies of events that somebody wants, and make them due; what there is to do, by event."""
-    kept = [(event_id, packed(record.body)) for event_id, record, subscribers in wanted if subscribers]
-    rows.insert(connection, BODIES, kept)
+    bodies.keep(connection, [(event_id, record.body) for event_id, record, subscribers in wanted if subscribers])
     due = [
         (event_id, subscriber, repo_key(record.repo), record.received_at, len(record.body))
         for event_id, record, subscribers in wanted

@@ -5,7 +5,7 @@ from __future__ import annotations
 import sqlite3
 from collections.abc import Iterator
 
-from stackit.journal.bodies import unpacked
+from stackit.journal import bodies
 from stackit.journal.records import REFS_EVENT, STATES, HandlingRow, Page, Receipt, State, Stored, Work, repo_key
 
 # The "+" keeps SQLite from walking by time, which would have to sort all that is due.
@@ -23,7 +23,7 @@ _DUE_GROUPS = """
 """
 _NEXT_DUE = "SELECT MIN(next_at) FROM handlings WHERE state = 'pending' AND subscriber = ? AND next_at > ?"
 _COLUMNS = "e.id, e.kind, e.hook, e.delivery, e.event, e.action, e.repo, e.received_at"
-_LOAD = f"SELECT {_COLUMNS}, b.body FROM events AS e LEFT JOIN bodies AS b ON b.event_id = e.id WHERE e.id = ?"  # noqa: S608 - constants
+_LOAD = f"SELECT {_COLUMNS}, {bodies.STORED} FROM events AS e WHERE e.id = ?"  # noqa: S608 - constants
 _RECEIPT = f"SELECT {_COLUMNS}, e.size, e.replay_of, e.visible_at"
 
 # Two ways to walk the events from the newest on: all of them, or those that are open somewhere.
@@ -85,7 +85,7 @@ def load(connection: sqlite3.Connection, event_id: int) -> Stored | None:
     row = connection.execute(_LOAD, (event_id,)).fetchone()
     if row is None:
         return None
-    number, kind, hook, delivery, event, action, repo, received_at, body = row
+    number, kind, hook, delivery, event, action, repo, received_at, alone, bundle = row
     return Stored(
         id=number,
         kind=kind,
@@ -95,7 +95,7 @@ def load(connection: sqlite3.Connection, event_id: int) -> Stored | None:
         action=action,
         repo=repo,
         received_at=received_at,
-        body=None if body is None else unpacked(body, number),
+        body=bodies.stored(number, alone, bundle),
     )
 
 

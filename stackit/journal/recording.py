@@ -7,9 +7,8 @@ from collections.abc import Sequence
 from itertools import chain
 
 from stackit.events import RefChange
-from stackit.journal import rows
-from stackit.journal.appending import BODIES, EVENTS, MAKE_DUE, make_due, storable
-from stackit.journal.bodies import packed
+from stackit.journal import bodies, rows
+from stackit.journal.appending import EVENTS, MAKE_DUE, make_due, storable
 from stackit.journal.records import REFS_EVENT, Appended, Work, encode_changes, repo_key
 
 _FINISH = """
@@ -41,7 +40,7 @@ def announce(
     event = ("refs", "", delivery, REFS_EVENT, None, repo, key, None, len(body), received_at, None)
     (event_id,) = rows.insert(connection, EVENTS, [event])
     if subscribers:
-        rows.insert(connection, BODIES, [(event_id, packed(body))])
+        bodies.keep(connection, [(event_id, body)])
     due = [(event_id, subscriber, key, received_at, len(body)) for subscriber in subscribers]
     return Appended(event_id, "new", tuple(make_due(connection, due)))
 
@@ -81,15 +80,15 @@ def visible(connection: sqlite3.Connection, event_id: int, at: float) -> bool:
 def replay(connection: sqlite3.Connection, event_id: int, subscribers: Sequence[str] | None, now: float) -> list[Work]:
     """Have an event handled once more, from the first attempt on.
 
-    Raises LookupError for an event that is not there, ValueError for one without a body.
+    Raises LookupError for an event that is not there, ValueError for one that nobody had, so that it has no body.
     """
     event = connection.execute("SELECT repo_key, size FROM events WHERE id = ?", (event_id,)).fetchone()
     if event is None:
         raise LookupError(f"no delivery {event_id}")
-    if connection.execute("SELECT 1 FROM bodies WHERE event_id = ?", (event_id,)).fetchone() is None:
-        raise ValueError(f"the payload of delivery {event_id} is not kept: nothing handled it when it came")
     key, size = event
     there = dict(connection.execute("SELECT subscriber, id FROM handlings WHERE event_id = ? ORDER BY id", (event_id,)))
+    if not there:
+        raise ValueError(f"the payload of delivery {event_id} is not kept: nothing handled it when it came")
     works = []
     for subscriber in there if subscribers is None else dict.fromkeys(subscribers):
         if subscriber in there:
@@ -121,4 +120,5 @@ def remove(connection: sqlite3.Connection, event_ids: Sequence[int]) -> int:
             connection.execute("DELETE FROM handlings WHERE event_id = ?", (event_id,))
             connection.execute("DELETE FROM bodies WHERE event_id = ?", (event_id,))
             removed += connection.execute("DELETE FROM events WHERE id = ?", (event_id,)).rowcount
+    bodies.forget(connection, event_ids)
     return removed

@@ -10,7 +10,9 @@ _MAX_BYTES = 8 * 2**20
 _PER_EVENT = 512  # bytes that an event takes besides its body, roughly
 
 _NO_LONGER_OPEN = """
-    SELECT id, (SELECT LENGTH(body) FROM bodies WHERE event_id = e.id) FROM events AS e
+    SELECT id,
+        (SELECT LENGTH(body) FROM bodies WHERE event_id = e.id), (SELECT LENGTH(bodies) FROM bundles WHERE first = e.id)
+    FROM events AS e
     WHERE id < ? AND NOT EXISTS (
         SELECT 1 FROM handlings AS h WHERE h.event_id = e.id AND h.state <> 'done' AND h.state = 'pending')
     ORDER BY id LIMIT ?
@@ -29,11 +31,11 @@ def outdated(connection: sqlite3.Connection, before: float, keep_bytes: int) -> 
     last = 2**63 - 1 if excess > 0 else first_young
     chosen = []
     size = 0
-    for event_id, length in connection.execute(_NO_LONGER_OPEN, (last, _MAX_EVENTS)):
+    for event_id, body, bundle in connection.execute(_NO_LONGER_OPEN, (last, _MAX_EVENTS)):
         if size > _MAX_BYTES or (event_id >= first_young and size >= excess):
             break
         chosen.append(event_id)
-        size += (length or 0) + _PER_EVENT
+        size += (body or bundle or 0) + _PER_EVENT
     return chosen
 
 

@@ -60,6 +60,10 @@ MIGRATIONS: tuple[tuple[str, ...], ...] = (
         # Written over and over to see whether the disk takes writes again.
         "CREATE TABLE probe (id INTEGER PRIMARY KEY CHECK (id = 1), filler BLOB NOT NULL)",
     ),
+    (
+        # The bodies of several events, from one id to another: those that came in one commit.
+        "CREATE TABLE bundles (first INTEGER PRIMARY KEY, last INTEGER NOT NULL, bodies BLOB NOT NULL)",
+    ),
 )
 
 # Bodies are left out of the check at start: reading up to a gigabyte of them would make every start slow.
