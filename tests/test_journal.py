@@ -177,6 +177,14 @@ async def test_a_body_that_comes_back_under_another_id_names_the_first(journal: 
 
 
 @pytest_twisted.ensureDeferred
+async def test_a_fingerprint_that_only_begins_like_another_is_another(journal: Journal) -> None:
+    await journal.append(record("a", digest=b"12345678" + b"a" * 24))
+    other = await journal.append(record("b", digest=b"12345678" + b"b" * 24))
+    same = await journal.append(record("c", digest=b"12345678" + b"b" * 24))
+    assert (other.replay_of, same.replay_of) == (None, "b")
+
+
+@pytest_twisted.ensureDeferred
 async def test_text_that_is_no_unicode_is_recorded_like_any_other(journal: Journal) -> None:
     first = await journal.append(record("\udcff", action="\ud800", event="x\x00y"))
     again = await journal.append(record("\udcff"))

@@ -15,10 +15,11 @@ MAKE_DUE = """
 
 _HANDLINGS = "handlings (event_id, subscriber, repo_key, state, next_at)"
 _SEEN_IDS = "SELECT delivery, hook FROM events WHERE kind = 'delivery' AND delivery IN ({})"
-_SEEN_DIGESTS = "SELECT digest FROM events WHERE digest IN ({})"
+_SEEN_DIGESTS = "SELECT digest FROM events WHERE substr(digest, 1, 8) IN ({}) AND digest IS NOT NULL"
 _SEEN = """
     SELECT (SELECT id FROM events WHERE kind = 'delivery' AND delivery = ?1 AND hook = ?2),
-           (SELECT delivery FROM events WHERE digest = ?3 ORDER BY id LIMIT 1)
+           (SELECT delivery FROM events
+            WHERE substr(digest, 1, 8) = substr(?3, 1, 8) AND digest = ?3 ORDER BY id LIMIT 1)
 """
 _CHANGE_EVENT = """
     UPDATE events SET event = ?, action = ?, repo = ?, repo_key = ?, digest = ?, size = ?, replay_of = ? WHERE id = ?
@@ -44,12 +45,12 @@ def append(connection: sqlite3.Connection, records: Sequence[Record]) -> list[Ap
 
 
 def _seen(connection: sqlite3.Connection, records: Sequence[Record]) -> tuple[set[tuple[str, str]], set[bytes]]:
-    """Ids (delivery and hook) of these records, and digests, that the journal has already."""
+    """Ids (delivery and hook) and digests that the journal has already, where they look like those of these records."""
     ids: set[tuple[str, str]] = set()
     digests: set[bytes] = set()
     for piece in rows.pieces(records):
         ids.update(connection.execute(rows.marked(_SEEN_IDS, len(piece)), [storable(each.delivery) for each in piece]))
-        found = connection.execute(rows.marked(_SEEN_DIGESTS, len(piece)), [each.digest for each in piece])
+        found = connection.execute(rows.marked(_SEEN_DIGESTS, len(piece)), [each.digest[:8] for each in piece])
         digests.update(digest for (digest,) in found)
     return ids, digests
 
