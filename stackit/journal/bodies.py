@@ -27,7 +27,7 @@ the kernel clears anew for each bundle, and reading one body out of two blocks t
 
 STORED = """
     (SELECT body FROM bodies WHERE event_id = e.id),
-    (SELECT bodies FROM bundles WHERE first = (SELECT MAX(first) FROM bundles WHERE first <= e.id))
+    (SELECT bodies FROM bundles WHERE last >= e.id AND first = (SELECT MAX(first) FROM bundles WHERE first <= e.id))
 """
 """Columns in which the body of the event ``e`` is stored, if it is: for ``stored``."""
 
