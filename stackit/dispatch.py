@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Awaitable, Callable, Coroutine, Mapping, Sequence
 from contextvars import copy_context
+from functools import partial
 from typing import Any, TypeVar
 
 import msgspec
@@ -108,29 +109,39 @@ class Dispatch:
 
     # -- in -----------------------------------------------------------------------
 
-    async def take(self, event: Event, digest: bytes) -> Taken:
+    def take(self, event: Event, digest: bytes, done: Callable[[Taken | Failure], object]) -> None:
         """Make a verified event durable, and hand it to its subscribers; a ping has none.
 
-        ``digest`` is what its body is recognised by. Raises JournalError where it
-        cannot be made durable now.
+        ``digest`` is what its body is recognised by. ``done`` gets what became of it, or a Failure of JournalError
+        where it cannot be made durable now.
         """
         subscribers = () if event.name == PING else self._bus.event_subscribers(event)
         if subscribers and not self._limits.refuse_replays:  # of a replay, only the journal knows that it is one
             self._bus.expect(event)
-        appended = await self._journal.append(
-            Record(
-                hook=event.hook,
-                delivery=event.delivery,
-                event=event.name,
-                action=event.action,
-                repo=str(event.repo) if event.repo else None,
-                received_at=event.received_at,
-                digest=digest,
-                body=event.body,
-                subscribers=tuple(each.key for each in subscribers),
-                refuse_replay=self._limits.refuse_replays,
-            )
+        record = Record(
+            hook=event.hook,
+            delivery=event.delivery,
+            event=event.name,
+            action=event.action,
+            repo=str(event.repo) if event.repo else None,
+            received_at=event.received_at,
+            digest=digest,
+            body=event.body,
+            subscribers=tuple([each.key for each in subscribers]),
+            refuse_replay=self._limits.refuse_replays,
         )
+        self._journal.append(record, partial(self._taken, event, bool(subscribers), done))
+
+    def _taken(
+        self,
+        event: Event,
+        handled: bool,
+        done: Callable[[Taken | Failure], object],
+        appended: Appended | Failure,
+    ) -> None:
+        if isinstance(appended, Failure):
+            done(appended)
+            return
         if appended.replay_of is not None:
             self._bus.observe(
                 Occurrence(
@@ -142,11 +153,13 @@ class Dispatch:
                 )
             )
         self._offer(appended, event)
-        return Taken(
-            id=str(appended.id),
-            duplicate=appended.status == "duplicate",
-            handled=bool(subscribers),
-            refused=self._limits.refuse_replays and appended.replay_of is not None,
+        done(
+            Taken(
+                id=str(appended.id),
+                duplicate=appended.status == "duplicate",
+                handled=handled,
+                refused=self._limits.refuse_replays and appended.replay_of is not None,
+            )
         )
 
     async def announce(self, repo: Repo, changes: tuple[RefChange, ...], cause: str, delivery: str | None) -> None:
@@ -195,15 +208,40 @@ class Dispatch:
 
     # -- out ----------------------------------------------------------------------
 
-    async def _handle(self, lane: Lane, item: Item) -> None:
+    def _handle(self, lane: Lane, item: Item) -> None:
         began = self._reactor.seconds()
+        event = item.event
+        running = None if event is None else self._call(lane.subscriber, event)
+        if event is None or running is not None:
+            item.start(self._handle_later(lane, item, running, began))
+            return
+        # Through already, as most are: there is nothing to wait for but the journal.
+        lane.handled(item)
+        now = self._reactor.seconds()
+        self._journal.finish(item.work.handling, partial(self._finished, lane, item, now - began), at=now)
+
+    def _finished(self, lane: Lane, item: Item, seconds: float, failure: Failure | None) -> None:
+        if failure is None:
+            self._done(lane, item, item.event, seconds)
+            lane.ended(item)
+        elif self._stopping:
+            lane.ended(item)  # it stays pending, and is handled again after the next start
+        else:
+            item.start(self._finish_again(lane, item, seconds))
+
+    async def _finish_again(self, lane: Lane, item: Item, seconds: float) -> None:
+        await deferLater(self._reactor, JOURNAL_PATIENCE)
+        await self._finish_later(lane, item, item.event, seconds)
+
+    async def _handle_later(self, lane: Lane, item: Item, running: Deferred[Any] | None, began: float) -> None:
         subscriber, event, fault = lane.subscriber, item.event, None
         try:
-            event = event or await self._load(item.work)
-            if event is not None:  # else it has no body any more: nothing that could be handled
-                running = self._call(subscriber, event)
-                if running is not None:
-                    await running
+            if event is None:
+                event = await self._load(item.work)
+                # Without a body by now, there is nothing that could be handled.
+                running = None if event is None else self._call(subscriber, event)
+            if running is not None:
+                await running
         except Exception as problem:  # noqa: BLE001 - foreign code: its failure is the outcome of this handling alone
             if self._stopping and isinstance(problem, CancelledError | JournalError):
                 return  # out of grace: it stays pending, and is handled after the next start
@@ -213,10 +251,21 @@ class Dispatch:
             await self._fail(subscriber, item.work, event, fault, seconds)
             return
         lane.handled(item)
-        await self._patiently(lambda: self._journal.finish(item.work.handling, at=self._reactor.seconds()))
+        await self._finish_later(lane, item, event, seconds)
+
+    async def _finish_later(self, lane: Lane, item: Item, event: Event | RefsChanged | None, seconds: float) -> None:
+        await self._patiently(lambda: self._finish(item.work.handling))
+        self._done(lane, item, event, seconds)
+
+    def _finish(self, handling: int) -> Deferred[None]:
+        written: Deferred[None] = Deferred()
+        self._journal.finish(handling, written.callback, at=self._reactor.seconds())
+        return written
+
+    def _done(self, lane: Lane, item: Item, event: Event | RefsChanged | None, seconds: float) -> None:
         self._pending[item.work.subscriber] -= 1
         if event is not None:
-            self._report("handled", subscriber, item.work, event, seconds)
+            self._report("handled", lane.subscriber, item.work, event, seconds)
 
     def _call(self, subscriber: Subscriber, event: Event | RefsChanged) -> Deferred[Any] | None:
         """Run the handler: None where it is through at once, else its outcome, bounded in time."""

@@ -52,19 +52,29 @@ class Item(msgspec.Struct, eq=False):
     work: Work
     event: Event | RefsChanged | None
     group: _Group
+    lane: Lane
     running: bool = False  # its handler runs
+    later: Run[None] | None = None
+
+    def start(self, work: Coroutine[Deferred[Any], Any, None]) -> None:
+        """Run what takes longer to the recorded outcome; it is cancelled when the lane is."""
+        self.later = Run(work, self._ended, self._ended)
+        self.later.start()
+
+    def _ended(self, result: Failure | None) -> None:
+        self.lane.ended(self, result)
 
 
-Handle = Callable[["Lane", Item], Coroutine[Deferred[Any], Any, None]]
+Handle = Callable[["Lane", Item], None]
 Read = Callable[[str, str, int], Deferred[list[Work]]]
 
 
 class Lane:
     """Hands one subscriber its events: ordered within a group, fair between groups, bounded.
 
-    ``handle`` runs one event to its recorded outcome and never fails, but when it is cancelled; it says
-    ``handled`` as soon as the handler is through. ``read(key, group, limit)`` gives what is due of a group in the
-    journal, oldest first.
+    ``handle`` begins with one event; it says ``handled`` as soon as the handler is through, and ``ended`` when the
+    outcome is on disk, or leaves that to what it starts by ``Item.start``, which never fails but when it is
+    cancelled. ``read(key, group, limit)`` gives what is due of a group in the journal, oldest first.
     """
 
     def __init__(self, subscriber: Subscriber, *, concurrency: int, handle: Handle, read: Read) -> None:
@@ -80,7 +90,7 @@ class Lane:
         self._waiting = 0
         self._kept = 0
         self._reading: Deferred[Any] | None = None
-        self._active: dict[int, Run[None]] = {}  # by handling
+        self._active: dict[int, Item] = {}  # by handling
         self._running = 0
         self._woken = False
         self._advancing = False
@@ -91,7 +101,13 @@ class Lane:
 
         Before the first ``wake`` the journal may hold older events of any group, which go first.
         """
+        if work.handling in self._known:
+            return  # a read of the journal has shown it already
         group = self._group(work.group)
+        if self._is_idle() and not (group.in_journal or group.waiting or group.is_blocked()):
+            self._known.add(work.handling)  # the usual case: nobody is before it, so it need not queue
+            self._start(Item(work, event, group, self))
+            return
         if not self._woken or group.in_journal or self._waiting >= WINDOW or len(group.waiting) >= SHARE:
             self._leave_in_journal(group)
         else:
@@ -120,6 +136,24 @@ class Lane:
         item.group.running -= 1
         self._running -= 1
         self.advance()
+
+    def ended(self, item: Item, failure: Failure | None = None) -> None:
+        """The outcome of this one is on disk, or it was cancelled: it is no longer in hand."""
+        if failure is not None and self._stopped is None:
+            _log.failure("a handling of {subscriber} failed", failure, subscriber=self.subscriber.key)
+        handling = item.work.handling
+        if item.running:
+            self.handled(item)
+        del self._active[handling]
+        self._known.discard(handling)
+        if self._reading is not None:
+            self._ended.add(handling)
+        item.group.active -= 1
+        self._forget(item.group)
+        if self._stopped is None:
+            self.advance()
+        elif not self._active and not self._stopped.called:
+            self._stopped.callback(None)
 
     def stop(self) -> Deferred[None]:
         """Start nothing more; the result comes when what is in hand has ended. Cancelling it cancels all of that."""
@@ -156,11 +190,18 @@ class Lane:
         self._known.add(work.handling)
         if not group.waiting:
             self._turns.append(group)
-        group.waiting.append(Item(work, event, group))
+        group.waiting.append(Item(work, event, group, self))
         self._waiting += 1
 
+    def _has_room(self) -> bool:
+        return self._running < self._concurrency and len(self._active) < WINDOW
+
+    def _is_idle(self) -> bool:
+        """Whether what comes now may be started now."""
+        return self._woken and not self._turns and not self._advancing and self._stopped is None and self._has_room()
+
     def _start_next(self) -> bool:
-        if self._running >= self._concurrency or len(self._active) >= WINDOW:
+        if not self._has_room():
             return False
         for _ in range(len(self._turns)):
             group = self._turns.popleft()
@@ -171,6 +212,8 @@ class Lane:
             self._waiting -= 1
             if group.waiting:
                 self._turns.append(group)
+            if item.event is not None:
+                self._kept -= item.work.size
             self._start(item)
             return True
         return False
@@ -180,35 +223,13 @@ class Lane:
         item.group.running += 1
         self._running += 1
         item.running = True
-        if item.event is not None:
-            self._kept -= item.work.size
-
-        def ended(result: Failure | None) -> None:
-            if result is not None and self._stopped is None:
-                _log.failure("a handling of {subscriber} failed", result, subscriber=self.subscriber.key)
-            self._end(item)
-
-        self._active[item.work.handling] = run = Run(self._handle(self, item), ended, ended)
-        run.start()
-
-    def _end(self, item: Item) -> None:
-        handling = item.work.handling
-        if item.running:
-            self.handled(item)
-        del self._active[handling]
-        self._known.discard(handling)
-        if self._reading is not None:
-            self._ended.add(handling)
-        item.group.active -= 1
-        self._forget(item.group)
-        if self._stopped is None:
-            self.advance()
-        elif not self._active and not self._stopped.called:
-            self._stopped.callback(None)
+        self._active[item.work.handling] = item
+        self._handle(self, item)
 
     def _cut_short(self, _: Deferred[None]) -> None:
-        for run in list(self._active.values()):
-            run.cancel()
+        for item in list(self._active.values()):
+            if item.later is not None:
+                item.later.cancel()
 
     def _forget(self, group: _Group) -> None:
         if not (group.active or group.waiting or group.in_journal):

@@ -10,6 +10,7 @@ from random import Random
 from typing import Any
 
 import msgspec
+from outcomes import outcome
 from plugin_maker import bus_with, plugin
 from twisted.internet.defer import Deferred
 from twisted.internet.task import Clock
@@ -112,7 +113,7 @@ class House:
         )
         event = decode(name, body, id="", delivery=delivery, hook="7", received_at=self.clock.seconds())
         assert isinstance(event, Event)
-        return await self.dispatch.take(event, hashlib.sha256(body).digest())
+        return await outcome(self.dispatch.take, event, hashlib.sha256(body).digest())
 
     async def announce(self, repo: str, *changes: Any) -> None:
         """Refs of a mirror moved."""

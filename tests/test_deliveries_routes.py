@@ -11,6 +11,7 @@ from typing import Any
 
 import pytest
 import pytest_twisted
+from outcomes import outcome
 
 from stackit import Event, RefChange, RefsChanged, RequestHead, hookimpl, on
 from stackit.bus import Bus
@@ -85,7 +86,8 @@ class House:
         repo: str | None = "Octo/Widget",
     ) -> tuple[int, list[int]]:
         """A delivery in the journal: its id, and the ids of its handlings."""
-        appended = await self.journal.append(
+        appended = await outcome(
+            self.journal.append,
             Record(
                 hook="77",
                 delivery=guid,
@@ -96,7 +98,7 @@ class House:
                 digest=sha256(guid.encode()).digest(),
                 body=BODY,
                 subscribers=subscribers,
-            )
+            ),
         )
         return appended.id, [work.handling for work in appended.works]
 
@@ -117,7 +119,7 @@ async def house(tmp_path: Path) -> AsyncIterator[House]:
 @pytest_twisted.ensureDeferred
 async def test_a_receipt_tells_what_became_of_the_delivery_at_each_subscriber(house: House) -> None:
     number, (done, failing, dead) = await house.append("guid-1", "single:handle", "several:first", "gone:old")
-    await house.journal.finish(done, at=RECEIVED + 1)
+    await outcome(house.journal.finish, done, at=RECEIVED + 1)
     await house.journal.fail(failing, at=RECEIVED + 2, error="ValueError: no", next_at=RECEIVED + 60)
     await house.journal.fail(dead, at=RECEIVED + 3, error="gone", next_at=None)
     await house.journal.visible(number, RECEIVED + 0.5)
@@ -293,7 +295,7 @@ async def _states(house: House, number: int) -> dict[str, str]:
 async def test_a_replay_goes_to_every_subscriber_that_had_the_delivery(house: House) -> None:
     number, handlings = await house.append("guid-1", "single:handle", "several:first")
     for handling in handlings:
-        await house.journal.finish(handling, at=RECEIVED)
+        await outcome(house.journal.finish, handling, at=RECEIVED)
     assert await house.post(f"/deliveries/{number}/replay") == (200, {"id": str(number), "replayed": 2})
     assert await _states(house, number) == {"single": "pending", "several:first": "pending"}
 
@@ -302,7 +304,7 @@ async def test_a_replay_goes_to_every_subscriber_that_had_the_delivery(house: Ho
 async def test_a_replay_may_go_to_one_subscriber_also_to_one_that_is_new_or_gone(house: House) -> None:
     number, handlings = await house.append("guid-1", "single:handle", "gone:old")
     for handling in handlings:
-        await house.journal.finish(handling, at=RECEIVED)
+        await outcome(house.journal.finish, handling, at=RECEIVED)
     for name in ("gone:old", "several:first"):
         assert await house.post(f"/deliveries/{number}/replay?subscriber={name}") == (
             200,

@@ -15,6 +15,7 @@ from dispatch_house import GRACE, START, TIMEOUT, House
 from plugin_maker import ONE, TWO, ZEROS, plugin
 from twisted.internet.defer import CancelledError, Deferred, DeferredList, succeed
 from twisted.internet.task import deferLater
+from twisted.python.failure import Failure
 
 from stackit import Event, Permanent, RefChange, hookimpl, on
 from stackit.errors import JournalError
@@ -849,13 +850,21 @@ class Troubled(Journal):
             self.refused += 1
             raise JournalError("the journal cannot write: disk full")
 
-    async def append(self, *args: Any) -> Any:
-        self._may("append")
-        return await super().append(*args)
+    def _refuses(self, what: str, done: Any) -> bool:
+        try:
+            self._may(what)
+        except JournalError:
+            done(Failure())
+            return True
+        return False
 
-    async def finish(self, *args: Any, **kwargs: Any) -> None:
-        self._may("finish")
-        await super().finish(*args, **kwargs)
+    def append(self, record: Any, done: Any) -> None:
+        if not self._refuses("append", done):
+            super().append(record, done)
+
+    def finish(self, handling: int, done: Any, *, at: float) -> None:
+        if not self._refuses("finish", done):
+            super().finish(handling, done, at=at)
 
     async def fail(self, *args: Any, **kwargs: Any) -> None:
         self._may("fail")

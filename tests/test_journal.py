@@ -14,6 +14,7 @@ from typing import Any
 import msgspec
 import pytest
 import pytest_twisted
+from outcomes import outcome
 from twisted.internet.defer import Deferred, DeferredList
 
 from stackit.errors import JournalError, Permanent
@@ -55,7 +56,7 @@ async def journal(tmp_path: Path) -> AsyncIterator[Journal]:
 
 @pytest_twisted.ensureDeferred
 async def test_a_new_delivery_is_work_for_each_subscriber(journal: Journal) -> None:
-    appended = await journal.append(record("a"))
+    appended = await outcome(journal.append, record("a"))
     assert (appended.status, appended.replay_of) == ("new", None)
     assert [(work.subscriber, work.group, work.attempts, work.size) for work in appended.works] == [
         ("mirror", "octo/widget", 0, len(BODY) + 1),
@@ -69,7 +70,7 @@ async def test_a_new_delivery_is_work_for_each_subscriber(journal: Journal) -> N
 
 @pytest_twisted.ensureDeferred
 async def test_a_delivery_that_nobody_handles_is_recorded_without_its_body(journal: Journal) -> None:
-    appended = await journal.append(record("a", subscribers=()))
+    appended = await outcome(journal.append, record("a", subscribers=()))
     stored = await journal.load(appended.id)
     receipt = await journal.receipt(appended.id)
     assert stored is not None
@@ -79,21 +80,21 @@ async def test_a_delivery_that_nobody_handles_is_recorded_without_its_body(journ
 
 @pytest_twisted.ensureDeferred
 async def test_a_handled_delivery_that_comes_again_is_a_duplicate(journal: Journal) -> None:
-    first = await journal.append(record("a"))
+    first = await outcome(journal.append, record("a"))
     for work in first.works:
-        await journal.finish(work.handling, at=101.0)
-    again = await journal.append(record("a", received_at=200.0))
+        await outcome(journal.finish, work.handling, at=101.0)
+    again = await outcome(journal.append, record("a", received_at=200.0))
     assert (again.id, again.status, again.works) == (first.id, "duplicate", ())
     assert await journal.pending() == {}
 
 
 @pytest_twisted.ensureDeferred
 async def test_a_dead_delivery_that_comes_again_runs_again_where_it_failed(journal: Journal) -> None:
-    first = await journal.append(record("a"))
+    first = await outcome(journal.append, record("a"))
     mirror, notes = first.works
     await journal.fail(mirror.handling, at=101.0, error="ValueError: no", next_at=None)
-    await journal.finish(notes.handling, at=101.0)
-    again = await journal.append(record("a", received_at=200.0))
+    await outcome(journal.finish, notes.handling, at=101.0)
+    again = await outcome(journal.append, record("a", received_at=200.0))
     assert (again.id, again.status, again.works) == (first.id, "again", (mirror,))
     assert await journal.due("mirror", 200.0, limit=9) == [mirror]
     assert await journal.due("notes:deploy", 200.0, limit=9) == []
@@ -101,10 +102,10 @@ async def test_a_dead_delivery_that_comes_again_runs_again_where_it_failed(journ
 
 @pytest_twisted.ensureDeferred
 async def test_a_delivery_that_waits_for_a_retry_is_due_at_once_when_it_comes_again(journal: Journal) -> None:
-    first = await journal.append(record("a", subscribers=("mirror",)))
+    first = await outcome(journal.append, record("a", subscribers=("mirror",)))
     await journal.fail(first.works[0].handling, at=101.0, error="OSError: later", next_at=9000.0)
     assert await journal.due("mirror", 200.0, limit=9) == []
-    again = await journal.append(record("a", subscribers=("mirror",), received_at=200.0))
+    again = await outcome(journal.append, record("a", subscribers=("mirror",), received_at=200.0))
     assert (again.status, [work.attempts for work in again.works]) == ("again", [1])
     assert await journal.due("mirror", 200.0, limit=9) == list(again.works)
 
@@ -113,9 +114,9 @@ async def test_a_delivery_that_waits_for_a_retry_is_due_at_once_when_it_comes_ag
 async def test_a_delivery_that_nobody_handled_is_handled_when_it_comes_again_and_somebody_does(
     journal: Journal,
 ) -> None:
-    first = await journal.append(record("a", subscribers=()))
-    assert (await journal.append(record("a", subscribers=()))).status == "duplicate"
-    again = await journal.append(record("a", subscribers=("mirror",)))
+    first = await outcome(journal.append, record("a", subscribers=()))
+    assert (await outcome(journal.append, record("a", subscribers=()))).status == "duplicate"
+    again = await outcome(journal.append, record("a", subscribers=("mirror",)))
     assert (again.id, again.status, len(again.works)) == (first.id, "again", 1)
     stored = await journal.load(first.id)
     assert stored is not None
@@ -126,8 +127,8 @@ async def test_a_delivery_that_nobody_handled_is_handled_when_it_comes_again_and
 async def test_what_nobody_handled_under_another_events_name_is_kept_as_what_it_is_when_it_comes_again(
     journal: Journal,
 ) -> None:
-    first = await journal.append(record("a", event="unheard_of", repo=None, subscribers=()))
-    again = await journal.append(record("a", subscribers=("mirror",)))
+    first = await outcome(journal.append, record("a", event="unheard_of", repo=None, subscribers=()))
+    again = await outcome(journal.append, record("a", subscribers=("mirror",)))
     assert [work.group for work in again.works] == ["octo/widget"]
     stored = await journal.load(first.id)
     assert stored is not None
@@ -136,23 +137,23 @@ async def test_what_nobody_handled_under_another_events_name_is_kept_as_what_it_
 
 @pytest_twisted.ensureDeferred
 async def test_a_delivery_still_in_hand_that_comes_again_is_a_duplicate(journal: Journal) -> None:
-    first = await journal.append(record("a"))
-    again = await journal.append(record("a", received_at=200.0))
+    first = await outcome(journal.append, record("a"))
+    again = await outcome(journal.append, record("a", received_at=200.0))
     assert (again.id, again.status, again.works) == (first.id, "duplicate", ())
     assert await journal.due("mirror", 100.0, limit=9) == [first.works[0]]
 
 
 @pytest_twisted.ensureDeferred
 async def test_the_same_delivery_id_from_another_hook_is_another_delivery(journal: Journal) -> None:
-    first = await journal.append(record("a"))
-    other = await journal.append(record("a", hook="8", body=b'{"ref":"other"}'))
+    first = await outcome(journal.append, record("a"))
+    other = await outcome(journal.append, record("a", hook="8", body=b'{"ref":"other"}'))
     assert (other.status, other.id != first.id, other.replay_of) == ("new", True, None)
 
 
 @pytest_twisted.ensureDeferred
 async def test_a_body_that_comes_back_under_its_delivery_id_and_another_hook_names_the_first(journal: Journal) -> None:
-    await journal.append(record("a", body=BODY))
-    replayed = await journal.append(record("a", hook="8", body=BODY, refuse_replay=True))
+    await outcome(journal.append, record("a", body=BODY))
+    replayed = await outcome(journal.append, record("a", hook="8", body=BODY, refuse_replay=True))
     assert (replayed.status, replayed.works, replayed.replay_of) == ("new", (), "a")
 
 
@@ -160,34 +161,34 @@ async def test_a_body_that_comes_back_under_its_delivery_id_and_another_hook_nam
 async def test_a_body_that_comes_back_under_the_id_of_a_delivery_nobody_handled_names_the_first(
     journal: Journal,
 ) -> None:
-    await journal.append(record("a", body=BODY))
-    await journal.append(record("b", subscribers=()))
-    replayed = await journal.append(record("b", body=BODY, refuse_replay=True))
+    await outcome(journal.append, record("a", body=BODY))
+    await outcome(journal.append, record("b", subscribers=()))
+    replayed = await outcome(journal.append, record("b", body=BODY, refuse_replay=True))
     assert (replayed.works, replayed.replay_of) == ((), "a")
 
 
 @pytest_twisted.ensureDeferred
 async def test_a_body_that_comes_back_under_another_id_names_the_first(journal: Journal) -> None:
-    await journal.append(record("a", body=BODY))
+    await outcome(journal.append, record("a", body=BODY))
     for other in ("b", "c"):
-        replayed = await journal.append(record(other, body=BODY))
+        replayed = await outcome(journal.append, record(other, body=BODY))
         assert (replayed.status, replayed.replay_of) == ("new", "a")
-    assert (await journal.append(record("c", body=BODY))).replay_of == "a"
-    assert (await journal.append(record("a", body=BODY))).replay_of is None
+    assert (await outcome(journal.append, record("c", body=BODY))).replay_of == "a"
+    assert (await outcome(journal.append, record("a", body=BODY))).replay_of is None
 
 
 @pytest_twisted.ensureDeferred
 async def test_a_fingerprint_that_only_begins_like_another_is_another(journal: Journal) -> None:
-    await journal.append(record("a", digest=b"12345678" + b"a" * 24))
-    other = await journal.append(record("b", digest=b"12345678" + b"b" * 24))
-    same = await journal.append(record("c", digest=b"12345678" + b"b" * 24))
+    await outcome(journal.append, record("a", digest=b"12345678" + b"a" * 24))
+    other = await outcome(journal.append, record("b", digest=b"12345678" + b"b" * 24))
+    same = await outcome(journal.append, record("c", digest=b"12345678" + b"b" * 24))
     assert (other.replay_of, same.replay_of) == (None, "b")
 
 
 @pytest_twisted.ensureDeferred
 async def test_text_that_is_no_unicode_is_recorded_like_any_other(journal: Journal) -> None:
-    first = await journal.append(record("\udcff", action="\ud800", event="x\x00y"))
-    again = await journal.append(record("\udcff"))
+    first = await outcome(journal.append, record("\udcff", action="\ud800", event="x\x00y"))
+    again = await outcome(journal.append, record("\udcff"))
     assert (first.status, again.status, again.id) == ("new", "duplicate", first.id)
 
 
@@ -196,7 +197,7 @@ async def test_text_that_is_no_unicode_is_recorded_like_any_other(journal: Journ
 
 @pytest_twisted.ensureDeferred
 async def test_work_is_due_in_the_order_it_came_and_in_pieces(journal: Journal) -> None:
-    works = [(await journal.append(record(str(number)))).works[0] for number in range(5)]
+    works = [(await outcome(journal.append, record(str(number)))).works[0] for number in range(5)]
     page = await journal.due("mirror", 100.0, limit=2)
     assert page == works[:2]
     assert await journal.due("mirror", 100.0, after=page[-1].handling, limit=9) == works[2:]
@@ -205,10 +206,10 @@ async def test_work_is_due_in_the_order_it_came_and_in_pieces(journal: Journal) 
 
 @pytest_twisted.ensureDeferred
 async def test_work_is_due_by_group_and_groups_by_how_long_they_wait(journal: Journal) -> None:
-    one = (await journal.append(record("1", repo="z/late"))).works[0]
-    two = (await journal.append(record("2", repo="a/soon"))).works[0]
-    three = (await journal.append(record("3", repo="Z/Late"))).works[0]
-    await journal.append(record("4", repo=None, received_at=900.0))
+    one = (await outcome(journal.append, record("1", repo="z/late"))).works[0]
+    two = (await outcome(journal.append, record("2", repo="a/soon"))).works[0]
+    three = (await outcome(journal.append, record("3", repo="Z/Late"))).works[0]
+    await outcome(journal.append, record("4", repo=None, received_at=900.0))
     assert await journal.due_groups("mirror", now=100.0) == ["z/late", "a/soon"]
     assert await journal.due("mirror", 100.0, group="z/late", limit=9) == [one, three]
     assert await journal.due("mirror", 100.0, group="a/soon", limit=9) == [two]
@@ -217,7 +218,7 @@ async def test_work_is_due_by_group_and_groups_by_how_long_they_wait(journal: Jo
 
 @pytest_twisted.ensureDeferred
 async def test_a_failed_handling_is_due_again_at_its_time(journal: Journal) -> None:
-    (work,) = (await journal.append(record("a", subscribers=("mirror",)))).works
+    (work,) = (await outcome(journal.append, record("a", subscribers=("mirror",)))).works
     await journal.fail(work.handling, at=101.0, error="OSError: later\udcff", next_at=150.0)
     assert await journal.next_due("mirror") == 150.0
     assert await journal.next_due("mirror", after=150.0) is None
@@ -228,10 +229,10 @@ async def test_a_failed_handling_is_due_again_at_its_time(journal: Journal) -> N
 
 @pytest_twisted.ensureDeferred
 async def test_a_receipt_tells_what_each_subscriber_did_and_when_the_commit_was_visible(journal: Journal) -> None:
-    appended = await journal.append(record("a"))
+    appended = await outcome(journal.append, record("a"))
     mirror, notes = appended.works
     await journal.started(mirror.handling, 100.5)
-    await journal.finish(mirror.handling, at=101.0)
+    await outcome(journal.finish, mirror.handling, at=101.0)
     await journal.fail(notes.handling, at=102.0, error="ValueError: no", next_at=None)
     await journal.visible(appended.id, 103.0)
     await journal.visible(appended.id, 104.0)
@@ -250,9 +251,9 @@ async def test_a_receipt_tells_what_each_subscriber_did_and_when_the_commit_was_
 
 @pytest_twisted.ensureDeferred
 async def test_a_replay_runs_all_that_had_the_event_or_those_that_are_named(journal: Journal) -> None:
-    appended = await journal.append(record("a"))
+    appended = await outcome(journal.append, record("a"))
     for work in appended.works:
-        await journal.finish(work.handling, at=101.0)
+        await outcome(journal.finish, work.handling, at=101.0)
     assert await journal.replay(appended.id, None, now=300.0) == list(appended.works)
     named = await journal.replay(appended.id, ["fresh", "mirror"], now=400.0)
     assert [work.subscriber for work in named] == ["fresh", "mirror"]
@@ -262,7 +263,7 @@ async def test_a_replay_runs_all_that_had_the_event_or_those_that_are_named(jour
 
 @pytest_twisted.ensureDeferred
 async def test_a_replay_needs_an_event_and_its_body(journal: Journal) -> None:
-    unhandled = await journal.append(record("a", subscribers=()))
+    unhandled = await outcome(journal.append, record("a", subscribers=()))
     with pytest.raises(LookupError):
         await journal.replay(12345, None, now=1.0)
     with pytest.raises(ValueError, match="not kept"):
@@ -277,7 +278,7 @@ async def test_all_dead_letters_of_one_subscriber_are_replayed_together(
     monkeypatch.setattr("stackit.journal.journal._REPLAY_STEP", 2)
     works = []
     for number in range(5):
-        mirror, notes = (await journal.append(record(str(number)))).works
+        mirror, notes = (await outcome(journal.append, record(str(number)))).works
         works.append(mirror)
         await journal.fail(mirror.handling, at=101.0, error="no", next_at=None)
         await journal.fail(notes.handling, at=101.0, error="no", next_at=None)
@@ -316,9 +317,9 @@ async def test_an_announcement_that_cannot_be_written_moves_no_ref_and_harms_no_
     from twisted.internet.defer import Deferred  # noqa: PLC0415
 
     broken: Any = [RefChange("refs/heads/main", ZEROS, ONE, "created"), RefChange("refs/x", ZEROS, object(), "created")]  # type: ignore[arg-type]
-    before = Deferred.fromCoroutine(journal.append(record("a")))
+    before = Deferred.fromCoroutine(outcome(journal.append, record("a")))
     failing = Deferred.fromCoroutine(journal.announce("octo/widget", broken, "push", None, 100.0, ["notes"]))
-    after = Deferred.fromCoroutine(journal.append(record("b")))
+    after = Deferred.fromCoroutine(outcome(journal.append, record("b")))
     with pytest.raises(JournalError, match="refused"):
         await failing
     assert [(await before).status, (await after).status] == ["new", "new"]
@@ -331,9 +332,9 @@ async def test_an_announcement_that_cannot_be_written_moves_no_ref_and_harms_no_
 
 @pytest_twisted.ensureDeferred
 async def test_a_listing_is_newest_first_and_paged_by_its_cursor(journal: Journal) -> None:
-    ids = [(await journal.append(record(str(number)))).id for number in range(5)]
+    ids = [(await outcome(journal.append, record(str(number)))).id for number in range(5)]
     first = await journal.listing(limit=2)
-    await journal.append(record("meanwhile"))
+    await outcome(journal.append, record("meanwhile"))
     second = await journal.listing(limit=2, cursor=first.next)
     third = await journal.listing(limit=2, cursor=second.next)
     listed = [receipt.id for page in (first, second, third) for receipt in page.deliveries]
@@ -349,16 +350,16 @@ async def test_a_cursor_that_no_page_gave_out_is_a_value_error(journal: Journal,
 
 @pytest_twisted.ensureDeferred
 async def test_a_listing_can_be_filtered_by_everything_at_once_or_alone(journal: Journal) -> None:
-    done = await journal.append(record("done", repo="a/b"))
-    dead = await journal.append(record("dead", event="issues", action="opened"))
-    mixed = await journal.append(record("mixed"))
-    unhandled = await journal.append(record("unhandled", subscribers=(), repo=None))
+    done = await outcome(journal.append, record("done", repo="a/b"))
+    dead = await outcome(journal.append, record("dead", event="issues", action="opened"))
+    mixed = await outcome(journal.append, record("mixed"))
+    unhandled = await outcome(journal.append, record("unhandled", subscribers=(), repo=None))
     change = RefChange("refs/heads/main", ZEROS, ONE, "created")
     refs = await journal.announce("a/b", [change], "push", "done", 100.0, ["late"])
     for work in (*done.works, dead.works[0], mixed.works[0]):
-        await journal.finish(work.handling, at=101.0)
+        await outcome(journal.finish, work.handling, at=101.0)
     await journal.fail(dead.works[1].handling, at=101.0, error="no", next_at=None)
-    both = await journal.append(record("both"))  # dead at one, pending at the other: pending
+    both = await outcome(journal.append, record("both"))  # dead at one, pending at the other: pending
     await journal.fail(both.works[0].handling, at=101.0, error="no", next_at=None)
 
     expected: list[tuple[dict[str, str], list[int]]] = [
@@ -400,18 +401,18 @@ async def test_a_listing_can_be_filtered_by_everything_at_once_or_alone(journal:
 @pytest_twisted.ensureDeferred
 async def test_what_is_too_old_goes_but_never_what_is_pending(journal: Journal) -> None:
     week = 7 * 86400
-    old = await journal.append(record("old", subscribers=("mirror",)))
-    waiting = await journal.append(record("waiting", subscribers=("mirror",)))
-    dead = await journal.append(record("dead", subscribers=("mirror",)))
-    young = await journal.append(record("young", subscribers=(), received_at=200.0))
-    await journal.finish(old.works[0].handling, at=101.0)
+    old = await outcome(journal.append, record("old", subscribers=("mirror",)))
+    waiting = await outcome(journal.append, record("waiting", subscribers=("mirror",)))
+    dead = await outcome(journal.append, record("dead", subscribers=("mirror",)))
+    young = await outcome(journal.append, record("young", subscribers=(), received_at=200.0))
+    await outcome(journal.finish, old.works[0].handling, at=101.0)
     await journal.fail(dead.works[0].handling, at=101.0, error="no", next_at=None)
     assert await journal.prune(week + 100.0) == 0
     assert await journal.prune(week + 150.0) == 2
     assert await journal.prune(week + 150.0) == 0
     assert [receipt.id for receipt in (await journal.listing()).deliveries] == [young.id, waiting.id]
     assert await journal.load(old.id) is None
-    assert (await journal.append(record("old", subscribers=("mirror",)))).status == "new"
+    assert (await outcome(journal.append, record("old", subscribers=("mirror",)))).status == "new"
 
 
 @pytest_twisted.ensureDeferred
@@ -422,9 +423,9 @@ async def test_beyond_its_size_the_journal_forgets_the_oldest_and_no_more_than_n
     works = []
     for number in range(30):
         body = os.urandom(100_000)
-        works += (await journal.append(record(str(number), subscribers=("mirror",), body=body))).works
+        works += (await outcome(journal.append, record(str(number), subscribers=("mirror",), body=body))).works
     for work in works[1:]:
-        await journal.finish(work.handling, at=101.0)
+        await outcome(journal.finish, work.handling, at=101.0)
     pruned = 0
     while step := await journal.prune(101.0):
         pruned += step
@@ -443,13 +444,13 @@ async def test_bodies_that_lie_together_go_when_none_of_them_is_needed(journal: 
     late = await arrive(journal, *(record(f"late-{number}", subscribers=("mirror",)) for number in range(3)))
     waiting = early[1]
     for each in (early[0], early[2], *late):
-        await journal.finish(each.works[0].handling, at=101.0)
+        await outcome(journal.finish, each.works[0].handling, at=101.0)
     assert await journal.prune(week + 150.0) == 5
     assert rows(tmp_path, "SELECT first, last FROM bundles") == [(early[0].id, early[2].id)]
     stored = await journal.load(waiting.id)
     assert stored is not None
     assert stored.body == BODY + b"early-1"
-    await journal.finish(waiting.works[0].handling, at=101.0)
+    await outcome(journal.finish, waiting.works[0].handling, at=101.0)
     assert await journal.prune(week + 150.0) == 1
     assert rows(tmp_path, "SELECT first, last FROM bundles") == []
 
@@ -465,7 +466,7 @@ async def test_bodies_that_lie_together_are_no_more_than_needed_either(tmp_path:
             journal, *(record(f"{number}-{part}", subscribers=("mirror",), body=os.urandom(20_000)) for part in "abcde")
         )
     for each in arrived[1:]:
-        await journal.finish(each.works[0].handling, at=101.0)
+        await outcome(journal.finish, each.works[0].handling, at=101.0)
     while await journal.prune(101.0):
         pass
     left = [receipt.id for receipt in (await journal.listing(limit=200)).deliveries]
@@ -477,9 +478,9 @@ async def test_bodies_that_lie_together_are_no_more_than_needed_either(tmp_path:
 
 @pytest_twisted.ensureDeferred
 async def test_a_replayed_body_that_is_refused_is_written_down_and_reaches_nobody(journal: Journal) -> None:
-    await journal.append(record("first", body=BODY))
+    await outcome(journal.append, record("first", body=BODY))
     for _ in range(2):
-        refused = await journal.append(record("second", body=BODY, refuse_replay=True))
+        refused = await outcome(journal.append, record("second", body=BODY, refuse_replay=True))
         assert (refused.works, refused.replay_of) == ((), "first")
 
 
@@ -493,7 +494,7 @@ def together(*asked: Any) -> Deferred[Any]:
 
 async def arrive(journal: Journal, *records: Record) -> list[Appended]:
     """What became of these, in one commit."""
-    return [appended for _, appended in await together(*(journal.append(each) for each in records))]
+    return [appended for _, appended in await together(*(outcome(journal.append, each) for each in records))]
 
 
 def rows(tmp_path: Path, query: str) -> list[Any]:
@@ -513,7 +514,7 @@ async def test_deliveries_of_one_commit_are_told_apart_as_those_of_many_are(jour
         *(record(f"more-{number}") for number in range(150)),
         record("more-149"),
     ]
-    answers = [answer for _, answer in await together(*(journal.append(each) for each in records))]
+    answers = [answer for _, answer in await together(*(outcome(journal.append, each) for each in records))]
     assert [(each.status, each.replay_of) for each in answers[:6]] == [
         ("new", None),
         ("new", None),
@@ -541,14 +542,16 @@ async def test_deliveries_of_one_commit_are_told_apart_as_those_of_many_are(jour
 
 @pytest_twisted.ensureDeferred
 async def test_what_is_handled_while_others_arrive_is_done_and_they_are_not(journal: Journal) -> None:
-    first = await together(*(journal.append(record(f"first-{number}", subscribers=("mirror",))) for number in range(5)))
+    first = await together(
+        *(outcome(journal.append, record(f"first-{number}", subscribers=("mirror",))) for number in range(5))
+    )
     works = [work for _, appended in first for work in appended.works]
     await together(
-        journal.finish(works[0].handling, at=101.0),
-        journal.append(record("second", subscribers=("mirror",))),
-        journal.finish(works[1].handling, at=102.0),
+        outcome(journal.finish, works[0].handling, at=101.0),
+        outcome(journal.append, record("second", subscribers=("mirror",))),
+        outcome(journal.finish, works[1].handling, at=102.0),
         journal.fail(works[2].handling, at=103.0, error="no", next_at=None),
-        journal.finish(works[3].handling, at=104.0),
+        outcome(journal.finish, works[3].handling, at=104.0),
     )
     receipts = [await journal.receipt(work.event_id) for work in works]
     states = [(each.state, each.handlings[0].attempts, each.handlings[0].finished_at) for each in receipts if each]
@@ -564,7 +567,7 @@ async def test_what_is_handled_while_others_arrive_is_done_and_they_are_not(jour
 
 @pytest_twisted.ensureDeferred
 async def test_a_count_of_what_is_pending_stands_where_it_was_asked_for(journal: Journal) -> None:
-    appends = [journal.append(record(str(number), subscribers=("mirror",))) for number in range(4)]
+    appends = [outcome(journal.append, record(str(number), subscribers=("mirror",))) for number in range(4)]
     answers = await together(appends[0], appends[1], journal.pending(), appends[2], appends[3])
     assert answers[2] == (True, {"mirror": 2})
 
@@ -572,7 +575,7 @@ async def test_a_count_of_what_is_pending_stands_where_it_was_asked_for(journal:
 @pytest_twisted.ensureDeferred
 async def test_a_record_that_cannot_be_written_fails_alone(journal: Journal) -> None:
     records = [record("a"), record("b", received_at="never", event=object()), record("c"), record("a")]
-    answers = await together(*(journal.append(each) for each in records))
+    answers = await together(*(outcome(journal.append, each) for each in records))
     assert [succeeded for succeeded, _ in answers] == [True, False, True, True]
     assert [answers[number][1].status for number in (0, 2, 3)] == ["new", "new", "duplicate"]
     assert await journal.pending() == {"mirror": 2, "notes:deploy": 2}
@@ -586,7 +589,7 @@ async def test_a_body_takes_a_fraction_of_its_size(journal: Journal, tmp_path: P
     body = json.dumps(
         [{"url": f"https://api.github.com/repos/octo/widget/{number}"} for number in range(2000)]
     ).encode()
-    appended = await journal.append(record("a", body=body))
+    appended = await outcome(journal.append, record("a", body=body))
     with sqlite3.connect(tmp_path / "state" / "journal.sqlite3") as connection:
         ((length,),) = connection.execute("SELECT LENGTH(body) FROM bodies").fetchall()
     connection.close()
@@ -598,7 +601,7 @@ async def test_a_body_takes_a_fraction_of_its_size(journal: Journal, tmp_path: P
 
 @pytest_twisted.ensureDeferred
 async def test_a_body_that_was_stored_as_it_came_is_read_as_it_is(journal: Journal, tmp_path: Path) -> None:
-    appended = await journal.append(record("a"))
+    appended = await outcome(journal.append, record("a"))
     change(tmp_path, lambda _: BODY)
     stored = await journal.load(appended.id)
     assert stored is not None
@@ -608,7 +611,7 @@ async def test_a_body_that_was_stored_as_it_came_is_read_as_it_is(journal: Journ
 @pytest_twisted.ensureDeferred
 async def test_a_damaged_body_is_never_taken_for_one(journal: Journal, tmp_path: Path) -> None:
     body = os.urandom(20_000).hex().encode()
-    appended = await journal.append(record("a", body=body))
+    appended = await outcome(journal.append, record("a", body=body))
     for at in (10, 5_000, -1):
 
         def damaged(stored: bytes, at: int = at) -> bytes:
@@ -647,7 +650,7 @@ async def test_no_more_than_a_bounded_number_of_bytes_lies_together(journal: Jou
 @pytest_twisted.ensureDeferred
 async def test_a_body_that_is_kept_late_lies_apart_from_those_around_it(journal: Journal) -> None:
     arrived = await arrive(journal, record("a"), record("b", subscribers=()), record("c"))
-    again = await journal.append(record("b"))
+    again = await outcome(journal.append, record("b"))
     assert (again.status, again.id) == ("again", arrived[1].id)
     stored = [await journal.load(each.id) for each in arrived]
     assert [each and each.body for each in stored] == [BODY + name for name in (b"a", b"b", b"c")]

@@ -15,6 +15,7 @@ from pathlib import Path
 import msgspec
 import pytest
 import pytest_twisted
+from outcomes import outcome
 from twisted.internet.defer import Deferred, gatherResults
 
 from stackit.errors import JournalError
@@ -35,10 +36,12 @@ async def write(name):
     number = 0
     while True:
         number += 1
-        await journal.append(Record(
+        written = Deferred()
+        journal.append(Record(
             hook="7", delivery=f"{name}-{number}", event="push", action=None, repo="octo/widget", received_at=1.0,
             digest=f"{name}-{number}".encode(), body=b"{}" * 5000, subscribers=("mirror", "notes"),
-        ))
+        ), written.callback)
+        await written
         sys.stdout.write(f"{name}-{number}\\n")
         sys.stdout.flush()
 
@@ -74,7 +77,8 @@ def record(delivery: str, body: bytes = b"{}") -> Record:
 async def filled(directory: Path, count: int = 200) -> None:
     """A journal that was closed with some deliveries in it."""
     journal = open_journal(directory)
-    appends = [Deferred.fromCoroutine(journal.append(record(f"d{number}", b"x" * 3000))) for number in range(count)]
+    records = [record(f"d{number}", b"x" * 3000) for number in range(count)]
+    appends = [Deferred.fromCoroutine(outcome(journal.append, each)) for each in records]
     await gatherResults(appends)
     await journal.close()
 
@@ -133,7 +137,7 @@ async def test_what_waits_while_a_commit_runs_shares_the_next_one(tmp_path: Path
     connection = journal._writer._connection
     assert connection is not None
     connection.set_trace_callback(statements.append)
-    appends = [Deferred.fromCoroutine(journal.append(record(f"d{number}"))) for number in range(300)]
+    appends = [Deferred.fromCoroutine(outcome(journal.append, record(f"d{number}"))) for number in range(300)]
     appended = await gatherResults(appends)
     await journal.close()
     assert sorted(each.id for each in appended) == list(range(1, 301))
@@ -148,21 +152,21 @@ async def test_a_full_disk_fails_appends_until_there_is_room_again(tmp_path: Pat
     from twisted.internet import reactor  # noqa: PLC0415
 
     journal = Journal.open(tmp_path / "state", reactor=reactor, on_change=changes.append)
-    before = await journal.append(record("before"))
+    before = await outcome(journal.append, record("before"))
     soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
     # Python ignores SIGXFSZ, so a write beyond the limit is an error, as it is on a full disk.
     resource.setrlimit(resource.RLIMIT_FSIZE, (400_000, hard))
     try:
         with pytest.raises(JournalError, match="journal cannot write"):
-            await journal.append(record("big", big))
+            await outcome(journal.append, record("big", big))
         assert "cannot write" in (journal.problem() or "")
         with pytest.raises(JournalError):
-            await journal.append(record("big", big))
+            await outcome(journal.append, record("big", big))
         stored = await journal.load(before.id)  # reading goes on
         assert stored is not None
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
-    appended = await journal.append(record("big", big))
+    appended = await outcome(journal.append, record("big", big))
     assert appended.status == "new"
     assert journal.problem() is None
     await journal.close()
@@ -186,7 +190,7 @@ async def test_a_problem_that_is_over_is_noticed_though_nobody_appends(tmp_path:
     resource.setrlimit(resource.RLIMIT_FSIZE, (400_000, hard))
     try:
         with pytest.raises(JournalError):
-            await journal.append(record("big", os.urandom(500_000)))
+            await outcome(journal.append, record("big", os.urandom(500_000)))
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
     assert journal.problem() is not None
@@ -198,12 +202,12 @@ async def test_a_problem_that_is_over_is_noticed_though_nobody_appends(tmp_path:
 @pytest_twisted.ensureDeferred
 async def test_an_append_is_not_confirmed_once_the_files_were_removed(tmp_path: Path) -> None:
     journal = open_journal(tmp_path / "state")
-    await journal.append(record("a"))
+    await outcome(journal.append, record("a"))
     for name in FILES:
         (tmp_path / "state" / name).unlink()
     for delivery in ("b", "c"):
         with pytest.raises(JournalError, match="cannot write"):
-            await journal.append(record(delivery))
+            await outcome(journal.append, record(delivery))
     await journal.close()
 
 
@@ -211,12 +215,12 @@ async def test_an_append_is_not_confirmed_once_the_files_were_removed(tmp_path: 
 async def test_a_closed_journal_says_so_and_can_be_opened_again(tmp_path: Path) -> None:
     await filled(tmp_path / "state", 3)
     journal = open_journal(tmp_path / "state")
-    waiting = Deferred.fromCoroutine(journal.append(record("last")))
+    waiting = Deferred.fromCoroutine(outcome(journal.append, record("last")))
     await journal.close()
     await journal.close()
     assert (await waiting).status == "new"  # what was asked for before is finished
     with pytest.raises(JournalError, match="closed"):
-        await journal.append(record("late"))
+        await outcome(journal.append, record("late"))
     with pytest.raises(JournalError, match="closed"):
         await journal.pending()
     journal = open_journal(tmp_path / "state")
@@ -230,7 +234,7 @@ async def test_the_write_ahead_log_is_folded_back_while_the_journal_grows(tmp_pa
     log = tmp_path / "state" / "journal.sqlite3-wal"
     largest = 0
     for number in range(150):
-        await journal.append(record(f"d{number}", b"x" * 2**20))
+        await outcome(journal.append, record(f"d{number}", b"x" * 2**20))
         largest = max(largest, log.stat().st_size)
     await journal.close()
     assert largest < 60 * 2**20
@@ -245,7 +249,7 @@ async def test_everything_is_for_the_owner_only_whatever_the_umask(tmp_path: Pat
     umask = os.umask(0)
     try:
         journal = open_journal(tmp_path / "deep" / "state")
-        await journal.append(record("a"))
+        await outcome(journal.append, record("a"))
         modes = {path.name: stat.S_IMODE(path.stat().st_mode) for path in (tmp_path / "deep" / "state").iterdir()}
         directory = stat.S_IMODE((tmp_path / "deep" / "state").stat().st_mode)
         await journal.close()
@@ -314,8 +318,8 @@ async def test_a_journal_of_the_first_version_is_read_on(tmp_path: Path, monkeyp
     stored = await journal.load(1)
     assert stored is not None
     assert (stored.delivery, stored.body) == (first.delivery, first.body)
-    assert (await journal.append(first)).status == "duplicate"
-    renamed = await journal.append(msgspec.structs.replace(first, delivery="another"))
+    assert (await outcome(journal.append, first)).status == "duplicate"
+    renamed = await outcome(journal.append, msgspec.structs.replace(first, delivery="another"))
     assert renamed.replay_of == first.delivery
     await journal.close()
 
@@ -390,5 +394,5 @@ async def test_a_first_start_that_was_cut_short_is_begun_anew(tmp_path: Path) ->
     state.mkdir(mode=0o700)
     (state / "journal.sqlite3.new").write_bytes(b"half")
     journal = open_journal(state)
-    assert (await journal.append(record("a"))).status == "new"
+    assert (await outcome(journal.append, record("a"))).status == "new"
     await journal.close()

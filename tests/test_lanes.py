@@ -58,7 +58,10 @@ class House:
         works, reading = self.reads.pop(0)
         reading.callback(works)
 
-    async def _handle(self, _lane: Lane, item: Item) -> None:
+    def _handle(self, _lane: Lane, item: Item) -> None:
+        item.start(self._work(item))
+
+    async def _work(self, item: Item) -> None:
         handling = item.work.handling
         self.items.append(item)
         self.groups.setdefault(item.work.group, []).append(handling)

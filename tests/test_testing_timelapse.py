@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 import pytest_twisted
+from outcomes import outcome
 from twisted.internet.defer import Deferred
 from twisted.internet.interfaces import IReactorProcess, IReactorTime
 from twisted.internet.task import LoopingCall, deferLater
@@ -86,6 +87,7 @@ async def test_time_stands_while_a_watched_object_has_work(clock: Timelapse, jou
         for _ in range(50):
             await journal.pending()
             await journal.announced("octo/widget")
+            await outcome(journal.finish, 1, at=clock.seconds())
         return clock.seconds() - began
 
     working = Deferred.fromCoroutine(work())

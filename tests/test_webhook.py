@@ -48,7 +48,7 @@ class House(Listening):
             secrets=Secrets(secrets, [], print),
             admit=self._admit,
             observe=seen.append,
-            take=self._take,
+            take=lambda event, digest, done: Deferred.fromCoroutine(self._take(event, digest)).addBoth(done),
             reactor=clock,
         )
         super().__init__(reactor, site, seen)

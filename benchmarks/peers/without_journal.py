@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import itertools
 import sys
+from collections.abc import Callable
 from typing import Any
 
 from twisted.scripts.twistd import run
@@ -25,13 +26,14 @@ class NoJournal:
     def open(cls, *_: Any, **__: Any) -> NoJournal:
         return cls()
 
-    async def append(self, record: Record) -> Appended:
+    def append(self, record: Record, done: Callable[[Appended], object]) -> None:
         number = next(self._ids)
         key = (record.repo or "").lower()
         works = tuple(Work(number, number, each, key, 0, len(record.body)) for each in record.subscribers)
-        return Appended(number, "new", works)
+        done(Appended(number, "new", works))
 
-    async def finish(self, _handling: int, *, at: float) -> None: ...
+    def finish(self, _handling: int, done: Callable[[None], object], **_: float) -> None:
+        done(None)
 
     async def due(self, *_: Any, **__: Any) -> list[Work]:
         return []

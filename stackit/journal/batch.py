@@ -6,7 +6,6 @@ import sqlite3
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, TypeVar
 
-from twisted.internet.defer import Deferred
 from twisted.python.failure import Failure
 
 from stackit.errors import JournalError
@@ -22,16 +21,21 @@ _OWN_FAULTS = (sqlite3.IntegrityError, sqlite3.ProgrammingError, sqlite3.DataErr
 
 
 class Asked:
-    """One thing to do: an operation on one item, alone in its step or with others of its kind."""
+    """One thing to do: an operation on one item, alone in its step or with others of its kind.
+
+    ``done`` is called with its result once that is durable, or with a Failure.
+    """
 
     __slots__ = ("alone", "done", "item", "joint", "size")
 
-    def __init__(self, joint: Joint[Any, Any], item: Any, size: int, *, alone: bool = False) -> None:
+    def __init__(
+        self, joint: Joint[Any, Any], item: Any, size: int, done: Callable[[Any], object], *, alone: bool = False
+    ) -> None:
         self.joint = joint
         self.item = item
         self.size = size
+        self.done = done
         self.alone = alone
-        self.done: Deferred[Any] = Deferred()
 
 
 def run_together(connection: sqlite3.Connection, batch: list[Asked]) -> list[Any]:

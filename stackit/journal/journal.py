@@ -9,6 +9,8 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from twisted.python.failure import Failure
+
 from stackit.errors import JournalError
 from stackit.events import RefChange
 from stackit.journal import appending, queries, recording, retention, schema
@@ -29,7 +31,8 @@ class Journal:
     """The durable record of deliveries and ref changes, and of what each subscriber made of them.
 
     Whatever writes is durable once it returns, and raises JournalError where it cannot be
-    now. Times are seconds since the epoch, and given by the caller.
+    now; the two that every delivery needs say so to a callback. Times are seconds since the epoch, and given by the
+    caller.
     """
 
     def __init__(
@@ -81,9 +84,12 @@ class Journal:
             hold.release()
             raise
 
-    async def append(self, record: Record) -> Appended:
-        """Write a delivery down, with a handling for each of its subscribers."""
-        return await self._writer.join(appending.append, record, len(record.body))
+    def append(self, record: Record, done: Callable[[Appended | Failure], object]) -> None:
+        """Write a delivery down, with a handling for each of its subscribers.
+
+        ``done`` is called with what became of it once it is durable, or with a Failure of JournalError.
+        """
+        self._writer.join(appending.append, record, done, len(record.body))
 
     async def announce(
         self,
@@ -114,9 +120,12 @@ class Journal:
         """An attempt begins."""
         await self._writer.submit(lambda connection: recording.start(connection, handling, at))
 
-    async def finish(self, handling: int, *, at: float) -> None:
-        """An attempt succeeded: the handling is done."""
-        await self._writer.join(recording.finish, (handling, at))
+    def finish(self, handling: int, done: Callable[[Failure | None], object], *, at: float) -> None:
+        """An attempt succeeded: the handling is done.
+
+        ``done`` is called once that is durable, or with a Failure of JournalError.
+        """
+        self._writer.join(recording.finish, (handling, at), done)
 
     async def fail(self, handling: int, *, at: float, error: str, next_at: float | None) -> None:
         """An attempt failed: to be tried again at ``next_at``, or dead where that is None."""

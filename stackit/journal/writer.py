@@ -17,6 +17,7 @@ from threading import Thread
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from twisted.internet.defer import Deferred
+from twisted.logger import Logger
 from twisted.python.failure import Failure
 
 from stackit.errors import JournalError
@@ -27,6 +28,8 @@ if TYPE_CHECKING:
     Reactor = Any
 else:
     Reactor = object
+
+_log = Logger(namespace="stackit")
 
 T = TypeVar("T")
 Item = TypeVar("Item")
@@ -74,26 +77,29 @@ class Writer:
 
         Fails with JournalError where that cannot be made durable, else with what it raised itself.
         """
-        return self._ask(Asked(lambda connection, _: [operation(connection)], None, size, alone=True))
+        result: Deferred[T] = Deferred()
+        self._ask(Asked(lambda connection, _: [operation(connection)], None, size, result.callback, alone=True))
+        return result
 
-    def join(self, joint: Joint[Item, T], item: Item, size: int = 0) -> Deferred[T]:
+    def join(self, joint: Joint[Item, T], item: Item, done: Callable[[T | Failure], object], size: int = 0) -> None:
         """Have ``item`` worked on in the next commit, together with all others that came for the same operation.
 
-        What was submitted meanwhile keeps its place among them. Fails as ``submit`` does.
+        What was submitted meanwhile keeps its place among them. ``done`` gets the result, or a Failure of what
+        ``submit`` fails with: these are so many that a Deferred for each would be seen.
         """
-        return self._ask(Asked(joint, item, size))
+        self._ask(Asked(joint, item, size, done))
 
-    def _ask(self, asked: Asked) -> Deferred[Any]:
+    def _ask(self, asked: Asked) -> None:
         if self._closed is not None:
-            asked.done.errback(JournalError("the journal is closed"))
-        else:
-            self._waiting.append(asked)
+            asked.done(Failure(JournalError("the journal is closed")))
+            return
+        self._waiting.append(asked)
+        if not self._busy:
             self._begin_soon()
-        return asked.done
 
     def _begin_soon(self) -> None:
         """Begin a commit once a turn of the reactor has brought nothing more for it."""
-        if not self._busy and self._waiting:
+        if self._waiting:
             self._busy = True
             self._gathered = 0
             self._gather_until = self._reactor.seconds() + _GATHER
@@ -139,7 +145,10 @@ class Writer:
         """All results of one commit."""
         changed, self.problem = problem != self.problem, problem
         for asked, result in zip(batch, results, strict=True):
-            asked.done.callback(result)  # a Failure goes down the errbacks
+            try:
+                asked.done(result)
+            except Exception:  # noqa: BLE001 - the fault of one who asked must not keep their results from the others
+                _log.failure("what came of an operation of the journal was not taken")
         self._busy = False
         self._begin_soon()
         if grown:

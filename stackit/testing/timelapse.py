@@ -6,7 +6,7 @@ import select
 import threading
 from collections.abc import Callable, Coroutine, Sequence
 from functools import wraps
-from inspect import iscoroutine
+from inspect import signature
 from typing import Any
 
 from twisted.internet.defer import Deferred
@@ -49,11 +49,12 @@ class Timelapse(Clock):
         return getattr(self._reactor, name)
 
     def watch(self, asked: object) -> None:
-        """Let no time pass while a method of this object has not given its result."""
+        """Let no time pass while a method of this object has not given its result, or not called ``done`` with it."""
         for name in dir(asked):
             method = getattr(asked, name)
             if not name.startswith("_") and callable(method):
-                setattr(asked, name, self._counted(method))
+                calls_back = "done" in signature(method).parameters
+                setattr(asked, name, self._calling_back(method) if calls_back else self._counted(method))
 
     async def pass_time(self, seconds: float) -> None:
         """Let so many seconds pass, and all happen that falls into them. Raises TimeoutError as ``rest`` does."""
@@ -103,11 +104,24 @@ class Timelapse(Clock):
             ready.register(writer.fileno(), select.POLLIN | select.POLLOUT)
         return bool(ready.poll(0))
 
+    def _calling_back(self, method: Callable[..., Any]) -> Callable[..., Any]:
+        parameters = signature(method)
+
+        @wraps(method)
+        def counted(*given: Any, **named: Any) -> Any:
+            call = parameters.bind(*given, **named)
+            done = call.arguments["done"]
+            call.arguments["done"] = lambda result: done(self._done(result))
+            self._asked += 1
+            return method(*call.args, **call.kwargs)
+
+        return counted
+
     def _counted(self, method: Callable[..., Any]) -> Callable[..., Any]:
         @wraps(method)
         def counted(*given: Any, **named: Any) -> Any:
             result = method(*given, **named)
-            if iscoroutine(result):
+            if isinstance(result, Coroutine):  # also one of a compiled function
                 self._asked += 1
                 return self._until_done(result)
             if isinstance(result, Deferred):

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable
+from collections.abc import Callable
 from typing import Any
 
 from twisted.web.resource import IResource
@@ -12,7 +12,6 @@ from zope.interface import implementer
 import stackit
 from stackit.app import Reactor
 from stackit.config import Config
-from stackit.events import Event, Taken
 from stackit.github.signature import Secrets
 from stackit.occurrences import Occurrence
 from stackit.requests import Refused, RequestHead, Response
@@ -21,7 +20,7 @@ from stackit.web.answers import Refusal
 from stackit.web.crowd import room_for_connections
 from stackit.web.request import SMALL_BODY, SmallUpload
 from stackit.web.site import Limits, PublicSite
-from stackit.web.webhook import Webhook, WebhookResource
+from stackit.web.webhook import Take, Webhook, WebhookResource
 
 MEMORY = 256 * 2**20
 """Bytes that the bodies of all requests may hold at once; at least two of the largest fit."""
@@ -39,7 +38,7 @@ def public_site(
     secrets: Secrets,
     admit: Callable[[RequestHead], Refused | None],
     observe: Callable[[Occurrence], None],
-    take: Callable[[Event, bytes], Awaitable[Taken]],
+    take: Take,
     reactor: Reactor,
 ) -> PublicSite:
     """What listens on ``config.listen``."""

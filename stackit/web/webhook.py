@@ -9,15 +9,15 @@ from __future__ import annotations
 import hashlib
 import re
 import uuid
-from collections.abc import Awaitable, Callable
+from collections.abc import Callable
 from typing import Any
 
+from twisted.python.failure import Failure
 from twisted.web.resource import IResource
 from twisted.web.server import NOT_DONE_YET
 from zope.interface import implementer
 
 from stackit.app import Reactor
-from stackit.coroutines import Run
 from stackit.errors import JournalError
 from stackit.events import Event, Push, Taken
 from stackit.github import signature
@@ -29,6 +29,8 @@ from stackit.requests import Refused, RequestHead, Response, error
 from stackit.web import answers
 from stackit.web.answers import Refusal
 
+Take = Callable[[Event, bytes, Callable[[Taken | Failure], object]], None]
+
 _DELIVERY = re.compile(rb"[A-Za-z0-9-]{1,64}")
 _HOOK = re.compile(rb"[0-9]{1,20}")
 
@@ -39,6 +41,8 @@ class SignedUpload:
     One that cannot turn out to be signed is read only so that its sender can be answered; none of it
     is kept. ``refused`` is what a plugin has against the request, unless it verifies.
     """
+
+    __slots__ = ("_claimed", "_verifier", "head", "keep", "limit", "refused")
 
     def __init__(
         self, head: RequestHead, *, limit: int, verifier: Verifier, claimed: bytes | None, refused: Refusal | None
@@ -72,8 +76,8 @@ class Webhook:
     """The endpoint's rules.
 
     ``admit`` asks the plugins before the body is read. ``take`` makes a verified event (with the
-    fingerprint of its body) durable and hands it on; it raises JournalError where it
-    cannot. ``max_body`` is in bytes.
+    fingerprint of its body) durable, hands it on, and calls back with what became of it, or with a Failure of
+    JournalError. ``max_body`` is in bytes.
     """
 
     def __init__(
@@ -82,7 +86,7 @@ class Webhook:
         secrets: Secrets,
         admit: Callable[[RequestHead], Refused | None],
         observe: Callable[[Occurrence], None],
-        take: Callable[[Event, bytes], Awaitable[Taken]],
+        take: Take,
         clock: Reactor,
         max_body: int,
     ) -> None:
@@ -100,7 +104,8 @@ class Webhook:
             return answers.NO_SECRET
         if head.method != b"POST":
             return answers.method("POST")
-        if any(each.strip().lower() not in (b"", b"identity") for each in head.headers.get(b"content-encoding", ())):
+        encodings = head.headers.get(b"content-encoding")
+        if encodings is not None and any(each.strip().lower() not in (b"", b"identity") for each in encodings):
             return answers.ENCODING
         if length is not None and length > self._max_body:
             return answers.TOO_LARGE
@@ -113,17 +118,21 @@ class Webhook:
             return answers.SIGNATURE  # its sender waits to be asked for a body that would change nothing
         return SignedUpload(head, limit=self._max_body, verifier=verifier, claimed=claimed, refused=refused)
 
-    async def finish(self, upload: SignedUpload, body: bytes) -> Response:
-        """Answer a request whose body is here whole."""
+    def finish(self, upload: SignedUpload, body: bytes, answer: Callable[[Response], object]) -> None:
+        """Answer a request whose body is here whole: one that makes a delivery, once that is durable."""
         if not upload.verified():
-            return self._turn_away(upload, upload.refused or answers.SIGNATURE)
+            answer(self._turn_away(upload, upload.refused or answers.SIGNATURE))
+            return
         delivery, hook = _identity(upload.head)
         event = self._recognise(upload.head, body, delivery, hook)
         if event is None:
-            return self._nothing_to_do(Occurrence(name="accepted", delivery=delivery, outcome="unrecognised"))
-        try:
-            taken = await self._take(event, upload.fingerprint)
-        except JournalError:
+            answer(self._nothing_to_do(Occurrence(name="accepted", delivery=delivery, outcome="unrecognised")))
+            return
+        self._take(event, upload.fingerprint, lambda taken: answer(self._answer(upload, event, taken)))
+
+    def _answer(self, upload: SignedUpload, event: Event, taken: Taken | Failure) -> Response:
+        if isinstance(taken, Failure):
+            taken.trap(JournalError)
             return self._turn_away(upload, answers.JOURNAL)
         if taken.refused:
             return self._turn_away(upload, answers.REPLAYED)
@@ -132,7 +141,7 @@ class Webhook:
                 name="duplicate" if taken.duplicate else "accepted",
                 event=event.name,
                 action=event.action,
-                delivery=delivery,
+                delivery=event.delivery,
                 repo=event.repo,
                 id=taken.id,
                 client=upload.head.client,
@@ -217,8 +226,7 @@ class WebhookResource:
         return self._webhook.begin(head, length)
 
     def render(self, request: Any) -> int:
-        answering = self._webhook.finish(request.upload, request.body)
-        Run(answering, request.answer, request.processingFailed).start()
+        self._webhook.finish(request.upload, request.body, request.answer)
         return NOT_DONE_YET
 
     def getChildWithDefault(self, _name: Any, _request: Any) -> Any:
