@@ -257,6 +257,42 @@ def test_what_is_passed_over_is_json_all_the_same() -> None:
     assert 10_000 < told_apart < 20_000
 
 
+def test_a_push_that_is_read_at_once_and_one_that_takes_a_closer_look_say_the_same(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    random = Random(2)
+    sound = json.dumps({**PUSH, "created": True, "é": {}}, ensure_ascii=False).encode()
+    pieces = [
+        b'"',
+        b"{",
+        b"}",
+        b"[",
+        b"]",
+        b",",
+        b":",
+        b"null",
+        b"1e999",
+        b'"action"',
+        b'"zen":1,',
+        b"\xff",
+        b" ",
+        b"/",
+    ]
+    bodies = []
+    for _ in range(5000):
+        body = bytearray(sound)
+        at = random.randrange(len(body))
+        body[at : at + random.choice((0, 1, 9))] = random.choice((b"", *pieces))
+        bodies.append(bytes(body))
+    others = [json.dumps(payload_for(name)).encode() for name in EVENTS]
+    at_once = [event("push", body) for body in (*bodies, *others)]
+    monkeypatch.setattr("stackit.github.payloads._usual_push", lambda _body: None)
+    closer = [event("push", body) for body in (*bodies, *others)]
+    said = [[push and msgspec.structs.asdict(push) for push in pushes] for pushes in (at_once, closer)]
+    assert said[0] == said[1]
+    assert 500 < at_once.count(None) < 4500
+
+
 def test_of_a_key_that_is_there_twice_the_last_counts_everywhere() -> None:
     found = event("push", b'{"ref": "refs/heads/a", "ref": "refs/heads/b", "repository": {"full_name": "o/w"}}')
     assert isinstance(found, Push)

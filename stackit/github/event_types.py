@@ -8,8 +8,10 @@ the JSON schema that the octokit project keeps of it.
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Mapping, Set
 from functools import lru_cache
+from itertools import chain
 
 import msgspec
 
@@ -176,3 +178,16 @@ def _is_another(name: str, keys: frozenset[str]) -> bool:
     What one sender sends has a few sets of keys.
     """
     return bool(keys & _ABSENT.get(name, frozenset())) or any(more <= keys for more in _MORE.get(name, ()))
+
+
+def telling_keys(name: str, but: Set[str]) -> frozenset[str]:
+    """Keys of which every body that is of another event, though it has all that ``name`` needs, has one.
+
+    None that is in ``but``: what bodies of this event may have themselves. The fewest that do, nearly.
+    """
+    telling = set(_ABSENT.get(name, ()))
+    untold = [more - but for more in _MORE.get(name, ())]
+    while untold := [more for more in untold if not more & telling]:
+        most = Counter(chain.from_iterable(untold))
+        telling.add(max(sorted(most), key=most.__getitem__))
+    return frozenset(telling)

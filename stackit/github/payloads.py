@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Mapping
+from functools import lru_cache
+from operator import attrgetter
 from typing import Any
 from urllib.parse import unquote_to_bytes
 
 import msgspec
 
 from stackit.events import Event, Push, Repo
-from stackit.github.event_types import PUSH, has_shape
+from stackit.github.event_types import PUSH, has_shape, telling_keys
 from stackit.github.refnames import is_ref
 
 _EVENT_NAME = re.compile(r"[a-z0-9_]{1,64}", re.ASCII)
@@ -17,6 +20,8 @@ _EVENT_NAME = re.compile(r"[a-z0-9_]{1,64}", re.ASCII)
 _ACTION = re.compile(r"[A-Za-z0-9_-]{1,100}", re.ASCII)
 _OBJECT_ID = re.compile(r"[0-9a-f]{40}|[0-9a-f]{64}", re.ASCII)
 _MOST_FORM_FIELDS = 16
+_LONGEST_NAME = 200
+"""Characters of an owner and the name of a repository, which ``Repo`` allows 100 each."""
 
 
 class _Owner(msgspec.Struct):
@@ -34,10 +39,32 @@ class _Names(msgspec.Struct):
     full_name: Any = None
 
 
+# What tells that a body is not that of a push, though it names a repository.
+_TELLING = tuple(sorted(telling_keys(PUSH, {"ref"})))
+
+
+class _UsualPush(msgspec.Struct):
+    """A push, as all but strange ones are: decoded in one pass."""
+
+    repository: _Names
+    ref: Any = None
+    before: Any = None
+    after: Any = None
+    created: Any = None
+    deleted: Any = None
+    forced: Any = None
+
+
+_USUAL_PUSH: msgspec.json.Decoder[Any] = msgspec.json.Decoder(
+    msgspec.defstruct("_Telling", [(key, Any, msgspec.UNSET) for key in _TELLING], bases=(_UsualPush,))
+)
+_telling = attrgetter(*_TELLING)
+_NOTHING_TELLING = (msgspec.UNSET,) * len(_TELLING)
+
 _OUTLINE = msgspec.json.Decoder(dict[str, msgspec.Raw])
 _ANYTHING = msgspec.json.Decoder()
 _NAMES = msgspec.json.Decoder(_Names)
-_TRUE = msgspec.Raw(b"true")
+_NOBODY = _Owner()
 
 
 def json_text(body: bytes, content_type: bytes | None) -> bytes | None:
@@ -66,6 +93,8 @@ def decode(name: str, body: bytes, *, id: str, delivery: str, hook: str, receive
     try:
         if not body.isascii():
             str(body, "utf-8")  # what is passed over is not checked for it
+        if name == PUSH and (usual := _usual_push(body)) is not None:
+            return _push(usual, id=id, delivery=delivery, hook=hook, received_at=received_at, body=body)
         payload = _OUTLINE.decode(body)
         action = _decoded(payload.get("action"))
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
@@ -73,23 +102,37 @@ def decode(name: str, body: bytes, *, id: str, delivery: str, hook: str, receive
     text = action if isinstance(action, str) else None
     if not _EVENT_NAME.fullmatch(name) or not has_shape(name, payload, text):
         return None
-    repo = _repository(payload.get("repository"))
-    if name != PUSH:
-        return Event(
-            name=name,
-            id=id,
-            delivery=delivery,
-            hook=hook,
-            received_at=received_at,
-            body=body,
-            action=text if text is not None and _ACTION.fullmatch(text) else None,
-            repo=repo,
-        )
+    if name == PUSH:
+        push = _UsualPush(_names(payload), *[_decoded(payload.get(key)) for key in _UsualPush.__struct_fields__[1:]])
+        return _push(push, id=id, delivery=delivery, hook=hook, received_at=received_at, body=body)
+    return Event(
+        name=name,
+        id=id,
+        delivery=delivery,
+        hook=hook,
+        received_at=received_at,
+        body=body,
+        action=text if text is not None and _ACTION.fullmatch(text) else None,
+        repo=_repository(_names(payload)),
+    )
+
+
+def _usual_push(body: bytes) -> _UsualPush | None:
+    """What a push says; None where it takes a closer look to tell. Raises RecursionError."""
+    try:
+        found: _UsualPush = _USUAL_PUSH.decode(body)
+    except msgspec.DecodeError:
+        return None
+    return found if _telling(found) == _NOTHING_TELLING else None
+
+
+def _push(said: _UsualPush, *, id: str, delivery: str, hook: str, received_at: float, body: bytes) -> Push | None:  # noqa: A002
+    repo = _repository(said.repository)
     if repo is None:
         return None
-    ref = _decoded(payload.get("ref"))
+    ref = said.ref
     return Push(
-        name=name,
+        name=PUSH,
         id=id,
         delivery=delivery,
         hook=hook,
@@ -97,11 +140,11 @@ def decode(name: str, body: bytes, *, id: str, delivery: str, hook: str, receive
         body=body,
         repo=repo,
         ref=ref if isinstance(ref, str) and is_ref(ref) else None,
-        before=_object_id(_decoded(payload.get("before"))),
-        after=_object_id(_decoded(payload.get("after"))),
-        created=payload.get("created") == _TRUE,
-        deleted=payload.get("deleted") == _TRUE,
-        forced=payload.get("forced") == _TRUE,
+        before=_object_id(said.before),
+        after=_object_id(said.after),
+        created=said.created is True,
+        deleted=said.deleted is True,
+        forced=said.forced is True,
     )
 
 
@@ -113,17 +156,29 @@ def _decoded(found: msgspec.Raw | None) -> Any:
         return None
 
 
-def _repository(found: msgspec.Raw | None) -> Repo | None:
-    """The owner is ``owner.login``, else ``owner.name``, else in ``full_name``; the name is ``name``, else in that."""
+def _names(payload: Mapping[str, msgspec.Raw]) -> _Names:
     try:
-        names = _NAMES.decode(found or b"")
-        owner = names.owner if isinstance(names.owner, _Owner) else _Owner()
-        full_owner, _, short_name = _text(names.full_name).partition("/")
-        login = _text(owner.login) or _text(owner.name) or full_owner
-        name = _text(names.name) or short_name
-        # A slash inside either would make another repository of the two.
-        return None if "/" in login else Repo.parse(f"{login}/{name}")
-    except (msgspec.DecodeError, ValueError):
+        return _NAMES.decode(payload.get("repository", b""))
+    except msgspec.DecodeError:
+        return _Names()
+
+
+def _repository(names: _Names) -> Repo | None:
+    """The owner is ``owner.login``, else ``owner.name``, else in ``full_name``; the name is ``name``, else in that."""
+    owner = names.owner if isinstance(names.owner, _Owner) else _NOBODY
+    full_owner, _, short_name = _text(names.full_name).partition("/")
+    login = _text(owner.login) or _text(owner.name) or full_owner
+    name = _text(names.name) or short_name
+    # A slash inside either would make another repository of the two; a long one is none, and not worth remembering.
+    return None if "/" in login or len(login) + len(name) > _LONGEST_NAME else _parsed(f"{login}/{name}")
+
+
+@lru_cache(maxsize=4096)
+def _parsed(full_name: str) -> Repo | None:
+    """What one sender sends names a few repositories."""
+    try:
+        return Repo.parse(full_name)
+    except ValueError:
         return None
 
 
