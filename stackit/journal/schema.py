@@ -69,6 +69,10 @@ MIGRATIONS: tuple[tuple[str, ...], ...] = (
         "DROP INDEX events_by_digest",
         "CREATE INDEX events_by_digest ON events (substr(digest, 1, 8)) WHERE digest IS NOT NULL",
     ),
+    (
+        "DROP INDEX events_by_name",
+        "DROP INDEX events_by_repo",
+    ),
 )
 
 # Bodies are left out of the check at start: reading up to a gigabyte of them would make every start slow.
