@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
+from functools import lru_cache
 from typing import Any
 
 import msgspec
@@ -42,13 +43,17 @@ class Subscriber(msgspec.Struct, frozen=True, eq=False):
     options: HandlerOptions
     implementation: HookImpl
 
+    handler: Callable[[object], Any]
+
     def call(self, value: object) -> Deferred[Any] | None:
         """Run the handler in this thread: None where it returned None, and is through.
 
         Else a Deferred of what it returned or raised, or what that comes to.
         """
         try:
-            result = _call_now(self.implementation, value)
+            result = self.handler(value)
+        except SystemExit as leaving:
+            return fail(_contained(leaving))
         except BaseException:  # noqa: BLE001 - foreign code: whatever it raises is its outcome
             return fail()
         return None if result is None else maybeDeferred(lambda: result)
@@ -65,10 +70,13 @@ class Bus:
         self._plugins = _plugin_manager()
         self._events: tuple[Subscriber, ...] = ()
         self._refs_changed: tuple[Subscriber, ...] = ()
-        self._observers: tuple[tuple[HookImpl, Callable[[Occurrence], object]], ...] = ()
+        self._admitting: _Direct = ()
+        self._expecting: _Direct = ()
+        self._observing: _Direct = ()
         self._displayed: dict[str, str] = {}
         self._implementations: dict[str, tuple[HookImpl, ...]] = {}
         self._complained: set[str] = set()
+        self._wanting = lru_cache(maxsize=1024)(self._find_wanting)
 
     # -- registration -------------------------------------------------------------
 
@@ -90,7 +98,11 @@ class Bus:
         self._implementations.clear()
         self._events = self._find_subscribers("stackit_event", ON)
         self._refs_changed = self._find_subscribers("stackit_refs_changed")
-        self._observers = tuple((each, _observer(each)) for each in self._called("stackit_observe"))
+        self._wanting.cache_clear()
+        self._admitting, self._expecting, self._observing = (
+            tuple((each, _direct(each)) for each in self._called(hook))
+            for hook in ("stackit_admit", "stackit_expect", "stackit_observe")
+        )
         handlers = Counter(each.plugin for each in self.subscribers())
         self._displayed = {each.key: each.plugin for each in self.subscribers() if handlers[each.plugin] == 1}
 
@@ -106,7 +118,10 @@ class Bus:
 
     def event_subscribers(self, event: Event) -> tuple[Subscriber, ...]:
         """The handlers whose filter lets this event pass, in call order."""
-        return tuple(each for each in self._events if each.options.wants(event.name, event.action))
+        return self._wanting(event.name, event.action)
+
+    def _find_wanting(self, name: str, action: str | None) -> tuple[Subscriber, ...]:
+        return tuple(each for each in self._events if each.options.wants(name, action))
 
     def refs_subscribers(self) -> tuple[Subscriber, ...]:
         """The handlers of ref changes, in call order."""
@@ -129,6 +144,7 @@ class Bus:
                 function=each.function.__name__,
                 options=getattr(each.function, OPTIONS_ATTRIBUTE, HandlerOptions()),
                 implementation=each,
+                handler=_direct(each),
             )
             for hook in hooks
             for each in self._called(hook)
@@ -138,34 +154,32 @@ class Bus:
 
     def admit(self, request: RequestHead) -> Refused | None:
         """The first refusal of a plugin; one that raises admits."""
-        for each in self._called("stackit_admit"):
+        for each, admit in self._admitting:
             try:
-                verdict = _call_now(each, request)
-                if not isinstance(verdict, Refused | None):
-                    raise TypeError(f"returned {type(verdict).__name__}, expected Refused or None")
-            except Exception as fault:  # noqa: BLE001 - foreign code: its fault must not become the request's
+                verdict = admit(request)
+                if verdict is None:
+                    continue
+                if isinstance(verdict, Refused):
+                    return verdict
+                raise TypeError(f"returned {type(verdict).__name__}, expected Refused or None")
+            except (Exception, SystemExit) as fault:  # noqa: BLE001 - foreign code: its fault must not become the request's
                 self._complain(each, "stackit_admit", fault)
-                continue
-            if verdict is not None:
-                return verdict
         return None
 
     def expect(self, event: Event) -> None:
         """Tell of an event before it is durable. Never raises; a plugin that does is logged once."""
-        for each in self._called("stackit_expect"):
+        for each, expect in self._expecting:
             try:
-                _call_now(each, msgspec.structs.replace(event))
-            except Exception as fault:  # noqa: BLE001 - foreign code: the event goes its way all the same
+                expect(msgspec.structs.replace(event))
+            except (Exception, SystemExit) as fault:  # noqa: BLE001 - foreign code: the event goes its way all the same
                 self._complain(each, "stackit_expect", fault)
 
     def observe(self, occurrence: Occurrence) -> None:
         """Tell every observer. Never raises; a plugin that does is logged once."""
-        for each, function in self._observers:
+        for each, observe in self._observing:
             try:
-                function(occurrence)
-            except SystemExit as leaving:
-                self._complain(each, "stackit_observe", _contained(leaving))
-            except Exception as fault:  # noqa: BLE001 - foreign code: an observer changes nothing for anyone
+                observe(occurrence)
+            except (Exception, SystemExit) as fault:  # noqa: BLE001 - foreign code: an observer changes nothing for anyone
                 self._complain(each, "stackit_observe", fault)
 
     def backstops(self) -> list[tuple[str, Callable[[], Deferred[Any]]]]:
@@ -216,7 +230,8 @@ class Bus:
             self._implementations[hook] = found
         return found
 
-    def _complain(self, implementation: HookImpl, hook: str, fault: Exception) -> None:
+    def _complain(self, implementation: HookImpl, hook: str, fault: BaseException) -> None:
+        fault = _contained(fault) if isinstance(fault, SystemExit) else fault
         name = f"{implementation.plugin_name}.{hook}"
         if name not in self._complained:
             self._complained.add(name)
@@ -246,9 +261,12 @@ def _is_routes(answer: object) -> bool:
     return isinstance(answer, Sequence) and all(isinstance(each, Route) for each in answer)
 
 
-def _observer(implementation: HookImpl) -> Callable[[Occurrence], object]:
-    """What to call with an occurrence, and nothing between: no other hook is called as often."""
-    function: Callable[..., object] = implementation.function
+_Direct = tuple[tuple[HookImpl, Callable[[Any], Any]], ...]
+
+
+def _direct(implementation: HookImpl) -> Callable[[Any], Any]:
+    """What to call with the one value of a hook, and nothing between: for those that every delivery comes by."""
+    function: Callable[..., Any] = implementation.function
     return function if implementation.argnames else lambda _: function()
 
 
