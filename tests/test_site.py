@@ -64,6 +64,16 @@ class Plain(Resource):
         return b"hello"
 
 
+class Large(Resource):
+    """More than a socket takes at once."""
+
+    isLeaf = True
+    body = bytes(range(256)) * 40_000
+
+    def render_GET(self, _request: Any) -> bytes:
+        return self.body
+
+
 class Broken(Resource):
     isLeaf = True
 
@@ -90,7 +100,7 @@ async def listen(clock: Clock, echo: Echo) -> AsyncIterator[Listen]:
 
     def make(**limits: Any) -> Listening:
         seen: list[Occurrence] = []
-        routes = {b"/echo": echo, b"/plain": Plain(), b"/broken": Broken()}
+        routes = {b"/echo": echo, b"/plain": Plain(), b"/large": Large(), b"/broken": Broken()}
         site = PublicSite(routes, reactor=clock, observe=seen.append, limits=Limits(**limits))
         made.append(Listening(reactor, site, seen))
         return made[-1]
@@ -583,6 +593,15 @@ async def test_who_does_not_read_the_answers_gets_no_more_of_them(listen: Listen
         assert (await client.answer()).body == b"hello"
     client.transport.abortConnection()
     await client.closed
+
+
+@pytest_twisted.ensureDeferred
+async def test_an_answer_that_the_socket_takes_in_pieces_comes_whole_and_before_the_next(listen: Listen) -> None:
+    house = listen()
+    client = await house.connect()
+    client.send(request("/large", "GET") + request("/plain", "GET"))
+    assert (await client.answer()).body == Large.body
+    assert (await client.answer()).body == b"hello"
 
 
 # -- the end

@@ -29,6 +29,8 @@ class Verifier:
     Without any secret it is false.
     """
 
+    __slots__ = ("_macs",)
+
     def __init__(self, macs: Sequence[hmac.HMAC]) -> None:
         self._macs = macs
 
@@ -71,6 +73,8 @@ class Secrets:
         return Verifier([mac.copy() for mac in self._current()])
 
     def _current(self) -> list[hmac.HMAC]:
+        if not self._files:
+            return self._fixed
         return self._fixed + [mac for file in self._files if (mac := file.mac()) is not None]
 
 

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
+from twisted.internet import tcp
 from twisted.internet.interfaces import IPushProducer, ISSLTransport
 from twisted.internet.protocol import Protocol, connectionDone
 from twisted.python.failure import Failure
@@ -20,6 +22,9 @@ if TYPE_CHECKING:
 
 LINGER = 2.0
 """Seconds that a peer has to read its last answer, while what it still sends is thrown away."""
+
+_SMALL_READ = 2**14
+"""Bytes to take at once: most deliveries are smaller, and room that they do not fill costs time, too."""
 
 _LARGE_READ = 2**18
 """Bytes to take at once on a connection that has brought a large body; each read costs as much as hashing 16 KB."""
@@ -45,7 +50,10 @@ class Connection(Protocol):
         self.ahead = b""
         self.ended = False
         """Whether the last answer is written, so that nothing that still comes counts."""
+        self.handling = False
+        """Whether a whole request waits for its answer."""
         self._request: Request | None = None
+        self._send: Callable[[bytes], int] | None = None
         self._timer: Any = None
         self._between = False
         self._advancing = False
@@ -57,6 +65,9 @@ class Connection(Protocol):
     def connectionMade(self) -> None:
         self.address = str(getattr(self.transport.getPeer(), "host", "local"))
         self.party = party(self.address)
+        if isinstance(self.transport, tcp.Connection):  # not what wraps one, which has more to do with bytes
+            self._send = self.transport.getHandle().send
+        self.transport.bufferSize = _SMALL_READ
         self.transport.registerProducer(self, True)
         if self.site.crowd.enter(self):
             self._rewind(self.site.limits.deadline)
@@ -66,27 +77,23 @@ class Connection(Protocol):
     def dataReceived(self, data: bytes) -> None:
         if self.ended:
             return
-        if self._between:
-            self._between = False
-            self._rewind(self.site.limits.deadline)
         self.ahead = self.ahead + data if self.ahead else data
         if self.handling:
             self._paused = True
             self.transport.pauseProducing()
-        else:
-            self._advance()
+            return
+        begins, self._between = self._between, False
+        self._advance()
+        if begins and not (self.handling or self._between or self.ended):
+            self._rewind(self.site.limits.deadline)  # of a request that did not come at once
 
     def connectionLost(self, reason: Failure = connectionDone) -> None:  # noqa: ARG002
         self.ended = True
+        self.handling = False
         if self._timer is not None and self._timer.active():
             self._timer.cancel()
         self._request = None
         self.site.left(self)
-
-    @property
-    def handling(self) -> bool:
-        """Whether a whole request waits for its answer."""
-        return self._request is not None and self._request.whole and not self.ended
 
     @property
     def head(self) -> RequestHead | None:
@@ -127,7 +134,7 @@ class Connection(Protocol):
         if reading.length is not None and reading.length > self.transport.bufferSize:
             self.transport.bufferSize = _LARGE_READ
         if reading.expects and not request.whole and not self.ended:
-            self.transport.write(_CONTINUE)
+            self._write(_CONTINUE)
         return True
 
     def _read_body(self, request: Request) -> None:
@@ -135,6 +142,7 @@ class Connection(Protocol):
             data, self.ahead = self.ahead, b""
             self.ahead = request.receive(data)
         if request.whole and not self.ended:
+            self.handling = True
             self.site.crowd.arrived(self)
             request.process()
 
@@ -143,8 +151,9 @@ class Connection(Protocol):
     def answer(self, request: Request, response: Response) -> None:
         """Write the answer to the request at hand, and go on with the next. Raises TypeError."""
         last = not request.persistent or self.site.draining
-        self.transport.write(on_the_wire(response, last=last, with_body=request.method != b"HEAD"))
+        self._write(on_the_wire(response, last=last, with_body=request.method != b"HEAD"))
         self._request = None
+        self.handling = False
         self.site.crowd.release(self)
         if last:
             self._end()
@@ -167,9 +176,22 @@ class Connection(Protocol):
         """The last answer on this connection."""
         if not self.ended:
             with_body = self.head is None or self.head.method != b"HEAD"
-            self.transport.write(on_the_wire(refusal.response, last=True, with_body=with_body))
+            self._write(on_the_wire(refusal.response, last=True, with_body=with_body))
             self._end()
             self._request = None
+
+    def _write(self, data: bytes) -> None:
+        """Hand it to the socket at once: the reactor's way, over its next turn, costs more than the answer itself."""
+        if self._send is not None:
+            try:
+                sent = self._send(data)
+            except OSError:
+                sent = 0  # no room now, or no connection any more, which the transport finds out, too
+            if sent == len(data):
+                return
+            self._send = None  # what is left, and all that follows it, keeps its order in the transport
+            data = data[sent:]
+        self.transport.write(data)
 
     # -- the end ------------------------------------------------------------------
 
@@ -189,6 +211,7 @@ class Connection(Protocol):
         if self.ended and not abort:
             return
         self.ended = True
+        self.handling = False
         self.ahead = b""
         self.site.crowd.leave(self)
         self.transport.unregisterProducer()

@@ -28,6 +28,21 @@ class Reading:
     connection may have another request.
     """
 
+    __slots__ = (
+        "_head_ended",
+        "_keep_alive",
+        "_on_body",
+        "_parser",
+        "ended",
+        "excess",
+        "expects",
+        "headers",
+        "length",
+        "method",
+        "persistent",
+        "target",
+    )
+
     def __init__(self, head: bytes) -> None:
         """``head`` goes to the end of the empty line. Raises Malformed."""
         line, _, rest = head.partition(b"\r\n")

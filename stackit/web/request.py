@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import traceback
+from collections.abc import Callable
 from io import BytesIO
 from typing import TYPE_CHECKING, Any, Protocol
 
@@ -68,6 +69,26 @@ class Request:
     all of the body is here.
     """
 
+    __slots__ = (
+        "_framing",
+        "_headers",
+        "_kept",
+        "_left",
+        "_reading",
+        "_refusal",
+        "_resource",
+        "_size",
+        "answered",
+        "channel",
+        "head",
+        "method",
+        "path",
+        "persistent",
+        "upload",
+        "uri",
+        "whole",
+    )
+
     upload: Upload
 
     def __init__(self, channel: Connection, reading: Reading) -> None:
@@ -108,9 +129,9 @@ class Request:
     def _begin(self, length: int | None) -> Upload | Refusal:
         if self._resource is None:
             return answers.NOT_FOUND
-        bouncer: Bouncer | None = self._resource if hasattr(self._resource, "begin") else None
-        if bouncer is not None:
-            return bouncer.begin(self.head, length)
+        begin: Callable[[RequestHead, int | None], Upload | Refusal] | None = getattr(self._resource, "begin", None)
+        if begin is not None:
+            return begin(self.head, length)
         return answers.TOO_LARGE if length is not None and length > SMALL_BODY else SmallUpload()
 
     def receive(self, data: bytes) -> bytes:
