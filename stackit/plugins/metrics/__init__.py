@@ -1,0 +1,56 @@
+"""What stackit did, counted for Prometheus at ``/metrics`` on the admin side."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+
+from prometheus_client import CONTENT_TYPE_LATEST, CollectorRegistry, Info, generate_latest
+from prometheus_client.core import GaugeMetricFamily
+from prometheus_client.registry import Collector
+
+from stackit import AdminRequest, App, Occurrence, Response, Route, hookimpl
+from stackit.plugins.metrics.counts import Counts
+
+
+class Metrics:
+    """Counts occurrences in a registry of its own."""
+
+    def __init__(self) -> None:
+        self._registry = CollectorRegistry()
+        self._counts = Counts(self._registry)
+
+    @hookimpl
+    def stackit_routes(self, app: App) -> Sequence[Route]:
+        self._counts.app = app
+        Info("stackit", "The running stackit.", registry=self._registry).info({"version": app.version})
+        self._registry.register(_Pending(app))
+        return [Route("GET", "/metrics", self._scrape)]
+
+    def _scrape(self, request: AdminRequest) -> Response:  # noqa: ARG002 - every handler takes the request
+        self._counts.awaited(self._counts.app.pending() if self._counts.app is not None else ())
+        return Response(body=generate_latest(self._registry), content_type=CONTENT_TYPE_LATEST)
+
+    @hookimpl
+    def stackit_observe(self, occurrence: Occurrence) -> None:
+        self._counts.observe(occurrence)
+
+
+class _Pending(Collector):
+    """``stackit_handlings_pending``, read from stackit at each scrape."""
+
+    def __init__(self, app: App) -> None:
+        self._app = app
+
+    def describe(self) -> Iterable[GaugeMetricFamily]:
+        return [self._family()]
+
+    def collect(self) -> Iterable[GaugeMetricFamily]:
+        family = self._family()
+        for subscriber, count in self._app.pending().items():
+            family.add_metric([subscriber], count)
+        return [family]
+
+    def _family(self) -> GaugeMetricFamily:
+        return GaugeMetricFamily(
+            "stackit_handlings_pending", "Events that a subscriber still has to handle.", labels=["subscriber"]
+        )
