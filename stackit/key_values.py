@@ -8,25 +8,73 @@ from __future__ import annotations
 
 import json
 import re
+from collections.abc import Iterator, Mapping, Sequence
 from functools import lru_cache
 from typing import Any
+
+from stackit.redaction import redacted
 
 _LONGEST = 500
 _WORD = rf"[A-Za-z0-9_.:/@+*,-]{{1,{_LONGEST}}}"
 _is_word = re.compile(_WORD).fullmatch
 
 
-def key_values(summary: str, fields: dict[str, Any]) -> tuple[str, bool]:
-    """The line, and whether all of it is printable and each value a plain word.
+class Shape:
+    """What all lines with this summary and these names have in common."""
 
-    A value that is more than a plain word is quoted, escaped and, but for a list, cut.
-    """
-    shape = _shape(summary, *fields)
-    values = tuple(fields.values())
-    line = shape.template % values
-    if shape.is_plain(line):
-        return line, True
-    return shape.template % tuple(map(_quoted, values)), False
+    __slots__ = ("is_plain", "names", "summary", "template")
+
+    def __init__(self, summary: str, names: Sequence[str]) -> None:
+        self.summary = summary
+        self.names = tuple(map(str, names))
+        self.template = " ".join([_literal(summary), *(f"{_literal(name)}=%s" for name in self.names)])
+        if summary.isprintable() and summary == redacted(summary) and all(map(str.isidentifier, self.names)):
+            pattern = " ".join([re.escape(summary), *(f"{name}={_WORD}" for name in self.names)])
+        else:
+            pattern = r"(?!)"  # never: what the lines share is not plain already
+        self.is_plain = re.compile(pattern).fullmatch
+
+
+class KeyValues(Mapping[str, Any]):
+    """Fields, and the summary that they belong to: as a mapping, and as a line."""
+
+    __slots__ = ("_shape", "_values")
+
+    def __init__(self, shape: Shape, values: tuple[Any, ...]) -> None:
+        self._shape = shape
+        self._values = values
+
+    @classmethod
+    def of(cls, summary: str, fields: Mapping[str, Any]) -> KeyValues:
+        return cls(_shape(summary, *fields), tuple(fields.values()))
+
+    @property
+    def summary(self) -> str:
+        return self._shape.summary
+
+    def line(self) -> tuple[str, bool]:
+        """The line, and whether all of it is printable and each value a plain word.
+
+        A value that is more than a plain word is quoted, escaped and, but for a list, cut.
+        """
+        shape = self._shape
+        line = shape.template % self._values
+        if shape.is_plain(line):
+            return line, True
+        return shape.template % tuple(map(_quoted, self._values)), False
+
+    def text(self) -> str:
+        """The line alone."""
+        return self.line()[0]
+
+    def __getitem__(self, name: str) -> Any:
+        return dict(zip(self._shape.names, self._values, strict=True))[name]
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._shape.names)
+
+    def __len__(self) -> int:
+        return len(self._values)
 
 
 def cut(text: str) -> str:
@@ -34,19 +82,9 @@ def cut(text: str) -> str:
     return text if len(text) <= _LONGEST else text[:_LONGEST] + "…"
 
 
-class _Shape:
-    def __init__(self, summary: str, names: list[str]) -> None:
-        self.template = " ".join([_literal(summary), *(f"{_literal(name)}=%s" for name in names)])
-        if summary.isprintable() and all(map(str.isidentifier, names)):
-            pattern = " ".join([re.escape(summary), *(f"{name}={_WORD}" for name in names)])
-        else:
-            pattern = r"(?!)"  # never: what the lines share is not plain already
-        self.is_plain = re.compile(pattern).fullmatch
-
-
 @lru_cache(maxsize=256)
-def _shape(summary: str, *names: str) -> _Shape:
-    return _Shape(summary, [str(name) for name in names])
+def _shape(summary: str, *names: str) -> Shape:
+    return Shape(summary, names)
 
 
 def _literal(text: str) -> str:

@@ -26,8 +26,8 @@ from twisted.python.logfile import LogFile
 from zope.interface import implementer
 
 from stackit.app import Reactor
-from stackit.key_values import cut, key_values
-from stackit.redaction import may_have_token, may_have_url, redacted
+from stackit.key_values import KeyValues, cut
+from stackit.redaction import may_have_credential, redacted
 from stackit.times import rfc3339
 
 _MOST_HELD = 64 * 2**10
@@ -137,11 +137,15 @@ class Lines:
 
 def text_line(event: LogEvent) -> str:
     """``2026-11-23T18:43:29.123Z info [stackit] delivery accepted event=push …``."""
-    text = _clean_line(event["summary"], event["fields"]) if _has_fields(event) else _clean(_text(event))
+    said = event.get("fields")
+    if said.__class__ is KeyValues:
+        text = _clean_line(said)
+    else:
+        text = _clean_fields(event["summary"], event["fields"]) if _has_fields(event) else _clean(_text(event))
     failure = event.get("log_failure")
     if failure is not None:
         text = _clean(f"{text}: {_failure(failure)}" if text else _failure(failure))
-    return f"{_time(event)} {_level(event)} [{_clean_constant(_namespace(event))}] {text}"
+    return f"{_time(event)} {_heading(event.get('log_level'), event.get('log_namespace'))} {text}"
 
 
 def quiet_line(event: LogEvent) -> str | None:
@@ -153,7 +157,11 @@ def quiet_line(event: LogEvent) -> str | None:
 
 def json_line(event: LogEvent) -> str:
     """A JSON object with ``time``, ``level``, ``logger``, ``message`` and the event's own fields."""
-    record: dict[str, Any] = {"time": _time(event), "level": _level(event), "logger": _namespace(event)}
+    record: dict[str, Any] = {
+        "time": _time(event),
+        "level": _level(event.get("log_level")),
+        "logger": _namespace(event.get("log_namespace")),
+    }
     if _has_fields(event):
         record["message"] = event["summary"]
         fields = _without_credentials(event["fields"])
@@ -182,22 +190,24 @@ def _clean(text: str) -> str:
     return one_line(redacted(text))
 
 
-_clean_constant = lru_cache(maxsize=256)(_clean)
+@lru_cache(maxsize=256)
+def _heading(level: Any, namespace: Any) -> str:
+    return f"{_level(level)} [{_clean(_namespace(namespace))}]"
 
 
 def _has_fields(event: LogEvent) -> bool:
-    return "summary" in event and isinstance(event.get("fields"), dict)
+    return "summary" in event and isinstance(event.get("fields"), Mapping)
 
 
-def _clean_line(summary: object, fields: dict[str, Any]) -> str:
-    said = _clean_constant(str(summary))
-    line, is_plain = key_values(said, fields)
-    # A plain word has no space in it: no credential of a header can be one, but a URL or a token of GitHub's can.
-    if is_plain and not may_have_url(line) and not may_have_token(line):
-        return line
+def _clean_line(said: Any) -> str:
+    line, is_plain = said.line()
+    return line if is_plain and not may_have_credential(line) else _clean_fields(said.summary, said)
+
+
+def _clean_fields(summary: object, fields: Mapping[str, Any]) -> str:
+    said = KeyValues.of(_clean(str(summary)), _without_credentials(fields))
     # Before anything is cut or quoted, which may leave of a credential what does not look like one.
-    line, _ = key_values(said, _without_credentials(fields))
-    return _clean(line)
+    return _clean(said.text())
 
 
 def _short(value: Any) -> Any:
@@ -234,13 +244,12 @@ def _time(event: LogEvent) -> str:
     return rfc3339(event.get("log_time") or 0.0)
 
 
-def _level(event: LogEvent) -> str:
-    level = event.get("log_level")
+def _level(level: Any) -> str:
     return str(level.name) if level is not None else "info"
 
 
-def _namespace(event: LogEvent) -> str:
-    return str(event.get("log_namespace") or "-")
+def _namespace(namespace: Any) -> str:
+    return str(namespace or "-")
 
 
 def _stream(twistd: Mapping[str, Any]) -> IO[str] | LogFile:

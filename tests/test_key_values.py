@@ -5,19 +5,19 @@ from __future__ import annotations
 import pytest
 
 from stackit import Repo
-from stackit.key_values import key_values
+from stackit.key_values import KeyValues
 
 
 def test_a_plain_line_says_summary_names_and_values():
     fields = {"event": "push", "repo": Repo("octo", "widget"), "attempts": 1, "seconds": 0.25}
-    assert key_values("event handled", fields) == (
+    assert KeyValues.of("event handled", fields).line() == (
         "event handled event=push repo=octo/widget attempts=1 seconds=0.25",
         True,
     )
 
 
 def test_a_summary_may_be_all_there_is():
-    assert key_values("notice", {}) == ("notice", True)
+    assert KeyValues.of("notice", {}).line() == ("notice", True)
 
 
 @pytest.mark.parametrize(
@@ -37,13 +37,13 @@ def test_a_summary_may_be_all_there_is():
     ],
 )
 def test_a_value_that_is_more_than_a_plain_word_is_quoted_and_those_beside_it_are_not(value, shown):
-    line, is_plain = key_values("notice", {"reason": value, "id": "7"})
+    line, is_plain = KeyValues.of("notice", {"reason": value, "id": "7"}).line()
     assert line == f"notice reason={shown} id=7"
     assert not is_plain
 
 
 def test_a_value_as_long_as_one_may_be_is_whole():
-    assert key_values("notice", {"reason": "x" * 500}) == ("notice reason=" + "x" * 500, True)
+    assert KeyValues.of("notice", {"reason": "x" * 500}).line() == ("notice reason=" + "x" * 500, True)
 
 
 @pytest.mark.parametrize(
@@ -51,9 +51,9 @@ def test_a_value_as_long_as_one_may_be_is_whole():
     [("two\nlines", "id"), ("notice", "two\nlines"), ("notice", "a b"), ("notice", 5)],
 )
 def test_a_line_whose_summary_or_names_are_not_plain_is_not(summary, name):
-    assert key_values(summary, {name: "7"}) == (f"{summary} {name}=7", False)
+    assert KeyValues.of(summary, {name: "7"}).line() == (f"{summary} {name}=7", False)
 
 
 def test_a_percent_sign_is_just_that():
-    line, _ = key_values("100%s", {"of%d": "7"})
+    line, _ = KeyValues.of("100%s", {"of%d": "7"}).line()
     assert line == "100%s of%d=7"

@@ -1,18 +1,17 @@
-"""One log line for each thing that stackit did."""
+"""What the log says of an occurrence, and which have no line."""
 
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
-from functools import partial
+from collections import defaultdict
+from collections.abc import Callable, Sequence
 from operator import attrgetter
 from typing import Any
 
-from twisted.logger import Logger as TwistedLogger
-from twisted.logger import LogLevel
+from twisted.logger import Logger, LogLevel
 
-from stackit import Occurrence, hookimpl
-from stackit.key_values import cut, key_values
+from stackit import Occurrence
+from stackit.key_values import KeyValues, Shape, cut
 
 _SUMMARIES = {
     "refused": "request refused",
@@ -63,37 +62,53 @@ _VALUES = attrgetter(*_FIELDS)
 _MOST_REFS = 20
 _MOST_REFUSALS = 1000
 _MINUTE = 60.0
+_MOST_FORMS = 16
+_UNUSUAL = ("backstop", "failed", "refs_changed")  # what they say is more than their fields
 
 
-class Logger:
-    """Never logs a payload, a header or a request: an occurrence's own fields are all it shows.
+class Lines:
+    """Writes the lines.
 
     Of refused requests at most a thousand a minute have a line, or any stranger could fill the disk with our
     own log; the line that ends the silence tells how many had none. A look of the backstop that found nothing has no
-    line either: the line of the whole round tells how many there were. ``clock`` returns seconds that never run
-    backwards.
+    line either: the line of the whole round tells how many there were.
     """
 
-    def __init__(self, *, clock: Callable[[], float] = time.monotonic) -> None:
-        self._log = TwistedLogger(namespace="stackit")
+    def __init__(self, clock: Callable[[], float]) -> None:
+        self._log = Logger(namespace="stackit")
         self._publish: Any = self._log.observer
         self._clock = clock
         self._minute_began = clock()
         self._refusals = 0
         self._quiet_looks = 0
+        self._forms: defaultdict[str, list[_Form]] = defaultdict(list)
 
-    @hookimpl
-    def stackit_observe(self, occurrence: Occurrence) -> None:
+    def tell(self, occurrence: Occurrence) -> None:
+        """Write its line, if it has one."""
         if occurrence.name == "synced" and _is_quiet(occurrence):
             self._quiet_looks += 1
             return
         if occurrence.name == "refused" and not self._has_room():
             return
-        summary = _SUMMARIES.get(occurrence.name) or occurrence.name.replace("_", " ")
-        fields = _fields(occurrence)
-        if occurrence.name == "backstop" and self._quiet_looks:
-            fields["unchanged"], self._quiet_looks = self._quiet_looks, 0
-        self._write(_level(occurrence), summary, occurrence.name, fields)
+        said = self._usual(occurrence)
+        if said is None:
+            fields = _fields(occurrence)
+            if occurrence.name == "backstop" and self._quiet_looks:
+                fields["unchanged"], self._quiet_looks = self._quiet_looks, 0
+            said = KeyValues.of(_summary(occurrence.name), fields)
+        self._write(_level(occurrence), occurrence.name, said)
+
+    def _usual(self, occurrence: Occurrence) -> KeyValues | None:
+        """What is to be said of it, where it has the fields that others of its name had."""
+        forms = self._forms[occurrence.name]
+        for form in forms:
+            said = form.said(occurrence)
+            if said is not None:
+                return said
+        names = [name for name, value in zip(_FIELDS, _VALUES(occurrence), strict=True) if value is not None]
+        if len(names) > 1 and len(forms) < _MOST_FORMS and occurrence.name not in _UNUSUAL:
+            forms.append(_Form(_summary(occurrence.name), names))
+        return None
 
     def _has_room(self) -> bool:
         """Count a refusal; whether it may have a line."""
@@ -102,27 +117,53 @@ class Logger:
             left_out = self._refusals - _MOST_REFUSALS
             self._minute_began, self._refusals = now, 0
             if left_out > 0:
-                self._write(LogLevel.warn, "requests were refused without a line", "refused", {"count": left_out})
+                said = KeyValues.of("requests were refused without a line", {"count": left_out})
+                self._write(LogLevel.warn, "refused", said)
         self._refusals += 1
         return self._refusals <= _MOST_REFUSALS
 
-    def _write(self, level: Any, summary: str, name: str, fields: dict[str, Any]) -> None:
+    def _write(self, level: Any, name: str, said: KeyValues) -> None:
         # What Logger.emit does, but for asking each time whether the level is one.
         self._publish(
             {
                 "log_logger": self._log,
                 "log_level": level,
-                "log_namespace": self._log.namespace,
+                "log_namespace": "stackit",
                 "log_source": None,
                 "log_time": time.time(),
                 # Twisted calls it for an observer that wants a text; ours make their own of what follows.
                 "log_format": "{line()}",
-                "line": partial(_line, summary, fields),
-                "summary": summary,
-                "fields": fields,
+                "line": said.text,
+                "summary": said.summary,
+                "fields": said,
                 "occurrence": name,
             }
         )
+
+
+class _Form:
+    """Occurrences of one name that have the same fields: most of those that come."""
+
+    __slots__ = ("_nothing", "_others", "_seconds", "_shape", "_values")
+
+    def __init__(self, summary: str, names: Sequence[str]) -> None:
+        """At least two of ``_FIELDS``, in their order."""
+        others = [name for name in _FIELDS if name not in names]
+        self._shape = Shape(summary, names)
+        self._values = attrgetter(*names)
+        self._others = attrgetter(*others)
+        self._nothing = (None,) * len(others)
+        self._seconds = names.index("seconds") if "seconds" in names else None
+
+    def said(self, occurrence: Occurrence) -> KeyValues | None:
+        """What is to be said of an occurrence; None for one of another form."""
+        values = self._values(occurrence)
+        if None in values or self._others(occurrence) != self._nothing:
+            return None
+        if self._seconds is not None:
+            rounded = int(values[self._seconds] * 1000 + 0.5) / 1000  # round() takes as long as the rest of the line
+            values = (*values[: self._seconds], rounded, *values[self._seconds + 1 :])
+        return KeyValues(self._shape, values)
 
 
 def _is_quiet(occurrence: Occurrence) -> bool:
@@ -149,6 +190,5 @@ def _fields(occurrence: Occurrence) -> dict[str, Any]:
     return fields
 
 
-def _line(summary: str, fields: dict[str, Any]) -> str:
-    line, _ = key_values(summary, fields)
-    return line
+def _summary(name: str) -> str:
+    return _SUMMARIES.get(name) or name.replace("_", " ")
