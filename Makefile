@@ -4,7 +4,9 @@ PYTHON ?= python3
 VENV   ?= .venv
 BIN    := $(VENV)/bin
 
-.PHONY: help demo test check format test-lowest bench bench-receive bench-visible bench-sweep bench-burst bench-clone bench-growth bench-day clean
+SOURCES := setup.py pyproject.toml $(shell find stackit twisted -name '*.py')
+
+.PHONY: help demo test check format test-compiled test-lowest bench bench-receive bench-visible bench-sweep bench-burst bench-clone bench-growth bench-day clean
 
 help:  ## say what there is
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*##/\t/' | expand -t 14
@@ -49,11 +51,12 @@ bench-growth: .venv-bench/.bench  ## memory and start by the number of repositor
 bench-day: .venv-bench/.bench  ## 24 hours on a simulated clock: does anything grow
 	cd benchmarks && ../.venv-bench/bin/python day.py $(ARGS)
 
-.venv-bench/.bench: setup.py
+.venv-bench/.bench: $(SOURCES)
 	@$(MAKE) --no-print-directory VENV=.venv-bench .venv-bench/.venv
-	@echo "setting up .venv-bench ..."
-	@.venv-bench/bin/pip install --quiet --disable-pip-version-check --editable '.[bench]' \
-	  || { .venv-bench/bin/pip install --quiet --disable-pip-version-check --editable . \
+	@echo "setting up .venv-bench, and compiling what can be compiled ..."
+	@rm -rf build
+	@.venv-bench/bin/pip install --quiet --disable-pip-version-check '.[bench]' \
+	  || { .venv-bench/bin/pip install --quiet --disable-pip-version-check . \
 	  && echo "the peers from PyPI cannot be installed here, and will be skipped"; }
 	@touch $@
 
@@ -61,11 +64,22 @@ format: $(VENV)/.check  ## let ruff mend what it can
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
 
+test-compiled: .venv-compiled/.test  ## run the tests against stackit as pip installs it: compiled, where there is a C compiler
+	.venv-compiled/bin/pytest
+
+.venv-compiled/.test: $(SOURCES)
+	@$(MAKE) --no-print-directory VENV=.venv-compiled .venv-compiled/.venv
+	@echo "setting up .venv-compiled, and compiling what can be compiled ..."
+	@rm -rf build
+	@.venv-compiled/bin/pip install --quiet --disable-pip-version-check '.[test]'
+	@cd .venv-compiled && bin/python -c 'import stackit.events as m; print("testing", m.__file__)'
+	@touch $@
+
 test-lowest:  ## run the tests with the oldest dependencies that setup.py allows
 	$(MAKE) test VENV=.venv-lowest CONSTRAINTS=tests/lowest.txt
 
 clean:  ## remove everything that make has set up
-	rm -rf .venv .venv-lowest .venv-bench .bench build *.egg-info .mypy_cache .ruff_cache .pytest_cache
+	rm -rf .venv .venv-compiled .venv-lowest .venv-bench .bench build *.egg-info .mypy_cache .ruff_cache .pytest_cache
 
 # One marker for each set of packages, made again when what it was made from changes.
 
