@@ -116,12 +116,12 @@ class Bus:
         """Every handler of events and of ref changes."""
         return self._events + self._refs_changed
 
-    def event_subscribers(self, event: Event) -> tuple[Subscriber, ...]:
-        """The handlers whose filter lets this event pass, in call order."""
+    def wanted_by(self, event: Event) -> tuple[str, ...]:
+        """The keys of the handlers whose filter lets this event pass, in call order."""
         return self._wanting(event.name, event.action)
 
-    def _find_wanting(self, name: str, action: str | None) -> tuple[Subscriber, ...]:
-        return tuple(each for each in self._events if each.options.wants(name, action))
+    def _find_wanting(self, name: str, action: str | None) -> tuple[str, ...]:
+        return tuple(each.key for each in self._events if each.options.wants(name, action))
 
     def refs_subscribers(self) -> tuple[Subscriber, ...]:
         """The handlers of ref changes, in call order."""

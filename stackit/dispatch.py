@@ -115,7 +115,7 @@ class Dispatch:
         ``digest`` is what its body is recognised by. ``done`` gets what became of it, or a Failure of JournalError
         where it cannot be made durable now.
         """
-        subscribers = () if event.name == PING else self._bus.event_subscribers(event)
+        subscribers = () if event.name == PING else self._bus.wanted_by(event)
         if subscribers and not self._limits.refuse_replays:  # of a replay, only the journal knows that it is one
             self._bus.expect(event)
         record = Record(
@@ -127,7 +127,7 @@ class Dispatch:
             received_at=event.received_at,
             digest=digest,
             body=event.body,
-            subscribers=tuple([each.key for each in subscribers]),
+            subscribers=subscribers,
             refuse_replay=self._limits.refuse_replays,
         )
         self._journal.append(record, partial(self._taken, event, bool(subscribers), done))

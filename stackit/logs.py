@@ -145,7 +145,8 @@ def text_line(event: LogEvent) -> str:
     failure = event.get("log_failure")
     if failure is not None:
         text = _clean(f"{text}: {_failure(failure)}" if text else _failure(failure))
-    return f"{_time(event)} {_heading(event.get('log_level'), event.get('log_namespace'))} {text}"
+    time = rfc3339(event.get("log_time") or 0.0)
+    return f"{time} {_heading(event.get('log_level'), event.get('log_namespace'))} {text}"
 
 
 def quiet_line(event: LogEvent) -> str | None:
@@ -158,7 +159,7 @@ def quiet_line(event: LogEvent) -> str | None:
 def json_line(event: LogEvent) -> str:
     """A JSON object with ``time``, ``level``, ``logger``, ``message`` and the event's own fields."""
     record: dict[str, Any] = {
-        "time": _time(event),
+        "time": rfc3339(event.get("log_time") or 0.0),
         "level": _level(event.get("log_level")),
         "logger": _namespace(event.get("log_namespace")),
     }
@@ -238,10 +239,6 @@ def _failure(failure: Failure) -> str:
         function, file, line = failure.frames[-1][:3]
         place = f" (in {function}, {Path(file).name}:{line})"
     return f"{failure.type.__name__ if failure.type else 'Failure'}: {failure.getErrorMessage()}{place}"
-
-
-def _time(event: LogEvent) -> str:
-    return rfc3339(event.get("log_time") or 0.0)
 
 
 def _level(level: Any) -> str:

@@ -112,8 +112,8 @@ def test_installing_a_package_is_all_it_takes(house: Path) -> None:
     write(house, "ten_lines", TEN_LINES)
     bus, problems = load(house, None, point("deployer", "ten_lines"))
     assert (bus.plugins(), problems) == (["deployer"], [])
-    (subscriber,) = bus.event_subscribers(push())
-    assert subscriber.key == "deployer:deploy"
+    assert bus.wanted_by(push()) == ("deployer:deploy",)
+    (subscriber,) = bus.subscribers()
     Deferred.addErrback(subscriber.call(push(delivery="one")), pytest.fail)
     assert sys.modules["ten_lines"].seen == ["one"]
 

@@ -20,6 +20,7 @@ _EVENT_NAME = re.compile(r"[a-z0-9_]{1,64}", re.ASCII)
 _ACTION = re.compile(r"[A-Za-z0-9_-]{1,100}", re.ASCII)
 _OBJECT_ID = re.compile(r"[0-9a-f]{40}|[0-9a-f]{64}", re.ASCII)
 _MOST_FORM_FIELDS = 16
+_JSON = b"application/json"
 _LONGEST_NAME = 200
 """Characters of an owner and the name of a repository, which ``Repo`` allows 100 each."""
 
@@ -72,8 +73,10 @@ def json_text(body: bytes, content_type: bytes | None) -> bytes | None:
 
     A form has it in its one field ``payload``. A type that was not given counts as JSON.
     """
-    media_type = b"application/json" if content_type is None else content_type.partition(b";")[0].strip().lower()
-    if media_type == b"application/json":
+    if content_type is None or content_type == _JSON:
+        return body
+    media_type = content_type.partition(b";")[0].strip().lower()
+    if media_type == _JSON:
         return body
     if media_type != b"application/x-www-form-urlencoded":
         return None

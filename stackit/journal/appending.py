@@ -32,7 +32,7 @@ def append(connection: sqlite3.Connection, records: Sequence[Record]) -> list[Ap
     appended: list[Appended] = []
     fresh: list[Record] = []
     for record in records:
-        identity = (storable(record.delivery), storable(record.hook))
+        identity = _identity(record)
         if identity in ids or record.digest in digests:
             appended += _append_new(connection, fresh)
             appended.append(_append_seen(connection, record))
@@ -59,18 +59,18 @@ def _append_new(connection: sqlite3.Connection, records: Sequence[Record]) -> li
     """Deliveries of which neither the id nor the body was here before."""
     if not records:
         return []
-    events = [
-        ("delivery", storable(each.hook), storable(each.delivery), *_what(each), each.received_at, None)
-        for each in records
-    ]
+    events = []
+    for each in records:
+        delivery, hook = _identity(each)
+        events.append(("delivery", hook, delivery, *_what(each), each.received_at, None))
     ids = rows.insert(connection, EVENTS, events)
-    works = _add_handlings(connection, list(zip(ids, records, (each.subscribers for each in records), strict=True)))
+    works = _add_handlings(connection, [(ids[at], each, each.subscribers) for at, each in enumerate(records)])
     return [Appended(event_id, "new", works.get(event_id, ())) for event_id in ids]
 
 
 def _append_seen(connection: sqlite3.Connection, record: Record) -> Appended:
     """A delivery whose id or body was here before."""
-    hook, delivery = storable(record.hook), storable(record.delivery)
+    delivery, hook = _identity(record)
     known, first = connection.execute(_SEEN, (delivery, hook, record.digest)).fetchone()
     if known is not None:
         return _append_again(connection, known, record, first)
@@ -108,6 +108,12 @@ def _append_again(connection: sqlite3.Connection, event_id: int, record: Record,
         connection.execute(MAKE_DUE, (tried, error, record.received_at, handling))
         open_works.append(Work(handling, event_id, subscriber, key, tried, size))
     return Appended(event_id, "again" if open_works else "duplicate", tuple(open_works), replay_of)
+
+
+def _identity(record: Record) -> tuple[str, str]:
+    """What tells a delivery from all others."""
+    delivery, hook = record.delivery, record.hook
+    return (delivery, hook) if delivery.isascii() and hook.isascii() else (storable(delivery), storable(hook))
 
 
 def _what(record: Record) -> tuple[object, ...]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import lru_cache
 from http import HTTPStatus
 from typing import Literal
 
@@ -73,9 +74,17 @@ def on_the_wire(response: Response, *, last: bool, with_body: bool = True) -> by
         body = b""
     elif not isinstance(body, bytes):
         body = msgspec.json.encode(body) + b"\n"
-    lines = [f"{name}: {value}\r\n" for name, value in response.headers.items()]
-    if response.status != _NO_CONTENT:
-        lines.append(f"Content-Type: {response.content_type}\r\nContent-Length: {len(body)}\r\n")
-    lines.append("Connection: close\r\n\r\n" if last else "\r\n")
-    head = _STARTS[response.status] + "".join(lines).encode("latin-1")
-    return head + body if with_body else head
+    head = _head(response.status, response.content_type, last)
+    if response.headers:
+        head += "".join([f"{name}: {value}\r\n" for name, value in response.headers.items()]).encode("latin-1")
+    if response.status == _NO_CONTENT:
+        return head + b"\r\n"
+    return b"%sContent-Length: %d\r\n\r\n%s" % (head, len(body), body if with_body else b"")
+
+
+@lru_cache(maxsize=256)
+def _head(status: int, content_type: str, last: bool) -> bytes:
+    """The lines that many answers share."""
+    kind = "" if status == _NO_CONTENT else f"Content-Type: {content_type}\r\n"
+    end = "Connection: close\r\n" if last else ""
+    return _STARTS[status] + f"{kind}{end}".encode("latin-1")

@@ -29,6 +29,9 @@ _SMALL_READ = 2**14
 _LARGE_READ = 2**18
 """Bytes to take at once on a connection that has brought a large body; each read costs as much as hashing 16 KB."""
 
+_MOMENT = 0.001
+"""Seconds before its deadline at which a connection may expire."""
+
 _CONTINUE = b"HTTP/1.1 100 Continue\r\n\r\n"
 
 
@@ -55,6 +58,8 @@ class Connection(Protocol):
         self._request: Request | None = None
         self._send: Callable[[bytes], int] | None = None
         self._timer: Any = None
+        self._timer_at = 0.0
+        self._deadline = 0.0
         self._between = False
         self._advancing = False
         self._paused = False
@@ -90,8 +95,9 @@ class Connection(Protocol):
     def connectionLost(self, reason: Failure = connectionDone) -> None:  # noqa: ARG002
         self.ended = True
         self.handling = False
-        if self._timer is not None and self._timer.active():
+        if self._timer is not None:
             self._timer.cancel()
+            self._timer = None
         self._request = None
         self.site.left(self)
 
@@ -226,7 +232,11 @@ class Connection(Protocol):
         self._rewind(LINGER)
 
     def _expired(self) -> None:
-        if self.ended:
+        self._timer = None
+        left = self._deadline - self.site.reactor.seconds()
+        if left > _MOMENT:
+            self._set_timer(left)
+        elif self.ended:
             self.transport.abortConnection()
         elif self.handling:
             self._rewind(self.site.limits.deadline)  # the request is here whole: this time is ours
@@ -240,10 +250,17 @@ class Connection(Protocol):
         return self._between and not self.ahead
 
     def _rewind(self, seconds: float) -> None:
-        if self._timer is not None and self._timer.active():
-            self._timer.reset(seconds)
-        else:
-            self._timer = self.site.reactor.callLater(seconds, self._expired)
+        """Expire after so many seconds. A timer that would be too early is left to find that out: few ever run."""
+        self._deadline = self.site.reactor.seconds() + seconds
+        if self._timer is not None and self._timer_at > self._deadline:
+            self._timer.cancel()
+            self._timer = None
+        if self._timer is None:
+            self._set_timer(seconds)
+
+    def _set_timer(self, seconds: float) -> None:
+        self._timer = self.site.reactor.callLater(seconds, self._expired)
+        self._timer_at = self._deadline
 
     # -- a peer that does not read its answers ----------------------------------------
 

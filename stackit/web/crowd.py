@@ -64,14 +64,18 @@ class Crowd:
 
     def wait(self, peer: Peer) -> None:
         """From now on a request is being waited for."""
-        self.arrived(peer)
-        self._waiting.setdefault(peer.party, {})[peer] = None
+        waiting = self._waiting.get(peer.party)
+        if waiting is None:
+            self._waiting[peer.party] = {peer: None}
+        else:
+            waiting.pop(peer, None)
+            waiting[peer] = None
 
     def arrived(self, peer: Peer) -> None:
         """The request has arrived whole."""
         waiting = self._waiting.get(peer.party)
-        if waiting is not None and peer in waiting:
-            del waiting[peer]
+        if waiting is not None:
+            waiting.pop(peer, None)
             if not waiting:
                 del self._waiting[peer.party]
 

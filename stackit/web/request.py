@@ -95,8 +95,8 @@ class Request:
         self.channel = channel
         self.method = reading.method
         self.uri = reading.target
-        self.path = reading.target.partition(b"?")[0]
-        self.head = RequestHead(client=channel.address, method=self.method, path=self.path, headers=reading.headers)
+        self.path = path = reading.target.partition(b"?")[0]
+        self.head = RequestHead(client=channel.address, method=self.method, path=path, headers=reading.headers)
         self.persistent = reading.persistent
         self.whole = reading.length == 0
         self.answered = False

@@ -55,7 +55,7 @@ class SignedUpload:
         self._claimed = claimed
 
     def update(self, chunk: bytes) -> None:
-        if self.keep:
+        if self._claimed is not None:
             self._verifier.update(chunk)
 
     def verified(self) -> bool:

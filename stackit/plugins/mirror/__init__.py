@@ -73,7 +73,7 @@ class Mirror:
     @hookimpl
     def stackit_expect(self, event: Event) -> None:
         """Begin to fetch what a push announces while it is written down: the remote takes longer than the disk."""
-        if isinstance(event, Push) and event.repo is not None:
+        if self._pushes and isinstance(event, Push) and event.repo is not None:
             pushes = self._pushes.get(event.repo.key)
             if pushes is not None:
                 pushes.expect(event)
