@@ -10,7 +10,9 @@ time then. All works without. ``STACKIT_PURE=1`` leaves it out, and so does an e
 would not change with their sources.
 """
 
+import ast
 import os
+from pathlib import Path
 
 from setuptools import Extension, find_packages, setup
 from setuptools.command.build_ext import build_ext
@@ -48,9 +50,14 @@ class Compile(build_ext):
         from Cython.Build import cythonize  # noqa: PLC0415 - not there, and not needed, for an editable install
 
         self.parallel = self.parallel or os.cpu_count()
+        declared = Path(self.build_temp, "declared")
+        declared.mkdir(parents=True, exist_ok=True)
+        for each in self.extensions:
+            (declared / f"{each.name}.pxd").write_text(declarations(Path(each.sources[0])))
         translated = cythonize(
             [Extension(each.name, each.sources) for each in self.extensions],
             build_dir=self.build_temp,
+            include_path=[str(declared)],
             # An annotation says what a value is, and not how C is to hold it.
             compiler_directives={"annotation_typing": False},
             language_level=3,
@@ -60,6 +67,18 @@ class Compile(build_ext):
         sources = {each.name: each.sources for each in translated}
         for each in self.extensions:
             each.sources = sources[each.name]
+
+
+def declarations(source: Path) -> str:
+    """For Cython: a class with ``__slots__`` and no base keeps its attributes in a struct of C, and looks none up."""
+    classes = [each for each in ast.parse(source.read_text()).body if isinstance(each, ast.ClassDef)]
+    lines = []
+    for each in classes:
+        slots = [line.value for line in each.body if isinstance(line, ast.Assign) and "__slots__" in ast.unparse(line)]
+        if slots and not each.bases and not each.decorator_list:
+            lines.append(f"cdef class {each.name}:")
+            lines += [f"    cdef public object {name}" for name in ast.literal_eval(slots[0])]
+    return "\n".join([*lines, ""])
 
 
 def extension(module: str) -> Extension:

@@ -66,6 +66,19 @@ class Subscriber(msgspec.Struct, frozen=True, eq=False):
 class Bus:
     """The registered plugins, and how to reach each of their hooks."""
 
+    __slots__ = (
+        "_admitting",
+        "_complained",
+        "_displayed",
+        "_events",
+        "_expecting",
+        "_implementations",
+        "_observing",
+        "_plugins",
+        "_refs_changed",
+        "_wanting",
+    )
+
     def __init__(self) -> None:
         self._plugins = _plugin_manager()
         self._events: tuple[Subscriber, ...] = ()

@@ -49,6 +49,20 @@ class Limits(msgspec.Struct, frozen=True, kw_only=True):
 class Dispatch:
     """Hands each durable event to each of its subscribers, and writes down what became of it."""
 
+    __slots__ = (
+        "_alarms",
+        "_background",
+        "_bus",
+        "_journal",
+        "_lanes",
+        "_limits",
+        "_pending",
+        "_reactor",
+        "_retries",
+        "_stopping",
+        "_threads",
+    )
+
     def __init__(self, *, reactor: Reactor, bus: Bus, journal: Journal, retries: Retries, limits: Limits) -> None:
         self._reactor = reactor
         self._bus = bus

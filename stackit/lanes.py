@@ -77,6 +77,26 @@ class Lane:
     cancelled. ``read(key, group, limit)`` gives what is due of a group in the journal, oldest first.
     """
 
+    __slots__ = (
+        "_active",
+        "_advancing",
+        "_concurrency",
+        "_ended",
+        "_groups",
+        "_handle",
+        "_hungry",
+        "_kept",
+        "_known",
+        "_read",
+        "_reading",
+        "_running",
+        "_stopped",
+        "_turns",
+        "_waiting",
+        "_woken",
+        "subscriber",
+    )
+
     def __init__(self, subscriber: Subscriber, *, concurrency: int, handle: Handle, read: Read) -> None:
         self.subscriber = subscriber
         self._concurrency = subscriber.options.concurrency or concurrency

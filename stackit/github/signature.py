@@ -58,6 +58,11 @@ class Secrets:
     looks like; ``notice`` is told so once, in a line that does not hold the secret.
     """
 
+    __slots__ = (
+        "_files",
+        "_fixed",
+    )
+
     def __init__(self, fixed: Iterable[str], files: Iterable[Path], notice: Callable[[str], None]) -> None:
         self._fixed = [_mac(text.strip().encode()) for text in fixed if text.strip()]
         self._files = [_SecretFile(path, notice) for path in files]

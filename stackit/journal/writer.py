@@ -49,6 +49,27 @@ class Writer:
     be called. Both in the reactor's thread.
     """
 
+    __slots__ = (
+        "_asked",
+        "_batches",
+        "_busy",
+        "_catch_up",
+        "_closed",
+        "_connection",
+        "_gather_until",
+        "_gathered",
+        "_log",
+        "_log_size",
+        "_on_change",
+        "_on_log",
+        "_path",
+        "_probing",
+        "_reactor",
+        "_thread",
+        "_waiting",
+        "problem",
+    )
+
     def __init__(
         self, path: Path, reactor: Reactor, on_change: Callable[[str | None], None], on_log: Callable[[], None]
     ) -> None:

@@ -30,6 +30,15 @@ class Crowd:
     So whoever sends many slow or large requests gets in their own way, not in that of others.
     """
 
+    __slots__ = (
+        "_held",
+        "_here",
+        "_memory",
+        "_most",
+        "_waiting",
+        "held",
+    )
+
     def __init__(self, *, connections: int, memory: int) -> None:
         self._most = connections
         self._memory = memory

@@ -80,6 +80,15 @@ class Webhook:
     JournalError. ``max_body`` is in bytes.
     """
 
+    __slots__ = (
+        "_admit",
+        "_clock",
+        "_max_body",
+        "_observe",
+        "_secrets",
+        "_take",
+    )
+
     def __init__(
         self,
         *,

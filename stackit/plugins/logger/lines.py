@@ -74,6 +74,16 @@ class Lines:
     line either: the line of the whole round tells how many there were.
     """
 
+    __slots__ = (
+        "_clock",
+        "_forms",
+        "_log",
+        "_minute_began",
+        "_publish",
+        "_quiet_looks",
+        "_refusals",
+    )
+
     def __init__(self, clock: Callable[[], float]) -> None:
         self._log = Logger(namespace="stackit")
         self._publish: Any = self._log.observer

@@ -19,6 +19,26 @@ class Counts:
     ``app`` is None until stackit is put together: nothing has a time or a managed repository before.
     """
 
+    __slots__ = (
+        "_backstop_success",
+        "_deliveries",
+        "_detours",
+        "_found",
+        "_handling_seconds",
+        "_handlings",
+        "_healed",
+        "_ref_changes",
+        "_refused",
+        "_replayed",
+        "_shown",
+        "_states",
+        "_sync_seconds",
+        "_syncs",
+        "_verified",
+        "_visible_seconds",
+        "app",
+    )
+
     def __init__(self, registry: CollectorRegistry) -> None:
         self.app: App | None = None
         self._shown: dict[Repo, str] = {}

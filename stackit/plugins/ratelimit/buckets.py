@@ -14,6 +14,14 @@ class Buckets:
     many addresses could empty the table of the others' debts.
     """
 
+    __slots__ = (
+        "_full_at",
+        "_most",
+        "_others_full_at",
+        "_seconds_per_token",
+        "_seconds_to_fill",
+    )
+
     def __init__(self, *, burst: int, seconds_per_token: float, most: int) -> None:
         self._seconds_per_token = seconds_per_token
         self._seconds_to_fill = burst * seconds_per_token
