@@ -15,7 +15,7 @@ from rawhttp import Answer, Listening, request
 from twisted.internet import reactor
 from twisted.internet.defer import Deferred
 from twisted.internet.task import Clock
-from twisted.logger import LogEvent, LogLevel, globalLogPublisher
+from twisted.logger import LogEvent, LogLevel, formatEvent, globalLogPublisher
 
 from stackit.config import load
 from stackit.errors import JournalError
@@ -38,7 +38,7 @@ class House(Listening):
     def __init__(self, clock: Clock, secrets: list[str], directory: Path) -> None:
         self.taken: list[tuple[Event, bytes]] = []
         self.handled = {"push", "issues"}
-        self.journal_works = True
+        self.fault: Exception | None = None
         self.wait: Deferred[None] | None = None
         self.verdict: Refused | None = None
         self.heads: list[RequestHead] = []
@@ -60,8 +60,8 @@ class House(Listening):
     async def _take(self, event: Event, digest: bytes) -> Taken:
         if self.wait is not None:
             await self.wait
-        if not self.journal_works:
-            raise JournalError("the disk is full")
+        if self.fault is not None:
+            raise self.fault
         duplicate = any((event.hook, event.delivery) == (old.hook, old.delivery) for old, _ in self.taken)
         self.taken.append((event, digest))
         return Taken(id=str(len(self.taken)), duplicate=duplicate, handled=event.name in self.handled)
@@ -96,8 +96,8 @@ async def closed_house(clock: Clock, tmp_path: Path) -> AsyncIterator[House]:
 
 
 @pytest.fixture(autouse=True)
-def quiet() -> Iterator[None]:
-    """Nothing that a stranger sends is worth a line beside the observers' own."""
+def quiet() -> Iterator[list[LogEvent]]:
+    """Nothing that a stranger sends is worth a line beside the observers' own; a test may take out what is."""
     events: list[LogEvent] = []
 
     def note(event: LogEvent) -> None:
@@ -105,7 +105,7 @@ def quiet() -> Iterator[None]:
             events.append(event)
 
     globalLogPublisher.addObserver(note)
-    yield
+    yield events
     globalLogPublisher.removeObserver(note)
     assert events == []
 
@@ -472,12 +472,24 @@ async def test_a_plugin_may_refuse_outright(house: House) -> None:
 
 @pytest_twisted.ensureDeferred
 async def test_a_journal_that_cannot_store_asks_to_come_again(house: House) -> None:
-    house.journal_works = False
+    house.fault = JournalError("the disk is full")
     answer = await house.deliver()
     assert (answer.status, answer.headers["retry-after"]) == (503, "5")
     assert house.reasons == ["journal"]
     assert "disk" not in str(answer.json())
-    house.journal_works = True
+    house.fault = None
+    assert (await house.deliver()).status == 202
+
+
+@pytest_twisted.ensureDeferred
+async def test_a_fault_of_our_own_is_answered_500_and_told_in_the_log(house: House, quiet: list[LogEvent]) -> None:
+    house.fault = ZeroDivisionError("ours")
+    answer = await house.deliver()
+    assert (answer.status, answer.json()) == (500, {"error": "internal error"})
+    (told,) = quiet
+    assert "a delivery could not be taken: ZeroDivisionError: ours" in formatEvent(told)
+    quiet.clear()
+    house.fault = None
     assert (await house.deliver()).status == 202
 
 

@@ -57,7 +57,7 @@ class _UsualPush(msgspec.Struct):
 
 
 _USUAL_PUSH: msgspec.json.Decoder[Any] = msgspec.json.Decoder(
-    msgspec.defstruct("_Telling", [(key, Any, msgspec.UNSET) for key in _TELLING], bases=(_UsualPush,))
+    msgspec.defstruct("_Telling", [(key, msgspec.Raw, msgspec.UNSET) for key in _TELLING], bases=(_UsualPush,))
 )
 _telling = attrgetter(*_TELLING)
 _NOTHING_TELLING = (msgspec.UNSET,) * len(_TELLING)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import traceback
-from collections.abc import Callable
 from io import BytesIO
 from typing import TYPE_CHECKING, Any, Protocol
 
@@ -129,9 +128,9 @@ class Request:
     def _begin(self, length: int | None) -> Upload | Refusal:
         if self._resource is None:
             return answers.NOT_FOUND
-        begin: Callable[[RequestHead, int | None], Upload | Refusal] | None = getattr(self._resource, "begin", None)
-        if begin is not None:
-            return begin(self.head, length)
+        bouncer: Bouncer | None = self._resource if hasattr(self._resource, "begin") else None
+        if bouncer is not None:
+            return bouncer.begin(self.head, length)
         return answers.TOO_LARGE if length is not None and length > SMALL_BODY else SmallUpload()
 
     def receive(self, data: bytes) -> bytes:

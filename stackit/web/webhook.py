@@ -12,13 +12,14 @@ import uuid
 from collections.abc import Callable
 from typing import Any
 
+from twisted.logger import Logger
 from twisted.python.failure import Failure
 from twisted.web.resource import IResource
 from twisted.web.server import NOT_DONE_YET
 from zope.interface import implementer
 
 from stackit.app import Reactor
-from stackit.errors import JournalError
+from stackit.errors import JournalError, describe
 from stackit.events import Event, Push, Taken
 from stackit.github import signature
 from stackit.github.event_types import PING
@@ -28,6 +29,8 @@ from stackit.occurrences import Occurrence
 from stackit.requests import Refused, RequestHead, Response, error
 from stackit.web import answers
 from stackit.web.answers import Refusal
+
+_log = Logger(namespace="stackit")
 
 Take = Callable[[Event, bytes, Callable[[Taken | Failure], object]], None]
 
@@ -141,8 +144,10 @@ class Webhook:
 
     def _answer(self, upload: SignedUpload, event: Event, taken: Taken | Failure) -> Response:
         if isinstance(taken, Failure):
-            taken.trap(JournalError)
-            return self._turn_away(upload, answers.JOURNAL)
+            if taken.check(JournalError):
+                return self._turn_away(upload, answers.JOURNAL)
+            _log.error("a delivery could not be taken: {problem}", problem=describe(taken.value))
+            return answers.FAILED
         if taken.refused:
             return self._turn_away(upload, answers.REPLAYED)
         self._observe(
