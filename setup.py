@@ -6,8 +6,8 @@
 any other layout gives editable installs an import hook that Twisted cannot list.
 
 The modules that every delivery passes are compiled by Cython, unchanged, where there is a C compiler, and take a third
-less time then. All works without. ``STACKIT_PURE=1`` leaves it out, and so does an editable install, whose compiled modules
-would not change with their sources.
+less time then. All works without. ``STACKIT_PURE=1`` leaves it out, and so does an editable install, whose compiled
+modules would not change with their sources.
 """
 
 import ast
