@@ -166,15 +166,16 @@ class Dispatch:
                     reason=appended.replay_of,
                 )
             )
-        self._offer(appended, event)
-        done(
-            Taken(
-                id=str(appended.id),
-                duplicate=appended.status == "duplicate",
-                handled=handled,
-                refused=self._limits.refuse_replays and appended.replay_of is not None,
-            )
+        taken = Taken(
+            id=str(appended.id),
+            duplicate=appended.status == "duplicate",
+            handled=handled,
+            refused=self._limits.refuse_replays and appended.replay_of is not None,
         )
+        try:
+            self._offer(appended, event)
+        finally:
+            done(taken)  # it is durable, whatever becomes of handing it on
 
     async def announce(self, repo: Repo, changes: tuple[RefChange, ...], cause: str, delivery: str | None) -> None:
         """Make moved refs durable together with the record of what was announced, and hand them on."""
