@@ -23,6 +23,7 @@ from stackit import Occurrence, RefChange, Repo, RequestHead
 from stackit.logs import Lines, Logged, json_line, quiet_line, text_line
 from stackit.occurrences import OccurrenceName
 from stackit.plugins.logger import Logger
+from stackit.plugins.logger.lines import _FIELDS
 from stackit.redaction import LONGEST
 
 WIDGET = Repo("octo", "widget")
@@ -67,6 +68,19 @@ def test_an_accepted_delivery_is_one_line_with_its_id_and_repository(log):
     assert [line.partition(" ")[2] for line in log.lines()] == [
         "info [stackit] delivery accepted event=push repo=octo/widget delivery=72d3162e outcome=queued seconds=0.001"
     ]
+
+
+def test_lines_of_one_name_say_each_their_own_fields_however_few_or_many(log):
+    logger = Logger()
+    everything = dict.fromkeys(_FIELDS, "x") | {"repo": WIDGET, "seconds": 0.5, "retry_in": 0.25}
+    few = {"reason": "one"}
+    some = {"event": "push", "delivery": "72d3162e", "outcome": "queued"}
+    without = {name: value for name, value in everything.items() if name != "error"}
+    for fields in (everything, few, some, without) * 2:
+        for name in ("accepted", "something_new"):
+            logger.stackit_observe(Occurrence(name=name, **fields))
+            shown = log.lines()[-1].split()
+            assert [each.partition("=")[0] for each in shown if "=" in each] == [n for n in _FIELDS if n in fields]
 
 
 def test_in_json_the_fields_of_an_occurrence_are_keys(log):

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import time
-from collections import defaultdict
 from collections.abc import Callable, Sequence
 from operator import attrgetter
 from typing import Any
@@ -91,7 +90,7 @@ class Lines:
         self._minute_began = clock()
         self._refusals = 0
         self._quiet_looks = 0
-        self._forms: defaultdict[str, list[_Form]] = defaultdict(list)
+        self._forms: dict[str, list[_Form]] = {name: [] for name in _SUMMARIES}
 
     def tell(self, occurrence: Occurrence) -> None:
         """Write its line, if it has one."""
@@ -110,13 +109,15 @@ class Lines:
 
     def _usual(self, occurrence: Occurrence) -> KeyValues | None:
         """What is to be said of it, where it has the fields that others of its name had."""
-        forms = self._forms[occurrence.name]
+        forms = self._forms.get(occurrence.name)
+        if forms is None:
+            return None  # none of stackit's own names
         for form in forms:
             said = form.said(occurrence)
             if said is not None:
                 return said
         names = [name for name, value in zip(_FIELDS, _VALUES(occurrence), strict=True) if value is not None]
-        if len(names) > 1 and len(forms) < _MOST_FORMS and occurrence.name not in _UNUSUAL:
+        if 1 < len(names) < len(_FIELDS) - 1 and len(forms) < _MOST_FORMS and occurrence.name not in _UNUSUAL:
             forms.append(_Form(_summary(occurrence.name), names))
         return None
 
@@ -157,7 +158,7 @@ class _Form:
     __slots__ = ("_nothing", "_others", "_seconds", "_shape", "_values")
 
     def __init__(self, summary: str, names: Sequence[str]) -> None:
-        """At least two of ``_FIELDS``, in their order."""
+        """At least two of ``_FIELDS``, in their order, and not all but one: what is read of both is a tuple."""
         others = [name for name in _FIELDS if name not in names]
         self._shape = Shape(summary, names)
         self._values = attrgetter(*names)
