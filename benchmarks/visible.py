@@ -79,7 +79,7 @@ async def measure(directory: Path, rounds: int, sizes: list[int]) -> None:
     ]
     notes = [
         f"{rounds} rounds; in each, one commit goes all ways, one after the other, and each way is the first in turn",
-        "loopback HTTP, git http-backend; remote on one core, mirror on the other",
+        "loopback HTTP, git upload-pack for each request; remote on one core, mirror on the other",
         "each begins when the disk has nothing left to write of what was before: stackit waits for it, git does not",
         "stackit: from the first byte of the signed delivery, through journal, bus and fetch, until the ref is there; "
         "and from there until a plugin has the event of the ref change, which is on disk by then",

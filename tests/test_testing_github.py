@@ -79,6 +79,48 @@ async def test_a_request_that_git_compressed_is_understood(github: PretendGitHub
     assert await remote_refs(url) == await remote_refs(str(mirror))
 
 
+def _posted(command: str) -> bytes:
+    return f"{len(command) + 5:04x}{command}\n0000".encode()
+
+
+@pytest.mark.parametrize("protocol", ["", "version=1", "version=2", "version=1:version=2"])
+@pytest.mark.parametrize(
+    ("method", "path", "kind", "body"),
+    [
+        ("GET", "/info/refs", "", b""),
+        ("POST", "/git-upload-pack", "application/x-git-upload-pack-request", _posted("command=ls-refs")),
+        ("POST", "/git-upload-pack", "application/x-git-upload-pack-request", b"what is this"),
+        ("POST", "/git-upload-pack", "text/plain", _posted("command=ls-refs")),
+    ],
+)
+@pytest_twisted.ensureDeferred
+async def test_it_says_what_gits_own_server_says(
+    github: PretendGitHub, protocol: str, method: str, path: str, kind: str, body: bytes
+) -> None:
+    url = await github.create("octo/widget")
+    await github.commit("octo/widget")
+    query = "service=git-upload-pack" if method == "GET" else ""
+    asked = {"Git-Protocol": [protocol]} if protocol else {}
+    import treq  # noqa: PLC0415 - installs a reactor
+    from twisted.internet import reactor  # noqa: PLC0415
+
+    headers = {**asked, **({"Content-Type": [kind]} if kind else {})}
+    answer = await treq.request(method, f"{url}{path}?{query}", headers=headers, data=body, persistent=False)
+    said = await answer.content()
+    cgi = {"REQUEST_METHOD": method, "PATH_INFO": path, "QUERY_STRING": query, "CONTENT_TYPE": kind}
+    cgi |= {"GIT_PROJECT_ROOT": str(github.path("octo/widget")), "GIT_HTTP_EXPORT_ALL": "1"}
+    cgi |= {"GIT_PROTOCOL": protocol} if protocol else {}
+    expected = await run(reactor, ["git", "http-backend"], env={**GIT_ENVIRONMENT, **cgi}, stdin=body)
+    head, _, expected_body = expected.stdout.partition(b"\r\n\r\n")
+    lines = dict(line.split(": ", 1) for line in head.decode().split("\r\n"))
+    assert answer.code == int(lines.pop("Status", "200").split()[0])
+    if answer.code == 200:
+        assert said == expected_body
+        assert {name: answer.headers.getRawHeaders(name) for name in lines} == {
+            name: [value] for name, value in lines.items()
+        }
+
+
 @pytest_twisted.ensureDeferred
 async def test_refs_of_every_kind_come_move_and_go(github: PretendGitHub) -> None:
     url = await github.create("octo/widget")

@@ -1,7 +1,8 @@
-"""Git's smart HTTP protocol on a loopback port, through ``git http-backend`` as a real CGI child.
+"""Git's smart HTTP protocol on a loopback port, with a real ``git upload-pack`` for each request, as hosts have it.
 
 The protocol is the one of git's gitprotocol-http and gitprotocol-v2; who gets which status is as GitHub has it:
-``401`` asks whoever is nobody, also for what is not there; ``404`` is for who may not know.
+``401`` asks whoever is nobody, also for what is not there; ``404`` is for who may not know. ``git http-backend`` would
+say the same, and start three programs for each request instead of one.
 """
 
 from __future__ import annotations
@@ -29,6 +30,16 @@ from stackit.testing.bare import GIT_ENVIRONMENT
 from stackit.testing.faults import Faults, send
 
 _BIGGEST_PACK = 2**31
+_ASKED = "application/x-git-upload-pack-request"
+_ADVERTISED = "application/x-git-upload-pack-advertisement"
+_ANSWERED = "application/x-git-upload-pack-result"
+_NO_CACHE = {
+    "Expires": "Fri, 01 Jan 1980 00:00:00 GMT",
+    "Pragma": "no-cache",
+    "Cache-Control": "no-cache, max-age=0, must-revalidate",
+}
+_ADVERTISEMENT = b"001e# service=git-upload-pack\n0000"
+"""Comes before the refs of protocol versions 0 and 1."""
 
 
 class GitRequest(msgspec.Struct, frozen=True, kw_only=True):
@@ -92,7 +103,7 @@ class SmartHttp(Resource):
         if parsed is None:
             return send(request, 404, b"Not Found")
         repo, service_path = parsed
-        body = request.content.read() if request.content is not None else b""
+        body = _body(request)
         credentials = _password(request)
         self.requests.append(_seen(request, repo, service_path, body, authorized=credentials is not None))
         served = self._find(repo)
@@ -113,30 +124,22 @@ class SmartHttp(Resource):
     async def _backend(
         self, request: Request, path: Path, service_path: str, body: bytes
     ) -> tuple[int, dict[str, str], bytes]:
-        """Ask git: a CGI program (RFC 3875), given the request in its environment."""
-        environment = {
-            **GIT_ENVIRONMENT,
-            "GIT_PROJECT_ROOT": str(path),
-            "GIT_HTTP_EXPORT_ALL": "1",
-            "PATH_INFO": service_path,
-            "REQUEST_METHOD": request.method.decode("ascii"),
-            "QUERY_STRING": request.uri.partition(b"?")[2].decode("ascii", "replace"),
-            "CONTENT_TYPE": _header(request, "Content-Type"),
-            "CONTENT_LENGTH": str(len(body)),
-            "HTTP_CONTENT_ENCODING": _header(request, "Content-Encoding"),
-            "GIT_PROTOCOL": _header(request, "Git-Protocol"),
-            "REMOTE_ADDR": "127.0.0.1",
-        }
-        # An empty variable is not the same to git as one that is not there.
-        environment = {name: value for name, value in environment.items() if value}
+        """Ask git, which reads the one request and writes its answer."""
+        listing = service_path == "/info/refs"
+        if not listing and _header(request, "Content-Type") != _ASKED:
+            return 415, {}, b"Unsupported Media Type"
+        protocol = _header(request, "Git-Protocol")
+        how = ["--strict", "--stateless-rpc", *(["--advertise-refs"] if listing else [])]
         done = await run(
-            self._reactor, ["git", "http-backend"], env=environment, stdin=body, timeout=300, limit=_BIGGEST_PACK
+            self._reactor,
+            ["git", "upload-pack", *how, str(path)],
+            env={**GIT_ENVIRONMENT, **({"GIT_PROTOCOL": protocol} if protocol else {})},
+            stdin=body,
+            timeout=300,
+            limit=_BIGGEST_PACK,
         )
-        head, separator, output = done.stdout.partition(b"\r\n\r\n")
-        if not separator:
-            return 500, {}, b"git http-backend failed: " + done.stderr
-        headers = dict(line.split(": ", 1) for line in head.decode("latin-1").split("\r\n"))
-        return int(headers.pop("Status", "200 OK").split()[0]), headers, output
+        first = _ADVERTISEMENT if listing and "version=2" not in protocol.split(":") else b""
+        return 200, {"Content-Type": _ADVERTISED if listing else _ANSWERED, **_NO_CACHE}, first + done.stdout
 
 
 def _parse(request: HttpRequest) -> tuple[Repo, str] | None:
@@ -155,15 +158,20 @@ def _parse(request: HttpRequest) -> tuple[Repo, str] | None:
     return (repo, service_path) if request.method == b"POST" and service_path == "/git-upload-pack" else None
 
 
+def _body(request: HttpRequest) -> bytes:
+    """What was posted, as it was before git compressed it; nothing where it cannot be read."""
+    body = request.content.read() if request.content is not None else b""
+    try:
+        return gzip.decompress(body) if _header(request, "Content-Encoding") in ("gzip", "x-gzip") else body
+    except (OSError, EOFError, zlib.error):
+        return b""
+
+
 def _seen(request: HttpRequest, repo: Repo, service_path: str, body: bytes, *, authorized: bool) -> GitRequest:
     command = "capabilities"
     if service_path == "/git-upload-pack":
-        try:
-            plain = gzip.decompress(body) if _header(request, "Content-Encoding") == "gzip" else body
-        except (OSError, EOFError, zlib.error):
-            plain = b""
         # Protocol v2 names its command; versions 0 and 1 post only to fetch.
-        command = "ls-refs" if plain[4:].startswith(b"command=ls-refs") else "fetch"
+        command = "ls-refs" if body[4:].startswith(b"command=ls-refs") else "fetch"
     return GitRequest(
         repo=repo.key,
         command=command,
