@@ -34,11 +34,10 @@ FEW_OBJECTS = 500
 """Up to so many objects are unpacked one by one, which leaves no small packs behind."""
 CLOSED_FOR = 600.0
 """Seconds for which a remote that does not speak protocol v2 is not asked this way."""
-LEAVING = 0.001
-"""Seconds for a request to be on its way: starting a process would hold it up."""
-HEAD_START = 0.003
-"""Seconds from then until the remote's word is asked for. It is in before the pack is unpacked and walked all the
-same, and a remote that has one core for both gives the pack more of it."""
+HEAD_START = 0.005
+"""Seconds from asking for the pack until the remote's word is asked for, if the pack is not here before. The word is in
+before the pack is unpacked and walked all the same, and a remote that has one core for both is done with the pack
+sooner."""
 
 _UNPACK = ("unpack-objects", "-q")
 _INDEX = ("index-pack", "--stdin", "--fix-thin")
@@ -94,14 +93,9 @@ class Road:
     async def _travelled(self, ahead: Ahead, refs: Snapshot, targets: Mapping[str, Target]) -> tuple[RefChange, ...]:
         wants, haves = sorted({target.after for target in targets.values()}), _haves(refs, targets)
         packing = Deferred.fromCoroutine(self._remote.pack(wants, haves))
-        try:
-            await deferLater(self._reactor, LEAVING)
-            ahead.start(_UNPACK, _WALK)
-        except BaseException:
-            await _cancelled(packing)
-            raise
+        asking = Deferred.fromCoroutine(self._standing(targets, packing))
         arriving = Deferred.fromCoroutine(self._arrived(ahead, packing, wants, haves))
-        standing, walked = await _both(Deferred.fromCoroutine(self._standing(targets)), arriving)
+        standing, walked = await _both(asking, arriving)
         if len(standing) < len(targets):
             raise Detour("gone", wide=True)  # deleted since: what else that means, the whole list of refs tells
         moved = {ref: oid for ref, oid in standing.items() if oid != refs.get(ref)}
@@ -116,9 +110,9 @@ class Road:
         await self._move(changes, walked)
         return changes
 
-    async def _standing(self, targets: Mapping[str, Target]) -> dict[str, str]:
+    async def _standing(self, targets: Mapping[str, Target], packing: Deferred[bytes]) -> dict[str, str]:
         """Where the remote says that the targets stand: the object id by ref, for those that are there."""
-        await deferLater(self._reactor, HEAD_START)
+        await _head_start(self._reactor, packing)
         sources = {ref: ref_bytes(target.source) for ref, target in targets.items()}
         sha256 = any(len(target.after) == 64 for target in targets.values())
         answer = await self._remote.listing(sources.values(), "sha256" if sha256 else "sha1")
@@ -133,7 +127,13 @@ class Road:
     async def _arrived(
         self, ahead: Ahead, packing: Deferred[bytes], wants: Sequence[str], haves: Sequence[str]
     ) -> dict[str, list[str]]:
-        """Take in what comes, and walk it."""
+        """Take in what comes, and walk it, by gits that are started meanwhile."""
+        try:
+            await _on_its_way(self._reactor)
+            ahead.start(_UNPACK, _WALK)
+        except BaseException:
+            await _cancelled(packing)
+            raise
         await self._take_in(ahead, await packing)
         return await self._walked(ahead, wants, haves)
 
@@ -196,6 +196,34 @@ class Road:
             await self._git.local(self._directory, "update-ref", "--stdin", "-z", stdin=said)
         except GitError:
             raise Detour("ref_lock", wide=True) from None
+
+
+async def _on_its_way(reactor: Reactor) -> None:
+    """Until what was just written has left; starting a process would hold it up.
+
+    A turn of the reactor begins with the calls that are due, and then writes.
+    """
+    await deferLater(reactor, 0)
+    await deferLater(reactor, 0)
+
+
+async def _head_start(reactor: Reactor, packing: Deferred[bytes]) -> None:
+    """Until the pack is here, or is known not to come, or its head start is over."""
+    over: Deferred[None] = Deferred()
+    timer = reactor.callLater(HEAD_START, over.callback, None)
+
+    def settled(outcome: Any) -> Any:
+        if timer.active():
+            timer.cancel()
+            over.callback(None)
+        return outcome
+
+    packing.addBoth(settled)
+    try:
+        await over
+    finally:
+        if timer.active():
+            timer.cancel()
 
 
 async def _cancelled(asking: Deferred[Any]) -> None:
