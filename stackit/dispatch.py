@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Awaitable, Callable, Coroutine, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Coroutine, Iterable, Mapping, Sequence
 from contextvars import copy_context
 from functools import partial
 from typing import Any, TypeVar
@@ -197,23 +197,30 @@ class Dispatch:
         body is no longer kept.
         """
         works = await self._journal.replay(event_id, subscribers, now=self._reactor.seconds())
-        self._spawn(self._again(works))
+        self._take_up(works)
         return len(works)
 
     async def replay_dead(self, subscriber: str) -> int:
         """Handle every dead letter of a subscriber (key) again; returns how many."""
         works = await self._journal.replay_dead(subscriber, now=self._reactor.seconds())
-        self._spawn(self._again(works))
+        self._take_up(works)
         return len(works)
 
-    async def _again(self, works: Sequence[Work]) -> None:
+    def look_again(self) -> None:
+        """Hand on what is pending in the journal, and not in hand: a commit that failed may be there all the same."""
+        self._spawn(self._again(self._lanes))
+
+    def _take_up(self, works: Sequence[Work]) -> None:
+        self._spawn(self._again({work.subscriber for work in works}))
+
+    async def _again(self, keys: Iterable[str]) -> None:
         await self._recount()
-        for key in {work.subscriber for work in works} & self._lanes.keys():
+        for key in self._lanes.keys() & keys:
             await self._wake(key)
 
     def _offer(self, appended: Appended, event: Event | RefsChanged) -> None:
         if appended.status == "again":
-            self._spawn(self._again(appended.works))
+            self._take_up(appended.works)
             return
         for work in appended.works:
             self._pending[work.subscriber] += 1

@@ -222,6 +222,8 @@ class Stackit(Service):
 
     def _journal_changed(self, problem: str | None) -> None:
         self._notice(problem or "the journal can be written again")
+        if problem is None:
+            self.dispatch.look_again()
 
     def _notice(self, reason: str) -> None:
         self.bus.observe(Occurrence(name="notice", reason=reason))

@@ -12,6 +12,7 @@ from typing import Any
 import pytest
 import pytest_twisted
 from dispatch_house import GRACE, START, TIMEOUT, House
+from outcomes import outcome
 from plugin_maker import ONE, TWO, ZEROS, plugin
 from twisted.internet.defer import CancelledError, Deferred, DeferredList, succeed
 from twisted.internet.task import deferLater
@@ -19,7 +20,7 @@ from twisted.python.failure import Failure
 
 from stackit import Event, Permanent, RefChange, hookimpl, on
 from stackit.errors import JournalError
-from stackit.journal import Journal
+from stackit.journal import Journal, Record
 from stackit.lanes import SHARE, WINDOW
 
 Open = Callable[..., House]
@@ -912,6 +913,32 @@ async def test_a_delivery_that_cannot_be_written_down_reaches_no_handler(house: 
     await one.quiet()
     assert seen == []
     assert one.dispatch.pending() == {"mine": 0}
+
+
+@pytest_twisted.ensureDeferred
+async def test_what_is_in_the_journal_though_it_was_not_confirmed_is_handed_on(house: Open) -> None:
+    seen: list[str] = []
+    one = house(mine=noting(seen))
+    await one.take()
+    await one.quiet()
+    there = Record(
+        hook="7",
+        delivery="d2",
+        event="issues",
+        action="opened",
+        repo="Octo/Widget",
+        received_at=START,
+        digest=b"2",
+        body=b'{"action":"opened","issue":{},"repository":{"full_name":"Octo/Widget"}}',
+        subscribers=("mine:handle",),
+    )
+    await outcome(one.journal.append, there)  # and nobody was told
+    await one.quiet()
+    assert seen == ["d1"]
+    one.dispatch.look_again()
+    await one.quiet()
+    assert seen == ["d1", "d2"]
+    assert dict(one.dispatch.pending()) == {"mine": 0}
 
 
 def expecting(seen: list[str]) -> Any:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import resource
 import signal
@@ -11,6 +12,8 @@ import subprocess
 import sys
 from collections.abc import Iterator
 from pathlib import Path
+from threading import Event
+from typing import Any
 
 import msgspec
 import pytest
@@ -143,6 +146,112 @@ async def test_what_waits_while_a_commit_runs_shares_the_next_one(tmp_path: Path
     assert sorted(each.id for each in appended) == list(range(1, 301))
     # The first may have gone alone, and a slow machine may cut the rest once or twice.
     assert statements.count("COMMIT") <= 20
+
+
+class SlowDisk:
+    """From ``hold`` on, what is to be synced waits for ``go_on``."""
+
+    def __init__(self) -> None:
+        self._sync = os.fdatasync
+        self._may_go_on = Event()
+        self._may_go_on.set()
+        self.waits: Deferred[None] = Deferred()
+
+    def hold(self) -> None:
+        self._may_go_on.clear()
+
+    def go_on(self) -> None:
+        self._may_go_on.set()
+
+    def __call__(self, descriptor: int) -> None:
+        from twisted.internet import reactor  # noqa: PLC0415
+
+        if not self._may_go_on.is_set():
+            reactor.callFromThread(self.waits.callback, None)  # type: ignore[attr-defined]
+            assert self._may_go_on.wait(20)
+        self._sync(descriptor)
+
+
+@pytest_twisted.ensureDeferred
+async def test_an_append_is_confirmed_when_the_disk_has_it_and_not_before(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    disk = SlowDisk()
+    monkeypatch.setattr(os, "fdatasync", disk)
+    journal = open_journal(tmp_path / "state")
+    told: list[Any] = []
+    first = await outcome(journal.append, record("first"))
+    journal.finish(first.works[0].handling, told.append, at=100.0)
+    disk.hold()
+    journal.append(record("second"), told.append)
+    await disk.waits
+    assert told == []
+    receipts = (await journal.listing()).deliveries
+    assert [each.delivery for each in receipts] == ["second", "first"]  # written, but not on disk
+    disk.go_on()
+    assert await journal.pending() == {"mirror": 1}
+    assert {getattr(each, "status", each) for each in told} == {None, "new"}
+    await journal.close()
+
+
+@pytest_twisted.ensureDeferred
+async def test_that_a_handling_is_done_is_told_while_the_disk_takes_the_next_commit(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    disk = SlowDisk()
+    monkeypatch.setattr(os, "fdatasync", disk)
+    journal = open_journal(tmp_path / "state")
+    first = await outcome(journal.append, record("first"))
+    done: list[Any] = []
+
+    def then(result: object) -> None:
+        done.append(result)
+
+    # Both are in one commit; as the delivery is told of, the next commit begins, and it waits for the disk.
+    journal.finish(first.works[0].handling, then, at=100.0)
+    second: Deferred[Any] = Deferred()
+
+    def appended(result: object) -> None:
+        disk.hold()
+        journal.append(record("third"), second.callback)
+
+    journal.append(record("second"), appended)
+    await disk.waits
+    await journal.announced("")  # a turn of the reactor, and more
+    assert done == [None]
+    assert not second.called
+    disk.go_on()
+    assert (await second).status == "new"
+    await journal.close()
+
+
+@pytest_twisted.ensureDeferred
+async def test_what_the_disk_did_not_take_is_not_confirmed_and_costs_nothing_that_comes_later(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    changes: list[str | None] = []
+    from twisted.internet import reactor  # noqa: PLC0415
+
+    journal = Journal.open(tmp_path / "state", reactor=reactor, on_change=changes.append)
+    await outcome(journal.append, record("before"))
+    with monkeypatch.context() as broken:
+
+        def fdatasync(_: int) -> None:
+            raise OSError(errno.EIO, os.strerror(errno.EIO))
+
+        broken.setattr(os, "fdatasync", fdatasync)
+        with pytest.raises(JournalError, match="Input/output error"):
+            await outcome(journal.append, record("lost?"))
+    assert (await outcome(journal.append, record("after"))).status == "new"
+    # A later sync would not write what the failed one left: all of it lies in the file now, and not in the log alone.
+    place = (tmp_path / "state" / "journal.sqlite3").as_uri()
+    with sqlite3.connect(f"{place}?immutable=1", uri=True) as without_log:
+        kept = [delivery for (delivery,) in without_log.execute("SELECT delivery FROM events ORDER BY id")]
+    without_log.close()
+    assert kept == ["before", "lost?"]
+    assert (await outcome(journal.append, record("lost?"))).status == "duplicate"
+    await journal.close()
+    assert [change is None for change in changes] == [False, True]
 
 
 @pytest_twisted.ensureDeferred

@@ -23,19 +23,27 @@ _OWN_FAULTS = (sqlite3.IntegrityError, sqlite3.ProgrammingError, sqlite3.DataErr
 class Asked:
     """One thing to do: an operation on one item, alone in its step or with others of its kind.
 
-    ``done`` is called with its result once that is durable, or with a Failure.
+    ``done`` is called with its result once that is durable, or with a Failure; of a ``late`` one, when there is time.
     """
 
-    __slots__ = ("alone", "done", "item", "joint", "size")
+    __slots__ = ("alone", "done", "item", "joint", "late", "size")
 
     def __init__(
-        self, joint: Joint[Any, Any], item: Any, size: int, done: Callable[[Any], object], *, alone: bool = False
+        self,
+        joint: Joint[Any, Any],
+        item: Any,
+        size: int,
+        done: Callable[[Any], object],
+        *,
+        alone: bool = False,
+        late: bool = False,
     ) -> None:
         self.joint = joint
         self.item = item
         self.size = size
         self.done = done
         self.alone = alone
+        self.late = late
 
 
 def run_together(connection: sqlite3.Connection, batch: list[Asked]) -> list[Any]:

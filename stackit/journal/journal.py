@@ -123,9 +123,9 @@ class Journal:
     def finish(self, handling: int, done: Callable[[Failure | None], object], *, at: float) -> None:
         """An attempt succeeded: the handling is done.
 
-        ``done`` is called once that is durable, or with a Failure of JournalError.
+        ``done`` is called some time after that is durable, or with a Failure of JournalError.
         """
-        self._writer.join(recording.finish, (handling, at), done)
+        self._writer.join(recording.finish, (handling, at), done, late=True)
 
     async def fail(self, handling: int, *, at: float, error: str, next_at: float | None) -> None:
         """An attempt failed: to be tried again at ``next_at``, or dead where that is None."""

@@ -23,6 +23,25 @@ def moody(event):
         raise Permanent("not well today")
 """
 
+FAILING_DISK = """
+import errno, os
+from pathlib import Path
+from stackit import hookimpl
+
+sync = os.fdatasync
+
+def fdatasync(descriptor):
+    if Path("failing").exists():
+        raise OSError(errno.EIO, os.strerror(errno.EIO))
+    sync(descriptor)
+
+os.fdatasync = fdatasync
+
+@hookimpl
+def stackit_observe(occurrence):
+    pass
+"""
+
 
 async def with_moody(running_stackit: Any, tmp_path: Path) -> tuple[RunningStackit, Notebook]:
     (tmp_path / "moody.py").write_text(MOODY)
@@ -151,6 +170,38 @@ async def test_a_shell_can_list_show_replay_and_sync(
     gone = await command(server, "deliveries")
     assert gone.status == 1
     assert len(gone.stderr.splitlines()) == 1
+    check_log(server.log)
+
+
+@pytest_twisted.ensureDeferred
+async def test_what_a_failing_disk_kept_after_all_is_handled_once_though_its_sender_was_told_to_come_again(
+    running_stackit: Any, tmp_path: Path
+) -> None:
+    (tmp_path / "failing_disk.py").write_text(FAILING_DISK)
+    notebook = Notebook(tmp_path / "notebook")
+    plugins = {"notebook": notebook.table, "failing_disk": {"module": "failing_disk"}}
+    server: RunningStackit = await running_stackit(
+        config={"sync": {"interval": "0"}, "plugins": plugins}, plugins=tmp_path, environment=notebook.environment
+    )
+    failing = server.state_dir.parent / "home" / "failing"
+    failing.touch()
+    refused = await server.deliver("issues", guid="first")
+    assert refused.status == 503
+    assert (await server.admin("GET", "/readyz")).status == 503
+    assert notebook.seen() == {}
+    failing.unlink()
+
+    async def is_ready() -> bool:
+        return (await server.admin("GET", "/readyz")).status == 200
+
+    await server.until(is_ready, "stackit to be ready again")
+    await server.wait_for("first")
+    again = await server.deliver("issues", guid="first")
+    assert (again.status, again.json()["duplicate"]) == (202, True)
+    assert (await server.deliver("issues", guid="second")).status == 202
+    await server.wait_for("second")
+    assert notebook.seen() == {"first": 1, "second": 1}
+    assert await server.stop() == 0
     check_log(server.log)
 
 
