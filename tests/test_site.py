@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from itertools import pairwise
+from random import Random
 from typing import Any
 
 import pytest
@@ -10,7 +13,7 @@ import pytest_twisted
 from rawhttp import Client, Listening, request
 from twisted.internet import reactor
 from twisted.internet.defer import Deferred
-from twisted.internet.task import Clock
+from twisted.internet.task import Clock, deferLater
 from twisted.logger import LogEvent, LogLevel, globalLogPublisher
 from twisted.web.resource import Resource
 from twisted.web.server import NOT_DONE_YET
@@ -52,6 +55,19 @@ class Echo(Resource):
             request.answer(response)
         else:
             self.gate.addCallback(lambda _: request.answer(response))
+        return NOT_DONE_YET
+
+
+class Spacious(Resource):
+    """Answers with the hash of a body of any size."""
+
+    isLeaf = True
+
+    def begin(self, head: RequestHead, length: int | None) -> Any:
+        return Upload(2**22)
+
+    def render(self, request: Any) -> int:
+        request.answer(Response(body=hashlib.sha256(request.body).hexdigest()))
         return NOT_DONE_YET
 
 
@@ -100,7 +116,8 @@ async def listen(clock: Clock, echo: Echo) -> AsyncIterator[Listen]:
 
     def make(**limits: Any) -> Listening:
         seen: list[Occurrence] = []
-        routes = {b"/echo": echo, b"/plain": Plain(), b"/large": Large(), b"/broken": Broken()}
+        routes: dict[bytes, Any] = {b"/echo": echo, b"/plain": Plain(), b"/large": Large(), b"/broken": Broken()}
+        routes[b"/spacious"] = Spacious()
         site = PublicSite(routes, reactor=clock, observe=seen.append, limits=Limits(**limits))
         made.append(Listening(reactor, site, seen))
         return made[-1]
@@ -126,8 +143,6 @@ def logged() -> Iterator[list[LogEvent]]:
 
 async def arrives(client: Client, ready: Callable[[], bool]) -> None:
     """Let the reactor turn until what was sent has had its effect."""
-    from twisted.internet.task import deferLater  # noqa: PLC0415
-
     for _ in range(5000):
         if ready():
             return
@@ -174,6 +189,47 @@ async def test_a_connection_serves_many_requests_in_order(listen: Listen) -> Non
     client.send(request("/echo", headers={"Connection": "close"}, body=b"x"))
     assert (await client.answer()).headers["connection"] == "close"
     assert await client.end() == b""
+
+
+SIZES = (200_000, 200_000, 5, 0, 99_999, 300_000, 16_384, 16_385, 1_000_000, 1, 70_000)
+
+
+@pytest.mark.parametrize("ahead", [True, False])
+@pytest.mark.parametrize("parts", [1, 3, 50])
+@pytest_twisted.ensureDeferred
+async def test_bodies_of_all_sizes_come_as_they_were_sent_however_they_are_cut(
+    listen: Listen, parts: int, ahead: bool
+) -> None:
+    client = await listen().connect()
+    random = Random(parts)
+    bodies = [random.randbytes(size) for size in SIZES]
+    for number, body in enumerate(bodies):
+        # Heads of several lengths, and all but the last with a body that is shorter or longer than the one before.
+        sent = request("/spacious", headers={"X-Padding": "x" * (number % 3)}, body=body)
+        cuts = sorted(random.sample(range(1, len(sent)), parts - 1))
+        for begin, end in pairwise([0, *cuts, len(sent)]):
+            client.send(sent[begin:end])
+            if not ahead:
+                await deferLater(reactor, 0)
+        if not ahead:
+            assert (await client.answer()).json() == hashlib.sha256(body).hexdigest()
+    if ahead:
+        answers = [(await client.answer()).json() for _ in bodies]
+        assert answers == [hashlib.sha256(body).hexdigest() for body in bodies]
+
+
+@pytest_twisted.ensureDeferred
+async def test_a_peer_that_goes_between_head_and_body_leaves_nothing(listen: Listen) -> None:
+    house = listen()
+    client = await house.connect()
+    large = request("/spacious", body=b"x" * 200_000)
+    assert (await client.send(large).answer()).status == 200
+    head = large[: large.index(b"\r\n\r\n") + 4]
+    client.send(head)
+    await arrives(client, lambda: any(each.head is not None for each in house.site.crowd))
+    client.transport.loseConnection()
+    await client.closed
+    await arrives(client, lambda: len(house.site.crowd) == 0)
 
 
 @pytest_twisted.ensureDeferred

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
 from twisted.internet import tcp
@@ -27,7 +28,7 @@ _SMALL_READ = 2**14
 """Bytes to take at once: most deliveries are smaller, and room that they do not fill costs time, too."""
 
 _LARGE_READ = 2**18
-"""Bytes to take at once on a connection that has brought a large body; each read costs as much as hashing 16 KB."""
+"""Bytes to take at once of a large body; each read costs as much as hashing 16 KB."""
 
 _MOMENT = 0.001
 """Seconds before its deadline at which a connection may expire."""
@@ -57,6 +58,8 @@ class Connection(Protocol):
         """Whether a whole request waits for its answer."""
         self._request: Request | None = None
         self._send: Callable[[bytes], int] | None = None
+        self._recv: Callable[[int], bytes] | None = None
+        self._large_head = 0
         self._timer: Any = None
         self._timer_at = 0.0
         self._deadline = 0.0
@@ -71,7 +74,8 @@ class Connection(Protocol):
         self.address = str(getattr(self.transport.getPeer(), "host", "local"))
         self.party = party(self.address)
         if isinstance(self.transport, tcp.Connection):  # not what wraps one, which has more to do with bytes
-            self._send = self.transport.getHandle().send
+            handle = self.transport.getHandle()
+            self._send, self._recv = handle.send, handle.recv
         self.transport.bufferSize = _SMALL_READ
         self.transport.registerProducer(self, True)
         if self.site.crowd.enter(self):
@@ -137,11 +141,22 @@ class Connection(Protocol):
         self.ahead = ahead[end + 4 :]
         self._request = request = Request(self, reading)
         request.begin()
-        if reading.length is not None and reading.length > self.transport.bufferSize:
-            self.transport.bufferSize = _LARGE_READ
-        if reading.expects and not request.whole and not self.ended:
-            self._write(_CONTINUE)
+        if reading.length is not None and reading.length > _SMALL_READ:
+            self.transport.bufferSize, self._large_head = _LARGE_READ, end + 4
+        elif self._large_head:
+            self.transport.bufferSize, self._large_head = _SMALL_READ, 0
+        if not (request.whole or self.ended):
+            if reading.expects:
+                self._write(_CONTINUE)
+            elif self._large_head and not self.ahead:
+                self._read_now(reading.length or 0)
         return True
+
+    def _read_now(self, length: int) -> None:
+        """Take what is here of a large body, whose head came alone: in one piece, it need never be copied."""
+        if self._recv is not None:
+            with suppress(OSError):  # not here yet, or no connection any more, which the transport finds out, too
+                self.ahead = self._recv(min(length, _LARGE_READ))
 
     def _read_body(self, request: Request) -> None:
         if self.ahead and not request.whole:
@@ -166,6 +181,8 @@ class Connection(Protocol):
             return
         self.site.crowd.wait(self)
         self._between = not self.ahead
+        if self._large_head:
+            self.transport.bufferSize = self._large_head  # who sent a large body may send another, behind such a head
         self._rewind(self.site.limits.deadline)
         if self._paused and not self._choked:
             self._paused = False
