@@ -19,7 +19,7 @@ from twisted.internet.defer import Deferred, DeferredList
 
 from stackit.errors import JournalError, Permanent
 from stackit.events import RefChange
-from stackit.journal import Appended, Journal, Record, decode_changes
+from stackit.journal import Appended, Journal, Record, appending, decode_changes, fingerprints
 
 BODY = b'{"ref":"refs/heads/main"}'
 ZEROS, ONE, TWO = "0" * 40, "1" * 40, "2" * 40
@@ -183,6 +183,104 @@ async def test_a_fingerprint_that_only_begins_like_another_is_another(journal: J
     other = await outcome(journal.append, record("b", digest=b"12345678" + b"b" * 24))
     same = await outcome(journal.append, record("c", digest=b"12345678" + b"b" * 24))
     assert (other.replay_of, same.replay_of) == (None, "b")
+
+
+def _digests(directory: Path) -> list[int]:
+    """The events whose digests are in the index."""
+    with closing(sqlite3.connect(directory / "state" / "journal.sqlite3")) as connection:
+        return [event_id for (event_id,) in connection.execute("SELECT event_id FROM digests ORDER BY event_id")]
+
+
+@pytest_twisted.ensureDeferred
+async def test_a_body_is_recognised_from_memory_from_the_index_and_after_a_restart(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from twisted.internet import reactor  # noqa: PLC0415
+
+    monkeypatch.setattr(fingerprints, "_TOGETHER", 8)
+    journal = Journal.open(tmp_path / "state", reactor=reactor)
+    for number in range(1, 21):
+        # Announcements have ids of the same row; two bodies are the same.
+        if number % 5 == 0:
+            await journal.announce(
+                "octo/widget", (RefChange(f"r{number}", ZEROS, ONE, "created"),), "push", None, 1, ()
+            )
+        else:
+            await outcome(journal.append, record(f"d{number}", body=BODY + str(number % 18).encode()))
+    assert _digests(tmp_path) == [1, 2, 3, 4, 6, 7, 8, 9, 11, 12, 13, 14, 16]
+
+    async def known() -> dict[int, str | None]:
+        again = {}
+        for number in range(18):
+            made = record(f"again-{number}-{len(again)}", body=BODY + str(number).encode())
+            again[number] = (await outcome(journal.append, made)).replay_of
+        return again
+
+    await journal.close()
+    journal = Journal.open(tmp_path / "state", reactor=reactor)
+    named = {number: f"d{number}" for number in range(18) if number % 5}
+    assert await known() == {0: "d18", 5: None, 10: None, 15: None, **named}
+    await journal.close()
+
+
+@pytest_twisted.ensureDeferred
+async def test_a_commit_that_is_taken_back_forgets_no_body(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    from twisted.internet import reactor  # noqa: PLC0415
+
+    monkeypatch.setattr(fingerprints, "_TOGETHER", 8)
+    journal = Journal.open(tmp_path / "state", reactor=reactor)
+    for number in range(5):
+        await outcome(journal.append, record(f"before-{number}"))
+
+    def refused(connection: Any) -> None:
+        appending.append(connection, [record(f"taken-back-{number}") for number in range(10)])
+        connection.execute("INSERT INTO events (id) VALUES (1)")
+
+    with pytest.raises(JournalError, match="refused"):
+        await journal._writer.submit(refused)
+    assert _digests(tmp_path) == []
+    for kind, first_one in (("before", "before-0"), ("taken-back", None)):
+        body = record(f"{kind}-0").body
+        assert (await outcome(journal.append, record(f"{kind}-again", body=body))).replay_of == first_one
+    await journal.close()
+
+
+@pytest_twisted.ensureDeferred
+async def test_a_body_whose_event_is_forgotten_is_not_recognised(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from twisted.internet import reactor  # noqa: PLC0415
+
+    monkeypatch.setattr(fingerprints, "_TOGETHER", 4)
+    journal = Journal.open(tmp_path / "state", reactor=reactor, keep_for=10.0)
+    for number in range(6):
+        await outcome(journal.append, record(f"d{number}", subscribers=() if number < 5 else ("mirror",)))
+    assert await journal.prune(1000.0) == 5
+    assert _digests(tmp_path) == []
+    for number in range(6):
+        first = record(f"d{number}")
+        again = await outcome(journal.append, msgspec.structs.replace(first, delivery=f"again-{number}"))
+        assert again.replay_of == (None if number < 5 else "d5")
+    await journal.close()
+
+
+@pytest_twisted.ensureDeferred
+async def test_a_delivery_that_came_again_with_another_body_is_recognised_by_that(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from twisted.internet import reactor  # noqa: PLC0415
+
+    monkeypatch.setattr(fingerprints, "_TOGETHER", 4)
+    journal = Journal.open(tmp_path / "state", reactor=reactor)
+    for number in range(6):  # the first is in the index by then, the last is not
+        await outcome(journal.append, record(f"d{number}", subscribers=()))
+    for number in (0, 5):
+        other = record(f"d{number}", body=BODY + b"other%d" % number)
+        assert (await outcome(journal.append, other)).status == "again"
+        old = await outcome(journal.append, record(f"old-{number}", body=record(f"d{number}").body))
+        new = await outcome(journal.append, record(f"new-{number}", body=other.body))
+        assert (old.replay_of, new.replay_of) == (None, f"d{number}")
+    await journal.close()
 
 
 @pytest_twisted.ensureDeferred

@@ -22,7 +22,7 @@ from outcomes import outcome
 from twisted.internet.defer import Deferred, gatherResults
 
 from stackit.errors import JournalError
-from stackit.journal import Journal, Record, appending, schema
+from stackit.journal import Journal, Record, schema
 
 FILES = ("journal.sqlite3", "journal.sqlite3-wal", "journal.sqlite3-shm", "lock")
 
@@ -421,7 +421,16 @@ async def test_a_journal_of_the_first_version_is_read_on(tmp_path: Path, monkeyp
         before.setattr(schema, "MIGRATIONS", schema.MIGRATIONS[:1])
         schema.prepare(state / "journal.sqlite3")
         with sqlite3.connect(state / "journal.sqlite3") as connection:
-            appending.append(connection, [first])
+            connection.execute(
+                "INSERT INTO events (kind, hook, delivery, event, repo, repo_key, received_at, digest, size)"
+                " VALUES ('delivery', ?, ?, 'push', 'octo/widget', 'octo/widget', 100.0, ?, 2)",
+                (first.hook, first.delivery, first.digest),
+            )
+            connection.execute("INSERT INTO bodies VALUES (1, ?)", (first.body,))
+            connection.execute(
+                "INSERT INTO handlings (event_id, subscriber, repo_key, state, next_at)"
+                " VALUES (1, 'mirror', 'octo/widget', 'pending', 100.0)"
+            )
         connection.close()
     journal = open_journal(state)
     stored = await journal.load(1)

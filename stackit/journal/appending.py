@@ -5,28 +5,24 @@ from __future__ import annotations
 import sqlite3
 from collections.abc import Sequence
 
-from stackit.journal import bodies, rows
+from stackit.journal import bodies, fingerprints, rows
 from stackit.journal.records import Appended, Record, Work, repo_key
+from stackit.journal.schema import Connection
 
-EVENTS = "events (kind, hook, delivery, event, action, repo, repo_key, digest, size, received_at, replay_of)"
+_EVENTS = "events (kind, hook, delivery, event, action, repo, repo_key, digest, size, received_at, replay_of)"
 MAKE_DUE = """
     UPDATE handlings SET state = 'pending', attempts = ?, error = ?, next_at = ?, finished_at = NULL WHERE id = ?
 """
 
 _HANDLINGS = "handlings (event_id, subscriber, repo_key, state, next_at)"
 _SEEN_IDS = "SELECT delivery, hook FROM events WHERE kind = 'delivery' AND delivery IN ({})"
-_SEEN_DIGESTS = "SELECT digest FROM events WHERE substr(digest, 1, 8) IN ({}) AND digest IS NOT NULL"
-_SEEN = """
-    SELECT (SELECT id FROM events WHERE kind = 'delivery' AND delivery = ?1 AND hook = ?2),
-           (SELECT delivery FROM events
-            WHERE substr(digest, 1, 8) = substr(?3, 1, 8) AND digest = ?3 ORDER BY id LIMIT 1)
-"""
+_SEEN_ID = "SELECT id FROM events WHERE kind = 'delivery' AND delivery = ? AND hook = ?"
 _CHANGE_EVENT = """
     UPDATE events SET event = ?, action = ?, repo = ?, repo_key = ?, digest = ?, size = ?, replay_of = ? WHERE id = ?
 """
 
 
-def append(connection: sqlite3.Connection, records: Sequence[Record]) -> list[Appended]:
+def append(connection: Connection, records: Sequence[Record]) -> list[Appended]:
     """Write deliveries down in their order; of one that was here before, find what is left to do."""
     ids, digests = _seen(connection, records)
     appended: list[Appended] = []
@@ -44,18 +40,17 @@ def append(connection: sqlite3.Connection, records: Sequence[Record]) -> list[Ap
     return appended + _append_new(connection, fresh)
 
 
-def _seen(connection: sqlite3.Connection, records: Sequence[Record]) -> tuple[set[tuple[str, str]], set[bytes]]:
+def _seen(connection: Connection, records: Sequence[Record]) -> tuple[set[tuple[str, str]], set[bytes]]:
     """Ids (delivery and hook) and digests that the journal has already, where they look like those of these records."""
     ids: set[tuple[str, str]] = set()
     digests: set[bytes] = set()
     for piece in rows.pieces(records):
         ids.update(connection.execute(rows.marked(_SEEN_IDS, len(piece)), [storable(each.delivery) for each in piece]))
-        found = connection.execute(rows.marked(_SEEN_DIGESTS, len(piece)), [each.digest[:8] for each in piece])
-        digests.update(digest for (digest,) in found)
+        digests |= fingerprints.seen(connection, [each.digest for each in piece])
     return ids, digests
 
 
-def _append_new(connection: sqlite3.Connection, records: Sequence[Record]) -> list[Appended]:
+def _append_new(connection: Connection, records: Sequence[Record]) -> list[Appended]:
     """Deliveries of which neither the id nor the body was here before."""
     if not records:
         return []
@@ -63,24 +58,27 @@ def _append_new(connection: sqlite3.Connection, records: Sequence[Record]) -> li
     for each in records:
         delivery, hook = _identity(each)
         events.append(("delivery", hook, delivery, *_what(each), each.received_at, None))
-    ids = rows.insert(connection, EVENTS, events)
+    ids = insert_events(connection, events)
+    fingerprints.add(connection, [(ids[at], each.digest) for at, each in enumerate(records)])
     works = _add_handlings(connection, [(ids[at], each, each.subscribers) for at, each in enumerate(records)])
     return [Appended(event_id, "new", works.get(event_id, ())) for event_id in ids]
 
 
-def _append_seen(connection: sqlite3.Connection, record: Record) -> Appended:
+def _append_seen(connection: Connection, record: Record) -> Appended:
     """A delivery whose id or body was here before."""
     delivery, hook = _identity(record)
-    known, first = connection.execute(_SEEN, (delivery, hook, record.digest)).fetchone()
+    known = connection.execute(_SEEN_ID, (delivery, hook)).fetchone()
+    first = fingerprints.first(connection, record.digest)
     if known is not None:
-        return _append_again(connection, known, record, first)
+        return _append_again(connection, known[0], record, first)
     event = ("delivery", hook, delivery, *_what(record), record.received_at, first)
-    (event_id,) = rows.insert(connection, EVENTS, [event])
+    (event_id,) = insert_events(connection, [event])
+    fingerprints.add(connection, [(event_id, record.digest)])
     works = _add_handlings(connection, [(event_id, record, _wanted(record, first))])
     return Appended(event_id, "new", works.get(event_id, ()), first)
 
 
-def _append_again(connection: sqlite3.Connection, event_id: int, record: Record, first: str | None) -> Appended:
+def _append_again(connection: Connection, event_id: int, record: Record, first: str | None) -> Appended:
     """``first`` is the delivery under which the body at hand came first."""
     key, size, digest, replay_of = connection.execute(
         "SELECT repo_key, size, digest, replay_of FROM events WHERE id = ?", (event_id,)
@@ -96,7 +94,7 @@ def _append_again(connection: sqlite3.Connection, event_id: int, record: Record,
             return Appended(event_id, "duplicate", (), replay_of)
         # Nobody wanted it the first time, so its body was not kept. What is at hand is what will be handled, and
         # as what it comes now: the header that names the event is not signed, and may have been another one.
-        connection.execute(_CHANGE_EVENT, (*_what(record), replay_of, event_id))
+        fingerprints.change(connection, event_id, _CHANGE_EVENT, (*_what(record), replay_of, event_id))
         connection.execute("DELETE FROM bodies WHERE event_id = ?", (event_id,))
         works = _add_handlings(connection, [(event_id, record, subscribers)])
         return Appended(event_id, "again", works[event_id], replay_of)
@@ -110,6 +108,13 @@ def _append_again(connection: sqlite3.Connection, event_id: int, record: Record,
     return Appended(event_id, "again" if open_works else "duplicate", tuple(open_works), replay_of)
 
 
+def insert_events(connection: Connection, events: Sequence[Sequence[object]]) -> list[int]:
+    """Add rows of ``_EVENTS``; their ids."""
+    ids = rows.insert(connection, _EVENTS, events)
+    fingerprints.came(connection, ids)
+    return ids
+
+
 def _identity(record: Record) -> tuple[str, str]:
     """What tells a delivery from all others."""
     delivery, hook = record.delivery, record.hook
@@ -117,7 +122,7 @@ def _identity(record: Record) -> tuple[str, str]:
 
 
 def _what(record: Record) -> tuple[object, ...]:
-    """What a delivery says, in the order of ``EVENTS`` and ``_CHANGE_EVENT``."""
+    """What a delivery says, in the order of ``_EVENTS`` and ``_CHANGE_EVENT``."""
     action = None if record.action is None else storable(record.action)
     return storable(record.event), action, record.repo, repo_key(record.repo), record.digest, len(record.body)
 

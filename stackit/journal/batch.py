@@ -9,11 +9,12 @@ from typing import Any, TypeVar
 from twisted.python.failure import Failure
 
 from stackit.errors import JournalError
+from stackit.journal.schema import Connection
 
 T = TypeVar("T")
 Item = TypeVar("Item")
-Operation = Callable[[sqlite3.Connection], T]
-Joint = Callable[[sqlite3.Connection, Sequence[Item]], Sequence[T]]
+Operation = Callable[[Connection], T]
+Joint = Callable[[Connection, Sequence[Item]], Sequence[T]]
 """An operation on many items of one kind, with a result for each."""
 
 # Faults of one operation, which the others in its commit do not share.
@@ -46,7 +47,7 @@ class Asked:
         self.late = late
 
 
-def run_together(connection: sqlite3.Connection, batch: list[Asked]) -> list[Any]:
+def run_together(connection: Connection, batch: list[Asked]) -> list[Any]:
     """The results of all that was asked, durable in one commit, a Failure for what is at fault itself.
 
     The rest is run once more without it: a savepoint around each would cost a tenth of the
@@ -64,7 +65,7 @@ def run_together(connection: sqlite3.Connection, batch: list[Asked]) -> list[Any
             if len(numbers) == 1:
                 faults[numbers[0]] = fault
             apart = True  # which of them it is shows when each is run by itself
-            connection.execute("ROLLBACK")
+            connection.undo()
             break
         else:
             connection.execute("COMMIT")
@@ -89,7 +90,7 @@ def _steps(batch: list[Asked], faults: Mapping[int, Failure], *, apart: bool) ->
     return steps
 
 
-def _step(connection: sqlite3.Connection, batch: list[Asked], numbers: list[int], results: list[Any]) -> Failure | None:
+def _step(connection: Connection, batch: list[Asked], numbers: list[int], results: list[Any]) -> Failure | None:
     """Fill in the results of one step; or what went wrong with it, where that is its own fault."""
     try:
         done = batch[numbers[0]].joint(connection, [batch[number].item for number in numbers])

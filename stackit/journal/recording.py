@@ -7,9 +7,10 @@ from collections.abc import Sequence
 from itertools import chain
 
 from stackit.events import RefChange
-from stackit.journal import bodies, rows
-from stackit.journal.appending import EVENTS, MAKE_DUE, make_due, storable
+from stackit.journal import bodies, fingerprints, rows
+from stackit.journal.appending import MAKE_DUE, insert_events, make_due, storable
 from stackit.journal.records import REFS_EVENT, Appended, Work, encode_changes, repo_key
+from stackit.journal.schema import Connection
 
 _FINISH = """
     WITH ended (id, at) AS (VALUES {})
@@ -22,7 +23,7 @@ _SET_REF = """
 
 
 def announce(
-    connection: sqlite3.Connection,
+    connection: Connection,
     repo: str,
     changes: Sequence[RefChange],
     cause: str,
@@ -38,7 +39,7 @@ def announce(
     connection.executemany(_SET_REF, there)
     body = encode_changes(changes, cause)
     event = ("refs", "", delivery, REFS_EVENT, None, repo, key, None, len(body), received_at, None)
-    (event_id,) = rows.insert(connection, EVENTS, [event])
+    (event_id,) = insert_events(connection, [event])
     if subscribers:
         bodies.keep(connection, [(event_id, body)])
     due = [(event_id, subscriber, key, received_at, len(body)) for subscriber in subscribers]
@@ -111,7 +112,7 @@ def replay_dead(connection: sqlite3.Connection, subscriber: str, now: float, aft
     return [Work(handling, event_id, subscriber, key, 0, size) for handling, event_id, key, size in dead]
 
 
-def remove(connection: sqlite3.Connection, event_ids: Sequence[int]) -> int:
+def remove(connection: Connection, event_ids: Sequence[int]) -> int:
     """Forget events with all that belongs to them, but none that someone still has to handle."""
     removed = 0
     for event_id in event_ids:
@@ -119,6 +120,7 @@ def remove(connection: sqlite3.Connection, event_ids: Sequence[int]) -> int:
         if connection.execute(pending, (event_id,)).fetchone() is None:
             connection.execute("DELETE FROM handlings WHERE event_id = ?", (event_id,))
             connection.execute("DELETE FROM bodies WHERE event_id = ?", (event_id,))
+            fingerprints.forget(connection, event_id)
             removed += connection.execute("DELETE FROM events WHERE id = ?", (event_id,)).rowcount
     bodies.forget(connection, event_ids)
     return removed

@@ -73,10 +73,17 @@ MIGRATIONS: tuple[tuple[str, ...], ...] = (
         "DROP INDEX events_by_name",
         "DROP INDEX events_by_repo",
     ),
+    (
+        # All but those of the newest events: see fingerprints.py.
+        "DROP INDEX events_by_digest",
+        "CREATE TABLE digests (start BLOB, event_id INTEGER, PRIMARY KEY (start, event_id)) WITHOUT ROWID",
+        "INSERT INTO digests SELECT substr(digest, 1, 8), id FROM events WHERE digest IS NOT NULL ORDER BY 1, 2",
+    ),
 )
 
 # Bodies are left out of the check at start: reading up to a gigabyte of them would make every start slow.
-_CHECKS = tuple(f"PRAGMA quick_check({table})" for table in ("events", "handlings", "refs"))
+_CHECKED = ("events", "handlings", "refs")
+_CHECKED_SINCE_5 = ("digests",)
 
 WAL_LIMIT = 16 * 2**20
 """Bytes of write-ahead log that are worth a checkpoint, and that are kept between two.
@@ -93,6 +100,17 @@ _SETTINGS = (
     f"PRAGMA journal_size_limit = {WAL_LIMIT}",
     "PRAGMA temp_store = MEMORY",
 )
+
+
+class Connection(sqlite3.Connection):
+    """``fresh`` is what fingerprints.py remembers of the newest events, None while that is not known."""
+
+    fresh: dict[bytes, int] | None = None
+
+    def undo(self) -> None:
+        """Roll back."""
+        self.execute("ROLLBACK")
+        self.fresh = None
 
 
 def prepare(path: Path) -> None:
@@ -117,7 +135,7 @@ def prepare(path: Path) -> None:
             connection.close()
 
 
-def connect(path: Path) -> sqlite3.Connection:
+def connect(path: Path) -> Connection:
     """A connection that its one user may keep in another thread than this one."""
     connection = sqlite3.connect(
         f"{path.absolute().as_uri()}?mode=rw",
@@ -125,6 +143,7 @@ def connect(path: Path) -> sqlite3.Connection:
         isolation_level=None,
         check_same_thread=False,
         cached_statements=128,
+        factory=Connection,
     )
     try:
         for setting in _SETTINGS:
@@ -168,8 +187,8 @@ def _check(path: Path) -> int:
             )
         if version < 1:
             raise _damaged(path, "it is no journal of stackit")
-        for check in _CHECKS:
-            verdict = connection.execute(check).fetchone()[0]
+        for table in (*_CHECKED, *(_CHECKED_SINCE_5 if version >= 5 else ())):
+            verdict = connection.execute(f"PRAGMA quick_check({table})").fetchone()[0]
             if verdict != "ok":
                 raise _damaged(path, str(verdict).splitlines()[-1])
     except sqlite3.DatabaseError as problem:

@@ -27,7 +27,7 @@ from twisted.python.failure import Failure
 
 from stackit.errors import JournalError
 from stackit.journal.batch import Asked, Joint, Operation, run_together
-from stackit.journal.schema import WAL_LIMIT, connect
+from stackit.journal.schema import WAL_LIMIT, Connection, connect
 
 if TYPE_CHECKING:
     Reactor = Any
@@ -102,7 +102,7 @@ class Writer:
         self._gathered = 0
         self._gather_until = 0.0
         self._batches: SimpleQueue[list[Asked] | None] = SimpleQueue()
-        self._connection: sqlite3.Connection | None = self._connect()
+        self._connection: Connection | None = self._connect()
         self._thread = Thread(target=self._run, name="journal writer", daemon=True)
         self._thread.start()
 
@@ -239,7 +239,7 @@ class Writer:
             return [Failure(JournalError(problem)) for _ in batch], problem
         return results, None
 
-    def _connect(self) -> sqlite3.Connection:
+    def _connect(self) -> Connection:
         connection = connect(self._path)
         try:
             connection.execute(_ORDERED)
