@@ -70,15 +70,44 @@ class Compile(build_ext):
 
 
 def declarations(source: Path) -> str:
-    """For Cython: a class with ``__slots__`` and no base keeps its attributes in a struct of C, and looks none up."""
-    classes = [each for each in ast.parse(source.read_text()).body if isinstance(each, ast.ClassDef)]
+    """For Cython: what of a module C may hold and call by itself, and what stays as it was for everyone else.
+
+    A class with ``__slots__`` and no base keeps its attributes in a struct, and looks none up. Functions, and the
+    methods of such classes, find each other without being looked up.
+    """
     lines = []
-    for each in classes:
-        slots = [line.value for line in each.body if isinstance(line, ast.Assign) and "__slots__" in ast.unparse(line)]
-        if slots and not each.bases and not each.decorator_list:
+    for each in ast.parse(source.read_text()).body:
+        if isinstance(each, ast.FunctionDef):
+            lines += prototype(each)
+        elif (
+            isinstance(each, ast.ClassDef) and not each.bases and not each.decorator_list and (slots := slots_of(each))
+        ):
+            methods = [method for method in each.body if isinstance(method, ast.FunctionDef)]
             lines.append(f"cdef class {each.name}:")
-            lines += [f"    cdef public object {name}" for name in ast.literal_eval(slots[0])]
+            lines += [f"    cdef public object {name}" for name in slots]
+            lines += [f"    {line}" for method in methods for line in prototype(method)]
     return "\n".join([*lines, ""])
+
+
+def slots_of(definition: ast.ClassDef) -> list[str]:
+    for line in definition.body:
+        if isinstance(line, ast.Assign) and "__slots__" in ast.unparse(line):
+            return ast.literal_eval(line.value)
+    return []
+
+
+def prototype(function: ast.FunctionDef) -> list[str]:
+    """Its line; none for what C cannot call as it stands: with decorators, closures, or arguments in any order."""
+    given = function.args
+    closures = (ast.Lambda, ast.FunctionDef, ast.AsyncFunctionDef, ast.GeneratorExp, ast.Yield, ast.YieldFrom)
+    if (
+        function.decorator_list
+        or function.name.startswith("__")
+        or any((given.vararg, given.kwarg, given.kwonlyargs, given.posonlyargs, given.defaults))
+        or any(isinstance(each, closures) for statement in function.body for each in ast.walk(statement))
+    ):
+        return []
+    return [f"cpdef object {function.name}({', '.join(each.arg for each in given.args)})"]
 
 
 def extension(module: str) -> Extension:
