@@ -10,6 +10,7 @@ import hashlib
 import re
 import uuid
 from collections.abc import Callable
+from functools import lru_cache
 from typing import Any
 
 from twisted.logger import Logger
@@ -215,8 +216,13 @@ def _identity(head: RequestHead) -> tuple[str, str]:
     hooks = head.headers.get(b"x-github-hook-id", ())
     sound = len(deliveries) == 1 and _DELIVERY.fullmatch(deliveries[0])
     delivery = deliveries[0].decode("ascii") if sound else f"stackit-{uuid.uuid4().hex}"
-    hook = hooks[0].decode("ascii") if len(hooks) == 1 and _HOOK.fullmatch(hooks[0]) else ""
-    return delivery, hook
+    return delivery, _hook_id(hooks[0]) if len(hooks) == 1 else ""
+
+
+@lru_cache(maxsize=256)
+def _hook_id(value: bytes) -> str:
+    """Few hooks send all deliveries."""
+    return value.decode("ascii") if _HOOK.fullmatch(value) else ""
 
 
 def _refusal(refused: Refused) -> Refusal:
