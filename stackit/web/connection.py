@@ -7,10 +7,10 @@ from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
 from twisted.internet import tcp
-from twisted.internet.interfaces import IPushProducer, ISSLTransport
-from twisted.internet.protocol import Protocol, connectionDone
+from twisted.internet.interfaces import IProtocol, IPushProducer, ISSLTransport
+from twisted.internet.protocol import connectionDone
 from twisted.python.failure import Failure
-from zope.interface import implementer
+from zope.interface import classImplements
 
 from stackit.requests import RequestHead, Response
 from stackit.web.answers import MALFORMED, OVERLOAD, TOO_SLOW, Refusal, on_the_wire
@@ -36,18 +36,38 @@ _MOMENT = 0.001
 _CONTINUE = b"HTTP/1.1 100 Continue\r\n\r\n"
 
 
-@implementer(IPushProducer)
-class Connection(Protocol):
+class Connection:
     """``address`` is the peer's, ``party`` whose it is; ``held`` is how many bytes of body are in memory.
 
     ``ahead`` is what has come and was not looked at yet: the beginning of a head, or requests sent
     ahead of the answer to the one before.
     """
 
-    transport: Any
+    __slots__ = (
+        "_advancing",
+        "_between",
+        "_choked",
+        "_deadline",
+        "_large_head",
+        "_paused",
+        "_recv",
+        "_request",
+        "_send",
+        "_timer",
+        "_timer_at",
+        "address",
+        "ahead",
+        "ended",
+        "handling",
+        "held",
+        "party",
+        "site",
+        "transport",
+    )
 
     def __init__(self, site: PublicSite) -> None:
         self.site = site
+        self.transport: Any = None
         self.address = ""
         self.party = ""
         self.held = 0
@@ -69,6 +89,10 @@ class Connection(Protocol):
         self._choked = False
 
     # -- life ---------------------------------------------------------------------
+
+    def makeConnection(self, transport: Any) -> None:
+        self.transport = transport
+        self.connectionMade()
 
     def connectionMade(self) -> None:
         self.address = str(getattr(self.transport.getPeer(), "host", "local"))
@@ -295,3 +319,7 @@ class Connection(Protocol):
 
     def stopProducing(self) -> None:
         """Nothing: ``connectionLost`` comes too."""
+
+
+# Not by a base or a decorator, for the sake of its slots: see setup.py.
+classImplements(Connection, IProtocol, IPushProducer)

@@ -66,7 +66,7 @@ class PublicSite(Factory):
         self._connections: set[Connection] = set()
         self._empty: Deferred[None] | None = None
 
-    def buildProtocol(self, addr: IAddress | None) -> Connection:  # noqa: ARG002
+    def buildProtocol(self, addr: IAddress | None) -> Connection:  # type: ignore[override]  # noqa: ARG002
         connection = Connection(self)
         self._connections.add(connection)
         return connection
