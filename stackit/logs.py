@@ -23,7 +23,7 @@ from twisted.logger import ILogObserver, LogEvent, LogLevel, eventAsText
 from twisted.python.components import Componentized
 from twisted.python.failure import Failure
 from twisted.python.logfile import LogFile
-from zope.interface import implementer
+from zope.interface import classImplements
 
 from stackit.app import Reactor
 from stackit.key_values import KeyValues, cut
@@ -78,13 +78,14 @@ class Logged(MultiService):
         return Deferred.fromCoroutine(self._stop())
 
 
-@implementer(ILogObserver)
 class Lines:
     """An observer that writes each event as one line.
 
     Between ``hold`` and ``release`` the quiet ones of one turn of the reactor are written together: a write is
     most of what a line costs. A loud one is written at once, with all before it.
     """
+
+    __slots__ = ("_encoding", "_held", "_is_buffered", "_line", "_reactor", "_size", "_stream", "_thread")
 
     def __init__(self, stream: IO[str] | LogFile, line: Line) -> None:
         self._stream = stream
@@ -133,6 +134,10 @@ class Lines:
         self._stream.write(text)
         if self._is_buffered:
             self._stream.flush()
+
+
+# Not by a decorator, for the sake of its slots: see setup.py.
+classImplements(Lines, ILogObserver)
 
 
 def text_line(event: LogEvent) -> str:
