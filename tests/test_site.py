@@ -219,6 +219,20 @@ async def test_bodies_of_all_sizes_come_as_they_were_sent_however_they_are_cut(
 
 
 @pytest_twisted.ensureDeferred
+async def test_a_long_head_after_a_large_body_is_not_read_in_pieces_as_short_as_the_head_before(listen: Listen) -> None:
+    house = listen()
+    client = await house.connect()
+    assert (await client.send(request("/spacious", body=b"x" * 20_000)).answer()).status == 200
+    connection: Any = next(iter(house.site.crowd))
+    assert connection.transport.bufferSize < 100
+    long_head = request("/spacious", headers={"X-Padding": "x" * 8000}, body=b"x")
+    client.send(long_head[:4000])
+    await arrives(client, lambda: bool(connection.ahead))
+    assert connection.transport.bufferSize > 8000
+    assert (await client.send(long_head[4000:]).answer()).status == 200
+
+
+@pytest_twisted.ensureDeferred
 async def test_a_peer_that_goes_between_head_and_body_leaves_nothing(listen: Listen) -> None:
     house = listen()
     client = await house.connect()

@@ -154,6 +154,8 @@ class Connection:
 
     def _read_head(self) -> bool:
         """Whether there is a whole one."""
+        if self._large_head:  # what was read is this head, or not one like the last
+            self.transport.bufferSize, self._large_head = _SMALL_READ, 0
         self.ahead = ahead = self.ahead.lstrip(b"\r\n")  # empty lines before a request mean nothing (RFC 9112, 2.2)
         end = ahead.find(b"\r\n\r\n")
         if end < 0 or end > self.site.limits.head:
@@ -167,8 +169,6 @@ class Connection:
         request.begin()
         if reading.length is not None and reading.length > _SMALL_READ:
             self.transport.bufferSize, self._large_head = _LARGE_READ, end + 4
-        elif self._large_head:
-            self.transport.bufferSize, self._large_head = _SMALL_READ, 0
         if not (request.whole or self.ended):
             if reading.expects:
                 self._write(_CONTINUE)
