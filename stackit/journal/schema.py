@@ -82,8 +82,7 @@ MIGRATIONS: tuple[tuple[str, ...], ...] = (
 )
 
 # Bodies are left out of the check at start: reading up to a gigabyte of them would make every start slow.
-_CHECKED = ("events", "handlings", "refs")
-_CHECKED_SINCE_5 = ("digests",)
+_CHECKED = "SELECT name FROM sqlite_master WHERE type = 'table' AND name NOT IN ('bodies', 'bundles')"
 
 WAL_LIMIT = 16 * 2**20
 """Bytes of write-ahead log that are worth a checkpoint, and that are kept between two.
@@ -187,7 +186,7 @@ def _check(path: Path) -> int:
             )
         if version < 1:
             raise _damaged(path, "it is no journal of stackit")
-        for table in (*_CHECKED, *(_CHECKED_SINCE_5 if version >= 5 else ())):
+        for (table,) in connection.execute(_CHECKED).fetchall():
             verdict = connection.execute(f"PRAGMA quick_check({table})").fetchone()[0]
             if verdict != "ok":
                 raise _damaged(path, str(verdict).splitlines()[-1])
