@@ -94,7 +94,9 @@ def _append_again(connection: Connection, event_id: int, record: Record, first: 
             return Appended(event_id, "duplicate", (), replay_of)
         # Nobody wanted it the first time, so its body was not kept. What is at hand is what will be handled, and
         # as what it comes now: the header that names the event is not signed, and may have been another one.
-        fingerprints.change(connection, event_id, _CHANGE_EVENT, (*_what(record), replay_of, event_id))
+        fingerprints.forget(connection, event_id)
+        connection.execute(_CHANGE_EVENT, (*_what(record), replay_of, event_id))
+        fingerprints.enter(connection, event_id)
         connection.execute("DELETE FROM bodies WHERE event_id = ?", (event_id,))
         works = _add_handlings(connection, [(event_id, record, subscribers)])
         return Appended(event_id, "again", works[event_id], replay_of)

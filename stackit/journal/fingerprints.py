@@ -63,10 +63,8 @@ def came(connection: Connection, event_ids: Sequence[int]) -> None:
         connection.fresh = None
 
 
-def change(connection: Connection, event_id: int, how: str, values: Sequence[object]) -> None:
-    """Change an event by a statement that gives it another digest."""
-    forget(connection, event_id)
-    connection.execute(how, values)
+def enter(connection: Connection, event_id: int) -> None:
+    """Recognise the body of an event that may be an old one, of which the index is complete otherwise."""
     connection.execute(_SETTLE, (event_id - 1, event_id))
 
 
