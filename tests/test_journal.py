@@ -185,6 +185,19 @@ async def test_a_fingerprint_that_only_begins_like_another_is_another(journal: J
     assert (other.replay_of, same.replay_of) == (None, "b")
 
 
+@pytest.fixture
+def open_small(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., Journal]:
+    """Opens a journal whose digests go into the index after every so many events."""
+
+    def opened(together: int, **settings: Any) -> Journal:
+        from twisted.internet import reactor  # noqa: PLC0415
+
+        monkeypatch.setattr(fingerprints, "_TOGETHER", together)
+        return Journal.open(tmp_path / "state", reactor=reactor, **settings)
+
+    return opened
+
+
 def _digests(directory: Path) -> list[int]:
     """The events whose digests are in the index."""
     with closing(sqlite3.connect(directory / "state" / "journal.sqlite3")) as connection:
@@ -193,14 +206,11 @@ def _digests(directory: Path) -> list[int]:
 
 @pytest_twisted.ensureDeferred
 async def test_a_body_is_recognised_from_memory_from_the_index_and_after_a_restart(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path, open_small: Callable[..., Journal]
 ) -> None:
-    from twisted.internet import reactor  # noqa: PLC0415
-
-    monkeypatch.setattr(fingerprints, "_TOGETHER", 8)
-    journal = Journal.open(tmp_path / "state", reactor=reactor)
+    journal = open_small(8)
     for number in range(1, 21):
-        # Announcements have ids of the same row; two bodies are the same.
+        # Announcements have ids of the same row; two bodies, those of 1 and 19, are the same.
         if number % 5 == 0:
             await journal.announce(
                 "octo/widget", (RefChange(f"r{number}", ZEROS, ONE, "created"),), "push", None, 1, ()
@@ -217,18 +227,15 @@ async def test_a_body_is_recognised_from_memory_from_the_index_and_after_a_resta
         return again
 
     await journal.close()
-    journal = Journal.open(tmp_path / "state", reactor=reactor)
+    journal = open_small(8)
     named = {number: f"d{number}" for number in range(18) if number % 5}
     assert await known() == {0: "d18", 5: None, 10: None, 15: None, **named}
     await journal.close()
 
 
 @pytest_twisted.ensureDeferred
-async def test_a_commit_that_is_taken_back_forgets_no_body(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    from twisted.internet import reactor  # noqa: PLC0415
-
-    monkeypatch.setattr(fingerprints, "_TOGETHER", 8)
-    journal = Journal.open(tmp_path / "state", reactor=reactor)
+async def test_a_commit_that_is_taken_back_forgets_no_body(tmp_path: Path, open_small: Callable[..., Journal]) -> None:
+    journal = open_small(8)
     for number in range(5):
         await outcome(journal.append, record(f"before-{number}"))
 
@@ -247,12 +254,9 @@ async def test_a_commit_that_is_taken_back_forgets_no_body(tmp_path: Path, monke
 
 @pytest_twisted.ensureDeferred
 async def test_a_body_whose_event_is_forgotten_is_not_recognised(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path, open_small: Callable[..., Journal]
 ) -> None:
-    from twisted.internet import reactor  # noqa: PLC0415
-
-    monkeypatch.setattr(fingerprints, "_TOGETHER", 4)
-    journal = Journal.open(tmp_path / "state", reactor=reactor, keep_for=10.0)
+    journal = open_small(4, keep_for=10.0)
     for number in range(6):
         await outcome(journal.append, record(f"d{number}", subscribers=() if number < 5 else ("mirror",)))
     assert await journal.prune(1000.0) == 5
@@ -266,12 +270,9 @@ async def test_a_body_whose_event_is_forgotten_is_not_recognised(
 
 @pytest_twisted.ensureDeferred
 async def test_a_delivery_that_came_again_with_another_body_is_recognised_by_that(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    open_small: Callable[..., Journal],
 ) -> None:
-    from twisted.internet import reactor  # noqa: PLC0415
-
-    monkeypatch.setattr(fingerprints, "_TOGETHER", 4)
-    journal = Journal.open(tmp_path / "state", reactor=reactor)
+    journal = open_small(4)
     for number in range(6):  # the first is in the index by then, the last is not
         await outcome(journal.append, record(f"d{number}", subscribers=()))
     for number in (0, 5):

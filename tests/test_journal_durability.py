@@ -172,12 +172,15 @@ class SlowDisk:
         self._sync(descriptor)
 
 
+@pytest.fixture
+def disk(monkeypatch: pytest.MonkeyPatch) -> SlowDisk:
+    made = SlowDisk()
+    monkeypatch.setattr(os, "fdatasync", made)
+    return made
+
+
 @pytest_twisted.ensureDeferred
-async def test_an_append_is_confirmed_when_the_disk_has_it_and_not_before(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    disk = SlowDisk()
-    monkeypatch.setattr(os, "fdatasync", disk)
+async def test_an_append_is_confirmed_when_the_disk_has_it_and_not_before(tmp_path: Path, disk: SlowDisk) -> None:
     journal = open_journal(tmp_path / "state")
     told: list[Any] = []
     first = await outcome(journal.append, record("first"))
@@ -196,32 +199,26 @@ async def test_an_append_is_confirmed_when_the_disk_has_it_and_not_before(
 
 @pytest_twisted.ensureDeferred
 async def test_that_a_handling_is_done_is_told_while_the_disk_takes_the_next_commit(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path, disk: SlowDisk
 ) -> None:
-    disk = SlowDisk()
-    monkeypatch.setattr(os, "fdatasync", disk)
     journal = open_journal(tmp_path / "state")
     first = await outcome(journal.append, record("first"))
     done: list[Any] = []
-
-    def then(result: object) -> None:
-        done.append(result)
-
     # Both are in one commit; as the delivery is told of, the next commit begins, and it waits for the disk.
-    journal.finish(first.works[0].handling, then, at=100.0)
-    second: Deferred[Any] = Deferred()
+    journal.finish(first.works[0].handling, done.append, at=100.0)
+    third: Deferred[Any] = Deferred()
 
-    def appended(result: object) -> None:
+    def appended(_: object) -> None:
         disk.hold()
-        journal.append(record("third"), second.callback)
+        journal.append(record("third"), third.callback)
 
     journal.append(record("second"), appended)
     await disk.waits
     await journal.announced("")  # a turn of the reactor, and more
     assert done == [None]
-    assert not second.called
+    assert not third.called
     disk.go_on()
-    assert (await second).status == "new"
+    assert (await third).status == "new"
     await journal.close()
 
 
