@@ -6,7 +6,7 @@ BIN    := $(VENV)/bin
 
 SOURCES := setup.py pyproject.toml $(shell find stackit twisted -name '*.py')
 
-.PHONY: help demo test check format test-compiled test-lowest bench bench-receive bench-visible bench-sweep bench-burst bench-clone bench-growth bench-day clean
+.PHONY: help demo test check format soak test-compiled test-lowest bench bench-receive bench-visible bench-sweep bench-burst bench-clone bench-growth bench-day clean
 
 help:  ## say what there is
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*##/\t/' | expand -t 14
@@ -22,6 +22,11 @@ check: $(VENV)/.check  ## ruff, mypy --strict and the tests: before every commit
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 	$(BIN)/python -m pytest
+
+MINUTES ?= 60
+
+soak: $(VENV)/.test  ## good and hostile load with faults injected at random, for MINUTES=60: nothing lost, nothing grows
+	PYTHONPATH=tests:tests/end_to_end $(BIN)/python tests/soak/soak.py --minutes $(MINUTES)
 
 BENCHMARKS := receive visible sweep burst clone growth day
 
