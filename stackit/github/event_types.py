@@ -151,6 +151,9 @@ _MORE: Mapping[str, tuple[frozenset[str], ...]] = {
     if name not in _ACTIONS
 }
 
+# Every key that this module asks for.
+_TOLD_BY = frozenset().union(*REQUIRED.values(), *_ABSENT.values())
+
 
 def has_shape(name: str, payload: Mapping[str, msgspec.Raw], action: str | None) -> bool:
     """Whether ``payload``, key by key, can be that of the event ``name``, with this action (None for no text).
@@ -160,7 +163,7 @@ def has_shape(name: str, payload: Mapping[str, msgspec.Raw], action: str | None)
     required = REQUIRED.get(name)
     if required is None:
         return True
-    keys = frozenset(payload)
+    keys = _TOLD_BY.intersection(payload)
     if not required <= keys:
         return False
     for key in _OBJECTS[name]:
@@ -171,11 +174,12 @@ def has_shape(name: str, payload: Mapping[str, msgspec.Raw], action: str | None)
     return not _is_another(name, keys)
 
 
-@lru_cache(maxsize=1024)
+@lru_cache(maxsize=256)
 def _is_another(name: str, keys: frozenset[str]) -> bool:
     """Whether a body with these keys is of an event that needs more, or has what this one never has.
 
-    What one sender sends has a few sets of keys.
+    What one sender sends has a few sets of keys; none has others than ``_TOLD_BY``, or a body of many
+    keys would be remembered with all of them.
     """
     return bool(keys & _ABSENT.get(name, frozenset())) or any(more <= keys for more in _MORE.get(name, ()))
 
