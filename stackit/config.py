@@ -51,6 +51,7 @@ class WebhookConfig(msgspec.Struct, frozen=True, kw_only=True):
     """``[webhook]``: what a delivery may be. ``deadline`` bounds the whole request."""
 
     secret_files: tuple[Path, ...] = ()
+    content_type: Literal["any", "json", "form"] = "any"
     max_body: Size = Size(25 * 2**20)
     deadline: Duration = Duration(30)
     refuse_replays: bool = False

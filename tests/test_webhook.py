@@ -8,6 +8,7 @@ import json
 from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlencode
 
 import pytest
 import pytest_twisted
@@ -224,6 +225,45 @@ async def test_a_signed_body_that_is_no_event_is_counted_and_forgotten(
     (seen,) = house.seen
     assert (seen.name, seen.event, seen.outcome) == ("accepted", None, "unrecognised")
     assert (await house.deliver()).status == 202
+
+
+@pytest.mark.parametrize(
+    ("headers", "reason"),
+    [
+        ({"X-GitHub-Event": None}, "event_name"),
+        ({"Content-Type": "text/plain"}, "content_type"),
+        ({"Content-Type": "application/x-www-form-urlencoded"}, "content_type"),
+        ({"X-GitHub-Event": "release"}, "shape"),
+    ],
+)
+@pytest_twisted.ensureDeferred
+async def test_what_is_wrong_with_a_signed_body_is_told(house: House, headers: dict[str, str], reason: str) -> None:
+    assert (await house.deliver(headers=headers)).status == 204
+    assert [(each.outcome, each.reason) for each in house.seen] == [("unrecognised", reason)]
+
+
+@pytest.mark.parametrize("form", [False, True])
+@pytest_twisted.ensureDeferred
+async def test_who_has_seen_one_delivery_can_forge_no_other_event(house: House, form: bool) -> None:
+    """The content type is not signed: a body is one thing, whatever it is said to be."""
+    house.handled = {"push", "release"}
+    forged = urlencode({"payload": json.dumps(payload_for("release", repo="victim/main"))})
+    payload = {**payload_for("push"), "ref": f"refs/heads/x&{forged}&y"}
+    for kind in ("application/x-www-form-urlencoded", "application/x-www-form-urlencoded; a=b", "application/json"):
+        headers = {"Content-Type": kind, "X-GitHub-Event": "release"}
+        assert (await house.deliver("push", payload, form=form, headers=headers)).status == 204
+    assert house.taken == []
+
+
+@pytest.mark.parametrize("kind", ["json", "form"])
+@pytest_twisted.ensureDeferred
+async def test_only_the_content_type_that_hooks_use_may_be_taken(clock: Clock, tmp_path: Path, kind: str) -> None:
+    tmp_path.joinpath("twistd.conf").write_text(f'[webhook]\ncontent_type = "{kind}"\n')
+    house = House(clock, [SECRET], tmp_path)
+    assert (await house.deliver(form=kind == "form")).status == 202
+    assert (await house.deliver(form=kind == "json")).status == 204
+    assert len(house.taken) == 1
+    await house.stop()
 
 
 @pytest_twisted.ensureDeferred

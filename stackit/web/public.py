@@ -50,6 +50,7 @@ def public_site(
             take=take,
             clock=reactor,
             max_body=int(config.webhook.max_body),
+            accepts=config.webhook.content_type,
         )
     )
     about = {

@@ -24,7 +24,7 @@ from stackit.errors import JournalError, describe
 from stackit.events import Event, Push, Taken
 from stackit.github import signature
 from stackit.github.event_types import PING
-from stackit.github.payloads import decode, json_text
+from stackit.github.payloads import Encoding, decode, json_text
 from stackit.github.signature import Secrets, Verifier
 from stackit.occurrences import Occurrence
 from stackit.requests import Refused, RequestHead, Response, error
@@ -36,7 +36,8 @@ _log = Logger(namespace="stackit")
 Take = Callable[[Event, bytes, Callable[[Taken | Failure], object]], None]
 
 _DELIVERY = re.compile(rb"[A-Za-z0-9-]{1,64}")
-_HOOK = re.compile(rb"[0-9]{1,20}")
+_HOOK = re.compile(rb"[0-9]+")
+_LONGEST_HOOK = 20
 
 
 class SignedUpload:
@@ -81,10 +82,11 @@ class Webhook:
 
     ``admit`` asks the plugins before the body is read. ``take`` makes a verified event (with the
     fingerprint of its body) durable, hands it on, and calls back with what became of it, or with a Failure of
-    JournalError. ``max_body`` is in bytes.
+    JournalError. ``max_body`` is in bytes; ``accepts`` is how JSON may come, see ``json_text``.
     """
 
     __slots__ = (
+        "_accepts",
         "_admit",
         "_clock",
         "_max_body",
@@ -102,7 +104,9 @@ class Webhook:
         take: Take,
         clock: Reactor,
         max_body: int,
+        accepts: Encoding = "any",
     ) -> None:
+        self._accepts = accepts
         self._secrets = secrets
         self._admit = admit
         self._observe = observe
@@ -138,8 +142,9 @@ class Webhook:
             return
         delivery, hook = _identity(upload.head)
         event = self._recognise(upload.head, body, delivery, hook)
-        if event is None:
-            answer(self._nothing_to_do(Occurrence(name="accepted", delivery=delivery, outcome="unrecognised")))
+        if not isinstance(event, Event):
+            said = Occurrence(name="accepted", delivery=delivery, outcome="unrecognised", reason=event)
+            answer(self._nothing_to_do(said))
             return
         self._take(event, upload.fingerprint, lambda taken: answer(self._answer(upload, event, taken)))
 
@@ -167,15 +172,16 @@ class Webhook:
             return Response(status=204)
         return Response(status=202, body={"id": taken.id, "duplicate": taken.duplicate})
 
-    def _recognise(self, head: RequestHead, body: bytes, delivery: str, hook: str) -> Event | None:
+    def _recognise(self, head: RequestHead, body: bytes, delivery: str, hook: str) -> Event | str:
+        """The event, or what is wrong with it."""
         names = head.headers.get(b"x-github-event", ())
         types = head.headers.get(b"content-type", ())
-        if len(names) != 1 or len(types) > 1:
-            return None
-        text = json_text(body, types[0] if types else None)
+        if len(names) != 1:
+            return "event_name"
+        text = None if len(types) > 1 else json_text(body, types[0] if types else None, self._accepts)
         if text is None:
-            return None
-        return decode(
+            return "content_type"
+        event = decode(
             names[0].decode("latin-1"),
             text,
             id="",
@@ -183,6 +189,7 @@ class Webhook:
             hook=hook,
             received_at=self._clock.seconds(),
         )
+        return "shape" if event is None else event
 
     def _nothing_to_do(self, occurrence: Occurrence) -> Response:
         self._observe(occurrence)
@@ -216,7 +223,7 @@ def _identity(head: RequestHead) -> tuple[str, str]:
     hooks = head.headers.get(b"x-github-hook-id", ())
     sound = len(deliveries) == 1 and _DELIVERY.fullmatch(deliveries[0])
     delivery = deliveries[0].decode("ascii") if sound else f"stackit-{uuid.uuid4().hex}"
-    return delivery, _hook_id(hooks[0]) if len(hooks) == 1 else ""
+    return delivery, _hook_id(hooks[0]) if len(hooks) == 1 and len(hooks[0]) <= _LONGEST_HOOK else ""
 
 
 @lru_cache(maxsize=256)
