@@ -9,7 +9,6 @@ from __future__ import annotations
 import ipaddress
 import os
 import re
-import stat
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -19,6 +18,7 @@ from twisted.internet.endpoints import serverFromString
 from twisted.internet.protocol import Factory
 from twisted.internet.testing import MemoryReactor
 
+from stackit import watched_file
 from stackit.events import Repo
 
 _HOST = r"(?:[A-Za-z0-9](?:[A-Za-z0-9._-]{0,252})|\[[0-9A-Fa-f:.]{2,45}\])"
@@ -114,12 +114,9 @@ def token_files(files: Sequence[Path]) -> None:
 
 def _read(file: Path) -> bytes:
     try:
-        # A pipe would hold up the start for as long as nobody writes to it.
-        if not stat.S_ISREG(file.stat().st_mode):
-            raise ValueError(f"{file} is not a regular file")
-        return file.read_bytes()
-    except OSError as problem:
-        raise ValueError(f"{file} cannot be read: {problem.strerror}") from None
+        return watched_file.read(file)
+    except (OSError, ValueError) as problem:
+        raise ValueError(f"{file} cannot be read: {watched_file.reason(problem)}") from None
 
 
 def utf8(text: str) -> str:

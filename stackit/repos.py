@@ -7,6 +7,7 @@ from pathlib import Path
 
 import msgspec
 
+from stackit import watched_file
 from stackit.errors import StackitError
 from stackit.events import Repo
 
@@ -37,9 +38,9 @@ class ManagedRepo(msgspec.Struct, frozen=True, kw_only=True):
         if self.token_file is None:
             return None
         try:
-            token = self.token_file.read_text("utf-8").strip()
-        except (OSError, UnicodeDecodeError) as problem:
-            reason = getattr(problem, "strerror", None) or "not text"
+            token = watched_file.read(self.token_file).decode("utf-8").strip()
+        except (OSError, ValueError) as problem:
+            reason = watched_file.reason(problem)
             raise StackitError(f"token file {self.token_file} cannot be read: {reason}") from None
         if not token or any(character.isspace() for character in token):
             raise StackitError(f"token file {self.token_file} does not hold one token")

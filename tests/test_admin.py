@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -252,6 +253,21 @@ async def test_a_token_file_that_went_away_keeps_its_token_and_the_log_says_so_o
         for _ in range(3):
             assert (await server.ask("GET", "/metrics", "Authorization: Bearer token")).status == 200
     assert lines == [f"admin token file {file}: No such file or directory; the token it had stays valid"]
+    with logged() as lines:
+        os.mkfifo(file)  # nobody writes to it, so a read that waits would be the end of the admin side
+        assert (await server.ask("GET", "/metrics", "Authorization: Bearer token")).status == 200
+        file.unlink()
+        file.write_text("two tokens")
+        assert (await server.ask("GET", "/metrics", "Authorization: Bearer token")).status == 200
+        file.write_text("another")
+        assert (await server.ask("GET", "/metrics", "Authorization: Bearer another")).status == 200
+        os.mkfifo(tmp_path / "pipe")
+        (tmp_path / "pipe").replace(file)
+        assert (await server.ask("GET", "/metrics", "Authorization: Bearer another")).status == 200
+    assert lines == [
+        f"admin token file {file} was read again: its token is valid from now on",
+        f"admin token file {file}: it is not a regular file; the token it had stays valid",
+    ]
 
 
 @pytest_twisted.ensureDeferred

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -43,3 +45,12 @@ def test_a_file_that_holds_no_token_is_named_without_its_content(tmp_path: Path,
 def test_a_token_file_that_is_not_there_is_named(tmp_path: Path) -> None:
     with pytest.raises(StackitError, match=f"token file {tmp_path}/gone cannot be read: No such file"):
         managed(token_file=tmp_path / "gone").token()
+
+
+@pytest.mark.parametrize("harm", [os.mkfifo, Path.mkdir, lambda path: path.symlink_to("/dev/zero")])
+def test_a_token_file_that_is_no_regular_file_is_named_and_never_waited_for(
+    tmp_path: Path, harm: Callable[[Path], None]
+) -> None:
+    harm(tmp_path / "token")
+    with pytest.raises(StackitError, match=f"token file {tmp_path}/token cannot be read: it is not a regular file"):
+        managed(token_file=tmp_path / "token").token()

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import hmac
 import os
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -129,7 +130,38 @@ def test_a_file_that_vanishes_keeps_its_secret_and_is_named_once(tmp_path: Path,
     assert accepts(secrets, signed(b"new"))
     path.unlink()
     assert secrets
-    assert len(notices) == 2
+    assert ["read again" in notice for notice in notices] == [False, True, False]
+    assert "new" not in " ".join(notices)
+
+
+@pytest.mark.parametrize("harm", [os.mkfifo, Path.mkdir, lambda path: path.symlink_to("/dev/zero")])
+def test_a_file_that_becomes_anything_else_is_named_and_keeps_its_secret(
+    tmp_path: Path, harm: Callable[[Path], None], notices: list[str]
+) -> None:
+    path = tmp_path / "secret"
+    path.write_text("old")
+    secrets = Secrets([], [path], notices.append)
+    assert secrets
+    path.unlink()
+    harm(path)
+    assert all(accepts(secrets, signed(b"old")) for _ in range(3))
+    assert notices == [
+        f"webhook secret file {path} cannot be read: it is not a regular file; its last secret stays valid"
+    ]
+
+
+def test_what_was_read_again_is_told_and_what_it_came_to(tmp_path: Path, notices: list[str]) -> None:
+    path = tmp_path / "secret"
+    path.write_text("old")
+    secrets = Secrets([], [path], notices.append)
+    for text in ("newer", ""):
+        path.write_text(text)
+        for _ in range(3):
+            secrets.begin()
+    assert notices == [
+        f"webhook secret file {path} was read again: its secret is valid from now on",
+        f"webhook secret file {path} was read again: it is empty, so its secret is taken back",
+    ]
 
 
 def test_a_file_too_large_for_a_secret_gives_none(tmp_path: Path, notices: list[str]) -> None:

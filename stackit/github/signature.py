@@ -11,10 +11,11 @@ import re
 from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 
+from stackit.watched_file import WatchedFile
+
 HEADER = b"x-hub-signature-256"
 
 _SIGNATURE = re.compile(rb"sha256=([0-9a-f]{64})")
-_LARGEST_FILE = 64 * 2**10
 
 
 def parse(values: tuple[bytes, ...]) -> bytes | None:
@@ -55,7 +56,8 @@ class Secrets:
     Each is trimmed; empty ones are none, and with none at all a ``Secrets`` is false. A
     file is read again when it changes. Emptying it takes its secret back. While it is gone or
     unreadable its last secret stays valid, because that is what a replacement in two steps
-    looks like; ``notice`` is told so once, in a line that does not hold the secret.
+    looks like. ``notice`` is told so once, and of each file that was read again, in a line that does not hold the
+    secret.
     """
 
     __slots__ = (
@@ -84,35 +86,31 @@ class Secrets:
 
 
 class _SecretFile:
+    __slots__ = ("_file", "_mac", "_notice", "_path", "_was_read")
+
     def __init__(self, path: Path, notice: Callable[[str], None]) -> None:
         self._path = path
         self._notice = notice
-        self._version: tuple[int, int, int] | None = None
         self._mac: hmac.HMAC | None = None
-        self._complained = False
+        self._was_read = False
+        self._file = WatchedFile(path, self._take, self._complain)
+        self._file.look()
 
     def mac(self) -> hmac.HMAC | None:
-        try:
-            status = self._path.stat()
-            version = (status.st_ino, status.st_size, status.st_mtime_ns)
-            if version != self._version:
-                self._read()
-                self._version = version
-            self._complained = False
-        except (OSError, ValueError) as problem:
-            if not self._complained:
-                self._complained = True
-                reason = getattr(problem, "strerror", None) or str(problem)
-                outcome = "its last secret stays valid" if self._mac else "it gives no secret"
-                self._notice(f"webhook secret file {self._path} cannot be read: {reason}; {outcome}")
+        self._file.look()
         return self._mac
 
-    def _read(self) -> None:
-        with self._path.open("rb") as file:
-            text = file.read(_LARGEST_FILE + 1)
-        if len(text) > _LARGEST_FILE:
-            raise ValueError("it is larger than 64 KiB")
-        self._mac = _mac(text.strip()) if text.strip() else None
+    def _take(self, content: bytes) -> None:
+        secret = content.strip()
+        self._mac = _mac(secret) if secret else None
+        if self._was_read:
+            outcome = "its secret is valid from now on" if secret else "it is empty, so its secret is taken back"
+            self._notice(f"webhook secret file {self._path} was read again: {outcome}")
+        self._was_read = True
+
+    def _complain(self, reason: str) -> None:
+        outcome = "its last secret stays valid" if self._mac else "it gives no secret"
+        self._notice(f"webhook secret file {self._path} cannot be read: {reason}; {outcome}")
 
 
 def _mac(secret: bytes) -> hmac.HMAC:

@@ -8,11 +8,9 @@ from pathlib import Path
 from twisted.logger import Logger
 
 from stackit import config_checks as checks
+from stackit.watched_file import WatchedFile
 
 _log = Logger(namespace="stackit")
-
-Version = tuple[int, int, int]
-"""What changes when a file does: inode, size, time of modification."""
 
 
 class Tokens:
@@ -20,7 +18,8 @@ class Tokens:
 
     A file is read again when it changes, so that a token can be replaced without a restart.
     An emptied file revokes its token. One that is gone or cannot be read keeps the token it
-    had, and the log says so once: a replacement in two steps must lock nobody out.
+    had, and the log says so once: a replacement in two steps must lock nobody out. It also tells
+    when a file was read again.
     """
 
     def __init__(self, fixed: Iterable[str], files: Sequence[Path]) -> None:
@@ -35,24 +34,25 @@ class Tokens:
 class _TokenFile:
     def __init__(self, path: Path) -> None:
         self._path = path
-        self._version: Version | None = None
         self._token = ""
-        self._complained = False
+        self._was_read = False
+        self._file = WatchedFile(path, self._take, self._complain)
+        self._file.look()
 
     def token(self) -> str:
-        try:
-            status = self._path.stat()
-            version = (status.st_ino, status.st_size, status.st_mtime_ns)
-            if version != self._version:
-                text = self._path.read_text("utf-8").strip()
-                self._token = checks.token(text) if text else ""
-                self._version = version
-            self._complained = False
-        except (OSError, ValueError) as problem:
-            if not self._complained:
-                reason = getattr(problem, "strerror", None) or "does not hold one token"
-                _log.error(
-                    "admin token file {path}: {reason}; the token it had stays valid", path=self._path, reason=reason
-                )
-            self._complained = True
+        self._file.look()
         return self._token
+
+    def _take(self, content: bytes) -> None:
+        text = content.decode("utf-8").strip()
+        try:
+            self._token = checks.token(text) if text else ""
+        except ValueError:
+            raise ValueError("it does not hold one token") from None
+        if self._was_read:
+            outcome = "its token is valid from now on" if text else "it is empty, so its token is revoked"
+            _log.info("admin token file {path} was read again: {outcome}", path=self._path, outcome=outcome)
+        self._was_read = True
+
+    def _complain(self, reason: str) -> None:
+        _log.error("admin token file {path}: {reason}; the token it had stays valid", path=self._path, reason=reason)
