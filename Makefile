@@ -6,7 +6,7 @@ BIN    := $(VENV)/bin
 
 SOURCES := setup.py pyproject.toml $(shell find stackit twisted -name '*.py')
 
-.PHONY: help demo test check format soak test-compiled test-lowest bench bench-receive bench-visible bench-sweep bench-burst bench-clone bench-growth bench-day clean
+.PHONY: help demo test test-shapes check format soak test-compiled test-lowest bench bench-receive bench-visible bench-sweep bench-burst bench-clone bench-growth bench-day clean
 
 help:  ## say what there is
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*##/\t/' | expand -t 14
@@ -16,6 +16,9 @@ demo: $(VENV)/.test  ## show stackit at work beside a pretend GitHub; Ctrl-C end
 
 test: $(VENV)/.test  ## run the tests
 	$(BIN)/python -m pytest
+
+test-shapes: $(VENV)/.test $(VENV)/.shapes  ## hold every event that GitHub publishes against stackit; needs npm
+	$(BIN)/python -m pytest tests/published_shapes.py
 
 check: $(VENV)/.check  ## ruff, mypy --strict and the tests: before every commit
 	$(BIN)/ruff check .
@@ -100,4 +103,11 @@ $(VENV)/.venv:
 $(VENV)/.test $(VENV)/.check: $(VENV)/.%: $(VENV)/.venv setup.py pyproject.toml $(CONSTRAINTS)
 	@echo "setting up $(VENV) ($*) ..."
 	@$(BIN)/pip install --quiet --disable-pip-version-check $(CONSTRAINTS:%=--constraint %) --editable '.[$*]'
+	@touch $@
+
+$(VENV)/.shapes: $(VENV)/.venv tests/published_shapes.txt
+	@command -v npm > /dev/null || { echo "what GitHub publishes comes in packages of npm: apt install npm"; exit 1; }
+	@rm -rf $(VENV)/shapes && mkdir $(VENV)/shapes
+	@cd $(VENV)/shapes && npm pack --silent $$(cut -d' ' -f1 $(CURDIR)/tests/published_shapes.txt) > /dev/null \
+	  || { echo "npm could not fetch what tests/published_shapes.txt names: npm pack says why"; exit 1; }
 	@touch $@

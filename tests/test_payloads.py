@@ -14,7 +14,7 @@ import msgspec
 import pytest
 
 from stackit.events import Event, Push, Repo
-from stackit.github.event_types import REQUIRED
+from stackit.github.event_types import NULLABLE, REQUIRED
 from stackit.github.payloads import decode, json_text
 from stackit.github.refnames import is_ref
 from stackit.testing.catalogue import EVENTS, payload_for
@@ -337,7 +337,7 @@ def test_a_body_under_the_name_of_another_event_is_none(name: str) -> None:
 @pytest.mark.parametrize("name", EVENTS)
 def test_null_where_an_object_is_due_is_no_such_event(name: str) -> None:
     payload = payload_for(name)
-    for key in REQUIRED[name]:
+    for key in REQUIRED[name] - NULLABLE:
         if isinstance(payload[key], dict) and payload[key]:
             assert event(name, {**payload, key: None}) is None, key
 
@@ -346,6 +346,74 @@ def test_null_where_an_object_is_due_is_no_such_event(name: str) -> None:
 def test_an_action_that_is_no_text_is_no_such_event(name: str) -> None:
     for action in (None, 5, [], {}):
         assert event(name, {**payload_for(name), "action": action}) is None
+
+
+REPOSITORY_BESIDE = {"repository": REPOSITORY, "organization": {"login": "octo"}, "installation": {"id": 7}}
+WHOLE = payload_for("installation")["installation"]
+
+# Beside what payload_for makes: what make test-shapes found in GitHub's own descriptions and examples.
+ODD_SHAPES = {
+    "deployment of Enterprise Server 3.5": ("deployment", {"deployment": {}, "repository": REPOSITORY}),
+    "deployment_status of Enterprise Server 3.5": (
+        "deployment_status",
+        {"deployment": {}, "deployment_status": {}, "repository": REPOSITORY},
+    ),
+    "member whose account is gone": ("member", {**payload_for("member"), "member": None}),
+    "membership whose account is gone": ("membership", {**payload_for("membership"), "member": None}),
+    "org_block of an account that is gone": ("org_block", {**payload_for("org_block"), "blocked_user": None}),
+    "installation with a repository": (
+        "installation",
+        {**payload_for("installation"), **REPOSITORY_BESIDE, "installation": WHOLE},
+    ),
+    **{
+        f"organization.{action} with a repository": (
+            "organization",
+            {**payload_for("organization", action), **REPOSITORY_BESIDE, told: {}},
+        )
+        for action, told in (
+            ("deleted", "membership"),
+            ("member_added", "membership"),
+            ("member_invited", "invitation"),
+            ("renamed", "membership"),
+        )
+    },
+    "repository of an App": ("repository", {**payload_for("repository"), **REPOSITORY_BESIDE}),
+    "repository.anonymous_access_enabled": ("repository", {"action": "anonymous_access_enabled"}),
+    "ping that says nothing": ("ping", {}),
+    "ping of a hook": ("ping", {"hook": {}, "repository": REPOSITORY}),
+}
+
+
+@pytest.mark.parametrize(("name", "payload"), ODD_SHAPES.values(), ids=ODD_SHAPES.keys())
+def test_every_shape_that_github_describes_is_recognised(name: str, payload: dict[str, Any]) -> None:
+    found = event(name, payload)
+    assert found is not None
+    assert found.action == payload.get("action")
+    assert str(found.repo) == ("octo/widget" if "repository" in payload else "None")
+
+
+@pytest.mark.parametrize(("name", "payload"), ODD_SHAPES.values(), ids=ODD_SHAPES.keys())
+def test_an_odd_shape_under_the_name_of_another_event_is_none(name: str, payload: dict[str, Any]) -> None:
+    assert [other for other in EVENTS if other != name and event(other, payload) is not None] == []
+
+
+@pytest.mark.parametrize(
+    ("name", "payload"),
+    [
+        ("member", {**payload_for("member"), "member": []}),
+        ("org_block", {**payload_for("org_block"), "blocked_user": "hubot"}),
+        ("deployment", {**payload_for("deployment"), "action": 5}),
+        ("deployment", {**payload_for("deployment"), "deployment": None}),
+        ("installation", {**payload_for("installation"), **REPOSITORY_BESIDE}),
+        ("organization", {**payload_for("organization", "deleted"), "repository": REPOSITORY}),
+        ("repository", {**payload_for("repository"), "installation": WHOLE}),
+        ("repository", {"action": "created"}),
+        ("ping", {"repository": REPOSITORY}),
+        ("ping", PUSH),
+    ],
+)
+def test_what_comes_near_to_an_odd_shape_is_none(name: str, payload: dict[str, Any]) -> None:
+    assert event(name, payload) is None
 
 
 def test_an_event_that_is_not_documented_yet_is_accepted() -> None:

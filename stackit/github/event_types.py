@@ -2,8 +2,9 @@
 
 The header that names an event is not signed, so a signed body could come back under
 another name. These keys are in every variant of an event, so a body that lacks one is
-something else. Facts from GitHub's documentation, "Webhook events and payloads", and from
-the JSON schema that the octokit project keeps of it.
+something else. Facts from GitHub's documentation, "Webhook events and payloads", from its
+OpenAPI descriptions of github.com, Enterprise Cloud and Enterprise Server, and from the
+examples and JSON schemas that the octokit project keeps, back to Enterprise Server 3.1.
 """
 
 from __future__ import annotations
@@ -31,10 +32,10 @@ _KEYS: Mapping[str, str] = {
     "delete": "repository ref ref_type pusher_type",
     "dependabot_alert": "action repository alert",
     "deploy_key": "action repository key",
-    "deployment": "action repository deployment",
+    "deployment": "repository deployment",
     "deployment_protection_rule": "action repository",
     "deployment_review": "action repository since",
-    "deployment_status": "action repository deployment deployment_status",
+    "deployment_status": "repository deployment deployment_status",
     "discussion": "action repository discussion",
     "discussion_comment": "action repository discussion comment",
     "fork": "repository forkee",
@@ -114,6 +115,12 @@ _NOT_OBJECTS = frozenset(
 
 _OBJECTS: Mapping[str, frozenset[str]] = {name: keys - _NOT_OBJECTS for name, keys in REQUIRED.items()}
 
+NULLABLE = frozenset({"blocked_user", "member"})
+"""Required keys whose value may be null: people, whose accounts may be gone."""
+
+# Events that had no action once: Enterprise Server before 3.6, and GitHub AE.
+_MAY_LACK_ACTION = frozenset({"deployment", "deployment_status"})
+
 # Events whose payloads have little of their own are told by their actions instead.
 _ACTIONS: Mapping[str, frozenset[str]] = {
     "branch_protection_configuration": frozenset({"enabled", "disabled"}),
@@ -122,6 +129,12 @@ _ACTIONS: Mapping[str, frozenset[str]] = {
     "watch": frozenset({"started"}),
 }
 
+# Actions with which an event needs none of its other keys (Enterprise Server).
+_ENOUGH: Mapping[str, frozenset[str]] = {
+    "repository": frozenset({"anonymous_access_disabled", "anonymous_access_enabled"}),
+}
+
+_ABOUT_MEMBERS = frozenset({"invitation", "membership"})
 # What other events are about; an event about a repository, an organization or an installation itself has none of it.
 _SUBJECTS = frozenset().union(*REQUIRED.values()) - {"action", "changes", "installation", "organization", "repository"}
 
@@ -129,16 +142,18 @@ _SUBJECTS = frozenset().union(*REQUIRED.values()) - {"action", "changes", "insta
 _ABSENT: Mapping[str, Set[str]] = {
     "check_run": frozenset({"deployment_status"}),
     "delete": frozenset({"master_branch"}),
-    "deployment": frozenset({"workflow_job", "deployment_callback_url"}),
+    "deployment": frozenset({"check_run", "check_suite", "deployment_callback_url", "workflow_job"}),
     "deployment_protection_rule": frozenset({"check_suite", "check_run", "workflow_run", "workflow_job"}),
     "github_app_authorization": frozenset({"repository", "organization"}),
-    "installation": _SUBJECTS | {"repository"},
+    "installation": _SUBJECTS | _ABOUT_MEMBERS,
     "label": frozenset({"issue", "pull_request", "discussion"}),
+    "member": frozenset({"scope"}),
     "milestone": frozenset({"issue", "pull_request"}),
-    "organization": _SUBJECTS | {"repository"},
-    "public": frozenset({"ref", "commits", "zen"}),
-    "push": frozenset({"zen"}),
-    "repository": _SUBJECTS,
+    "organization": _SUBJECTS,
+    "ping": _SUBJECTS - {"hook", "hook_id", "zen"} | {"action"},
+    "public": frozenset({"commits", "hook", "hook_id", "ref", "zen"}),
+    "push": frozenset({"cache_location", "hook", "hook_id", "zen"}),
+    "repository": _SUBJECTS | _ABOUT_MEMBERS | {"content_reference", "exemption_request", "user"},
     "security_and_analysis": frozenset({"action"}),
     "team_add": frozenset({"action"}),
     "workflow_run": frozenset({"deployment", "reviewers", "since"}),
@@ -164,14 +179,56 @@ def has_shape(name: str, payload: Mapping[str, msgspec.Raw], action: str | None)
     if required is None:
         return True
     keys = _TOLD_BY.intersection(payload)
-    if not required <= keys:
-        return False
-    for key in _OBJECTS[name]:
-        if bytes(payload[key])[:1] != b"{":
+    if required <= keys:
+        if not all(_is_object(payload[key], or_null=key in NULLABLE) for key in _OBJECTS[name]):
             return False
-    if "action" in required and (action is None or action not in _ACTIONS.get(name, (action,))):
+    elif not _is_enough(name, keys, action):
         return False
-    return not _is_another(name, keys)
+    if "action" in (keys if name in _MAY_LACK_ACTION else required) and (
+        action is None or action not in _ACTIONS.get(name, (action,))
+    ):
+        return False
+    return not _is_another(name, keys) and _is_about(name, payload)
+
+
+def _is_object(value: msgspec.Raw, *, or_null: bool) -> bool:
+    return bytes(value)[:1] in ((b"{", b"n") if or_null else (b"{",))
+
+
+def _is_enough(name: str, keys: Set[str], action: str | None) -> bool:
+    """Whether a body without all required keys is of the event ``name`` all the same."""
+    if name == PING:  # none of its keys is always there
+        return not keys.isdisjoint(REQUIRED[PING] | {"hook"}) or "repository" not in keys
+    return action in _ENOUGH.get(name, ())
+
+
+def _is_about(name: str, payload: Mapping[str, msgspec.Raw]) -> bool:
+    """Whether a body that names several of repository, organization and installation is about the one of its event.
+
+    An installation is whole in its own events, and an id in all others. An organization's own events that name a
+    repository are about members.
+    """
+    if name not in ("installation", "organization", "repository"):
+        return True
+    if name == "organization" and "repository" in payload and _ABOUT_MEMBERS.isdisjoint(payload):
+        return False
+    if "installation" not in payload or ("repository" not in payload and "organization" not in payload):
+        return True
+    return _is_whole(payload["installation"]) is (name == "installation")
+
+
+class _Installation(msgspec.Struct):
+    app_id: msgspec.Raw | msgspec.UnsetType = msgspec.UNSET
+
+
+_INSTALLATION = msgspec.json.Decoder(_Installation)
+
+
+def _is_whole(installation: msgspec.Raw) -> bool:
+    try:
+        return _INSTALLATION.decode(installation).app_id is not msgspec.UNSET
+    except msgspec.DecodeError:
+        return False
 
 
 @lru_cache(maxsize=256)
