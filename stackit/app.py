@@ -10,6 +10,7 @@ import msgspec
 
 from stackit.events import RefChange, Repo
 from stackit.occurrences import Occurrence
+from stackit.redaction import redacted
 from stackit.repos import Repos
 
 if TYPE_CHECKING:
@@ -54,3 +55,7 @@ class App(msgspec.Struct, frozen=True, kw_only=True, eq=False):
 
     pending: Callable[[], Mapping[str, int]]
     """How many events each subscriber still has to handle."""
+
+    redact: Callable[[str], str] = redacted
+    """Return a text of bounded length without credentials: every secret and token that stackit uses now, in whatever
+    form, and what looks like one. For every text from outside that is kept or shown."""

@@ -58,7 +58,7 @@ class Backstop(Service):
             if not isinstance(result, Failure):
                 self._bus.observe(Occurrence(name="backstop", plugin=plugin, outcome="done", seconds=seconds))
             elif self._loop.running or not result.check(CancelledError):
-                error = describe(result.value)
+                error = describe(result.value, self._bus.redact)
                 self._bus.observe(
                     Occurrence(name="backstop", plugin=plugin, outcome="failed", seconds=seconds, error=error)
                 )

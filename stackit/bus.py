@@ -25,6 +25,8 @@ from stackit.events import Event
 from stackit.hookspecs import ON, OPTIONS_ATTRIBUTE, PROJECT, HandlerOptions
 from stackit.isolation import bounded
 from stackit.occurrences import Occurrence
+from stackit.redaction import redacted
+from stackit.redactor import Redact
 from stackit.requests import Refused, RequestHead, Route
 
 _log = Logger(namespace="stackit")
@@ -77,9 +79,12 @@ class Bus:
         "_plugins",
         "_refs_changed",
         "_wanting",
+        "redact",
     )
 
-    def __init__(self) -> None:
+    def __init__(self, redact: Redact = redacted) -> None:
+        """``redact`` is for texts of plugins, which may have them from anywhere."""
+        self.redact = redact
         self._plugins = _plugin_manager()
         self._events: tuple[Subscriber, ...] = ()
         self._refs_changed: tuple[Subscriber, ...] = ()
@@ -216,9 +221,9 @@ class Bus:
             try:
                 problem = await answer
             except Exception as fault:  # noqa: BLE001 - foreign code: a check that fails is a problem
-                problem = describe(fault)
+                problem = describe(fault, self.redact)
             if problem:
-                problems.append(f"{plugin}: {problem}")
+                problems.append(self.redact(f"{plugin}: {problem}"))
         return problems
 
     def _asked(self, hook: str, app: App, fits: Callable[[Any], bool], wanted: str) -> list[tuple[str, Any]]:
@@ -252,7 +257,7 @@ class Bus:
                 "plugin {plugin}: {hook} failed: {problem} (said once)",
                 plugin=implementation.plugin_name,
                 hook=hook,
-                problem=describe(fault),
+                problem=describe(fault, self.redact),
             )
 
 

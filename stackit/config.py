@@ -187,6 +187,12 @@ def load(options: Mapping[str, str | None], environ: Mapping[str, str], *, cwd: 
     )
 
 
+def secret_files(config: Config) -> tuple[Path, ...]:
+    """Every file that holds a secret or a token, of which none may show anywhere."""
+    tokens = (repo.token_file for repo in config.repos if repo.token_file is not None)
+    return tuple(dict.fromkeys((*config.webhook.secret_files, *config.admin.token_files, *tokens)))
+
+
 def _find_file(options: Mapping[str, str | None], environ: Mapping[str, str], cwd: Path) -> Path | None:
     for origin, text in (
         ("--config", options.get("config")),

@@ -304,7 +304,7 @@ class Dispatch:
     ) -> None:
         now = self._reactor.seconds()
         delay = None if isinstance(fault, Permanent) else self._retries.delay(work.attempts + 1)
-        error = describe(fault)
+        error = describe(fault, self._bus.redact)
         next_at = None if delay is None else now + delay
         await self._patiently(lambda: self._journal.fail(work.handling, at=now, error=error, next_at=next_at))
         if delay is None:

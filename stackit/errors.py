@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 from stackit.redaction import redacted
 
 
@@ -30,7 +32,7 @@ class Permanent(Exception):
     """Raised by a handler: trying again cannot help, so the event becomes a dead letter."""
 
 
-def describe(fault: BaseException | None) -> str:
+def describe(fault: BaseException | None, redact: Callable[[str], str] = redacted) -> str:
     """An exception as one bounded line, without credentials: its type and its message."""
-    message = redacted(" ".join(str(fault).split()))  # before it is cut: half of one may be no sign of one any more
+    message = redact(" ".join(str(fault).split()))  # before it is cut: half of one may be no sign of one any more
     return f"{type(fault).__name__}: {message}"[:500] if message else type(fault).__name__

@@ -28,6 +28,7 @@ from zope.interface import classImplements
 from stackit.app import Reactor
 from stackit.key_values import KeyValues, cut
 from stackit.redaction import may_have_credential, redacted
+from stackit.redactor import Redact
 from stackit.times import rfc3339
 
 _MOST_HELD = 64 * 2**10
@@ -35,8 +36,8 @@ _MOST_HELD = 64 * 2**10
 
 _LOUD = {LogLevel.warn, LogLevel.error, LogLevel.critical}
 
-Line = Callable[[LogEvent], str | None]
-"""An event as a line, without its end; None leaves it out."""
+Line = Callable[[LogEvent, Redact], str | None]
+"""An event as a line, without its end and without credentials; None leaves it out."""
 
 
 class Logged(MultiService):
@@ -44,13 +45,21 @@ class Logged(MultiService):
 
     ``text`` and ``json`` are lines for people and for programs; ``quiet`` is what is
     printed, and beside it only warnings and errors. An operator's ``--logger`` and ``--syslog`` are
-    left alone.
+    left alone. No line has what ``redact`` takes away.
     """
 
-    def __init__(self, service: Service, twistd: Mapping[str, Any] | None, log_format: str, reactor: Reactor) -> None:
+    def __init__(
+        self,
+        service: Service,
+        twistd: Mapping[str, Any] | None,
+        log_format: str,
+        reactor: Reactor,
+        redact: Redact = redacted,
+    ) -> None:
         MultiService.__init__(self)
         self._twistd = twistd or {}
         self._reactor = reactor
+        self._redact = redact
         self._lines: Lines | None = None
         self._line = {"text": text_line, "json": json_line, "quiet": quiet_line}[log_format]
         MultiService.addService(self, service)
@@ -58,7 +67,7 @@ class Logged(MultiService):
     def setServiceParent(self, parent: Any) -> None:
         """twistd asks the application for its observer after this, and before anything is started."""
         if isinstance(parent, Componentized) and not self._twistd.get("syslog"):
-            self._lines = Lines(_stream(self._twistd), self._line)
+            self._lines = Lines(_stream(self._twistd), self._line, self._redact)
             parent.setComponent(ILogObserver, self._lines)
         MultiService.setServiceParent(self, parent)
 
@@ -85,11 +94,12 @@ class Lines:
     most of what a line costs. A loud one is written at once, with all before it.
     """
 
-    __slots__ = ("_encoding", "_held", "_is_buffered", "_line", "_reactor", "_size", "_stream", "_thread")
+    __slots__ = ("_encoding", "_held", "_is_buffered", "_line", "_reactor", "_redact", "_size", "_stream", "_thread")
 
-    def __init__(self, stream: IO[str] | LogFile, line: Line) -> None:
+    def __init__(self, stream: IO[str] | LogFile, line: Line, redact: Redact = redacted) -> None:
         self._stream = stream
         self._line = line
+        self._redact = redact
         self._is_buffered = not isinstance(stream, LogFile)
         self._encoding = getattr(stream, "encoding", None) or "utf-8"
         self._reactor: Reactor | None = None
@@ -98,7 +108,7 @@ class Lines:
         self._size = 0
 
     def __call__(self, event: LogEvent) -> None:
-        line = self._line(event)
+        line = self._line(event, self._redact)
         if line is None:
             return
         # A terminal that knows only ASCII must not cost us the line.
@@ -140,28 +150,30 @@ class Lines:
 classImplements(Lines, ILogObserver)
 
 
-def text_line(event: LogEvent) -> str:
+def text_line(event: LogEvent, redact: Redact) -> str:
     """``2026-11-23T18:43:29.123Z info [stackit] delivery accepted event=push …``."""
     said = event.get("fields")
     if said.__class__ is KeyValues:
-        text = _clean_line(said)
+        text = _clean_line(said, redact)
+    elif _has_fields(event):
+        text = _clean_fields(event["summary"], event["fields"], redact)
     else:
-        text = _clean_fields(event["summary"], event["fields"]) if _has_fields(event) else _clean(_text(event))
+        text = one_line(redact(_text(event)))
     failure = event.get("log_failure")
     if failure is not None:
-        text = _clean(f"{text}: {_failure(failure)}" if text else _failure(failure))
+        text = one_line(redact(f"{text}: {_failure(failure)}" if text else _failure(failure)))
     time = rfc3339(event.get("log_time") or 0.0)
     return f"{time} {_heading(event.get('log_level'), event.get('log_namespace'))} {text}"
 
 
-def quiet_line(event: LogEvent) -> str | None:
+def quiet_line(event: LogEvent, redact: Redact) -> str | None:
     """What was printed as it is, warnings and errors as text, nothing else."""
     if event.get("log_namespace") == "stdout":
-        return _clean(_text(event))
-    return text_line(event) if event.get("log_level") in _LOUD else None
+        return one_line(redact(_text(event)))
+    return text_line(event, redact) if event.get("log_level") in _LOUD else None
 
 
-def json_line(event: LogEvent) -> str:
+def json_line(event: LogEvent, redact: Redact) -> str:
     """A JSON object with ``time``, ``level``, ``logger``, ``message`` and the event's own fields."""
     record: dict[str, Any] = {
         "time": rfc3339(event.get("log_time") or 0.0),
@@ -170,7 +182,7 @@ def json_line(event: LogEvent) -> str:
     }
     if _has_fields(event):
         record["message"] = event["summary"]
-        fields = _without_credentials(event["fields"])
+        fields = _without_credentials(event["fields"], redact)
         record |= {key: _short(value) for key, value in fields.items() if key not in record}
         if "occurrence" in event:
             record["occurrence"] = event["occurrence"]
@@ -180,7 +192,7 @@ def json_line(event: LogEvent) -> str:
     if failure is not None:
         record |= {"error": _failure(failure), "traceback": failure.getTraceback()}
     # Escaping all that is not ASCII also escapes the line separators that Unicode has.
-    return json.dumps(_without_credentials(record))
+    return json.dumps(_without_credentials(record, redact))
 
 
 def one_line(text: str) -> str:
@@ -192,45 +204,41 @@ def one_line(text: str) -> str:
     )
 
 
-def _clean(text: str) -> str:
-    return one_line(redacted(text))
-
-
 @lru_cache(maxsize=256)
 def _heading(level: Any, namespace: Any) -> str:
-    return f"{_level(level)} [{_clean(_namespace(namespace))}]"
+    return f"{_level(level)} [{one_line(redacted(_namespace(namespace)))}]"
 
 
 def _has_fields(event: LogEvent) -> bool:
     return "summary" in event and isinstance(event.get("fields"), Mapping)
 
 
-def _clean_line(said: Any) -> str:
+def _clean_line(said: Any, redact: Redact) -> str:
     line, is_plain = said.line()
-    return line if is_plain and not may_have_credential(line) else _clean_fields(said.summary, said)
+    return line if is_plain and not may_have_credential(line) else _clean_fields(said.summary, said, redact)
 
 
-def _clean_fields(summary: object, fields: Mapping[str, Any]) -> str:
-    said = KeyValues.of(_clean(str(summary)), _without_credentials(fields))
+def _clean_fields(summary: object, fields: Mapping[str, Any], redact: Redact) -> str:
+    said = KeyValues.of(one_line(redact(str(summary))), _without_credentials(fields, redact))
     # Before anything is cut or quoted, which may leave of a credential what does not look like one.
-    return _clean(said.text())
+    return one_line(redact(said.text()))
 
 
 def _short(value: Any) -> Any:
     return cut(value) if isinstance(value, str) else value
 
 
-def _without_credentials(value: Any) -> Any:
+def _without_credentials(value: Any, redact: Redact) -> Any:
     """What JSON can hold of ``value``: of a thing that it does not know, the text."""
     if isinstance(value, str):
-        return redacted(value)
+        return redact(value)
     if value is None or isinstance(value, int | float):
         return value
     if isinstance(value, list | tuple):
-        return [_without_credentials(each) for each in value]
+        return [_without_credentials(each, redact) for each in value]
     if isinstance(value, Mapping):
-        return {str(key): _without_credentials(each) for key, each in value.items()}
-    return redacted(str(value))
+        return {str(key): _without_credentials(each, redact) for key, each in value.items()}
+    return redact(str(value))
 
 
 def _text(event: LogEvent) -> str:

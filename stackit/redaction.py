@@ -10,7 +10,9 @@ LONGEST = 16_384
 # The user part of a URL, up to the last @ before the path.
 _IN_URL = re.compile(r"([A-Za-z][A-Za-z0-9+.-]{0,15}://)[^/\s]{1,1024}@")
 _IN_HEADER = re.compile(r"(?i)\b(bearer|basic|token)( +)[A-Za-z0-9._~+/=-]{8,}")
-_OF_GITHUB = re.compile(r"\b(?:gh[a-z]_|github_pat_)[A-Za-z0-9_]{16,}")
+# A newer token of an installation has a JSON Web Token behind its prefix, and with it dots and hyphens.
+_OF_GITHUB = re.compile(r"\b(?:gh[a-z]_[A-Za-z0-9._-]{16,}|github_pat_[A-Za-z0-9_]{16,})")
+_JSON_WEB_TOKEN = re.compile(r"\beyJ[A-Za-z0-9_-]{8,}\.[A-Za-z0-9_-]{8,}(?:\.[A-Za-z0-9_-]*)*")
 
 
 def redacted(text: str) -> str:
@@ -23,9 +25,11 @@ def redacted(text: str) -> str:
         text = _IN_HEADER.sub(r"\1\2***", text)
     if "gh" in text or "github_" in text:
         text = _OF_GITHUB.sub("***", text)
+    if "eyJ" in text:
+        text = _JSON_WEB_TOKEN.sub("***", text)
     return text if len(text) <= LONGEST else text[:LONGEST] + "…"
 
 
 def may_have_credential(words: str) -> bool:
     """Whether plain words, none of which has a space in it, show a sign of one: that of a header has spaces."""
-    return "://" in words or "gh" in words or "github_" in words
+    return "://" in words or "gh" in words or "github_" in words or "eyJ" in words

@@ -20,13 +20,14 @@ from stackit.app import App, Reactor
 from stackit.backstop import Backstop
 from stackit.bus import Bus
 from stackit.collector import spare_what_stays
-from stackit.config import Config, load
+from stackit.config import Config, load, secret_files
 from stackit.dispatch import Dispatch, Limits
 from stackit.errors import StackitError
 from stackit.journal import Journal
 from stackit.listeners import address, listen
 from stackit.loader import load_plugins
 from stackit.occurrences import Occurrence
+from stackit.redactor import Redactor
 from stackit.repos import Repos
 from stackit.retention import Retention
 from stackit.retries import Retries
@@ -85,9 +86,10 @@ def makeService(options: Options) -> Service:
         demo = Demo(reactor, listen=options["listen"], admin_listen=options["admin-listen"])
         return logs.Logged(demo, options.parent, "quiet", reactor)
     try:
-        return logs.Logged(Stackit(options.config, reactor), options.parent, options.config.log_format, reactor)
+        service = Stackit(options.config, reactor)
     except StackitError as problem:
         raise CannotStart(f"stackit: {problem}") from None
+    return logs.Logged(service, options.parent, options.config.log_format, reactor, service.redact)
 
 
 class Stackit(Service):
@@ -106,7 +108,12 @@ class Stackit(Service):
         self.ports: list[Any] = []
         self.addresses: list[str] = []
 
-        self.bus = Bus()
+        self.redact = Redactor(
+            [secret for secret in (config.webhook_secret, config.api_token) if secret],
+            secret_files(config),
+            reactor.seconds,
+        )
+        self.bus = Bus(self.redact)
         for name, plugin in plugins.items():
             self.bus.register(name, plugin)
         self.left_out = load_plugins(
@@ -164,6 +171,7 @@ class Stackit(Service):
             announce=self.dispatch.announce,
             visible=lambda event_id, at: self.journal.visible(int(event_id), at),
             pending=self.dispatch.pending,
+            redact=self.redact,
         )
         self.plugin_services: list[Any] = self.bus.services(self.app)
 

@@ -15,6 +15,7 @@ from stackit.plugins.mirror.git import Git
 from stackit.plugins.mirror.pktline import FLUSH, ProtocolError, line, listing
 from stackit.plugins.mirror.refs import Snapshot
 from stackit.plugins.mirror.remote import Remote, Remotes
+from stackit.redaction import redacted
 from stackit.testing import PretendGitHub
 
 MAIN = "refs/heads/main"
@@ -51,7 +52,7 @@ async def furnish(github: PretendGitHub, tmp_path: Path, **settings: Any) -> tup
     await github.commit("octo/widget", count=3)
     directory = tmp_path / "widget.git"
     (tmp_path / "home").mkdir()
-    git = Git(reactor, tmp_path / "home")
+    git = Git(reactor, tmp_path / "home", redacted)
     await github.git("octo/widget", "clone", "--quiet", "--mirror", str(github.path("octo/widget")), str(directory))
     token = settings.get("private_token")
     if token is not None:

@@ -16,6 +16,7 @@ from stackit.plugins.mirror.look import Look
 from stackit.plugins.mirror.refs import Snapshot
 from stackit.plugins.mirror.remote import Remotes, Unanswered
 from stackit.plugins.mirror.traces import traces
+from stackit.redaction import redacted
 from stackit.testing import PretendGitHub
 
 MAIN = "refs/heads/main"
@@ -52,7 +53,7 @@ async def house(pretend_github: PretendGitHub, tmp_path: Path) -> AsyncIterator[
     directory = tmp_path / "widget.git"
     refspecs = ("+refs/heads/*:refs/heads/*", "+refs/tags/*:refs/tags/*")
     (tmp_path / "home").mkdir()
-    git = Git(reactor, tmp_path / "home")
+    git = Git(reactor, tmp_path / "home", redacted)
     source = str(pretend_github.path("octo/widget"))
     await pretend_github.git("octo/widget", "clone", "--quiet", "--bare", source, str(directory))
     managed = ManagedRepo(repo=Repo("octo", "widget"), url=url, refspecs=refspecs)

@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+from base64 import b64encode
+from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
+from urllib.parse import quote
 
 import pytest
 import pytest_twisted
 from outside import Held, Notebook, check_log, descendants, files, git_runs, mirror_refs, process_file
+from twisted.web.resource import Resource
+from twisted.web.server import Site
 
 from stackit.testing import PretendGitHub, RunningStackit
 
@@ -17,6 +22,44 @@ REPOSITORY_TOKEN = "ghp_TheRepositoryToken0123456789"
 WRONG_TOKEN = "ghp_AnotherRepositoryToken98765432"
 API_TOKEN = "the-api-token-which-is-long-enough-9c"
 SECRETS = [each.encode() for each in (WEBHOOK_SECRET, FILE_SECRET, REPOSITORY_TOKEN, WRONG_TOKEN, API_TOKEN)]
+
+
+ECHOED = "f00-the-token-that-is-said-back-9d"
+HANDLER = """
+from pathlib import Path
+from stackit import Permanent, on
+
+@on("issues")
+def issues(event):
+    raise Permanent("the API said: wrong token " + Path({token_file!r}).read_text().strip().encode().hex())
+"""
+
+
+def in_any_form(secret: str) -> list[bytes]:
+    raw = secret.encode()
+    encoded = [b64encode(b"x" * before + raw)[3:-4] for before in range(3)]
+    return [raw, raw.hex().encode(), *encoded, *(quote(each, safe="").encode() for each in (secret, *encoded))]
+
+
+class Echo(Resource):
+    """A remote that says back what it was sent: in the text of an error, and in the address of a redirect."""
+
+    isLeaf = True
+
+    def render(self, request: Any) -> bytes:
+        sent = request.getHeader("authorization")
+        if sent is None:
+            request.setResponseCode(401)
+            request.setHeader("www-authenticate", 'Basic realm="git"')
+            return b""
+        token = request.getPassword().decode()
+        if request.path.startswith(b"/octo/moved"):
+            request.redirect(f"http://elsewhere.example.org/{token}/{'x' * 120}{token}/widget.git/info/refs".encode())
+            return b""
+        request.setResponseCode(403 if request.path.startswith(b"/octo/denied") else 500)
+        request.setHeader("content-type", "text/plain")
+        kept = [sent, token, quote(token + "/", safe=""), "".join(f"%{byte:02X}" for byte in token.encode())]
+        return "\n".join([*kept, token.encode().hex(), "a" * 480 + token, f'{{"token": "{token}"}}']).encode()
 
 
 def tells(text: bytes) -> list[bytes]:
@@ -110,3 +153,56 @@ async def test_a_secret_that_is_changed_in_its_file_is_valid_without_a_restart(
     assert (await server.deliver("issues", secret="the old one")).status == 401
     assert await server.stop() == 0
     check_log(server.log)
+
+
+@pytest_twisted.async_yield_fixture
+async def echo() -> AsyncIterator[str]:
+    from twisted.internet import reactor  # noqa: PLC0415
+
+    port: Any = reactor.listenTCP(0, Site(Echo(), parsePOSTFormSubmission=False), interface="127.0.0.1")  # type: ignore[attr-defined]
+    yield f"http://127.0.0.1:{port.getHost().port}"
+    await port.stopListening()
+
+
+@pytest_twisted.ensureDeferred
+@pytest.mark.parametrize("log_format", ["text", "json"])
+async def test_what_a_remote_says_back_shows_nowhere(
+    running_stackit: Any, echo: str, tmp_path: Path, log_format: str
+) -> None:
+    token_file = tmp_path / "token"
+    token_file.write_text(f"{ECHOED}\n")
+    (tmp_path / "fails.py").write_text(HANDLER.format(token_file=str(token_file)))
+    names = ("denied", "moved", "broken")
+    server: RunningStackit = await running_stackit(
+        secret=WEBHOOK_SECRET,
+        config={
+            "sync": {"interval": "0"},
+            "log_format": log_format,
+            "repos": [
+                {"name": f"octo/{name}", "url": f"{echo}/octo/{name}.git", "token_file": token_file} for name in names
+            ],
+            "plugins": {"fails": {"file": str(tmp_path / "fails.py")}},
+        },
+    )
+    texts = []
+    for name in names:
+        answer = await server.sync(f"octo/{name}")
+        assert answer.status == 502
+        texts.append(answer.body)
+    assert b"elsewhere.example.org/***/" in texts[1]
+    accepted = await server.deliver("issues", secret=WEBHOOK_SECRET)
+    assert accepted.status == 202
+    receipt = f"{{prefix}}/deliveries/{accepted.json()['id']}"
+
+    async def failed() -> bool:
+        return b'"dead"' in (await server.admin("GET", receipt)).body
+
+    await server.until(failed, "the handler to fail")
+    texts += [(await server.admin("GET", path)).body for path in (receipt, "{prefix}/repos", "/readyz", "/metrics")]
+    assert b"the API said: wrong token ***" in texts[3]
+    assert await server.stop() == 0
+    texts.append(server.log.encode())
+    texts += [content for path, content in files(server.state_dir).items() if "/mirrors/" not in str(path)]
+    for text in texts:
+        for form in in_any_form(ECHOED):
+            assert form not in text, text

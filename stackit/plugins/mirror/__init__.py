@@ -53,7 +53,7 @@ class Mirror:
             home.mkdir(parents=True, exist_ok=True)
         except OSError as problem:
             raise StackitError(f"{mirrors} cannot be made: {problem.strerror}; let stackit write there") from None
-        git = Git(app.reactor, home)
+        git = Git(app.reactor, home, app.redact)
         slots = Slots(self._settings.concurrency)
         remotes = Remotes(app.reactor, 2 * self._settings.concurrency)
         histories = Histories()

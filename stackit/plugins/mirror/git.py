@@ -11,8 +11,9 @@ from urllib.parse import urlsplit
 
 from stackit import ManagedRepo, Reactor, StackitError
 from stackit.plugins.mirror.pktline import Listing
-from stackit.plugins.mirror.reasons import Kind, heard, kind_of, reason, redacted
-from stackit.processes import Child, Finished, run
+from stackit.plugins.mirror.reasons import Kind, heard, kind_of, reason
+from stackit.processes import STDERR_LIMIT, Child, Finished, run
+from stackit.redactor import Redact, Redactor
 from stackit.spawning import NotStarted
 
 # What a network needs is the machine's; everything else would let a variable of somebody's shell
@@ -77,11 +78,15 @@ class GitError(StackitError):
 
 
 class Git:
-    """Runs git with nothing but its own settings. ``home`` is an empty directory for it to call home."""
+    """Runs git with nothing but its own settings. ``home`` is an empty directory for it to call home.
 
-    def __init__(self, reactor: Reactor, home: Path) -> None:
+    ``redact`` takes the credentials out of what it says, which may be a remote's words.
+    """
+
+    def __init__(self, reactor: Reactor, home: Path, redact: Redact) -> None:
         self._reactor = reactor
         self._home = home
+        self._redact = redact
 
     def waiting(self, directory: Path, *arguments: str | bytes) -> Waiting:
         """Start git in the repository at ``directory``, before there is anything for it to read. Raises GitError."""
@@ -95,7 +100,7 @@ class Git:
             )
         except NotStarted as problem:
             raise GitError(str(problem)) from None
-        return Waiting(child, self._reactor)
+        return Waiting(child, self._looked_at)
 
     async def local(
         self,
@@ -114,7 +119,7 @@ class Git:
             timeout=timeout,
             limit=_LISTING_LIMIT,
         )
-        return _looked_at(finished, ok, self._reactor)
+        return self._looked_at(finished, ok)
 
     async def fetch(
         self,
@@ -221,20 +226,27 @@ class Git:
             on_stderr=on_stderr,
         )
         if finished.status != 0:
-            raise _error(finished, token, self._reactor.seconds())
+            # The file of the token may be another one by now than the redactor knows.
+            used = Redactor([] if token is None else [token])
+            raise _error(finished, lambda text: self._redact(used(text)), self._reactor.seconds())
+        return finished
+
+    def _looked_at(self, finished: Finished, ok: tuple[int, ...]) -> Finished:
+        if finished.status not in ok or finished.timed_out or finished.truncated:
+            raise _error(finished, self._redact, self._reactor.seconds())
         return finished
 
 
 class Waiting:
     """A git that runs already, and waits for what it is to read."""
 
-    def __init__(self, child: Child, reactor: Reactor) -> None:
+    def __init__(self, child: Child, looked_at: Callable[[Finished, tuple[int, ...]], Finished]) -> None:
         self._child = child
-        self._reactor = reactor
+        self._looked_at = looked_at
 
     async def given(self, stdin: bytes) -> Finished:
         """Let it read this, and wait for its end. Raises GitError for a status that is not 0."""
-        return _looked_at(await self._child.given(stdin), (0,), self._reactor)
+        return self._looked_at(await self._child.given(stdin), (0,))
 
     async def dismissed(self) -> None:
         """End it, and wait until it is gone."""
@@ -278,12 +290,6 @@ def _in(directory: Path, arguments: Sequence[str | bytes]) -> list[str | bytes]:
     return ["git", *_configured(*_SETTINGS), b"--git-dir=" + os.fsencode(directory), *arguments]
 
 
-def _looked_at(finished: Finished, ok: tuple[int, ...], reactor: Reactor) -> Finished:
-    if finished.status not in ok or finished.timed_out or finished.truncated:
-        raise _error(finished, None, reactor.seconds())
-    return finished
-
-
 def _configured(*settings: str) -> list[str]:
     return [part for setting in settings for part in ("-c", setting)]
 
@@ -304,11 +310,11 @@ def _web_host(url: str) -> str | None:
     return f"{parts.scheme}://{parts.netloc.rpartition('@')[2]}"
 
 
-def _error(finished: Finished, token: str | None, now: float) -> GitError:
-    said, answered = heard(finished.stderr.decode("utf-8", "replace"), now)
-    if token is not None:
-        said = said.replace(token, "…")
-    said = redacted(said)
+def _error(finished: Finished, redact: Redact, now: float) -> GitError:
+    stderr = finished.stderr
+    if len(stderr) >= STDERR_LIMIT:
+        stderr = stderr.partition(b"\n")[2]  # of its first line, the beginning is not here
+    said, answered = heard(stderr.decode("utf-8", "replace"), now, redact)
     if finished.timed_out:
         return GitError("no progress in time, or far too slow: git was ended", stderr=said, kind="stalled", killed=True)
     if finished.truncated:

@@ -311,7 +311,7 @@ class Keeper:
     def _failed(self, problem: Exception) -> None:
         now = self._app.reactor.seconds()
         kind, retry_after = (problem.kind, problem.retry_after) if isinstance(problem, GitError) else (None, None)
-        self.standing.failed(now, _one_line(problem), kind, retry_after)
+        self.standing.failed(now, self._app.redact(_one_line(problem)), kind, retry_after)
         if self._app.sync_interval and self.standing.next_at is not None and not self.rounds.stopped:
             self._retry = self._app.reactor.callLater(
                 self.standing.next_at - now, self._ask_quietly, Request("backstop")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Callable
 from email.utils import parsedate_to_datetime
 from typing import Literal
 from urllib.parse import urlsplit
@@ -65,19 +66,22 @@ class Answered(msgspec.Struct, frozen=True, kw_only=True):
     location: str | None = None
 
 
-def heard(stderr: str, now: float) -> tuple[str, Answered]:
-    """git's own words, and the last HTTP answer, from stderr with the trace of HTTP in between."""
+def heard(stderr: str, now: float, redact: Callable[[str], str] = str) -> tuple[str, Answered]:
+    """git's own words, and the last HTTP answer, from stderr with the trace of HTTP in between.
+
+    ``redact`` takes the credentials out of each: a remote may say back what it was sent.
+    """
     said, answered = [], Answered()
     for line in stderr.replace("\r", "\n").splitlines():
         if not _TRACE.match(line):
             if line.strip():
-                said.append(line)
+                said.append(redact(line))
         elif status := _STATUS.search(line):
             answered = Answered(status=int(status[1]))
         elif header := _HEADER.search(line):
             name, value = header[1].lower(), header[2].strip()
             if name == "location":
-                answered = msgspec.structs.replace(answered, location=_address(value))
+                answered = msgspec.structs.replace(answered, location=_address(redact(value)))
             else:
                 answered = msgspec.structs.replace(answered, retry_after=wait(value, now))
     return "\n".join(said), answered
