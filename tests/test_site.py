@@ -24,6 +24,8 @@ from stackit.web.connection import LINGER
 from stackit.web.crowd import party, room_for_connections
 from stackit.web.site import Limits, PublicSite
 
+POST = b"POST /echo HTTP/1.1\r\nHost: x\r\n"
+
 
 class Upload:
     def __init__(self, limit: int) -> None:
@@ -68,6 +70,17 @@ class Spacious(Resource):
 
     def render(self, request: Any) -> int:
         request.answer(Response(body=hashlib.sha256(request.body).hexdigest()))
+        return NOT_DONE_YET
+
+
+class Told(Resource):
+    """Answers with what the head says."""
+
+    isLeaf = True
+
+    def render(self, request: Any) -> int:
+        head = request.head
+        request.answer(Response(body={"path": head.path.decode(), "host": head.headers[b"host"][0].decode()}))
         return NOT_DONE_YET
 
 
@@ -118,7 +131,8 @@ async def listen(clock: Clock, echo: Echo) -> AsyncIterator[Listen]:
         seen: list[Occurrence] = []
         routes: dict[bytes, Any] = {b"/echo": echo, b"/plain": Plain(), b"/large": Large(), b"/broken": Broken()}
         routes[b"/spacious"] = Spacious()
-        site = PublicSite(routes, reactor=clock, observe=seen.append, limits=Limits(**limits))
+        routes[b"/told"] = routes[b"/"] = Told()
+        site = PublicSite(routes, reactor=clock, observe=seen.append, limits=Limits(**limits), now=clock.seconds)
         made.append(Listening(reactor, site, seen))
         return made[-1]
 
@@ -154,7 +168,8 @@ async def arrives(client: Client, ready: Callable[[], bool]) -> None:
 
 
 @pytest.mark.parametrize(
-    "path", ["/", "/echo/", "/echo/x", "/ech%6f", "//echo", "/ECHO", "/echo;x", "*", "http://t/echo"]
+    "path",
+    ["/nothing", "/echo/", "/echo/x", "/ech%6f", "//echo", "/ECHO", "/echo;x", "*", "http://t/echo/", "ftp://t/echo"],
 )
 @pytest_twisted.ensureDeferred
 async def test_only_the_exact_path_is_there(listen: Listen, path: str) -> None:
@@ -277,45 +292,46 @@ MALFORMED = {
     "http 0.9": b"GET /\n",
     "http 2": b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n",
     "http 1.2": b"GET /echo HTTP/1.2\r\n\r\n",
-    "leading space": b" GET /echo HTTP/1.1\r\n\r\n",
-    "double space": b"GET  /echo HTTP/1.1\r\n\r\n",
+    "leading space": b" GET /echo HTTP/1.1\r\nHost: x\r\n\r\n",
+    "double space": b"GET  /echo HTTP/1.1\r\nHost: x\r\n\r\n",
     "tls": b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03" + b"\x00" * 100 + b"\r\n",
-    "nul in the path": b"GET /ec\x00ho HTTP/1.1\r\n\r\n",
-    "path of any bytes": b"GET /\xff\xfe HTTP/1.1\r\n\r\n",
-    "long path": b"GET /" + b"x" * 9000 + b" HTTP/1.1\r\n\r\n",
+    "nul in the path": b"GET /ec\x00ho HTTP/1.1\r\nHost: x\r\n\r\n",
+    "path of any bytes": b"GET /\xff\xfe HTTP/1.1\r\nHost: x\r\n\r\n",
+    "long path": b"GET /" + b"x" * 9000 + b" HTTP/1.1\r\nHost: x\r\n\r\n",
     "endless line": b"GET /" + b"x" * 40_000,
-    "header without colon": b"GET /echo HTTP/1.1\r\nhello\r\n\r\n",
-    "header without name": b"GET /echo HTTP/1.1\r\n: x\r\n\r\n",
-    "space before the colon": b"POST /echo HTTP/1.1\r\nContent-Length : 5\r\n\r\nhello",
-    "header name of any bytes": b"GET /echo HTTP/1.1\r\n\xff\x00: x\r\n\r\n",
-    "control characters in a header": b"GET /echo HTTP/1.1\r\nX: a\x01\x08b\r\n\r\n",
-    "nul in a header": b"GET /echo HTTP/1.1\r\nX: a\x00b\r\n\r\n",
-    "bare line feed": b"GET /echo HTTP/1.1\r\nX: a\nContent-Length: 5\r\n\r\n",
-    "folded header": b"GET /echo HTTP/1.1\r\nX: a\r\n b\r\n\r\n",
-    "folded length": b"POST /echo HTTP/1.1\r\nContent-Length: 5\r\n 5\r\n\r\n",
-    "many headers": b"GET /echo HTTP/1.1\r\n" + b"X: y\r\n" * 600 + b"\r\n",
-    "large headers": b"GET /echo HTTP/1.1\r\n" + b"".join(b"X%d: " % n + b"y" * 900 + b"\r\n" for n in range(30)),
-    "negative length": b"POST /echo HTTP/1.1\r\nContent-Length: -1\r\n\r\n",
-    "signed length": b"POST /echo HTTP/1.1\r\nContent-Length: +5\r\n\r\nhello",
-    "hex length": b"POST /echo HTTP/1.1\r\nContent-Length: 0x5\r\n\r\nhello",
-    "empty length": b"POST /echo HTTP/1.1\r\nContent-Length:\r\n\r\n",
-    "5,000 digits": b"POST /echo HTTP/1.1\r\nContent-Length: " + b"1" * 5000 + b"\r\n\r\n",
-    "unicode digits": b"POST /echo HTTP/1.1\r\nContent-Length: \xd9\xa5\r\n\r\n",
-    "two lengths": b"POST /echo HTTP/1.1\r\nContent-Length: 5\r\nContent-Length: 6\r\n\r\nhello",
-    "the same length twice": b"POST /echo HTTP/1.1\r\nContent-Length: 5\r\nContent-Length: 5\r\n\r\nhello",
-    "length list": b"POST /echo HTTP/1.1\r\nContent-Length: 5, 5\r\n\r\nhello",
-    "length and chunked": b"POST /echo HTTP/1.1\r\nContent-Length: 5\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n",
-    "chunked and length": b"POST /echo HTTP/1.1\r\nTransfer-Encoding: chunked\r\nContent-Length: 5\r\n\r\n0\r\n\r\n",
-    "chunked twice": b"POST /echo HTTP/1.1\r\nTransfer-Encoding: chunked\r\nTransfer-Encoding: chunked\r\n\r\n",
-    "gzip, chunked": b"POST /echo HTTP/1.1\r\nTransfer-Encoding: gzip, chunked\r\n\r\n",
-    "identity and length": b"POST /echo HTTP/1.1\r\nTransfer-Encoding: identity\r\nContent-Length: 5\r\n\r\nhello",
-    "xchunked": b"POST /echo HTTP/1.1\r\nTransfer-Encoding: xchunked\r\n\r\n",
+    "header without colon": b"GET /echo HTTP/1.1\r\nHost: x\r\nhello\r\n\r\n",
+    "header without name": b"GET /echo HTTP/1.1\r\nHost: x\r\n: x\r\n\r\n",
+    "space before the colon": POST + b"Content-Length : 5\r\n\r\nhello",
+    "header name of any bytes": b"GET /echo HTTP/1.1\r\nHost: x\r\n\xff\x00: x\r\n\r\n",
+    "control characters in a header": b"GET /echo HTTP/1.1\r\nHost: x\r\nX: a\x01\x08b\r\n\r\n",
+    "nul in a header": b"GET /echo HTTP/1.1\r\nHost: x\r\nX: a\x00b\r\n\r\n",
+    "bare line feed": b"GET /echo HTTP/1.1\r\nHost: x\r\nX: a\nContent-Length: 5\r\n\r\n",
+    "folded header": b"GET /echo HTTP/1.1\r\nHost: x\r\nX: a\r\n b\r\n\r\n",
+    "folded length": POST + b"Content-Length: 5\r\n 5\r\n\r\n",
+    "many headers": b"GET /echo HTTP/1.1\r\nHost: x\r\n" + b"X: y\r\n" * 600 + b"\r\n",
+    "large headers": b"GET /echo HTTP/1.1\r\nHost: x\r\n"
+    + b"".join(b"X%d: " % n + b"y" * 900 + b"\r\n" for n in range(30)),
+    "negative length": POST + b"Content-Length: -1\r\n\r\n",
+    "signed length": POST + b"Content-Length: +5\r\n\r\nhello",
+    "hex length": POST + b"Content-Length: 0x5\r\n\r\nhello",
+    "empty length": POST + b"Content-Length:\r\n\r\n",
+    "5,000 digits": POST + b"Content-Length: " + b"1" * 5000 + b"\r\n\r\n",
+    "unicode digits": POST + b"Content-Length: \xd9\xa5\r\n\r\n",
+    "two lengths": POST + b"Content-Length: 5\r\nContent-Length: 6\r\n\r\nhello",
+    "the same length twice": POST + b"Content-Length: 5\r\nContent-Length: 5\r\n\r\nhello",
+    "length list": POST + b"Content-Length: 5, 5\r\n\r\nhello",
+    "length and chunked": POST + b"Content-Length: 5\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n",
+    "chunked and length": POST + b"Transfer-Encoding: chunked\r\nContent-Length: 5\r\n\r\n0\r\n\r\n",
+    "chunked twice": POST + b"Transfer-Encoding: chunked\r\nTransfer-Encoding: chunked\r\n\r\n",
+    "gzip, chunked": POST + b"Transfer-Encoding: gzip, chunked\r\n\r\n",
+    "identity and length": POST + b"Transfer-Encoding: identity\r\nContent-Length: 5\r\n\r\nhello",
+    "xchunked": POST + b"Transfer-Encoding: xchunked\r\n\r\n",
     "chunked in http 1.0": b"POST /echo HTTP/1.0\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n",
-    "chunk size of words": b"POST /echo HTTP/1.1\r\nTransfer-Encoding: chunked\r\n\r\nhello\r\n",
-    "negative chunk": b"POST /echo HTTP/1.1\r\nTransfer-Encoding: chunked\r\n\r\n-5\r\nhello\r\n",
-    "chunk without end": b"POST /echo HTTP/1.1\r\nTransfer-Encoding: chunked\r\n\r\n5\r\nhelloworld\r\n",
-    "chunk extension": b"POST /echo HTTP/1.1\r\nTransfer-Encoding: chunked\r\n\r\n5;" + b"x" * 2000,
-    "endless trailers": b"POST /echo HTTP/1.1\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n" + b"X: y\r\n" * 12_000,
+    "chunk size of words": POST + b"Transfer-Encoding: chunked\r\n\r\nhello\r\n",
+    "negative chunk": POST + b"Transfer-Encoding: chunked\r\n\r\n-5\r\nhello\r\n",
+    "chunk without end": POST + b"Transfer-Encoding: chunked\r\n\r\n5\r\nhelloworld\r\n",
+    "chunk extension": POST + b"Transfer-Encoding: chunked\r\n\r\n5;" + b"x" * 2000,
+    "endless trailers": POST + b"Transfer-Encoding: chunked\r\n\r\n0\r\n" + b"X: y\r\n" * 12_000,
 }
 
 
@@ -339,8 +355,8 @@ async def test_what_is_not_http_gets_one_400_and_nothing_in_the_log(
 @pytest_twisted.ensureDeferred
 async def test_a_head_may_have_500_headers(listen: Listen) -> None:
     house = listen()
-    for headers, status in ((500, 200), (501, 400)):
-        answer = await house.ask(b"GET /plain HTTP/1.1\r\n" + b"X: y\r\n" * headers + b"\r\n")
+    for headers, status in ((499, 200), (500, 400)):  # and its Host
+        answer = await house.ask(b"GET /plain HTTP/1.1\r\nHost: x\r\n" + b"X: y\r\n" * headers + b"\r\n")
         assert answer.status == status
 
 
@@ -349,7 +365,7 @@ async def test_a_smuggled_request_is_never_seen(listen: Listen) -> None:
     house = listen()
     client = await house.connect()
     smuggled = request("/plain", "GET")
-    client.send(b"POST /echo HTTP/1.1\r\nContent-Length: 5\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n" + smuggled)
+    client.send(POST + b"Content-Length: 5\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n" + smuggled)
     assert (await client.answer()).status == 400
     assert await client.end() == b""
 
@@ -357,6 +373,138 @@ async def test_a_smuggled_request_is_never_seen(listen: Listen) -> None:
 @pytest_twisted.ensureDeferred
 async def test_empty_lines_before_a_request_mean_nothing(listen: Listen) -> None:
     assert (await listen().ask(b"\r\n\r\n" + request("/echo", body=b"abc"))).json()["read"] == 3
+
+
+HOSTS = {
+    "none": b"HTTP/1.1\r\n",
+    "two": b"HTTP/1.1\r\nHost: a\r\nHost: b\r\n",
+    "the same twice": b"HTTP/1.1\r\nHost: a\r\nhost: a\r\n",
+    "two in http 1.0": b"HTTP/1.0\r\nHost: a\r\nHost: a\r\n",
+    "a list": b"HTTP/1.1\r\nHost: a, b\r\n",
+    "a path": b"HTTP/1.1\r\nHost: a/b\r\n",
+    "a user": b"HTTP/1.1\r\nHost: me@a\r\n",
+    "two ports": b"HTTP/1.1\r\nHost: a:1:2\r\n",
+    "a port of words": b"HTTP/1.1\r\nHost: a:b\r\n",
+    "open brackets": b"HTTP/1.1\r\nHost: [::1\r\n",
+    "any bytes": b"HTTP/1.1\r\nHost: \xe9\r\n",
+}
+
+
+@pytest.mark.parametrize("head", HOSTS.values(), ids=HOSTS.keys())
+@pytest_twisted.ensureDeferred
+async def test_a_request_without_one_valid_host_gets_400(listen: Listen, head: bytes) -> None:
+    house = listen()
+    client = await house.connect()
+    answer = await client.send(b"GET /told " + head + b"\r\n").answer()
+    assert answer.status == 400
+    assert "Host" in answer.json()["error"]
+    assert await client.end() == b""
+    assert house.reasons == ["malformed"]
+
+
+@pytest.mark.parametrize("host", [b"", b"a", b"A-b_c.example:80", b"[::1]:8080", b"192.0.2.1:", b"caf%C3%A9.example"])
+@pytest_twisted.ensureDeferred
+async def test_a_valid_host_may_be_any(listen: Listen, host: bytes) -> None:
+    assert (await listen().ask(b"GET /told HTTP/1.1\r\nHost: " + host + b"\r\n\r\n")).json()["host"] == host.decode()
+
+
+@pytest_twisted.ensureDeferred
+async def test_http_1_0_needs_no_host(listen: Listen) -> None:
+    assert (await listen().ask(b"GET /plain HTTP/1.0\r\n\r\n")).body == b"hello"
+
+
+@pytest.mark.parametrize(
+    ("target", "path", "host"),
+    [
+        (b"http://a.example/told", "/told", "a.example"),
+        (b"HTTPS://a.example:443/told?x=http://b/", "/told", "a.example:443"),
+        (b"http://[::1]:80/told", "/told", "[::1]:80"),
+        (b"http://a.example", "/", "a.example"),
+        (b"http://a.example?x=/told", "/", "a.example"),
+        (b"/told?x=http://b/", "/told", "ignored"),
+    ],
+)
+@pytest_twisted.ensureDeferred
+async def test_a_target_with_an_authority_is_its_path_and_the_authority_is_the_host(
+    listen: Listen, target: bytes, path: str, host: str
+) -> None:
+    answer = await listen().ask(b"GET " + target + b" HTTP/1.1\r\nHost: ignored\r\n\r\n")
+    assert answer.json() == {"path": path, "host": host}
+
+
+@pytest.mark.parametrize("target", [b"http:///told", b"http://me@a/told", b"http://a:b/told", b"http://[::1/told"])
+@pytest_twisted.ensureDeferred
+async def test_an_authority_that_is_none_is_malformed(listen: Listen, target: bytes) -> None:
+    assert (await listen().ask(b"GET " + target + b" HTTP/1.1\r\nHost: x\r\n\r\n")).status == 400
+
+
+@pytest_twisted.ensureDeferred
+async def test_every_answer_has_a_date(listen: Listen, clock: Clock) -> None:
+    house = listen()
+    for seconds, moment in ((0, "00:00:00"), (0.9, "00:00:00"), (0.2, "00:00:01"), (3600, "01:00:01")):
+        clock.advance(seconds)
+        for path in ("/plain", "/nothing", "/broken", "/echo"):
+            answer = await house.ask(request(path, "GET"))
+            assert answer.headers["date"] == f"Thu, 01 Jan 1970 {moment} GMT"
+        assert (await house.ask(b"nonsense\r\n")).headers["date"] == f"Thu, 01 Jan 1970 {moment} GMT"
+    client = await house.connect()
+    client.send(b"P")
+    await arrives(client, lambda: any(each.ahead for each in house.site._connections))
+    clock.advance(30)
+    answer = await client.answer()
+    assert (answer.status, answer.headers["date"]) == (408, "Thu, 01 Jan 1970 01:00:31 GMT")
+
+
+# -- a client that closes its half
+
+
+@pytest_twisted.ensureDeferred
+async def test_who_closes_their_half_behind_a_request_gets_the_answer(listen: Listen, echo: Echo) -> None:
+    echo.gate = Deferred()
+    house = listen()
+    client = await house.connect()
+    client.send(request("/echo", body=b"abc")).transport.loseWriteConnection()
+    await arrives(client, lambda: any(each._half_closed for each in house.site._connections))
+    echo.gate.callback(None)
+    answer = await client.answer()
+    assert (answer.json()["read"], answer.headers["connection"]) == (3, "close")
+    assert await client.end() == b""
+    await arrives(client, lambda: not house.site._connections)
+
+
+@pytest.mark.parametrize("gated", [False, True])
+@pytest_twisted.ensureDeferred
+async def test_all_that_was_sent_before_a_half_was_closed_is_answered(listen: Listen, echo: Echo, gated: bool) -> None:
+    house = listen()
+    if gated:
+        echo.gate = Deferred()
+    client = await house.connect()
+    sent = b"".join(request("/echo", body=b"x" * size) for size in range(9)) + request("/large", "GET")
+    client.send(sent).transport.loseWriteConnection()
+    if gated:
+        await arrives(client, lambda: any(each.handling for each in house.site._connections))
+        echo.gate.callback(None)  # type: ignore[union-attr]
+    assert [(await client.answer()).json()["read"] for _ in range(9)] == list(range(9))
+    assert (await client.answer()).body == Large.body
+    assert await client.end() == b""
+    await arrives(client, lambda: not house.site._connections)
+
+
+@pytest.mark.parametrize("sent", [b"", b"POST /ec", request("/echo", headers={"Content-Length": "9"}) + b"abc"])
+@pytest_twisted.ensureDeferred
+async def test_a_half_that_is_closed_in_the_middle_ends_the_connection_without_a_word(
+    listen: Listen, sent: bytes
+) -> None:
+    house = listen()
+    for before in (b"", request("/echo", body=b"x")):
+        client = await house.connect()
+        client.send(before + sent).transport.loseWriteConnection()
+        if before:
+            assert (await client.answer()).status == 200
+        assert await client.end() == b""
+    await arrives(client, lambda: not house.site._connections)
+    assert house.seen == []
+    assert house.site.crowd.held == 0
 
 
 @pytest_twisted.ensureDeferred
@@ -401,7 +549,7 @@ async def test_a_length_over_the_limit_is_refused_before_the_body(listen: Listen
     house = listen()
     house.site._routes[b"/echo"] = Picky()
     client = await house.connect()
-    client.send(b"POST /echo HTTP/1.1\r\nContent-Length: 1001\r\nExpect: 100-continue\r\n\r\n")
+    client.send(POST + b"Content-Length: 1001\r\nExpect: 100-continue\r\n\r\n")
     assert (await client.answer()).status == 413
     assert await client.end() == b""
     assert house.reasons == ["too_large"]
@@ -410,7 +558,7 @@ async def test_a_length_over_the_limit_is_refused_before_the_body(listen: Listen
 @pytest_twisted.ensureDeferred
 async def test_100_continue_is_sent_where_the_body_will_be_read(listen: Listen) -> None:
     client = await listen().connect()
-    client.send(b"POST /echo HTTP/1.1\r\nContent-Length: 5\r\nExpect: 100-continue\r\n\r\n")
+    client.send(POST + b"Content-Length: 5\r\nExpect: 100-continue\r\n\r\n")
     assert (await client.answer()).status == 100
     assert (await client.send(b"hello").answer()).json()["read"] == 5
 
@@ -419,10 +567,10 @@ async def test_100_continue_is_sent_where_the_body_will_be_read(listen: Listen) 
 async def test_a_chunked_body_is_counted_as_it_comes(listen: Listen) -> None:
     house = listen()
     client = await house.connect()
-    client.send(b"POST /echo HTTP/1.1\r\nTransfer-Encoding: chunked\r\n\r\n")
+    client.send(POST + b"Transfer-Encoding: chunked\r\n\r\n")
     client.send(b"3;ext=1\r\nabc\r\n" + b"1\r\nd\r\n" * 7 + b"0\r\nTrailer: x\r\n\r\n")
     assert (await client.answer()).json() == {"hashed": 10, "read": 10}
-    client.send(b"POST /echo HTTP/1.1\r\nTransfer-Encoding: chunked\r\n\r\n" + b"64\r\n" + b"x" * 100 + b"\r\n")
+    client.send(POST + b"Transfer-Encoding: chunked\r\n\r\n" + b"64\r\n" + b"x" * 100 + b"\r\n")
     client.send((b"64\r\n" + b"x" * 100 + b"\r\n") * 20)
     assert (await client.answer()).status == 413
     assert house.reasons == ["too_large"]
@@ -432,9 +580,7 @@ async def test_a_chunked_body_is_counted_as_it_comes(listen: Listen) -> None:
 async def test_what_was_sent_ahead_behind_a_chunked_body_has_to_be_sent_again(listen: Listen) -> None:
     house = listen()
     client = await house.connect()
-    client.send(
-        b"POST /echo HTTP/1.1\r\nTransfer-Encoding: chunked\r\n\r\n3\r\nabc\r\n0\r\n\r\n" + request("/plain", "GET")
-    )
+    client.send(POST + b"Transfer-Encoding: chunked\r\n\r\n3\r\nabc\r\n0\r\n\r\n" + request("/plain", "GET"))
     answer = await client.answer()
     assert (answer.json()["read"], answer.headers["connection"]) == (3, "close")
     assert await client.end() == b""
@@ -443,7 +589,7 @@ async def test_what_was_sent_ahead_behind_a_chunked_body_has_to_be_sent_again(li
 @pytest_twisted.ensureDeferred
 async def test_a_chunk_that_claims_to_be_huge_is_refused_when_it_grows_too_large(listen: Listen) -> None:
     client = await listen().connect()
-    client.send(b"POST /echo HTTP/1.1\r\nTransfer-Encoding: chunked\r\n\r\nffffffffffffffff\r\n" + b"x" * 2000)
+    client.send(POST + b"Transfer-Encoding: chunked\r\n\r\nffffffffffffffff\r\n" + b"x" * 2000)
     assert (await client.answer()).status == 413
 
 
@@ -465,7 +611,12 @@ async def test_a_sender_that_goes_on_sending_can_read_its_refusal(listen: Listen
 
 @pytest.mark.parametrize(
     "begun",
-    [b"", b"POST", b"POST /echo HTTP/1.1\r\nHost: x\r\n", b"POST /echo HTTP/1.1\r\nContent-Length: 9\r\n\r\nhell"],
+    [
+        b"",
+        b"POST",
+        POST,
+        POST + b"Content-Length: 9\r\n\r\nhell",
+    ],
     ids=["idle", "in the request line", "in the headers", "in the body"],
 )
 @pytest_twisted.ensureDeferred
@@ -490,7 +641,7 @@ async def test_a_request_that_is_not_whole_by_its_deadline_is_cut(listen: Listen
 async def test_dripping_does_not_prolong_the_deadline(listen: Listen, clock: Clock, echo: Echo) -> None:
     house = listen(deadline=30)
     client = await house.connect()
-    client.send(b"POST /echo HTTP/1.1\r\nContent-Length: 900\r\n\r\n")
+    client.send(POST + b"Content-Length: 900\r\n\r\n")
     for dripped in range(29):
         client.send(b"x")
         await arrives(client, lambda dripped=dripped: house.site.crowd.held == dripped + 1)  # type: ignore[misc]
@@ -570,7 +721,7 @@ async def crowd_of(house: Listening, count: int, begun: bytes, source: str | Non
 @pytest_twisted.ensureDeferred
 async def test_slow_clients_do_not_keep_a_good_one_from_its_answer(listen: Listen) -> None:
     house = listen(connections=20)
-    slow = await crowd_of(house, 60, b"POST /echo HTTP/1.1\r\nContent-Length: 9\r\n")
+    slow = await crowd_of(house, 60, POST + b"Content-Length: 9\r\n")
     assert (await house.ask(request("/echo", body=b"abc"))).json()["read"] == 3
     first = await slow[0].answer()
     assert (first.status, first.headers["retry-after"]) == (503, "5")
@@ -581,8 +732,8 @@ async def test_slow_clients_do_not_keep_a_good_one_from_its_answer(listen: Liste
 @pytest_twisted.ensureDeferred
 async def test_the_address_with_the_most_connections_loses_one(listen: Listen) -> None:
     house = listen(connections=10)
-    (good,) = await crowd_of(house, 1, b"POST /echo HTTP/1.1\r\nContent-Length: 3\r\n\r\n", "127.0.0.1")
-    await crowd_of(house, 40, b"POST /echo HTTP/1.1\r\n", "127.0.0.2")
+    (good,) = await crowd_of(house, 1, POST + b"Content-Length: 3\r\n\r\n", "127.0.0.1")
+    await crowd_of(house, 40, POST, "127.0.0.2")
     assert (await good.send(b"abc").answer()).json()["read"] == 3
 
 
@@ -601,7 +752,7 @@ async def test_a_whole_request_is_never_evicted(listen: Listen, echo: Echo) -> N
 @pytest_twisted.ensureDeferred
 async def test_bodies_in_memory_are_bounded_and_the_greediest_address_pays(listen: Listen) -> None:
     house = listen(memory=3000)
-    head = b"POST /echo HTTP/1.1\r\nContent-Length: 1000\r\n\r\n"
+    head = POST + b"Content-Length: 1000\r\n\r\n"
     (good,) = await crowd_of(house, 1, head + b"x" * 900, "127.0.0.1")
     await arrives(good, lambda: house.site.crowd.held == 900)
     greedy = await crowd_of(house, 2, head + b"x" * 999, "127.0.0.2")
@@ -619,7 +770,7 @@ async def test_nothing_is_held_once_requests_are_answered_or_gone(listen: Listen
     house = listen()
     await house.ask(request("/echo", body=b"x" * 1000))
     client = await house.connect()
-    client.send(b"POST /echo HTTP/1.1\r\nContent-Length: 1000\r\n\r\nxxx")
+    client.send(POST + b"Content-Length: 1000\r\n\r\nxxx")
     await arrives(client, lambda: house.site.crowd.held == 3)
     client.transport.abortConnection()
     await arrives(client, lambda: house.site.crowd.held == 0)
@@ -683,7 +834,7 @@ async def test_draining_answers_what_is_whole_and_closes_the_rest(listen: Listen
     house = listen()
     whole, half = await house.connect(), await house.connect()
     whole.send(request("/echo", body=b"x"))
-    half.send(b"POST /echo HTTP/1.1\r\n")
+    half.send(POST)
     await arrives(half, lambda: [each.handling for each in house.site._connections].count(True) == 1)
     drained = house.site.drain(10)
     assert await half.end() == b""

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from email.utils import formatdate
 from functools import lru_cache
 from http import HTTPStatus
 from typing import Literal
@@ -43,6 +45,7 @@ def _refusal(reason: Reason, status: int, text: str, **headers: str) -> Refusal:
 NO_SECRET = _refusal("no_secret", 404, "not found")
 NOT_FOUND = _refusal("not_found", 404, "not found")
 MALFORMED = _refusal("malformed", 400, "malformed request")
+HOST = _refusal("malformed", 400, "a request has one Host header, with a name or an address (and perhaps a port)")
 ENCODING = _refusal("encoding", 415, "a Content-Encoding is not supported: send the body as it is")
 TOO_LARGE = _refusal("too_large", 413, "the body is too large")
 TOO_SLOW = _refusal("deadline", 408, "the request took too long")
@@ -64,8 +67,8 @@ _STARTS = {each.value: f"HTTP/1.1 {each.value} {each.phrase}\r\nServer: stackit\
 _NO_CONTENT = HTTPStatus.NO_CONTENT.value
 
 
-def on_the_wire(response: Response, *, last: bool, with_body: bool = True) -> bytes:
-    """An answer as it goes out; ``last``: the connection ends after it.
+def on_the_wire(response: Response, date: bytes, *, last: bool, with_body: bool = True) -> bytes:
+    """An answer as it goes out; ``last``: the connection ends after it. ``date`` is the line of ``Dates``.
 
     Raises TypeError for a body that is not JSON-able.
     """
@@ -74,7 +77,7 @@ def on_the_wire(response: Response, *, last: bool, with_body: bool = True) -> by
         body = b""
     elif not isinstance(body, bytes):
         body = msgspec.json.encode(body) + b"\n"
-    head = _head(response.status, response.content_type, last)
+    head = _head(response.status, response.content_type, last) + date
     if response.headers:
         head += "".join([f"{name}: {value}\r\n" for name, value in response.headers.items()]).encode("latin-1")
     if response.status == _NO_CONTENT:
@@ -88,3 +91,22 @@ def _head(status: int, content_type: str, last: bool) -> bytes:
     kind = "" if status == _NO_CONTENT else f"Content-Type: {content_type}\r\n"
     end = "Connection: close\r\n" if last else ""
     return _STARTS[status] + f"{kind}{end}".encode("latin-1")
+
+
+class Dates:
+    """The ``Date`` of answers, as a line. ``now`` returns seconds since the epoch."""
+
+    __slots__ = ("_line", "_now", "_second")
+
+    def __init__(self, now: Callable[[], float]) -> None:
+        self._now = now
+        self._second = -1
+        self._line = b""
+
+    def line(self) -> bytes:
+        """The line of this second, which is formatted once."""
+        second = int(self._now())
+        if second != self._second:
+            self._line = f"Date: {formatdate(second, usegmt=True)}\r\n".encode()
+            self._second = second
+        return self._line

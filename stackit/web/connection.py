@@ -7,13 +7,13 @@ from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
 from twisted.internet import tcp
-from twisted.internet.interfaces import IProtocol, IPushProducer, ISSLTransport
+from twisted.internet.interfaces import IHalfCloseableProtocol, IProtocol, IPushProducer, ISSLTransport
 from twisted.internet.protocol import connectionDone
 from twisted.python.failure import Failure
 from zope.interface import classImplements
 
 from stackit.requests import RequestHead, Response
-from stackit.web.answers import MALFORMED, OVERLOAD, TOO_SLOW, Refusal, on_the_wire
+from stackit.web.answers import OVERLOAD, TOO_SLOW, Refusal, on_the_wire
 from stackit.web.crowd import party
 from stackit.web.reading import Malformed, Reading, is_request_line
 from stackit.web.request import Request
@@ -48,6 +48,7 @@ class Connection:
         "_between",
         "_choked",
         "_deadline",
+        "_half_closed",
         "_large_head",
         "_paused",
         "_recv",
@@ -85,6 +86,7 @@ class Connection:
         self._deadline = 0.0
         self._between = False
         self._advancing = False
+        self._half_closed = False
         self._paused = False
         self._choked = False
 
@@ -120,6 +122,20 @@ class Connection:
         if begins and not (self.handling or self._between or self.ended):
             self._rewind(self.site.limits.deadline)  # of a request that did not come at once
 
+    def readConnectionLost(self) -> None:
+        """The peer sends nothing more: it may have closed only its half, and wait for the answer to what came whole."""
+        self._half_closed = True
+        if self.ended:
+            self.transport.loseConnection()
+        self._end_if_half_closed()
+
+    def _end_if_half_closed(self) -> None:
+        if self._half_closed and not (self.handling or self._choked or self.ended):
+            self._end()
+
+    def writeConnectionLost(self) -> None:
+        """Nothing: what the peer still sends is thrown away for a moment, see ``_end``."""
+
     def connectionLost(self, reason: Failure = connectionDone) -> None:  # noqa: ARG002
         self.ended = True
         self.handling = False
@@ -147,8 +163,8 @@ class Connection:
                     break
                 if self._request is not None and not self.ended:
                     self._read_body(self._request)
-        except Malformed:
-            self.refuse(MALFORMED)
+        except Malformed as fault:
+            self.refuse(fault.refusal)
         finally:
             self._advancing = False
 
@@ -195,8 +211,9 @@ class Connection:
 
     def answer(self, request: Request, response: Response) -> None:
         """Write the answer to the request at hand, and go on with the next. Raises TypeError."""
-        last = not request.persistent or self.site.draining
-        self._write(on_the_wire(response, last=last, with_body=request.method != b"HEAD"))
+        last = not request.persistent or self.site.draining or (self._half_closed and not self.ahead)
+        date = self.site.dates.line()
+        self._write(on_the_wire(response, date, last=last, with_body=request.method != b"HEAD"))
         self._request = None
         self.handling = False
         self.site.crowd.release(self)
@@ -212,6 +229,7 @@ class Connection:
             self._paused = False
             self.transport.resumeProducing()
         self._advance()
+        self._end_if_half_closed()
 
     def refuse(self, refusal: Refusal) -> None:
         """Turn the request away, whatever of it is still to come."""
@@ -223,7 +241,8 @@ class Connection:
         """The last answer on this connection."""
         if not self.ended:
             with_body = self.head is None or self.head.method != b"HEAD"
-            self._write(on_the_wire(refusal.response, last=True, with_body=with_body))
+            date = self.site.dates.line()
+            self._write(on_the_wire(refusal.response, date, last=True, with_body=with_body))
             self._end()
             self._request = None
 
@@ -265,7 +284,7 @@ class Connection:
         if abort or self.site.full_of_lingerers:
             self.transport.abortConnection()
             return
-        if ISSLTransport.providedBy(self.transport):
+        if self._half_closed or ISSLTransport.providedBy(self.transport):
             self.transport.loseConnection()  # TLS ends both halves at once
         else:
             self.transport.loseWriteConnection()
@@ -316,10 +335,11 @@ class Connection:
             self._paused = False
             self.transport.resumeProducing()
         self._advance()
+        self._end_if_half_closed()
 
     def stopProducing(self) -> None:
         """Nothing: ``connectionLost`` comes too."""
 
 
 # Not by a base or a decorator, for the sake of its slots: see setup.py.
-classImplements(Connection, IProtocol, IPushProducer)
+classImplements(Connection, IProtocol, IHalfCloseableProtocol, IPushProducer)

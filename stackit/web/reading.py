@@ -12,20 +12,29 @@ from collections.abc import Callable
 
 from httptools import HttpParserError, HttpParserUpgrade, HttpRequestParser
 
+from stackit.web.answers import HOST, MALFORMED, Refusal
+
 _REQUEST_LINE = re.compile(rb"([!#$%&'*+.^_`|~0-9A-Za-z-]{1,32}) ([\x21-\x7e]{1,8192}) (HTTP/1\.[01])")
 _MOST_LINES = 501  # of headers, with the empty one at the end
+_HOST = re.compile(rb"(?:\[[0-9A-Fa-f:.]+\]|[A-Za-z0-9._~!$&'()*+,;=%-]*)(?::[0-9]*)?")
+_ABSOLUTE = re.compile(rb"(?i:https?)://([^/?#]*)([^#]*)")
 
 
 class Malformed(Exception):
-    """It is not HTTP/1.1."""
+    """It is not HTTP/1.1; ``refusal`` is what it is answered."""
+
+    def __init__(self, refusal: Refusal = MALFORMED) -> None:
+        super().__init__()
+        self.refusal = refusal
 
 
 class Reading:
     """A request that is being read: its head at once, and a chunked body as it comes.
 
-    ``target`` is the path with its query. ``headers`` have lower-case names, and every value that came.
-    ``length`` is that of the body in bytes, None where it is chunked. ``persistent`` tells whether the
-    connection may have another request.
+    ``target`` is the path with its query, also where it came in the form that proxies are sent, behind a scheme and an
+    authority; that is the ``Host`` then, whatever the header says (RFC 9112, 3.2.2). ``headers`` have lower-case names,
+    and every value that came. ``length`` is that of the body in bytes, None where it is chunked. ``persistent`` tells
+    whether the connection may have another request.
     """
 
     __slots__ = (
@@ -60,6 +69,11 @@ class Reading:
         self._feed(b"POST / %s\r\n%s" % (version, rest))
         encodings, lengths = self.headers.get(b"transfer-encoding"), self.headers.get(b"content-length")
         modern = version == b"HTTP/1.1"
+        hosts = self.headers.get(b"host")
+        if modern if hosts is None else len(hosts) > 1 or _HOST.fullmatch(hosts[0]) is None:
+            raise Malformed(HOST)
+        if not self.target.startswith(b"/"):
+            self._take_apart()
         if encodings is not None and not (modern and _is_chunked(encodings)):
             raise Malformed
         self.persistent = modern and self._keep_alive
@@ -69,6 +83,16 @@ class Reading:
             self._parser = None  # the length says where the body ends: it need not go through the parser
         elif self.ended:
             raise Malformed  # an upgrade, after which llhttp reads no body
+
+    def _take_apart(self) -> None:
+        match = _ABSOLUTE.fullmatch(self.target)
+        if match is None:
+            return  # for a server as a whole, or a tunnel: no path of ours
+        authority, path = match.groups()
+        if not authority or _HOST.fullmatch(authority) is None:
+            raise Malformed(HOST)
+        self.headers[b"host"] = (authority,)
+        self.target = path if path.startswith(b"/") else b"/" + path
 
     def chunks(self, data: bytes, on_body: Callable[[bytes], None]) -> None:
         """Read more of a chunked body. Raises Malformed.

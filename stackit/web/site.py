@@ -6,6 +6,7 @@ HTTP/1.1 only: HTTP/2 ends at the proxy.
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable, Mapping
 from typing import Any
 
@@ -18,7 +19,7 @@ from zope.interface import implementer
 from stackit.app import Reactor
 from stackit.occurrences import Occurrence
 from stackit.requests import RequestHead
-from stackit.web.answers import Refusal
+from stackit.web.answers import Dates, Refusal
 from stackit.web.connection import Connection
 from stackit.web.crowd import Crowd
 
@@ -42,7 +43,7 @@ class PublicSite(Factory):
 
     A route leads to an ``IResource``, which may be a ``Bouncer``, to see the head before the
     body is read. Any other path is ``otherwise``, or ``404``. Refusals that happen before a
-    resource renders are observed as ``refused``.
+    resource renders are observed as ``refused``. ``now`` returns seconds since the epoch, for the ``Date`` of answers.
     """
 
     noisy = False
@@ -55,8 +56,10 @@ class PublicSite(Factory):
         observe: Callable[[Occurrence], None],
         limits: Limits = Limits(),  # noqa: B008 - frozen
         otherwise: Any = None,
+        now: Callable[[], float] = time.time,
     ) -> None:
         self.reactor = reactor
+        self.dates = Dates(now)
         self.limits = limits
         self.crowd = Crowd(connections=limits.connections, memory=limits.memory)
         self.draining = False

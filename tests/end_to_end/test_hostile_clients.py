@@ -86,8 +86,8 @@ async def test_garbage_gets_a_400_or_nothing_and_the_next_delivery_its_202(runni
     garbage += [
         b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03" + bytes(500) + b"\r\n\r\n",  # TLS, to a plain port
         b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n",
-        b"GET / HTTP/1.1\r\n" + b"X: y\r\n" * 10_000 + b"\r\n",
-        b"GET /" + b"a" * 100_000 + b" HTTP/1.1\r\n\r\n",
+        b"GET / HTTP/1.1\r\nHost: x\r\n" + b"X: y\r\n" * 10_000 + b"\r\n",
+        b"GET /" + b"a" * 100_000 + b" HTTP/1.1\r\nHost: x\r\n\r\n",
         request(WEBHOOK, "POST", {"Content-Length": "9" * 5000}),
         request(WEBHOOK, "POST", {"Content-Length": "-1"}),
         request(WEBHOOK, "POST", {"Content-Length": "+1"}) + b"x",
@@ -96,8 +96,8 @@ async def test_garbage_gets_a_400_or_nothing_and_the_next_delivery_its_202(runni
         request(WEBHOOK, "POST", {"Transfer-Encoding": "chunked, gzip"}) + b"0\r\n\r\n",
         request(WEBHOOK, "POST", {"Transfer-Encoding": "chunked"}) + b"zz\r\n\r\n",
         request(WEBHOOK, "POST", {"Transfer-Encoding": "chunked"}) + b"-1\r\n\r\n",
-        b"POST " + WEBHOOK.encode() + b" HTTP/1.1\r\nContent-Length: 1\r\nContent-Length: 2\r\n\r\nxx",
-        b"POST " + WEBHOOK.encode() + b" HTTP/1.1\r\n X: folded\r\n\r\n",
+        b"POST " + WEBHOOK.encode() + b" HTTP/1.1\r\nHost: x\r\nContent-Length: 1\r\nContent-Length: 2\r\n\r\nxx",
+        b"POST " + WEBHOOK.encode() + b" HTTP/1.1\r\nHost: x\r\n X: folded\r\n\r\n",
         b"\r\n\r\n\r\n\r\n",
     ]
     for each in garbage:
