@@ -61,7 +61,9 @@ def parser() -> argparse.ArgumentParser:
 
     command("repos", "List the managed repositories.")
     sync = command("sync", "Sync a repository now, and show which refs changed.")
-    sync.add_argument("repo", metavar="OWNER/NAME", type=_repo)
+    sync.add_argument(
+        "repo", metavar="OWNER/NAME", type=_repo, help="after -- where it begins with a hyphen: sync -- -octo/widget"
+    )
     sync.add_argument("--accept-deletions", action="store_true", help="delete what the remote deleted, however much")
     return top
 

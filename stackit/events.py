@@ -9,9 +9,9 @@ from typing import Any, ClassVar, Literal
 
 import msgspec
 
-# GitHub's rules: an owner is 1 to 39 letters, digits and inner hyphens (managed users
-# carry "_shortcode" as well); a repository is up to 100 of letters, digits, ".", "-", "_".
-_OWNER = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]{0,99}", re.ASCII)
+# GitHub's rules: an owner is 1 to 39 letters, digits and inner hyphens (managed users carry "_shortcode"
+# as well, and old accounts begin or end with a hyphen); a repository is up to 100 of letters, digits, ".", "-", "_".
+_OWNER = re.compile(r"[A-Za-z0-9_-]{1,100}", re.ASCII)
 _NAME = re.compile(r"[A-Za-z0-9._-]{1,100}", re.ASCII)
 _RESERVED_NAMES = {".", ".."}
 

@@ -430,3 +430,7 @@ def test_times_are_rfc_3339_in_utc_with_milliseconds() -> None:
     assert rfc3339(0) == "1970-01-01T00:00:00.000Z"
     assert rfc3339(1_795_459_409.123) == "2026-11-23T18:43:29.123Z"
     assert rfc3339(1.9996) == "1970-01-01T00:00:02.000Z"
+
+
+def test_a_repository_that_begins_with_a_hyphen_comes_after_two() -> None:
+    assert str(parse(["sync", "--accept-deletions", "--", "-octo/widget"]).repo) == "-octo/widget"

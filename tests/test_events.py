@@ -10,7 +10,22 @@ from stackit import Repo
 
 
 @pytest.mark.parametrize(
-    "name", ["octo/widget", "a/b", "Octo-Org/x.y_z-1", "octo_corp/.github", "0/-", "o/" + "n" * 100]
+    "name",
+    [
+        "octo/widget",
+        "a/b",
+        "Octo-Org/x.y_z-1",
+        "octo_corp/.github",
+        "0/-",
+        "o/" + "n" * 100,
+        "-octo/widget",
+        "octo-/widget",
+        "o--o/--upload-pack",
+        "--/---",
+        "octo/...",
+        "octo/x.git",
+        "o" * 100 + "/widget",
+    ],
 )
 def test_a_name_that_the_forge_allows_comes_back_as_it_was(name: str) -> None:
     assert str(Repo.parse(name)) == name
@@ -27,7 +42,8 @@ def test_a_name_that_the_forge_allows_comes_back_as_it_was(name: str) -> None:
         "../x",
         "octo/..",
         "octo/.",
-        "-oX/widget",
+        "-o=X/widget",
+        "dependabot[bot]/widget",
         ".octo/widget",
         "octo/wid get",
         "octo/wid\x00get",

@@ -373,3 +373,18 @@ async def test_pushes_to_a_failing_remote_share_its_failure(house: House, upstre
 )
 def test_where_a_ref_lands_follows_the_refspecs(refspecs: tuple[str, ...], ref: str, expected: str | None) -> None:
     assert destination(refspecs, ref) == expected
+
+
+@pytest_twisted.ensureDeferred
+@pytest.mark.parametrize("name", ["-octo/-widget", "--/--upload-pack", "octo_corp/.github"])
+async def test_an_owner_and_a_repository_that_look_like_options_are_names_like_all_others(
+    tmp_path: Path, upstream: Upstream, name: str
+) -> None:
+    house = House(tmp_path / "state", managed(upstream, name))
+    try:
+        await house.keeper(name).sync("start")
+        old = upstream.refs()["refs/heads/main"]
+        await house.push(pushed(house, old, upstream.advance(), name=name))
+        assert refs(house.path(name)) == upstream.refs() == house.told[name.lower()]
+    finally:
+        await house.stop()

@@ -52,6 +52,8 @@ def test_a_push_is_typed() -> None:
         ({"name": "w", "owner": {"login": None, "name": "octo"}}, "octo/w"),
         ({"name": "w", "full_name": "octo/x"}, "octo/w"),
         ({"full_name": "octo/w"}, "octo/w"),
+        ({"name": "-w", "owner": {"login": "-octo"}}, "-octo/-w"),
+        ({"name": ".github", "owner": {"login": "octo_corp"}}, "octo_corp/.github"),
         ({"full_name": "octo/w", "owner": None, "name": 5}, "octo/w"),
         ({"full_name": "octo/w", "owner": {"login": 5, "name": ["x"]}}, "octo/w"),
         *(({"full_name": "octo/w", "owner": owner}, "octo/w") for owner in ("x", 5, -1.5, 2**70, True, [], [{}], {})),
@@ -67,6 +69,11 @@ def test_a_number_beyond_a_float_in_an_owner_hides_it_from_nobody() -> None:
     found = event("push", b'{"repository": {"name": "w", "owner": {"id": 1e999, "login": "octo"}}}')
     assert found is not None
     assert str(found.repo) == "octo/w"
+
+
+@pytest.mark.parametrize("login", ["dependabot[bot]", "-octo", "octo_corp", "Copilot", ""])
+def test_whoever_pushed_a_push_is_one(login: str) -> None:
+    assert push(sender={"login": login}, pusher={"name": login}) is not None
 
 
 @pytest.mark.parametrize("key", ["ref", "before", "after", "created"])
@@ -88,7 +95,7 @@ def test_a_number_beyond_a_float_where_none_belongs_is_as_good_as_none(key: str)
         {"full_name": "widget"},
         {"full_name": "../x"},
         {"full_name": "octo/.."},
-        {"full_name": "-oX/w"},
+        {"full_name": "-o=X/w"},
         {"full_name": "octo/a/b"},
         {"full_name": "octo/a\x00b"},
         {"full_name": "octo/a\nb"},
