@@ -15,6 +15,9 @@ _OWNER = re.compile(r"[A-Za-z0-9_-]{1,100}", re.ASCII)
 _NAME = re.compile(r"[A-Za-z0-9._-]{1,100}", re.ASCII)
 _RESERVED_NAMES = {".", ".."}
 
+LONGEST_ACTION = 128
+"""Characters of an action. GitHub lets whoever dispatches a ``repository_dispatch`` choose any text of up to 100."""
+
 _MOST_DIGITS = 300
 """Of an integer; Python's own limit is 4,300."""
 
@@ -58,10 +61,10 @@ class Event(msgspec.Struct, frozen=True, kw_only=True, dict=True, eq=False):
     """A verified delivery.
 
     ``name`` is the event type (``issues``), ``action`` what happened (``opened``) where the
-    payload says so, ``repo`` the repository it is about where it has one. ``delivery`` is
-    GitHub's delivery id, ``hook`` the id of the webhook ("" if it did not say), ``id``
-    stackit's own id of the delivery, ``received_at`` seconds since the epoch. ``body`` is
-    the JSON text as signed.
+    payload says so (of a ``repository_dispatch`` any text that its sender chose), ``repo``
+    the repository it is about where it has one. ``delivery`` is GitHub's delivery id,
+    ``hook`` the id of the webhook ("" if it did not say), ``id`` stackit's own id of the
+    delivery, ``received_at`` seconds since the epoch. ``body`` is the JSON text as signed.
     """
 
     name: str

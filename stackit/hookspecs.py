@@ -15,7 +15,7 @@ import msgspec
 import pluggy
 from twisted.application.service import IService
 
-from stackit.events import Event, RefsChanged
+from stackit.events import LONGEST_ACTION, Event, RefsChanged
 from stackit.occurrences import Occurrence
 from stackit.requests import Refused, RequestHead, Route
 
@@ -29,8 +29,10 @@ ON = "stackit_on"
 
 Function = TypeVar("Function", bound=Callable[..., Any])
 
-# The action of a repository_dispatch is whatever its sender chose, capitals and hyphens, too.
-_PATTERN = re.compile(r"\*|[a-z0-9_]+(\.(\*|[A-Za-z0-9_-]+))?")
+# The action of a repository_dispatch is whatever its sender chose: what is more than a word is quoted, as it stands.
+_PATTERN = re.compile(
+    rf"""\*|(?P<name>[a-z0-9_]+)(\.(\*|(?P<word>[A-Za-z0-9_-]+)|"(?P<quoted>.{{1,{LONGEST_ACTION}}})"))?""", re.DOTALL
+)
 
 _spec = pluggy.HookspecMarker(PROJECT)
 _impl = pluggy.HookimplMarker(PROJECT)
@@ -99,8 +101,8 @@ class HandlerOptions(msgspec.Struct, frozen=True, kw_only=True):
 
     def wants(self, name: str, action: str | None) -> bool:
         """Whether an event of this name and action passes the filter."""
-        patterns = self.patterns
-        return "*" in patterns or name in patterns or f"{name}.*" in patterns or f"{name}.{action}" in patterns
+        wanted = map(read_pattern, self.patterns)
+        return any(each in ((None, None), (name, None)) or (each == (name, action)) for each in wanted)
 
 
 @overload
@@ -152,7 +154,9 @@ def on(
     """Mark a function, of any name, as the handler of events that match a pattern.
 
     A pattern is an event name (``push``), with an action (``issues.opened``), with any
-    action (``pull_request.*``), or ``*`` for all.
+    action (``pull_request.*``), or ``*`` for all. An action that is more than a word of
+    letters, digits, ``_`` and ``-`` stands in double quotes, as it is, whatever is between
+    the first and the last of them: ``repository_dispatch."deploy: prod"``.
 
     ``ordered=False`` lets events of one repository be handled side by side; ``timeout``
     (seconds, 0 for none) and ``concurrency`` (events in hand at once) replace the configured
@@ -163,7 +167,7 @@ def on(
     if not patterns:
         raise ValueError("on() needs at least one event, such as on('push'), or on('*') for all")
     for pattern in patterns:
-        _check(pattern)
+        read_pattern(pattern)
     options = HandlerOptions(
         patterns=patterns, ordered=ordered, timeout=timeout, concurrency=concurrency, thread=thread
     )
@@ -181,6 +185,12 @@ def _set_options(function: Callable[..., Any], options: HandlerOptions) -> None:
     setattr(function, OPTIONS_ATTRIBUTE, options)
 
 
-def _check(pattern: object) -> None:
-    if not (isinstance(pattern, str) and _PATTERN.fullmatch(pattern)):
-        raise ValueError(f"not an event pattern: {pattern!r} (expected 'push', 'issues.opened', 'issues.*' or '*')")
+def read_pattern(pattern: str) -> tuple[str | None, str | None]:
+    """The name and the action that a pattern asks for; None for any. Raises ValueError."""
+    found = _PATTERN.fullmatch(pattern) if isinstance(pattern, str) else None
+    if found is None:
+        raise ValueError(
+            f"not an event pattern: {pattern!r} (expected 'push', 'issues.opened', 'issues.*' or '*'; "
+            "an action of more than a word is quoted: 'repository_dispatch.\"deploy: prod\"')"
+        )
+    return found["name"], found["word"] or found["quoted"]

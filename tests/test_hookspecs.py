@@ -38,6 +38,15 @@ def options(*patterns: str) -> HandlerOptions:
         ("issues.*", "issue_comment", "created", False),
         ("*", "anything", "at all", True),
         ("repository_dispatch.Nightly-build", "repository_dispatch", "Nightly-build", True),
+        ('repository_dispatch."deploy: prod"', "repository_dispatch", "deploy: prod", True),
+        ('repository_dispatch."deploy: prod"', "repository_dispatch", "deploy: test", False),
+        ('repository_dispatch."a.b/c é\n"', "repository_dispatch", "a.b/c é\n", True),
+        ('repository_dispatch."say "x""', "repository_dispatch", 'say "x"', True),
+        ('repository_dispatch."deploy"', "repository_dispatch", "deploy", True),
+        ('repository_dispatch."deploy"', "repository_dispatch", '"deploy"', False),
+        ('repository_dispatch."*"', "repository_dispatch", "*", True),
+        ('repository_dispatch."*"', "repository_dispatch", "deploy", False),
+        ("repository_dispatch.deploy", "repository_dispatch", "deploy.prod", False),
     ],
 )
 def test_a_pattern_lets_through_what_it_says(pattern: str, name: str, action: str | None, wanted: bool) -> None:
@@ -52,7 +61,11 @@ def test_any_of_several_patterns_will_do() -> None:
 
 
 @pytest.mark.parametrize(
-    "pattern", ["", " ", ".", "push.", ".opened", "*.opened", "pu*", "issues.open*", "Push", "a b", "a.b.c", 5]
+    "pattern",
+    [
+        *("", " ", ".", "push.", ".opened", "*.opened", "pu*", "issues.open*", "Push", "a b", "a.b.c", 5),
+        *('a."', 'a.""', '"a"', 'a."b', 'a.b"', 'a."b" ', f'a."{"x" * 129}"'),
+    ],
 )
 def test_a_pattern_that_can_never_match_is_refused(pattern: str) -> None:
     with pytest.raises(ValueError, match=re.escape(f"not an event pattern: {pattern!r} (expected 'push'")):

@@ -429,8 +429,17 @@ def test_an_event_that_is_not_documented_yet_is_accepted() -> None:
     assert (str(found), str(found.repo)) == ("something_new.appeared", "octo/widget")
 
 
-@pytest.mark.parametrize("action", [None, 5, {}, "", "a b", "a\nb", "x" * 200, "é"])
-def test_an_action_that_is_none_of_githubs_is_none(action: Any) -> None:
+@pytest.mark.parametrize(
+    "action", ["deploy: prod", "sample.collected", "a/b", " ", "*", '"x"', "a\nb", "\x00", "é\U0001f600", "x" * 100]
+)
+def test_the_action_of_a_dispatch_is_whatever_its_sender_chose(action: str) -> None:
+    found = event("repository_dispatch", payload_for("repository_dispatch", action))
+    assert found is not None
+    assert found.action == action
+
+
+@pytest.mark.parametrize("action", [None, 5, {}, "", "x" * 129])
+def test_an_action_that_is_no_text_or_too_much_of_it_is_none(action: Any) -> None:
     found = event("something_new", {"action": action})
     assert found is not None
     assert found.action is None

@@ -11,13 +11,11 @@ from typing import Any, Literal
 
 import msgspec
 
-from stackit.events import Event, Push, Repo
+from stackit.events import LONGEST_ACTION, Event, Push, Repo
 from stackit.github.event_types import PUSH, has_shape, telling_keys
 from stackit.github.refnames import is_ref
 
 _EVENT_NAME = re.compile(r"[a-z0-9_]{1,64}", re.ASCII)
-# Whoever dispatches a repository_dispatch chooses its action, up to 100 characters.
-_ACTION = re.compile(r"[A-Za-z0-9_-]{1,100}", re.ASCII)
 _OBJECT_ID = re.compile(r"[0-9a-f]{40}|[0-9a-f]{64}", re.ASCII)
 Encoding = Literal["any", "json", "form"]
 """How JSON comes to a webhook: as it is, in a form, or in either."""
@@ -132,7 +130,7 @@ def decode(name: str, body: bytes, *, id: str, delivery: str, hook: str, receive
         hook=hook,
         received_at=received_at,
         body=body,
-        action=text if text is not None and _ACTION.fullmatch(text) else None,
+        action=text if text and len(text) <= LONGEST_ACTION else None,
         repo=_repository(_names(payload)),
     )
 

@@ -12,7 +12,7 @@ import pytest_twisted
 from outside import WEBHOOK, ask, connect, hang_up
 from rawhttp import request
 
-from stackit.testing import EVENTS, SignedDelivery, delivery, payload_for, signature
+from stackit.testing import EVENTS, SignedDelivery, delivery, payload_for, push_payload, signature
 from stackit.testing.server import SECRET
 
 PAYLOAD = msgspec.json.encode(payload_for("issues"))
@@ -146,6 +146,27 @@ async def test_every_documented_event_is_accepted_as_what_it_is(receiver: Any) -
             assert note["repo"] == (payload["repository"]["full_name"] if "repository" in payload else None)
     after = await receiver.server.metrics()
     assert {name for name in after if "unrecognised" in name and after[name] != before.get(name)} == set()
+
+
+@pytest_twisted.ensureDeferred
+@pytest.mark.parametrize(
+    "action", ["deploy: prod", "sample.collected", "a/b=c d", 'say "é\U0001f600"', "\x00\n\x1b[2J"]
+)
+async def test_the_action_of_a_dispatch_arrives_as_its_sender_wrote_it(receiver: Any, action: str) -> None:
+    made = delivery("repository_dispatch", secret=SECRET, action=action)
+    assert (await receiver.server.post(made)).status == 202
+    receipt = await receiver.server.wait_for(made.guid)
+    note = next(note for note in receiver.notebook.read() if note["guid"] == made.guid)
+    assert note["action"] == receipt["action"] == action
+
+
+@pytest_twisted.ensureDeferred
+async def test_a_push_of_an_owner_with_a_hyphen_in_front_is_handled(receiver: Any) -> None:
+    made = delivery("push", push_payload("-octo/-widget"), secret=SECRET)
+    assert (await receiver.server.post(made)).status == 202
+    receipt = await receiver.server.wait_for(made.guid)
+    note = next(note for note in receiver.notebook.read() if note["guid"] == made.guid)
+    assert note["repo"] == receipt["repo"] == "-octo/-widget"
 
 
 @pytest_twisted.ensureDeferred

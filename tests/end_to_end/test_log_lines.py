@@ -42,6 +42,7 @@ async def attack(server: RunningStackit) -> None:
         ("issues", {**issues, "action": FORGED}),
         ("issues", {**issues, "repository": {**issues["repository"], "full_name": FORGED, "name": FORGED}}),
         ("issues", {**issues, "sender": {"login": FORGED}, "issue": FORGED}),
+        ("repository_dispatch", payload_for("repository_dispatch", FORGED)),
         ("push", {**push, "ref": f"refs/heads/{FORGED}"}),
         ("push", {**push, "after": FORGED, "before": FORGED}),
         ("push", {**push, "repository": {**push["repository"], "owner": {"login": FORGED, "name": FORGED}}}),
