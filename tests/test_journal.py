@@ -151,10 +151,36 @@ async def test_the_same_delivery_id_from_another_hook_is_another_delivery(journa
 
 
 @pytest_twisted.ensureDeferred
-async def test_a_body_that_comes_back_under_its_delivery_id_and_another_hook_names_the_first(journal: Journal) -> None:
-    await outcome(journal.append, record("a", body=BODY))
-    replayed = await outcome(journal.append, record("a", hook="8", body=BODY, refuse_replay=True))
-    assert (replayed.status, replayed.works, replayed.replay_of) == ("new", (), "a")
+async def test_one_event_by_two_hooks_is_no_replay_and_handled_for_each(journal: Journal) -> None:
+    first = await outcome(journal.append, record("a", body=BODY))
+    other = await outcome(journal.append, record("a", hook="8", body=BODY))
+    assert (other.status, other.id != first.id, len(other.works), other.replay_of) == ("new", True, 2, None)
+    replayed = await outcome(journal.append, record("b", hook="8", body=BODY))
+    assert replayed.replay_of == "a"
+    # Both hooks again, and what was a replay by another hook still is one.
+    for hook, delivery, replay_of in (("7", "a", None), ("8", "a", None), ("9", "b", "a")):
+        assert (await outcome(journal.append, record(delivery, hook=hook, body=BODY))).replay_of == replay_of
+
+
+@pytest_twisted.ensureDeferred
+async def test_where_replays_are_refused_one_event_by_two_hooks_is_handled_once(journal: Journal) -> None:
+    first = await outcome(journal.append, record("a", body=BODY, refuse_replay=True))
+    for hook in ("8", "9", ""):
+        copy = await outcome(journal.append, record("a", hook=hook, body=BODY, refuse_replay=True))
+        assert (copy.id, copy.status, copy.works, copy.replay_of) == (first.id, "duplicate", (), None)
+    other = await outcome(journal.append, record("a", hook="8", body=BODY + b" ", refuse_replay=True))
+    assert (other.status, len(other.works), other.replay_of) == ("new", 2, None)
+    work = first.works[0]
+    await journal.fail(work.handling, at=101.0, error="no", next_at=None)
+    again = await outcome(journal.append, record("a", hook="9", body=BODY, refuse_replay=True))
+    assert (again.id, again.status, [each.handling for each in again.works]) == (first.id, "again", [work.handling])
+
+
+@pytest_twisted.ensureDeferred
+async def test_where_replays_are_refused_a_hook_brings_what_nobody_wanted_from_another(journal: Journal) -> None:
+    first = await outcome(journal.append, record("a", body=BODY, subscribers=(), refuse_replay=True))
+    copy = await outcome(journal.append, record("a", hook="8", body=BODY, refuse_replay=True))
+    assert (copy.id, copy.status, len(copy.works), copy.replay_of) == (first.id, "again", 2, None)
 
 
 @pytest_twisted.ensureDeferred
@@ -619,7 +645,7 @@ async def test_deliveries_of_one_commit_are_told_apart_as_those_of_many_are(jour
         ("new", None),
         ("duplicate", None),
         ("new", "a"),
-        ("new", "a"),
+        ("new", None),
         ("new", None),
     ]
     assert answers[0].id == answers[2].id

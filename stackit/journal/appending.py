@@ -17,6 +17,7 @@ MAKE_DUE = """
 _HANDLINGS = "handlings (event_id, subscriber, repo_key, state, next_at)"
 _SEEN_IDS = "SELECT delivery, hook FROM events WHERE kind = 'delivery' AND delivery IN ({})"
 _SEEN_ID = "SELECT id FROM events WHERE kind = 'delivery' AND delivery = ? AND hook = ?"
+_SEEN_COPY = "SELECT id FROM events WHERE kind = 'delivery' AND delivery = ? AND digest = ? ORDER BY id LIMIT 1"
 _CHANGE_EVENT = """
     UPDATE events SET event = ?, action = ?, repo = ?, repo_key = ?, digest = ?, size = ?, replay_of = ? WHERE id = ?
 """
@@ -69,6 +70,12 @@ def _append_seen(connection: Connection, record: Record) -> Appended:
     delivery, hook = _identity(record)
     known = connection.execute(_SEEN_ID, (delivery, hook)).fetchone()
     first = fingerprints.first(connection, record.digest)
+    if first == delivery:
+        # One event by two hooks (an organization's, and a repository's) that have one secret: no replay. Whoever has
+        # seen a delivery could say another hook, though: where replays are refused, it is handled once.
+        first = None
+        if known is None and record.refuse_replay:
+            known = connection.execute(_SEEN_COPY, (delivery, record.digest)).fetchone()
     if known is not None:
         return _append_again(connection, known[0], record, first)
     event = ("delivery", hook, delivery, *_what(record), record.received_at, first)
@@ -79,7 +86,7 @@ def _append_seen(connection: Connection, record: Record) -> Appended:
 
 
 def _append_again(connection: Connection, event_id: int, record: Record, first: str | None) -> Appended:
-    """``first`` is the delivery under which the body at hand came first."""
+    """``first`` is the delivery under which the body at hand came first, where it is another one."""
     key, size, digest, replay_of = connection.execute(
         "SELECT repo_key, size, digest, replay_of FROM events WHERE id = ?", (event_id,)
     ).fetchone()

@@ -56,8 +56,8 @@ class Appended(msgspec.Struct, frozen=True):
     """What became of an append.
 
     ``new``: not seen before. ``duplicate``: seen before, and done or in hand. ``again``: seen
-    before, and ``works`` are to be done (again). ``replay_of`` is the delivery id under
-    which the very same body came earlier, as another delivery: of another id, or another hook.
+    before, and ``works`` are to be done (again). ``replay_of`` is another delivery id, under
+    which the very same body came earlier.
     """
 
     id: int

@@ -259,7 +259,9 @@ async def test_a_delivery_that_comes_again_is_a_duplicate_and_handled_once(recei
     second = await receiver.server.post(made)
     assert second.status == 202
     assert second.json() == {"id": first.json()["id"], "duplicate": True}
-    # The same id from another hook is another delivery.
+    # The same id from another hook is another delivery, and no replay.
+    name = "stackit_deliveries_replayed_total"
+    before = (await receiver.server.metrics())[name]
     other = SignedDelivery({**made.headers, "X-GitHub-Hook-ID": "7"}, made.body, made.guid)
     third = await receiver.server.post(other)
     assert third.json()["duplicate"] is False
@@ -268,6 +270,7 @@ async def test_a_delivery_that_comes_again_is_a_duplicate_and_handled_once(recei
         return receiver.notebook.seen()[made.guid] == 2
 
     await receiver.server.until(twice, "the other hook's delivery to be handled")
+    assert (await receiver.server.metrics())[name] == before
 
 
 @pytest_twisted.ensureDeferred
