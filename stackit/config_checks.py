@@ -236,21 +236,30 @@ def may_carry_token(text: str) -> None:
 
 
 def refspecs(texts: Sequence[str]) -> None:
-    """Refspecs of a mirror: ``+refs/…:refs/…``."""
-    if not texts:
-        raise ValueError("expected at least one refspec, such as '+refs/heads/*:refs/heads/*'")
+    """Refspecs of a mirror: ``+refs/…:refs/…``, and ``^refs/…`` for what they leave out."""
     targets: set[str] = set()
     for number, text in enumerate(texts, 1):
+        if text.startswith("^"):
+            if text.count("*") > 1 or not _is_ref(text[1:]):
+                raise ValueError(f"item {number}: expected '^refs/pull/*': a caret, and a full ref with one * or none")
+            continue
         source, colon, target = text.removeprefix("+").partition(":")
         stars = {source.count("*"), target.count("*")}
         right = colon and text.startswith("+") and len(stars) == 1 and stars <= {0, 1}
         if not right or not _is_ref(source) or not _is_ref(target):
             raise ValueError(
-                f"item {number}: expected '+refs/heads/*:refs/heads/*': a plus, two full refs, one * in both or none"
+                f"item {number}: expected '+refs/heads/*:refs/heads/*': a plus, two full refs, one * in both or none; "
+                "or '^refs/heads/tmp/*' for what is left out"
+            )
+        if target.startswith("refs/stackit-kept/"):
+            raise ValueError(
+                f"item {number}: refs/stackit-kept/ is where the mirror keeps old tips; take another target"
             )
         if target in targets:
             raise ValueError(f"item {number}: the same target as an earlier refspec")
         targets.add(target)
+    if not targets:
+        raise ValueError("expected at least one refspec that takes refs, such as '+refs/heads/*:refs/heads/*'")
 
 
 def _is_ref(name: str) -> bool:
@@ -258,7 +267,7 @@ def _is_ref(name: str) -> bool:
     parts = name.split("/")
     return (
         parts[0] == "refs"
-        and len(parts) > 2
+        and (len(parts) > 2 or name == "refs/*")
         and not _NOT_IN_REFS.search(name)
         and not name.endswith(".")
         and not any(part == "" or part.startswith(".") or part.endswith(".lock") for part in parts)

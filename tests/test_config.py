@@ -424,7 +424,6 @@ def test_a_token_travels_only_where_nobody_can_read_it(read, problem, url, remed
         "+refs/heads/[a]:refs/heads/x",
         "+refs/heads/a\\\\b:refs/heads/x",
         "+refs/heads/a\\u0007:refs/heads/x",
-        "^refs/heads/a",
         "--all",
         "",
     ],
@@ -439,6 +438,19 @@ def test_refspecs_that_are_right_are_taken_and_two_with_one_target_are_not(read,
     assert read(f"{REPO}refspecs = {right}").repos[0].refspecs == tuple(right)
     assert "same target" in problem(f"{REPO}refspecs = {[right[0], right[0]]}")
     assert "at least one" in problem(f"{REPO}refspecs = []")
+    assert "at least one" in problem(f'{REPO}refspecs = ["^refs/heads/tmp"]')
+    assert "keeps old tips" in problem(f'{REPO}refspecs = ["+refs/heads/*:refs/stackit-kept/*"]')
+
+
+def test_all_refs_may_be_taken_and_some_left_out(read):
+    written = ["+refs/*:refs/*", "^refs/pull/*", "^refs/heads/tmp-*", "^refs/heads/one"]
+    assert read(f"{REPO}refspecs = {written}").repos[0].refspecs == tuple(written)
+
+
+@pytest.mark.parametrize("refspec", ["^", "^pull/*", "^refs/pull/*:refs/pull/*", "^refs/*/*", "^+refs/pull/*", "^refs"])
+def test_what_is_left_out_is_a_full_ref(problem, refspec):
+    line = problem(f'{REPO}refspecs = ["+refs/*:refs/*", "{refspec}"]')
+    assert "repos[1] (octo/widget).refspecs: item 2: expected '^refs/pull/*'" in line
 
 
 @pytest.mark.parametrize(

@@ -19,7 +19,7 @@ from stackit.plugins.mirror.git import too_old
 from stackit.plugins.mirror.pktline import Listing
 from stackit.plugins.mirror.progress import Progress
 from stackit.plugins.mirror.reconcile import go_together, in_the_way, landing
-from stackit.plugins.mirror.refs import destination
+from stackit.plugins.mirror.refspecs import destination
 from stackit.testing import PretendGitHub
 
 
@@ -285,6 +285,9 @@ def test_only_what_is_in_the_way_goes_first(gone: set[str], wanted: set[str], ex
         ("+refs/heads/a/*:refs/heads/b/*",),
         ("+refs/*:refs/*",),
         ("+refs/heads/*:refs/heads/*", "^refs/heads/tmp/*"),
+        ("+refs/*:refs/*", "^refs/heads/tm*", "^refs/heads/main", "^refs/pull/*/head"),
+        ("+refs/*:refs/*", "^refs/pull/*", "^refs/tags/w"),
+        ("^refs/heads/a/*", "+refs/heads/*:refs/*", "+refs/tags/*:refs/stackit-*"),
         ("refs/heads/main:refs/heads/main",),
     ],
 )

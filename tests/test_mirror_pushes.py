@@ -14,7 +14,7 @@ from twisted.internet.defer import Deferred, gatherResults
 from stackit import Push, StackitError
 from stackit.errors import JournalError
 from stackit.plugins.mirror import visibility
-from stackit.plugins.mirror.refs import destination
+from stackit.plugins.mirror.refspecs import destination
 
 
 @pytest.fixture

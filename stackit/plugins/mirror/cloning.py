@@ -14,7 +14,7 @@ from stackit.plugins.mirror.git import BRANCHES, Git, GitError
 from stackit.plugins.mirror.pktline import Listing
 from stackit.plugins.mirror.progress import Progress
 from stackit.plugins.mirror.reconcile import follow_head, go_together
-from stackit.plugins.mirror.refs import KEPT
+from stackit.plugins.mirror.refspecs import KEPT, for_git
 from stackit.plugins.mirror.repository import Repository
 
 MANY = 100
@@ -105,11 +105,12 @@ class Cloning:
         """The old tips that were kept are nowhere else; what is broken of them cannot be saved."""
         if not self._place.is_dir():
             return
-        old = msgspec.structs.replace(
-            self._managed, url=str(self._place), refspecs=(f"+{KEPT.decode()}*:{KEPT.decode()}*",), token_file=None
-        )
+        old = msgspec.structs.replace(self._managed, url=str(self._place), token_file=None)
+        kept = (f"+{KEPT.decode()}*:{KEPT.decode()}*",)
         try:
-            await self._git.fetch(self._beside, old, timeout=LONGEST, stall=LONGEST, on_progress=lambda _: None)
+            await self._git.fetch(
+                self._beside, old, timeout=LONGEST, stall=LONGEST, on_progress=lambda _: None, only=kept
+            )
         except GitError:
             return
 
@@ -117,12 +118,13 @@ class Cloning:
 def _clone_does(refspecs: tuple[str, ...], listing: Listing) -> bool:
     """Whether ``git clone`` is worth it, and brings the same as a fetch.
 
-    It does not know what refspecs leave out, always brings all branches, and also what HEAD names, or is.
+    It does not know what refspecs leave out, nor which refs are the mirror's own, always brings all branches, and
+    also what HEAD names, or is.
     """
     return (
         len(listing.refs) >= MANY
         and BRANCHES in refspecs
-        and not any(refspec.startswith("^") for refspec in refspecs)
+        and not any(refspec.startswith("^") for refspec in for_git(refspecs))
         and listing.head in listing.refs
         and listing.head.startswith(b"refs/heads/")
     )

@@ -12,6 +12,7 @@ from urllib.parse import urlsplit
 from stackit import ManagedRepo, Reactor, StackitError
 from stackit.plugins.mirror.pktline import Listing
 from stackit.plugins.mirror.reasons import Kind, heard, kind_of, reason
+from stackit.plugins.mirror.refspecs import for_git
 from stackit.processes import STDERR_LIMIT, Child, Finished, run
 from stackit.redactor import Redact, Redactor
 from stackit.spawning import NotStarted
@@ -149,7 +150,7 @@ class Git:
             *(f"--negotiation-tip={tip}" for tip in tips),
             "--",
             managed.url,
-            *(only or managed.refspecs),
+            *(only or for_git(managed.refspecs)),
         )
         await self._remote(managed, arguments, timeout=timeout, stall=stall, on_stderr=on_progress)
 

@@ -17,7 +17,8 @@ from stackit import ManagedRepo
 from stackit.plugins.mirror import pktline
 from stackit.plugins.mirror.pktline import ProtocolError
 from stackit.plugins.mirror.reconcile import landing
-from stackit.plugins.mirror.refs import Snapshot, destination, ref_bytes, ref_text
+from stackit.plugins.mirror.refs import Snapshot, ref_bytes, ref_text
+from stackit.plugins.mirror.refspecs import destination
 from stackit.plugins.mirror.remote import Remote, Unanswered
 from stackit.plugins.mirror.traces import Traces, traces
 

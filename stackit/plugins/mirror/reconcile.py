@@ -7,7 +7,8 @@ from itertools import pairwise
 
 from stackit.plugins.mirror.git import GitError
 from stackit.plugins.mirror.pktline import Listing
-from stackit.plugins.mirror.refs import KEPT, Snapshot, destination, ref_bytes, ref_text
+from stackit.plugins.mirror.refs import Snapshot, ref_bytes, ref_text
+from stackit.plugins.mirror.refspecs import destination, destinations, folders, is_destination
 from stackit.plugins.mirror.repository import Repository
 
 LONGEST_PART = 250
@@ -21,27 +22,12 @@ Object = Callable[[Mapping[str, str], Mapping[str, str], Mapping[str, str]], str
 
 def landing(refspecs: tuple[str, ...], listing: Listing) -> dict[bytes, str]:
     """Where the remote's refs land in the mirror, with their object ids."""
-    folders = _folders_as_they_are(refspecs)
-    if folders is not None:  # the usual case, and a hundred thousand refs are to be gone through
-        return {name: oid for name, oid in listing.refs.items() if name.startswith(folders)}
-    landed = {}
-    for name, oid in listing.refs.items():
-        ref = destination(refspecs, ref_text(name))
-        if ref is not None and not (there := ref_bytes(ref)).startswith(KEPT):
-            landed[there] = oid
-    return landed
-
-
-def _folders_as_they_are(refspecs: tuple[str, ...]) -> tuple[bytes, ...] | None:
-    """The folders that the refspecs take whole and under their own names; None where they are of another kind."""
-    folders = []
-    for refspec in refspecs:
-        source, _, target = refspec.removeprefix("+").partition(":")
-        folder = ref_bytes(source.removesuffix("*"))
-        if source != target or not source.endswith("/*") or "*" in source[:-1] or KEPT.startswith(folder):
-            return None
-        folders.append(folder)
-    return tuple(folders)
+    whole = folders(refspecs)
+    if whole is not None:  # the usual case, and a hundred thousand refs are to be gone through
+        return {ref: oid for ref, oid in listing.refs.items() if whole.take(ref)}
+    return {
+        ref_bytes(landed): oid for ref, oid in listing.refs.items() for landed in destinations(refspecs, ref_text(ref))
+    }
 
 
 async def reconcile(
@@ -62,7 +48,7 @@ async def reconcile(
     have = before.as_dict()
     gone = {ref: oid for ref, oid in have.items() if ref not in wanted}
     # What the configuration asks for no longer may go without a question.
-    ours = {ref: oid for ref, oid in have.items() if _is_target(refspecs, ref)}
+    ours = {ref: oid for ref, oid in have.items() if is_destination(refspecs, ref)}
     held = objection(ours, {ref: oid for ref, oid in gone.items() if ref in ours}, wanted)
     if held is not None:
         gone = {ref: oid for ref, oid in gone.items() if ref not in ours}
@@ -127,13 +113,3 @@ def _is_too_long(ref: str) -> bool:
     return len(name) > LONGEST_PART and (
         len(name) > LONGEST_NAME or max(len(part) for part in name.split(b"/")) > LONGEST_PART
     )
-
-
-def _is_target(refspecs: tuple[str, ...], ref: str) -> bool:
-    """Whether a refspec could have brought this ref into the mirror."""
-    targets = tuple(
-        f"{target}:{source}"
-        for source, _, target in (each.removeprefix("+").partition(":") for each in refspecs)
-        if target
-    )
-    return destination(targets, ref) is not None

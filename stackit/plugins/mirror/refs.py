@@ -9,10 +9,9 @@ from types import MappingProxyType
 from stackit import RefChange
 from stackit.plugins.mirror.ancestry import forward
 from stackit.plugins.mirror.git import Git, GitError
+from stackit.plugins.mirror.refspecs import KEPT
 
 ZERO = "0" * 40
-KEPT = b"refs/stackit-kept/"
-"""Where old tips are kept: the mirror's own, neither fetched nor announced."""
 ASIDE = 256
 """Refs that moved since the list was made, before a new one is made: each has to be copied with each move."""
 
@@ -128,31 +127,6 @@ async def changes_between(
     ahead = await forward(git, directory, ((old[ref], new[ref]) for ref in moved))
     updated = [RefChange(ref, old[ref], new[ref], "updated", forced=(old[ref], new[ref]) not in ahead) for ref in moved]
     return (*deleted, *updated, *created)
-
-
-def destination(refspecs: tuple[str, ...], ref: str) -> str | None:
-    """Where a ref of the remote lands in the mirror; None where no refspec takes it."""
-    landing = None
-    for refspec in refspecs:
-        if refspec.startswith("^"):
-            if _matched(refspec[1:], ref) is not None:
-                return None
-            continue
-        source, _, target = refspec.removeprefix("+").partition(":")
-        middle = _matched(source, ref)
-        if middle is not None and landing is None:
-            landing = target.replace("*", middle, 1)
-    return landing or None
-
-
-def _matched(pattern: str, ref: str) -> str | None:
-    """What the ``*`` of the pattern stands for in the ref ("" where there is none); None where it does not match."""
-    head, star, tail = pattern.partition("*")
-    if not star:
-        return "" if ref == pattern else None
-    if len(ref) >= len(head) + len(tail) and ref.startswith(head) and ref.endswith(tail):
-        return ref[len(head) : len(ref) - len(tail)]
-    return None
 
 
 def ref_text(ref: bytes) -> str:

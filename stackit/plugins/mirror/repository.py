@@ -9,7 +9,8 @@ from pathlib import Path
 
 from stackit import RefChange
 from stackit.plugins.mirror.git import Git, GitError
-from stackit.plugins.mirror.refs import KEPT, Snapshot, ref_bytes
+from stackit.plugins.mirror.refs import Snapshot, ref_bytes
+from stackit.plugins.mirror.refspecs import KEPT
 
 _FORMAT = re.compile(rb"^\s*objectformat\s*=\s*sha256\s*$", re.MULTILINE | re.IGNORECASE)
 # What fsck says of old commits that some tool of old wrote in an odd way; they are as sound as they will ever be.

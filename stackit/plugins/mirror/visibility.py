@@ -12,7 +12,7 @@ from stackit.plugins.mirror.fastroad import Target
 from stackit.plugins.mirror.git import Git, GitError
 from stackit.plugins.mirror.histories import Histories
 from stackit.plugins.mirror.keeper import Keeper
-from stackit.plugins.mirror.refs import destination
+from stackit.plugins.mirror.refspecs import destination
 
 DELAYS = (0.2, 0.4, 0.8, 1.6, 3.2, 6.4, 12.8)
 """Seconds between asks of a remote that does not show a pushed commit yet: GitHub answers from replicas."""
