@@ -323,7 +323,7 @@ REPO = '[[repos]]\nname = "octo/widget"\n'
         ("[[repos]]\nurl = 'https://x.org/y'", "repos[1].name", "missing"),
         ("[[repos]]\nname = 'widget'", "repos[1].name", "expected owner/name"),
         ("[[repos]]\nname = '../x'", "repos[1].name", "expected owner/name"),
-        ("[[repos]]\nname = '-o/x'", "repos[1].name", "expected owner/name"),
+        ("[[repos]]\nname = '.o/x'", "repos[1].name", "expected owner/name"),
         ("[[repos]]\nname = 'octo/..'", "repos[1].name", "expected owner/name"),
         ("[[repos]]\nname = 'octo/widget.git'", "repos[1].name", "no .git"),
         (REPO + "[[repos]]\nname = 'Octo/WIDGET'", "repos[2].name", "is there twice"),
