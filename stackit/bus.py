@@ -128,6 +128,14 @@ class Bus:
         """The names of all registered plugins."""
         return sorted(name for name, _ in self._plugins.list_name_plugin())
 
+    def doubts(self) -> list[str]:
+        """What handlers ask for and may never get, one line for each pattern."""
+        return [
+            doubt
+            for each in sorted(self._events, key=lambda each: each.key)
+            for doubt in plugin_checks.doubts(each.plugin, each.function, each.options)
+        ]
+
     # -- subscribers --------------------------------------------------------------
 
     def subscribers(self) -> tuple[Subscriber, ...]:

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import inspect
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 
 from pluggy import HookImpl
 
 from stackit.errors import PluginError
-from stackit.hookspecs import ON, OPTIONS_ATTRIBUTE
+from stackit.github.actions import doubt
+from stackit.hookspecs import ON, OPTIONS_ATTRIBUTE, HandlerOptions, read_pattern
 
 HANDLERS = ("stackit_event", ON, "stackit_refs_changed")
 """The hooks whose implementations are subscribers."""
@@ -29,6 +30,15 @@ def check(plugin: str, implementations: Iterable[tuple[str, HookImpl]]) -> None:
         names.add(name)
     if not names:
         raise PluginError(plugin, "has no hook: mark a function with @hookimpl or @on(...)")
+
+
+def doubts(plugin: str, function: str, options: HandlerOptions) -> Iterator[str]:
+    """A line for each pattern of a handler that seems to wait for what never comes."""
+    for pattern in options.patterns:
+        name, action = read_pattern(pattern)
+        reason = doubt(name, action) if name else None
+        if reason:
+            yield f"{plugin}: the handler {function} asks for {pattern!r}, which may never come: {reason}"
 
 
 def _check_kind(plugin: str, hook: str, implementation: HookImpl) -> None:

@@ -200,6 +200,8 @@ class Stackit(Service):
     def _run(self) -> None:
         for problem in self.left_out:
             self._notice(f"{problem}; it is left out")
+        for doubt in self.bus.doubts():
+            self._notice(doubt)
         if not self.secrets:
             self._notice("no webhook secret is configured: the webhook endpoint answers 404")
         self.dispatch.open_lanes()

@@ -17,6 +17,7 @@ from typing import Any, NamedTuple
 
 import pytest
 
+from stackit.github.actions import doubt
 from stackit.github.event_types import REQUIRED
 from stackit.github.payloads import decode
 
@@ -171,6 +172,11 @@ def test_no_published_shape_is_dropped(published: list[Published]) -> None:
         if event is None or event.action != each.body.get("action"):
             dropped.append((each.origin, each.event, sorted(each.body)))
     assert dropped == []
+
+
+def test_no_published_event_is_doubted(published: list[Published]) -> None:
+    named = {(each.event, each.body.get("action")) for each in published if each.event != "ping"}
+    assert {each: told for each in named if (told := doubt(*each))} == {}
 
 
 def test_no_published_shape_is_taken_for_another_event(published: list[Published]) -> None:

@@ -6,6 +6,7 @@ import copy
 from collections.abc import Callable, Mapping
 
 from stackit.events import Repo
+from stackit.github.actions import doubt
 from stackit.testing.actions import ACTIONS, ONLY_WITH
 from stackit.testing.objects import Json, organization, push_payload, repository, user
 from stackit.testing.shapes import SHAPES
@@ -29,7 +30,8 @@ def payload_for(event: str, action: str | None = None, repo: Repo | str = "octo/
     """
     shape = SHAPES.get(event)
     if shape is None:
-        raise ValueError(f"GitHub documents no event {event!r}: give a payload of your own for it")
+        reason = doubt(event) or "it has many shapes"
+        raise ValueError(f"GitHub documents no event {event!r}: give a payload of your own for it ({reason})")
     if event == "push":
         return push_payload(repo)
     found = repo if isinstance(repo, Repo) else Repo.parse(repo)

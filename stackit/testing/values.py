@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Iterable, Mapping
 from typing import Any
 
 import msgspec
 
 from stackit.events import Event, Push, RefChange, RefsChanged, Repo
+from stackit.github.actions import doubt
 from stackit.testing.catalogue import payload_for
 from stackit.testing.objects import EPOCH, push_payload
 
@@ -25,10 +27,15 @@ def event(
     """An event as handlers see it: a Push for ``push``, an Event for any other.
 
     Without ``payload``, one is made up, about ``repo``; with one, the repository it names is the event's.
+    Warns of an event that no handler gets, or that GitHub does not document.
     """
     chosen = dict(payload_for(name, action, repo) if payload is None else payload)
     if action is not None:
         chosen["action"] = action
+    found = chosen.get("action")
+    reason = doubt(name, found if isinstance(found, str) else None)
+    if reason:
+        warnings.warn(f"event {name!r} with action {found!r}: {reason}", stacklevel=2)
     named = chosen.get("repository")
     common: dict[str, Any] = {
         "name": name,

@@ -253,7 +253,7 @@ async def test_duplicate_keys_do_not_make_one_repository_of_two(receiver: Any) -
 
 @pytest_twisted.ensureDeferred
 async def test_a_delivery_that_comes_again_is_a_duplicate_and_handled_once(receiver: Any) -> None:
-    made = delivery("issues", secret=SECRET)
+    made = delivery("issues", {**payload_for("issues"), "unlike any other": str(uuid4())}, secret=SECRET)
     first = await receiver.server.post(made)
     await receiver.server.wait_for(made.guid)
     second = await receiver.server.post(made)

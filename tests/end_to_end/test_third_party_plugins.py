@@ -181,3 +181,20 @@ async def test_a_broken_plugin_that_the_configuration_names_stops_the_start_with
     assert len(said) == 1
     assert reason in said[0]
     assert "Traceback" not in (ended.stdout + ended.stderr).decode()
+
+
+@pytest_twisted.ensureDeferred
+async def test_a_pattern_that_waits_for_what_never_comes_is_told_at_the_start(
+    running_stackit: Any, tmp_path: Path
+) -> None:
+    handler = 'from stackit import on\n@on("pussh", "issues.openned", "issues.closed")\ndef deploy(event): pass\n'
+    (tmp_path / "typo.py").write_text(handler)
+    config = {"sync": {"interval": "0"}, "plugins": {"typo": {"module": "typo"}}}
+    server: RunningStackit = await running_stackit(config=config, plugins=tmp_path)
+    assert (await server.deliver("pussh", {"new": True}, guid="new-event")).status == 202  # it may be new at GitHub
+    assert (await server.wait_for("new-event"))["handlings"][0]["subscriber"] == "typo"
+    assert await server.stop() == 0
+    notices = [line for line in server.log.splitlines() if "may never come" in line]
+    assert [("typo: the handler deploy" in line, "did you mean" in line) for line in notices] == [(True, True)] * 2
+    assert "'pussh'" in notices[0]
+    assert "'issues.openned'" in notices[1]
