@@ -13,7 +13,7 @@ import pytest_twisted
 from rawhttp import Client, Listening, request
 from twisted.internet import reactor
 from twisted.internet.defer import Deferred
-from twisted.internet.task import Clock, deferLater
+from twisted.internet.task import Clock, LoopingCall, deferLater
 from twisted.logger import LogEvent, LogLevel, globalLogPublisher
 from twisted.web.resource import Resource
 from twisted.web.server import NOT_DONE_YET
@@ -31,10 +31,13 @@ class Upload:
     def __init__(self, limit: int) -> None:
         self.limit = limit
         self.keep = True
+        self.owes = False
         self.size = 0
+        self.pieces = 0
 
     def update(self, chunk: bytes) -> None:
         self.size += len(chunk)
+        self.pieces += 1
 
 
 class Echo(Resource):
@@ -113,6 +116,17 @@ class Broken(Resource):
 @pytest.fixture
 def clock() -> Clock:
     return Clock()
+
+
+@pytest_twisted.async_yield_fixture
+async def passing(clock: Clock) -> AsyncIterator[None]:
+    """Turns the clock with the reactor, by no time at all."""
+    turning = LoopingCall(clock.advance, 0)
+    turning.clock = reactor
+    stopped = turning.start(0)
+    yield
+    turning.stop()
+    await stopped
 
 
 @pytest.fixture
@@ -196,6 +210,7 @@ async def test_an_ordinary_resource_is_served_too(listen: Listen) -> None:
     assert (await house.ask(request("/plain", body=b"x" * 70_000))).status == 413
 
 
+@pytest.mark.usefixtures("passing")
 @pytest_twisted.ensureDeferred
 async def test_a_connection_serves_many_requests_in_order(listen: Listen) -> None:
     client = await listen().connect()
@@ -211,6 +226,7 @@ SIZES = (200_000, 200_000, 5, 0, 99_999, 300_000, 16_384, 16_385, 1_000_000, 1, 
 
 @pytest.mark.parametrize("ahead", [True, False])
 @pytest.mark.parametrize("parts", [1, 3, 50])
+@pytest.mark.usefixtures("passing")
 @pytest_twisted.ensureDeferred
 async def test_bodies_of_all_sizes_come_as_they_were_sent_however_they_are_cut(
     listen: Listen, parts: int, ahead: bool
@@ -245,6 +261,22 @@ async def test_a_long_head_after_a_large_body_is_not_read_in_pieces_as_short_as_
     await arrives(client, lambda: bool(connection.ahead))
     assert connection.transport.bufferSize > 8000
     assert (await client.send(long_head[4000:]).answer()).status == 200
+
+
+@pytest_twisted.ensureDeferred
+async def test_only_so_many_connections_take_much_at_once(listen: Listen) -> None:
+    house = listen()
+    body = b"x" * 20_000
+    begun = request("/spacious", body=body)[:-10_000]
+    clients = await crowd_of(house, 20, begun)
+    await arrives(clients[0], lambda: all(each.held == 10_000 for each in house.site.crowd))
+    assert len(house.site.large_readers) == 16
+    clients[0].transport.abortConnection()
+    await arrives(clients[1], lambda: len(house.site.large_readers) == 15)
+    for client in clients[1:]:
+        assert (await client.send(body[:10_000]).answer()).json() == hashlib.sha256(body).hexdigest()
+    assert (await house.ask(POST + b"Content-Length: 20000\r\n\r\n" + body)).status == 413
+    assert not house.site.large_readers
 
 
 @pytest_twisted.ensureDeferred
@@ -473,6 +505,7 @@ async def test_who_closes_their_half_behind_a_request_gets_the_answer(listen: Li
 
 
 @pytest.mark.parametrize("gated", [False, True])
+@pytest.mark.usefixtures("passing")
 @pytest_twisted.ensureDeferred
 async def test_all_that_was_sent_before_a_half_was_closed_is_answered(listen: Listen, echo: Echo, gated: bool) -> None:
     house = listen()
@@ -574,6 +607,64 @@ async def test_a_chunked_body_is_counted_as_it_comes(listen: Listen) -> None:
     client.send((b"64\r\n" + b"x" * 100 + b"\r\n") * 20)
     assert (await client.answer()).status == 413
     assert house.reasons == ["too_large"]
+
+
+CHUNKED = POST + b"Transfer-Encoding: chunked\r\n\r\n"
+
+
+@pytest_twisted.ensureDeferred
+async def test_the_chunks_of_one_read_are_one_piece(listen: Listen, echo: Echo) -> None:
+    body = b"".join(b"1\r\n%c\r\n" % letter for letter in b"x" * 900)
+    assert (await listen().ask(CHUNKED + body + b"0\r\n\r\n")).json() == {"hashed": 900, "read": 900}
+    assert echo.uploads[0].pieces < 50
+
+
+@pytest.mark.parametrize(("size", "status"), [(1, 400), (10, 400), (30, 400), (64, 200), (1000, 200), (100_000, 200)])
+@pytest_twisted.ensureDeferred
+async def test_a_large_body_comes_in_chunks_that_are_worth_it(listen: Listen, size: int, status: int) -> None:
+    house = listen()
+    client = await house.connect()
+    client.send(CHUNKED.replace(b"/echo", b"/spacious"))
+    client.send(b"%x\r\n%s\r\n" % (size, b"x" * size) * (2_000_000 // size) + b"0\r\n\r\n")
+    answer = await client.answer()
+    assert answer.status == status
+    if status == 400:
+        assert "chunks" in answer.json()["error"]
+        assert house.reasons == ["malformed"]
+
+
+@pytest_twisted.ensureDeferred
+async def test_a_small_body_may_come_in_any_chunks(listen: Listen) -> None:
+    body = b"".join(b"1\r\n%c\r\n" % letter for letter in b"x" * 10_000)
+    answer = await listen().ask(CHUNKED.replace(b"/echo", b"/spacious") + body + b"0\r\n\r\n")
+    assert answer.json() == hashlib.sha256(b"x" * 10_000).hexdigest()
+
+
+@pytest_twisted.ensureDeferred
+async def test_requests_that_come_together_are_answered_in_turn_with_those_of_others(
+    listen: Listen, clock: Clock, echo: Echo
+) -> None:
+    house = listen()
+    client = await house.connect()
+    client.send(request("/echo", body=b"x") * 100)
+    await arrives(client, lambda: bool(echo.uploads))
+    assert (await house.ask(request("/plain", "GET"))).status == 200
+    assert len(echo.uploads) == 8  # and the rest when the reactor comes round again
+    clock.advance(0)
+    for _ in range(100):
+        assert (await client.answer()).status == 200
+
+
+@pytest.mark.usefixtures("passing")
+@pytest_twisted.ensureDeferred
+async def test_what_comes_behind_requests_that_wait_for_their_turn_is_read_in_its_own(listen: Listen) -> None:
+    client = await listen().connect()
+    for _ in range(20):
+        client.send(request("/echo", body=b"x" * 900) * 50)
+        await deferLater(reactor, 0)
+    for _ in range(1000):
+        assert (await client.answer()).json()["read"] == 900
+    assert (await client.send(request("/plain", "GET")).answer()).body == b"hello"
 
 
 @pytest_twisted.ensureDeferred
@@ -800,6 +891,7 @@ def test_there_is_room_for_some_connections_whatever_the_system_allows() -> None
     assert 16 <= room_for_connections() <= 4096
 
 
+@pytest.mark.usefixtures("passing")
 @pytest_twisted.ensureDeferred
 async def test_who_does_not_read_the_answers_gets_no_more_of_them(listen: Listen) -> None:
     house = listen()

@@ -525,6 +525,22 @@ async def test_a_refusal_of_a_plugin_waits_for_the_signature_if_it_says_so(house
 
 
 @pytest_twisted.ensureDeferred
+async def test_who_owes_for_refused_requests_gets_no_chunks_that_are_mostly_framing(house: House) -> None:
+    house.verdict = Refused(status=429, reason="rate", unless_verified=True)
+    payload = {**payload_for("push"), "padding": "x" * 300_000}
+    made = delivery("push", payload, secret=SECRET)
+    head = request(PATH, headers={**made.headers, "Transfer-Encoding": "chunked"})
+    for size, status in ((5000, 202), (100_000, 202), (1, 400)):
+        parts = [made.body[at : at + size] for at in range(0, len(made.body), size)]
+        client = await house.connect()
+        client.send(head)
+        client.send(b"".join(b"%x\r\n%s\r\n" % (len(part), part) for part in parts) + b"0\r\n\r\n")
+        assert (await client.answer()).status == status
+    assert (await house.ask(request(PATH, headers=made.headers, body=made.body))).status == 202
+    assert house.reasons == ["malformed"]
+
+
+@pytest_twisted.ensureDeferred
 async def test_a_plugin_may_refuse_outright(house: House) -> None:
     house.verdict = Refused(status=403, reason="allowlist")
     assert (await house.deliver()).status == 403

@@ -59,6 +59,7 @@ class AdminSite(PublicSite):
 class _Body(Upload):
     limit = BODY_CAP
     keep = True
+    owes = False
 
     def update(self, chunk: bytes) -> None:
         """Nothing: the bytes are kept."""

@@ -30,6 +30,12 @@ _SMALL_READ = 2**14
 _LARGE_READ = 2**18
 """Bytes to take at once of a large body; each read costs as much as hashing 16 KB."""
 
+_LARGE_READERS = 16
+"""Connections that may take so much at once, at the same time: the others wait for all of them."""
+
+_TURN = 8
+"""Requests of one connection that are read before others have their turn."""
+
 _MOMENT = 0.001
 """Seconds before its deadline at which a connection may expire."""
 
@@ -56,6 +62,7 @@ class Connection:
         "_send",
         "_timer",
         "_timer_at",
+        "_yielded",
         "address",
         "ahead",
         "ended",
@@ -89,6 +96,7 @@ class Connection:
         self._half_closed = False
         self._paused = False
         self._choked = False
+        self._yielded = False
 
     # -- life ---------------------------------------------------------------------
 
@@ -113,7 +121,7 @@ class Connection:
         if self.ended:
             return
         self.ahead = self.ahead + data if self.ahead else data
-        if self.handling:
+        if self.handling or self._yielded:
             self._paused = True
             self.transport.pauseProducing()
             return
@@ -127,10 +135,7 @@ class Connection:
         self._half_closed = True
         if self.ended:
             self.transport.loseConnection()
-        self._end_if_half_closed()
-
-    def _end_if_half_closed(self) -> None:
-        if self._half_closed and not (self.handling or self._choked or self.ended):
+        elif not self._busy():
             self._end()
 
     def writeConnectionLost(self) -> None:
@@ -154,19 +159,45 @@ class Connection:
 
     def _advance(self) -> None:
         """Read what has come: one request, and the next once that is answered."""
-        if self._advancing:  # called by an answer that was given at once: the loop below goes on
+        if self._advancing or self._yielded:  # called by an answer that was given at once: the loop below goes on
             return
         self._advancing = True
+        left = _TURN
         try:
             while self.ahead and not self.ended and not self._choked and not self.handling:
-                if self._request is None and not self._read_head():
-                    break
+                if self._request is None:
+                    left -= 1
+                    if left < 0:
+                        self._yielded = True  # the smallest requests cost the most: a read may have hundreds
+                        self.site.reactor.callLater(0, self._go_on)
+                        break
+                    if not self._read_head():
+                        break
                 if self._request is not None and not self.ended:
                     self._read_body(self._request)
         except Malformed as fault:
             self.refuse(fault.refusal)
         finally:
             self._advancing = False
+
+    def _go_on(self) -> None:
+        self._yielded = False
+        self._advance_and_read()
+
+    def _advance_and_read(self) -> None:
+        """Read what has come, and then what comes, unless others have to be waited for before."""
+        self._advance()
+        if self._advancing or self._busy():
+            return
+        if self._half_closed:
+            self._end()
+        elif self._paused:
+            self._paused = False
+            self.transport.resumeProducing()
+
+    def _busy(self) -> bool:
+        """Whether there is enough to do without reading more."""
+        return self.handling or self._choked or self._yielded or self.ended
 
     def _read_head(self) -> bool:
         """Whether there is a whole one."""
@@ -183,14 +214,21 @@ class Connection:
         self.ahead = ahead[end + 4 :]
         self._request = request = Request(self, reading)
         request.begin()
-        if reading.length is not None and reading.length > _SMALL_READ:
-            self.transport.bufferSize, self._large_head = _LARGE_READ, end + 4
         if not (request.whole or self.ended):
+            if reading.length is not None and reading.length > _SMALL_READ and not request.upload.owes:
+                self._read_large(end + 4)
             if reading.expects:
                 self._write(_CONTINUE)
             elif self._large_head and not self.ahead:
                 self._read_now(reading.length or 0)
         return True
+
+    def _read_large(self, head: int) -> None:
+        """Take much at once, of a body whose head had so many bytes."""
+        readers = self.site.large_readers
+        if len(readers) < _LARGE_READERS:
+            readers.add(self)
+            self.transport.bufferSize, self._large_head = _LARGE_READ, head
 
     def _read_now(self, length: int) -> None:
         """Take what is here of a large body, whose head came alone: in one piece, it need never be copied."""
@@ -203,6 +241,7 @@ class Connection:
             data, self.ahead = self.ahead, b""
             self.ahead = request.receive(data)
         if request.whole and not self.ended:
+            self.site.large_readers.discard(self)
             self.handling = True
             self.site.crowd.arrived(self)
             request.process()
@@ -225,11 +264,7 @@ class Connection:
         if self._large_head:
             self.transport.bufferSize = self._large_head  # who sent a large body may send another, behind such a head
         self._rewind(self.site.limits.deadline)
-        if self._paused and not self._choked:
-            self._paused = False
-            self.transport.resumeProducing()
-        self._advance()
-        self._end_if_half_closed()
+        self._advance_and_read()
 
     def refuse(self, refusal: Refusal) -> None:
         """Turn the request away, whatever of it is still to come."""
@@ -279,6 +314,7 @@ class Connection:
         self.ended = True
         self.handling = False
         self.ahead = b""
+        self.site.large_readers.discard(self)
         self.site.crowd.leave(self)
         self.transport.unregisterProducer()
         if abort or self.site.full_of_lingerers:
@@ -331,11 +367,7 @@ class Connection:
 
     def resumeProducing(self) -> None:
         self._choked = False
-        if self._paused and not self.handling:
-            self._paused = False
-            self.transport.resumeProducing()
-        self._advance()
-        self._end_if_half_closed()
+        self._advance_and_read()
 
     def stopProducing(self) -> None:
         """Nothing: ``connectionLost`` comes too."""

@@ -8,7 +8,6 @@ methods that are registered, and the contract has an answer to any.
 from __future__ import annotations
 
 import re
-from collections.abc import Callable
 
 from httptools import HttpParserError, HttpParserUpgrade, HttpRequestParser
 
@@ -40,14 +39,16 @@ class Reading:
     __slots__ = (
         "_head_ended",
         "_keep_alive",
-        "_on_body",
+        "_own",
         "_parser",
+        "_pieces",
         "ended",
         "excess",
         "expects",
         "headers",
         "length",
         "method",
+        "on_body",
         "persistent",
         "target",
     )
@@ -64,7 +65,9 @@ class Reading:
         self.excess = False
         self._keep_alive = False
         self._head_ended = False
-        self._on_body: Callable[[bytes], None] | None = None
+        self._pieces: list[bytes] = []
+        self._own = 0  # how many of them are of this request, once that is known
+        self.on_body = self._pieces.append  # what httptools calls for each chunk, however small
         self._parser: HttpRequestParser | None = HttpRequestParser(self)
         self._feed(b"POST / %s\r\n%s" % (version, rest))
         encodings, lengths = self.headers.get(b"transfer-encoding"), self.headers.get(b"content-length")
@@ -94,16 +97,17 @@ class Reading:
         self.headers[b"host"] = (authority,)
         self.target = path if path.startswith(b"/") else b"/" + path
 
-    def chunks(self, data: bytes, on_body: Callable[[bytes], None]) -> None:
-        """Read more of a chunked body. Raises Malformed.
+    def chunks(self, data: bytes) -> bytes:
+        """Read more of a chunked body: what of ``data`` belongs to it, in one piece. Raises Malformed.
 
         ``ended`` is set at its end, ``excess`` where something came behind it, whose place is not known.
         """
-        self._on_body = on_body
         self._feed(data)
-        self._on_body = None
+        body = b"".join(self._pieces[: self._own] if self.ended else self._pieces)
+        self._pieces.clear()
         if self.ended:
             self._parser = None
+        return body
 
     def _feed(self, data: bytes) -> None:
         assert self._parser is not None  # noqa: S101 - for the type checker
@@ -128,15 +132,12 @@ class Reading:
         if self._parser is not None:
             self._keep_alive = self._parser.should_keep_alive()
 
-    def on_body(self, body: bytes) -> None:
-        if self._on_body is not None and not self.excess:
-            self._on_body(body)
-
     def on_message_begin(self) -> None:
         self.excess = self.ended
 
     def on_message_complete(self) -> None:
-        self.ended = True
+        if not self.ended:
+            self.ended, self._own = True, len(self._pieces)
 
 
 def is_request_line(line: bytes) -> bool:

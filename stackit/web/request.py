@@ -28,6 +28,10 @@ _LARGE_PIECE = 4096
 _MOST_FRAMING = 1024
 """Bytes of chunk sizes, extensions and trailers between two bytes of body."""
 
+_FRAMING = 64 * 2**10
+"""Bytes of the same that a chunked body may have in all, beside an eighth of its size: a chunk costs as much as
+hashing hundreds of bytes."""
+
 _log = Logger(namespace="stackit")
 
 
@@ -35,11 +39,13 @@ class Upload(Protocol):
     """What a resource makes of a body that it lets in.
 
     At most ``limit`` bytes are let in; each piece goes to ``update``, and the pieces are also
-    kept, to be read as ``request.body``, if ``keep``.
+    kept, to be read as ``request.body``, if ``keep``. ``owes`` tells that its sender has made work for nothing before,
+    and is to make no more of it than it takes to find out whether this is for nothing, too.
     """
 
     limit: int
     keep: bool
+    owes: bool
 
     def update(self, chunk: bytes) -> None: ...
 
@@ -56,6 +62,7 @@ class SmallUpload:
 
     limit = SMALL_BODY
     keep = True
+    owes = False
 
     def update(self, chunk: bytes) -> None:
         """Nothing: the bytes are kept."""
@@ -69,6 +76,7 @@ class Request:
     """
 
     __slots__ = (
+        "_came",
         "_framing",
         "_headers",
         "_kept",
@@ -102,6 +110,7 @@ class Request:
         self._reading = reading
         self._left = reading.length
         self._size = 0
+        self._came = 0
         self._framing = 0
         self._kept: list[bytes | bytearray] = []
         self._refusal: Refusal | None = None
@@ -147,18 +156,25 @@ class Request:
         return rest
 
     def _receive_chunks(self, data: bytes) -> None:
-        self._framing += len(data)
-        self._reading.chunks(data, self._take)
+        piece = self._reading.chunks(data)
+        self._came += len(data)
+        self._framing = 0 if piece else self._framing + len(data)
         if self._framing > _MOST_FRAMING:
             raise Malformed
         self.whole = self._reading.ended
         if self._reading.excess:
             self.persistent = False  # nobody knows where the next request began: it has to be sent again
+        if piece:
+            self._take(piece)
+        if not self.whole and self._came - self._size > self._most_framing() + self._size // 8:
+            raise Malformed(answers.WORDY)
+
+    def _most_framing(self) -> int:
+        return _MOST_FRAMING if self.upload.owes else _FRAMING
 
     def _take(self, piece: bytes) -> None:
         if self.channel.ended:
             return
-        self._framing = 0
         self._size += len(piece)
         if self._size > self.upload.limit:
             self.channel.refuse(answers.TOO_LARGE)

@@ -66,6 +66,7 @@ class PublicSite(Factory):
         self._routes = dict(routes)
         self._otherwise = otherwise
         self._observe = observe
+        self.large_readers: set[Connection] = set()
         self._connections: set[Connection] = set()
         self._empty: Deferred[None] | None = None
 
@@ -98,6 +99,7 @@ class PublicSite(Factory):
     def left(self, connection: Connection) -> None:
         """A connection is gone."""
         self.crowd.leave(connection)
+        self.large_readers.discard(connection)
         self._connections.discard(connection)
         if not self._connections and self._empty is not None:
             empty, self._empty = self._empty, None

@@ -47,7 +47,7 @@ class SignedUpload:
     is kept. ``refused`` is what a plugin has against the request, unless it verifies.
     """
 
-    __slots__ = ("_claimed", "_verifier", "head", "keep", "limit", "refused")
+    __slots__ = ("_claimed", "_verifier", "head", "keep", "limit", "owes", "refused")
 
     def __init__(
         self, head: RequestHead, *, limit: int, verifier: Verifier, claimed: bytes | None, refused: Refusal | None
@@ -55,6 +55,7 @@ class SignedUpload:
         self.head = head
         self.limit = limit
         self.keep = claimed is not None
+        self.owes = refused is not None
         self.refused = refused
         self._verifier = verifier
         self._claimed = claimed

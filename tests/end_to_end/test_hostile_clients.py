@@ -113,6 +113,30 @@ async def test_garbage_gets_a_400_or_nothing_and_the_next_delivery_its_202(runni
 
 
 @pytest_twisted.ensureDeferred
+async def test_what_is_much_work_for_few_bytes_keeps_no_good_delivery_from_its_answer(running_stackit: Any) -> None:
+    server = await start(running_stackit, "30s")
+    claimed = {"X-Hub-Signature-256": "sha256=" + "0" * 64}
+    kinds = (
+        request(WEBHOOK, "POST", {**claimed, "Transfer-Encoding": "chunked"}) + b"1\r\nx\r\n" * 50_000,
+        request(WEBHOOK, "POST", {**claimed, "Transfer-Encoding": "chunked"}) + b"1;x=y\r\nx\r\n" * 50_000,
+        request("/nowhere", "GET") * 10_000,
+        request(WEBHOOK, "POST", {**claimed, "Content-Length": "2000000"}) + bytes(2_000_000),
+    )
+    clients = []
+    for number in range(80):
+        client = await connect(server)
+        client.send(kinds[number % len(kinds)])
+        clients.append(client)
+    for _ in range(30):
+        assert (await server.deliver("push")).status == 202
+    for number, client in enumerate(clients):
+        assert (await client.answer()).status in ((400,), (400,), (404,), (401, 429))[number % len(kinds)]
+    await hang_up(*clients)
+    assert await server.stop() == 0
+    check_log(server.log)
+
+
+@pytest_twisted.ensureDeferred
 async def test_large_bodies_of_strangers_are_not_kept(running_stackit: Any) -> None:
     server = await start(running_stackit, "20s")
     assert (await server.deliver("push")).status == 202
