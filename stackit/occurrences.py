@@ -32,6 +32,7 @@ OccurrenceName = Literal[
 class Occurrence(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     """One thing that happened. Which fields are set depends on ``name``; the rest are None.
 
+    ``missing`` is how many refs of the remote a mirror cannot hold.
     ``seconds`` and ``retry_in`` are seconds; ``client`` is an address without port;
     ``reason`` of a refusal and ``outcome`` come from small closed sets, fit for labels.
     """
@@ -55,5 +56,6 @@ class Occurrence(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     seconds: float | None = None
     retry_in: float | None = None
     count: int | None = None
+    missing: int | None = None
     changes: tuple[RefChange, ...] | None = None
     request: RequestHead | None = None

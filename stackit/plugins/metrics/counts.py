@@ -27,6 +27,8 @@ class Counts:
         "_handling_seconds",
         "_handlings",
         "_healed",
+        "_incomplete",
+        "_missing",
         "_ref_changes",
         "_refused",
         "_replayed",
@@ -42,6 +44,7 @@ class Counts:
     def __init__(self, registry: CollectorRegistry) -> None:
         self.app: App | None = None
         self._shown: dict[Repo, str] = {}
+        self._incomplete: set[Repo] = set()
         self._refused = Tally("stackit_requests_refused", "Public requests turned away.", ["reason"], registry)
         self._deliveries = Tally("stackit_deliveries", "Verified deliveries.", ["event", "outcome"], registry)
         self._replayed = Counter(
@@ -82,6 +85,12 @@ class Counts:
         )
         self._states = Gauge(
             "stackit_mirror_state", "1 for the state that the mirror is in.", ["repo", "state"], registry=registry
+        )
+        self._missing = Gauge(
+            "stackit_mirror_missing_refs",
+            "Refs of the remote that the mirror cannot hold.",
+            ["repo"],
+            registry=registry,
         )
         self._healed = Counter("stackit_mirror_healed_total", "Repairs of mirrors.", registry=registry)
         self._ref_changes = Counter(
@@ -148,6 +157,9 @@ class Counts:
             occurrence.error is None and occurrence.cause != "push"
         ):  # a push fetches what it is about, and compares no more
             self._verified.labels(str(managed.repo)).set(self.app.reactor.seconds())
+        if occurrence.missing or managed.repo in self._incomplete:
+            self._incomplete.add(managed.repo)
+            self._missing.labels(str(managed.repo)).set(occurrence.missing or 0)
         if occurrence.state is None or self._shown.get(managed.repo) == occurrence.state:
             return  # the usual case: thousands of mirrors stay in step
         self._shown[managed.repo] = occurrence.state

@@ -9,7 +9,7 @@ from typing import TypeVar
 from twisted.internet.defer import CancelledError
 
 from stackit import ManagedRepo, Reactor
-from stackit.plugins.mirror.git import Git, GitError
+from stackit.plugins.mirror.git import Fetched, Git, GitError
 from stackit.plugins.mirror.pktline import Listing
 from stackit.plugins.mirror.sweep import leftovers, unfinished_packs
 
@@ -54,7 +54,7 @@ class Asker:
         progress: Progress | None = None,
         only: tuple[str, ...] = (),
         tips: tuple[str, ...] = (),
-    ) -> None:
+    ) -> Fetched:
         """Bring new refs, and those that moved, into a repository. Raises GitError.
 
         The ``first`` fetch may take as long as it likes while it makes progress. ``progress`` sees what git says.
@@ -62,7 +62,7 @@ class Asker:
         """
         timeout = LONGEST if first else self._grown(self._timeout)
 
-        def fetch(heard: Progress) -> Awaitable[None]:
+        def fetch(heard: Progress) -> Awaitable[Fetched]:
             return self._git.fetch(
                 directory,
                 self._managed,
@@ -73,7 +73,7 @@ class Asker:
                 tips=tips,
             )
 
-        await self._tidily(directory, fetch, progress)
+        return await self._tidily(directory, fetch, progress)
 
     async def clone(self, directory: Path, progress: Progress) -> None:
         """Make a repository where nothing is, see ``Git.clone``; for the rest like a first fetch. Raises GitError."""
@@ -84,12 +84,12 @@ class Asker:
         await self._tidily(directory, clone, progress)
 
     async def _tidily(
-        self, directory: Path, bring: Callable[[Progress], Awaitable[None]], progress: Progress | None
-    ) -> None:
+        self, directory: Path, bring: Callable[[Progress], Awaitable[Answer]], progress: Progress | None
+    ) -> Answer:
         """Run what brings objects into ``directory``, and clear away what it leaves where it fails."""
         began = self._reactor.seconds()
 
-        def watched(alive: Progress) -> Awaitable[None]:
+        def watched(alive: Progress) -> Awaitable[Answer]:
             def heard(piece: bytes) -> None:
                 alive(piece)
                 if progress is not None:
@@ -98,7 +98,7 @@ class Asker:
             return bring(heard)
 
         try:
-            await self.watched(watched)
+            return await self.watched(watched)
         except (GitError, CancelledError) as problem:
             # Nothing of it runs any more: what it was unpacking is nobody's, nor is what it had locked
             # where it could not tidy up. (Otherwise the lock is somebody else's, and the reason of the failure.)

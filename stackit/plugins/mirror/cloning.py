@@ -10,12 +10,13 @@ import msgspec
 from stackit import App, ManagedRepo
 from stackit.plugins.mirror.asking import LONGEST, Asker
 from stackit.plugins.mirror.exchange import exchange
-from stackit.plugins.mirror.git import BRANCHES, Git, GitError
+from stackit.plugins.mirror.git import BRANCHES, Fetched, Git, GitError
 from stackit.plugins.mirror.pktline import Listing
 from stackit.plugins.mirror.progress import Progress
 from stackit.plugins.mirror.reconcile import follow_head, go_together
 from stackit.plugins.mirror.refspecs import KEPT, for_git
 from stackit.plugins.mirror.repository import Repository
+from stackit.plugins.mirror.shortfall import Shortfall, shortfall
 
 MANY = 100
 """Refs of the remote from which on a first fetch, which makes a file for each, is slower than ``git clone``."""
@@ -52,18 +53,34 @@ class Cloning:
         mirrors = self._app.state_dir / "mirrors"
         return mirrors / folder / self._place.relative_to(mirrors)
 
-    async def clone(self, listing: Listing) -> None:
-        """``listing`` is what the remote has. Raises GitError and OSError."""
+    async def clone(self, listing: Listing) -> Shortfall | None:
+        """``listing`` is what the remote has; returns what of it the mirror cannot hold. Raises GitError and OSError.
+
+        Where that is everything, there is no mirror, and the old one stays.
+        """
         made = Repository(self._git, self._beside)
         progress = Progress(self._app, self._managed.repo)
+        fetched = Fetched("", certain=True)
         if not (_clone_does(self._managed.refspecs, listing) and await self._cloned(made, progress)):
             self._clear()
             await made.make(object_format(listing) or "sha1")
-            await self._asker.fetch(self._beside, first=True, progress=progress)
+            fetched = await self._asker.fetch(self._beside, first=True, progress=progress)
+        missing = await shortfall(
+            made,
+            self._managed.refspecs,
+            listing,
+            await made.refs(),
+            fetched,
+            fetch=lambda: self._asker.fetch(self._beside, first=True, progress=progress),
+            ask=self._asker.listing,
+        )
+        if missing is not None and not await made.refs():
+            raise GitError(str(missing), kind="remote")
         await self._carry_kept()
         await made.pack_refs()
         await follow_head(made, self._managed.refspecs, listing, await made.refs())
         self._take_place()
+        return missing
 
     def discard(self) -> None:
         """Throw the mirror away that was replaced: whoever still read it has finished."""

@@ -9,9 +9,11 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from urllib.parse import urlsplit
 
+import msgspec
+
 from stackit import ManagedRepo, Reactor, StackitError
-from stackit.plugins.mirror.pktline import Listing
-from stackit.plugins.mirror.reasons import Kind, heard, kind_of, reason
+from stackit.plugins.mirror.pktline import Listing, is_object_id
+from stackit.plugins.mirror.reasons import Answered, Kind, heard, kind_of, left_out, no_git, reason
 from stackit.plugins.mirror.refspecs import for_git
 from stackit.processes import STDERR_LIMIT, Child, Finished, run
 from stackit.redactor import Redact, Redactor
@@ -78,6 +80,17 @@ class GitError(StackitError):
         self.killed = killed
 
 
+class Fetched(msgspec.Struct, frozen=True):
+    """How a fetch ended that git calls a success.
+
+    ``warnings``: what git said about refs that it left out, in lines; "" where nothing. ``certain``: the remote
+    answered in git's protocol; what does not may be any page, in which git sees no refs.
+    """
+
+    warnings: str
+    certain: bool
+
+
 class Git:
     """Runs git with nothing but its own settings. ``home`` is an empty directory for it to call home.
 
@@ -132,7 +145,7 @@ class Git:
         on_progress: Callable[[bytes], None],
         only: Sequence[str] = (),
         tips: Sequence[str] = (),
-    ) -> None:
+    ) -> Fetched:
         """Create and move refs at ``directory`` as the remote has them, within the refspecs; delete none.
 
         ``only`` these refspecs, if any. git tells the remote that it has ``tips``, or if there are none, all its
@@ -152,7 +165,8 @@ class Git:
             managed.url,
             *(only or for_git(managed.refspecs)),
         )
-        await self._remote(managed, arguments, timeout=timeout, stall=stall, on_stderr=on_progress)
+        _, said, answered = await self._remote(managed, arguments, timeout=timeout, stall=stall, on_stderr=on_progress)
+        return Fetched(left_out(said), answered.page is None or answered.page.smart)
 
     async def clone(
         self,
@@ -186,8 +200,9 @@ class Git:
         await self.local(directory, "config", "--remove-section", "remote.origin")
 
     async def listing(self, managed: ManagedRepo, *, timeout: float) -> Listing:  # noqa: ASYNC109 - as above
-        """Every ref of the remote, and the one that its HEAD names. Raises GitError."""
-        listed = await self._remote(managed, ("ls-remote", "--symref", "--", managed.url), timeout=timeout)
+        """Every ref of the remote, and the one that its HEAD names. Raises GitError, also for what is no such list."""
+        arguments = ("ls-remote", "--symref", "--", managed.url)
+        listed, _, answered = await self._remote(managed, arguments, timeout=timeout)
         if listed.truncated:
             raise GitError("the remote's list of refs is larger than stackit reads", kind="remote")
         refs: dict[bytes, str] = {}
@@ -198,6 +213,10 @@ class Git:
                 head = oid.removeprefix(b"ref: ")
             elif name.startswith(b"refs/") and not name.endswith(b"^{}"):
                 refs[name] = oid.decode("ascii", "replace")
+        # A dumb server sends a file, and git takes any page for one that has no line with a ref in it.
+        page = answered.page
+        if page is not None and not page.smart and not (refs and all(map(is_object_id, refs.values()))):
+            raise GitError(no_git(page), kind="remote")
         return Listing(refs, head)
 
     async def _remote(
@@ -208,7 +227,8 @@ class Git:
         timeout: float,  # noqa: ASYNC109 - as above
         stall: float | None = None,
         on_stderr: Callable[[bytes], None] | None = None,
-    ) -> Finished:
+    ) -> tuple[Finished, str, Answered]:
+        """Run git; returns how it ended, what it said, and what the remote answered. Raises GitError."""
         token = managed.token()
         host = _web_host(managed.url)
         secret = None
@@ -226,11 +246,16 @@ class Git:
             limit=_LISTING_LIMIT,
             on_stderr=on_stderr,
         )
+        # The file of the token may be another one by now than the redactor knows.
+        used = Redactor([] if token is None else [token])
+
+        def redact(text: str) -> str:
+            return self._redact(used(text))
+
         if finished.status != 0:
-            # The file of the token may be another one by now than the redactor knows.
-            used = Redactor([] if token is None else [token])
-            raise _error(finished, lambda text: self._redact(used(text)), self._reactor.seconds())
-        return finished
+            raise _error(finished, redact, self._reactor.seconds())
+        said, answered = heard(finished.stderr.decode("utf-8", "replace"), self._reactor.seconds(), redact)
+        return finished, said, answered
 
     def _looked_at(self, finished: Finished, ok: tuple[int, ...]) -> Finished:
         if finished.status not in ok or finished.timed_out or finished.truncated:

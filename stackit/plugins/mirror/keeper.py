@@ -13,7 +13,7 @@ from stackit import App, ManagedRepo, Occurrence, RefChange, StackitError
 from stackit.plugins.mirror.coalescer import Coalescer
 from stackit.plugins.mirror.fastroad import MOST_REFS, Detour, Target
 from stackit.plugins.mirror.git import Git, GitError
-from stackit.plugins.mirror.refresher import Refresher
+from stackit.plugins.mirror.refresher import Outcome, Refresher
 from stackit.plugins.mirror.refs import Snapshot
 from stackit.plugins.mirror.remote import Remote
 from stackit.plugins.mirror.settings import MirrorSettings
@@ -49,13 +49,13 @@ class Request(msgspec.Struct, frozen=True):
 class Round(msgspec.Struct, frozen=True):
     """What a round that succeeded did.
 
-    ``started_at`` is when it began to ask the remote, in epoch seconds; ``held`` is why the mirror keeps
-    refs that the remote does not have any more, where it does.
+    ``started_at`` is when it began to ask the remote, in epoch seconds; ``unequal`` is why the mirror is not equal
+    to its remote all the same, where that is so: it keeps refs that are gone there, or cannot hold some.
     """
 
     started_at: float
     changes: tuple[RefChange, ...] = ()
-    held: str | None = None
+    unequal: str | None = None
 
 
 class Keeper:
@@ -111,7 +111,7 @@ class Keeper:
             return "failing"
         if not self.directory.exists():
             return "cloning"
-        behind = awaited or self.standing.held or self.standing.verified_at is None
+        behind = awaited or self.standing.unequal or self.standing.verified_at is None
         return "behind" if behind else "in_step"
 
     async def sync(
@@ -153,7 +153,7 @@ class Keeper:
     async def glance(self) -> bool:
         """Whether a look at the remote, without a round, told that nothing is new. False: a round has to tell."""
         standing, began = self.standing, self._app.reactor.seconds()
-        if not self.settled or self.rounds.busy or standing.error or standing.held or standing.verified_at is None:
+        if not self.settled or self.rounds.busy or standing.error or standing.unequal or standing.verified_at is None:
             return False
         if not await self._refresher.glance():
             return False
@@ -224,7 +224,7 @@ class Keeper:
         _cancel(self._retry)
         request = min(asking, key=lambda each: _CAUSES.index(each.cause))
         look = any(each.look for each in asking) or not self.directory.exists()
-        held: str | None = None
+        outcome = Outcome(looked=False)
         changes: tuple[RefChange, ...] = ()
         settled = False
         targets = _targets(asking)
@@ -240,14 +240,15 @@ class Keeper:
                 if pushed is not None:
                     changes, settled = pushed, True
                 else:
-                    targets = {}
+                    expected, targets = tuple(targets), {}
                     outcome = await self._refresher.refresh(
                         look=look,
                         accept=any(each.accept for each in asking),
                         quietly=request.cause in ("start", "backstop") and self._telling.begun,
                         timeouts=self.standing.timeouts,
+                        expected=expected,
                     )
-                    held, settled = outcome.held, outcome.untouched
+                    settled = outcome.untouched
             finally:
                 # Also a fetch that failed, or was ended half way, may have moved refs.
                 if not settled:
@@ -258,7 +259,7 @@ class Keeper:
             problem = StackitError("stackit is stopping")
         if problem is None:
             # A quick round leaves what is held as it is.
-            self.standing.succeeded(looked=look, held=held, refs=targets)
+            self.standing.succeeded(looked=outcome.looked, held=outcome.held, missing=outcome.missing, refs=targets)
             # Thousands of refs that moved at once are thousands of files until they are packed.
             self.worn += bool(changes) + len(changes) // MANY * _NEVER_WORN
         else:
@@ -274,12 +275,13 @@ class Keeper:
                 state=self._state(awaited=0),
                 seconds=reactor.seconds() - began,
                 count=len(changes),
-                error=self.standing.error or held,
+                error=self.standing.error or (self.standing.unequal if outcome.looked else None),
+                missing=None if self.standing.missing is None else len(self.standing.missing.refs),
             )
         )
         if problem is not None:
             raise problem if isinstance(problem, StackitError) else StackitError(_one_line(problem)) from problem
-        return Round(began, changes, held)
+        return Round(began, changes, self.standing.unequal if outcome.looked else None)
 
     async def _pushed(self, request: Request, targets: Mapping[str, Target]) -> tuple[RefChange, ...] | None:
         """Bring what was pushed, and nothing else, and tell of it; None where that will not do."""

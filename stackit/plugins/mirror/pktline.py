@@ -33,6 +33,11 @@ class Listing(msgspec.Struct, frozen=True):
     head: bytes | None
 
 
+def is_object_id(oid: str) -> bool:
+    """Whether it is one, of something: zeros stand for nothing."""
+    return _OBJECT_ID.fullmatch(oid.encode("utf-8", "replace")) is not None and bool(oid.strip("0"))
+
+
 def line(payload: bytes) -> bytes:
     """One pkt-line."""
     return b"%04x" % (len(payload) + 4) + payload

@@ -15,9 +15,16 @@ Kind = Literal["gone", "forbidden", "moved", "throttled", "stalled", "disk", "re
 ``throttled``: the remote wants to be left alone. ``stalled``: no progress. ``disk``: no room.
 ``remote``: anything else at the remote's end or on the way. ``mirror``: anything else."""
 
+ADVERTISED = "application/x-git-upload-pack-advertisement"
+"""The content type by which git tells that a server speaks its protocol over HTTP."""
+
+_LISTING = "/info/refs?service=git-upload-pack"
+_TYPE = re.compile(r"[\w.+-]{1,60}/[\w.+-]{1,60}", re.ASCII)
+_PAGES = {"text/html": "an HTML page", "application/xhtml+xml": "an HTML page", "application/json": "JSON"}
 _TRACE = re.compile(r"\d\d:\d\d:\d\d\.\d+ http\.c:\d+ +(?:<=|=>|==) ")
 _STATUS = re.compile(r"<= Recv header: HTTP/[\d.]+ (\d{3})")
-_HEADER = re.compile(r"<= Recv header: (retry-after|location): *(\S.*)", re.IGNORECASE)
+_HEADER = re.compile(r"<= Recv header: (retry-after|location|content-type|content-length): *(\S.*)", re.IGNORECASE)
+_REQUEST = re.compile(r"=> Send header: [A-Z]+ (\S+) HTTP/")
 _USERINFO = re.compile(r"(?<=://)[^/@\s]+@")
 _ADVICE = re.compile(r"^(?:fatal|error): (?!the remote end hung up|could not fetch|early EOF)(.*)$", re.MULTILINE)
 _LONGEST_WAIT = 86400.0
@@ -58,12 +65,29 @@ _MEANINGS: dict[Kind, str] = {
 }
 
 
+class Page(msgspec.Struct, frozen=True, kw_only=True):
+    """An answer over HTTP to the question for refs: its status, its content type ("" without one), whether empty."""
+
+    status: int
+    content_type: str = ""
+    empty: bool = False
+
+    @property
+    def smart(self) -> bool:
+        """Whether it is what git's own servers answer. A dumb server sends a file, of any type."""
+        return self.content_type == ADVERTISED
+
+
 class Answered(msgspec.Struct, frozen=True, kw_only=True):
-    """The last answer over HTTP: its status, and where it said so how long to wait (seconds), and where to go."""
+    """The last answer over HTTP: its status, and where it said so how long to wait (seconds), and where to go.
+
+    ``page`` is the last one to the question for refs.
+    """
 
     status: int | None = None
     retry_after: float | None = None
     location: str | None = None
+    page: Page | None = None
 
 
 def heard(stderr: str, now: float, redact: Callable[[str], str] = str) -> tuple[str, Answered]:
@@ -71,26 +95,43 @@ def heard(stderr: str, now: float, redact: Callable[[str], str] = str) -> tuple[
 
     ``redact`` takes the credentials out of each: a remote may say back what it was sent.
     """
-    said, answered = [], Answered()
+    said, answered, listing = [], Answered(), False
     for line in stderr.replace("\r", "\n").splitlines():
         if not _TRACE.match(line):
             if line.strip():
                 said.append(redact(line))
+        elif request := _REQUEST.search(line):
+            listing = _LISTING in request[1]
         elif status := _STATUS.search(line):
-            answered = Answered(status=int(status[1]))
+            page = Page(status=int(status[1])) if listing else answered.page
+            answered = Answered(status=int(status[1]), page=page)
         elif header := _HEADER.search(line):
-            name, value = header[1].lower(), header[2].strip()
-            if name == "location":
-                answered = msgspec.structs.replace(answered, location=_address(redact(value)))
-            else:
-                answered = msgspec.structs.replace(answered, retry_after=wait(value, now))
+            name, value = header[1].lower(), redact(header[2].strip())
+            answered = _with_header(answered, name, value, now, listing=listing)
     return "\n".join(said), answered
+
+
+def _with_header(answered: Answered, name: str, value: str, now: float, *, listing: bool) -> Answered:
+    page = answered.page
+    if name == "location":
+        return msgspec.structs.replace(answered, location=_address(value))
+    if name == "retry-after":
+        return msgspec.structs.replace(answered, retry_after=wait(value, now))
+    if page is None or not listing:
+        return answered
+    if name == "content-type":
+        page = msgspec.structs.replace(page, content_type=value.partition(";")[0].strip().lower())
+    else:
+        page = msgspec.structs.replace(page, empty=value == "0")
+    return msgspec.structs.replace(answered, page=page)
 
 
 def kind_of(said: str, answered: Answered) -> Kind:
     """What kind of trouble it is."""
     if answered.retry_after is not None and answered.status in (403, 429, 503):
         return "throttled"
+    if _is_no_git(said, answered):
+        return "remote"
     for kind, sign in _SIGNS:
         if sign.search(said):
             return kind
@@ -99,6 +140,8 @@ def kind_of(said: str, answered: Answered) -> Kind:
 
 def reason(kind: Kind, said: str, answered: Answered, status: int) -> str:
     """One line, with what git said. ``status`` is git's own."""
+    if answered.page is not None and _is_no_git(said, answered):
+        return no_git(answered.page)
     lines = said.splitlines()
     details = _ADVICE.findall(said) or lines[-1:]
     detail = " ".join(details[-1].split())[:300] if details else f"git ended with status {status}"
@@ -110,6 +153,24 @@ def reason(kind: Kind, said: str, answered: Answered, status: int) -> str:
     if kind == "throttled" and answered.retry_after is not None:
         meaning = f"{meaning}: none for {answered.retry_after:g} seconds"
     return f"{meaning} (git: {detail})"
+
+
+def _is_no_git(said: str, answered: Answered) -> bool:
+    """Whether what came instead of the list of refs is a page, with which git could do nothing."""
+    page = answered.page
+    return page is not None and page.status == 200 and not page.smart and "not valid: is this a git repo" in said
+
+
+def no_git(page: Page) -> str:
+    """One line on what came where git's answer should have been."""
+    what = "an empty answer" if page.empty else _PAGES.get(page.content_type, "a page")
+    shown = page.content_type if _TYPE.fullmatch(page.content_type) else "no content type"
+    return f"the remote sent {what} ({page.status}, {shown}), not git: check the URL"
+
+
+def left_out(said: str) -> str:
+    """The lines in which git warns, where it ended well all the same: it may have left something out."""
+    return "\n".join(line for line in said.splitlines() if line.startswith(("warning: ", "error: ")))
 
 
 def redacted(text: str) -> str:

@@ -5,7 +5,9 @@ from __future__ import annotations
 from collections.abc import Awaitable, Callable, Iterable, Mapping
 from itertools import pairwise
 
-from stackit.plugins.mirror.git import GitError
+import msgspec
+
+from stackit.plugins.mirror.git import Fetched, GitError
 from stackit.plugins.mirror.pktline import Listing
 from stackit.plugins.mirror.refs import Snapshot, ref_bytes, ref_text
 from stackit.plugins.mirror.refspecs import destination, destinations, folders, is_destination
@@ -16,8 +18,19 @@ LONGEST_PART = 250
 LONGEST_NAME = 2048
 """Bytes of a whole one: a path has at most 4,096, and the mirror's own place takes some."""
 
-Fetch = Callable[[], Awaitable[None]]
+Fetch = Callable[[], Awaitable[Fetched]]
 Object = Callable[[Mapping[str, str], Mapping[str, str], Mapping[str, str]], str | None]
+
+
+class Reconciled(msgspec.Struct, frozen=True):
+    """``held`` is the objection to deletions, where there is one; ``fetched`` how the fetch ended, if one was needed.
+
+    ``refs`` are what the mirror had then, before the deletions.
+    """
+
+    refs: Snapshot
+    held: str | None = None
+    fetched: Fetched | None = None
 
 
 def landing(refspecs: tuple[str, ...], listing: Listing) -> dict[bytes, str]:
@@ -32,8 +45,8 @@ def landing(refspecs: tuple[str, ...], listing: Listing) -> dict[bytes, str]:
 
 async def reconcile(
     repository: Repository, refspecs: tuple[str, ...], listing: Listing, *, fetch: Fetch, objection: Object
-) -> str | None:
-    """Make the mirror equal to what the remote listed; returns the objection to deletions, where there is one.
+) -> Reconciled:
+    """Make the mirror equal to what the remote listed.
 
     New and moved refs come first, then HEAD follows, and only then what is gone goes: at no moment does a
     reader miss a branch that was renamed. ``objection`` is asked with all refs, those that would go, and
@@ -43,7 +56,7 @@ async def reconcile(
     before = await repository.refs()
     if Snapshot.of(landed) == before:
         await follow_head(repository, refspecs, listing, before)
-        return None
+        return Reconciled(before)
     wanted = {ref_text(ref): oid for ref, oid in landed.items()}
     have = before.as_dict()
     gone = {ref: oid for ref, oid in have.items() if ref not in wanted}
@@ -52,21 +65,22 @@ async def reconcile(
     held = objection(ours, {ref: oid for ref, oid in gone.items() if ref in ours}, wanted)
     if held is not None:
         gone = {ref: oid for ref, oid in gone.items() if ref not in ours}
+    fetched = None
     if any(have.get(ref) != oid for ref, oid in wanted.items()):
         try:
-            await fetch()
+            fetched = await fetch()
         except GitError as problem:
             # refs/heads/a/b cannot be made while refs/heads/a is there, not even in the same transaction.
             blocking = {ref: gone[ref] for ref in in_the_way(gone, wanted)} if "lock ref" in problem.stderr else {}
             if not blocking:
                 raise
             await repository.delete(blocking)
-            await fetch()  # the objects are here by now, so it takes no time
+            fetched = await fetch()  # the objects are here by now, so it takes no time
     now = await repository.refs()
     await follow_head(repository, refspecs, listing, now)
     # A ref that the fetch found is not gone, whatever the list said before.
     await repository.delete({ref: oid for ref, oid in gone.items() if now.get(ref) == oid} if gone else {})
-    return held
+    return Reconciled(now, held, fetched)
 
 
 async def follow_head(repository: Repository, refspecs: tuple[str, ...], listing: Listing, refs: Snapshot) -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import shutil
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 
 import msgspec
 
@@ -22,6 +22,7 @@ from stackit.plugins.mirror.refs import Snapshot
 from stackit.plugins.mirror.remote import Remote, Unanswered
 from stackit.plugins.mirror.repository import Repository
 from stackit.plugins.mirror.settings import MirrorSettings
+from stackit.plugins.mirror.shortfall import Shortfall, shortfall
 from stackit.plugins.mirror.sweep import SAFE_AGE, leftovers
 
 THOROUGH_EVERY = 86400.0
@@ -33,11 +34,14 @@ REPLACE_EVERY = 3600.0
 class Outcome(msgspec.Struct, frozen=True):
     """How a refresh ended.
 
-    ``held`` is the objection to deletions, where there is one; ``untouched``: the mirror was equal to its
-    remote already, and nothing was done.
+    ``held`` is the objection to deletions, where there is one; ``missing`` is what the remote has and the mirror
+    cannot hold. ``looked``: all refs were compared. ``untouched``: the mirror was equal to its remote already,
+    and nothing was done.
     """
 
     held: str | None = None
+    missing: Shortfall | None = None
+    looked: bool = True
     untouched: bool = False
 
 
@@ -113,21 +117,26 @@ class Refresher:
         only = tuple(f"+{target.source}:{target.ref}" for target in targets.values())
         tips = tuple(oid for ref in targets if (oid := refs.get(ref)) is not None)
         try:
-            await self._asker.fetch(self.directory, only=only, tips=tips)
+            fetched = await self._asker.fetch(self.directory, only=only, tips=tips)
         except GitError as problem:
             if problem.kind != "mirror":
                 raise
             raise Detour("fetch", wide=True) from problem
+        if fetched.warnings:
+            raise Detour("left_out", wide=True)  # what git left out, only the list of all refs tells
 
     def _begin(self) -> None:
         self._check_reserve()
         self._touched = self._touched or self._census.is_touched()
         self._census.begin()
 
-    async def refresh(self, *, look: bool, accept: bool, quietly: bool, timeouts: int) -> Outcome:
+    async def refresh(
+        self, *, look: bool, accept: bool, quietly: bool, timeouts: int, expected: Collection[str] = ()
+    ) -> Outcome:
         """Ask the remote, and make the mirror equal to it.
 
-        ``look``: compare all refs; else only what is new is fetched. ``accept``: no objection to deletions.
+        ``look``: compare all refs; else only what is new is fetched, if that brings the ``expected`` refs.
+        ``accept``: no objection to deletions.
         ``quietly``: one request is enough where it says that nothing has changed. ``timeouts``: how many
         rounds before this one ended in vain because their time was up.
         """
@@ -138,13 +147,13 @@ class Refresher:
         self._touched = self._touched or self._census.is_touched()
         if self._touched and look:
             self._mend("", self._app.reactor.seconds())
-        held = await self._refreshed(look=look, accept=accept)
+        outcome = await self._refreshed(look=look, accept=accept, expected=expected)
         if self._touched and look:
             # Somebody's hand was in the mirror. What it broke, and a fetch does not mend, shows only when it is read.
             if await self._replace_if_broken():
-                held = await self._refreshed(look=look, accept=accept)
+                outcome = await self._refreshed(look=look, accept=accept, expected=expected)
             self._touched = False
-        return Outcome(held=held)
+        return outcome
 
     async def glance(self) -> bool:
         """Whether one request told that mirror and remote are as they were when they were equal. False says nothing."""
@@ -180,12 +189,12 @@ class Refresher:
         except (GitError, OSError):
             return False  # as above
 
-    async def _refreshed(self, *, look: bool, accept: bool) -> str | None:
+    async def _refreshed(self, *, look: bool, accept: bool, expected: Collection[str]) -> Outcome:
         steps = ["mend", "replace"]
         while True:
             began = self._app.reactor.seconds()
             try:
-                return await self._attempt(look=look, accept=accept)
+                return await self._attempt(look=look, accept=accept, expected=expected)
             except (GitError, PermissionError) as problem:
                 if isinstance(problem, GitError) and problem.kind != "mirror":
                     raise
@@ -193,36 +202,45 @@ class Refresher:
                 if not await self._heal(steps, said, began):
                     raise
 
-    async def _attempt(self, *, look: bool, accept: bool) -> str | None:
+    async def _attempt(self, *, look: bool, accept: bool, expected: Collection[str]) -> Outcome:
         if not self.directory.exists():
-            await self._clone()
-            return None
-        if not look and await self._fetched_quickly():
-            return None
+            return Outcome(missing=await self._clone())
+        if not look and await self._fetched_quickly(expected):
+            return Outcome(looked=False)
         listing = await self._asker.listing()
         if object_format(listing) not in (None, self._repository.object_format):
             self._notice("the remote was made anew with another kind of object ids, and so is the mirror")
-            await self._clone()
-            return None
+            return Outcome(missing=await self._clone())
         head = self._repository.head
         self._census.begin()
-        held = await reconcile(
+        done = await reconcile(
             self._repository,
             self._managed.refspecs,
             listing,
             fetch=lambda: self._asker.fetch(self.directory),
             objection=lambda *refs: None if accept else objection(self._settings, *refs),
         )
+        missing = None
+        if done.fetched is not None:
+            missing = await shortfall(
+                self._repository,
+                self._managed.refspecs,
+                listing,
+                done.refs,
+                done.fetched,
+                fetch=lambda: self._asker.fetch(self.directory),
+                ask=self._asker.listing,
+            )
         self._census.end()
         if self._repository.head != head:
             self._notice(f"HEAD names {self._repository.head} now, and named {head} before")
-        return held
+        return Outcome(held=done.held, missing=missing)
 
-    async def _fetched_quickly(self) -> bool:
+    async def _fetched_quickly(self, expected: Collection[str]) -> bool:
         """Whether what is new is here, with no need to look at all refs of the remote."""
         self._census.begin()
         try:
-            await self._asker.fetch(self.directory)
+            fetched = await self._asker.fetch(self.directory)
         except GitError as problem:
             # Perhaps a branch was replaced by a folder of branches (a lock of another git says so differently),
             # or the whole repository by one with other object ids.
@@ -232,12 +250,15 @@ class Refresher:
             raise
         refs, head = await self.refs(), self._repository.head
         self._census.end()
+        if fetched.warnings or not fetched.certain or any(refs.get(ref) is None for ref in expected):
+            return False
         return not refs or (head is not None and refs.get(head) is not None)
 
-    async def _clone(self) -> None:
+    async def _clone(self) -> Shortfall | None:
         listing = await self._asker.listing()
-        await self._cloning.clone(listing)
+        missing = await self._cloning.clone(listing)
         self._census.end()
+        return missing
 
     def _check_reserve(self) -> None:
         mirrors = self._app.state_dir / "mirrors"

@@ -36,8 +36,8 @@ def routes(find: Find, all_keepers: Callable[[], Iterable[Keeper]]) -> list[Rout
             return error(502, str(problem))
         except StackitError as problem:
             return error(503, str(problem))
-        if done.held is not None:
-            return error(409, done.held)
+        if done.unequal is not None:
+            return error(409, done.unequal)
         return Response(body={"changes": [_change(change) for change in done.changes]})
 
     return [
@@ -61,7 +61,7 @@ def _unmanaged(request: AdminRequest) -> Response:
 
 def _standing(keeper: Keeper) -> dict[str, Any]:
     standing = keeper.standing
-    error = standing.error or standing.held
+    error = standing.error or standing.unequal
     if standing.since is not None:
         error = f"{error} (since {rfc3339(standing.since)})"
     return {

@@ -7,6 +7,7 @@ from collections.abc import Iterable
 from typing import Literal
 
 from stackit.plugins.mirror.reasons import Kind
+from stackit.plugins.mirror.shortfall import Shortfall
 
 State = Literal["in_step", "behind", "cloning", "failing", "quarantined"]
 
@@ -37,6 +38,8 @@ class Standing:
         """When the first failure in a row was."""
         self.held: str | None = None
         """Why the mirror keeps refs that its remote does not have any more, where it does."""
+        self.missing: Shortfall | None = None
+        """What the remote has and the mirror cannot hold."""
         self.next_at: float | None = None
         """Before this, nobody tries again unless something new is known."""
         self.timeouts = 0
@@ -48,8 +51,16 @@ class Standing:
     def started(self, now: float) -> None:
         self.started_at = now
 
-    def succeeded(self, *, looked: bool, held: str | None = None, refs: Iterable[str] = ()) -> None:
-        """``looked``: all refs were compared, and are equal but for those that are ``held``.
+    @property
+    def unequal(self) -> str | None:
+        """Why the mirror is not equal to its remote though nothing failed: None where nothing is known of that."""
+        reasons = [str(each) for each in (self.held, self.missing) if each is not None]
+        return "; ".join(reasons) or None
+
+    def succeeded(
+        self, *, looked: bool, held: str | None = None, missing: Shortfall | None = None, refs: Iterable[str] = ()
+    ) -> None:
+        """``looked``: all refs were compared, and are equal but for those that are ``held``, or ``missing``.
 
         ``refs``: only these were asked for (none: everything was).
         """
@@ -58,10 +69,13 @@ class Standing:
         if not asked:
             self.covered_at = self.started_at
             self.covered_refs.clear()
+        elif self.missing is not None:
+            self.missing = self.missing.without(asked)
         if looked:
             self.looked_at = self.started_at
             self.held = held
-            if held is None:
+            self.missing = missing
+            if self.unequal is None:
                 self.verified_at = self.started_at
         self.error = self.since = self.next_at = None
         self.timeouts = self._failures = self._refusals = 0

@@ -79,6 +79,9 @@ class Pushes:
             verdict = await self._verdict(push, ref, before, after)
             if verdict == "visible":
                 await self._visible(push)
+            missing = self._keeper.standing.missing
+            if verdict != "visible" and missing is not None and ref in missing.refs:
+                raise StackitError(str(missing))
             if verdict != "stale":
                 return
             if look and self._keeper.standing.held is not None:
