@@ -139,6 +139,15 @@ def test_the_state_of_a_mirror_is_the_one_that_is_1(scraped):
     assert scraped.value("stackit_mirror_state", repo="octo/widget", state="in_step") == 0
 
 
+def test_refs_that_a_mirror_cannot_hold_are_shown_until_there_are_none(scraped):
+    scraped.observe(name="synced", repo=WIDGET, cause="backstop", outcome="unchanged", state="in_step")
+    assert scraped.labels("stackit_mirror_missing_refs") == []
+    scraped.observe(name="synced", repo=WIDGET, cause="push", outcome="changed", state="behind", error="x", missing=3)
+    assert scraped.value("stackit_mirror_missing_refs", repo="octo/widget") == 3
+    scraped.observe(name="synced", repo=WIDGET, cause="backstop", outcome="unchanged", state="in_step")
+    assert scraped.value("stackit_mirror_missing_refs", repo="octo/widget") == 0
+
+
 def test_repairs_of_mirrors_are_counted(scraped):
     scraped.observe(name="healed", repo=WIDGET, reason="HEAD written anew: 1", count=1)
     assert scraped.value("stackit_mirror_healed_total") == 1

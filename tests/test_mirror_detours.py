@@ -44,6 +44,7 @@ class Between(Resource):
         direct = b"agent=stackit" in said
         self.asked.append("stackit" if direct else "git")
         if direct and self.pack is not None and b"command=fetch" in said:
+            request.setHeader("content-type", "application/x-git-upload-pack-result")
             return line(b"packfile\n") + line(b"\1" + self.pack) + FLUSH
         if not self.version:
             request.requestHeaders.removeHeader("Git-Protocol")

@@ -46,14 +46,14 @@ async def test_deletions_of_more_than_half_wait_for_a_persons_word_and_the_rest_
         upstream.delete(f"refs/heads/b{number}")
     new = upstream.advance()
     done = await house.keeper().sync("backstop")
-    assert done.held is not None
-    assert "deleted 13 of 25 refs" in done.held
+    assert done.unequal is not None
+    assert "deleted 13 of 25 refs" in done.unequal
     assert refs(house.path()) == before | {"refs/heads/main": new} == house.told["octo/widget"]
     assert house.keeper().state == "behind"
     [stands] = (await ask(house, "GET", "{prefix}/repos")).body["repos"]
     assert "accept=deletions" in stands["error"]
     refused = await ask(house, "POST", SYNC, owner="octo", name="widget")
-    assert (refused.status, refused.body) == (409, {"error": done.held})
+    assert (refused.status, refused.body) == (409, {"error": done.unequal})
     answer = await ask(house, "POST", SYNC, owner="octo", name="widget", accept="deletions")
     assert answer.status == 200
     assert [change["kind"] for change in answer.body["changes"]] == ["deleted"] * 13
@@ -76,10 +76,10 @@ async def test_the_last_ref_of_a_small_repository_waits_too_and_comes_back_by_it
     house = House(tmp_path / "small-state", managed(upstream))
     await house.keeper().sync("start")
     upstream.delete("refs/heads/main")
-    assert (await house.keeper().sync("backstop")).held is not None
+    assert (await house.keeper().sync("backstop")).unequal is not None
     assert refs(house.path()) == {"refs/heads/main": oid}
     upstream.set("refs/heads/main", oid)
-    assert (await house.keeper().sync("backstop")).held is None
+    assert (await house.keeper().sync("backstop")).unequal is None
     assert house.keeper().state == "in_step"
     await house.stop()
 

@@ -16,7 +16,8 @@ from stackit import ManagedRepo, Repo, StackitError
 from stackit.plugins.mirror import answer, connection, host
 from stackit.plugins.mirror.remote import Remote, Remotes, Unanswered
 
-OK = b"HTTP/1.1 200 OK\r\nContent-Length: 4\r\n\r\n0000"
+TYPE = b"Content-Type: application/x-git-upload-pack-result\r\n"
+OK = b"HTTP/1.1 200 OK\r\n" + TYPE + b"Content-Length: 4\r\n\r\n0000"
 QUESTION = b"0014command=ls-refs\n0000"
 
 
@@ -280,10 +281,12 @@ async def test_cancelling_closes_the_connection(house: House) -> None:
 @pytest.mark.parametrize(
     "said",
     [
-        b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n2\r\n00\r\n2;x=y\r\n00\r\n0\r\nX: trailer\r\n\r\n",
+        b"HTTP/1.1 200 OK\r\n"
+        + TYPE
+        + b"Transfer-Encoding: chunked\r\n\r\n2\r\n00\r\n2;x=y\r\n00\r\n0\r\nX: trailer\r\n\r\n",
         b"HTTP/1.1 100 Continue\r\n\r\nHTTP/1.1 103 Early Hints\r\nLink: x\r\n\r\n" + OK,
-        b"HTTP/1.1 200 OK\r\nContent-Length: 4\r\nContent-Encoding: identity\r\n\r\n0000",
-        b"HTTP/1.1 200 \r\ncontent-length:4\r\n\r\n0000",
+        b"HTTP/1.1 200 OK\r\n" + TYPE + b"Content-Length: 4\r\nContent-Encoding: identity\r\n\r\n0000",
+        b"HTTP/1.1 200 \r\ncontent-type:application/x-git-upload-pack-result; x=y\r\ncontent-length:4\r\n\r\n0000",
     ],
 )
 @pytest.mark.parametrize("size", [1, 7, 1000])
@@ -300,7 +303,7 @@ async def test_an_answer_is_read_in_whatever_pieces_it_comes(house: House, said:
     assert len(house.server.peers) == 1
 
 
-CHUNKED = b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n"
+CHUNKED = b"HTTP/1.1 200 OK\r\n" + TYPE + b"Transfer-Encoding: chunked\r\n\r\n"
 
 
 @pytest.mark.parametrize(
@@ -333,6 +336,14 @@ async def test_what_is_no_answer_is_refused_and_ends_the_connection(house: House
     house.server.answers = [said]
     assert (await house.fails()).reason == "protocol"
     await house.until(lambda: house.server.lost == 1)
+    assert await house.ask() == b"0000"
+
+
+@pytest.mark.parametrize("content_type", [b"", b"Content-Type: text/html\r\n", b"Content-Type:\r\n"])
+@pytest_twisted.ensureDeferred
+async def test_a_page_is_no_answer_whatever_it_says(house: House, content_type: bytes) -> None:
+    house.server.answers = [b"HTTP/1.1 200 OK\r\n" + content_type + b"Content-Length: 4\r\n\r\n0000"]
+    assert (await house.fails()).reason == "not_git"
     assert await house.ask() == b"0000"
 
 

@@ -170,7 +170,7 @@ async def test_an_upstream_that_was_emptied_and_made_anew_is_followed_with_a_per
     weather = Weather(pretend_github, 1)
     await weather.empty()
     done = await house.keeper().sync("backstop")
-    assert "deleted 2 of 2" in done.held
+    assert "deleted 2 of 2" in done.unequal
     assert len(refs(house.path())) == 2
     await house.keeper().sync("manual", accept=True)
     assert_equal(house, pretend_github)

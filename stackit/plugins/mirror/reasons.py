@@ -27,6 +27,8 @@ _HEADER = re.compile(r"<= Recv header: (retry-after|location|content-type|conten
 _REQUEST = re.compile(r"=> Send header: [A-Z]+ (\S+) HTTP/")
 _USERINFO = re.compile(r"(?<=://)[^/@\s]+@")
 _ADVICE = re.compile(r"^(?:fatal|error): (?!the remote end hung up|could not fetch|early EOF)(.*)$", re.MULTILINE)
+# A remote of the old protocol is told of all refs, and that is all.
+_WARNING = re.compile(r"(?:warning|error): (?!Ignoring --negotiation-tip|redirecting to|no common commits)")
 _LONGEST_WAIT = 86400.0
 
 _STATUSES: dict[int, Kind] = {401: "forbidden", 403: "forbidden", 404: "gone", 410: "gone", 429: "throttled"}
@@ -170,7 +172,7 @@ def no_git(page: Page) -> str:
 
 def left_out(said: str) -> str:
     """The lines in which git warns, where it ended well all the same: it may have left something out."""
-    return "\n".join(line for line in said.splitlines() if line.startswith(("warning: ", "error: ")))
+    return "\n".join(line for line in said.splitlines() if _WARNING.match(line))
 
 
 def redacted(text: str) -> str:

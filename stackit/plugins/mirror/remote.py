@@ -24,6 +24,9 @@ PACK_LIMIT = 16 * 2**20
 SILENCE = 60.0
 """Seconds for which a host that answers 429 without more is left alone, as GitHub's documentation asks."""
 
+RESULT = "application/x-git-upload-pack-result"
+"""The content type of an answer of git's own servers."""
+
 _PORTS = {"http": 80, "https": 443}
 # The variables that git knows, which is who asks where there is a proxy.
 _PROXIES = {"http": ("http_proxy",), "https": ("https_proxy", "HTTPS_PROXY")}
@@ -97,6 +100,8 @@ class Remote:
             raise Unanswered("status", status=answer.status, retry_after=self._retry_after(answer))
         if answer.too_large:
             raise Unanswered("too_large")
+        if _content_type(answer) != RESULT:
+            raise Unanswered("not_git")  # a page of somebody else, whatever is in it
         return answer.body
 
     def _head(self, length: int) -> bytes:
@@ -108,7 +113,7 @@ class Remote:
             f"POST {self._path}/git-upload-pack HTTP/1.1\r\n"
             f"Host: {self._netloc}\r\n"
             "Content-Type: application/x-git-upload-pack-request\r\n"
-            "Accept: application/x-git-upload-pack-result\r\n"
+            f"Accept: {RESULT}\r\n"
             "Git-Protocol: version=2\r\n"
             "User-Agent: git/2 (stackit)\r\n"
             f"{authorization}"
@@ -128,6 +133,11 @@ class Remote:
         if seconds is not None and answer.status != 503:  # which may be this repository's own trouble
             self._host.quiet_until = max(self._host.quiet_until, now + seconds)
         return seconds
+
+
+def _content_type(answer: Reading) -> str:
+    said = answer.headers.get(b"content-type", (b"",))[0].decode("latin-1")
+    return said.partition(";")[0].strip().lower()
 
 
 def _is_behind_proxy(scheme: str, host: str) -> bool:
