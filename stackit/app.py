@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Awaitable, Callable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -22,7 +23,9 @@ else:
 class App(msgspec.Struct, frozen=True, kw_only=True, eq=False):
     """The running stackit, as ``stackit_service`` and ``stackit_routes`` receive it.
 
-    ``reactor`` is the clock, the network and the processes. ``state_dir`` is stackit's own
+    ``reactor`` is the timers, the network and the processes; ``reactor.seconds()`` never runs backwards, and has
+    no date. ``now`` is the wall clock, which somebody may set: for what people read, and for what outlives the
+    process. ``state_dir`` is stackit's own
     directory, readable by its owner only. ``sync_interval`` is the backstop's period in
     seconds, 0 for off. ``grace`` is how many seconds running work has at a stop.
     """
@@ -33,6 +36,9 @@ class App(msgspec.Struct, frozen=True, kw_only=True, eq=False):
     repos: Repos
     sync_interval: float
     grace: float
+
+    now: Callable[[], float] = time.time
+    """The wall clock, in seconds since the epoch."""
 
     observe: Callable[[Occurrence], None]
     """Tell every observer what happened. Never raises."""

@@ -24,11 +24,13 @@ from stackit.isolation import bounded, settle
 from stackit.journal import Appended, Journal, Record, Stored, Work, decode_changes
 from stackit.lanes import Item, Lane
 from stackit.occurrences import Occurrence
-from stackit.retries import Retries
+from stackit.retries import LONGEST_DELAY, Retries
 from stackit.threads import Threads
 
 JOURNAL_PATIENCE = 1.0
 """Seconds between tries to reach the journal while it is in trouble."""
+CLOCK_STEP = 1.0
+"""Seconds by which the wall clock may drift before the retries in the journal, which go by it, are moved."""
 
 Answer = TypeVar("Answer")
 
@@ -50,12 +52,14 @@ class Dispatch:
     """Hands each durable event to each of its subscribers, and writes down what became of it."""
 
     __slots__ = (
+        "_ahead",
         "_alarms",
         "_background",
         "_bus",
         "_journal",
         "_lanes",
         "_limits",
+        "_now",
         "_pending",
         "_reactor",
         "_retries",
@@ -63,8 +67,20 @@ class Dispatch:
         "_threads",
     )
 
-    def __init__(self, *, reactor: Reactor, bus: Bus, journal: Journal, retries: Retries, limits: Limits) -> None:
+    def __init__(
+        self,
+        *,
+        reactor: Reactor,
+        now: Callable[[], float],
+        bus: Bus,
+        journal: Journal,
+        retries: Retries,
+        limits: Limits,
+    ) -> None:
+        """``now`` is the wall clock, which the journal's times are of."""
         self._reactor = reactor
+        self._now = now
+        self._ahead = now() - reactor.seconds()  # of the reactor's clock: it changes when somebody sets the wall clock
         self._bus = bus
         self._journal = journal
         self._retries = retries
@@ -95,6 +111,7 @@ class Dispatch:
     async def _recover(self) -> None:
         await self._recount()
         before = {key: count for key, count in self._pending.items() if count}
+        await self._move_retries(0.0)
         for key in self._lanes:
             if key in before:
                 self._bus.observe(Occurrence(name="recovered", subscriber=self._bus.display(key), count=before[key]))
@@ -179,7 +196,7 @@ class Dispatch:
 
     async def announce(self, repo: Repo, changes: tuple[RefChange, ...], cause: str, delivery: str | None) -> None:
         """Make moved refs durable together with the record of what was announced, and hand them on."""
-        received_at = self._reactor.seconds()
+        received_at = self._now()
         keys = [each.key for each in self._bus.refs_subscribers()]
         appended = await self._journal.announce(str(repo), changes, cause, delivery, received_at, keys)
         self._bus.observe(
@@ -196,13 +213,13 @@ class Dispatch:
         Returns for how many. Raises LookupError for an unknown id, ValueError where the
         body is no longer kept.
         """
-        works = await self._journal.replay(event_id, subscribers, now=self._reactor.seconds())
+        works = await self._journal.replay(event_id, subscribers, now=self._now())
         self._take_up(works)
         return len(works)
 
     async def replay_dead(self, subscriber: str) -> int:
         """Handle every dead letter of a subscriber (key) again; returns how many."""
-        works = await self._journal.replay_dead(subscriber, now=self._reactor.seconds())
+        works = await self._journal.replay_dead(subscriber, now=self._now())
         self._take_up(works)
         return len(works)
 
@@ -239,8 +256,8 @@ class Dispatch:
             return
         # Through already, as most are: there is nothing to wait for but the journal.
         lane.handled(item)
-        now = self._reactor.seconds()
-        self._journal.finish(item.work.handling, partial(self._finished, lane, item, now - began), at=now)
+        seconds = self._reactor.seconds() - began
+        self._journal.finish(item.work.handling, partial(self._finished, lane, item, seconds), at=self._now())
 
     def _finished(self, lane: Lane, item: Item, seconds: float, failure: Failure | None) -> None:
         if failure is None:
@@ -281,7 +298,7 @@ class Dispatch:
 
     def _finish(self, handling: int) -> Deferred[None]:
         written: Deferred[None] = Deferred()
-        self._journal.finish(handling, written.callback, at=self._reactor.seconds())
+        self._journal.finish(handling, written.callback, at=self._now())
         return written
 
     def _done(self, lane: Lane, item: Item, event: Event | RefsChanged | None, seconds: float) -> None:
@@ -302,7 +319,7 @@ class Dispatch:
     async def _fail(
         self, subscriber: Subscriber, work: Work, event: Event | RefsChanged | None, fault: Exception, seconds: float
     ) -> None:
-        now = self._reactor.seconds()
+        now = await self._time()
         delay = None if isinstance(fault, Permanent) else self._retries.delay(work.attempts + 1)
         error = describe(fault, self._bus.redact)
         next_at = None if delay is None else now + delay
@@ -312,7 +329,7 @@ class Dispatch:
             self._report("dead", subscriber, work, event, seconds, error=error)
         else:
             self._report("failed", subscriber, work, event, seconds, error=error, retry_in=delay)
-            self._set_alarm(work.subscriber, now + delay)
+            self._set_alarm(work.subscriber, delay)
 
     def _report(
         self,
@@ -347,30 +364,44 @@ class Dispatch:
         return Deferred.fromCoroutine(self._due(key, group, limit))
 
     async def _due(self, key: str, group: str, limit: int) -> list[Work]:
-        now = self._reactor.seconds()
+        now = await self._time()
         works = await self._patiently(lambda: self._journal.due(key, now, group=group, limit=limit))
         if len(works) < limit:
-            await self._alarm_after(key, now)  # a clock set back makes what just arrived due later
+            await self._alarm_after(key, now)
         return works
 
     async def _wake(self, key: str) -> None:
-        now = self._reactor.seconds()
+        now = await self._time()
         self._lanes[key].wake(await self._patiently(lambda: self._journal.due_groups(key, now=now)))
         await self._alarm_after(key, now)
 
     async def _alarm_after(self, key: str, now: float) -> None:
         next_at = await self._patiently(lambda: self._journal.next_due(key, after=now))
         if next_at is not None:
-            self._set_alarm(key, next_at)
+            self._set_alarm(key, max(0.0, next_at - now))
 
-    def _set_alarm(self, key: str, at: float) -> None:
+    def _set_alarm(self, key: str, delay: float) -> None:
         alarm = self._alarms.get(key)
-        if self._stopping or (alarm is not None and alarm.active() and alarm.getTime() <= at):
+        if self._stopping or (
+            alarm is not None and alarm.active() and alarm.getTime() <= self._reactor.seconds() + delay
+        ):
             return
         if alarm is not None and alarm.active():
             alarm.cancel()
-        delay = max(0.0, at - self._reactor.seconds())
         self._alarms[key] = self._reactor.callLater(delay, lambda: self._spawn(self._wake(key)))
+
+    async def _time(self) -> float:
+        """The wall clock. Where it was set, the retries in the journal come as long from now as before."""
+        ahead = self._now() - self._reactor.seconds()
+        step = ahead - self._ahead
+        if abs(step) > CLOCK_STEP:
+            self._ahead = ahead
+            await self._move_retries(step)
+            self.look_again()  # who asked the journal meanwhile saw times of the clock before
+        return self._now()
+
+    async def _move_retries(self, step: float) -> None:
+        await self._patiently(lambda: self._journal.move_retries(step, now=self._now(), longest=LONGEST_DELAY))
 
     async def _load(self, work: Work) -> Event | RefsChanged | None:
         stored = await self._patiently(lambda: self._journal.load(work.event_id))

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 from twisted.application.service import Service
 from twisted.internet.defer import Deferred
 from twisted.internet.task import LoopingCall
@@ -16,8 +18,8 @@ INTERVAL = 60.0
 class Retention(Service):
     """Prunes once a minute, a step at a time, so that no delivery waits for it."""
 
-    def __init__(self, *, reactor: Reactor, journal: Journal) -> None:
-        self._reactor = reactor
+    def __init__(self, *, reactor: Reactor, now: Callable[[], float], journal: Journal) -> None:
+        self._now = now
         self._journal = journal
         self._loop = LoopingCall(lambda: Deferred.fromCoroutine(self._round()))
         self._loop.clock = reactor
@@ -33,7 +35,7 @@ class Retention(Service):
 
     async def _round(self) -> None:
         try:
-            while self.running and await self._journal.prune(self._reactor.seconds()):
+            while self.running and await self._journal.prune(self._now()):
                 pass
         except JournalError:
             pass  # /readyz tells why; the next round tries again

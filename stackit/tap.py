@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping
+import time
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from random import Random
 from types import MappingProxyType
@@ -19,6 +20,7 @@ from stackit import logs
 from stackit.app import App, Reactor
 from stackit.backstop import Backstop
 from stackit.bus import Bus
+from stackit.clocks import use_monotonic_time
 from stackit.collector import spare_what_stays
 from stackit.config import Config, load, secret_files
 from stackit.dispatch import Dispatch, Limits
@@ -79,6 +81,7 @@ def makeService(options: Options) -> Service:
     """The service that ``twistd stackit`` runs. Raises CannotStart."""
     from twisted.internet import reactor  # noqa: PLC0415 - importing it installs it, which is twistd's to do
 
+    use_monotonic_time(reactor)
     reactor.callWhenRunning(spare_what_stays)
     if options.config is None:
         from stackit.demo import Demo  # noqa: PLC0415 - nobody else needs the pretend GitHub
@@ -98,13 +101,21 @@ class Stackit(Service):
     ``addresses`` are where the public and the admin side listen, as URLs.
     """
 
-    def __init__(self, config: Config, reactor: Reactor, plugins: Mapping[str, object] = MappingProxyType({})) -> None:
-        """``plugins`` are there beside those that are installed or configured.
+    def __init__(
+        self,
+        config: Config,
+        reactor: Reactor,
+        plugins: Mapping[str, object] = MappingProxyType({}),
+        *,
+        now: Callable[[], float] = time.time,
+    ) -> None:
+        """``plugins`` are there beside those that are installed or configured; ``now`` is the wall clock.
 
         Raises StackitError for a configured plugin that is broken.
         """
         self.config = config
         self.reactor = reactor
+        self.now = now
         self.ports: list[Any] = []
         self.addresses: list[str] = []
 
@@ -135,7 +146,7 @@ class Stackit(Service):
         self._run()
 
     def _assemble(self) -> None:
-        config, reactor = self.config, self.reactor
+        config, reactor, now = self.config, self.reactor, self.now
 
         self.journal = Journal.open(
             config.state_dir,
@@ -146,6 +157,7 @@ class Stackit(Service):
         )
         self.dispatch = Dispatch(
             reactor=reactor,
+            now=now,
             bus=self.bus,
             journal=self.journal,
             retries=Retries(config.handlers.retry_for, Random()),  # noqa: S311 - jitter, not a secret
@@ -157,10 +169,11 @@ class Stackit(Service):
             ),
         )
         self.backstop = Backstop(reactor=reactor, bus=self.bus, interval=config.sync.interval, grace=config.grace)
-        self.retention = Retention(reactor=reactor, journal=self.journal)
+        self.retention = Retention(reactor=reactor, now=now, journal=self.journal)
 
         self.app = App(
             reactor=reactor,
+            now=now,
             version=stackit.__version__,
             state_dir=config.state_dir,
             repos=Repos(config.repos),
@@ -183,6 +196,7 @@ class Stackit(Service):
             observe=self.bus.observe,
             take=self.dispatch.take,
             reactor=reactor,
+            now=now,
         )
         own_routes = [*delivery_routes(self.journal, self.dispatch, self.bus), readyz(self._problems)]
         self.admin = admin_site(config, [*own_routes, *self.bus.routes(self.app)], reactor)

@@ -7,6 +7,16 @@ from collections.abc import Iterator
 import pytest
 from twisted.logger import LogEvent, globalLogPublisher
 
+from stackit.clocks import use_monotonic_time
+
+
+@pytest.fixture(autouse=True, scope="session")
+def _monotonic_time() -> None:
+    """As in a running stackit: what takes the reactor's time for the wall clock's is wrong by decades."""
+    from twisted.internet import reactor  # noqa: PLC0415 - importing it installs it
+
+    use_monotonic_time(reactor)
+
 
 @pytest.fixture(autouse=True)
 def _clean_reactor() -> Iterator[None]:

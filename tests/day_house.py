@@ -184,6 +184,7 @@ class Day:
                 repos=tuple(ManagedRepo(repo=Repo.parse(name), url=url) for name, url in urls.items()),
             ),
             self.clock,
+            now=self.clock.now,
             plugins={
                 "logger": Logger(clock=self.clock.seconds),
                 "ratelimit": self.limiter,

@@ -67,6 +67,7 @@ class House:
 
         self.reactor: Any = reactor
         self.clock = HandClock(reactor)
+        self.ahead = 0.0  # of the clock: seconds by which somebody set the wall clock
         self.seen: list[Occurrence] = []
         self._awaited: list[tuple[Callable[[], bool], Deferred[None]]] = []
         self.bus: Bus = bus_with(**plugins)
@@ -74,6 +75,7 @@ class House:
         self.journal = journal.open(directory / "state", reactor=reactor)
         self.dispatch = Dispatch(
             reactor=self.clock,
+            now=self.wall,
             bus=self.bus,
             journal=self.journal,
             retries=Retries(retry_for, Longest()),
@@ -111,9 +113,13 @@ class House:
                 **payload,
             }
         )
-        event = decode(name, body, id="", delivery=delivery, hook="7", received_at=self.clock.seconds())
+        event = decode(name, body, id="", delivery=delivery, hook="7", received_at=self.wall())
         assert isinstance(event, Event)
         return await outcome(self.dispatch.take, event, hashlib.sha256(body).digest())
+
+    def wall(self) -> float:
+        """The wall clock."""
+        return self.clock.seconds() + self.ahead
 
     async def announce(self, repo: str, *changes: Any) -> None:
         """Refs of a mirror moved."""

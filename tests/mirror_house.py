@@ -6,6 +6,7 @@ import contextlib
 import itertools
 import os
 import subprocess
+import time
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -105,6 +106,7 @@ class House:
         from twisted.internet import reactor  # noqa: PLC0415 - importing it installs it
 
         self.reactor: Any = reactor
+        self.ahead = 0.0  # seconds by which somebody set the wall clock
         self.state = state
         self.told: dict[str, dict[str, str]] = {}
         self.announcements: list[tuple[str, tuple[RefChange, ...], str, str | None]] = []
@@ -123,6 +125,7 @@ class House:
             announce=self._announce,
             visible=self._visible,
             pending=dict,
+            now=lambda: time.time() + self.ahead,
         )
         self.mirror = Mirror(MirrorSettings(**settings))
         self.service: Any = self.mirror.stackit_service(self.app)
@@ -203,7 +206,7 @@ def pushed(
         name="push",
         id=f"id-{number}",
         delivery=f"delivery-{number}",
-        received_at=house.reactor.seconds(),
+        received_at=house.app.now(),
         body=b"{}",
         repo=Repo.parse(name),
         ref=ref,

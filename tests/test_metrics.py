@@ -29,6 +29,7 @@ class Scraped:
         clock.advance(NOW)
         app = App(
             reactor=clock,
+            now=clock.seconds,
             version="1.2.3",
             state_dir=Path("/nowhere"),
             repos=Repos([ManagedRepo(repo=WIDGET, url="https://github.com/octo/widget.git")]),

@@ -76,7 +76,7 @@ class FakeKeeper:
         self._name = name
         self._asked = asked
 
-    def paused(self, now: float) -> bool:
+    def paused(self) -> bool:
         return False
 
     async def glance(self) -> bool:
@@ -160,24 +160,6 @@ def test_a_repository_whose_host_wants_silence_is_looked_at_after_it_at_a_time_o
     assert 0 < len(asked) < 30, "and no herd when it ends"
     turn(clock, 90)
     assert len(asked) == len(set(asked)) == 100
-
-
-def test_somebody_who_sets_the_clock_back_does_not_stop_the_looks() -> None:
-    clock = Clock()
-    clock.advance(10_000)
-    asked: list[tuple[str, str]] = []
-    keepers: list[Any] = [FakeKeeper(f"octo/r{number}", asked) for number in range(50)]
-    rota = Rota(clock, keepers, 100)
-    Deferred.fromCoroutine(rota.look())
-    asked.clear()
-    Deferred.fromCoroutine(rota.look())
-    turn(clock, 50)
-    there = len(asked)
-    for call in clock.calls:
-        call.time -= 5_000
-    clock.rightNow -= 5_000
-    turn(clock, 50)
-    assert there < len(asked) == 50
 
 
 def test_one_long_clone_does_not_keep_the_backstop_from_the_others() -> None:

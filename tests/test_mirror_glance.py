@@ -49,7 +49,7 @@ async def mirrored(pretend_github: PretendGitHub, tmp_path: Path) -> AsyncIterat
 @pytest_twisted.ensureDeferred
 async def test_an_unchanged_mirror_costs_one_request_and_no_round(mirrored: Mirrored) -> None:
     keeper = mirrored.house.keeper()
-    before = mirrored.house.reactor.seconds()
+    before = mirrored.house.app.now()
     keeper.rounds.ask = None  # whoever asked for a round would fail
     assert await mirrored.look() == ["ls-refs"]
     told = mirrored.house.named("synced")[-1]

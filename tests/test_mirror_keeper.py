@@ -190,7 +190,7 @@ async def test_a_failing_remote_is_a_reason_and_the_mirror_keeps_its_refs(house:
     with pytest.raises(StackitError, match="no such repository"):
         await house.keeper().sync("manual")
     assert house.keeper().state == "failing"
-    assert house.keeper().standing.next_at > house.reactor.seconds()
+    assert house.keeper().standing.next_at > house.app.now()
     assert len(refs(house.path())) == 1
     assert house.fetches()[-1].outcome == "failed"
     upstream.directory.with_name("away").rename(upstream.directory)

@@ -10,6 +10,7 @@ import pytest
 import pytest_twisted
 from mirror_house import GitHttp, House, ask, managed, pushed, refs
 from twisted.internet.defer import Deferred
+from twisted.internet.task import Clock
 
 from stackit import StackitError
 from stackit.plugins.mirror import asking
@@ -95,7 +96,7 @@ async def test_what_is_gone_is_put_in_quarantine_after_a_few_tries_and_a_person_
         assert house.keeper().state != "quarantined"
         await failing(house)
     assert house.keeper().state == "quarantined"
-    assert house.keeper().standing.next_at > house.reactor.seconds() + 2000
+    assert house.keeper().standing.next_at > house.app.now() + 2000
     [stands] = (await ask(house, "GET", "{prefix}/repos")).body["repos"]
     assert (stands["state"], "since 20" in stands["error"]) == ("quarantined", True)
     asked = len(pretend_github.requests)
@@ -128,7 +129,7 @@ async def test_a_remote_that_says_when_to_come_back_is_left_alone_until_then(
     with pytest.raises(StackitError, match="none for 60 seconds"):
         await house.push(pushed(house, moved.before, moved.after))
     asked = len(pretend_github.requests)
-    assert house.keeper().standing.next_at > house.reactor.seconds() + 50
+    assert house.keeper().standing.next_at > house.app.now() + 50
     await house.backstop()
     later = await pretend_github.commit(WIDGET)
     with pytest.raises(StackitError, match="none for 60 seconds"):
@@ -192,29 +193,34 @@ async def test_one_git_that_hangs_after_it_sent_all_ends_all_the_same(
 
 
 def test_pauses_grow_to_an_hour_and_in_quarantine_to_a_day() -> None:
-    standing = Standing()
+    clock = Clock()
+    standing = Standing(clock, clock.seconds)
     pauses = []
     for _ in range(14):
-        standing.failed(0, "broken")
+        standing.failed("broken")
         pauses.append(standing.next_at or 0)
     assert 4 <= pauses[0] <= 6
     assert 2880 <= pauses[-1] <= 4320
     for _ in range(12):
-        standing.failed(0, "no", "gone")
+        standing.failed("no", "gone")
     assert standing.quarantined
     assert 69120 <= (standing.next_at or 0) <= 103680
-    standing.failed(0, "another trouble", "remote")
+    standing.failed("another trouble", "remote")
     assert not standing.quarantined
 
 
 def test_a_failure_keeps_when_the_first_one_was() -> None:
-    standing = Standing()
-    standing.failed(10, "broken")
-    standing.failed(20, "broken")
+    clock = Clock()
+    standing = Standing(clock, clock.seconds)
+    clock.advance(10)
+    standing.failed("broken")
+    clock.advance(10)
+    standing.failed("broken")
     assert standing.since == 10
-    standing.started(30)
+    standing.started(20)
+    clock.advance(10)
     standing.succeeded(looked=True)
-    assert (standing.since, standing.verified_at) == (None, 30)
+    assert (standing.since, standing.verified_at) == (None, 20)
 
 
 TRACE = "19:45:31.303679 http.c:684              <= Recv header: {}\n"

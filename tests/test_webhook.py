@@ -51,6 +51,7 @@ class House(Listening):
             observe=seen.append,
             take=lambda event, digest, done: Deferred.fromCoroutine(self._take(event, digest)).addBoth(done),
             reactor=clock,
+            now=clock.seconds,
         )
         super().__init__(reactor, site, seen)
 

@@ -131,6 +131,13 @@ class Journal:
         """An attempt failed: to be tried again at ``next_at``, or dead where that is None."""
         await self._writer.submit(lambda connection: recording.fail(connection, handling, at, error, next_at))
 
+    async def move_retries(self, step: float, *, now: float, longest: float) -> None:
+        """Try again so many seconds later (or sooner) than planned; now, what would wait ``longest`` seconds or more.
+
+        Wall clocks are set, also while nobody runs: what was never tried and comes from the future is due now.
+        """
+        await self._writer.submit(lambda connection: recording.move_retries(connection, step, now, longest))
+
     async def visible(self, event_id: int, at: float) -> bool:
         """Note when the commit of a push became visible in the mirror; the first time counts. Whether this was it."""
         return await self._writer.submit(lambda connection: recording.visible(connection, event_id, at))

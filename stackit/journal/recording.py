@@ -72,6 +72,15 @@ def fail(connection: sqlite3.Connection, handling: int, at: float, error: str, n
     )
 
 
+def move_retries(connection: sqlite3.Connection, step: float, now: float, longest: float) -> None:
+    """What is to be tried again is due ``step`` seconds later, or now where that is over ``longest`` away."""
+    connection.execute(
+        "UPDATE handlings SET next_at = CASE WHEN attempts = 0 OR next_at + ?1 > ?2 + ?3 THEN ?2 ELSE next_at + ?1 END"
+        " WHERE state = 'pending' AND (next_at > ?2 OR (attempts > 0 AND ?1 <> 0))",
+        (step, now, longest),
+    )
+
+
 def visible(connection: sqlite3.Connection, event_id: int, at: float) -> bool:
     """The pushed commit is in the mirror; the first time counts. Whether it was the first."""
     changed = connection.execute("UPDATE events SET visible_at = ? WHERE id = ? AND visible_at IS NULL", (at, event_id))

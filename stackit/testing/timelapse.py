@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import select
 import threading
+import time
 from collections.abc import Callable, Coroutine, Sequence
 from functools import wraps
 from inspect import signature
@@ -32,13 +33,14 @@ _MOMENT = 0.01
 class Timelapse(Clock):
     """The ``reactor`` as it is, but for its time, which ``pass_time`` moves.
 
-    Give it to a stackit in place of the reactor. What stackit waits for in its own threads shows nowhere; tell of
-    the object whose methods wait for them with ``watch``.
+    Give it to a stackit in place of the reactor, and ``now`` as its wall clock. What stackit waits for in its own
+    threads shows nowhere; tell of the object whose methods wait for them with ``watch``.
     """
 
     def __init__(self, reactor: Reactor) -> None:
         """Time begins where the reactor's is."""
         super().__init__()
+        self._ahead = time.time() - reactor.seconds()
         self.rightNow = reactor.seconds()
         self._reactor = reactor
         self._asked = 0
@@ -47,6 +49,10 @@ class Timelapse(Clock):
 
     def __getattr__(self, name: str) -> Any:
         return getattr(self._reactor, name)
+
+    def now(self) -> float:
+        """The wall clock that goes with it."""
+        return float(self.seconds() + self._ahead)
 
     def watch(self, asked: object) -> None:
         """Let no time pass while a method of this object has not given its result, or not called ``done`` with it."""

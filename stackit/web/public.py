@@ -40,15 +40,16 @@ def public_site(
     observe: Callable[[Occurrence], None],
     take: Take,
     reactor: Reactor,
+    now: Callable[[], float],
 ) -> PublicSite:
-    """What listens on ``config.listen``."""
+    """What listens on ``config.listen``; ``now`` is the wall clock."""
     webhook = WebhookResource(
         Webhook(
             secrets=secrets,
             admit=admit,
             observe=observe,
             take=take,
-            clock=reactor,
+            now=now,
             max_body=int(config.webhook.max_body),
             accepts=config.webhook.content_type,
         )
@@ -67,7 +68,7 @@ def public_site(
         connections=room_for_connections(),
         memory=max(MEMORY, 2 * int(config.webhook.max_body)),
     )
-    return PublicSite(routes, reactor=reactor, observe=observe, limits=limits)
+    return PublicSite(routes, reactor=reactor, observe=observe, limits=limits, now=now)
 
 
 @implementer(IResource)

@@ -19,7 +19,6 @@ from twisted.web.resource import IResource
 from twisted.web.server import NOT_DONE_YET
 from zope.interface import implementer
 
-from stackit.app import Reactor
 from stackit.errors import JournalError, describe
 from stackit.events import Event, Push, Taken
 from stackit.github import signature
@@ -83,14 +82,15 @@ class Webhook:
 
     ``admit`` asks the plugins before the body is read. ``take`` makes a verified event (with the
     fingerprint of its body) durable, hands it on, and calls back with what became of it, or with a Failure of
-    JournalError. ``max_body`` is in bytes; ``accepts`` is how JSON may come, see ``json_text``.
+    JournalError. ``now`` is the wall clock; ``max_body`` is in bytes; ``accepts`` is how JSON may come, see
+    ``json_text``.
     """
 
     __slots__ = (
         "_accepts",
         "_admit",
-        "_clock",
         "_max_body",
+        "_now",
         "_observe",
         "_secrets",
         "_take",
@@ -103,7 +103,7 @@ class Webhook:
         admit: Callable[[RequestHead], Refused | None],
         observe: Callable[[Occurrence], None],
         take: Take,
-        clock: Reactor,
+        now: Callable[[], float],
         max_body: int,
         accepts: Encoding = "any",
     ) -> None:
@@ -112,7 +112,7 @@ class Webhook:
         self._admit = admit
         self._observe = observe
         self._take = take
-        self._clock = clock
+        self._now = now
         self._max_body = max_body
 
     def begin(self, head: RequestHead, length: int | None) -> SignedUpload | Refusal:
@@ -188,7 +188,7 @@ class Webhook:
             id="",
             delivery=delivery,
             hook=hook,
-            received_at=self._clock.seconds(),
+            received_at=self._now(),
         )
         return "shape" if event is None else event
 

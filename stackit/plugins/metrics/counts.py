@@ -136,7 +136,7 @@ class Counts:
                 self._changed(occurrence)
             case "backstop":
                 if occurrence.error is None and self.app is not None:
-                    self._backstop_success.set(self.app.reactor.seconds())
+                    self._backstop_success.set(self.app.now())
 
     def _handling(self, occurrence: Occurrence) -> None:
         outcome = "done" if occurrence.name == "handled" else occurrence.name
@@ -156,7 +156,7 @@ class Counts:
         if (
             occurrence.error is None and occurrence.cause != "push"
         ):  # a push fetches what it is about, and compares no more
-            self._verified.labels(str(managed.repo)).set(self.app.reactor.seconds())
+            self._verified.labels(str(managed.repo)).set(self.app.now())
         if occurrence.missing or managed.repo in self._incomplete:
             self._incomplete.add(managed.repo)
             self._missing.labels(str(managed.repo)).set(occurrence.missing or 0)

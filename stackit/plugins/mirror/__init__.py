@@ -12,6 +12,7 @@ from stackit.plugins.mirror.git import Git, too_old
 from stackit.plugins.mirror.histories import Histories
 from stackit.plugins.mirror.keeper import Keeper
 from stackit.plugins.mirror.lifetime import Lifetime
+from stackit.plugins.mirror.moments import Moments
 from stackit.plugins.mirror.remote import Remotes
 from stackit.plugins.mirror.rota import Rota
 from stackit.plugins.mirror.routes import routes
@@ -53,14 +54,14 @@ class Mirror:
             home.mkdir(parents=True, exist_ok=True)
         except OSError as problem:
             raise StackitError(f"{mirrors} cannot be made: {problem.strerror}; let stackit write there") from None
-        git = Git(app.reactor, home, app.redact)
+        git = Git(app.reactor, home, app.redact, now=app.now)
         slots = Slots(self._settings.concurrency)
-        remotes = Remotes(app.reactor, 2 * self._settings.concurrency)
-        histories = Histories()
+        remotes = Remotes(app.reactor, 2 * self._settings.concurrency, now=app.now)
+        histories, moments = Histories(), Moments(app.reactor, app.now)
         for managed in app.repos:
             keeper = Keeper(app, git, slots, managed, self._settings, remotes.of(managed))
             self._keepers[managed.repo.key] = keeper
-            self._pushes[managed.repo.key] = Pushes(app, git, keeper, histories)
+            self._pushes[managed.repo.key] = Pushes(app, git, keeper, histories, moments)
         self._app = app
         keepers = list(self._keepers.values())
         self._rota = Rota(app.reactor, keepers, app.sync_interval)

@@ -27,15 +27,23 @@ Progress = Callable[[bytes], None]
 class Asker:
     """Asks the remote of one repository. ``lend`` gives the slot of what hangs to another.
 
-    ``timeout`` is in seconds, and doubles with each of ``timeouts`` in a row.
+    ``now`` is the wall clock, which files' times are of. ``timeout`` is in seconds, and doubles with each of
+    ``timeouts`` in a row.
     """
 
     def __init__(
-        self, reactor: Reactor, git: Git, managed: ManagedRepo, timeout: float, lend: Callable[[], None]
+        self,
+        reactor: Reactor,
+        now: Callable[[], float],
+        git: Git,
+        managed: ManagedRepo,
+        timeout: float,
+        lend: Callable[[], None],
     ) -> None:
         self.timeouts = 0
         self._timeout = timeout
         self._reactor = reactor
+        self._now = now
         self._git = git
         self._managed = managed
         self._lend = lend
@@ -87,7 +95,7 @@ class Asker:
         self, directory: Path, bring: Callable[[Progress], Awaitable[Answer]], progress: Progress | None
     ) -> Answer:
         """Run what brings objects into ``directory``, and clear away what it leaves where it fails."""
-        began = self._reactor.seconds()
+        began, began_at = self._reactor.seconds(), self._now()
 
         def watched(alive: Progress) -> Awaitable[Answer]:
             def heard(piece: bytes) -> None:
@@ -103,7 +111,9 @@ class Asker:
             # Nothing of it runs any more: what it was unpacking is nobody's, nor is what it had locked
             # where it could not tidy up. (Otherwise the lock is somebody else's, and the reason of the failure.)
             clear = unfinished_packs if isinstance(problem, GitError) and not problem.killed else leftovers
-            clear(directory, since=began - 1)
+            # Where somebody set the clock back meanwhile, the files of this are younger than its beginning.
+            since = min(began_at, self._now() - (self._reactor.seconds() - began))
+            clear(directory, since=since - 1)
             raise
 
     def _grown(self, timeout: float) -> float:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import re
 import subprocess
+import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from urllib.parse import urlsplit
@@ -94,11 +95,12 @@ class Fetched(msgspec.Struct, frozen=True):
 class Git:
     """Runs git with nothing but its own settings. ``home`` is an empty directory for it to call home.
 
-    ``redact`` takes the credentials out of what it says, which may be a remote's words.
+    ``redact`` takes the credentials out of what it says, which may be a remote's words. ``now`` is the wall clock.
     """
 
-    def __init__(self, reactor: Reactor, home: Path, redact: Redact) -> None:
+    def __init__(self, reactor: Reactor, home: Path, redact: Redact, *, now: Callable[[], float] = time.time) -> None:
         self._reactor = reactor
+        self._now = now
         self._home = home
         self._redact = redact
 
@@ -253,13 +255,13 @@ class Git:
             return self._redact(used(text))
 
         if finished.status != 0:
-            raise _error(finished, redact, self._reactor.seconds())
-        said, answered = heard(finished.stderr.decode("utf-8", "replace"), self._reactor.seconds(), redact)
+            raise _error(finished, redact, self._now())
+        said, answered = heard(finished.stderr.decode("utf-8", "replace"), self._now(), redact)
         return finished, said, answered
 
     def _looked_at(self, finished: Finished, ok: tuple[int, ...]) -> Finished:
         if finished.status not in ok or finished.timed_out or finished.truncated:
-            raise _error(finished, self._redact, self._reactor.seconds())
+            raise _error(finished, self._redact, self._now())
         return finished
 
 

@@ -38,7 +38,7 @@ class Host:
             # The usual authorities of the platform, and the certificate must be this host's.
             endpoint = wrapClientTLS(optionsForClientTLS(host), endpoint)
         self.quiet_until = 0.0
-        """Until when the host wants to be asked less, in epoch seconds."""
+        """Until when the host wants to be asked less, by the reactor's clock."""
         self._reactor = reactor
         self._endpoint = endpoint
         self._most = most

@@ -49,11 +49,10 @@ class Request(msgspec.Struct, frozen=True):
 class Round(msgspec.Struct, frozen=True):
     """What a round that succeeded did.
 
-    ``started_at`` is when it began to ask the remote, in epoch seconds; ``unequal`` is why the mirror is not equal
-    to its remote all the same, where that is so: it keeps refs that are gone there, or cannot hold some.
+    ``unequal`` is why the mirror is not equal to its remote all the same, where that is so: it keeps refs that are
+    gone there, or cannot hold some.
     """
 
-    started_at: float
     changes: tuple[RefChange, ...] = ()
     unequal: str | None = None
 
@@ -72,7 +71,7 @@ class Keeper:
     ) -> None:
         """``remote`` is for what goes without git; None where the URL is not HTTP."""
         self.managed = managed
-        self.standing = Standing()
+        self.standing = Standing(app.reactor, app.now)
         self.awaited = 0
         """Pushes that were received and are not known to be in the mirror yet."""
         self.worn = _NEVER_WORN
@@ -147,7 +146,7 @@ class Keeper:
 
     @property
     def quiet_until(self) -> float:
-        """Until when the remote's host wants to be asked less, in epoch seconds."""
+        """Until when the remote's host wants to be asked less, by the reactor's clock."""
         return 0.0 if self._remote is None else self._remote.quiet_until
 
     async def glance(self) -> bool:
@@ -281,7 +280,7 @@ class Keeper:
         )
         if problem is not None:
             raise problem if isinstance(problem, StackitError) else StackitError(_one_line(problem)) from problem
-        return Round(began, changes, self.standing.unequal if outcome.looked else None)
+        return Round(changes, self.standing.unequal if outcome.looked else None)
 
     async def _pushed(self, request: Request, targets: Mapping[str, Target]) -> tuple[RefChange, ...] | None:
         """Bring what was pushed, and nothing else, and tell of it; None where that will not do."""
@@ -311,13 +310,10 @@ class Keeper:
         )
 
     def _failed(self, problem: Exception) -> None:
-        now = self._app.reactor.seconds()
         kind, retry_after = (problem.kind, problem.retry_after) if isinstance(problem, GitError) else (None, None)
-        self.standing.failed(now, self._app.redact(_one_line(problem)), kind, retry_after)
-        if self._app.sync_interval and self.standing.next_at is not None and not self.rounds.stopped:
-            self._retry = self._app.reactor.callLater(
-                self.standing.next_at - now, self._ask_quietly, Request("backstop")
-            )
+        pause = self.standing.failed(self._app.redact(_one_line(problem)), kind, retry_after)
+        if self._app.sync_interval and not self.rounds.stopped:
+            self._retry = self._app.reactor.callLater(pause, self._ask_quietly, Request("backstop"))
 
     async def _apart(self, *, upkeep: bool) -> Round:
         """A round that does not ask the remote."""
@@ -333,7 +329,7 @@ class Keeper:
             finally:
                 self._maintaining = False
         self.worn = 0 if upkeep else self.worn
-        return Round(self._app.reactor.seconds())
+        return Round()
 
 
 def _targets(requests: list[Request]) -> dict[str, Target]:

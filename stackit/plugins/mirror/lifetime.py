@@ -70,7 +70,7 @@ class Lifetime(Service):
         if known != keeper.directory and not keeper.directory.exists():
             keeper.directory.parent.mkdir(parents=True, exist_ok=True)
             known.rename(keeper.directory)
-        removed = leftovers(keeper.directory, before=self._app.reactor.seconds() - SAFE_AGE)
+        removed = leftovers(keeper.directory, before=self._app.now() - SAFE_AGE)
         if removed:
             reason = f"removed {removed} leftovers of a git that was killed"
             self._app.observe(Occurrence(name="healed", repo=keeper.managed.repo, reason=reason, count=removed))

@@ -63,7 +63,7 @@ class Refresher:
         self._managed = managed
         self._settings = settings
         self._lend = lend
-        self._asker = Asker(app.reactor, git, managed, settings.timeout, lend)
+        self._asker = Asker(app.reactor, app.now, git, managed, settings.timeout, lend)
         self._cloning = Cloning(app, git, managed, self._asker, self.directory)
         self._repository = Repository(git, self.directory)
         self._census = Census(self.directory)
@@ -90,7 +90,7 @@ class Refresher:
 
     async def maintain(self) -> None:
         """git's own maintenance; what was left lying about is thrown away."""
-        leftovers(self.directory, before=self._app.reactor.seconds() - SAFE_AGE)
+        leftovers(self.directory, before=self._app.now() - SAFE_AGE)
         self._cloning.discard()
         self._touched = self._touched or self._census.is_touched()
         if self._touched:
@@ -146,7 +146,7 @@ class Refresher:
         self._check_reserve()
         self._touched = self._touched or self._census.is_touched()
         if self._touched and look:
-            self._mend("", self._app.reactor.seconds())
+            self._mend("", self._app.now())
         outcome = await self._refreshed(look=look, accept=accept, expected=expected)
         if self._touched and look:
             # Somebody's hand was in the mirror. What it broke, and a fetch does not mend, shows only when it is read.
@@ -181,7 +181,7 @@ class Refresher:
             seen = await self._look.seen(self.directory, self._repository.object_format)
             if self._look.is_as_before(seen):
                 return True
-            return self._look.is_equal(seen, await self.refs(), self._repository.head, self._app.reactor.seconds())
+            return self._look.is_equal(seen, await self.refs(), self._repository.head, self._app.now())
         except Unanswered as problem:
             if problem.retry_after is not None:
                 raise GitError(str(problem), kind="throttled", retry_after=problem.retry_after) from None
@@ -192,7 +192,7 @@ class Refresher:
     async def _refreshed(self, *, look: bool, accept: bool, expected: Collection[str]) -> Outcome:
         steps = ["mend", "replace"]
         while True:
-            began = self._app.reactor.seconds()
+            began = self._app.now()
             try:
                 return await self._attempt(look=look, accept=accept, expected=expected)
             except (GitError, PermissionError) as problem:

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import os
+import time
 from base64 import b64encode
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from urllib.parse import quote, urlsplit
 from urllib.request import proxy_bypass
 
@@ -35,8 +36,10 @@ _PROXIES = {"http": ("http_proxy",), "https": ("https_proxy", "HTTPS_PROXY")}
 class Remotes:
     """All remotes, by host; at most ``most`` connections are kept to each."""
 
-    def __init__(self, reactor: Reactor, most: int) -> None:
+    def __init__(self, reactor: Reactor, most: int, *, now: Callable[[], float] = time.time) -> None:
+        """``now`` is the wall clock, which tells how far away a date is."""
         self._reactor = reactor
+        self._now = now
         self._most = most
         self._hosts: dict[Address, Host] = {}
 
@@ -54,7 +57,8 @@ class Remotes:
         self._hosts[address] = host
         netloc = f"[{name}]" if ":" in name else name
         shown = netloc if parts.port is None else f"{netloc}:{parts.port}"
-        return Remote(self._reactor, host, managed, shown, quote(parts.path.rstrip("/"), safe="/%:@!$&'()*+,;=~"))
+        path = quote(parts.path.rstrip("/"), safe="/%:@!$&'()*+,;=~")
+        return Remote(self._reactor, self._now, host, managed, shown, path)
 
     async def close(self) -> None:
         """Close all connections; nothing may be asked any more."""
@@ -65,8 +69,17 @@ class Remotes:
 class Remote:
     """One repository at its remote. Every method raises Unanswered, and StackitError for a broken token file."""
 
-    def __init__(self, reactor: Reactor, host: Host, managed: ManagedRepo, netloc: str, path: str) -> None:
+    def __init__(
+        self,
+        reactor: Reactor,
+        now: Callable[[], float],
+        host: Host,
+        managed: ManagedRepo,
+        netloc: str,
+        path: str,
+    ) -> None:
         self._reactor = reactor
+        self._now = now
         self._host = host
         self._managed = managed
         self._netloc = netloc
@@ -74,7 +87,7 @@ class Remote:
 
     @property
     def quiet_until(self) -> float:
-        """Until when the host wants to be asked less, in epoch seconds: looks that nobody waits for have time."""
+        """Until when the host wants to be asked less, by the reactor's clock: looks that nobody waits for have time."""
         return self._host.quiet_until
 
     async def listing(self, prefixes: Iterable[bytes], object_format: str) -> bytes:
@@ -125,13 +138,12 @@ class Remote:
         """For how many seconds there shall be no request. A limit on requests holds for the whole host."""
         if answer.status not in (403, 429, 503):
             return None
-        now = self._reactor.seconds()
         said = answer.headers.get(b"retry-after", (b"",))[0].decode("latin-1")
-        seconds = wait(said, now) if said else None
+        seconds = wait(said, self._now()) if said else None
         if seconds is None and answer.status == 429:
             seconds = SILENCE
         if seconds is not None and answer.status != 503:  # which may be this repository's own trouble
-            self._host.quiet_until = max(self._host.quiet_until, now + seconds)
+            self._host.quiet_until = max(self._host.quiet_until, self._reactor.seconds() + seconds)
         return seconds
 
 

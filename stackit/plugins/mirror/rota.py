@@ -69,15 +69,14 @@ class Rota:
         """Start each look when it is its turn."""
         grain = min(1.0, GRAIN * self._interval)
         began = self._reactor.seconds()
-        now = until = 0.0
+        until = 0.0
         for place, keeper in self._turns:
             due = over * place
             if due > until:
-                # No longer than from turn to turn, whatever somebody does to the clock.
-                wait = min(began + due - self._reactor.seconds(), due - now)
+                wait = began + due - self._reactor.seconds()
                 if wait > 0:
                     await deferLater(self._reactor, wait)
-                now, until = due, due + grain
+                until = due + grain
             if keeper.managed.repo.key not in self._looks:
                 self._start(keeper, cause, over * place)
 
@@ -94,10 +93,10 @@ class Rota:
         look.addBoth(ended)
 
     async def _look(self, keeper: Keeper, cause: str, place: float) -> None:
-        while not keeper.standing.paused(now := self._reactor.seconds()) and keeper.quiet_until > now:
+        while not keeper.standing.paused() and keeper.quiet_until > (now := self._reactor.seconds()):
             # Those whose turn it was meanwhile are spread anew, or the silence would end with all of them at once.
             await deferLater(self._reactor, keeper.quiet_until - now + place)
-        if keeper.standing.paused(self._reactor.seconds()):
+        if keeper.standing.paused():
             return
         try:
             if cause == "start" or not await keeper.glance():

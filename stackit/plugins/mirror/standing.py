@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import random
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from typing import Literal
 
+from stackit import Reactor
 from stackit.plugins.mirror.reasons import Kind
 from stackit.plugins.mirror.shortfall import Shortfall
 
@@ -20,9 +21,16 @@ LONGEST_QUARANTINE = 86400.0
 
 
 class Standing:
-    """The outcome of the rounds of one repository so far. All times are seconds since the epoch."""
+    """The outcome of the rounds of one repository so far.
 
-    def __init__(self) -> None:
+    What is compared is the reactor's time, which nobody can set. Only ``verified_at``, ``since`` and ``next_at`` are
+    of the wall clock, in seconds since the epoch: they are for people.
+    """
+
+    def __init__(self, clock: Reactor, now: Callable[[], float]) -> None:
+        """``clock`` is the reactor, ``now`` the wall clock."""
+        self._clock = clock
+        self._now = now
         self.started_at = 0.0
         """When the latest round began to ask the remote."""
         self.covered_at: float | None = None
@@ -41,15 +49,17 @@ class Standing:
         self.missing: Shortfall | None = None
         """What the remote has and the mirror cannot hold."""
         self.next_at: float | None = None
-        """Before this, nobody tries again unless something new is known."""
+        """When it is tried again, unless something new is known before."""
         self.timeouts = 0
         self.quarantined = False
+        self._paused_until: float | None = None
         self._quiet_until = 0.0
         self._failures = 0
         self._refusals = 0
 
-    def started(self, now: float) -> None:
-        self.started_at = now
+    def started(self, at: float) -> None:
+        """A round began to ask the remote, by the reactor's clock."""
+        self.started_at = at
 
     @property
     def unequal(self) -> str | None:
@@ -76,15 +86,18 @@ class Standing:
             self.held = held
             self.missing = missing
             if self.unequal is None:
-                self.verified_at = self.started_at
-        self.error = self.since = self.next_at = None
+                self.verified_at = self._now() - (self._clock.seconds() - self.started_at)
+        self.error = self.since = self.next_at = self._paused_until = None
         self.timeouts = self._failures = self._refusals = 0
         self.quarantined = False
 
-    def failed(self, now: float, error: str, kind: Kind | None = None, retry_after: float | None = None) -> None:
-        """``kind`` of trouble, where git told; ``retry_after``: seconds for which the remote wants no request."""
+    def failed(self, error: str, kind: Kind | None = None, retry_after: float | None = None) -> float:
+        """``kind`` of trouble, where git told; ``retry_after``: seconds for which the remote wants no request.
+
+        Returns in how many seconds it is to be tried again.
+        """
         self.error = error
-        self.since = now if self.since is None else self.since
+        self.since = self._now() if self.since is None else self.since
         self.timeouts += kind == "stalled"
         self._refusals = self._refusals + 1 if kind in ("gone", "forbidden") else 0
         self.quarantined = self._refusals >= REFUSALS
@@ -96,9 +109,11 @@ class Standing:
         # Spread, because what ails one repository of a remote usually ails them all.
         pause *= random.uniform(0.8, 1.2)  # noqa: S311 - nothing to guess
         if retry_after is not None:
-            self._quiet_until = now + retry_after
+            self._quiet_until = self._clock.seconds() + retry_after
             pause = max(pause, retry_after * random.uniform(1.0, 1.1))  # noqa: S311 - as above
-        self.next_at = now + pause
+        self._paused_until = self._clock.seconds() + pause
+        self.next_at = self._now() + pause
+        return pause
 
     def release(self) -> None:
         """Something new is known of a remote in quarantine: it counts as any other that failed."""
@@ -106,12 +121,13 @@ class Standing:
             self.quarantined = False
             self._refusals = 0
 
-    def paused(self, now: float) -> bool:
-        return self.next_at is not None and now < self.next_at
+    def paused(self) -> bool:
+        """Whether it is too early to try again, unless something new is known."""
+        return self._paused_until is not None and self._clock.seconds() < self._paused_until
 
-    def silenced(self, now: float) -> bool:
+    def silenced(self) -> bool:
         """Whether the remote asked for silence that is not over."""
-        return now < self._quiet_until and self.error is not None
+        return self._clock.seconds() < self._quiet_until and self.error is not None
 
     def covers(self, moment: float, *, look: bool = False, ref: str | None = None) -> bool:
         """Whether a round that succeeded, and where asked for compared all refs, began after ``moment``.

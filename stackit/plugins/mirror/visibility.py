@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Literal
 
+import msgspec
 from twisted.internet.task import deferLater
 
 from stackit import App, Occurrence, Push, StackitError
@@ -12,6 +13,7 @@ from stackit.plugins.mirror.fastroad import Target
 from stackit.plugins.mirror.git import Git, GitError
 from stackit.plugins.mirror.histories import Histories
 from stackit.plugins.mirror.keeper import Keeper
+from stackit.plugins.mirror.moments import Moments
 from stackit.plugins.mirror.refspecs import destination
 
 DELAYS = (0.2, 0.4, 0.8, 1.6, 3.2, 6.4, 12.8)
@@ -26,15 +28,30 @@ RELEVANT = 3600.0
 Verdict = Literal["visible", "superseded", "stale"]
 
 
+class Arrival(msgspec.Struct, frozen=True):
+    """When a push arrived, by what somebody who sets the clock cannot change.
+
+    ``order`` is its place among the pushes of the repository. ``at`` is when it was received, and ``known_at``
+    when it was seen here first, both by the reactor's clock.
+    """
+
+    order: int
+    at: float
+    known_at: float
+
+
 class Pushes:
     """Handles the pushes of one repository, in the order received."""
 
-    def __init__(self, app: App, git: Git, keeper: Keeper, histories: Histories) -> None:
+    def __init__(self, app: App, git: Git, keeper: Keeper, histories: Histories, moments: Moments) -> None:
         self._app = app
+        self._moments = moments
         self._git = git
         self._keeper = keeper
         self._histories = histories
-        self._left: dict[tuple[str, str], float] = {}  # oldest first
+        self._arrivals: dict[str, Arrival] = {}  # by delivery, oldest first: those that are not through
+        self._arrived = 0
+        self._left: dict[tuple[str, str], Arrival] = {}  # oldest first
         self._doubted: set[str] = set()
 
     def expect(self, push: Push) -> None:
@@ -43,12 +60,15 @@ class Pushes:
         Only the first push that leaves where the mirror stands is: one that comes again begins nothing here.
         """
         ref = None if push.ref is None else destination(self._keeper.managed.refspecs, push.ref)
+        if push.ref is not None and ref is None:
+            return  # a ref that the mirror does not keep
+        arrival = self._arrival(push, received=True)
         if ref is None or push.before is None or push.after is None or _nothing(push.after):
             return
         now = self._keeper.refs.get(ref) or _none_like(push.before)
         if now != push.before or (ref, push.before) in self._left:
             return
-        self._remember(ref, push.before, push.received_at)
+        self._remember(ref, push.before, arrival)
         self._keeper.expect(push.delivery, Target(push.ref or ref, ref, push.after))
 
     async def handle(self, push: Push) -> None:
@@ -59,26 +79,45 @@ class Pushes:
         ref = None if push.ref is None else destination(self._keeper.managed.refspecs, push.ref)
         if push.ref is not None and ref is None:
             return  # a ref that the mirror does not keep
+        arrival = self._arrival(push)
         self._keeper.awaited += 1
         try:
             if ref is None or push.before is None or push.after is None:
-                await self._covered(push, look=True)
+                await self._covered(push, arrival, look=True)
             else:
-                await self._arrived(push, ref, push.before, push.after)
+                await self._brought(push, arrival, ref, push.before, push.after)
         finally:
             self._keeper.awaited -= 1
+        self._arrivals.pop(push.delivery, None)
 
-    async def _arrived(self, push: Push, ref: str, before: str, after: str) -> None:
-        self._remember(ref, before, push.received_at)
+    def _arrival(self, push: Push, *, received: bool = False) -> Arrival:
+        """When this push arrived: now, where it is ``received``."""
+        now = self._app.reactor.seconds()
+        arrival = self._arrivals.get(push.delivery)
+        if arrival is not None and not received:
+            return arrival
+        at = now if received else self._moments.of(push.received_at)
+        if arrival is None:
+            self._arrived += 1
+            arrival = Arrival(self._arrived, at, now)
+        else:
+            arrival = msgspec.structs.replace(arrival, at=at)  # it came again, and may be about what happened since
+        self._arrivals[push.delivery] = arrival
+        while len(self._arrivals) > REMEMBERED:
+            del self._arrivals[next(iter(self._arrivals))]
+        return arrival
+
+    async def _brought(self, push: Push, arrival: Arrival, ref: str, before: str, after: str) -> None:
+        self._remember(ref, before, arrival)
         look = _nothing(after)  # only a look at all refs tells what is gone
         target = None if look else Target(push.ref or ref, ref, after)
         # What is being told of just now may still fail to be: its round tells whether it did.
         if not self._keeper.settled or not (self._shows(ref, after) or await self._passed(push, ref, before, after)):
-            await self._covered(push, look=look, target=target)
+            await self._covered(push, arrival, look=look, target=target)
         for delay in (*DELAYS, None):
-            verdict = await self._verdict(push, ref, before, after)
+            verdict = await self._verdict(push, arrival, ref, before, after)
             if verdict == "visible":
-                await self._visible(push)
+                await self._visible(push, arrival)
             missing = self._keeper.standing.missing
             if verdict != "visible" and missing is not None and ref in missing.refs:
                 raise StackitError(str(missing))
@@ -89,7 +128,7 @@ class Pushes:
             if delay is not None:
                 await deferLater(self._app.reactor, delay)
                 await self._keeper.sync("push", push.delivery, look=look, target=target)
-        if self._app.reactor.seconds() - push.received_at < PATIENCE:
+        if self._app.reactor.seconds() - arrival.known_at < PATIENCE:
             raise StackitError(f"stale upstream: the remote does not show {ref} at {after[:12]} yet")
         reason = f"{ref} at {after[:12]}, which a push announced, is not at the remote, and is taken as superseded"
         self._app.observe(
@@ -106,22 +145,23 @@ class Pushes:
             return False
         return await self._contains(now, after) and await self._contains(now, before)
 
-    async def _covered(self, push: Push, *, look: bool, target: Target | None = None) -> None:
+    async def _covered(self, push: Push, arrival: Arrival, *, look: bool, target: Target | None = None) -> None:
         """Returns when a round that began after the push was received has succeeded."""
-        standing, now = self._keeper.standing, self._app.reactor.seconds()
-        if standing.covers(push.received_at, look=look, ref=target.ref if target else None):
+        standing = self._keeper.standing
+        if standing.covers(arrival.at, look=look, ref=target.ref if target else None):
             return
-        if standing.silenced(now) or (standing.paused(now) and standing.tried_since(push.received_at)):
+        if standing.silenced() or (standing.paused() and standing.tried_since(arrival.at)):
             # Asked on behalf of another push meanwhile, in vain; the retry of this one asks again.
             raise StackitError(standing.error)
         await self._keeper.sync("push", push.delivery, look=look, target=target, expected=True)
 
-    async def _verdict(self, push: Push, ref: str, before: str, after: str) -> Verdict:
+    async def _verdict(self, push: Push, arrival: Arrival, ref: str, before: str, after: str) -> Verdict:
         if self._shows(ref, after):
             self._settled(ref)
             return "visible"
         now = self._keeper.refs.get(ref)
-        left = self._left.get((ref, after), 0.0) > push.received_at  # a later push started from here
+        leaving = self._left.get((ref, after))
+        left = leaving is not None and leaving.order > arrival.order  # a later push started from here
         if (now or _none_like(before)) == before:
             return "superseded" if left else "stale"
         if now is not None and await self._contains(now, after):
@@ -162,14 +202,15 @@ class Pushes:
             self._histories.remember(mirror, tip, listed)
         return oid.encode("ascii") in listed or await is_ancestor(self._git, directory, oid, tip)
 
-    def _remember(self, ref: str, before: str, received_at: float) -> None:
-        self._left[ref, before] = max(self._left.pop((ref, before), 0.0), received_at)
-        while len(self._left) > REMEMBERED or next(iter(self._left.values())) < received_at - RELEVANT:
+    def _remember(self, ref: str, before: str, arrival: Arrival) -> None:
+        known = self._left.pop((ref, before), arrival)
+        self._left[ref, before] = known if known.order > arrival.order else arrival
+        while len(self._left) > REMEMBERED or next(iter(self._left.values())).known_at < arrival.known_at - RELEVANT:
             del self._left[next(iter(self._left))]
 
-    async def _visible(self, push: Push) -> None:
-        now = self._app.reactor.seconds()
-        if not await self._app.visible(push.id, now):
+    async def _visible(self, push: Push, arrival: Arrival) -> None:
+        seconds = self._app.reactor.seconds() - arrival.at
+        if not await self._app.visible(push.id, self._app.now()):
             return  # a replay: it has been visible for long
         self._app.observe(
             Occurrence(
@@ -177,7 +218,7 @@ class Pushes:
                 repo=self._keeper.managed.repo,
                 delivery=push.delivery,
                 id=push.id,
-                seconds=max(0.0, now - push.received_at),
+                seconds=seconds,
             )
         )
 
