@@ -34,7 +34,8 @@ class Occurrence(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
 
     ``missing`` is how many refs of the remote a mirror cannot hold.
     ``seconds`` and ``retry_in`` are seconds; ``client`` is an address without port;
-    ``reason`` of a refusal and ``outcome`` come from small closed sets, fit for labels.
+    ``reason`` of a refusal and ``outcome`` come from small closed sets, fit for labels;
+    ``verified_by`` is the file or the variable of the secret by which a delivery verified.
     """
 
     name: OccurrenceName
@@ -59,3 +60,4 @@ class Occurrence(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     missing: int | None = None
     changes: tuple[RefChange, ...] | None = None
     request: RequestHead | None = None
+    verified_by: str | None = None

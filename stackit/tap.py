@@ -218,6 +218,8 @@ class Stackit(Service):
             self._notice(doubt)
         if not self.secrets:
             self._notice("no webhook secret is configured: the webhook endpoint answers 404")
+        for doubt in self.secrets.doubts():
+            self._notice(doubt)
         self.dispatch.open_lanes()
         for each in self.plugin_services:
             each.startService()

@@ -91,6 +91,14 @@ def test_deliveries_are_counted_by_event_and_outcome(scraped):
     assert scraped.value("stackit_deliveries_replayed_total") == 1
 
 
+def test_deliveries_are_counted_by_the_secret_by_which_they_verified(scraped):
+    old, new = "/run/credentials/stackit.service/old", "/etc/geheim/für GitHub " + "x" * 100
+    for name, by in (("accepted", old), ("accepted", new), ("duplicate", new), ("refused", new), ("refused", None)):
+        scraped.observe(name=name, reason="signature", outcome="queued", verified_by=by)
+    assert scraped.value("stackit_deliveries_verified_total", secret=old) == 1
+    assert scraped.value("stackit_deliveries_verified_total", secret=new) == 3
+
+
 def test_handlings_are_counted_and_timed_by_subscriber(scraped):
     scraped.observe(name="failed", subscriber="deploy", seconds=1.0, error="no", attempts=1)
     scraped.observe(name="handled", subscriber="deploy", seconds=2.0, attempts=2)

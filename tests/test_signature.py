@@ -19,7 +19,7 @@ def signed(secret: bytes, body: bytes = BODY) -> bytes:
     return hmac.new(secret, body, hashlib.sha256).hexdigest().encode()
 
 
-def accepts(secrets: Secrets, digits: bytes, body: bytes = BODY) -> bool:
+def accepts(secrets: Secrets, digits: bytes, body: bytes = BODY) -> str | None:
     verifier = secrets.begin()
     for at in range(0, len(body), 3):
         verifier.update(body[at : at + 3])
@@ -154,7 +154,7 @@ def test_what_was_read_again_is_told_and_what_it_came_to(tmp_path: Path, notices
     path = tmp_path / "secret"
     path.write_text("old")
     secrets = Secrets([], [path], notices.append)
-    for text in ("newer", ""):
+    for text in ("newer-and-long-enough", ""):
         path.write_text(text)
         for _ in range(3):
             secrets.begin()
@@ -169,6 +169,87 @@ def test_a_file_too_large_for_a_secret_gives_none(tmp_path: Path, notices: list[
     path.write_bytes(b"x" * 100_000)
     assert not Secrets([], [path], notices.append)
     assert "64 KiB" in notices[0]
+
+
+LONG = b"f1a9c0de" * 4
+
+ODD = {
+    "bom": (b"\xef\xbb\xbf" + LONG + b"\r\n", LONG, "begins with a byte order mark, which is left out"),
+    "blank before bom": (b" \xef\xbb\xbf" + LONG, LONG, "begins with a byte order mark, which is left out"),
+    "blanks": (LONG + b" " + LONG, LONG + b" " + LONG, "has blanks inside"),
+    "tab": (LONG + b"\t" + LONG, LONG + b"\t" + LONG, "has blanks inside"),
+    "lines": (LONG + b"\n" + LONG + b"\n", LONG + b"\n" + LONG, "has several lines, which are one secret"),
+    "control": (LONG + b"\x1b", LONG + b"\x1b", "has control characters inside"),
+    "utf-16": (
+        f"\ufeff{LONG.decode()}".encode("utf-16-le"),
+        f"\ufeff{LONG.decode()}".encode("utf-16-le"),
+        "looks like UTF-16, where GitHub has UTF-8",
+    ),
+    "quotes": (b'"' + LONG + b'"\n', b'"' + LONG + b'"', "stands in quotes, which are part of it"),
+    "short": (b"x" * 15, b"x" * 15, "is shorter than 16 characters"),
+    "short in characters": ("ü".encode() * 15, "ü".encode() * 15, "is shorter than 16 characters"),
+    "several": (
+        b"\xef\xbb\xbfa b",
+        b"a b",
+        "begins with a byte order mark, which is left out and has blanks inside and is shorter than 16 characters",
+    ),
+    "sound": (b"\t" + LONG + b" \n", LONG, None),
+    "long enough": (b"x" * 16, b"x" * 16, None),
+    "bytes that are no text": (b"\xff" * 16, b"\xff" * 16, None),
+}
+
+
+@pytest.mark.parametrize(("content", "secret", "odd"), ODD.values(), ids=ODD.keys())
+def test_what_is_odd_about_a_secret_is_told_without_it(
+    tmp_path: Path, notices: list[str], content: bytes, secret: bytes, odd: str | None
+) -> None:
+    path = tmp_path / "secret"
+    path.write_bytes(content)
+    secrets = Secrets([], [path], notices.append)
+    assert secrets.doubts() == ([] if odd is None else [f"webhook secret {path}: it {odd}"])
+    assert accepts(secrets, signed(secret))
+    assert not accepts(secrets, signed(b""))
+    assert notices == []
+    path.write_bytes(content + b"\n\n")  # it is the same, and read again
+    assert accepts(secrets, signed(secret))
+    assert notices == [
+        f"webhook secret file {path} was read again: its secret is valid from now on" + (f"; it {odd}" if odd else "")
+    ]
+
+
+def test_what_is_odd_about_the_secret_of_the_environment_is_told(notices: list[str]) -> None:
+    secrets = Secrets(["\ufeffhush"], [], notices.append)
+    assert secrets.doubts() == [
+        "webhook secret STACKIT_GITHUB_WEBHOOK_SECRET: it begins with a byte order mark, which is left out "
+        "and is shorter than 16 characters"
+    ]
+    assert accepts(secrets, signed(b"hush"))
+
+
+@pytest.mark.parametrize("content", ["\ufeff", " \ufeff\r\n", "\ufeff \n"])
+def test_a_byte_order_mark_alone_is_no_secret(tmp_path: Path, notices: list[str], content: str) -> None:
+    path = tmp_path / "secret"
+    path.write_text(content, "utf-8")
+    secrets = Secrets([content], [path], notices.append)
+    assert not secrets
+    assert not accepts(secrets, signed(b""))
+    assert secrets.doubts() == [f"webhook secret {path}: it is empty, so there is none"]
+
+
+def test_it_is_told_by_which_secret_a_body_verified(tmp_path: Path, notices: list[str]) -> None:
+    old, new = tmp_path / "old", tmp_path / "new"
+    old.write_text("the old one")
+    new.write_text("the new one")
+    secrets = Secrets(["fixed"], [old, new], notices.append)
+    verified_by = {secret: accepts(secrets, signed(secret)) for secret in (b"fixed", b"the old one", b"the new one")}
+    assert verified_by == {
+        b"fixed": "STACKIT_GITHUB_WEBHOOK_SECRET",
+        b"the old one": str(old),
+        b"the new one": str(new),
+    }
+    assert accepts(secrets, signed(b"another")) is None
+    new.write_text("the old one")  # two files with one secret: the first is told
+    assert accepts(secrets, signed(b"the old one")) == str(old)
 
 
 def test_no_secret_shows_in_a_repr() -> None:

@@ -152,7 +152,7 @@ async def test_a_push_is_taken_and_answered_with_its_id(house: House, clock: Clo
     assert len(fingerprint) == 32
     (seen,) = house.seen
     assert (seen.name, seen.event, seen.outcome, seen.id) == ("accepted", "push", "queued", "1")
-    assert (seen.delivery, seen.repo) == (made.guid, event.repo)
+    assert (seen.delivery, seen.repo, seen.verified_by) == (made.guid, event.repo, "STACKIT_GITHUB_WEBHOOK_SECRET")
 
 
 @pytest.mark.parametrize("prefix", ["/api/v1", "/api"])

@@ -23,7 +23,7 @@ from stackit.app import Reactor
 from stackit.testing.daemon import Daemon
 from stackit.testing.deliveries import SignedDelivery, delivery
 
-SECRET = "a secret of the test kit"  # noqa: S105 - the default of a server that only tests talk to
+SECRET = "a-secret-of-the-test-kit"  # noqa: S105 - the default of a server that only tests talk to
 PATIENCE = 20.0
 """Seconds that anything may take before a test fails."""
 

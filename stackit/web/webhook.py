@@ -43,10 +43,11 @@ class SignedUpload:
     """The body of a request to the webhook, while it streams in.
 
     One that cannot turn out to be signed is read only so that its sender can be answered; none of it
-    is kept. ``refused`` is what a plugin has against the request, unless it verifies.
+    is kept. ``refused`` is what a plugin has against the request, unless it verifies. ``verified_by`` is the label
+    of the secret by which it did.
     """
 
-    __slots__ = ("_claimed", "_verifier", "head", "keep", "limit", "owes", "refused")
+    __slots__ = ("_claimed", "_verifier", "head", "keep", "limit", "owes", "refused", "verified_by")
 
     def __init__(
         self, head: RequestHead, *, limit: int, verifier: Verifier, claimed: bytes | None, refused: Refusal | None
@@ -56,6 +57,7 @@ class SignedUpload:
         self.keep = claimed is not None
         self.owes = refused is not None
         self.refused = refused
+        self.verified_by: str | None = None
         self._verifier = verifier
         self._claimed = claimed
 
@@ -65,7 +67,9 @@ class SignedUpload:
 
     def verified(self) -> bool:
         """Whether the whole body carries the signature that the head claims."""
-        return self._claimed is not None and self._verifier.matches(self._claimed)
+        if self._claimed is not None:
+            self.verified_by = self._verifier.matches(self._claimed)
+        return self.verified_by is not None
 
     @property
     def fingerprint(self) -> bytes:
@@ -144,7 +148,13 @@ class Webhook:
         delivery, hook = _identity(upload.head)
         event = self._recognise(upload.head, body, delivery, hook)
         if not isinstance(event, Event):
-            said = Occurrence(name="accepted", delivery=delivery, outcome="unrecognised", reason=event)
+            said = Occurrence(
+                name="accepted",
+                delivery=delivery,
+                outcome="unrecognised",
+                reason=event,
+                verified_by=upload.verified_by,
+            )
             answer(self._nothing_to_do(said))
             return
         self._take(event, upload.fingerprint, lambda taken: answer(self._answer(upload, event, taken)))
@@ -167,6 +177,7 @@ class Webhook:
                 id=taken.id,
                 client=upload.head.client,
                 outcome=_outcome(event, taken),
+                verified_by=upload.verified_by,
             )
         )
         if not taken.handled and not isinstance(event, Push):
@@ -204,6 +215,7 @@ class Webhook:
                 status=refusal.response.status,
                 client=upload.head.client,
                 request=upload.head,
+                verified_by=upload.verified_by,
             )
         )
         return refusal.response

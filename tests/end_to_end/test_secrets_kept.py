@@ -155,6 +155,40 @@ async def test_a_secret_that_is_changed_in_its_file_is_valid_without_a_restart(
     check_log(server.log)
 
 
+@pytest_twisted.ensureDeferred
+async def test_a_rotation_can_be_watched_to_its_end(running_stackit: Any, tmp_path: Path) -> None:
+    old, new = tmp_path / "old", tmp_path / "gh-new"
+    old.write_bytes(b"\xef\xbb\xbfthe-old-one\r\n")  # as an editor on Windows saves it
+    new.write_text("")
+    server: RunningStackit = await running_stackit(
+        secret=None, config={"sync": {"interval": "0"}, "webhook": {"secret_files": [old, new]}}
+    )
+    assert (await server.deliver("push", secret="the-old-one")).status == 202
+    new.write_text("the-new-one-of-two")
+    for _ in range(2):
+        assert (await server.deliver("push", secret="the-new-one-of-two")).status == 202
+    assert (await server.deliver("push", b"[]", secret="the-new-one-of-two")).status == 204
+    assert (await server.deliver("push", secret="another")).status == 401
+    metrics = await server.metrics()
+    counted = {name: count for name, count in metrics.items() if name.startswith("stackit_deliveries_verified_total")}
+    assert counted == {
+        f'stackit_deliveries_verified_total{{secret="{old}"}}': 1,
+        f'stackit_deliveries_verified_total{{secret="{new}"}}': 3,
+    }
+    assert await server.stop() == 0
+    accepted = [line for line in server.log.splitlines() if "delivery accepted" in line]
+    assert [line.partition("verified_by=")[2].split()[0] for line in accepted] == [str(old), *[str(new)] * 3]
+    for told in (
+        f"webhook secret {old}: it begins with a byte order mark, which is left out and is shorter than 16 characters",
+        f"webhook secret {new}: it is empty, so there is none",
+        f"webhook secret file {new} was read again: its secret is valid from now on",
+    ):
+        assert server.log.count(told) == 1, told
+    assert "the-old-one" not in server.log
+    assert "the-new-one" not in server.log
+    check_log(server.log)
+
+
 @pytest_twisted.async_yield_fixture
 async def echo() -> AsyncIterator[str]:
     from twisted.internet import reactor  # noqa: PLC0415

@@ -49,6 +49,7 @@ _FIELDS = (
     "status",
     "reason",
     "outcome",
+    "verified_by",
     "state",
     "cause",
     "count",

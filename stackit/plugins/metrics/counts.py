@@ -7,7 +7,7 @@ from collections.abc import Iterable
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
 
 from stackit import App, Occurrence, Repo
-from stackit.plugins.metrics.tallies import Tally, Times
+from stackit.plugins.metrics.tallies import PATH, Tally, Times
 
 _STATES = ("in_step", "behind", "cloning", "failing", "quarantined")
 _SECONDS = (0.005, 0.025, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 120, 300, 600, 3600)
@@ -37,6 +37,7 @@ class Counts:
         "_sync_seconds",
         "_syncs",
         "_verified",
+        "_verified_by",
         "_visible_seconds",
         "app",
     )
@@ -47,6 +48,13 @@ class Counts:
         self._incomplete: set[Repo] = set()
         self._refused = Tally("stackit_requests_refused", "Public requests turned away.", ["reason"], registry)
         self._deliveries = Tally("stackit_deliveries", "Verified deliveries.", ["event", "outcome"], registry)
+        self._verified_by = Tally(
+            "stackit_deliveries_verified",
+            "Deliveries by the file, or the variable, of the secret by which they verified.",
+            ["secret"],
+            registry,
+            PATH,
+        )
         self._replayed = Counter(
             "stackit_deliveries_replayed_total",
             "Signed bodies that came back under a new delivery id.",
@@ -116,7 +124,11 @@ class Counts:
         match occurrence.name:
             case "refused":
                 self._refused.add(occurrence.reason)
+                if occurrence.verified_by is not None:
+                    self._verified_by.add(occurrence.verified_by)
             case "accepted" | "duplicate":
+                if occurrence.verified_by is not None:
+                    self._verified_by.add(occurrence.verified_by)
                 outcome = "duplicate" if occurrence.name == "duplicate" else occurrence.outcome
                 self._deliveries.add(occurrence.event, outcome)
             case "replayed":

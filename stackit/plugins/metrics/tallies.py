@@ -19,14 +19,20 @@ MOST_VALUES = 100
 """Values that a label may have, beside ``other``."""
 
 _LABEL = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.:-]{0,99}", re.ASCII)
+PATH = re.compile(r"[^\x00-\x1f\x7f\ud800-\udfff]{1,4096}")
+"""A file that the configuration names; no value that a stranger chooses."""
 
 Labels = tuple[str | None, ...]
 
 
 class Bounds:
-    """Labels from values that strangers may choose: they cannot make ever more series of them."""
+    """Labels from values that strangers may choose: they cannot make ever more series of them.
 
-    def __init__(self) -> None:
+    ``allowed`` is what a value looks like.
+    """
+
+    def __init__(self, allowed: re.Pattern[str] = _LABEL) -> None:
+        self._allowed = allowed
         self._seen: dict[int, set[str]] = {}
 
     def labels(self, values: Labels) -> tuple[str, ...]:
@@ -37,19 +43,26 @@ class Bounds:
         seen = self._seen.setdefault(place, set())
         if value in seen:
             return value
-        if value is None or not _LABEL.fullmatch(value) or len(seen) >= MOST_VALUES:
+        if value is None or not self._allowed.fullmatch(value) or len(seen) >= MOST_VALUES:
             return "other"
         seen.add(value)
         return value
 
 
 class Tally(Collector):
-    """A counter with labels."""
+    """A counter with labels, whose values look like ``allowed``."""
 
-    def __init__(self, name: str, text: str, names: Sequence[str], registry: CollectorRegistry) -> None:
+    def __init__(
+        self,
+        name: str,
+        text: str,
+        names: Sequence[str],
+        registry: CollectorRegistry,
+        allowed: re.Pattern[str] = _LABEL,
+    ) -> None:
         self._about = (name, text)
         self._names = names
-        self._bounds = Bounds()
+        self._bounds = Bounds(allowed)
         self._counts: dict[Labels, int] = {}
         registry.register(self)
 
