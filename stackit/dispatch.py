@@ -183,6 +183,18 @@ class Dispatch:
                     reason=appended.replay_of,
                 )
             )
+        if appended.reused:
+            reason = "the delivery id came before, with another body: this is taken as a new delivery"
+            self._bus.observe(
+                Occurrence(
+                    name="notice",
+                    delivery=event.delivery,
+                    repo=event.repo,
+                    event=event.name,
+                    id=str(appended.id),
+                    reason=reason,
+                )
+            )
         taken = Taken(
             id=str(appended.id),
             duplicate=appended.status == "duplicate",

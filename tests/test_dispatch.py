@@ -755,6 +755,23 @@ async def test_a_delivery_that_failed_runs_again_at_once_when_it_is_delivered_ag
 
 
 @pytest_twisted.ensureDeferred
+async def test_another_body_under_a_delivery_id_that_came_before_is_handled_and_told(house: Open) -> None:
+    seen: list[str] = []
+    one = house(mine=noting(seen))
+    await one.take(delivery="x", mark="one")
+    await one.until(lambda: len(seen) == 1)
+    other = await one.take(delivery="x", mark="other")
+    assert not other.duplicate
+    await one.until(lambda: len(seen) == 2)
+    (told,) = one.outcomes("notice")
+    assert (told.delivery, told.id) == ("x", other.id)
+    assert "another body" in str(told.reason)
+    assert (await one.take(delivery="x", mark="other")).duplicate
+    await one.quiet()
+    assert len(seen) == 2
+
+
+@pytest_twisted.ensureDeferred
 async def test_a_body_that_comes_back_under_a_new_delivery_id_is_told(house: Open) -> None:
     seen: list[str] = []
     one = house(mine=noting(seen))

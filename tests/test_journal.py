@@ -15,7 +15,7 @@ import msgspec
 import pytest
 import pytest_twisted
 from outcomes import outcome
-from twisted.internet.defer import Deferred, DeferredList
+from twisted.internet.defer import Deferred, DeferredList, gatherResults
 
 from stackit.errors import JournalError, Permanent
 from stackit.events import RefChange
@@ -148,6 +148,59 @@ async def test_the_same_delivery_id_from_another_hook_is_another_delivery(journa
     first = await outcome(journal.append, record("a"))
     other = await outcome(journal.append, record("a", hook="8", body=b'{"ref":"other"}'))
     assert (other.status, other.id != first.id, other.replay_of) == ("new", True, None)
+
+
+@pytest.mark.parametrize("subscribers", [(), ("mirror", "notes:deploy")])
+@pytest_twisted.ensureDeferred
+async def test_another_body_under_an_id_that_was_here_before_is_another_delivery(
+    journal: Journal, subscribers: tuple[str, ...]
+) -> None:
+    first = await outcome(journal.append, record("a", subscribers=subscribers))
+    bodies = [BODY + b" another", BODY + b" third"]
+    appended = [await outcome(journal.append, record("a", body=body)) for body in bodies]
+    assert [(each.status, each.reused, len(each.works), each.replay_of) for each in appended] == [
+        ("new", True, 2, None),
+        ("new", True, 2, None),
+    ]
+    for body, before in zip([BODY + b"a", *bodies], [first, *appended], strict=True):
+        if before.works:
+            again = await outcome(journal.append, record("a", body=body))
+            assert (again.id, again.status, again.reused) == (before.id, "duplicate", False)
+            stored = await journal.load(before.id)
+            assert stored is not None
+            assert (stored.delivery, stored.body) == ("a", body)
+    elsewhere = await outcome(journal.append, record("b", body=bodies[0]))
+    assert (elsewhere.replay_of, elsewhere.reused) == ("a", False)
+
+
+@pytest_twisted.ensureDeferred
+async def test_another_body_of_the_same_size_is_another_delivery_too(journal: Journal) -> None:
+    await outcome(journal.append, record("a", body=b'{"ref":"x"}'))
+    appended = await outcome(journal.append, record("a", body=b'{"ref":"y"}'))
+    assert (appended.status, appended.reused, len(appended.works)) == ("new", True, 2)
+
+
+@pytest_twisted.ensureDeferred
+async def test_the_same_body_under_a_new_secret_is_the_same_delivery(journal: Journal) -> None:
+    first = await outcome(journal.append, record("a"))
+    for work in first.works:
+        await outcome(journal.finish, work.handling, at=101.0)
+    again = await outcome(journal.append, record("a", digest=b"\1" * 32))
+    assert (again.id, again.status, again.works, again.reused) == (first.id, "duplicate", (), False)
+
+
+@pytest_twisted.ensureDeferred
+async def test_bodies_that_came_together_under_one_id_are_told_apart(journal: Journal) -> None:
+    one, two = [record("a", body=BODY + each) for each in (b" one", b"  two")]
+    appended = await gatherResults(
+        [Deferred.fromCoroutine(outcome(journal.append, each)) for each in (one, two, one, two)]
+    )
+    assert [(each.status, each.reused) for each in appended] == [
+        ("new", False),
+        ("new", True),
+        ("duplicate", False),
+        ("duplicate", False),
+    ]
 
 
 @pytest_twisted.ensureDeferred
@@ -302,7 +355,7 @@ async def test_a_delivery_that_came_again_with_another_body_is_recognised_by_tha
     for number in range(6):  # the first is in the index by then, the last is not
         await outcome(journal.append, record(f"d{number}", subscribers=()))
     for number in (0, 5):
-        other = record(f"d{number}", body=BODY + b"other%d" % number)
+        other = record(f"d{number}", body=BODY + b"D%d" % number)  # as long as the one that is not kept
         assert (await outcome(journal.append, other)).status == "again"
         old = await outcome(journal.append, record(f"old-{number}", body=record(f"d{number}").body))
         new = await outcome(journal.append, record(f"new-{number}", body=other.body))

@@ -5,6 +5,7 @@ from __future__ import annotations
 import sqlite3
 from collections.abc import Sequence
 
+from stackit.errors import Permanent
 from stackit.journal import bodies, fingerprints, rows
 from stackit.journal.records import Appended, Record, Work, repo_key
 from stackit.journal.schema import Connection
@@ -16,7 +17,8 @@ MAKE_DUE = """
 
 _HANDLINGS = "handlings (event_id, subscriber, repo_key, state, next_at)"
 _SEEN_IDS = "SELECT delivery, hook FROM events WHERE kind = 'delivery' AND delivery IN ({})"
-_SEEN_ID = "SELECT id FROM events WHERE kind = 'delivery' AND delivery = ? AND hook = ?"
+_SEEN_ID = "SELECT id, digest, size FROM events WHERE kind = 'delivery' AND delivery = ? AND hook = ? ORDER BY id"
+_SEEN_BODY = f"SELECT {bodies.STORED} FROM events e WHERE e.id = ?"  # noqa: S608 - a constant
 _SEEN_COPY = "SELECT id FROM events WHERE kind = 'delivery' AND delivery = ? AND digest = ? ORDER BY id LIMIT 1"
 _CHANGE_EVENT = """
     UPDATE events SET event = ?, action = ?, repo = ?, repo_key = ?, digest = ?, size = ?, replay_of = ? WHERE id = ?
@@ -68,21 +70,37 @@ def _append_new(connection: Connection, records: Sequence[Record]) -> list[Appen
 def _append_seen(connection: Connection, record: Record) -> Appended:
     """A delivery whose id or body was here before."""
     delivery, hook = _identity(record)
-    known = connection.execute(_SEEN_ID, (delivery, hook)).fetchone()
+    of_that_id = connection.execute(_SEEN_ID, (delivery, hook)).fetchall()
+    known = next((row[0] for row in of_that_id if _is_same(connection, row, record)), None)
     first = fingerprints.first(connection, record.digest)
     if first == delivery:
         # One event by two hooks (an organization's, and a repository's) that have one secret: no replay. Whoever has
         # seen a delivery could say another hook, though: where replays are refused, it is handled once.
         first = None
         if known is None and record.refuse_replay:
-            known = connection.execute(_SEEN_COPY, (delivery, record.digest)).fetchone()
+            known, *_ = connection.execute(_SEEN_COPY, (delivery, record.digest)).fetchone() or (None,)
     if known is not None:
-        return _append_again(connection, known[0], record, first)
+        return _append_again(connection, known, record, first)
     event = ("delivery", hook, delivery, *_what(record), record.received_at, first)
     (event_id,) = insert_events(connection, [event])
     fingerprints.add(connection, [(event_id, record.digest)])
     works = _add_handlings(connection, [(event_id, record, _wanted(record, first))])
-    return Appended(event_id, "new", works.get(event_id, ()), first)
+    return Appended(event_id, "new", works.get(event_id, ()), first, reused=bool(of_that_id))
+
+
+def _is_same(connection: Connection, row: tuple[int, bytes, int], record: Record) -> bool:
+    """Whether a delivery has the body of an event, a row of ``_SEEN_ID``, as far as that can be told.
+
+    The digest is that of a signature: under another secret, the same body has another one.
+    """
+    event_id, digest, size = row
+    if digest == record.digest or size != len(record.body):
+        return digest == record.digest
+    try:
+        stored = bodies.stored(event_id, *connection.execute(_SEEN_BODY, (event_id,)).fetchone())
+    except Permanent:
+        return False  # damaged, and this one is not
+    return stored is None or stored == record.body
 
 
 def _append_again(connection: Connection, event_id: int, record: Record, first: str | None) -> Appended:

@@ -57,13 +57,14 @@ class Appended(msgspec.Struct, frozen=True):
 
     ``new``: not seen before. ``duplicate``: seen before, and done or in hand. ``again``: seen
     before, and ``works`` are to be done (again). ``replay_of`` is another delivery id, under
-    which the very same body came earlier.
+    which the very same body came earlier. ``reused``: another body came earlier under this id.
     """
 
     id: int
     status: Literal["new", "duplicate", "again"]
     works: tuple[Work, ...]
     replay_of: str | None = None
+    reused: bool = False
 
 
 class Stored(msgspec.Struct, frozen=True, kw_only=True):

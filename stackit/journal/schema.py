@@ -79,6 +79,11 @@ MIGRATIONS: tuple[tuple[str, ...], ...] = (
         "CREATE TABLE digests (start BLOB, event_id INTEGER, PRIMARY KEY (start, event_id)) WITHOUT ROWID",
         "INSERT INTO digests SELECT substr(digest, 1, 8), id FROM events WHERE digest IS NOT NULL ORDER BY 1, 2",
     ),
+    (
+        # Another body under an id that was here before is another delivery.
+        "DROP INDEX events_by_delivery",
+        "CREATE INDEX events_by_delivery ON events (delivery, hook) WHERE kind = 'delivery'",
+    ),
 )
 
 # Bodies are left out of the check at start: reading up to a gigabyte of them would make every start slow.
