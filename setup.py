@@ -29,7 +29,7 @@ COMPILED = {
     "stackit": "bus coroutines dispatch events isolation key_values lanes logs occurrences redaction requests times"
     " watched_file",
     "stackit.github": "event_types payloads refnames signature",
-    "stackit.journal": "appending batch bodies fingerprints journal recording records rows writer",
+    "stackit.journal": "appending batch bodies files fingerprints journal recording records rows writer",
     "stackit.plugins.logger": "lines",
     "stackit.plugins.metrics": "counts tallies",
     "stackit.plugins.ratelimit": "addresses buckets",

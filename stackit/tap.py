@@ -154,6 +154,7 @@ class Stackit(Service):
             keep_for=config.journal.keep_for,
             keep_bytes=config.journal.keep_bytes,
             on_change=self._journal_changed,
+            on_behind=self._journal_behind,
         )
         self.dispatch = Dispatch(
             reactor=reactor,
@@ -243,13 +244,15 @@ class Stackit(Service):
         await self.journal.close()
 
     async def _problems(self) -> list[str]:
-        problem = self.journal.problem()
-        return [*([problem] if problem else []), *await self.bus.health(self.reactor)]
+        return [*self.journal.problems(), *await self.bus.health(self.reactor)]
 
     def _journal_changed(self, problem: str | None) -> None:
         self._notice(problem or "the journal can be written again")
         if problem is None:
             self.dispatch.look_again()
+
+    def _journal_behind(self, problem: str | None) -> None:
+        self._notice(problem or "the journal's log is brought into the journal's file again")
 
     def _notice(self, reason: str) -> None:
         self.bus.observe(Occurrence(name="notice", reason=reason))

@@ -98,7 +98,7 @@ def _step(connection: Connection, batch: list[Asked], numbers: list[int], result
             results[number] = result
     except _OWN_FAULTS as error:
         return Failure(JournalError(f"the journal refused a record: {error}"))
-    except sqlite3.Error:
+    except (sqlite3.Error, MemoryError):
         raise
     except Exception:  # noqa: BLE001 - one operation's fault must not fail the others in its commit
         return Failure()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import fcntl
 import os
 import stat
@@ -10,6 +11,10 @@ from pathlib import Path
 from stackit.errors import JournalError
 
 _OTHERS = stat.S_IRWXG | stat.S_IRWXO
+
+
+class Unusable(JournalError):
+    """The disk did not do what was asked of it; it may another time."""
 
 
 def prepare(directory: Path) -> None:
@@ -22,7 +27,7 @@ def prepare(directory: Path) -> None:
             directory.mkdir(mode=0o700, parents=True)
             _sync(directory.parent)
     except OSError as problem:
-        raise JournalError(f"state directory {directory} cannot be made: {problem.strerror}") from None
+        raise Unusable(f"state directory {directory} cannot be made: {problem.strerror}") from None
     if not directory.is_dir():  # before its mode: nobody shall be told to chmod /dev/null
         raise JournalError(f"state directory {directory} is not a directory; choose another one")
     check_private(directory)
@@ -56,7 +61,7 @@ class Hold:
         try:
             self._file = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
         except OSError as problem:
-            raise JournalError(f"{path} cannot be opened: {problem.strerror}") from None
+            raise Unusable(f"{path} cannot be opened: {problem.strerror}") from None
         try:
             check_private(path)
             fcntl.flock(self._file, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -70,8 +75,9 @@ class Hold:
         except JournalError:
             os.close(self._file)
             raise
-        os.ftruncate(self._file, 0)
-        os.pwrite(self._file, f"{os.getpid()}\n".encode("ascii"), 0)
+        with contextlib.suppress(OSError):  # on a full disk it is held all the same
+            os.ftruncate(self._file, 0)
+            os.pwrite(self._file, f"{os.getpid()}\n".encode("ascii"), 0)
 
     def release(self) -> None:
         """Let another process have it."""

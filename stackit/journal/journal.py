@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-import sqlite3
 from collections.abc import Callable, Sequence
 from functools import partial
 from pathlib import Path
@@ -13,11 +12,13 @@ from twisted.python.failure import Failure
 
 from stackit.errors import JournalError
 from stackit.events import RefChange
-from stackit.journal import appending, queries, recording, retention, schema
-from stackit.journal import directory as state_directory
+from stackit.journal import appending, queries, recording, retention
+from stackit.journal.checkpoints import checkpoint
+from stackit.journal.files import Hurt
+from stackit.journal.opening import Full, Opening
 from stackit.journal.reader import Reader
 from stackit.journal.records import Appended, Page, Receipt, Record, Stored, Work
-from stackit.journal.writer import Writer, checkpoint
+from stackit.journal.writer import Writer
 
 if TYPE_CHECKING:
     Reactor = Any
@@ -37,20 +38,27 @@ class Journal:
 
     def __init__(
         self,
-        path: Path,
-        hold: state_directory.Hold,
+        opening: Opening,
         *,
         reactor: Reactor,
         keep_for: float,
         keep_bytes: int,
         on_change: Callable[[str | None], None] | None,
+        on_behind: Callable[[str | None], None] | None,
     ) -> None:
         """Use ``Journal.open``."""
-        self._hold: state_directory.Hold | None = hold
+        self._opening: Opening | None = opening
         self._keep_for = keep_for
         self._keep_bytes = keep_bytes
-        self._reader = Reader(path, reactor)
-        self._writer = Writer(path, reactor, on_change or _ignore, self._fold_log)
+        self._reader = Reader(opening, reactor)
+        self._writer = Writer(
+            opening,
+            reactor,
+            on_change=on_change or _ignore,
+            on_behind=on_behind or _ignore,
+            on_log=self._fold_log,
+            let_go=self._reader.let_go,
+        )
 
     @classmethod
     def open(
@@ -61,28 +69,40 @@ class Journal:
         keep_for: float = 7 * 86400,
         keep_bytes: int = 2**30,
         on_change: Callable[[str | None], None] | None = None,
+        on_behind: Callable[[str | None], None] | None = None,
     ) -> Journal:
         """Open ``directory/journal.sqlite3``, making it if it is missing. Blocks: for the start only.
 
         ``reactor`` provides IReactorFromThreads and IReactorTime. ``keep_for`` (seconds) and ``keep_bytes``
-        are what ``prune`` keeps to. ``on_change`` is told what ``problem`` says whenever
-        that changes.
+        are what ``prune`` keeps to. ``on_change`` is told why nothing can be written whenever that changes, and
+        ``on_behind`` why the write-ahead log only grows: None where all is well.
 
+        On a full disk it is opened later, by what is asked of it: until then nothing can be written or read.
         Raises JournalError where another process holds the directory, it is open to other
         users, or the journal is damaged or newer than this stackit; nothing is changed then.
         """
-        state_directory.prepare(directory)
-        hold = state_directory.Hold(directory)
-        path = directory / "journal.sqlite3"
+        opening = Opening(directory)
+        journal = cls(
+            opening,
+            reactor=reactor,
+            keep_for=keep_for,
+            keep_bytes=keep_bytes,
+            on_change=on_change,
+            on_behind=on_behind,
+        )
+        problem = None
         try:
-            schema.prepare(path)
-            return cls(path, hold, reactor=reactor, keep_for=keep_for, keep_bytes=keep_bytes, on_change=on_change)
-        except sqlite3.Error as problem:
-            hold.release()
-            raise JournalError(f"the journal {path} cannot be opened: {problem}") from None
-        except JournalError:
-            hold.release()
-            raise
+            opening.attempt()
+            journal._reader.connect()
+            journal._writer.connect()
+        except Full as full:
+            problem = str(full)
+        except (JournalError, Hurt) as fault:
+            opening.release()
+            raise JournalError(str(fault)) from None
+        journal._reader.start()
+        journal._writer.start(problem)
+        return journal
 
     def append(self, record: Record, done: Callable[[Appended | Failure], object]) -> None:
         """Write a delivery down, with a handling for each of its subscribers.
@@ -237,17 +257,25 @@ class Journal:
         self._writer.probe()
         return self._writer.problem
 
+    def problems(self) -> list[str]:
+        """All that is wrong with it, also what does not keep it from being written yet."""
+        return [each for each in (self.problem(), self._writer.behind) if each is not None]
+
+    def threads(self) -> dict[str, Reader | Writer]:
+        """What has to live and move, by name."""
+        return {"the journal's writer": self._writer, "the journal's reader": self._reader}
+
     def _fold_log(self) -> None:
         self._reader.ask(checkpoint).addBoth(lambda _: self._writer.catch_up())
 
     async def close(self) -> None:
         """Finish what was asked for, and let go of the directory. The reactor must be running."""
-        hold, self._hold = self._hold, None
-        if hold is None:
+        opening, self._opening = self._opening, None
+        if opening is None:
             return
-        await self._reader.close()
+        await self._reader.close(keep_connection=self._writer.is_hurt)
         await self._writer.close()  # the last one out folds the log into the journal's file
-        hold.release()
+        opening.release()
 
 
 def _ignore(_problem: str | None) -> None:

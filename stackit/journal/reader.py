@@ -4,16 +4,17 @@ from __future__ import annotations
 
 import sqlite3
 from collections.abc import Callable
-from pathlib import Path
+from contextlib import suppress
 from queue import SimpleQueue
-from threading import Thread
+from threading import Event, Thread
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from twisted.internet.defer import Deferred
 from twisted.python.failure import Failure
 
 from stackit.errors import JournalError
-from stackit.journal.schema import connect
+from stackit.journal.opening import Opening
+from stackit.journal.schema import connect, open_log
 
 if TYPE_CHECKING:
     Reactor = Any
@@ -24,18 +25,47 @@ T = TypeVar("T")
 Question = Callable[[sqlite3.Connection], T]
 
 
-class Reader:
-    """Answers questions one by one, in the order asked; a checkpoint is one of them."""
+_PATIENCE = 10.0
+"""Seconds for which the writer waits until a question is answered, before it gives up."""
 
-    def __init__(self, path: Path, reactor: Reactor) -> None:
-        self._path = path
+
+class Reader:
+    """Answers questions one by one, in the order asked; a checkpoint is one of them.
+
+    ``steps`` grows with whatever the thread does.
+    """
+
+    def __init__(self, opening: Opening, reactor: Reactor) -> None:
+        self.steps = 0
+        self._opening = opening
         self._reactor = reactor
         self._closed: Deferred[None] | None = None
-        self._waiting: SimpleQueue[tuple[Question[Any], Deferred[Any]] | None] = SimpleQueue()
-        self._connection = connect(path)
-        self._connection.execute("PRAGMA query_only = ON")
+        self._waiting: SimpleQueue[tuple[Question[Any], Deferred[Any]] | Event | None] = SimpleQueue()
+        self._connection: sqlite3.Connection | None = None
+        self._keeps_connection = False
         self._thread = Thread(target=self._run, name="journal reader", daemon=True)
+
+    def connect(self) -> sqlite3.Connection:
+        """Open the connection, and return it. In the reader's thread, or before there is one. Raises JournalError."""
+        if not self._opening.is_done:
+            raise JournalError(f"the journal {self._opening.path} is not open yet")
+        try:
+            connection = connect(self._opening.path)
+            connection.execute("PRAGMA query_only = ON")
+            open_log(connection)
+        except sqlite3.Error as problem:
+            raise self._opening.explained(problem) from None
+        self._connection = connection
+        return connection
+
+    def start(self) -> None:
+        """Begin to work."""
         self._thread.start()
+
+    @property
+    def lives(self) -> bool:
+        """Whether the thread is there."""
+        return self._thread.is_alive()
 
     def ask(self, question: Question[T]) -> Deferred[T]:
         """The answer; fails with JournalError where the journal cannot be read, else with what was raised."""
@@ -46,28 +76,57 @@ class Reader:
             self._waiting.put((question, answer))
         return answer
 
-    async def close(self) -> None:
+    def beat(self, done: Callable[[object], object]) -> None:
+        """Call ``done`` when all that was asked for before is answered."""
+        self.ask(lambda _: None).addBoth(done)
+
+    def let_go(self) -> bool:
+        """Close the connection until the next question; whether it is closed. Waits: for another thread."""
+        if not self._thread.is_alive():
+            return self._connection is None
+        gone = Event()
+        self._waiting.put(gone)
+        return gone.wait(_PATIENCE)
+
+    async def close(self, *, keep_connection: bool = False) -> None:
         """Answer what waits, then end the thread."""
         if self._closed is None:
+            self._keeps_connection = keep_connection
             self._closed = Deferred()
             self._waiting.put(None)
             await self._closed
-            self._thread.join()
+            if not keep_connection:
+                self._thread.join()
 
     def _run(self) -> None:
         while (next_one := self._waiting.get()) is not None:
+            self.steps += 1
+            if isinstance(next_one, Event):
+                self._disconnect()
+                next_one.set()
+                continue
             question, answer = next_one
             self._reactor.callFromThread(answer.callback, self._answer(question))
-        self._connection.close()
+        if not self._keeps_connection:
+            self._disconnect()
         self._reactor.callFromThread(self._ended)
+        if self._keeps_connection:
+            Event().wait()  # until the process ends: see Writer
 
     def _answer(self, question: Question[Any]) -> Any:
         try:
-            return question(self._connection)
-        except sqlite3.Error as error:
-            return Failure(JournalError(f"the journal cannot read {self._path}: {error}"))
-        except Exception:  # noqa: BLE001 - it belongs to whoever asked, not to this thread
+            return question(self._connection or self.connect())
+        except (sqlite3.Error, MemoryError) as error:
+            reason = str(error) or "there is no memory"
+            return Failure(JournalError(f"the journal cannot read {self._opening.path}: {reason}"))
+        except BaseException:  # noqa: BLE001 - it belongs to whoever asked, not to this thread
             return Failure()
+
+    def _disconnect(self) -> None:
+        connection, self._connection = self._connection, None
+        if connection is not None:
+            with suppress(sqlite3.Error, MemoryError):
+                connection.close()
 
     def _ended(self) -> None:
         assert self._closed is not None  # noqa: S101 - for the type checker

@@ -94,6 +94,10 @@ WAL_LIMIT = 16 * 2**20
 
 A checkpoint competes with commits for the disk: at a quarter of this, appends took longer at p99.
 """
+LOG_WORTH_A_LINE = 4 * WAL_LIMIT
+"""Bytes of log that are more than load explains: somebody is in the way of the checkpoints."""
+LOG_BOUND = 16 * WAL_LIMIT
+"""Bytes of log beyond which nothing more is written until it can be brought into the journal's file."""
 
 _SETTINGS = (
     "PRAGMA busy_timeout = 10000",
@@ -120,7 +124,8 @@ class Connection(sqlite3.Connection):
 def prepare(path: Path) -> None:
     """Leave a sound journal of this version at ``path``.
 
-    Raises JournalError for one that is damaged, newer, or open to others, and changes nothing then.
+    Raises JournalError for one that is damaged, newer, or open to others, and changes nothing then; Unusable where the
+    disk does not do what is asked of it.
     """
     log = path.with_name(f"{path.name}-wal")
     if not path.exists():
@@ -158,6 +163,11 @@ def connect(path: Path) -> Connection:
     return connection
 
 
+def open_log(connection: sqlite3.Connection) -> None:
+    """Have a connection open the log, which SQLite does as late as it can, and keep the shared lock that it needs."""
+    connection.execute("PRAGMA schema_version").fetchone()
+
+
 def _create(path: Path) -> None:
     """Make the journal beside its place, so that a file in its place is always a whole one."""
     new = path.with_name(f"{path.name}.new")
@@ -172,7 +182,7 @@ def _create(path: Path) -> None:
             connection.close()
         directory.make_durable(new, path)
     except (OSError, sqlite3.Error) as problem:
-        raise JournalError(f"the journal {path} cannot be made: {problem}") from None
+        raise directory.Unusable(f"the journal {path} cannot be made: {problem}") from None
 
 
 def _check(path: Path) -> int:
@@ -197,7 +207,7 @@ def _check(path: Path) -> int:
                 raise _damaged(path, str(verdict).splitlines()[-1])
     except sqlite3.DatabaseError as problem:
         if isinstance(problem, sqlite3.OperationalError) and not _is_damage(problem):
-            raise JournalError(f"the journal {path} cannot be opened: {problem}") from None
+            raise directory.Unusable(f"the journal {path} cannot be opened: {problem}") from None
         raise _damaged(path, str(problem)) from None
     finally:
         if connection is not None:

@@ -10,15 +10,12 @@ but to wait for the disk: that is when what nobody waits for is told, in the rea
 
 from __future__ import annotations
 
-import errno
-import os
 import sqlite3
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import suppress
-from pathlib import Path
 from queue import SimpleQueue
-from threading import Thread
+from threading import Event, Thread
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from twisted.internet.defer import Deferred
@@ -27,7 +24,11 @@ from twisted.python.failure import Failure
 
 from stackit.errors import JournalError
 from stackit.journal.batch import Asked, Joint, Operation, run_together
-from stackit.journal.schema import WAL_LIMIT, Connection, connect
+from stackit.journal.checkpoints import behind, checkpoint, checkpoint_now
+from stackit.journal.files import Files, Hurt, JournalCut, LogGone
+from stackit.journal.opening import Opening
+from stackit.journal.rescue import Rescue, is_sound
+from stackit.journal.schema import LOG_BOUND, WAL_LIMIT, Connection, connect, open_log
 
 if TYPE_CHECKING:
     Reactor = Any
@@ -52,47 +53,62 @@ class Writer:
     """Runs operations in the writer thread; each result comes once it is durable.
 
     ``on_change`` is called with why nothing can be written, and with None once it can be
-    again; ``on_log`` when the write-ahead log is worth a checkpoint, after which ``catch_up`` is to
-    be called. Both in the reactor's thread.
+    again; ``on_behind`` likewise with why the write-ahead log cannot be brought into the journal's file; ``on_log``
+    when it is worth a checkpoint, after which ``catch_up`` is to be called. All in the reactor's thread.
+    ``let_go`` has the reader close its connection: see ``Rescue``. ``steps`` grows with whatever the thread does.
+    ``is_hurt``: somebody laid hands on the files, and a person has to mend it.
     """
 
     __slots__ = (
         "_asked",
         "_batches",
+        "_behind",
         "_busy",
         "_catch_up",
         "_closed",
         "_connection",
         "_doubtful",
+        "_files",
         "_gather_until",
         "_gathered",
         "_late",
-        "_log",
-        "_log_descriptor",
-        "_log_size",
+        "_on_behind",
         "_on_change",
         "_on_log",
+        "_opening",
         "_path",
         "_probing",
         "_reactor",
+        "_rescue",
         "_thread",
+        "_trouble",
         "_waiting",
+        "behind",
+        "is_hurt",
         "problem",
+        "steps",
     )
 
     def __init__(
-        self, path: Path, reactor: Reactor, on_change: Callable[[str | None], None], on_log: Callable[[], None]
+        self,
+        opening: Opening,
+        reactor: Reactor,
+        *,
+        on_change: Callable[[str | None], None],
+        on_behind: Callable[[str | None], None],
+        on_log: Callable[[], None],
+        let_go: Callable[[], bool],
     ) -> None:
         self.problem: str | None = None
-        self._path = path
-        self._log = path.with_name(f"{path.name}-wal")
-        self._log_descriptor: int | None = None
-        self._log_size = 0
-        self._doubtful = False
-        self._asked = False
-        self._catch_up = False
+        self.behind: str | None = None
+        self.steps = 0
+        self._opening = opening
+        self._path = opening.path
+        self._files = Files(opening.path)
+        self._rescue = Rescue(opening.path, self._files, let_go, self._move)
         self._reactor = reactor
         self._on_change = on_change
+        self._on_behind = on_behind
         self._on_log = on_log
         self._probing = False
         self._closed: Deferred[None] | None = None
@@ -102,9 +118,29 @@ class Writer:
         self._gathered = 0
         self._gather_until = 0.0
         self._batches: SimpleQueue[list[Asked] | None] = SimpleQueue()
-        self._connection: Connection | None = self._connect()
         self._thread = Thread(target=self._run, name="journal writer", daemon=True)
+        # What follows is the thread's.
+        self._connection: Connection | None = None
+        self._trouble: str | None = None
+        self._behind: str | None = None
+        self.is_hurt = False
+        self._doubtful = False
+        self._asked = False
+        self._catch_up = False
+
+    def start(self, problem: str | None) -> None:
+        """Begin to work. ``problem`` is why nothing can be written yet."""
+        self.problem = self._trouble = problem
         self._thread.start()
+
+    @property
+    def lives(self) -> bool:
+        """Whether the thread is there."""
+        return self._thread.is_alive()
+
+    def beat(self, done: Callable[[object], object]) -> None:
+        """Call ``done`` when all that was asked for before is through; costs no commit of its own."""
+        self._ask(Asked(_beat, None, 0, done))
 
     def submit(self, operation: Operation[T], size: int = 0) -> Deferred[T]:
         """Run ``operation`` in the next commit; ``size`` is roughly how many bytes it writes.
@@ -182,11 +218,15 @@ class Writer:
             if not self._busy:
                 self._batches.put(None)
             await self._closed
-            self._thread.join()
+            if not self.is_hurt:
+                self._thread.join()
 
-    def _settle(self, batch: list[Asked], results: list[Any], problem: str | None, grown: bool) -> None:
+    def _settle(
+        self, batch: list[Asked], results: list[Any], problem: str | None, grown: bool, behind: str | None
+    ) -> None:
         """All results of one commit."""
         changed, self.problem = problem != self.problem, problem
+        told, self.behind = (behind is None) == (self.behind is None), behind
         self._tell_late()  # what the commit before left, if this one never came to wait for the disk
         late = []
         in_order = any([asked.alone for asked in batch])  # noqa: C419 - what is alone may count what came before it
@@ -204,6 +244,8 @@ class Writer:
             self._on_log()
         if changed:
             self._on_change(problem)
+        if not told:
+            self._on_behind(behind)
         if self._closed is not None and not self._busy:
             self._batches.put(None)
 
@@ -220,24 +262,83 @@ class Writer:
 
     def _run(self) -> None:
         while (batch := self._batches.get()) is not None:
-            results, problem = self._commit(batch)
-            grown = problem is None and self._log_has_grown()
-            self._reactor.callFromThread(self._settle, batch, results, problem, grown)
-        self._disconnect()
+            results, problem, grown = self._work(batch)
+            self._reactor.callFromThread(self._settle, batch, results, problem, grown, self._behind)
+        if not self.is_hurt:
+            self._disconnect()
         self._reactor.callFromThread(self._ended)
+        if self.is_hurt:
+            # The last connection that is closed removes the log by its name, whosever that is by now: so none is.
+            Event().wait()
 
-    def _commit(self, batch: list[Asked]) -> tuple[list[Any], str | None]:
+    def _work(self, batch: list[Asked]) -> tuple[list[Any], str | None, bool]:
+        """Results, why nothing can be written, and whether the log is worth a checkpoint."""
+        self._move()
+        if len(batch) == 1 and batch[0].joint is _beat:
+            is_waited_for = self._trouble is None and (self._catch_up or self._behind is not None)
+            return [None], self._trouble, is_waited_for and self._log_has_grown()
         try:
-            if self._connection is None:
-                self._connection = self._connect()
-            results = run_together(self._connection, batch)
-            self._make_durable()
-        except (sqlite3.Error, OSError) as error:
+            results = self._commit(batch)
+        except BaseException as error:  # noqa: BLE001 - also of a MemoryError this commit fails, and not the thread
+            self._trouble = f"the journal cannot write to {self._path.parent}: {self._explain(error)}"
+            return [Failure(JournalError(self._trouble)) for _ in batch], self._trouble, False
+        self._trouble, self.is_hurt = None, False
+        return results, None, self._log_has_grown()
+
+    def _move(self) -> None:
+        self.steps += 1
+
+    def _commit(self, batch: list[Asked]) -> list[Any]:
+        connection = self._connection or self.connect()
+        self._files.check_before_commit()
+        if self.is_hurt:
+            self._files.check_after_commit()  # nothing is added until both files are as they were
+        if self._files.log_size > LOG_BOUND:
+            reason = checkpoint_now(connection)
+            if reason is not None:
+                raise JournalError(behind(self._path, reason, self._files.log_size))
+        results = run_together(connection, batch)
+        self._move()
+        if self._late:
+            self._reactor.callFromThread(self._tell_late)
+        try:
+            self._files.sync()  # what SQLite does itself with ``synchronous = FULL``
+        except OSError:
+            self._doubtful = True
+            raise
+        try:
+            self._files.check_after_commit()
+        except JournalCut as cut:
+            if not is_sound(connection):
+                raise
+            self._files.accept_size(cut.size)
+        return results
+
+    def _explain(self, error: BaseException) -> str:
+        """What went wrong, for people; after what can be done about it."""
+        if isinstance(error, LogGone) and self._connection is not None:
+            problem = self._rescue.bring_log_in(error, self._connection)
+            self.is_hurt = problem is not None
+            if problem is None:
+                self._disconnect()
+            return problem or f"{error}; all of it was brought into {self._path}, and a new one is begun"
+        if isinstance(error, Hurt):
+            self.is_hurt = True
+            return self._rescue.explain(error, self._connection)
+        if not isinstance(error, JournalError):
             # A fresh connection for the next commit: after an I/O error this one's state is not worth a guess.
             self._disconnect()
-            problem = f"the journal cannot write to {self._path.parent}: {error}"
-            return [Failure(JournalError(problem)) for _ in batch], problem
-        return results, None
+        return str(error) or type(error).__name__
+
+    def connect(self) -> Connection:
+        """Open the connection: in the writer's thread, or before there is one. Raises JournalError, or Hurt."""
+        self._opening.attempt()
+        self._files.check_name()
+        try:
+            self._connection = self._connect()
+        except sqlite3.Error as problem:
+            raise self._opening.explained(problem) from None
+        return self._connection
 
     def _connect(self) -> Connection:
         connection = connect(self._path)
@@ -250,34 +351,18 @@ class Writer:
                 if busy:
                     raise sqlite3.OperationalError("its log cannot be brought in while it is read")
                 self._doubtful = False
-        except sqlite3.Error:
+            open_log(connection)
+            self._files.opened()
+        except BaseException:
             connection.close()
             raise
         return connection
 
-    def _make_durable(self) -> None:
-        """Have the disk take what is in the log, which is what SQLite does itself with ``synchronous = FULL``."""
-        if self._log_descriptor is None:
-            self._log_descriptor = os.open(self._log, os.O_RDONLY | os.O_CLOEXEC)
-        status = os.fstat(self._log_descriptor)
-        if not status.st_nlink:  # the files were removed under us: nothing of this would be found again
-            raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT), str(self._log))
-        self._log_size = status.st_size
-        if self._late:
-            self._reactor.callFromThread(self._tell_late)
-        try:
-            os.fdatasync(self._log_descriptor)
-        except OSError:
-            self._doubtful = True
-            raise
-
     def _disconnect(self) -> None:
-        descriptor, self._log_descriptor = self._log_descriptor, None
-        if descriptor is not None:
-            os.close(descriptor)
+        self._files.close()
         connection, self._connection = self._connection, None
         if connection is not None:
-            with suppress(sqlite3.Error):
+            with suppress(sqlite3.Error, MemoryError):
                 connection.close()
 
     def _log_has_grown(self) -> bool:
@@ -288,8 +373,9 @@ class Writer:
         """
         if self._catch_up and self._connection is not None:
             self._catch_up = self._asked = False
-            checkpoint(self._connection)
-        elif not self._asked and self._log_size > WAL_LIMIT:
+            reason = checkpoint(self._connection)
+            self._behind = None if reason is None else behind(self._path, reason, self._files.log_size)
+        elif not self._asked and self._files.log_size > WAL_LIMIT:
             self._asked = True
             return True
         return False
@@ -298,14 +384,10 @@ class Writer:
 def _tell(asked: Asked, result: Any) -> None:
     try:
         asked.done(result)
-    except Exception:  # noqa: BLE001 - the fault of one who asked must not keep their results from the others
+    except BaseException:  # noqa: BLE001 - the fault of one who asked must not keep their results from the others
         _log.failure("what came of an operation of the journal was not taken")
 
 
-def checkpoint(connection: sqlite3.Connection) -> None:
-    """Bring the log into the journal's file as far as nobody is in the way; waits for no lock."""
-    try:
-        connection.execute("PRAGMA wal_checkpoint(PASSIVE)").fetchone()
-    except sqlite3.Error:
-        # Nothing is lost: all of it is in the log, and the next commit tells of a disk that takes no writes.
-        return
+def _beat(_connection: Connection, items: Sequence[None]) -> Sequence[None]:
+    """Nothing: that it was done is all."""
+    return items

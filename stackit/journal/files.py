@@ -1,0 +1,157 @@
+"""The two files of the journal, and whether they are still those that were opened.
+
+A commit goes where the descriptors of SQLite lead. Whether the next start will find it there, only a look at the
+names tells: files can be moved, removed, replaced or cut while they are open.
+"""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+Identity = tuple[int, int]
+"""Device and inode."""
+
+_SALTS = (8, 16)
+"""Length and place of what is another in the log's header whenever SQLite begins it anew
+(https://www.sqlite.org/fileformat2.html#walformat)."""
+_HEADER = 32
+
+
+class Hurt(Exception):
+    """Somebody laid hands on the files; the text says what happened."""
+
+
+class JournalGone(Hurt):
+    """The journal's file is not where it was, or another one is there."""
+
+
+class LogGone(Hurt):
+    """The write-ahead log is not where it was, or another one is there."""
+
+
+class LogCut(Hurt):
+    """The write-ahead log is shorter than it was."""
+
+
+class JournalCut(Hurt):
+    """The journal's file is shorter than it was: it was vacuumed, or cut."""
+
+    def __init__(self, text: str, size: int) -> None:
+        super().__init__(text)
+        self.size = size
+
+
+class Files:
+    """What one writer knows of the journal's file and of its log.
+
+    ``log_size`` is the size of the log in bytes, after the last commit.
+    """
+
+    __slots__ = (
+        "_descriptor",
+        "_emptied",
+        "_journal",
+        "_journal_is",
+        "_journal_size",
+        "_log",
+        "_log_is",
+        "_salts",
+        "log_size",
+    )
+
+    def __init__(self, path: Path) -> None:
+        self._journal = path
+        self._log = path.with_name(f"{path.name}-wal")
+        self._descriptor: int | None = None
+        self._journal_is: Identity | None = None
+        self._journal_size = 0
+        self._log_is: Identity | None = None
+        self._salts = b""
+        self._emptied = False
+        self.log_size = 0
+
+    @property
+    def journal_is(self) -> Identity | None:
+        """The file that was opened first; a connection to another one is none to this journal."""
+        return self._journal_is
+
+    @property
+    def log(self) -> Path:
+        """Where the log is."""
+        return self._log
+
+    def check_name(self) -> None:
+        """See, before a connection is opened, that it will open the file that was opened first."""
+        status = _look(self._journal, JournalGone)
+        if self._journal_is is None:
+            self._journal_is = _identity(status)
+        elif _identity(status) != self._journal_is:
+            raise JournalGone(f"another file is in the place of {self._journal}")
+
+    def opened(self) -> None:
+        """A connection has opened both: remember which they are."""
+        self.close()
+        self._descriptor = os.open(self._log, os.O_RDONLY | os.O_CLOEXEC)
+        status = os.fstat(self._descriptor)
+        self._log_is, self.log_size = _identity(status), status.st_size
+        self._journal_size = self._journal.stat().st_size
+        self._salts = os.pread(self._descriptor, *_SALTS)
+        self._emptied = False
+
+    def check_before_commit(self) -> None:
+        """Raise LogCut where the log was cut since the last commit: what follows a hole is never found again.
+
+        Neither our own commits nor checkpoints shorten it in between. Another process may have emptied it by a
+        checkpoint, and have begun it anew.
+        """
+        assert self._descriptor is not None  # noqa: S101 - opened by now
+        size = os.fstat(self._descriptor).st_size
+        if size < self.log_size:
+            if 0 < size < _HEADER or os.pread(self._descriptor, *_SALTS) == self._salts:
+                raise LogCut(f"its log {self._log} was cut from {self.log_size} to {size} bytes")
+            self._emptied = True
+
+    def check_after_commit(self) -> None:
+        """Raise Hurt unless the commit is in files that the next start will find."""
+        assert self._descriptor is not None  # noqa: S101 - opened by now
+        journal = _look(self._journal, JournalGone)
+        if _identity(journal) != self._journal_is:
+            raise JournalGone(f"another file is in the place of {self._journal}")
+        log = _look(self._log, LogGone)
+        if _identity(log) != self._log_is:
+            raise LogGone(f"another file is in the place of its log {self._log}")
+        salts = os.pread(self._descriptor, *_SALTS)
+        if self._emptied:
+            if not any(salts) or salts == self._salts:  # the commit went behind a hole
+                raise LogCut(f"its log {self._log} was cut from {self.log_size} to 0 bytes")
+            self._emptied = False
+        if journal.st_size < self._journal_size:
+            raise JournalCut(f"{self._journal} was cut to {journal.st_size} bytes", journal.st_size)
+        self.log_size, self._journal_size, self._salts = log.st_size, journal.st_size, salts
+
+    def accept_size(self, size: int) -> None:
+        """The journal's file may be this short: all of it was found in order."""
+        self._journal_size = size
+
+    def sync(self) -> None:
+        """Have the disk take what is in the log. Raises OSError."""
+        assert self._descriptor is not None  # noqa: S101 - opened by now
+        os.fdatasync(self._descriptor)
+
+    def close(self) -> None:
+        """Let go of the log."""
+        descriptor, self._descriptor = self._descriptor, None
+        if descriptor is not None:
+            os.close(descriptor)
+
+
+def _look(path: Path, gone: type[Hurt]) -> os.stat_result:
+    try:
+        return path.stat()
+    except (FileNotFoundError, NotADirectoryError):
+        raise gone(f"{path} is not there any more") from None
+
+
+def _identity(status: os.stat_result) -> Identity:
+    return status.st_dev, status.st_ino

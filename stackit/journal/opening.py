@@ -1,0 +1,76 @@
+"""What comes before the journal's file is opened: the directory, its lock, the tables."""
+
+from __future__ import annotations
+
+import errno
+import os
+import sqlite3
+import tempfile
+from pathlib import Path
+
+from stackit.errors import JournalError
+from stackit.journal import directory as state_directory
+from stackit.journal import schema
+
+_ROOM = 2**20
+"""Bytes that a journal needs at least to begin with."""
+
+
+class Full(JournalError):
+    """It could not be opened because the disk is full, so trying again may help."""
+
+
+class Opening:
+    """Made ready once, for all connections; on a full disk by a later attempt than the first.
+
+    ``path`` is the journal's file, ``is_done`` whether it can be opened.
+    """
+
+    __slots__ = ("_directory", "_hold", "is_done", "path")
+
+    def __init__(self, directory: Path) -> None:
+        self.path = directory / "journal.sqlite3"
+        self.is_done = False
+        self._directory = directory
+        self._hold: state_directory.Hold | None = None
+
+    def attempt(self) -> None:
+        """Do what is left to do. Raises JournalError, and Full where the disk has no room for it."""
+        if self.is_done:
+            return
+        try:
+            if self._hold is None:
+                state_directory.prepare(self._directory)
+                self._hold = state_directory.Hold(self._directory)
+            schema.prepare(self.path)
+        except (state_directory.Unusable, sqlite3.Error) as problem:
+            raise self.explained(problem) from None
+        self.is_done = True
+
+    def explained(self, problem: Exception) -> JournalError:
+        """What kept the journal from being opened: Full, or the problem itself."""
+        text = str(problem)
+        if isinstance(problem, sqlite3.Error):
+            text = f"the journal {self.path} cannot be opened: {text}"
+        return Full(f"the disk is full: {text}") if is_full(self._directory) else JournalError(text)
+
+    def release(self) -> None:
+        """Let another process have the directory."""
+        hold, self._hold = self._hold, None
+        if hold is not None:
+            hold.release()
+
+
+def is_full(directory: Path) -> bool:
+    """Whether the disk below ``directory``, which need not be there yet, takes no new file of a megabyte."""
+    place = next((each for each in (directory, *directory.absolute().parents) if each.is_dir()), None)
+    if place is None:
+        return False
+    try:
+        with tempfile.TemporaryFile(dir=place) as file:
+            file.write(bytes(_ROOM))
+            file.flush()
+            os.fsync(file.fileno())
+    except OSError as problem:
+        return problem.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+    return False
