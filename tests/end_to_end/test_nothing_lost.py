@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 import sqlite3
 from pathlib import Path
 from typing import Any
@@ -36,6 +37,22 @@ def fdatasync(descriptor):
     sync(descriptor)
 
 os.fdatasync = fdatasync
+
+@hookimpl
+def stackit_observe(occurrence):
+    pass
+"""
+
+
+FULL_DISK = """
+import os
+import resource
+from pathlib import Path
+from stackit import hookimpl
+
+if Path(os.environ["FULL"]).exists():
+    # No file may grow any more, which is what a full disk looks like to one process.
+    resource.setrlimit(resource.RLIMIT_FSIZE, (0, resource.RLIM_INFINITY))
 
 @hookimpl
 def stackit_observe(occurrence):
@@ -253,4 +270,76 @@ async def test_when_the_disk_is_full_it_says_so_and_recovers_by_itself(running_s
     journal = sqlite3.connect(server.state_dir / "journal.sqlite3")
     assert journal.execute("PRAGMA integrity_check").fetchall() == [("ok",)]
     journal.close()
+    check_log(server.log)
+
+
+@pytest_twisted.ensureDeferred
+async def test_started_on_a_full_disk_it_answers_503_until_there_is_room_and_then_works(
+    running_stackit: Any, pretend_github: PretendGitHub, tmp_path: Path
+) -> None:
+    import resource  # noqa: PLC0415 - only Linux lets a process limit another
+
+    url = await pretend_github.create("octo/widget")
+    (tmp_path / "full_disk.py").write_text(FULL_DISK)
+    notebook = Notebook(tmp_path / "notebook")
+    plugins = {"notebook": notebook.table, "full_disk": {"module": "full_disk"}}
+    server: RunningStackit = await running_stackit(
+        config={"repos": [{"name": "octo/widget", "url": url}], "plugins": plugins},
+        plugins=tmp_path,
+        environment={**notebook.environment, "FULL": str(tmp_path / "full")},
+    )
+    (tmp_path / "full").touch()
+    assert await server.stop() == 0
+
+    async def is_ready() -> bool:
+        return (await server.admin("GET", "/readyz")).status == 200
+
+    for number, is_first_start in enumerate((True, False)):
+        if is_first_start:
+            shutil.rmtree(server.state_dir)
+        await server.start()
+        assert (await server.deliver("issues", guid=f"refused-{number}")).status == 503
+        ready = await server.admin("GET", "/readyz")
+        assert ready.status == 503
+        assert "full" in " ".join(ready.json()["problems"])
+        assert (await server.ask("GET", f"{server.url}/healthz")).status == 200
+        assert (await server.deliver("issues", secret="wrong")).status == 401
+        assert server.pid is not None
+        resource.prlimit(server.pid, resource.RLIMIT_FSIZE, (resource.RLIM_INFINITY, resource.RLIM_INFINITY))
+        await server.until(is_ready, "stackit to be ready")
+        assert (await server.deliver("issues", guid=f"taken-{number}")).status == 202
+        await server.wait_for(f"taken-{number}")
+        assert await server.stop() == 0
+    assert set(notebook.seen()) == {"taken-0", "taken-1"}
+    assert "the disk is full" in server.log
+    check_log(server.log)
+
+
+@pytest_twisted.ensureDeferred
+async def test_what_lay_in_a_journal_that_was_moved_away_and_back_is_all_there(
+    running_stackit: Any, tmp_path: Path
+) -> None:
+    notebook = Notebook(tmp_path / "notebook")
+    server: RunningStackit = await running_stackit(
+        config={"sync": {"interval": "0"}, "plugins": {"notebook": notebook.table}}, environment=notebook.environment
+    )
+    journal, away = server.state_dir / "journal.sqlite3", tmp_path / "away"
+
+    async def is_ready() -> bool:
+        return (await server.admin("GET", "/readyz")).status == 200
+
+    for number in range(3):
+        assert (await server.deliver("issues", guid=f"before-{number}")).status == 202
+        journal.rename(away)
+        assert (await server.deliver("issues", guid=f"refused-{number}")).status == 503
+        ready = await server.admin("GET", "/readyz")
+        assert ready.status == 503
+        assert f"was moved to {away}: move it back" in " ".join(ready.json()["problems"])
+        away.rename(journal)
+        await server.until(is_ready, "stackit to be ready again")
+    await server.kill()
+    await server.start()
+    for number in range(3):
+        await server.wait_for(f"before-{number}")
+    assert await server.stop() == 0
     check_log(server.log)
