@@ -172,12 +172,14 @@ def _create(path: Path) -> None:
     """Make the journal beside its place, so that a file in its place is always a whole one."""
     new = path.with_name(f"{path.name}.new")
     try:
-        new.unlink(missing_ok=True)
+        for left in (new, *(new.with_name(f"{new.name}-{kind}") for kind in ("wal", "shm", "journal"))):
+            left.unlink(missing_ok=True)
         os.close(os.open(new, os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600))
         connection = connect(new)
         try:
-            connection.execute("PRAGMA journal_mode = WAL")
+            # The log comes last: of one that a full disk does not let into the file at the end, closing says nothing.
             _migrate(connection, 0)
+            connection.execute("PRAGMA journal_mode = WAL")
         finally:
             connection.close()
         directory.make_durable(new, path)
