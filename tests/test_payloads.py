@@ -384,6 +384,10 @@ ODD_SHAPES = {
             ("renamed", "membership"),
         )
     },
+    "organization with a new login and a repository": (
+        "organization",
+        {**payload_for("organization", "renamed"), **REPOSITORY_BESIDE},
+    ),
     "repository of an App": ("repository", {**payload_for("repository"), **REPOSITORY_BESIDE}),
     "repository.anonymous_access_enabled": ("repository", {"action": "anonymous_access_enabled"}),
     "ping that says nothing": ("ping", {}),
@@ -415,6 +419,9 @@ def test_an_odd_shape_under_the_name_of_another_event_is_none(name: str, payload
         ("organization", {**payload_for("organization", "deleted"), "repository": REPOSITORY}),
         ("repository", {**payload_for("repository"), "installation": WHOLE}),
         ("repository", {"action": "created"}),
+        ("organization", {**payload_for("repository", "renamed"), **REPOSITORY_BESIDE}),
+        ("repository", {**payload_for("repository", "renamed"), "changes": {"login": {"from": "octo-old"}}}),
+        ("repository", {**payload_for("repository"), "membership": {}}),
         ("ping", {"repository": REPOSITORY}),
         ("ping", PUSH),
     ],

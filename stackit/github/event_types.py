@@ -153,7 +153,7 @@ _ABSENT: Mapping[str, Set[str]] = {
     "ping": _SUBJECTS - {"hook", "hook_id", "zen"} | {"action"},
     "public": frozenset({"commits", "hook", "hook_id", "ref", "zen"}),
     "push": frozenset({"cache_location", "hook", "hook_id", "zen"}),
-    "repository": _SUBJECTS | _ABOUT_MEMBERS | {"content_reference", "exemption_request", "user"},
+    "repository": _SUBJECTS | {"content_reference", "exemption_request", "user"},
     "security_and_analysis": frozenset({"action"}),
     "team_add": frozenset({"action"}),
     "workflow_run": frozenset({"deployment", "reviewers", "since"}),
@@ -206,27 +206,26 @@ def _is_about(name: str, payload: Mapping[str, msgspec.Raw]) -> bool:
     """Whether a body that names several of repository, organization and installation is about the one of its event.
 
     An installation is whole in its own events, and an id in all others. An organization's own events that name a
-    repository are about members.
+    repository are about members, or a new login; one that has neither is as good as a repository's.
     """
     if name not in ("installation", "organization", "repository"):
         return True
-    if name == "organization" and "repository" in payload and _ABOUT_MEMBERS.isdisjoint(payload):
-        return False
+    if "repository" in payload and name != "installation":
+        about_organization = not _ABOUT_MEMBERS.isdisjoint(payload) or _has(payload.get("changes"), "login")
+        if about_organization is (name == "repository"):
+            return False
     if "installation" not in payload or ("repository" not in payload and "organization" not in payload):
         return True
-    return _is_whole(payload["installation"]) is (name == "installation")
+    return _has(payload["installation"], "app_id") is (name == "installation")
 
 
-class _Installation(msgspec.Struct):
-    app_id: msgspec.Raw | msgspec.UnsetType = msgspec.UNSET
+_OUTLINE = msgspec.json.Decoder(dict[str, msgspec.Raw])
 
 
-_INSTALLATION = msgspec.json.Decoder(_Installation)
-
-
-def _is_whole(installation: msgspec.Raw) -> bool:
+def _has(value: msgspec.Raw | None, key: str) -> bool:
+    """Whether a value is an object with this key."""
     try:
-        return _INSTALLATION.decode(installation).app_id is not msgspec.UNSET
+        return value is not None and key in _OUTLINE.decode(value)
     except msgspec.DecodeError:
         return False
 
