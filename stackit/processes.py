@@ -12,7 +12,7 @@ import msgspec
 from twisted.internet.defer import CancelledError, Deferred
 
 from stackit.app import Reactor
-from stackit.spawning import Descriptor, Inflow, NotStarted, Outflow, pipe, spawn
+from stackit.spawning import Descriptor, Inflow, NotStarted, Outflow, memory, pipe, spawn
 
 if TYPE_CHECKING:
     from twisted.internet.base import DelayedCall
@@ -55,7 +55,7 @@ async def run(
 ) -> Finished:
     """Run a program to its end, with exactly the environment ``env``.
 
-    ``secret`` is what the child, and whatever it starts, can read from file descriptor 3. ``timeout`` is for
+    ``secret`` is what the child, and whatever it starts, can read from ``/dev/fd/3``. ``timeout`` is for
     the whole run, ``stall`` for silence on stdout and stderr, both in seconds; when either is over, the child
     and all its descendants are ended. ``limit`` bounds the stdout that is kept, in bytes. ``on_stderr`` sees
     each piece of stderr as it comes.
@@ -138,7 +138,9 @@ class Child:
         theirs: dict[int, int] = {}
         group = watch = 0
         try:
-            for number in (_STDIN, _STDOUT, _STDERR) if secret is None else (_STDIN, _STDOUT, _STDERR, _SECRET):
+            if secret is not None:
+                theirs[_SECRET] = memory(secret)
+            for number in (_STDIN, _STDOUT, _STDERR):
                 reading, writing = pipe()
                 outward = number in (_STDOUT, _STDERR)
                 theirs[number], ours[number] = (writing, reading) if outward else (reading, writing)
@@ -162,10 +164,6 @@ class Child:
         ]
         self._open = len(self._outflows)
         self._watch = _Exit(self._reactor, watch, self._exited)
-        self._secret = None
-        if secret is not None:
-            self._secret = Inflow(self._reactor, ours[_SECRET])
-            self._secret.finish(secret)
 
     def _out(self, piece: bytes) -> None:
         room = self._limit - len(self._stdout)
@@ -229,9 +227,7 @@ class Child:
         for timer in self._timers:
             if timer.active():
                 timer.cancel()
-        for inflow in (self._stdin, self._secret):
-            if inflow is not None:
-                inflow.close()
+        self._stdin.close()
         self._finished = Finished(
             status=self._status,
             stdout=bytes(self._stdout),

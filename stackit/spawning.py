@@ -69,6 +69,22 @@ def pipe() -> tuple[int, int]:
     return reading, writing
 
 
+def memory(content: bytes) -> int:
+    """A file in memory that has this content, out of the way as those of ``pipe``, to be opened by ``/dev/fd``.
+
+    Whoever opens it so reads it from its beginning, as often as they like; as a descriptor it is read once. Raises
+    OSError.
+    """
+    made = os.memfd_create("secret", os.MFD_CLOEXEC)
+    try:
+        with os.fdopen(os.dup(made), "wb") as file:
+            file.write(content)
+        os.lseek(made, 0, os.SEEK_SET)
+        return fcntl.fcntl(made, fcntl.F_DUPFD_CLOEXEC, _STANDARD + 1)
+    finally:
+        os.close(made)
+
+
 @functools.cache
 def _keep_what_was_inherited() -> None:
     """What this process was started with is no business of its children; what it opens itself, Python keeps back."""
