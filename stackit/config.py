@@ -8,26 +8,23 @@ be right. twistd.conf documents each setting.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Literal
 
 import msgspec
 
 from stackit import config_checks as checks
+from stackit.config_access import HostTable, OwnerTable, RepoTable, Where, checked, managed_repos
 from stackit.config_file import decode_table, decode_value, read_toml, shown_key
-from stackit.errors import ConfigError, StackitError
-from stackit.events import Repo
+from stackit.errors import ConfigError
 from stackit.logs import one_line
-from stackit.repos import DEFAULT_REFSPECS, ManagedRepo
+from stackit.repos import ManagedRepo
 from stackit.units import Duration, Size
 
 FILE_NAME = "twistd.conf"
-DEFAULT_URL = "https://github.com/{repo}.git"
 
 LogFormat = Literal["text", "json"]
-Where = Callable[[str], str]
-"""From the name of a setting to where its value came from, for a message."""
 
 
 class Secret(str):
@@ -108,29 +105,13 @@ class Config(Settings, frozen=True, kw_only=True):
     source: Path | None = None
 
 
-class RepoTable(msgspec.Struct, frozen=True, kw_only=True):
-    """``[[repos]]`` as it stands in the file."""
-
-    name: str
-    url: str | None = None
-    refspecs: tuple[str, ...] = DEFAULT_REFSPECS
-    token_file: Path | None = None
-    keep_forced: bool = False
-
-
-class OwnerTable(msgspec.Struct, frozen=True, kw_only=True):
-    """``[[owners]]``: a token for every repository of an owner that names none of its own."""
-
-    name: str
-    token_file: Path
-
-
 class FileTable(Settings, frozen=True, kw_only=True):
     """The whole file."""
 
     state_dir: Path | None = None
     repos: tuple[RepoTable, ...] = ()
     owners: tuple[OwnerTable, ...] = ()
+    hosts: tuple[HostTable, ...] = ()
     plugins: dict[str, Any] = {}
 
 
@@ -175,11 +156,11 @@ def load(options: Mapping[str, str | None], environ: Mapping[str, str], *, cwd: 
     token = _secret(environ, "STACKIT_API_TOKEN", checks.token)
     _check_admin(file, where, has_token=token is not None or bool(file.admin.token_files))
     settings = {name: getattr(file, name) for name in Settings.__struct_fields__}
-    settings["api_prefixes"] = _checked(where("api_prefixes"), checks.prefixes, file.api_prefixes)
+    settings["api_prefixes"] = checked(where("api_prefixes"), checks.prefixes, file.api_prefixes)
     return Config(
         **settings,
         state_dir=file.state_dir or _default_state_dir(environ, cwd),
-        repos=_managed(file, where),
+        repos=managed_repos(file.repos, file.owners, file.hosts, where),
         plugins=_plugin_tables(file, where),
         webhook_secret=_secret(environ, "STACKIT_GITHUB_WEBHOOK_SECRET", checks.utf8),
         api_token=token,
@@ -199,8 +180,8 @@ def _find_file(options: Mapping[str, str | None], environ: Mapping[str, str], cw
         ("STACKIT_CONFIG", environ.get("STACKIT_CONFIG") or None),
     ):
         if text is not None:
-            source: Path = _checked(origin, checks.path, text, cwd)
-            _checked(origin, checks.readable_files, (source,))
+            source: Path = checked(origin, checks.path, text, cwd)
+            checked(origin, checks.readable_files, (source,))
             return source
     # A dangling link is a mistake to be told of, so what counts is the name, not what it leads to.
     default = cwd / FILE_NAME
@@ -212,13 +193,6 @@ def _override(file: FileTable, setting: str, text: str, origin: str, cwd: Path) 
     table = getattr(file, section) if section else file
     table = msgspec.structs.replace(table, **{key: decode_value(text, type(table), key, origin, cwd)})
     return msgspec.structs.replace(file, **{section: table}) if section else table
-
-
-def _checked(where: str, check: Any, *values: Any) -> Any:
-    try:
-        return check(*values)
-    except (ValueError, StackitError) as problem:
-        raise ConfigError(one_line(f"{where}: {problem}")) from None
 
 
 def _check_settings(file: FileTable, where: Where) -> None:
@@ -240,7 +214,7 @@ def _check_settings(file: FileTable, where: Where) -> None:
         ("webhook.secret_files", checks.readable_files, file.webhook.secret_files),
         ("admin.token_files", checks.token_files, file.admin.token_files),
     ):
-        _checked(where(setting), check, value)
+        checked(where(setting), check, value)
 
 
 def _check_admin(file: FileTable, where: Where, *, has_token: bool) -> None:
@@ -252,39 +226,6 @@ def _check_admin(file: FileTable, where: Where, *, has_token: bool) -> None:
             f"{where('admin.listen')}: not only on loopback, so it needs a token: set STACKIT_API_TOKEN or "
             "admin.token_files, or listen on interface=127.0.0.1"
         )
-
-
-def _managed(file: FileTable, where: Where) -> tuple[ManagedRepo, ...]:
-    tokens: dict[str, Path] = {}
-    for number, owner in enumerate(file.owners, 1):
-        label = where(f"owners[{number}]")
-        name = _checked(f"{label}.name", checks.owner, owner.name)
-        if name.lower() in tokens:
-            raise ConfigError(f"{label}.name: {name} is there twice (letter case does not count)")
-        _checked(f"{label}.token_file", checks.token_files, (owner.token_file,))
-        tokens[name.lower()] = owner.token_file
-    managed: dict[str, ManagedRepo] = {}
-    for number, table in enumerate(file.repos, 1):
-        repo: Repo = _checked(where(f"repos[{number}].name"), checks.repository, table.name)
-        if repo.key in managed:
-            raise ConfigError(f"{where(f'repos[{number}].name')}: {repo} is there twice (letter case does not count)")
-        managed[repo.key] = _managed_repo(repo, table, tokens, where(f"repos[{number}] ({repo})"))
-    return tuple(managed.values())
-
-
-def _managed_repo(repo: Repo, table: RepoTable, tokens: Mapping[str, Path], label: str) -> ManagedRepo:
-    url: str = table.url if table.url is not None else DEFAULT_URL.format(repo=repo)
-    _checked(f"{label}.url", checks.url, url)
-    _checked(f"{label}.refspecs", checks.refspecs, table.refspecs)
-    token_file = table.token_file
-    if token_file is None and url.startswith(("https:", "http:")):
-        token_file = tokens.get(repo.owner.lower())
-    if token_file is not None:
-        _checked(f"{label}.url", checks.may_carry_token, url)
-        _checked(f"{label}.token_file", checks.token_files, (token_file,))
-    return ManagedRepo(
-        repo=repo, url=url, refspecs=table.refspecs, token_file=token_file, keep_forced=table.keep_forced
-    )
 
 
 def _plugin_tables(file: FileTable, where: Where) -> Mapping[str, Mapping[str, Any]]:
@@ -302,4 +243,4 @@ def _default_state_dir(environ: Mapping[str, str], cwd: Path) -> Path:
 
 def _secret(environ: Mapping[str, str], variable: str, check: Any) -> Secret | None:
     text = environ.get(variable, "").strip()
-    return Secret(_checked(variable, check, text)) if text else None
+    return Secret(checked(variable, check, text)) if text else None

@@ -12,6 +12,7 @@ import re
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit
 
 import msgspec
 from twisted.internet.endpoints import serverFromString
@@ -22,6 +23,7 @@ from stackit import watched_file
 from stackit.events import Repo
 
 _HOST = r"(?:[A-Za-z0-9](?:[A-Za-z0-9._-]{0,252})|\[[0-9A-Fa-f:.]{2,45}\])"
+_HOST_AND_PORT = re.compile(rf"(?P<host>{_HOST})(?::(?P<port>\d{{1,5}}))?", re.ASCII)
 _HOST_NAME = re.compile(_HOST, re.ASCII)
 _URL = re.compile(
     rf"(?P<scheme>https?|ssh)://(?:(?P<user>[^/?#]*)@)?(?P<host>{_HOST})(?::(?P<port>\d{{1,5}}))?(?P<path>/[^?#\\\s]+)"
@@ -135,6 +137,12 @@ def token(text: str) -> str:
     return text
 
 
+def token_user(text: str) -> None:
+    """A user name, as it stands before a colon and a token."""
+    if not text or not (text.isascii() and text.isprintable()) or {" ", ":"} & set(text):
+        raise ValueError("expected a user name of printable ASCII characters, without white space and colons")
+
+
 def positive(value: float) -> None:
     """More than nothing."""
     if value <= 0:
@@ -183,6 +191,33 @@ def prefixes(paths: Sequence[str]) -> tuple[str, ...]:
             raise ValueError(f"item {number}: the same prefix as item {found.index(prefix) + 1}")
         found.append(prefix)
     return tuple(found)
+
+
+class Location(msgspec.Struct, frozen=True):
+    """Where a URL leads: the host's name in small letters, without brackets, and the port."""
+
+    host: str
+    port: int
+
+
+_PORTS = {"https": 443, "http": 80, "ssh": 22}
+
+
+def location(text: str) -> Location | None:
+    """Where a URL leads; None where that is this machine's disk."""
+    parts = urlsplit(text)
+    if parts.hostname is None or parts.scheme not in _PORTS:
+        return None
+    return Location(parts.hostname, parts.port or _PORTS[parts.scheme])
+
+
+def host(name: str) -> str:
+    """A host, or a host and a port, as ``Location`` has them."""
+    match = _HOST_AND_PORT.fullmatch(name)
+    if match is None or not (match["port"] is None or 1 <= int(match["port"]) <= 65535):
+        raise ValueError("expected a host such as git.example.org, or git.example.org:8443, without scheme or path")
+    bare = match["host"].strip("[]").lower()
+    return bare if match["port"] is None else f"{bare}:{int(match['port'])}"
 
 
 def repository(name: str) -> Repo:

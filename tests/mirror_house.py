@@ -220,11 +220,13 @@ class GitHttp(Resource):
 
     isLeaf = True
 
-    def __init__(self, reactor: Any, root: Path) -> None:
+    def __init__(self, reactor: Any, root: Path, tls: Any = None) -> None:
+        """``tls`` are Twisted's options of a server."""
         super().__init__()
         self._reactor = reactor
         self._root = root
         self.token: str | None = None
+        self.bearer: str | None = None
         self.status: int | None = None
         self.redirect: str | None = None
         self.hang_on: bytes | None = None
@@ -232,14 +234,21 @@ class GitHttp(Resource):
         self.said_too = b""
         self._hanging: list[HttpRequest] = []
         self.asked: list[tuple[str, str | None]] = []
-        self._port = reactor.listenTCP(0, Site(self, parsePOSTFormSubmission=False), interface="127.0.0.1")
+        self.authorizations: list[str | None] = []
+        site = Site(self, parsePOSTFormSubmission=False)
+        self._scheme = "http" if tls is None else "https"
+        if tls is None:
+            self._port = reactor.listenTCP(0, site, interface="127.0.0.1")
+        else:
+            self._port = reactor.listenSSL(0, site, tls, interface="127.0.0.1")
 
     def url(self, name: str) -> str:
-        return f"http://127.0.0.1:{self._port.getHost().port}/{name}"
+        return f"{self._scheme}://127.0.0.1:{self._port.getHost().port}/{name}"
 
     def render(self, request: HttpRequest) -> int | bytes:
         password = request.getPassword().decode() if request.getPassword() else None
         self.asked.append((request.path.decode(), password))
+        self.authorizations.append(request.getHeader("authorization"))
         request.setHeader("connection", "close")
         if self.redirect is not None:
             request.redirect(self.redirect.encode() + request.uri)
@@ -247,7 +256,9 @@ class GitHttp(Resource):
         if self.status is not None:
             request.setResponseCode(self.status)
             return b""
-        if self.token is not None and password != self.token:
+        if (self.token is not None and password != self.token) or (
+            self.bearer is not None and self.authorizations[-1] != f"Bearer {self.bearer}"
+        ):
             request.setResponseCode(401)
             request.setHeader("www-authenticate", 'Basic realm="git"')
             return b""

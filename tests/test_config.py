@@ -10,8 +10,10 @@ from pathlib import Path
 
 import msgspec
 import pytest
+from certificates import Authority
 
-from stackit.config import Config, FileTable, OwnerTable, RepoTable, load
+from stackit.config import Config, FileTable, load
+from stackit.config_access import HostTable, OwnerTable, RepoTable
 from stackit.errors import ConfigError
 from stackit.events import Repo
 from stackit.plugins.mirror import Mirror
@@ -330,7 +332,7 @@ REPO = '[[repos]]\nname = "octo/widget"\n'
         (REPO + "token_file = 'nowhere'", "repos[1] (octo/widget).token_file", "cannot be read"),
         (REPO + "token_file = 'blank'", "repos[1] (octo/widget).token_file", "is empty"),
         (REPO + "token_file = 'two'", "repos[1] (octo/widget).token_file", "expected one token"),
-        ("[[owners]]\nname = 'octo'", "owners[1].token_file", "missing"),
+        ("[[owners]]\nname = 'octo'", "owners[1]", "expected one of token_file,"),
         ("[[owners]]\nname = 'a/b'\ntoken_file = 'token'", "owners[1].name", "an owner on GitHub"),
         ("[[owners]]\nname = 'octo'\ntoken_file = 'blank'", "owners[1].token_file", "is empty"),
         (
@@ -453,6 +455,134 @@ def test_what_is_left_out_is_a_full_ref(problem, refspec):
     assert "repos[1] (octo/widget).refspecs: item 2: expected '^refs/pull/*'" in line
 
 
+# -- hosts, and what tables say of credentials ----------------------------------------
+
+
+@pytest.fixture
+def authority(tmp_path):
+    return Authority(tmp_path)
+
+
+def test_what_a_repository_does_not_say_its_owner_does_and_else_its_host(read, tmp_path, authority):
+    authority.issue("client")
+    for name in ("own", "of-host", "known"):
+        (tmp_path / name).write_text(f"{SECRET}\n")
+    (tmp_path / "key").write_text("-----BEGIN OPENSSH PRIVATE KEY-----\n")
+    (tmp_path / "key").chmod(0o600)
+    repos = read(
+        """
+        [[repos]]
+        name = "octo/own"
+        url = "https://git.example.org/o/w.git"
+        token_file = "own"
+        token_user = "me"
+        [[repos]]
+        name = "octo/owners"
+        url = "https://GIT.example.org:8443/o/w.git"
+        [[repos]]
+        name = "other/hosts"
+        url = "https://git.example.org:443/o/w.git"
+        [[repos]]
+        name = "other/ssh"
+        url = "ssh://git@git.example.org/o/w.git"
+        [[repos]]
+        name = "other/local"
+        url = "file:///srv/w.git"
+        [[repos]]
+        name = "other/github"
+        [[owners]]
+        name = "octo"
+        token_file = "token"
+        token_scheme = "bearer"
+        [[hosts]]
+        name = "Git.example.org"
+        ca_file = "ca.pem"
+        client_cert = "client.crt"
+        client_key = "client.key"
+        token_file = "of-host"
+        ssh_key_file = "key"
+        known_hosts_file = "known"
+        [[hosts]]
+        name = "git.example.org:8443"
+        ca_file = "ca.pem"
+        """
+    ).repos
+    own, owners, hosts, ssh, local, github = repos
+    tls = (tmp_path / "ca.pem", tmp_path / "client.crt", tmp_path / "client.key")
+    assert (own.token_file, own.token_user, own.token_scheme) == (tmp_path / "own", "me", "basic")
+    assert (owners.token_file, owners.token_scheme) == (tmp_path / "token", "bearer")
+    assert (hosts.token_file, hosts.token_user) == (tmp_path / "of-host", "x-access-token")
+    assert [(each.ca_file, each.client_cert, each.client_key) for each in (own, hosts)] == [tls, tls]
+    assert (owners.ca_file, owners.client_cert, owners.client_key) == (tls[0], None, None)
+    assert (ssh.ssh_key_file, ssh.known_hosts_file) == (tmp_path / "key", tmp_path / "known")
+    assert (ssh.token_file, ssh.ca_file) == (None, None)
+    for each in (own, owners, hosts):
+        assert (each.ssh_key_file, each.known_hosts_file) == (None, None)
+    for each in (local, github):
+        assert each == ManagedRepo(repo=each.repo, url=each.url)
+
+
+def test_a_key_may_stand_behind_its_certificate(read, tmp_path, authority):
+    cert, key = authority.issue("client")
+    cert.write_bytes(cert.read_bytes() + key.read_bytes())
+    text = f'{REPO}url = "https://h/x"\n[[hosts]]\nname = "h"\nclient_cert = "client.crt"'
+    (repo,) = read(text).repos
+    assert repo.client_cert == repo.client_key == cert
+
+
+HOST = '[[hosts]]\nname = "git.example.org"\n'
+AT_HTTPS, AT_SSH = f"{REPO}url = 'https://h/x'\n", f"{REPO}url = 'ssh://git@h/x'\n"
+
+
+@pytest.mark.parametrize(
+    ("text", "key", "remedy"),
+    [
+        (HOST, "hosts[1]", "expected one of token_file"),
+        (f"{HOST}ca_file = 'ca.pem'\n{HOST}ca_file = 'ca.pem'", "hosts[2].name", "there twice"),
+        ("[[hosts]]\nname = 'https://h'\nca_file = 'ca.pem'", "hosts[1].name", "expected a host such as"),
+        ("[[hosts]]\nname = 'h:0'\nca_file = 'ca.pem'", "hosts[1].name", "expected a host such as"),
+        (f"{HOST}ca_file = 'nowhere'", "hosts[1].ca_file", "cannot be read"),
+        (f"{HOST}ca_file = 'token'", "hosts[1].ca_file", "holds no certificate in PEM"),
+        (f"{HOST}ca_file = 'broken'", "hosts[1].ca_file", "or a broken one"),
+        (f"{HOST}ca_file = '.'", "hosts[1].ca_file", "not a regular file"),
+        (f"{HOST}client_key = 'client.key'", "hosts[1].client_key", "beside a client_cert only"),
+        (f"{HOST}client_cert = 'client.crt'", "hosts[1].client_key", "holds no private key"),
+        (f"{HOST}client_cert = 'client.crt'\nclient_key = 'ca.pem'", "hosts[1].client_key", "holds no private key"),
+        (f"{HOST}client_cert = 'client.crt'\nclient_key = 'locked.key'", "hosts[1].client_key", "is encrypted"),
+        (f"{HOST}client_cert = 'client.crt'\nclient_key = 'other.key'", "hosts[1].client_key", "is not the key of"),
+        (f"{HOST}token_file = 'nowhere'", "hosts[1].token_file", "cannot be read"),
+        (f"{AT_HTTPS}token_user = 'me'", "repos[1] (octo/widget).token_user", "beside a token_file"),
+        (f"{AT_HTTPS}token_scheme = 'basic'", "repos[1] (octo/widget).token_scheme", "beside a token_file"),
+        (f"{AT_HTTPS}token_file = 'token'\ntoken_user = 'a:b'", "repos[1] (octo/widget).token_user", "and colons"),
+        (f"{AT_HTTPS}token_file = 'token'\ntoken_user = 'a b'", "repos[1] (octo/widget).token_user", "printable"),
+        (f'{AT_HTTPS}token_file = "token"\ntoken_user = "a\\nb"', "repos[1] (octo/widget).token_user", "printable"),
+        (f"{AT_HTTPS}token_file = 'token'\ntoken_scheme = 'digest'", "repos[1].token_scheme", "'basic', 'bearer'"),
+        (f"{AT_HTTPS}token_file = 'token'\ntoken_user = 'me'\ntoken_scheme = 'bearer'",
+         "repos[1] (octo/widget).token_user", "has no user name"),
+        (f"{AT_HTTPS}ssh_key_file = 'id'", "repos[1] (octo/widget).ssh_key_file", "for ssh:// only"),
+        (f"{AT_HTTPS}known_hosts_file = 'token'", "repos[1] (octo/widget).known_hosts_file", "for ssh:// only"),
+        (f"{AT_SSH}ssh_key_file = 'token'", "repos[1] (octo/widget).ssh_key_file", "holds no private key"),
+        (f"{AT_SSH}ssh_key_file = 'open'", "repos[1] (octo/widget).ssh_key_file", "chmod 600"),
+        (f"{AT_SSH}ssh_key_file = 'a%dkey'", "repos[1] (octo/widget).ssh_key_file", "which mean more to ssh"),
+        (f"{AT_SSH}known_hosts_file = 'blank'", "repos[1] (octo/widget).known_hosts_file", "ssh-keyscan"),
+        (f"{AT_SSH}known_hosts_file = 'a\"b'", "repos[1] (octo/widget).known_hosts_file", "which mean more to ssh"),
+    ],
+)  # fmt: skip
+def test_a_host_or_a_credential_that_cannot_be_used_stops_the_start_with_one_line(
+    problem, tmp_path, authority, text, key, remedy
+):
+    for name, passphrase in (("client", None), ("other", None), ("locked", b"hush")):
+        authority.issue(name, passphrase)
+    (tmp_path / "broken").write_bytes(authority.ca.read_bytes().replace(b"M", b"N"))
+    (tmp_path / "blank").write_text("\n")
+    for name, mode in (("id", 0o600), ("open", 0o644)):
+        (tmp_path / name).write_text("-----BEGIN OPENSSH PRIVATE KEY-----\n")
+        (tmp_path / name).chmod(mode)
+    line = problem(text)
+    assert line.startswith(f"{tmp_path / 'twistd.conf'}: {key}: ")
+    assert remedy in line
+
+
 @pytest.mark.parametrize(
     ("text", "said"),
     [
@@ -531,7 +661,7 @@ def test_running_with_the_shipped_file_is_running_without(tmp_path):
 def settings_of(table: type[msgspec.Struct], prefix: str = "") -> set[str]:
     names: set[str] = set()
     for field in msgspec.structs.fields(table):
-        kind = {"repos": RepoTable, "owners": OwnerTable}.get(field.name, field.type)
+        kind = {"repos": RepoTable, "owners": OwnerTable, "hosts": HostTable}.get(prefix + field.name, field.type)
         nested = isinstance(kind, type) and issubclass(kind, msgspec.Struct)
         names |= settings_of(kind, f"{prefix}{field.name}.") if nested else {prefix + field.name}
     return names - {"plugins"}

@@ -19,7 +19,7 @@ from prometheus_client.parser import text_string_to_metric_families
 from twisted.internet.task import Clock
 
 import stackit
-from stackit import AdminRequest, App, Repos, cli, config, hookspecs
+from stackit import AdminRequest, App, Repos, cli, config, config_access, hookspecs
 from stackit.bus import Bus
 from stackit.loader import PluginTable
 from stackit.occurrences import OccurrenceName
@@ -31,6 +31,7 @@ from stackit.web.answers import Reason
 
 ROOT = Path(__file__).parent.parent
 PAGES = sorted([ROOT / "README.md", ROOT / "CHANGELOG.md", *(ROOT / "docs").glob("*.md")])
+TABLES = {"admin", "webhook", "sync", "journal", "handlers", "repos", "owners", "hosts", "plugins"}
 HOOKS = sorted(name for name in vars(hookspecs) if name.startswith("stackit_"))
 
 
@@ -82,14 +83,15 @@ def test_every_hook_is_in_the_overview():
 @pytest.mark.parametrize(
     ("heading", "struct", "left_out"),
     [
-        ("## The top of the file", config.FileTable, {"admin", "webhook", "sync", "journal", "handlers"}),
+        ("## The top of the file", config.FileTable, TABLES),
         ("## `[admin]`", config.AdminConfig, set()),
         ("## `[webhook]`", config.WebhookConfig, set()),
         ("## `[sync]`", config.SyncConfig, set()),
         ("## `[journal]`", config.JournalConfig, set()),
         ("## `[handlers]`", config.HandlersConfig, set()),
-        ("## `[[repos]]`", config.RepoTable, set()),
-        ("## `[[owners]]`", config.OwnerTable, set()),
+        ("## `[[repos]]`", config_access.RepoTable, set()),
+        ("## `[[owners]]`", config_access.OwnerTable, set()),
+        ("## `[[hosts]]`", config_access.HostTable, set()),
         ("## `[plugins.NAME]`", PluginTable, set()),
         ("### `[plugins.mirror]`", Mirror.Settings, set()),
         ("### `[plugins.ratelimit]`", RateLimit.Settings, set()),
@@ -98,7 +100,7 @@ def test_every_hook_is_in_the_overview():
 def test_every_setting_is_documented_and_no_other(heading, struct, left_out):
     text = section(page("configuration"), heading).partition("\n### ")[0]
     documented = re.findall(r"^\| `([a-z_]+)` \|", text, re.MULTILINE)
-    assert sorted(documented) == sorted({*settings(struct)} - left_out - {"repos", "owners", "plugins"})
+    assert sorted(documented) == sorted({*settings(struct)} - left_out)
 
 
 def test_every_option_and_variable_is_documented():

@@ -8,11 +8,11 @@ import subprocess
 import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from urllib.parse import urlsplit
 
 import msgspec
 
 from stackit import ManagedRepo, Reactor, StackitError
+from stackit.plugins.mirror.access import token_settings, variables, web_host
 from stackit.plugins.mirror.pktline import Listing, is_object_id
 from stackit.plugins.mirror.reasons import Answered, Kind, heard, kind_of, left_out, no_git, reason
 from stackit.plugins.mirror.refspecs import for_git
@@ -29,8 +29,6 @@ _INHERITED = (
     "http_proxy",
     "no_proxy",
     "NO_PROXY",
-    "SSL_CERT_FILE",
-    "SSL_CERT_DIR",
 )
 
 _SETTINGS = (
@@ -41,10 +39,6 @@ _SETTINGS = (
     "http.followRedirects=false",  # a redirect is news about the repository, and credentials do not travel along
     "credential.helper=",  # forgets every helper named so far
 )
-
-# Reads the answer from a pipe that only this fetch holds: the token is on no command line, in no
-# environment and on no disk. git asks the same helper to store and to erase, which it ignores.
-_CREDENTIAL_HELPER = '!f() { test "$1" = get && cat <&3; }; f'
 
 BRANCHES = "+refs/heads/*:refs/heads/*"
 """The refspec that every clone has."""
@@ -232,16 +226,11 @@ class Git:
     ) -> tuple[Finished, str, Answered]:
         """Run git; returns how it ended, what it said, and what the remote answered. Raises GitError."""
         token = managed.token()
-        host = _web_host(managed.url)
-        secret = None
-        settings: tuple[str, ...] = _SETTINGS
-        if token is not None and host is not None:
-            settings = (*_SETTINGS, f"credential.{host}.helper={_CREDENTIAL_HELPER}")
-            secret = f"username=x-access-token\npassword={token}\n".encode()
+        settings, secret = token_settings(managed, token)
         finished = await run(
             self._reactor,
-            ["git", *_configured(*settings), *arguments],
-            env=environment(self._home, managed.url),
+            ["git", *_configured(*_SETTINGS, *settings), *arguments],
+            env=environment(self._home, managed.url) | variables(managed, self._home, os.environ),
             secret=secret,
             timeout=timeout,
             stall=stall,
@@ -293,10 +282,10 @@ def too_old(program: str) -> str | None:
 
 
 def environment(home: Path, url: str | None) -> dict[str, str]:
-    """The whole environment of a git that talks to ``url`` (None: to nobody)."""
+    """The environment of a git that talks to ``url`` (None: to nobody), but for what is the remote's own."""
     inherited = {name: os.environ[name] for name in _INHERITED if name in os.environ}
     # git says nowhere else what headers came, such as Retry-After. It leaves the credentials out.
-    trace = {"GIT_TRACE_CURL": "1", "GIT_TRACE_CURL_NO_DATA": "1"} if url is not None and _web_host(url) else {}
+    trace = {"GIT_TRACE_CURL": "1", "GIT_TRACE_CURL_NO_DATA": "1"} if url is not None and web_host(url) else {}
     return (
         inherited
         | trace
@@ -307,7 +296,6 @@ def environment(home: Path, url: str | None) -> dict[str, str]:
             "GIT_CONFIG_NOSYSTEM": "1",
             "GIT_TERMINAL_PROMPT": "0",
             "GIT_NO_REPLACE_OBJECTS": "1",  # a remote may have refs/replace/, and what it says there is not so
-            "GIT_SSH_COMMAND": "ssh -o BatchMode=yes",
             "GIT_ALLOW_PROTOCOL": _scheme(url) if url is not None else "",
         }
     )
@@ -328,14 +316,6 @@ def _scheme(url: str) -> str:
         return scheme
     # "host:path" is ssh, unless a slash before the colon makes it a path.
     return "ssh" if ":" in url.partition("/")[0] else "file"
-
-
-def _web_host(url: str) -> str | None:
-    """``scheme://host:port`` of a URL to which git can send credentials, else None."""
-    parts = urlsplit(url)
-    if parts.scheme not in ("http", "https"):
-        return None
-    return f"{parts.scheme}://{parts.netloc.rpartition('@')[2]}"
 
 
 def _error(finished: Finished, redact: Redact, now: float) -> GitError:

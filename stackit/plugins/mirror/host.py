@@ -10,12 +10,12 @@ from twisted.internet.defer import TimeoutError as TooSlow
 from twisted.internet.endpoints import HostnameEndpoint, wrapClientTLS
 from twisted.internet.error import ConnectError, ConnectingCancelledError, DNSLookupError
 from twisted.internet.protocol import Factory
-from twisted.internet.ssl import optionsForClientTLS
 from twisted.python.failure import Failure
 
 from stackit import Reactor
 from stackit.plugins.mirror.answer import Reading
 from stackit.plugins.mirror.connection import Connection, HungUp
+from stackit.plugins.mirror.tls import Files, Tls
 from stackit.plugins.mirror.unanswered import Unanswered
 
 CONNECT_TIMEOUT = 10.0
@@ -30,17 +30,14 @@ Address: TypeAlias = tuple[str, str, int]
 class Host:
     """One host; at most ``most`` connections are kept, and as many patient requests are under way at once."""
 
-    def __init__(self, reactor: Reactor, address: Address, most: int) -> None:
-        """Raises ValueError for a host that cannot have a certificate."""
+    def __init__(self, reactor: Reactor, address: Address, most: int, files: Files = (None, None, None)) -> None:
+        """``files`` are for TLS. Raises ValueError for a host that cannot have a certificate."""
         scheme, host, port = address
-        endpoint: Any = HostnameEndpoint(reactor, host, port, timeout=CONNECT_TIMEOUT)
-        if scheme == "https":
-            # The usual authorities of the platform, and the certificate must be this host's.
-            endpoint = wrapClientTLS(optionsForClientTLS(host), endpoint)
         self.quiet_until = 0.0
         """Until when the host wants to be asked less, by the reactor's clock."""
         self._reactor = reactor
-        self._endpoint = endpoint
+        self._endpoint: Any = HostnameEndpoint(reactor, host, port, timeout=CONNECT_TIMEOUT)
+        self._tls = Tls(host, files) if scheme == "https" else None
         self._most = most
         self._idle: list[Connection] = []
         self._open: set[Connection] = set()
@@ -108,7 +105,13 @@ class Host:
     async def _connect(self) -> Connection:
         connections = Factory.forProtocol(lambda: Connection(self._reactor))
         connections.noisy = False
-        connecting = self._endpoint.connect(connections)
+        endpoint = self._endpoint
+        try:
+            if self._tls is not None:
+                endpoint = wrapClientTLS(self._tls.options(), endpoint)
+        except (ValueError, OSError):
+            raise Unanswered("unreachable") from None  # git says which file it is
+        connecting = endpoint.connect(connections)
         # The endpoint's own limit is for each address, and not for finding them.
         connecting.addTimeout(CONNECT_TIMEOUT, self._reactor, lambda *_: Failure(TooSlow()))
         self._connecting.add(connecting)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import time
-from base64 import b64encode
 from collections.abc import Callable, Iterable, Sequence
 from urllib.parse import quote, urlsplit
 from urllib.request import proxy_bypass
@@ -15,6 +14,7 @@ from stackit.plugins.mirror.answer import Reading
 from stackit.plugins.mirror.host import Address, Host
 from stackit.plugins.mirror.pktline import ProtocolError, RefusedError
 from stackit.plugins.mirror.reasons import wait
+from stackit.plugins.mirror.tls import Files, files
 from stackit.plugins.mirror.unanswered import Unanswered
 
 __all__ = ["Remote", "Remotes", "Unanswered"]
@@ -41,7 +41,7 @@ class Remotes:
         self._reactor = reactor
         self._now = now
         self._most = most
-        self._hosts: dict[Address, Host] = {}
+        self._hosts: dict[tuple[Address, Files], Host] = {}
 
     def of(self, managed: ManagedRepo) -> Remote | None:
         """The remote of a repository; None where its URL is not HTTP, or has to be asked through a proxy."""
@@ -51,10 +51,11 @@ class Remotes:
         try:
             name = parts.hostname if parts.hostname.isascii() else parts.hostname.encode("idna").decode("ascii")
             address = (parts.scheme, name, parts.port or _PORTS[parts.scheme])
-            host = self._hosts.get(address) or Host(self._reactor, address, self._most)
+            key = (address, files(managed))
+            host = self._hosts.get(key) or Host(self._reactor, address, self._most, files(managed))
         except ValueError:
             return None  # no name that a host can have: git says what is wrong with it
-        self._hosts[address] = host
+        self._hosts[key] = host
         netloc = f"[{name}]" if ":" in name else name
         shown = netloc if parts.port is None else f"{netloc}:{parts.port}"
         path = quote(parts.path.rstrip("/"), safe="/%:@!$&'()*+,;=~")
@@ -118,10 +119,8 @@ class Remote:
         return answer.body
 
     def _head(self, length: int) -> bytes:
-        token = self._managed.token()
-        authorization = ""
-        if token is not None:
-            authorization = f"Authorization: Basic {b64encode(f'x-access-token:{token}'.encode()).decode('ascii')}\r\n"
+        credentials = self._managed.authorization()
+        authorization = "" if credentials is None else f"Authorization: {credentials}\r\n"
         return (
             f"POST {self._path}/git-upload-pack HTTP/1.1\r\n"
             f"Host: {self._netloc}\r\n"
