@@ -541,6 +541,38 @@ async def test_the_answer_to_a_client_that_hung_up_is_dropped_and_the_work_goes_
     assert (await server.ask("GET", "/metrics")).status == 200
 
 
+@pytest_twisted.ensureDeferred
+async def test_requests_that_never_end_leave_room_for_those_of_other_routes(serve: Serve) -> None:
+    waiting: list[Deferred[Response]] = []
+
+    def hang(_request: AdminRequest) -> Deferred[Response]:
+        waiting.append(Deferred())
+        return waiting[-1]
+
+    hung = [Route("POST", f"{{prefix}}/hung/{number}/{{name}}", hang) for number in range(4)]
+    server = await serve([*hung, *ECHO], limits=Limits(connections=32, memory=2**20))
+    held = []
+    for number in range(100):
+        reader = await server.connect()
+        path = f"/api/hung/{number % 4}/{number}"
+        reader.transport.write(f"POST {path} HTTP/1.1\r\nHost: localhost\r\nX-Stackit-CSRF: 1\r\n\r\n".encode())  # type: ignore[union-attr]
+        held.append(reader)
+        assert (await server.ask("GET", "/metrics")).status == 200
+    assert 16 <= len(waiting) < 32
+    busy = await server.ask("POST", "/api/hung/0/x", "X-Stackit-CSRF: 1")
+    assert (busy.status, busy.headers["retry-after"]) == (503, "5")
+    assert "come again" in busy.json["error"]
+    before = len(waiting)
+    for each in waiting:
+        each.callback(Response(body="at last"))
+    reader = await server.connect()
+    reader.transport.write(b"POST /api/hung/0/x HTTP/1.1\r\nHost: localhost\r\nX-Stackit-CSRF: 1\r\n\r\n")  # type: ignore[union-attr]
+    assert (await server.ask("GET", "/metrics")).status == 200
+    assert len(waiting) == before + 1
+    for each in (*held, reader):
+        each.transport.abortConnection()  # type: ignore[union-attr]
+
+
 # -- readiness --------------------------------------------------------------------
 
 

@@ -67,6 +67,12 @@ class Admin:
             return Response(status=405, body=allowed.body, headers={"Allow": found.place.allow})
         return None
 
+    def route(self, head: RequestHead) -> str:
+        """The route that a request is for, as one that was declared; "" for none."""
+        found = self._router.find(head.path)
+        match = found.route(head.method.decode("latin-1")) if found else None
+        return f"{match[0].method} {match[0].path}" if match else ""
+
     async def answer(self, head: RequestHead, query: bytes, body: bytes) -> Response:
         """The answer of the route to a request that ``refuse`` let through. Never raises an Exception."""
         found = self._router.find(head.path)

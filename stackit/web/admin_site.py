@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterable
 from typing import Any
 
@@ -12,21 +13,30 @@ from twisted.web.server import NOT_DONE_YET
 
 from stackit.app import Reactor
 from stackit.config import Config
-from stackit.requests import RequestHead, Route
-from stackit.web.admin import BODY_CAP, Admin
-from stackit.web.answers import TOO_LARGE, Refusal
+from stackit.requests import RequestHead, Response, Route
+from stackit.web.admin import BODY_CAP, Admin, encode
+from stackit.web.answers import RETRY_AFTER, TOO_LARGE, Refusal
+from stackit.web.crowd import room_for_admin, room_for_connections
 from stackit.web.request import Request, Upload
 from stackit.web.site import Limits, PublicSite
 from stackit.web.tokens import Tokens
 
-LIMITS = Limits(deadline=30.0, connections=256, memory=256 * BODY_CAP)
-
+_BUSY = encode(
+    Response(
+        status=503,
+        body={"error": "too many requests of this kind wait for their answers: come again later"},
+        headers={"Retry-After": str(RETRY_AFTER)},
+    )
+)
 _NOT_WORTH_A_LINE = {404, 405}
 _log = Logger(namespace="stackit")
 
 
-def admin_site(config: Config, routes: Iterable[Route], reactor: Reactor, *, limits: Limits = LIMITS) -> AdminSite:
+def admin_site(config: Config, routes: Iterable[Route], reactor: Reactor, *, limits: Limits | None = None) -> AdminSite:
     """The admin side of a configuration, ready to listen. Raises StackitError for routes that cannot be served."""
+    if limits is None:
+        connections = room_for_admin(room_for_connections())
+        limits = Limits(deadline=30.0, connections=connections, memory=connections * BODY_CAP)
     fixed = [config.api_token] if config.api_token is not None else []
     tokens = Tokens(fixed, config.admin.token_files) if fixed or config.admin.token_files else None
     admin = Admin(routes, prefixes=config.api_prefixes, tokens=tokens, hosts=config.admin.hosts)
@@ -42,9 +52,26 @@ class AdminSite(PublicSite):
     def __init__(self, admin: Admin, *, reactor: Reactor, limits: Limits) -> None:
         super().__init__({}, reactor=reactor, observe=lambda _occurrence: None, limits=limits)
         self._admin = admin
+        self._waiting: Counter[str] = Counter()  # requests by route
+
+    def admit(self, route: str) -> bool:
+        """Whether one more request of a route may wait for its answer; call ``answered`` then.
+
+        A route may take as long as it likes, and a client that hung up is not always known to be gone. So no route has
+        more than a quarter of all connections, and where half of them wait, each route has a few.
+        """
+        most = self.limits.connections // (4 if self._waiting.total() < self.limits.connections // 2 else 32)
+        if self._waiting[route] >= max(1, most):
+            return False
+        self._waiting[route] += 1
+        return True
+
+    def answered(self, route: str) -> None:
+        """A request that ``admit`` let in has its answer."""
+        self._waiting[route] -= 1
 
     def getResourceFor(self, request: Any) -> _AdminResource:
-        return _AdminResource(self._admin, str(getattr(request.channel.transport.getHost(), "host", "localhost")))
+        return _AdminResource(self, self._admin, str(getattr(request.channel.transport.getHost(), "host", "localhost")))
 
     def refused(self, client: str, head: RequestHead | None, refusal: Refusal) -> None:  # noqa: ARG002
         if refusal.response.status not in _NOT_WORTH_A_LINE:
@@ -70,8 +97,9 @@ class _AdminResource(Resource):
 
     isLeaf = True
 
-    def __init__(self, admin: Admin, address: str) -> None:
+    def __init__(self, site: AdminSite, admin: Admin, address: str) -> None:
         super().__init__()  # type: ignore[no-untyped-call]
+        self._site = site
         self._admin = admin
         self._address = address
 
@@ -83,9 +111,19 @@ class _AdminResource(Resource):
         return TOO_LARGE if length is not None and length > BODY_CAP else _Body()
 
     def render(self, request: Request) -> int:
+        route = self._admin.route(request.head)
+        if not self._site.admit(route):
+            request.answer(_BUSY)
+            return NOT_DONE_YET
         query: bytes = request.uri.partition(b"?")[2]
         body: bytes = request.body
+
+        def answered(result: Any) -> Any:
+            self._site.answered(route)
+            return result
+
         # A client that hangs up ends nothing: others may wait for the same sync, and a replay
         # must not stop half way. Its answer goes nowhere.
-        Deferred.fromCoroutine(self._admin.answer(request.head, query, body)).addCallback(request.answer)
+        answering = Deferred.fromCoroutine(self._admin.answer(request.head, query, body))
+        answering.addBoth(answered).addCallback(request.answer)
         return NOT_DONE_YET

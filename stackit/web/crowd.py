@@ -8,7 +8,9 @@ from collections.abc import Iterator
 from typing import Protocol
 
 MOST_CONNECTIONS = 4096
+MOST_ADMIN_CONNECTIONS = 256
 _DESCRIPTORS_WANTED = 16384
+_OTHER_DESCRIPTORS = 64
 
 
 class Peer(Protocol):
@@ -120,12 +122,25 @@ def party(address: str) -> str:
 
 
 def room_for_connections() -> int:
-    """How many connections the process can have beside its other files; asks the system for more descriptors."""
+    """How many connections the public side can have; asks the system for more descriptors."""
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     unlimited = resource.RLIM_INFINITY
     wanted = _DESCRIPTORS_WANTED if hard == unlimited else min(hard, _DESCRIPTORS_WANTED)
     if soft != unlimited and soft < wanted:
         resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, hard))
         soft = wanted
-    # As many again may be reading their last answer, and the rest is for files and children.
-    return MOST_CONNECTIONS if soft == unlimited else max(16, min(MOST_CONNECTIONS, soft // 3))
+    return MOST_CONNECTIONS if soft == unlimited else room_in(soft)
+
+
+def room_in(descriptors: int) -> int:
+    """How many connections the public side can have where the process can have so many descriptors.
+
+    As many again may be reading their last answer, the admin side has a quarter of that, and the rest is for files and
+    children.
+    """
+    return max(16, min(MOST_CONNECTIONS, (descriptors - _OTHER_DESCRIPTORS) // 3))
+
+
+def room_for_admin(public: int) -> int:
+    """How many connections the admin side can have beside those of the public side."""
+    return max(8, min(MOST_ADMIN_CONNECTIONS, public // 4))

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import sys
 from pathlib import Path
 from random import Random
 from typing import Any
+from urllib.parse import urlsplit
 
+import pytest
 import pytest_twisted
 from outside import WEBHOOK, ask, check_log, connect, hang_up
 from rawhttp import request
@@ -151,6 +154,70 @@ async def test_large_bodies_of_strangers_are_not_kept(running_stackit: Any) -> N
     assert resident(server.pid) - before < 50 * 2**20
     await hang_up(*clients)
     assert await server.stop() == 0
+    check_log(server.log)
+
+
+@pytest.fixture
+def few_descriptors(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A stackit that is started now can have 96 descriptors."""
+    python = tmp_path / "python"
+    python.write_text(f'#!/bin/sh\nulimit -n 96\nexec {sys.executable} "$@"\n')
+    python.chmod(0o700)
+    monkeypatch.setattr("stackit.testing.server.sys.executable", str(python))
+
+
+@pytest.mark.usefixtures("few_descriptors")
+@pytest_twisted.ensureDeferred
+async def test_idle_connections_take_no_descriptor_that_a_delivery_needs(running_stackit: Any) -> None:
+    server = await start(running_stackit, "30s")
+    admin = urlsplit(server.admin_url).port
+    idle = [await connect(server, admin) for _ in range(60)]
+    idle += [await connect(server) for _ in range(60)]
+    for client in idle[::2]:
+        if not client.gone:
+            client.send(b"POST ")
+    for _ in range(20):
+        assert (await server.deliver("push")).status == 202
+        assert (await ask(server, request("/healthz", "GET"))).status == 200
+        assert (await server.admin("GET", "/readyz")).status == 200
+    assert await server.stop() == 0
+    await hang_up(*idle)
+    check_log(server.log)
+
+
+HANGING = """
+from twisted.internet.defer import Deferred
+
+from stackit import Route, hookimpl
+
+
+@hookimpl
+def stackit_routes(app):
+    return [Route("POST", "/hanging/{name}", lambda request: Deferred())]
+"""
+
+
+@pytest_twisted.ensureDeferred
+async def test_long_polls_do_not_shut_the_admin_side(running_stackit: Any, tmp_path: Path) -> None:
+    plugin = tmp_path / "hanging.py"
+    plugin.write_text(HANGING)
+    server = await running_stackit(
+        config={"sync": {"interval": "0"}, "grace": "1s", "plugins": {"hanging": {"file": str(plugin)}}}
+    )
+    polls = []
+    for number in range(300):
+        client = await connect(server, urlsplit(server.admin_url).port)
+        head = f"POST /hanging/{number} HTTP/1.1\r\nHost: localhost\r\nX-Stackit-CSRF: 1\r\n\r\n"
+        polls.append(client.send(head.encode()))
+    for _ in range(5):
+        assert (await server.admin("GET", "/readyz")).status == 200
+        assert (await server.admin("GET", "/metrics")).status == 200
+        assert (await server.deliver("push")).status == 202
+    refused = [client for client in polls if client.received]
+    assert 200 < len(refused) < 300
+    assert (await refused[0].answer()).status == 503
+    assert await server.stop() == 0
+    await hang_up(*polls)
     check_log(server.log)
 
 
