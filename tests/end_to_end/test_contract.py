@@ -304,3 +304,16 @@ async def test_the_admin_side_wants_its_own_host_and_a_header_against_forgery(re
     path = f"{server.admin_url}/api/v1/repos/octo/widget/sync"
     assert (await server.ask("POST", path)).status == 403
     assert (await server.ask("POST", path, headers={"X-Stackit-CSRF": "1"})).status == 404
+
+
+@pytest_twisted.ensureDeferred
+async def test_where_replays_are_refused_one_event_by_two_hooks_is_handled_once(running_stackit: Any) -> None:
+    server = await running_stackit(config={"sync": {"interval": "0"}, "webhook": {"refuse_replays": True}})
+    made = delivery("push", secret=SECRET)
+    first = await server.post(made)
+    other = await server.post(SignedDelivery({**made.headers, "X-GitHub-Hook-ID": "7"}, made.body, made.guid))
+    assert (other.status, other.json()) == (202, {"id": first.json()["id"], "duplicate": True})
+    replay = await server.post(SignedDelivery({**made.headers, "X-GitHub-Delivery": "z"}, made.body, "z"))
+    assert replay.status == 409
+    assert (await server.metrics())["stackit_deliveries_replayed_total"] == 1
+    assert await server.stop() == 0
