@@ -192,7 +192,7 @@ class Git:
             managed.url,
             str(directory),
         )
-        await self._remote(managed, arguments, timeout=timeout, stall=stall, on_stderr=on_progress)
+        await self._remote(managed, arguments, timeout=timeout, stall=stall, on_stderr=on_progress, otherwise="mirror")
         await self.local(directory, "config", "--remove-section", "remote.origin")
 
     async def listing(self, managed: ManagedRepo, *, timeout: float) -> Listing:  # noqa: ASYNC109 - as above
@@ -223,8 +223,12 @@ class Git:
         timeout: float,  # noqa: ASYNC109 - as above
         stall: float | None = None,
         on_stderr: Callable[[bytes], None] | None = None,
+        otherwise: Kind = "remote",
     ) -> tuple[Finished, str, Answered]:
-        """Run git; returns how it ended, what it said, and what the remote answered. Raises GitError."""
+        """Run git; returns how it ended, what it said, and what the remote answered. Raises GitError.
+
+        ``otherwise`` is the kind of trouble that it is where git's words do not tell.
+        """
         token = managed.token()
         settings, secret = token_settings(managed, token)
         finished = await run(
@@ -244,7 +248,7 @@ class Git:
             return self._redact(used(text))
 
         if finished.status != 0:
-            raise _error(finished, redact, self._now())
+            raise _error(finished, redact, self._now(), managed.url, otherwise)
         said, answered = heard(finished.stderr.decode("utf-8", "replace"), self._now(), redact)
         return finished, said, answered
 
@@ -318,7 +322,10 @@ def _scheme(url: str) -> str:
     return "ssh" if ":" in url.partition("/")[0] else "file"
 
 
-def _error(finished: Finished, redact: Redact, now: float) -> GitError:
+def _error(
+    finished: Finished, redact: Redact, now: float, url: str | None = None, otherwise: Kind = "mirror"
+) -> GitError:
+    """``url`` is that of the remote which was asked, if any was."""
     stderr = finished.stderr
     if len(stderr) >= STDERR_LIMIT:
         stderr = stderr.partition(b"\n")[2]  # of its first line, the beginning is not here
@@ -329,6 +336,8 @@ def _error(finished: Finished, redact: Redact, now: float) -> GitError:
         return GitError("git's answer is larger than stackit reads", stderr=said)
     if finished.status < 0:
         return GitError(f"git was killed by signal {-finished.status}", stderr=said, kind="remote", killed=True)
-    kind = kind_of(said, answered)
+    kind = kind_of(said, answered, otherwise)
     retry_after = answered.retry_after if kind == "throttled" else None
-    return GitError(reason(kind, said, answered, finished.status), stderr=said, kind=kind, retry_after=retry_after)
+    scheme = "" if url is None else _scheme(url)
+    text = reason(kind, said, answered, finished.status, scheme)
+    return GitError(text, stderr=said, kind=kind, retry_after=retry_after)

@@ -10,10 +10,12 @@ from urllib.parse import urlsplit
 
 import msgspec
 
+from stackit.plugins.mirror.causes import cause
+
 Kind = Literal["gone", "forbidden", "moved", "throttled", "stalled", "disk", "remote", "mirror"]
 """``gone``: no such repository. ``forbidden``: access refused. ``moved``: it has another address.
 ``throttled``: the remote wants to be left alone. ``stalled``: no progress. ``disk``: no room.
-``remote``: anything else at the remote's end or on the way. ``mirror``: anything else."""
+``remote``: anything else at the remote's end or on the way. ``mirror``: trouble in the mirror itself."""
 
 ADVERTISED = "application/x-git-upload-pack-advertisement"
 """The content type by which git tells that a server speaks its protocol over HTTP."""
@@ -26,7 +28,8 @@ _STATUS = re.compile(r"<= Recv header: HTTP/[\d.]+ (\d{3})")
 _HEADER = re.compile(r"<= Recv header: (retry-after|location|content-type|content-length): *(\S.*)", re.IGNORECASE)
 _REQUEST = re.compile(r"=> Send header: [A-Z]+ (\S+) HTTP/")
 _USERINFO = re.compile(r"(?<=://)[^/@\s]+@")
-_ADVICE = re.compile(r"^(?:fatal|error): (?!the remote end hung up|could not fetch|early EOF)(.*)$", re.MULTILINE)
+# What the remote says, or its git without saying whose words these are, by way of ssh or a path.
+_REMOTES = re.compile(r"^(?:remote: |.*remote error: |.*upload-pack: |.*\(stored in \./).*$", re.MULTILINE)
 # A remote of the old protocol is told of all refs, and that is all.
 _WARNING = re.compile(r"(?:warning|error): (?!Ignoring --negotiation-tip|redirecting to|no common commits)")
 _LONGEST_WAIT = 86400.0
@@ -34,7 +37,7 @@ _LONGEST_WAIT = 86400.0
 _STATUSES: dict[int, Kind] = {401: "forbidden", 403: "forbidden", 404: "gone", 410: "gone", 429: "throttled"}
 
 # In this order: trouble in the mirror makes the remote's end of the line hang up as well.
-_SIGNS: tuple[tuple[Kind, re.Pattern[str]], ...] = (
+_OWN_SIGNS: tuple[tuple[Kind, re.Pattern[str]], ...] = (
     ("disk", re.compile(r"No space left on device|[Dd]isk quota exceeded|File too large")),
     (
         "mirror",
@@ -43,11 +46,23 @@ _SIGNS: tuple[tuple[Kind, re.Pattern[str]], ...] = (
             r"|missing object|did not send all necessary objects|unexpected line in|bad config|unable to read"
         ),
     ),
+)
+_SIGNS: tuple[tuple[Kind, re.Pattern[str]], ...] = (
     ("forbidden", re.compile(r"could not read Username|Authentication failed|terminal prompts disabled|error: 40[13]")),
-    ("forbidden", re.compile(r"Permission denied \(publickey|Host key verification failed")),
+    (
+        "forbidden",
+        re.compile(r"Permission denied \(|Host key verification failed|DENIED by |HOST IDENTIFICATION HAS CH"),
+    ),
     ("moved", re.compile(r"error: 30\d|unable to update url base from redirection")),
     ("throttled", re.compile(r"error: 429")),
-    ("gone", re.compile(r"[Rr]epository .*not found|error: 4(?:04|10)|does not appear to be a git repository")),
+    (
+        "gone",
+        re.compile(
+            r"[Rr]epository .*not found|error: 4(?:04|10)|does not appear to be a git repository"
+            r"|[Rr]epository not found|could not be found or you don't have permission|[Cc]annot find repository"
+            r"|access denied or repository not exported"
+        ),
+    ),
     (
         "remote",
         re.compile(
@@ -59,12 +74,29 @@ _SIGNS: tuple[tuple[Kind, re.Pattern[str]], ...] = (
 )
 
 _MEANINGS: dict[Kind, str] = {
-    "forbidden": "the remote refuses access: give it a token_file (or a new token) that may read this repository",
     "moved": "the remote redirects elsewhere: the repository was renamed or moved, so set its url",
-    "gone": "the remote has no such repository, or its token may not see it",
     "throttled": "the remote asks for fewer requests",
     "disk": "there is no room left on the disk of the mirrors",
 }
+
+
+# What a URL of this scheme can do about it. "" is for all others.
+_FORBIDDEN = {
+    "http": "the remote refuses access: give it a token_file (or a new token) that may read this repository",
+    "ssh": "the remote refuses access: give it an ssh_key_file (or its user a key) that may read this repository",
+    "git": "the remote refuses access, and git:// has no way to log in: use https:// or ssh://",
+    "": "the remote refuses access: let stackit's user read it",
+}
+_GONE = {
+    "http": "the remote has no such repository, or its token may not see it",
+    "ssh": "the remote has no such repository, or the ssh key may not see it",
+    "": "the remote has no such repository, or stackit's user may not see it",
+}
+_UNKNOWN_HOST = re.compile(r"Host key verification failed|HOST IDENTIFICATION HAS CHANGED")
+_UNKNOWN_HOST_MEANS = (
+    "the host's ssh key is not the one that known_hosts has, or it has none: compare it with what the host "
+    "publishes, and add it (known_hosts_file)"
+)
 
 
 class Page(msgspec.Struct, frozen=True, kw_only=True):
@@ -128,33 +160,45 @@ def _with_header(answered: Answered, name: str, value: str, now: float, *, listi
     return msgspec.structs.replace(answered, page=page)
 
 
-def kind_of(said: str, answered: Answered) -> Kind:
-    """What kind of trouble it is."""
+def kind_of(said: str, answered: Answered, otherwise: Kind = "mirror") -> Kind:
+    """What kind of trouble it is; ``otherwise`` where nothing tells.
+
+    Only git's own words are about the mirror: what the remote says is about the remote.
+    """
     if answered.retry_after is not None and answered.status in (403, 429, 503):
         return "throttled"
     if _is_no_git(said, answered):
         return "remote"
-    for kind, sign in _SIGNS:
-        if sign.search(said):
-            return kind
-    return _STATUSES.get(answered.status or 0, "mirror")
+    own = _REMOTES.sub("", said)
+    for signs, words in ((_OWN_SIGNS, own), (_SIGNS, said)):
+        for kind, sign in signs:
+            if sign.search(words):
+                return kind
+    return _STATUSES.get(answered.status or 0, otherwise)
 
 
-def reason(kind: Kind, said: str, answered: Answered, status: int) -> str:
-    """One line, with what git said. ``status`` is git's own."""
+def reason(kind: Kind, said: str, answered: Answered, status: int, scheme: str = "") -> str:
+    """One line, with the cause as git, or who else knew it, told it. ``status`` is git's own.
+
+    ``scheme`` is that of the URL: what it has no use for is no advice.
+    """
     if answered.page is not None and _is_no_git(said, answered):
         return no_git(answered.page)
-    lines = said.splitlines()
-    details = _ADVICE.findall(said) or lines[-1:]
-    detail = " ".join(details[-1].split())[:300] if details else f"git ended with status {status}"
-    if kind not in _MEANINGS:
+    detail = cause(said) or f"git ended with status {status}"
+    meaning = _meaning(kind, said, scheme.replace("https", "http"))
+    if meaning is None:
         return f"git: {detail}"
-    meaning = _MEANINGS[kind]
     if kind == "moved" and answered.location is not None:
         meaning = f"{meaning} to {answered.location}"
     if kind == "throttled" and answered.retry_after is not None:
         meaning = f"{meaning}: none for {answered.retry_after:g} seconds"
     return f"{meaning} (git: {detail})"
+
+
+def _meaning(kind: Kind, said: str, scheme: str) -> str | None:
+    if kind == "forbidden":
+        return _UNKNOWN_HOST_MEANS if _UNKNOWN_HOST.search(said) else _FORBIDDEN.get(scheme, _FORBIDDEN[""])
+    return _GONE.get(scheme, _GONE[""]) if kind == "gone" else _MEANINGS.get(kind)
 
 
 def _is_no_git(said: str, answered: Answered) -> bool:

@@ -119,7 +119,7 @@ class Refresher:
         try:
             fetched = await self._asker.fetch(self.directory, only=only, tips=tips)
         except GitError as problem:
-            if problem.kind != "mirror":
+            if problem.kind != "mirror" and "couldn't find remote ref" not in problem.stderr:
                 raise
             raise Detour("fetch", wide=True) from problem
         if fetched.warnings:

@@ -1,0 +1,53 @@
+"""The one line of many in which git, ssh or the remote tells the cause of a failure."""
+
+from __future__ import annotations
+
+import re
+
+LONGEST = 300
+
+_PROGRESS = re.compile(
+    r"remote: (?:Enumerating|Counting|Compressing|Finding|Getting|Reusing|Total|warning: )"
+    r"|(?:Receiving|Unpacking|Writing|Resolving|Updating|Checking) |From |Cloning into | [ *+=!t-] "
+    r"|Warning: Permanently|warning: |hint: "
+)
+# What git says whatever the cause was.
+_GENERIC = re.compile(
+    r"(?:fatal: )?Could not read from remote repository|Please make sure you have the correct access rights"
+    r"|and the repository exists|\(or you mis-spelled|fatal: (?:the remote end hung up|early EOF|index-pack failed)"
+    r"|error: [Cc]ould not fetch|fatal: [Cc]ould not fetch|fatal: protocol error: bad pack header|fatal: unpack-objects"
+    r"|fatal: fetch-pack: |fatal: expected flush|.*git.upload-pack: |remote: aborting due to possible repository corr"
+    r"|fatal: unable to fetch|error: error in sideband demultiplexer|fetch-pack: unexpected disconnect"
+)
+_ANY_MARK = r"(?:remote: )?(?:fatal|error|FATAL|ERROR): "
+# What others than git say names the cause, and git's last line does not.
+_TELLING = re.compile(
+    r"Host key verification failed|HOST IDENTIFICATION HAS CHANGED|No route to host|Network is unreachable"
+    r"|ssh: |Permission denied|DENIED by|kex_exchange_identification|Connection (?:closed|reset|refused|timed out)"
+)
+_FROM_REMOTE = re.compile(r"remote: +(\S.*)")
+
+
+def cause(said: str) -> str | None:
+    """The line that tells most, in at most ``LONGEST`` characters; None where nothing was said."""
+    lines = [line.strip() for line in said.splitlines() if line.strip() and not _PROGRESS.match(line)]
+    telling = [line for line in lines if not _GENERIC.match(line)]
+    gits = [line for line in telling if line.startswith(("fatal: ", "error: "))]
+    remotes = [line for line in telling if line.startswith("remote: ")]
+    # In git's own order the last line is the outcome; what made it so comes first from all others.
+    chosen = (
+        next(filter(_TELLING.search, telling), None)
+        or next(iter(gits[-1:]), None)
+        or next((line for line in remotes if re.match(_ANY_MARK, line)), None)
+        or next(iter([*remotes, *telling]), None)
+        or next(iter(lines[-1:]), None)
+    )
+    return None if chosen is None else _shown(chosen)
+
+
+def _shown(line: str) -> str:
+    remote = _FROM_REMOTE.match(line)
+    words = remote[1] if remote else line
+    words = " ".join(re.sub(r"^(?:fatal|error): ", "", words).split())[:LONGEST]
+    words = "".join(each if each.isprintable() else "?" for each in words)
+    return f"the remote says: {words}" if remote else words
