@@ -25,6 +25,7 @@ from stackit.collector import spare_what_stays
 from stackit.config import Config, load, secret_files
 from stackit.dispatch import Dispatch, Limits
 from stackit.errors import StackitError
+from stackit.heartbeat import Heartbeat
 from stackit.journal import Journal
 from stackit.listeners import address, listen
 from stackit.loader import load_plugins
@@ -34,6 +35,7 @@ from stackit.repos import Repos
 from stackit.retention import Retention
 from stackit.retries import Retries
 from stackit.signals import stop_on_signals
+from stackit.watchdog import Watchdog
 from stackit.web.admin import readyz
 from stackit.web.admin_site import admin_site
 from stackit.web.deliveries import delivery_routes
@@ -156,6 +158,14 @@ class Stackit(Service):
             on_change=self._journal_changed,
             on_behind=self._journal_behind,
         )
+        self.heartbeat = Heartbeat(reactor=reactor, threads=self.journal.threads())
+        self.watchdog = Watchdog(
+            reactor=reactor,
+            environ=os.environ,
+            pid=os.getpid(),
+            stuck=self.heartbeat.stuck,
+            notice=self._notice,
+        )
         self.dispatch = Dispatch(
             reactor=reactor,
             now=now,
@@ -198,6 +208,7 @@ class Stackit(Service):
             take=self.dispatch.take,
             reactor=reactor,
             now=now,
+            stuck=self.heartbeat.stuck,
         )
         own_routes = [*delivery_routes(self.journal, self.dispatch, self.bus), readyz(self._problems)]
         self.admin = admin_site(config, [*own_routes, *self.bus.routes(self.app)], reactor)
@@ -227,6 +238,8 @@ class Stackit(Service):
         Deferred.fromCoroutine(self.dispatch.recover())
         self.backstop.startService()
         self.retention.startService()
+        self.heartbeat.startService()
+        self.watchdog.startService()
 
     def stopService(self) -> Deferred[None]:
         """Take nothing new, let what runs end within the grace, and leave the rest to the next start."""
@@ -234,6 +247,7 @@ class Stackit(Service):
         return Deferred.fromCoroutine(self._stop())
 
     async def _stop(self) -> None:
+        self.watchdog.stopping()
         for port in self.ports:
             await maybeDeferred(port.stopListening)
         self.retention.stopService()
@@ -241,10 +255,12 @@ class Stackit(Service):
         stopping += [Deferred.fromCoroutine(each.stop()) for each in (self.backstop, self.dispatch)]
         await DeferredList(stopping)
         await DeferredList([maybeDeferred(each.stopService) for each in reversed(self.plugin_services)])
+        self.heartbeat.stopService()
         await self.journal.close()
+        self.watchdog.stopService()
 
     async def _problems(self) -> list[str]:
-        return [*self.journal.problems(), *await self.bus.health(self.reactor)]
+        return [*self.heartbeat.stuck(), *self.journal.problems(), *await self.bus.health(self.reactor)]
 
     def _journal_changed(self, problem: str | None) -> None:
         self._notice(problem or "the journal can be written again")

@@ -44,6 +44,7 @@ class House(Listening):
         self.verdict: Refused | None = None
         self.heads: list[RequestHead] = []
         seen: list[Occurrence] = []
+        self.stuck: list[str] = []
         site = public_site(
             load({}, {"STACKIT_STATE_DIR": str(directory)}, cwd=directory),
             secrets=Secrets(secrets, [], print),
@@ -52,6 +53,7 @@ class House(Listening):
             take=lambda event, digest, done: Deferred.fromCoroutine(self._take(event, digest)).addBoth(done),
             reactor=clock,
             now=clock.seconds,
+            stuck=lambda: self.stuck,
         )
         super().__init__(reactor, site, seen)
 
@@ -591,6 +593,18 @@ async def test_the_first_row_that_fits_is_the_answer(house: House, data: bytes) 
 
 
 # -- the rest of the public side
+
+
+@pytest_twisted.ensureDeferred
+async def test_healthz_fails_while_a_part_of_the_process_does_not_move_and_shows_strangers_no_more(
+    house: House,
+) -> None:
+    house.stuck = ["the journal's writer has not moved for 31 seconds"]
+    answer = await house.ask(request("/healthz", "GET"))
+    assert (answer.status, "writer" in str(answer.json())) == (503, False)
+    assert "/readyz" in answer.json()["error"]
+    house.stuck = []
+    assert (await house.ask(request("/healthz", "GET"))).status == 200
 
 
 @pytest_twisted.ensureDeferred

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 from twisted.web.resource import IResource
@@ -14,7 +14,7 @@ from stackit.app import Reactor
 from stackit.config import Config
 from stackit.github.signature import Secrets
 from stackit.occurrences import Occurrence
-from stackit.requests import Refused, RequestHead, Response
+from stackit.requests import Refused, RequestHead, Response, error
 from stackit.web import answers
 from stackit.web.answers import Refusal
 from stackit.web.crowd import room_for_connections
@@ -41,8 +41,9 @@ def public_site(
     take: Take,
     reactor: Reactor,
     now: Callable[[], float],
+    stuck: Callable[[], Sequence[str]],
 ) -> PublicSite:
-    """What listens on ``config.listen``; ``now`` is the wall clock."""
+    """What listens on ``config.listen``; ``now`` is the wall clock, ``stuck`` what of the process does not move."""
     webhook = WebhookResource(
         Webhook(
             secrets=secrets,
@@ -59,7 +60,7 @@ def public_site(
         "read_only": False,
         "auth_required": bool(config.api_token or config.admin.token_files),
     }
-    routes: dict[bytes, Any] = {b"/healthz": Constant({"status": "ok"})}
+    routes: dict[bytes, Any] = {b"/healthz": Health(stuck)}
     for prefix in config.api_prefixes:
         routes[f"{prefix}/webhooks/github".encode()] = webhook
         routes[f"{prefix}/config".encode()] = Constant(about)
@@ -96,3 +97,17 @@ class Constant:
 
     def putChild(self, _path: Any, _child: Any) -> None:
         raise NotImplementedError("a constant has no children")
+
+
+class Health(Constant):
+    """Whether all that must move does; strangers are not told what does not."""
+
+    def __init__(self, stuck: Callable[[], Sequence[str]]) -> None:
+        super().__init__({"status": "ok"})
+        self._stuck = stuck
+
+    def render(self, request: Any) -> int:
+        if not self._stuck():
+            return super().render(request)
+        request.answer(error(503, "a part of stackit does not move: /readyz on the admin side says which"))
+        return NOT_DONE_YET

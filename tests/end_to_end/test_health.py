@@ -1,0 +1,90 @@
+"""Whether stackit lives and moves, as a load balancer and systemd see it."""
+
+from __future__ import annotations
+
+import socket
+from pathlib import Path
+from typing import Any
+
+import pytest_twisted
+from outside import check_log
+from twisted.internet.defer import Deferred
+
+from stackit.testing import RunningStackit
+
+HANGING_DISK = """
+import os, time
+from pathlib import Path
+import stackit.heartbeat
+from stackit import hookimpl
+
+stackit.heartbeat.INTERVAL = 0.1
+stackit.heartbeat.BOUND = 1.0
+sync = os.fdatasync
+
+def fdatasync(descriptor):
+    while Path("hanging").exists():
+        time.sleep(0.01)
+    sync(descriptor)
+
+os.fdatasync = fdatasync
+
+@hookimpl
+def stackit_observe(occurrence):
+    pass
+"""
+
+
+@pytest_twisted.ensureDeferred
+async def test_a_writer_that_hangs_is_unhealthy_and_named_and_gives_systemd_no_sign_of_life(
+    running_stackit: Any, tmp_path: Path
+) -> None:
+    (tmp_path / "hanging_disk.py").write_text(HANGING_DISK)
+    systemd = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM | socket.SOCK_NONBLOCK)
+    systemd.bind(str(tmp_path / "notify"))
+
+    def heard() -> list[str]:
+        found = []
+        while True:
+            try:
+                found.append(systemd.recv(100).decode())
+            except BlockingIOError:
+                return found
+
+    server: RunningStackit = await running_stackit(
+        config={"sync": {"interval": "0"}, "plugins": {"hanging_disk": {"module": "hanging_disk"}}},
+        plugins=tmp_path,
+        environment={"NOTIFY_SOCKET": str(tmp_path / "notify"), "WATCHDOG_USEC": "100000"},
+    )
+
+    async def is_healthy() -> bool:
+        return (await server.ask("GET", f"{server.url}/healthz")).status == 200
+
+    async def is_unhealthy() -> bool:
+        return not await is_healthy()
+
+    assert await is_healthy()
+    assert heard()[:2] == ["READY=1", "WATCHDOG=1"]
+    hanging = server.state_dir.parent / "home" / "hanging"
+    hanging.touch()
+    waiting = Deferred.fromCoroutine(server.deliver("issues", guid="waits"))
+    await server.until(is_unhealthy, "the hanging writer to be noticed")
+    ready = await server.admin("GET", "/readyz")
+    assert ready.status == 503
+    assert "the journal's writer has not moved" in " ".join(ready.json()["problems"])
+    heard()
+    assert await is_unhealthy()
+    assert heard() == []
+    hanging.unlink()
+    assert (await waiting).status in (202, 204)
+    await server.until(is_healthy, "stackit to be healthy again")
+
+    async def barks() -> list[str]:
+        return heard()
+
+    await server.until(barks, "a sign of life")
+    assert await server.stop() == 0
+    assert "STOPPING=1" in heard()
+    systemd.close()
+    assert "systemd's watchdog gets no sign of life" in server.log
+    check_log(server.log)
