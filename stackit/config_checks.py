@@ -108,7 +108,7 @@ def token_files(files: Sequence[Path]) -> None:
     """Files that each hold one token."""
     for file in files:
         try:
-            token(_read(file).decode("utf-8").strip())
+            token(_read(file).decode("utf-8-sig").strip())
         except ValueError as problem:
             text = "not UTF-8 text" if isinstance(problem, UnicodeDecodeError) else str(problem)
             raise ValueError(text if str(file) in text else f"{file}: {text}") from None

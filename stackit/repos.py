@@ -58,7 +58,7 @@ class ManagedRepo(msgspec.Struct, frozen=True, kw_only=True):
         if self.token_file is None:
             return None
         try:
-            token = watched_file.read(self.token_file).decode("utf-8").strip()
+            token = watched_file.read(self.token_file).decode("utf-8-sig").strip()
         except (OSError, ValueError) as problem:
             reason = watched_file.reason(problem)
             raise StackitError(f"token file {self.token_file} cannot be read: {reason}") from None

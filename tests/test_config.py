@@ -235,6 +235,11 @@ def test_an_admin_side_that_others_may_reach_needs_a_token(read, problem, listen
     read(f'[admin]\nlisten = "{listen}"\ntoken_files = ["token"]')
 
 
+def test_a_token_file_may_have_a_byte_order_mark(read, tmp_path):
+    (tmp_path / "marked").write_bytes(b"\xef\xbb\xbft0ken\r\n")
+    read('[admin]\ntoken_files = ["marked"]')
+
+
 # -- what is wrong -------------------------------------------------------------------
 
 REPO = '[[repos]]\nname = "octo/widget"\n'

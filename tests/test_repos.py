@@ -33,6 +33,12 @@ def test_a_token_is_read_anew_each_time(tmp_path: Path) -> None:
     assert managed().token() is None
 
 
+def test_the_byte_order_mark_of_an_editor_is_no_part_of_a_token(tmp_path: Path) -> None:
+    file = tmp_path / "token"
+    file.write_bytes(b"\xef\xbb\xbffirst\r\n")
+    assert managed(token_file=file).token() == "first"
+
+
 @pytest.mark.parametrize("content", [b"", b" \n", b"two tokens", b"two\nlines", b"\xff\xfe"])
 def test_a_file_that_holds_no_token_is_named_without_its_content(tmp_path: Path, content: bytes) -> None:
     file = tmp_path / "token"

@@ -44,7 +44,7 @@ class _TokenFile:
         return self._token
 
     def _take(self, content: bytes) -> None:
-        text = content.decode("utf-8").strip()
+        text = content.decode("utf-8-sig").strip()
         try:
             self._token = checks.token(text) if text else ""
         except ValueError:
