@@ -8,6 +8,7 @@ from collections.abc import Awaitable, Sequence
 from twisted.application.service import IService
 
 from stackit import App, Event, Occurrence, Push, Repo, Route, StackitError, hookimpl, on
+from stackit.plugins.mirror.checks import Checks
 from stackit.plugins.mirror.git import Git, too_old
 from stackit.plugins.mirror.histories import Histories
 from stackit.plugins.mirror.keeper import Keeper
@@ -58,8 +59,9 @@ class Mirror:
         slots = Slots(self._settings.concurrency)
         remotes = Remotes(app.reactor, 2 * self._settings.concurrency, now=app.now)
         histories, moments = Histories(), Moments(app.reactor, app.now)
+        checks = Checks(app.reactor)
         for managed in app.repos:
-            keeper = Keeper(app, git, slots, managed, self._settings, remotes.of(managed))
+            keeper = Keeper(app, git, slots, managed, self._settings, checks, remotes.of(managed))
             self._keepers[managed.repo.key] = keeper
             self._pushes[managed.repo.key] = Pushes(app, git, keeper, histories, moments)
         self._app = app

@@ -10,6 +10,7 @@ import msgspec
 from twisted.internet.defer import CancelledError, Deferred
 
 from stackit import App, ManagedRepo, Occurrence, RefChange, StackitError
+from stackit.plugins.mirror.checks import Checks
 from stackit.plugins.mirror.coalescer import Coalescer
 from stackit.plugins.mirror.fastroad import MOST_REFS, Detour, Target
 from stackit.plugins.mirror.git import Git, GitError
@@ -67,6 +68,7 @@ class Keeper:
         slots: Slots,
         managed: ManagedRepo,
         settings: MirrorSettings,
+        checks: Checks,
         remote: Remote | None = None,
     ) -> None:
         """``remote`` is for what goes without git; None where the URL is not HTTP."""
@@ -81,7 +83,7 @@ class Keeper:
         self._slots = slots
         self._place: Deferred[Slot] | None = None
         self._slot: Slot | None = None
-        self._refresher = Refresher(app, git, managed, settings, lend=self._lend, remote=remote)
+        self._refresher = Refresher(app, git, managed, settings, lend=self._lend, checks=checks, remote=remote)
         self._telling = Telling(app, git, managed, self._refresher)
         self.directory = self._refresher.directory
         self._again: DelayedCall | None = None

@@ -10,6 +10,7 @@ import msgspec
 from stackit import App, ManagedRepo, Occurrence, RefChange, StackitError
 from stackit.plugins.mirror.asking import Asker
 from stackit.plugins.mirror.census import Census
+from stackit.plugins.mirror.checks import Check, Checks
 from stackit.plugins.mirror.cloning import Cloning, object_format
 from stackit.plugins.mirror.fastroad import Detour, Road, Target
 from stackit.plugins.mirror.git import Git, GitError
@@ -56,6 +57,7 @@ class Refresher:
         settings: MirrorSettings,
         *,
         lend: Callable[[], None],
+        checks: Checks,
         remote: Remote | None = None,
     ) -> None:
         self.directory = app.state_dir / "mirrors" / managed.repo.owner / f"{managed.repo.name}.git"
@@ -66,6 +68,7 @@ class Refresher:
         self._asker = Asker(app.reactor, app.now, git, managed, settings.timeout, lend)
         self._cloning = Cloning(app, git, managed, self._asker, self.directory)
         self._repository = Repository(git, self.directory)
+        self._check = Check(checks, self._repository)
         self._census = Census(self.directory)
         self._git = git
         self._checked = False
@@ -150,9 +153,10 @@ class Refresher:
         outcome = await self._refreshed(look=look, accept=accept, expected=expected)
         if self._touched and look:
             # Somebody's hand was in the mirror. What it broke, and a fetch does not mend, shows only when it is read.
-            if await self._replace_if_broken():
+            replaced = await self._replace_if_broken()
+            if replaced:
                 outcome = await self._refreshed(look=look, accept=accept, expected=expected)
-            self._touched = False
+            self._touched = replaced is None
         return outcome
 
     async def glance(self) -> bool:
@@ -287,13 +291,17 @@ class Refresher:
             self._healed(f"{reason}: {count}", count)
         return bool(done)
 
-    async def _replace_if_broken(self) -> bool:
+    async def _replace_if_broken(self) -> bool | None:
+        """Whether it was broken, and is no more; None where it is not its turn to be looked at."""
         now = self._app.reactor.seconds()
-        recently = self._replaced_at is not None and now - self._replaced_at < REPLACE_EVERY
+        if self._replaced_at is not None and now - self._replaced_at < REPLACE_EVERY:
+            return None
         self._lend()  # reading all objects takes long, and asks nothing of the remote
-        if recently or await self._repository.is_sound():
-            return False
+        sound = await self._check.is_sound()
+        if sound is not False:
+            return None if sound is None else False
         await self._clone()
+        self._check.replaced()
         self._replaced_at = now
         self._healed("the mirror was broken: a fresh clone took its place", 1)
         return True
