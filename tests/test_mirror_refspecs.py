@@ -104,7 +104,7 @@ async def test_what_is_left_out_from_now_on_goes_without_a_question(upstream: Up
     again = House(tmp_path / "state", managed(upstream, refspecs=(ALL, "^refs/pull/*")))
     again.told = house.told
     done = await again.keeper().sync("backstop")
-    assert done.held is None
+    assert done.unequal is None
     assert refs(again.path()) == theirs(upstream, "refs/pull/") == again.told["octo/widget"]
     await again.stop()
 
