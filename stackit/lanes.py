@@ -13,7 +13,7 @@ from collections.abc import Callable, Coroutine
 from typing import Any
 
 import msgspec
-from twisted.internet.defer import Deferred
+from twisted.internet.defer import Deferred, maybeDeferred
 from twisted.logger import Logger
 from twisted.python.failure import Failure
 
@@ -75,6 +75,7 @@ class Lane:
     ``handle`` begins with one event; it says ``handled`` as soon as the handler is through, and ``ended`` when the
     outcome is on disk, or leaves that to what it starts by ``Item.start``, which never fails but when it is
     cancelled. ``read(key, group, limit)`` gives what is due of a group in the journal, oldest first.
+    Whatever either of them raises, the lane goes on. ``moves`` counts the handlings that have begun or ended.
     """
 
     __slots__ = (
@@ -87,6 +88,7 @@ class Lane:
         "_hungry",
         "_kept",
         "_known",
+        "_put_off",
         "_read",
         "_reading",
         "_running",
@@ -94,17 +96,20 @@ class Lane:
         "_turns",
         "_waiting",
         "_woken",
+        "moves",
         "subscriber",
     )
 
     def __init__(self, subscriber: Subscriber, *, concurrency: int, handle: Handle, read: Read) -> None:
         self.subscriber = subscriber
+        self.moves = 0
         self._concurrency = subscriber.options.concurrency or concurrency
         self._handle = handle
         self._read = read
         self._groups: dict[str, _Group] = {}
         self._turns: deque[_Group] = deque()  # groups with something waiting, each once, first come first served
         self._hungry: deque[_Group] = deque()  # groups with something in the journal, each once
+        self._put_off: list[_Group] = []  # groups in the journal that could not be read
         self._known: set[int] = set()  # handlings waiting or in hand
         self._ended: set[int] = set()  # handlings that ended during the present read, which may still show them
         self._waiting = 0
@@ -137,6 +142,8 @@ class Lane:
     def wake(self, groups: list[str]) -> None:
         """These groups have something due in the journal; what others get from now on is all they have."""
         self._woken = True
+        self._hungry.extend(self._put_off)
+        self._put_off.clear()
         for name in groups:
             self._leave_in_journal(self._group(name))
         self.advance()
@@ -146,9 +153,13 @@ class Lane:
         if self._advancing:  # called by what it started: the loop below sees what has changed
             return
         self._advancing = True
-        while self._stopped is None and ((self._turns and self._start_next()) or (self._hungry and self._read_next())):
-            pass
-        self._advancing = False
+        try:
+            while self._stopped is None and (
+                (self._turns and self._start_next()) or (self._hungry and self._read_next())
+            ):
+                pass
+        finally:
+            self._advancing = False
 
     def handled(self, item: Item) -> None:
         """The handler is through with this one: the next need not wait until that is on disk."""
@@ -162,9 +173,11 @@ class Lane:
         if failure is not None and self._stopped is None:
             _log.failure("a handling of {subscriber} failed", failure, subscriber=self.subscriber.key)
         handling = item.work.handling
+        if self._active.pop(handling, None) is None:
+            return  # what was told of its end has failed, and tells it once more
+        self.moves += 1
         if item.running:
             self.handled(item)
-        del self._active[handling]
         self._known.discard(handling)
         if self._reading is not None:
             self._ended.add(handling)
@@ -184,6 +197,19 @@ class Lane:
         if not self._active:
             stopped.callback(None)
         return stopped
+
+    def waits(self) -> bool:
+        """Whether something is due that has not begun, or is handled and not written down.
+
+        What waits for an older event of its group, whose handler runs, is where it should be.
+        """
+        return len(self._active) > self._running or any(
+            not group.is_blocked() for group in (*self._turns, *self._hungry, *self._put_off)
+        )
+
+    def is_empty(self) -> bool:
+        """Whether it knows of nothing to do."""
+        return not (self._active or self._turns or self._hungry or self._put_off)
 
     # -- inside -------------------------------------------------------------------
 
@@ -244,7 +270,11 @@ class Lane:
         self._running += 1
         item.running = True
         self._active[item.work.handling] = item
-        self._handle(self, item)
+        self.moves += 1
+        try:
+            self._handle(self, item)
+        except BaseException:  # noqa: BLE001 - whatever it is, those behind this one get their turn
+            self.ended(item, Failure())
 
     def _cut_short(self, _: Deferred[None]) -> None:
         for item in list(self._active.values()):
@@ -281,11 +311,14 @@ class Lane:
         limit = room + len(group.waiting) + group.active
         self._ended.clear()
 
-        def ended(works: list[Work] | Failure) -> Failure | None:
+        def ended(works: list[Work] | Failure) -> None:
             self._reading = None
             if isinstance(works, Failure):
-                self._hungry.append(group)
-                return works if self._stopped is None else None
+                # Read again at the next wake: at once it would most likely fail again, and again.
+                self._put_off.append(group)
+                if self._stopped is None:
+                    _log.failure("{subscriber}: its events cannot be read", works, subscriber=self.subscriber.key)
+                return
             for work in works:
                 if work.handling not in self._ended:
                     self._add(work, None, group)
@@ -295,7 +328,6 @@ class Lane:
                 group.in_journal = False
                 self._forget(group)
             self.advance()
-            return None
 
-        self._reading = reading = self._read(self.subscriber.key, group.name, limit)
+        self._reading = reading = maybeDeferred(self._read, self.subscriber.key, group.name, limit)
         reading.addBoth(ended)

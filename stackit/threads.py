@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from inspect import iscoroutine
+from inspect import isawaitable
 from threading import Thread
 from typing import Any
 
@@ -34,24 +34,31 @@ class Threads:
         self._alive = 0
 
     def call(self, function: Callable[[object], object], value: object) -> Deferred[Any]:
-        """What ``function(value)`` returns or raises, run in a thread. Cancelling abandons the thread."""
+        """Run ``function(value)`` in a thread: None, or what it raised. Cancelling abandons the thread.
+
+        Fails, too, where no thread can be had: none of this subscriber's, or none of the system's.
+        """
         if self._alive >= self._most:
             return fail(ThreadsBusy(self._most))
         done: Deferred[Any] = Deferred()
 
         def run() -> None:
+            outcome: Failure | None = None
             try:
-                result = function(value)
-                if isinstance(result, Deferred) or iscoroutine(result):
+                if isawaitable(function(value)):
                     raise TypeError("a thread=True handler must do its work itself, not return something to wait for")
             except BaseException:  # noqa: BLE001 - whatever ends a foreign call is its outcome
-                result = Failure()
-            self._reactor.callFromThread(ended, result)
+                outcome = Failure()
+            self._reactor.callFromThread(ended, outcome)
 
-        def ended(result: Any) -> None:
+        def ended(outcome: Failure | None) -> None:
             self._alive -= 1
-            done.callback(result)  # a Failure goes down the errbacks
+            done.callback(outcome)  # a Failure goes down the errbacks
 
         self._alive += 1
-        Thread(target=run, name="stackit handler", daemon=True).start()
+        try:
+            Thread(target=run, name="stackit handler", daemon=True).start()
+        except BaseException:  # noqa: BLE001 - no memory, or a limit on threads: this call has failed, and the next may not
+            self._alive -= 1
+            return fail()
         return done

@@ -88,6 +88,10 @@ class House:
         return not any(left) and lane._waiting == 0 and lane._kept == 0
 
 
+def throw(fault: BaseException) -> Any:
+    raise fault
+
+
 def test_events_of_one_group_are_handled_one_at_a_time_in_order() -> None:
     house = House()
     first, second, third = (house.offer("a") for _ in range(3))
@@ -300,6 +304,81 @@ def test_a_handling_that_fails_after_all_is_logged_and_holds_up_no_other(monkeyp
     assert [(each["subscriber"], each["log_failure"].type) for each in logged] == [("mine:handle", ZeroDivisionError)]
     house.end(second)
     assert house.empty()
+
+
+@pytest.mark.parametrize("fault", [RuntimeError("can't start new thread"), KeyboardInterrupt(), GeneratorExit()])
+def test_a_handling_that_cannot_be_begun_holds_up_no_other(
+    monkeypatch: pytest.MonkeyPatch, fault: BaseException
+) -> None:
+    logged: list[Any] = []
+    monkeypatch.setattr("stackit.lanes._log", Logger(namespace="stackit", observer=logged.append))
+    house = House(concurrency=1)
+    begin, house.lane._handle = house.lane._handle, lambda *_: throw(fault)
+    house.offer("a")  # begun at once
+    house.count = 2
+    house.add(Work(2, 2, "mine:handle", "b", 0, 10))
+    house.lane.wake(["b"])
+    house.answer()  # begun by the loop
+    assert [each["log_failure"].value for each in logged] == [fault] * 2
+    assert house.lane.moves == 4
+    house.lane._handle = begin
+    third, fourth = house.offer("a"), house.offer("b")
+    assert house.started == [third]
+    house.end(third)
+    house.end(fourth)
+    assert house.empty()
+
+
+def test_what_cannot_be_read_is_read_at_the_next_wake_and_goes_before_what_is_new(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    logged: list[Any] = []
+    monkeypatch.setattr("stackit.lanes._log", Logger(namespace="stackit", observer=logged.append))
+    house = House()
+    read, house.lane._read = house.lane._read, lambda *_: throw(MemoryError())
+    house.add(Work(1, 1, "mine:handle", "a", 0, 10))
+    house.lane.wake(["a"])
+    house.count = 1
+    second = house.offer("a")
+    assert house.lane.waits()
+    assert house.started == []
+    assert [each["log_failure"].type for each in logged] == [MemoryError]
+    house.lane._read = read
+    house.lane.wake([])
+    house.answer()
+    house.end(1)
+    assert house.started == [1, second]
+    house.end(second)
+    assert house.empty()
+
+
+def test_a_handling_that_ends_twice_has_ended_once() -> None:
+    house = House(concurrency=1)
+    house.offer("a")
+    second = house.offer("a")
+    item = house.items[0]
+    house.end(1)
+    house.lane.ended(item)
+    assert house.started == [1, second]
+    house.end(second)
+    assert house.empty()
+
+
+def test_a_lane_tells_whether_something_waits_that_should_have_its_turn() -> None:
+    house = House(concurrency=2)
+    house.offer("a")
+    assert not house.lane.waits()
+    house.offer("a")  # behind the older event of its repository
+    assert not house.lane.waits()
+    house.offer("b")
+    assert not house.lane.waits()
+    house.offer("c")  # no handler is left for it
+    assert house.lane.waits()
+    house.end(1)
+    assert house.lane.moves == 4
+    house.lane.handled(house.items[1])  # through, and not written down
+    house.end(house.started[-1])
+    assert house.lane.waits()
 
 
 def test_once_a_handler_is_through_the_next_event_of_its_group_starts() -> None:
