@@ -15,19 +15,20 @@ import msgspec
 import pluggy
 from pluggy import HookImpl
 from twisted.application.service import IService
-from twisted.internet.defer import Deferred, fail, maybeDeferred
+from twisted.internet.defer import Deferred, fail
 from twisted.logger import Logger
+from twisted.python.failure import Failure
 
 from stackit import hookspecs, plugin_checks
 from stackit.app import App, Reactor
 from stackit.errors import PluginError, describe
 from stackit.events import Event
 from stackit.hookspecs import ON, OPTIONS_ATTRIBUTE, PROJECT, HandlerOptions
-from stackit.isolation import bounded
+from stackit.isolation import bounded, called, comes_to, contained
 from stackit.occurrences import Occurrence
 from stackit.redaction import redacted
 from stackit.redactor import Redact
-from stackit.requests import Refused, RequestHead, Route
+from stackit.requests import Refused, RequestHead, Route, check_refused
 
 _log = Logger(namespace="stackit")
 
@@ -54,11 +55,9 @@ class Subscriber(msgspec.Struct, frozen=True, eq=False):
         """
         try:
             result = self.handler(value)
-        except SystemExit as leaving:
-            return fail(_contained(leaving))
+            return None if result is None else comes_to(result)
         except BaseException:  # noqa: BLE001 - foreign code: whatever it raises is its outcome
-            return fail()
-        return None if result is None else maybeDeferred(lambda: result)
+            return fail(contained(Failure()))
 
     def run(self, value: object) -> object:
         """Run the handler in whatever thread this is, and return or raise what it does."""
@@ -105,14 +104,9 @@ class Bus:
                 raise PluginError(name, f"is there already, as {other}")
         # A plugin that fails validation half-way would stay registered: try it apart first.
         trial = _plugin_manager()
-        try:
-            trial.register(plugin, name)
-            trial.check_pending()
-        except Exception as problem:  # noqa: BLE001 - foreign code: looking at its attributes may raise anything
-            known = isinstance(problem, pluggy.PluginValidationError | ValueError)
-            raise PluginError(name, " ".join(str(problem).split()) if known else describe(problem)) from None
+        _register(trial, name, plugin)
         plugin_checks.check(name, _implementations(trial))
-        self._plugins.register(plugin, name)
+        _register(self._plugins, name, plugin)
         self._implementations.clear()
         self._events = self._find_subscribers("stackit_event", ON)
         self._refs_changed = self._find_subscribers("stackit_refs_changed")
@@ -179,17 +173,23 @@ class Bus:
     # -- the other hooks ----------------------------------------------------------
 
     def admit(self, request: RequestHead) -> Refused | None:
-        """The first refusal of a plugin; one that raises admits."""
+        """The first refusal of a plugin; one that raises admits. A refusal that cannot be sent is a 500."""
         for each, admit in self._admitting:
             try:
                 verdict = admit(request)
                 if verdict is None:
                     continue
-                if isinstance(verdict, Refused):
-                    return verdict
-                raise TypeError(f"returned {type(verdict).__name__}, expected Refused or None")
-            except (Exception, SystemExit) as fault:  # noqa: BLE001 - foreign code: its fault must not become the request's
+                if not isinstance(verdict, Refused):
+                    raise TypeError(f"returned {type(verdict).__name__}, expected Refused or None")
+            except BaseException as fault:  # noqa: BLE001 - foreign code: its fault must not become the request's
                 self._complain(each, "stackit_admit", fault)
+                continue
+            try:
+                check_refused(verdict)
+            except ValueError as fault:
+                self._complain(each, "stackit_admit", fault)
+                return Refused(status=500, reason="failed", unless_verified=verdict.unless_verified is True)
+            return verdict
         return None
 
     def expect(self, event: Event) -> None:
@@ -197,7 +197,7 @@ class Bus:
         for each, expect in self._expecting:
             try:
                 expect(msgspec.structs.replace(event))
-            except (Exception, SystemExit) as fault:  # noqa: BLE001 - foreign code: the event goes its way all the same
+            except BaseException as fault:  # noqa: BLE001 - foreign code: the event goes its way all the same
                 self._complain(each, "stackit_expect", fault)
 
     def observe(self, occurrence: Occurrence) -> None:
@@ -205,47 +205,43 @@ class Bus:
         for each, observe in self._observing:
             try:
                 observe(occurrence)
-            except (Exception, SystemExit) as fault:  # noqa: BLE001 - foreign code: an observer changes nothing for anyone
+            except BaseException as fault:  # noqa: BLE001 - foreign code: an observer changes nothing for anyone
                 self._complain(each, "stackit_observe", fault)
 
     def backstops(self) -> list[tuple[str, Callable[[], Deferred[Any]]]]:
         """Every ``stackit_backstop`` with the name of its plugin."""
         return [(each.plugin_name, lambda each=each: _call(each)) for each in self._called("stackit_backstop")]  # type: ignore[misc]
 
-    def services(self, app: App) -> list[IService]:
-        """Each plugin's service. Raises PluginError naming the first plugin that fails."""
-        return [service for _, service in self._asked("stackit_service", app, IService.providedBy, "an IService")]
+    def services(self, app: App) -> list[tuple[str, IService]]:
+        """Each plugin's service, with the plugin's name. Raises PluginError naming the first plugin that fails."""
+        return self._asked("stackit_service", app, IService.providedBy, "an IService")
 
     def routes(self, app: App) -> list[Route]:
         """Every plugin's admin routes. Raises PluginError naming the first plugin that fails."""
         found = self._asked("stackit_routes", app, _is_routes, "a list of Route")
-        return [route for _, routes in found for route in routes]
+        return [Route(each.method, each.path, each.handler, plugin) for plugin, routes in found for each in routes]
 
     async def health(self, reactor: Reactor, seconds: float = 5.0) -> list[str]:
         """What plugins say is wrong, one line each; one that does not answer in time is a problem too."""
-        problems = []
         asked = [(each.plugin_name, bounded(reactor, _call(each), seconds)) for each in self._called("stackit_health")]
-        for plugin, answer in asked:
-            try:
-                problem = await answer
-            except Exception as fault:  # noqa: BLE001 - foreign code: a check that fails is a problem
-                problem = describe(fault, self.redact)
-            if problem:
-                problems.append(self.redact(f"{plugin}: {problem}"))
-        return problems
+        said = [(plugin, await answer.addCallback(_complaint).addErrback(self._failed)) for plugin, answer in asked]
+        return [self.redact(f"{plugin}: {problem}")[:500] for plugin, problem in said if problem]
+
+    def _failed(self, failure: Failure) -> str:
+        return describe(failure.value, self.redact)
 
     def _asked(self, hook: str, app: App, fits: Callable[[Any], bool], wanted: str) -> list[tuple[str, Any]]:
         answers = []
         for each in reversed(self._called(hook)):
             try:
                 answer = _call_now(each, app)
-            except Exception as fault:  # foreign code: named, and the start stops
+                is_right = answer is None or fits(answer)
+            except BaseException as fault:  # foreign code: named, and the start stops
                 raise PluginError(each.plugin_name, f"{hook} failed: {describe(fault)}") from fault
-            if answer is None:
-                continue
-            if not fits(answer):
+            if not is_right:
                 raise PluginError(each.plugin_name, f"{hook} returned {type(answer).__name__}, expected {wanted}")
-            answers.append((each.plugin_name, answer))
+            if answer is not None:
+                answers.append((each.plugin_name, answer))
         return answers
 
     def _called(self, hook: str) -> tuple[HookImpl, ...]:
@@ -257,7 +253,6 @@ class Bus:
         return found
 
     def _complain(self, implementation: HookImpl, hook: str, fault: BaseException) -> None:
-        fault = _contained(fault) if isinstance(fault, SystemExit) else fault
         name = f"{implementation.plugin_name}.{hook}"
         if name not in self._complained:
             self._complained.add(name)
@@ -283,8 +278,27 @@ def _implementations(plugins: pluggy.PluginManager, *hooks: str) -> Iterator[tup
             yield from ((name, each) for each in caller.get_hookimpls())
 
 
+def _register(plugins: pluggy.PluginManager, name: str, plugin: object) -> None:
+    try:
+        plugins.register(plugin, name)
+        plugins.check_pending()
+    except pluggy.PluginValidationError as problem:
+        raise PluginError(name, " ".join(str(problem).split())) from None
+    except BaseException as problem:  # noqa: BLE001 - foreign code: looking at its attributes may raise anything
+        raise PluginError(name, describe(problem)) from None
+
+
 def _is_routes(answer: object) -> bool:
     return isinstance(answer, Sequence) and all(isinstance(each, Route) for each in answer)
+
+
+def _complaint(said: object) -> str:
+    """What a plugin says is wrong with it, as one line; an empty text where nothing is."""
+    if said is None or said is False:
+        return ""
+    if not isinstance(said, str):
+        return f"stackit_health returned {type(said).__name__}, expected a line or None"
+    return " ".join(said.split())
 
 
 _Direct = tuple[tuple[HookImpl, Callable[[Any], Any]], ...]
@@ -297,16 +311,14 @@ def _direct(implementation: HookImpl) -> Callable[[Any], Any]:
 
 
 def _call_now(implementation: HookImpl, *values: object) -> Any:
+    """What the plugin returns. Raises what it raises, which is an Exception: it ends its call, never stackit."""
     try:
         return implementation.function(*values[: len(implementation.argnames)])
-    except SystemExit as leaving:
-        raise _contained(leaving) from leaving
-
-
-def _contained(leaving: SystemExit) -> RuntimeError:
-    """A plugin ends its call, never stackit."""
-    return RuntimeError(describe(leaving))
+    except Exception:
+        raise
+    except BaseException as leaving:
+        raise RuntimeError(describe(leaving)) from leaving
 
 
 def _call(implementation: HookImpl, *values: object) -> Deferred[Any]:
-    return maybeDeferred(_call_now, implementation, *values)
+    return called(_call_now, implementation, *values)

@@ -284,19 +284,22 @@ class Dispatch:
         await deferLater(self._reactor, JOURNAL_PATIENCE)
         await self._finish_later(lane, item, item.event, seconds)
 
-    async def _handle_later(self, lane: Lane, item: Item, running: Deferred[Any] | None, began: float) -> None:
-        subscriber, event, fault = lane.subscriber, item.event, None
+    async def _handle_later(
+        self, lane: Lane, item: Item, running: Deferred[Exception | None] | None, began: float
+    ) -> None:
+        subscriber, event = lane.subscriber, item.event
+        fault: Exception | None = None
         try:
             if event is None:
                 event = await self._load(item.work)
                 # Without a body by now, there is nothing that could be handled.
                 running = None if event is None else self._call(subscriber, event)
             if running is not None:
-                await running
-        except Exception as problem:  # noqa: BLE001 - foreign code: its failure is the outcome of this handling alone
-            if self._stopping and isinstance(problem, CancelledError | JournalError):
-                return  # out of grace: it stays pending, and is handled after the next start
+                fault = await running
+        except Exception as problem:  # noqa: BLE001 - whatever is wrong with what was stored is the outcome of this handling alone
             fault = problem
+        if self._stopping and isinstance(fault, CancelledError | JournalError):
+            return  # out of grace: it stays pending, and is handled after the next start
         seconds = self._reactor.seconds() - began
         if fault is not None:
             await self._fail(subscriber, item.work, event, fault, seconds)
@@ -318,15 +321,20 @@ class Dispatch:
         if event is not None:
             self._report("handled", lane.subscriber, item.work, event, seconds)
 
-    def _call(self, subscriber: Subscriber, event: Event | RefsChanged) -> Deferred[Any] | None:
-        """Run the handler: None where it is through at once, else its outcome, bounded in time."""
+    def _call(self, subscriber: Subscriber, event: Event | RefsChanged) -> Deferred[Exception | None] | None:
+        """Run the handler: None where it is through at once, else what it fails with, or None, bounded in time."""
         threads = self._threads.get(subscriber.key)
         # What it sets in its context (contextvars) is for this call of it alone.
         running = copy_context().run(subscriber.call, event) if threads is None else threads.call(subscriber.run, event)
         if running is None:
             return None
+        # What it raised is handed on as a value: raised once more, it could do to us what it did to the handler.
+        return bounded(self._reactor, running, self.timeout(subscriber)).addCallbacks(_nothing, _fault)
+
+    def timeout(self, subscriber: Subscriber) -> float:
+        """Seconds that a handler has for an event; 0 for no limit."""
         timeout = subscriber.options.timeout
-        return bounded(self._reactor, running, self._limits.timeout if timeout is None else timeout)
+        return self._limits.timeout if timeout is None else timeout
 
     async def _fail(
         self, subscriber: Subscriber, work: Work, event: Event | RefsChanged | None, fault: Exception, seconds: float
@@ -443,6 +451,14 @@ class Dispatch:
             return result
 
         return running.addBoth(ended)
+
+
+def _nothing(_result: object) -> None:
+    """What a handler returns is nobody's."""
+
+
+def _fault(failure: Failure) -> Any:
+    return failure.value
 
 
 def restore(stored: Stored) -> Event | RefsChanged | None:

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Awaitable, Callable, Sequence
+from inspect import isawaitable, iscoroutine
+from threading import get_ident
 from typing import Any
 
 from twisted.internet.base import DelayedCall
-from twisted.internet.defer import Deferred, DeferredList
+from twisted.internet.defer import Deferred, DeferredList, fail, maybeDeferred
 from twisted.logger import Logger
 from twisted.python.failure import Failure
 
@@ -23,15 +25,36 @@ class HandlerTimeout(Exception):
         super().__init__(f"not finished after {seconds:g} s, cancelled")
 
 
+def called(function: Callable[..., Any], *values: object) -> Deferred[Any]:
+    """What foreign code returns or raises, or what the awaitable that it returns comes to. Never raises."""
+    try:
+        return comes_to(function(*values))
+    except BaseException:  # noqa: BLE001 - foreign code: whatever it raises is its outcome
+        return fail(contained(Failure()))
+
+
+def comes_to(value: Any) -> Deferred[Any]:
+    """What a value is, or comes to where it is something to wait for, of whatever class."""
+    if isinstance(value, Deferred) or iscoroutine(value) or not isawaitable(value):
+        return maybeDeferred(lambda: value)
+    return Deferred.fromCoroutine(_awaited(value))
+
+
+async def _awaited(value: Awaitable[Any]) -> Any:
+    return await value
+
+
 def bounded(reactor: Reactor, running: Deferred[Any], seconds: float) -> Deferred[Any]:
     """The outcome of ``running``, or HandlerTimeout after so many seconds (0: no limit).
 
     A handler that survives its cancellation is abandoned: its outcome is nobody's then,
     which ``Deferred.addTimeout`` cannot promise. Cancelling the result cancels the handler.
+    It fails with an Exception, and comes in this thread, from wherever ``running`` is called back. Never raises.
     """
-    if running.called and not running.paused and not isinstance(running.result, Failure):
+    if type(running) is Deferred and running.called and not running.paused and not isinstance(running.result, Failure):
         return running  # a plain function, mostly: there is nothing left to bound
     expired = False
+    thread = get_ident()
 
     def give_up(_: Deferred[Any]) -> None:
         if timer is not None and timer.active():
@@ -48,6 +71,9 @@ def bounded(reactor: Reactor, running: Deferred[Any], seconds: float) -> Deferre
             outcome.errback(HandlerTimeout(seconds))
 
     def ended(result: Any) -> None:
+        if get_ident() != thread:  # a thread of the plugin's own called it back
+            reactor.callFromThread(ended, result)
+            return
         if timer is not None and timer.active():
             timer.cancel()
         if outcome.called:
@@ -55,26 +81,34 @@ def bounded(reactor: Reactor, running: Deferred[Any], seconds: float) -> Deferre
         if expired:
             outcome.errback(HandlerTimeout(seconds))
         elif isinstance(result, Failure):
-            outcome.errback(_contained(result))
+            outcome.errback(contained(result))
         else:
             outcome.callback(result)
 
     timer: DelayedCall | None = None
-    running.addBoth(ended)
+    try:
+        running.addBoth(ended)
+    except BaseException:  # noqa: BLE001 - foreign code: a Deferred may be of a class of the plugin's own
+        ended(Failure())
     if seconds and not outcome.called:
         timer = reactor.callLater(seconds, expire)
     return outcome
 
 
-def _contained(failure: Failure) -> Failure:
-    """SystemExit and its like end the handler that raised them, and nothing else."""
-    return failure if isinstance(failure.value, Exception) else Failure(RuntimeError(describe(failure.value)))
+def contained(failure: Failure) -> Failure:
+    """A failure that may be raised anywhere: SystemExit and its like end the call that raised them, and nothing else.
+
+    Where a coroutine awaits it, StopIteration would be taken for a result.
+    """
+    if isinstance(failure.value, Exception) and not isinstance(failure.value, StopIteration):
+        return failure
+    return Failure(RuntimeError(describe(failure.value)))
 
 
 def _cancel(running: Deferred[Any]) -> None:
     try:
         running.cancel()
-    except Exception as fault:  # noqa: BLE001 - a foreign canceller, which may raise anything
+    except BaseException as fault:  # noqa: BLE001 - a foreign canceller, which may raise anything
         _log.error("a handler failed while it was cancelled: {problem}", problem=describe(fault))
 
 

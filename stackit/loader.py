@@ -65,7 +65,7 @@ def load_plugins(
                 target = _target(name, where, table, found, directory)
                 bus.register(name, _instance(name, where, target, tables.get(name, {})))
         except StackitError as problem:
-            if named:
+            if named or isinstance(problem.__cause__, KeyboardInterrupt):  # a person may have meant us
                 raise
             problems.append(problem if isinstance(problem, PluginError) else PluginError(name, str(problem)))
     return problems
@@ -125,20 +125,20 @@ def _from_file(name: str, path: Path, attribute: str) -> object:
 def _imported(name: str, source: str, load: Callable[[], object]) -> object:
     try:
         return load()
-    except (Exception, SystemExit) as fault:  # foreign code, which may raise anything at import
+    except BaseException as fault:  # foreign code, which may raise anything at import
         raise PluginError(name, f"{source} cannot be imported: {describe(fault)}") from fault
 
 
 def _instance(name: str, where: str, target: Any, table: Mapping[str, Any]) -> object:
     """The plugin itself: a class is instantiated, with its settings where it declares ``Settings``."""
     settings = {key: value for key, value in table.items() if key not in PluginTable.__struct_fields__}
-    wanted = getattr(target, "Settings", None) if inspect.isclass(target) else None
-    if wanted is None and settings:
-        raise ConfigError(f"{where}: has {', '.join(settings)}, but the plugin takes no settings")
-    if not inspect.isclass(target):
-        return target
-    make: Callable[..., object] = target
     try:
+        wanted = getattr(target, "Settings", None) if inspect.isclass(target) else None
+        if wanted is None and settings:
+            raise ConfigError(f"{where}: has {', '.join(settings)}, but the plugin takes no settings")
+        if not inspect.isclass(target):
+            return target
+        make: Callable[..., object] = target
         if wanted is None:
             return make()
         unknown = settings.keys() - _keys(wanted)
@@ -150,7 +150,7 @@ def _instance(name: str, where: str, target: Any, table: Mapping[str, Any]) -> o
         raise _mistake(where, problem) from None
     except StackitError:
         raise
-    except (Exception, SystemExit) as fault:  # foreign code, which may raise anything when made
+    except BaseException as fault:  # foreign code, which may raise anything when made
         raise PluginError(name, f"cannot be set up: {describe(fault)}") from fault
 
 

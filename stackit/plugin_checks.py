@@ -53,6 +53,8 @@ def _check_kind(plugin: str, hook: str, implementation: HookImpl) -> None:
     if inspect.isgeneratorfunction(function) or inspect.isasyncgenfunction(function):
         raise PluginError(plugin, f"{name} is a generator, and calling it would do nothing: use async def and await")
     options = getattr(function, OPTIONS_ATTRIBUTE, None)
+    if options is not None and not isinstance(options, HandlerOptions):
+        raise PluginError(plugin, f"{name} has {OPTIONS_ATTRIBUTE} that neither @on nor @hookimpl made")
     if options is not None and options.thread and asynchronous:
         raise PluginError(plugin, f"{name} is async: thread=True is for plain functions that block")
 
@@ -63,5 +65,5 @@ def _check_arguments(plugin: str, hook: str, implementation: HookImpl) -> None:
         raise PluginError(plugin, f"{function.__name__} must take one argument, the event")
     try:
         inspect.signature(function).bind(*given)
-    except TypeError as problem:
+    except (TypeError, ValueError) as problem:
         raise PluginError(plugin, f"{function.__name__} cannot be called: {problem}") from None

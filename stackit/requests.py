@@ -2,10 +2,19 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Awaitable, Callable, Mapping
+from http import HTTPStatus
 from typing import Any
 
 import msgspec
+
+# What can be sent as it is (RFC 9110, 5.5 and 5.6.2).
+_NAME = re.compile(r"[A-Za-z0-9!#$%&'*+.^_`|~-]{1,200}")
+_VALUE = re.compile(r"[\t\x20-\x7e\xa0-\xff]*")
+_STATUSES = frozenset(each.value for each in HTTPStatus if each.value >= HTTPStatus.OK)
+_FRAMING = frozenset({"connection", "content-length", "keep-alive", "te", "trailer", "transfer-encoding", "upgrade"})
+_LONGEST = 200
 
 
 class RequestHead(msgspec.Struct, frozen=True, kw_only=True, eq=False):
@@ -24,8 +33,8 @@ class RequestHead(msgspec.Struct, frozen=True, kw_only=True, eq=False):
 class Refused(msgspec.Struct, frozen=True, kw_only=True):
     """``stackit_admit``'s no: the request is answered with ``status``.
 
-    ``reason`` is a short constant (it becomes a metric label), ``retry_after`` whole
-    seconds. With ``unless_verified`` the refusal waits for the signature: a delivery
+    ``status`` is a final status that HTTP knows, ``reason`` a short constant (it becomes a metric label),
+    ``retry_after`` whole seconds. With ``unless_verified`` the refusal waits for the signature: a delivery
     that verifies is taken all the same.
     """
 
@@ -50,7 +59,11 @@ class AdminRequest(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Response(msgspec.Struct, frozen=True, kw_only=True):
-    """An answer: ``body`` is JSON-able, or bytes with a ``content_type`` of their own."""
+    """An answer: ``body`` is JSON-able, or bytes with a ``content_type`` of their own.
+
+    ``status`` is a final status that HTTP knows. Values of ``headers`` are Latin-1 text without control characters;
+    those that frame the answer, such as ``Content-Length``, are stackit's to set.
+    """
 
     status: int = 200
     body: Any = None
@@ -63,13 +76,69 @@ class Route(msgspec.Struct, frozen=True):
 
     ``path`` may hold ``{prefix}`` (served under every API prefix) and names in braces that
     match one segment each: ``{prefix}/repos/{owner}/{name}``. The handler may be async.
+    ``plugin``, whose route it is, is filled in by stackit.
     """
 
     method: str
     path: str
     handler: Callable[[AdminRequest], Response | Awaitable[Response]]
+    plugin: str | None = None
 
 
 def error(status: int, text: str) -> Response:
     """The one shape of every error: ``{"error": text}``."""
     return Response(status=status, body={"error": text})
+
+
+def check_refused(refused: Refused) -> None:
+    """Raise ValueError, which says why, for a refusal of a plugin that cannot be sent as it is."""
+    _check_status(refused.status)
+    if not (isinstance(refused.reason, str) and refused.reason.isprintable() and 0 < len(refused.reason) <= _LONGEST):
+        raise ValueError(f"the reason must be a word, not {_shown(refused.reason)}")
+    if refused.retry_after is not None and not (_is_whole(refused.retry_after) and refused.retry_after >= 0):
+        raise ValueError(f"retry_after must be whole seconds, not {_shown(refused.retry_after)}")
+    if not isinstance(refused.unless_verified, bool):
+        raise ValueError(f"unless_verified must be True or False, not {_shown(refused.unless_verified)}")
+
+
+def sendable(response: Response) -> Response:
+    """An answer of a plugin, with a status and headers that can be sent as they are; its body is as it was.
+
+    Raises ValueError, which says why there is none, or whatever the mapping of its headers raises.
+    """
+    _check_status(response.status)
+    if not isinstance(response.headers, Mapping):
+        raise ValueError(f"the headers must be a mapping, not {_shown(response.headers)}")
+    headers = {_name(name): _value(name, value) for name, value in dict(response.headers).items()}
+    kind = _value("content_type", response.content_type)
+    return Response(status=response.status, body=response.body, content_type=kind, headers=headers)
+
+
+def _name(name: object) -> str:
+    match = _NAME.fullmatch(name) if isinstance(name, str) else None
+    if match is None:
+        raise ValueError(f"the header {_shown(name)} has no name that can be sent")
+    if match[0].lower() in _FRAMING:
+        raise ValueError(f"the header {match[0]} is not a plugin's to set")
+    return match[0]
+
+
+def _value(name: object, value: object) -> str:
+    match = _VALUE.fullmatch(value) if isinstance(value, str) else None
+    if match is None:
+        raise ValueError(f"the value of {_shown(name)} cannot be sent: {_shown(value)}")
+    return match[0]
+
+
+def _check_status(status: object) -> None:
+    if not (_is_whole(status) and status in _STATUSES):
+        raise ValueError(f"the status must be a final one that HTTP knows, not {_shown(status)}")
+
+
+def _is_whole(value: object) -> bool:
+    return isinstance(value, int) and not isinstance(value, bool)
+
+
+def _shown(value: object) -> str:
+    """A value of a plugin's, as far as it is of a kind that can be shown."""
+    return repr(value)[:100] if type(value) in (str, bytes, int, float, bool) else type(value).__name__

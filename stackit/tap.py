@@ -14,6 +14,7 @@ from twisted.application.service import Service
 from twisted.internet.defer import Deferred, DeferredList, maybeDeferred
 from twisted.logger import Logger
 from twisted.python import usage
+from twisted.python.failure import Failure
 
 import stackit
 from stackit import logs
@@ -24,8 +25,9 @@ from stackit.clocks import use_monotonic_time
 from stackit.collector import spare_what_stays
 from stackit.config import Config, load, secret_files
 from stackit.dispatch import Dispatch, Limits
-from stackit.errors import StackitError
+from stackit.errors import PluginError, StackitError, describe
 from stackit.heartbeat import Heartbeat
+from stackit.isolation import bounded, called
 from stackit.journal import Journal
 from stackit.listeners import address, listen
 from stackit.loader import load_plugins
@@ -42,6 +44,9 @@ from stackit.web.deliveries import delivery_routes
 from stackit.web.public import public_site, webhook_secrets
 
 _log = Logger(namespace="stackit")
+
+_PATIENCE = 3
+"""Graces that the service of a plugin has to stop; what it leaves undone is for the next start."""
 
 
 class Options(usage.Options):
@@ -141,11 +146,11 @@ class Stackit(Service):
         try:
             self._assemble()
             self._listen()
+            Service.startService(self)
+            stop_on_signals(self.reactor)
+            self._run()
         except StackitError as problem:
             raise CannotStart(f"stackit: {problem}") from None
-        Service.startService(self)
-        stop_on_signals(self.reactor)
-        self._run()
 
     def _assemble(self) -> None:
         config, reactor, now = self.config, self.reactor, self.now
@@ -197,7 +202,7 @@ class Stackit(Service):
             pending=self.dispatch.pending,
             redact=self.redact,
         )
-        self.plugin_services: list[Any] = self.bus.services(self.app)
+        self.plugin_services: list[tuple[str, Any]] = self.bus.services(self.app)
 
         self.secrets = webhook_secrets(config, self._notice)
         self.public = public_site(
@@ -233,13 +238,19 @@ class Stackit(Service):
         for doubt in self.secrets.doubts():
             self._notice(doubt)
         self.dispatch.open_lanes()
-        for each in self.plugin_services:
-            each.startService()
+        for plugin, service in self.plugin_services:
+            self._start(plugin, service)
         Deferred.fromCoroutine(self.dispatch.recover())
         self.backstop.startService()
         self.retention.startService()
         self.heartbeat.startService()
         self.watchdog.startService()
+
+    def _start(self, plugin: str, service: Any) -> None:
+        try:
+            service.startService()
+        except BaseException as fault:  # foreign code: named, and the start stops
+            raise PluginError(plugin, f"its service cannot be started: {describe(fault)}") from fault
 
     def stopService(self) -> Deferred[None]:
         """Take nothing new, let what runs end within the grace, and leave the rest to the next start."""
@@ -254,10 +265,22 @@ class Stackit(Service):
         stopping = [self.public.drain(self.config.grace), self.admin.drain(self.config.grace)]
         stopping += [Deferred.fromCoroutine(each.stop()) for each in (self.backstop, self.dispatch)]
         await DeferredList(stopping)
-        await DeferredList([maybeDeferred(each.stopService) for each in reversed(self.plugin_services)])
+        await DeferredList([self._end(plugin, service) for plugin, service in reversed(self.plugin_services)])
         self.heartbeat.stopService()
         await self.journal.close()
         self.watchdog.stopService()
+
+    def _end(self, plugin: str, service: Any) -> Deferred[None]:
+        """Stop a plugin's service. One that fails, or does not end in several times the grace, keeps nobody from it."""
+
+        def failed(failure: Failure) -> None:
+            _log.error(
+                "plugin {plugin}: its service did not stop: {problem}", plugin=plugin, problem=describe(failure.value)
+            )
+
+        return bounded(self.reactor, called(service.stopService), _PATIENCE * max(self.config.grace, 1.0)).addErrback(
+            failed
+        )
 
     async def _problems(self) -> list[str]:
         return [*self.heartbeat.stuck(), *self.journal.problems(), *await self.bus.health(self.reactor)]

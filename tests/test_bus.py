@@ -9,6 +9,7 @@ from types import SimpleNamespace
 from typing import Any
 
 import pytest
+from foreign_faults import FAULTS, IDS
 from plugin_maker import bus_with, event, plugin, push, refs_changed
 from twisted.application.service import IService, Service
 from twisted.internet.defer import Deferred, fail, inlineCallbacks, succeed
@@ -369,6 +370,23 @@ def test_a_plugin_whose_attributes_raise_is_refused_or_works() -> None:
     assert "OSError: no directory for you" in refused(Hostile())
 
 
+@pytest.mark.parametrize(("make", "text"), FAULTS, ids=IDS)
+def test_whatever_looking_at_a_plugin_raises_it_is_refused(make: Callable[[], BaseException], text: str) -> None:
+    class Hostile:
+        def __dir__(self) -> list[str]:
+            raise make()
+
+    assert refused(Hostile()) == f"plugin broken: {text}"
+
+
+def test_a_handler_with_options_of_its_own_making_is_refused() -> None:
+    @hookimpl
+    def stackit_event(event: object) -> None: ...
+
+    stackit_event.stackit_options = {"thread": True}  # type: ignore[attr-defined]
+    assert "stackit_event has stackit_options that neither @on nor @hookimpl made" in refused(plugin(stackit_event))
+
+
 def test_a_name_or_a_plugin_that_is_there_already_is_refused() -> None:
     @on("push")
     def handle(event: object) -> None: ...
@@ -441,6 +459,40 @@ def test_an_answer_that_is_no_refusal_admits_and_says_so_once(answer: object) ->
     assert lines == [f"odd: TypeError: returned {type(answer).__name__}, expected Refused or None"]
 
 
+@pytest.mark.parametrize(
+    "fields",
+    [
+        {"status": 599},
+        {"status": 100},
+        {"status": "403"},
+        {"status": True},
+        {"status": None},
+        {"reason": None},
+        {"reason": ""},
+        {"reason": "two\r\nlines"},
+        {"reason": "x" * 1000},
+        {"retry_after": "7\r\nX-B: c"},
+        {"retry_after": -1},
+        {"retry_after": 1.5},
+        {"retry_after": True},
+        {"unless_verified": "no"},
+    ],
+    ids=str,
+)
+def test_a_refusal_that_cannot_be_sent_is_a_500_and_is_said_once(fields: dict[str, Any]) -> None:
+    odd: Any = Refused(**{"status": 403, "reason": "forbidden", **fields})
+    bus = bus_with(odd=admission(lambda: odd))
+    with errors_logged() as lines:
+        assert [bus.admit(REQUEST), bus.admit(REQUEST)] == [Refused(status=500, reason="failed")] * 2
+    (line,) = lines
+    assert line.startswith("odd: ValueError: ")
+
+
+def test_a_refusal_that_cannot_be_sent_spares_what_verifies_where_it_said_so() -> None:
+    bus = bus_with(odd=admission(lambda: Refused(status=599, reason="forbidden", unless_verified=True)))
+    assert bus.admit(REQUEST) == Refused(status=500, reason="failed", unless_verified=True)
+
+
 # -- observers --------------------------------------------------------------------
 
 
@@ -464,7 +516,7 @@ def test_every_observer_sees_what_happened_though_another_raises() -> None:
         bus.observe(what)
         bus.observe(what)
     assert seen == [what] * 4
-    assert lines == ["d: RuntimeError: SystemExit: 1", "b: ValueError: no"]
+    assert lines == ["d: SystemExit: 1", "b: ValueError: no"]
 
 
 # -- what is expected -------------------------------------------------------------
@@ -523,7 +575,7 @@ def test_every_service_is_asked_for_in_the_order_of_registration() -> None:
 
     bus = bus_with(one=with_service(services["one"]), none=with_service(None), two=with_service(services["two"]))
     running = app()
-    assert bus.services(running) == list(services.values())
+    assert bus.services(running) == list(services.items())
     assert given == [running] * 3
     assert all(IService.providedBy(each) for each in services.values())
 
@@ -545,6 +597,29 @@ def test_a_plugin_whose_service_cannot_be_had_is_named(answer: Callable[[], Any]
     with pytest.raises(PluginError) as problem:
         bus_with(odd=stackit_service).services(app())
     assert str(problem.value) == reason
+
+
+@pytest.mark.parametrize("hook", ["stackit_service", "stackit_routes"])
+@pytest.mark.parametrize(("make", "text"), FAULTS, ids=IDS)
+def test_whatever_a_plugin_raises_at_the_start_it_is_named(
+    hook: str, make: Callable[[], BaseException], text: str
+) -> None:
+    @hookimpl(specname=hook)
+    def asked(app: App) -> Any:
+        raise make()
+
+    with pytest.raises(PluginError) as problem:
+        (Bus.services if hook == "stackit_service" else Bus.routes)(bus_with(odd=plugin(asked)), app())
+    assert str(problem.value).startswith(f"plugin odd: {hook} failed: ")
+    assert text in str(problem.value)
+
+
+def test_routes_know_whose_they_are_and_cannot_say_that_they_are_anothers() -> None:
+    @hookimpl
+    def stackit_routes(app: App) -> list[Route]:
+        return [Route("GET", "/a", lambda _: Response()), Route("GET", "/b", lambda _: Response(), "mirror")]
+
+    assert [each.plugin for each in bus_with(odd=stackit_routes).routes(app())] == ["odd", "odd"]
 
 
 def test_the_routes_of_all_plugins_come_together() -> None:

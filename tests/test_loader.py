@@ -237,6 +237,26 @@ def test_a_configured_plugin_that_cannot_be_found_stops_the_start(
     assert reason in text
 
 
+@pytest.mark.parametrize("fault", ["asyncio.CancelledError", "GeneratorExit", "BaseException", "Sad"])
+@pytest.mark.parametrize("place", ["", "class Notes:\n    def __init__(self): ", "def __getattr__(name): "])
+def test_whatever_a_plugin_raises_while_it_is_made_it_is_named_and_the_others_go_on(
+    house: Path, fault: str, place: str
+) -> None:
+    sad = "class Sad(Exception):\n    def __str__(self): raise KeyboardInterrupt\n"
+    write(house, "broken", f"import asyncio\n{sad}{place}raise {fault}\n")
+    write(house, "ten_lines", TEN_LINES)
+    bus, (problem,) = load(house, None, point("a_broken", "broken:Notes"), point("deployer", "ten_lines"))
+    assert str(problem).startswith("plugin a_broken: ")
+    assert fault.rpartition(".")[2] in str(problem)
+    assert bus.plugins() == ["deployer"]
+
+
+def test_an_interrupt_while_a_plugin_is_loaded_stops_the_start_since_a_person_may_have_meant_it(house: Path) -> None:
+    write(house, "broken", "raise KeyboardInterrupt")
+    with pytest.raises(StackitError, match="plugin a_broken: broken cannot be imported: KeyboardInterrupt"):
+        load(house, None, point("a_broken", "broken"))
+
+
 def test_a_file_that_will_not_import_leaves_nothing_behind(house: Path) -> None:
     write(house, "broken", "raise SystemExit")
     assert "broken.py cannot be imported: SystemExit" in stopped(house, {"mine": {"file": "broken.py"}})

@@ -2,17 +2,18 @@
 
 from __future__ import annotations
 
-import inspect
 import json
-import traceback
 from collections.abc import Awaitable, Callable, Collection, Iterable, Mapping, Sequence
 from urllib.parse import parse_qsl
 
 import msgspec
 from twisted.logger import Logger
+from twisted.python.failure import Failure
 
-from stackit.errors import describe
-from stackit.requests import AdminRequest, RequestHead, Response, Route, error
+from stackit.app import Reactor
+from stackit.errors import describe, place
+from stackit.isolation import bounded, called
+from stackit.requests import AdminRequest, RequestHead, Response, Route, error, sendable
 from stackit.web.guard import Guard
 from stackit.web.routes import Router
 
@@ -42,11 +43,13 @@ class Admin:
         self,
         routes: Iterable[Route],
         *,
+        reactor: Reactor,
         prefixes: Sequence[str],
         tokens: Callable[[], Sequence[str]] | None,
         hosts: Collection[str] = (),
     ) -> None:
         """Raises StackitError for routes that cannot be served together."""
+        self._reactor = reactor
         self._router = Router(routes, prefixes)
         self._guard = Guard(tokens=tokens, hosts=hosts)
 
@@ -74,7 +77,7 @@ class Admin:
         return f"{match[0].method} {match[0].path}" if match else ""
 
     async def answer(self, head: RequestHead, query: bytes, body: bytes) -> Response:
-        """The answer of the route to a request that ``refuse`` let through. Never raises an Exception."""
+        """The answer of the route to a request that ``refuse`` let through. Never raises."""
         found = self._router.find(head.path)
         method = head.method.decode("latin-1")
         match = found.route(method) if found else None
@@ -88,7 +91,9 @@ class Admin:
                 error(400, "the query cannot be read: it must be at most 32 parameters, percent-encoded UTF-8")
             )
         path = head.path.decode("latin-1")
-        return await _call(route, AdminRequest(method=method, path=path, args=args, query=parameters, body=body))
+        asked = AdminRequest(method=method, path=path, args=args, query=parameters, body=body)
+        answering = bounded(self._reactor, called(route.handler, asked), 0)
+        return await answering.addCallback(_checked).addErrback(_failed, route)
 
 
 def parse_query(query: bytes) -> Mapping[str, str]:
@@ -111,25 +116,25 @@ def encode(response: Response) -> Response:
     return Response(status=response.status, body=body, content_type=response.content_type, headers=headers)
 
 
-async def _call(route: Route, request: AdminRequest) -> Response:
-    try:
-        result = route.handler(request)
-        response = await result if inspect.isawaitable(result) else result
-        if not isinstance(response, Response):
-            raise TypeError(f"the handler returned {type(response).__name__}, not a Response")
-        return encode(response)
-    except Exception as problem:  # noqa: BLE001 - a plugin's handler: its fault is its own, and one line
-        _log.error(
-            "admin route {route} failed: {problem}", route=f"{route.method} {route.path}", problem=_line(problem)
-        )
-        return encode(error(500, "internal error"))
+def _checked(response: object) -> Response:
+    """What a handler answers, as it goes out. Raises what says why it cannot, or whatever its body raises."""
+    if not isinstance(response, Response):
+        raise TypeError(f"the handler returned {type(response).__name__}, not a Response")
+    return encode(sendable(response))
 
 
-def _line(problem: Exception) -> str:
-    """An exception and where it came from, on one line."""
-    frames = traceback.extract_tb(problem.__traceback__)
-    where = f" ({frames[-1].filename}:{frames[-1].lineno})" if frames else ""
-    return describe(problem) + where
+def _failed(failure: Failure, route: Route) -> Response:
+    """One line in the log, and an answer that says nothing: a plugin's fault is its own."""
+    problem = failure.value
+    whose = f"plugin {route.plugin}: " if route.plugin else ""
+    _log.error(
+        "{whose}admin route {route} failed: {problem}{place}",
+        whose=whose,
+        route=f"{route.method} {route.path}",
+        problem=describe(problem),
+        place=place(problem),
+    )
+    return encode(error(500, "internal error"))
 
 
 def readyz(checks: Callable[[], Awaitable[Sequence[str]]]) -> Route:

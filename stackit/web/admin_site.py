@@ -39,7 +39,7 @@ def admin_site(config: Config, routes: Iterable[Route], reactor: Reactor, *, lim
         limits = Limits(deadline=30.0, connections=connections, memory=connections * BODY_CAP)
     fixed = [config.api_token] if config.api_token is not None else []
     tokens = Tokens(fixed, config.admin.token_files) if fixed or config.admin.token_files else None
-    admin = Admin(routes, prefixes=config.api_prefixes, tokens=tokens, hosts=config.admin.hosts)
+    admin = Admin(routes, reactor=reactor, prefixes=config.api_prefixes, tokens=tokens, hosts=config.admin.hosts)
     return AdminSite(admin, reactor=reactor, limits=limits)
 
 
@@ -125,5 +125,5 @@ class _AdminResource(Resource):
         # A client that hangs up ends nothing: others may wait for the same sync, and a replay
         # must not stop half way. Its answer goes nowhere.
         answering = Deferred.fromCoroutine(self._admin.answer(request.head, query, body))
-        answering.addBoth(answered).addCallback(request.answer)
+        answering.addBoth(answered).addCallback(request.answer).addErrback(request.processingFailed)
         return NOT_DONE_YET

@@ -66,6 +66,8 @@ def method(allow: str) -> Refusal:
 
 _STARTS = {each.value: f"HTTP/1.1 {each.value} {each.phrase}\r\nServer: stackit\r\n".encode() for each in HTTPStatus}
 _NO_CONTENT = HTTPStatus.NO_CONTENT.value
+_NOT_MODIFIED = HTTPStatus.NOT_MODIFIED.value
+_BODILESS = (_NO_CONTENT, _NOT_MODIFIED, HTTPStatus.RESET_CONTENT.value)
 
 
 def on_the_wire(response: Response, date: bytes, *, last: bool, with_body: bool = True) -> bytes:
@@ -74,14 +76,14 @@ def on_the_wire(response: Response, date: bytes, *, last: bool, with_body: bool 
     Raises TypeError for a body that is not JSON-able.
     """
     body = response.body
-    if body is None:
+    if body is None or response.status in _BODILESS:  # who gets one of these would take a body for the next answer
         body = b""
     elif not isinstance(body, bytes):
         body = msgspec.json.encode(body) + b"\n"
     head = _head(response.status, response.content_type, last) + date
     if response.headers:
         head += "".join([f"{name}: {value}\r\n" for name, value in response.headers.items()]).encode("latin-1")
-    if response.status == _NO_CONTENT:
+    if response.status in (_NO_CONTENT, _NOT_MODIFIED):  # neither has a length
         return head + b"\r\n"
     return b"%sContent-Length: %d\r\n\r\n%s" % (head, len(body), body if with_body else b"")
 

@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
-import traceback
 from io import BytesIO
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Protocol
 
 from twisted.logger import Logger
 from twisted.python.failure import Failure
 from twisted.web import server
 from twisted.web.error import UnsupportedMethod
 
-from stackit.errors import describe
+from stackit.errors import describe, place
 from stackit.requests import RequestHead, Response
 from stackit.web import answers
 from stackit.web.answers import Refusal
@@ -123,7 +122,7 @@ class Request:
         """The head is here: decide whether the body may come."""
         try:
             begun = self._begin(self._left)
-        except Exception:  # noqa: BLE001 - whatever a resource does wrong is the end of this request alone
+        except BaseException:  # noqa: BLE001 - whatever a resource does wrong is the end of this request alone
             _log_fault(Failure())
             self.channel.say(Refusal("failed", answers.FAILED))
             return
@@ -222,7 +221,7 @@ class Request:
                 self.answer(Response(body=body, content_type=kind, headers=self._headers))
         except UnsupportedMethod as problem:
             self._turn_away(answers.method(b", ".join(sorted(problem.allowedMethods)).decode("latin-1")))
-        except Exception:  # noqa: BLE001 - whatever a resource does wrong is the end of this request alone
+        except BaseException:  # noqa: BLE001 - whatever a resource does wrong is the end of this request alone
             self.processingFailed(Failure())
 
     def _turn_away(self, refusal: Refusal) -> None:
@@ -247,6 +246,4 @@ class Request:
 
 
 def _log_fault(reason: Failure) -> None:
-    frames: Any = traceback.extract_tb(reason.getTracebackObject())
-    where = f" ({frames[-1].filename}:{frames[-1].lineno})" if frames else ""
-    _log.error("a request failed: {problem}{where}", problem=describe(reason.value), where=where)
+    _log.error("a request failed: {problem}{place}", problem=describe(reason.value), place=place(reason.value))

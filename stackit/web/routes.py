@@ -8,7 +8,7 @@ from urllib.parse import unquote_to_bytes
 
 import msgspec
 
-from stackit.errors import StackitError
+from stackit.errors import PluginError, StackitError
 from stackit.requests import Route
 
 _METHOD = re.compile(r"[A-Z]{1,20}", re.ASCII)
@@ -55,6 +55,8 @@ class Router:
         """Raises StackitError for a route that cannot be served, or two that want the same requests."""
         places: dict[tuple[str | None, ...], Place] = {}
         for route in routes:
+            if not (isinstance(route.method, str) and isinstance(route.path, str) and callable(route.handler)):
+                raise _refused(route, "a route is a method and a path, as text, and a function")
             if not _METHOD.fullmatch(route.method):
                 raise _refused(route, "the method must be upper-case letters")
             for path in dict.fromkeys(_expand(route.path, prefixes)):
@@ -102,7 +104,9 @@ def _parse(route: Route, path: str) -> tuple[tuple[str | None, ...], tuple[str, 
 
 
 def _refused(route: Route, reason: str) -> StackitError:
-    return StackitError(f"admin route {route.method} {route.path}: {reason}")
+    shown = isinstance(route.method, str) and isinstance(route.path, str)
+    where = f"admin route {route.method} {route.path}" if shown else "admin route"
+    return PluginError(route.plugin, f"{where}: {reason}") if route.plugin else StackitError(f"{where}: {reason}")
 
 
 def _match(shape: tuple[str | None, ...], segments: list[bytes]) -> tuple[str, ...] | None:
