@@ -37,7 +37,7 @@ async def house(tmp_path: Path) -> AsyncIterator[Open]:
 
     yield open_one
     for each in opened:
-        if each.journal._hold is not None:
+        if each.journal._opening is not None:
             await each.close()
 
 
