@@ -12,9 +12,11 @@ import pytest_twisted
 from stackit import ManagedRepo, Repo
 from stackit.plugins.mirror.fastroad import Detour, Road, Target
 from stackit.plugins.mirror.git import Git
+from stackit.plugins.mirror.growth import Growth
 from stackit.plugins.mirror.pktline import FLUSH, ProtocolError, line, listing
 from stackit.plugins.mirror.refs import Snapshot
 from stackit.plugins.mirror.remote import Remote, Remotes
+from stackit.plugins.mirror.room import Room
 from stackit.redaction import redacted
 from stackit.testing import PretendGitHub
 
@@ -30,7 +32,9 @@ class House:
         self.git = git
         self.remote = remote
         self.directory = directory
-        self.road = Road(git._reactor, git, remote, directory)
+        self.growth = Growth()
+        room = Room(git._reactor, directory, reserve=0)
+        self.road = Road(git._reactor, git, remote, directory, room=room, growth=self.growth)
 
     async def refs(self) -> Snapshot:
         return await Snapshot.take(self.git, self.directory)

@@ -20,6 +20,7 @@ from stackit.plugins.mirror.pktline import Listing
 from stackit.plugins.mirror.progress import Progress
 from stackit.plugins.mirror.reconcile import go_together, in_the_way, landing
 from stackit.plugins.mirror.refspecs import destination
+from stackit.plugins.mirror.room import Room
 from stackit.testing import PretendGitHub
 
 
@@ -205,7 +206,7 @@ class Worn:
 def test_upkeep_takes_one_mirror_at_a_time_in_idle_moments_the_most_worn_first() -> None:
     clock = Clock()
     keepers: list[Any] = [Worn(30), Worn(90), Worn(3)]
-    at_work = upkeep.Upkeep(clock, keepers)
+    at_work = upkeep.Upkeep(clock, keepers, Room(clock, Path("/"), reserve=0))
     at_work.start()
     keepers[2].busy = True
     clock.advance(upkeep.PERIOD)

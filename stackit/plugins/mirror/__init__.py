@@ -15,6 +15,7 @@ from stackit.plugins.mirror.keeper import Keeper
 from stackit.plugins.mirror.lifetime import Lifetime
 from stackit.plugins.mirror.moments import Moments
 from stackit.plugins.mirror.remote import Remotes
+from stackit.plugins.mirror.room import Room
 from stackit.plugins.mirror.rota import Rota
 from stackit.plugins.mirror.routes import routes
 from stackit.plugins.mirror.settings import MirrorSettings
@@ -38,6 +39,7 @@ class Mirror:
         self._keepers: dict[str, Keeper] = {}
         self._pushes: dict[str, Pushes] = {}
         self._rota: Rota | None = None
+        self._room: Room | None = None
         self._strangers: set[str] = set()
 
     @hookimpl
@@ -58,16 +60,17 @@ class Mirror:
         git = Git(app.reactor, home, app.redact, now=app.now)
         slots = Slots(self._settings.concurrency)
         remotes = Remotes(app.reactor, 2 * self._settings.concurrency, now=app.now)
+        self._room = room = Room(app.reactor, mirrors, self._settings.reserve)
         histories, moments = Histories(), Moments(app.reactor, app.now)
         checks = Checks(app.reactor)
         for managed in app.repos:
-            keeper = Keeper(app, git, slots, managed, self._settings, checks, remotes.of(managed))
+            keeper = Keeper(app, git, slots, managed, self._settings, checks, room, remotes.of(managed))
             self._keepers[managed.repo.key] = keeper
             self._pushes[managed.repo.key] = Pushes(app, git, keeper, histories, moments)
         self._app = app
         keepers = list(self._keepers.values())
         self._rota = Rota(app.reactor, keepers, app.sync_interval)
-        return Lifetime(app, mirrors, keepers, remotes)  # type: ignore[return-value]  # zope: it implements it
+        return Lifetime(app, mirrors, keepers, remotes, room)  # type: ignore[return-value]  # zope: it implements it
 
     @hookimpl
     def stackit_routes(self, app: App) -> Sequence[Route]:  # noqa: ARG002 - the hook's
@@ -105,10 +108,9 @@ class Mirror:
     @hookimpl
     def stackit_health(self) -> str | None:
         """Whether there is room for what comes."""
-        reserve = self._settings.reserve
-        if self._app is None or not self._keepers or shutil.disk_usage(self._app.state_dir).free >= reserve:
+        if self._room is None or not self._keepers or not self._room.is_short:
             return None
-        return f"less than {reserve >> 20} MiB are free on the disk of the mirrors: nothing is fetched"
+        return f"less than {self._settings.reserve >> 20} MiB are free on the disk of the mirrors: nothing is fetched"
 
     def _find(self, repo: Repo) -> Keeper | None:
         return self._keepers.get(repo.key)

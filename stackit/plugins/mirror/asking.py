@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Awaitable, Callable
 from pathlib import Path
 from typing import TypeVar
@@ -10,8 +11,10 @@ from twisted.internet.defer import CancelledError
 
 from stackit import ManagedRepo, Reactor
 from stackit.plugins.mirror.git import Fetched, Git, GitError
+from stackit.plugins.mirror.growth import Growth
 from stackit.plugins.mirror.pktline import Listing
-from stackit.plugins.mirror.sweep import leftovers, unfinished_packs
+from stackit.plugins.mirror.remains import Remains
+from stackit.plugins.mirror.room import Room
 
 LEND_AFTER = 5.0
 """Seconds without progress after which a fetch no longer counts against the concurrency."""
@@ -19,6 +22,10 @@ STALL = 60.0
 """Seconds without progress after which a fetch ends, whatever its timeout."""
 LONGEST = 3600.0
 """Seconds after which a first fetch ends, and the most that a timeout grows to."""
+
+_SENT = re.compile(rb"(?:Receiving|Unpacking) objects: 100% \(\d+/\d+\), ([\d.]+) (bytes|KiB|MiB|GiB)")
+_LINE = 200
+_UNITS = {b"bytes": 1, b"KiB": 2**10, b"MiB": 2**20, b"GiB": 2**30}
 
 Answer = TypeVar("Answer")
 Progress = Callable[[bytes], None]
@@ -38,7 +45,10 @@ class Asker:
         git: Git,
         managed: ManagedRepo,
         timeout: float,
+        *,
         lend: Callable[[], None],
+        room: Room,
+        growth: Growth,
     ) -> None:
         self.timeouts = 0
         self._timeout = timeout
@@ -47,6 +57,8 @@ class Asker:
         self._git = git
         self._managed = managed
         self._lend = lend
+        self._room = room
+        self._growth = growth
 
     async def listing(self) -> Listing:
         """Every ref of the remote. Raises GitError."""
@@ -95,26 +107,31 @@ class Asker:
         self, directory: Path, bring: Callable[[Progress], Awaitable[Answer]], progress: Progress | None
     ) -> Answer:
         """Run what brings objects into ``directory``, and clear away what it leaves where it fails."""
-        began, began_at = self._reactor.seconds(), self._now()
+        remains = Remains(self._git, directory, self._reactor, self._now)
+        said = b""
 
         def watched(alive: Progress) -> Awaitable[Answer]:
             def heard(piece: bytes) -> None:
+                nonlocal said
                 alive(piece)
+                said = said[-_LINE:] + piece
                 if progress is not None:
                     progress(piece)
 
             return bring(heard)
 
         try:
-            return await self.watched(watched)
+            answer = await self._room.watched(self.watched(watched), lambda: remains.size)
         except (GitError, CancelledError) as problem:
             # Nothing of it runs any more: what it was unpacking is nobody's, nor is what it had locked
             # where it could not tidy up. (Otherwise the lock is somebody else's, and the reason of the failure.)
-            clear = unfinished_packs if isinstance(problem, GitError) and not problem.killed else leftovers
-            # Where somebody set the clock back meanwhile, the files of this are younger than its beginning.
-            since = min(began_at, self._now() - (self._reactor.seconds() - began))
-            clear(directory, since=since - 1)
+            remains.clear_files(locks=isinstance(problem, CancelledError) or problem.killed)
+            if isinstance(problem, GitError):
+                await remains.clear_objects(problem)
             raise
+        sent = _SENT.findall(said)
+        self._growth.add(remains.size, int(float(sent[-1][0]) * _UNITS[sent[-1][1]]) if sent else 0)
+        return answer
 
     def _grown(self, timeout: float) -> float:
         return min(timeout * 2.0**self.timeouts, LONGEST)

@@ -58,6 +58,13 @@ class Cloning:
 
         Where that is everything, there is no mirror, and the old one stays.
         """
+        try:
+            return await self._clone(listing)
+        finally:
+            # What did not become the mirror takes room, and nothing goes on from there.
+            shutil.rmtree(self._beside, ignore_errors=True)
+
+    async def _clone(self, listing: Listing) -> Shortfall | None:
         made = Repository(self._git, self._beside)
         progress = Progress(self._app, self._managed.repo)
         fetched = Fetched("", certain=True)
@@ -88,6 +95,13 @@ class Cloning:
             shutil.rmtree(self._replaced, ignore_errors=True)
         else:
             self._replaced.unlink(missing_ok=True)
+
+    def discard_all(self) -> int:
+        """Throw away also a clone that did not come to its end; returns how many there were."""
+        there = [each for each in (self._beside, self._replaced) if each.exists()]
+        for each in there:
+            shutil.rmtree(each, ignore_errors=True)
+        return len(there)
 
     async def _cloned(self, made: Repository, progress: Progress) -> bool:
         """Whether ``git clone`` has made what a fetch would make."""

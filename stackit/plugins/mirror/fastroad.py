@@ -20,28 +20,27 @@ from twisted.internet.task import deferLater
 
 from stackit import Reactor, RefChange
 from stackit.plugins.mirror import loose, pktline
-from stackit.plugins.mirror.ahead import Ahead
 from stackit.plugins.mirror.ancestry import forward as forward_moves
+from stackit.plugins.mirror.detour import Detour
 from stackit.plugins.mirror.git import Git, GitError
+from stackit.plugins.mirror.growth import Growth
+from stackit.plugins.mirror.intake import Intake
 from stackit.plugins.mirror.pktline import ProtocolError
 from stackit.plugins.mirror.refs import Snapshot, ref_bytes
 from stackit.plugins.mirror.remote import Remote, Unanswered
+from stackit.plugins.mirror.room import Room
+
+__all__ = ["Detour", "Road", "Target"]
 
 MOST_REFS = 50
 """Refs that are asked for by name; pushes of more are rare, and git is good at it."""
 MOST_HAVES = 16
-FEW_OBJECTS = 500
-"""Up to so many objects are unpacked one by one, which leaves no small packs behind."""
 CLOSED_FOR = 600.0
 """Seconds for which a remote that does not speak protocol v2 is not asked this way."""
 HEAD_START = 0.005
 """Seconds from asking for the pack until the remote's word is asked for, if the pack is not here before. The word is in
 before the pack is unpacked and walked all the same, and a remote that has one core for both is done with the pack
 sooner."""
-
-_UNPACK = ("unpack-objects", "-q")
-_INDEX = ("index-pack", "--stdin", "--fix-thin")
-_WALK = ("rev-list", "--objects", "--no-object-names", "--parents", "--stdin")
 
 
 class Target(msgspec.Struct, frozen=True):
@@ -52,26 +51,18 @@ class Target(msgspec.Struct, frozen=True):
     after: str
 
 
-class Detour(Exception):
-    """This push cannot go this way; ``reason`` is from a small closed set, fit for a metric's label.
-
-    ``wide``: nor by any other that brings only what was pushed.
-    """
-
-    def __init__(self, reason: str, *, wide: bool = False) -> None:
-        super().__init__(reason)
-        self.reason = reason
-        self.wide = wide
-
-
 class Road:
     """The fast road into one mirror."""
 
-    def __init__(self, reactor: Reactor, git: Git, remote: Remote, directory: Path) -> None:
+    def __init__(
+        self, reactor: Reactor, git: Git, remote: Remote, directory: Path, *, room: Room, growth: Growth
+    ) -> None:
         self._reactor = reactor
         self._git = git
         self._remote = remote
         self._directory = directory
+        self._room = room
+        self._growth = growth
         self._closed_until = 0.0
 
     async def travel(self, refs: Snapshot, targets: Mapping[str, Target]) -> tuple[RefChange, ...]:
@@ -82,19 +73,19 @@ class Road:
         """
         if self._reactor.seconds() < self._closed_until:
             raise Detour("protocol")
-        ahead = Ahead(self._git, self._directory)
+        intake = Intake(self._git, self._directory, self._room, self._growth)
         try:
-            return await self._travelled(ahead, refs, targets)
+            return await self._travelled(intake, refs, targets)
         except Unanswered as problem:
             raise Detour(problem.reason) from problem
         finally:
-            await ahead.dismissed()
+            await intake.close()
 
-    async def _travelled(self, ahead: Ahead, refs: Snapshot, targets: Mapping[str, Target]) -> tuple[RefChange, ...]:
+    async def _travelled(self, intake: Intake, refs: Snapshot, targets: Mapping[str, Target]) -> tuple[RefChange, ...]:
         wants, haves = sorted({target.after for target in targets.values()}), _haves(refs, targets)
         packing = Deferred.fromCoroutine(self._remote.pack(wants, haves))
         asking = Deferred.fromCoroutine(self._standing(targets, packing))
-        arriving = Deferred.fromCoroutine(self._arrived(ahead, packing, wants, haves))
+        arriving = Deferred.fromCoroutine(self._arrived(intake, packing, wants, haves))
         standing, walked = await _both(asking, arriving)
         if len(standing) < len(targets):
             raise Detour("gone", wide=True)  # deleted since: what else that means, the whole list of refs tells
@@ -103,9 +94,10 @@ class Road:
             return ()
         if later := sorted(set(moved.values()) - set(wants)):
             # Pushed over since: the mirror goes to where the remote is, in one step.
-            await self._take_in(ahead, await self._remote.pack(later, [*wants, *haves][:MOST_HAVES]))
+            await intake.take(await self._remote.pack(later, [*wants, *haves][:MOST_HAVES]), _id_size(later))
         if set(moved.values()) != set(wants):
-            walked = await self._walked(ahead, sorted(set(moved.values())), haves)
+            walked = await intake.walked(sorted(set(moved.values())), haves)
+        intake.admit()
         changes = await self._changes(refs, moved, walked)
         await self._move(changes, walked)
         return changes
@@ -125,44 +117,17 @@ class Road:
         return {ref: listed[source] for ref, source in sources.items() if source in listed}
 
     async def _arrived(
-        self, ahead: Ahead, packing: Deferred[bytes], wants: Sequence[str], haves: Sequence[str]
+        self, intake: Intake, packing: Deferred[bytes], wants: Sequence[str], haves: Sequence[str]
     ) -> dict[str, list[str]]:
         """Take in what comes, and walk it, by gits that are started meanwhile."""
         try:
             await _on_its_way(self._reactor)
-            ahead.start(_UNPACK, _WALK)
+            intake.start()
         except BaseException:
             await _cancelled(packing)
             raise
-        await self._take_in(ahead, await packing)
-        return await self._walked(ahead, wants, haves)
-
-    async def _take_in(self, ahead: Ahead, pack: bytes) -> None:
-        """Add the objects of a pack to the repository."""
-        try:
-            count = pktline.objects_in(pack)
-        except ProtocolError:
-            raise Detour("protocol") from None
-        if count == 0:
-            return
-        try:
-            await ahead.run(_UNPACK if count <= FEW_OBJECTS else _INDEX, pack)
-        except GitError:
-            raise Detour("pack") from None
-
-    async def _walked(self, ahead: Ahead, tips: Sequence[str], haves: Sequence[str]) -> dict[str, list[str]]:
-        """The parents of each new commit that has any, once it is sure that the tips lack nothing.
-
-        Everything down to what refs pointed to before must be here, which is what git itself
-        checks after a fetch.
-        """
-        said = "".join([*(f"{oid}\n" for oid in tips), *(f"^{oid}\n" for oid in haves)]).encode()
-        try:
-            walked = await ahead.run(_WALK, said)
-        except GitError:
-            raise Detour("unconnected") from None
-        lines = (line.split() for line in walked.stdout.decode("ascii").splitlines())
-        return {commit: parents for commit, *parents in lines if parents}
+        await intake.take(await packing, _id_size(wants))
+        return await intake.walked(wants, haves)
 
     async def _changes(
         self, refs: Snapshot, moved: Mapping[str, str], walked: Mapping[str, list[str]]
@@ -240,6 +205,11 @@ async def _both(asking: Deferred[Any], arriving: Deferred[Any]) -> tuple[dict[st
             outcome.raiseException()
     (_, standing), (_, walked) = outcomes
     return standing, walked
+
+
+def _id_size(oids: Sequence[str]) -> int:
+    """The size of an object id in bytes."""
+    return len(oids[0]) // 2
 
 
 def _haves(refs: Snapshot, targets: Mapping[str, Target]) -> list[str]:

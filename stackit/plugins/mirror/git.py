@@ -6,8 +6,9 @@ import os
 import re
 import subprocess
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
+from types import MappingProxyType
 
 import msgspec
 
@@ -50,6 +51,7 @@ OLDEST = (2, 31)
 
 _LOCAL_TIMEOUT = 300.0
 _LISTING_LIMIT = 256 * 1024 * 1024
+_NONE: Mapping[str, str] = MappingProxyType({})
 
 
 class GitError(StackitError):
@@ -98,13 +100,16 @@ class Git:
         self._home = home
         self._redact = redact
 
-    def waiting(self, directory: Path, *arguments: str | bytes) -> Waiting:
-        """Start git in the repository at ``directory``, before there is anything for it to read. Raises GitError."""
+    def waiting(self, directory: Path, *arguments: str | bytes, variables: Mapping[str, str] = _NONE) -> Waiting:
+        """Start git in the repository at ``directory``, before there is anything for it to read. Raises GitError.
+
+        ``variables`` are added to its environment.
+        """
         try:
             child = Child(
                 self._reactor,
                 _in(directory, arguments),
-                environment(self._home, None),
+                {**environment(self._home, None), **variables},
                 timeout=_LOCAL_TIMEOUT,
                 limit=_LISTING_LIMIT,
             )
@@ -119,12 +124,16 @@ class Git:
         stdin: bytes = b"",
         ok: tuple[int, ...] = (0,),
         timeout: float = _LOCAL_TIMEOUT,  # noqa: ASYNC109 - it must end a process group, not a coroutine
+        variables: Mapping[str, str] = _NONE,
     ) -> Finished:
-        """Run git in the repository at ``directory``. Raises GitError for a status that is not ``ok``."""
+        """Run git in the repository at ``directory``. Raises GitError for a status that is not ``ok``.
+
+        ``variables`` are added to its environment.
+        """
         finished = await run(
             self._reactor,
             _in(directory, arguments),
-            env=environment(self._home, None),
+            env={**environment(self._home, None), **variables},
             stdin=stdin,
             timeout=timeout,
             limit=_LISTING_LIMIT,

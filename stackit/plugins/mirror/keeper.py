@@ -17,6 +17,7 @@ from stackit.plugins.mirror.git import Git, GitError
 from stackit.plugins.mirror.refresher import Outcome, Refresher
 from stackit.plugins.mirror.refs import Snapshot
 from stackit.plugins.mirror.remote import Remote
+from stackit.plugins.mirror.room import Room
 from stackit.plugins.mirror.settings import MirrorSettings
 from stackit.plugins.mirror.slots import Slot, Slots
 from stackit.plugins.mirror.standing import Standing, State
@@ -69,6 +70,7 @@ class Keeper:
         managed: ManagedRepo,
         settings: MirrorSettings,
         checks: Checks,
+        room: Room,
         remote: Remote | None = None,
     ) -> None:
         """``remote`` is for what goes without git; None where the URL is not HTTP."""
@@ -83,7 +85,9 @@ class Keeper:
         self._slots = slots
         self._place: Deferred[Slot] | None = None
         self._slot: Slot | None = None
-        self._refresher = Refresher(app, git, managed, settings, lend=self._lend, checks=checks, remote=remote)
+        self._refresher = Refresher(
+            app, git, managed, settings, lend=self._lend, checks=checks, room=room, remote=remote
+        )
         self._telling = Telling(app, git, managed, self._refresher)
         self.directory = self._refresher.directory
         self._again: DelayedCall | None = None
@@ -182,6 +186,11 @@ class Keeper:
         """Run git's own maintenance, as a round; a push or a person ends it. Raises StackitError."""
         await self.rounds.ask(Request("upkeep", look=False), urgent=True)
 
+    def tidy(self) -> None:
+        """Throw away what takes room and is nobody's."""
+        if not self.rounds.busy:
+            self._refresher.tidy()
+
     def look_again(self, delay: float, delivery: str | None) -> None:
         """Have one more round after so many seconds, however often this is asked until then."""
         if self._again is None or not self._again.active():
@@ -262,7 +271,7 @@ class Keeper:
             # A quick round leaves what is held as it is.
             self.standing.succeeded(looked=outcome.looked, held=outcome.held, missing=outcome.missing, refs=targets)
             # Thousands of refs that moved at once are thousands of files until they are packed.
-            self.worn += bool(changes) + len(changes) // MANY * _NEVER_WORN
+            self.worn += bool(changes) + (len(changes) // MANY + self._refresher.growth.is_too_much) * _NEVER_WORN
         else:
             self._failed(problem)
         self._app.observe(

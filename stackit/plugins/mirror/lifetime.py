@@ -12,6 +12,7 @@ from twisted.internet.defer import Deferred, DeferredList
 from stackit import App, Occurrence, StackitError
 from stackit.plugins.mirror.keeper import Keeper
 from stackit.plugins.mirror.remote import Remotes
+from stackit.plugins.mirror.room import Room
 from stackit.plugins.mirror.sweep import SAFE_AGE, found_mirrors, half_clones, leftovers
 from stackit.plugins.mirror.upkeep import Upkeep
 
@@ -19,12 +20,12 @@ from stackit.plugins.mirror.upkeep import Upkeep
 class Lifetime(Service):
     """Clears the place at start; at stop lets rounds end within the grace, and ends those that do not."""
 
-    def __init__(self, app: App, mirrors: Path, keepers: Sequence[Keeper], remotes: Remotes) -> None:
+    def __init__(self, app: App, mirrors: Path, keepers: Sequence[Keeper], remotes: Remotes, room: Room) -> None:
         self._app = app
         self._mirrors = mirrors
         self._keepers = keepers
         self._remotes = remotes
-        self._upkeep = Upkeep(app.reactor, keepers)
+        self._upkeep = Upkeep(app.reactor, keepers, room)
 
     def startService(self) -> None:
         Service.startService(self)

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-import shutil
+import math
 from collections.abc import Callable, Collection, Mapping, Sequence
 
 import msgspec
+from twisted.internet.defer import CancelledError
 
 from stackit import App, ManagedRepo, Occurrence, RefChange, StackitError
 from stackit.plugins.mirror.asking import Asker
@@ -14,17 +15,20 @@ from stackit.plugins.mirror.checks import Check, Checks
 from stackit.plugins.mirror.cloning import Cloning, object_format
 from stackit.plugins.mirror.fastroad import Detour, Road, Target
 from stackit.plugins.mirror.git import Git, GitError
+from stackit.plugins.mirror.growth import Growth
 from stackit.plugins.mirror.guard import objection
 from stackit.plugins.mirror.look import Look
 from stackit.plugins.mirror.mending import mend
 from stackit.plugins.mirror.phase import phase
 from stackit.plugins.mirror.reconcile import reconcile
 from stackit.plugins.mirror.refs import Snapshot
+from stackit.plugins.mirror.remains import Remains
 from stackit.plugins.mirror.remote import Remote, Unanswered
 from stackit.plugins.mirror.repository import Repository
+from stackit.plugins.mirror.room import Room
 from stackit.plugins.mirror.settings import MirrorSettings
 from stackit.plugins.mirror.shortfall import Shortfall, shortfall
-from stackit.plugins.mirror.sweep import SAFE_AGE, leftovers
+from stackit.plugins.mirror.sweep import SAFE_AGE, leftovers, nobody_works_in
 
 THOROUGH_EVERY = 86400.0
 """Seconds between two looks of the backstop that git takes, even if the remote says that nothing has changed."""
@@ -58,6 +62,7 @@ class Refresher:
         *,
         lend: Callable[[], None],
         checks: Checks,
+        room: Room,
         remote: Remote | None = None,
     ) -> None:
         self.directory = app.state_dir / "mirrors" / managed.repo.owner / f"{managed.repo.name}.git"
@@ -65,7 +70,11 @@ class Refresher:
         self._managed = managed
         self._settings = settings
         self._lend = lend
-        self._asker = Asker(app.reactor, app.now, git, managed, settings.timeout, lend)
+        self.growth = Growth()
+        self._room = room
+        self._asker = Asker(
+            app.reactor, app.now, git, managed, settings.timeout, lend=lend, room=room, growth=self.growth
+        )
         self._cloning = Cloning(app, git, managed, self._asker, self.directory)
         self._repository = Repository(git, self.directory)
         self._check = Check(checks, self._repository)
@@ -73,7 +82,9 @@ class Refresher:
         self._git = git
         self._checked = False
         self._look = None if remote is None else Look(remote, managed)
-        self._road = None if remote is None else Road(app.reactor, git, remote, self.directory)
+        self._road = None
+        if remote is not None:
+            self._road = Road(app.reactor, git, remote, self.directory, room=room, growth=self.growth)
         # The first thorough look is not at the start, where all mirrors are looked at at once.
         self._thorough_at = app.reactor.seconds() + THOROUGH_EVERY * phase(managed.repo.key)
         self._touched = False
@@ -100,8 +111,26 @@ class Refresher:
             return  # the next look reads all objects first, so that nothing broken is packed
         self._census.begin()
         await self._repository.pack_refs()
-        await self._repository.maintain()
+        remains = Remains(self._git, self.directory, self._app.reactor, self._app.now)
+        try:
+            await self._room.watched(self._maintained(), lambda: remains.size)
+        except (GitError, CancelledError):
+            remains.clear_files(locks=True)
+            raise
         self._census.end()
+
+    async def _maintained(self) -> None:
+        if self.growth.is_too_much:
+            await self._repository.repack()
+            self.growth.repacked()
+        await self._repository.maintain()
+
+    def tidy(self) -> None:
+        """Make room: throw away what no git that was ended will come back for. No round may be at work."""
+        before = math.inf if nobody_works_in(self.directory) else self._app.now() - SAFE_AGE
+        removed = leftovers(self.directory, before=before) + self._cloning.discard_all()
+        if removed:
+            self._healed(f"the disk is nearly full: {removed} leftovers were removed", removed)
 
     async def travel(self, refs: Snapshot, targets: Mapping[str, Target]) -> tuple[RefChange, ...]:
         """Bring the targets by the fast road; ``refs`` is all that the mirror has. Raises Detour, with no ref moved."""
@@ -129,7 +158,7 @@ class Refresher:
             raise Detour("left_out", wide=True)  # what git left out, only the list of all refs tells
 
     def _begin(self) -> None:
-        self._check_reserve()
+        self._make_room()
         self._touched = self._touched or self._census.is_touched()
         self._census.begin()
 
@@ -146,7 +175,7 @@ class Refresher:
         self._asker.timeouts = timeouts
         if quietly and await self._asker.watched(lambda _: self._nothing_new()):
             return Outcome(untouched=True)
-        self._check_reserve()
+        self._make_room()
         self._touched = self._touched or self._census.is_touched()
         if self._touched and look:
             self._mend("", self._app.now())
@@ -264,14 +293,10 @@ class Refresher:
         self._census.end()
         return missing
 
-    def _check_reserve(self) -> None:
-        mirrors = self._app.state_dir / "mirrors"
-        free = shutil.disk_usage(mirrors if mirrors.exists() else self._app.state_dir).free
-        if free < self._settings.reserve:
-            raise StackitError(
-                f"only {free >> 20} MiB are free on the disk of the mirrors, less than plugins.mirror.reserve: "
-                "nothing is fetched until there is room"
-            )
+    def _make_room(self) -> None:
+        if self._room.is_short:
+            self.tidy()
+            self._room.check()
 
     # -- healing --------------------------------------------------------------------------
 

@@ -75,13 +75,29 @@ class Repository:
 
     async def maintain(self) -> None:
         """Whatever git finds worth doing by now: a commit-graph, a repack, old unreachable objects pruned."""
-        settings = ("gc.auto=6700", "gc.autoPackLimit=50", "gc.autoDetach=false", "maintenance.commit-graph.auto=100")
+        # What no ref needs any more stays together in a pack, and does not become a file for each object.
+        settings = (
+            "gc.auto=6700",
+            "gc.autoPackLimit=50",
+            "gc.autoDetach=false",
+            "gc.cruftPacks=true",
+            "maintenance.commit-graph.auto=100",
+        )
         options = [part for setting in settings for part in ("-c", setting)]
         await self._git.local(
             self.directory,
             *(*options, "maintenance", "run", "--auto", "--quiet", "--task=commit-graph", "--task=gc"),
             timeout=_FSCK_TIMEOUT,
         )
+
+    async def repack(self) -> None:
+        """Put loose objects and small packs together into one, in which versions of a file share what is alike."""
+        try:
+            await self._git.local(self.directory, "repack", "-d", "-l", "-q", "--geometric=2", timeout=_FSCK_TIMEOUT)
+        except GitError as problem:
+            if "unknown option" not in problem.stderr:  # git before 2.32
+                raise
+            await self._git.local(self.directory, "repack", "-a", "-d", "-l", "-q", timeout=_FSCK_TIMEOUT)
 
     async def is_sound(self) -> bool:
         """Whether every object that a ref needs is here and whole: git reads them all."""

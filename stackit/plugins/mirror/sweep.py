@@ -9,21 +9,23 @@ import shutil
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 
+from stackit.plugins.mirror.quarantine import quarantines
+
 SAFE_AGE = 60.0
 """Seconds after which a leftover from before this start belongs to nobody who is still alive."""
 
 
 def leftovers(mirror: Path, *, since: float = 0, before: float = math.inf) -> int:
-    """Remove lock files and unfinished packs last touched between two epoch times; returns how many.
+    """Remove lock files and unfinished objects last touched between two epoch times; returns how many.
 
     Only for times at which no git of ours that still runs was at work in this mirror.
     """
-    return _removed((*_locks(mirror), *_packs(mirror)), since, before)
+    return _removed((*_locks(mirror), *_kept(mirror), *_objects(mirror)), since, before)
 
 
-def unfinished_packs(mirror: Path, *, since: float) -> int:
-    """Remove the unfinished packs of a fetch that began at an epoch time and is over; returns how many."""
-    return _removed(_packs(mirror), since, math.inf)
+def unfinished_objects(mirror: Path, *, since: float) -> int:
+    """Remove what a fetch that began at an epoch time, and is over, did not finish; returns how many files."""
+    return _removed(_objects(mirror), since, math.inf)
 
 
 def nobody_works_in(mirror: Path) -> bool:
@@ -69,7 +71,10 @@ def _removed(paths: Iterable[Path], since: float, before: float) -> int:
         # It may be somebody else's, and go while we look.
         with contextlib.suppress(FileNotFoundError):
             if since <= path.stat().st_mtime < before:
-                path.unlink()
+                if path.is_dir():
+                    shutil.rmtree(path, ignore_errors=True)
+                else:
+                    path.unlink()
                 removed += 1
     return removed
 
@@ -81,7 +86,17 @@ def _locks(mirror: Path) -> Iterator[Path]:
     yield from (mirror / "objects" / "info").rglob("*.lock")
 
 
-def _packs(mirror: Path) -> Iterator[Path]:
+def _kept(mirror: Path) -> Iterator[Path]:
+    """Marks by which a fetch keeps its new pack until the refs have moved: with one left over, it is never repacked."""
+    for mark in (mirror / "objects" / "pack").glob("pack-*.keep"):
+        with contextlib.suppress(OSError):
+            if mark.read_bytes().startswith(b"fetch-pack "):
+                yield mark
+
+
+def _objects(mirror: Path) -> Iterator[Path]:
+    yield from quarantines(mirror)
+    yield from (mirror / "objects").glob("tmp_obj_*")
     yield from (mirror / "objects" / "pack").glob("tmp_*")
     yield from (mirror / "objects" / "pack").glob(".tmp-*")
     yield from (mirror / "objects").glob("[0-9a-f][0-9a-f]/tmp_obj_*")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Sequence
 
 from twisted.internet.defer import Deferred
@@ -9,18 +10,26 @@ from twisted.internet.task import LoopingCall
 
 from stackit import Reactor, StackitError
 from stackit.plugins.mirror.keeper import Keeper
+from stackit.plugins.mirror.room import Room
 
 PERIOD = 15.0
 """Seconds between two looks for an idle moment."""
 WORN = 25
 """Fetches after which maintenance may be worth its while."""
+TIDIED = 5
+"""Mirrors from which leftovers are removed at each look, while the disk is nearly full."""
 
 
 class Upkeep:
-    """Looks after the mirror that was fetched into most, while none is being fetched into."""
+    """Looks after the mirror that was fetched into most, while none is being fetched into.
 
-    def __init__(self, reactor: Reactor, keepers: Sequence[Keeper]) -> None:
+    And removes leftovers of all while the disk is nearly full, as nothing is fetched then that would.
+    """
+
+    def __init__(self, reactor: Reactor, keepers: Sequence[Keeper], room: Room) -> None:
         self._keepers = keepers
+        self._room = room
+        self._next = 0
         self._loop = LoopingCall(self._turn)
         self._loop.clock = reactor
 
@@ -33,12 +42,21 @@ class Upkeep:
             self._loop.stop()
 
     def _turn(self) -> Deferred[None] | None:
+        if self._room.is_short:
+            self._tidy()
         if not self._keepers or any(keeper.rounds.busy for keeper in self._keepers):
             return None
         worn = max(self._keepers, key=lambda keeper: keeper.worn)
         if worn.worn < WORN:
             return None
         return Deferred.fromCoroutine(self._look_after(worn))
+
+    def _tidy(self) -> None:
+        """Some of them at a time, as it reads many folders."""
+        for keeper in self._keepers[self._next : self._next + TIDIED]:
+            with contextlib.suppress(OSError):  # its next round tells what it is
+                keeper.tidy()
+        self._next = self._next + TIDIED if self._next + TIDIED < len(self._keepers) else 0
 
     async def _look_after(self, keeper: Keeper) -> None:
         try:
