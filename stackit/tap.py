@@ -98,7 +98,7 @@ def makeService(options: Options) -> Service:
     try:
         service = Stackit(options.config, reactor)
     except StackitError as problem:
-        raise CannotStart(f"stackit: {problem}") from None
+        raise CannotStart(_redactor(options.config, reactor)(f"stackit: {problem}")) from None
     return logs.Logged(service, options.parent, options.config.log_format, reactor, service.redact)
 
 
@@ -126,11 +126,7 @@ class Stackit(Service):
         self.ports: list[Any] = []
         self.addresses: list[str] = []
 
-        self.redact = Redactor(
-            [secret for secret in (config.webhook_secret, config.api_token) if secret],
-            secret_files(config),
-            reactor.seconds,
-        )
+        self.redact = _redactor(config, reactor)
         self.bus = Bus(self.redact)
         for name, plugin in plugins.items():
             self.bus.register(name, plugin)
@@ -150,7 +146,7 @@ class Stackit(Service):
             stop_on_signals(self.reactor)
             self._run()
         except StackitError as problem:
-            raise CannotStart(f"stackit: {problem}") from None
+            raise CannotStart(self.redact(f"stackit: {problem}")) from None
 
     def _assemble(self) -> None:
         config, reactor, now = self.config, self.reactor, self.now
@@ -295,3 +291,8 @@ class Stackit(Service):
 
     def _notice(self, reason: str) -> None:
         self.bus.observe(Occurrence(name="notice", reason=reason))
+
+
+def _redactor(config: Config, reactor: Reactor) -> Redactor:
+    fixed = (secret for secret in (config.webhook_secret, config.api_token) if secret)
+    return Redactor(fixed, secret_files(config), reactor.seconds)

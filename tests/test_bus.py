@@ -18,6 +18,7 @@ from twisted.logger import LogEvent, globalLogPublisher
 
 from stackit import App, Event, Occurrence, PluginError, Refused, RequestHead, Response, Route, hookimpl, on
 from stackit.bus import Bus
+from stackit.redactor import Redactor
 from stackit.repos import Repos
 
 REQUEST = RequestHead(client="192.0.2.1", method=b"POST", path=b"/", headers={})
@@ -644,6 +645,23 @@ def test_routes_that_are_none_are_named() -> None:
 
     with pytest.raises(PluginError, match="plugin odd: stackit_routes returned list, expected a list of Route"):
         bus_with(odd=stackit_routes).routes(app())
+
+
+def test_what_plugins_say_is_freed_of_secrets() -> None:
+    @hookimpl
+    def stackit_health() -> str:
+        return "no answer to the-token-of-mine"
+
+    @hookimpl
+    def stackit_observe(occurrence: Occurrence) -> None:
+        raise ValueError(b"the-token-of-mine".hex())
+
+    bus = Bus(Redactor(["the-token-of-mine"]))
+    bus.register("mine", plugin(stackit_health, stackit_observe))
+    assert Deferred.fromCoroutine(bus.health(Clock())).result == ["mine: no answer to ***"]
+    with errors_logged() as lines:
+        bus.observe(Occurrence(name="notice", reason="x"))
+    assert lines == ["mine: ValueError: ***"]
 
 
 def test_health_tells_what_each_plugin_says_is_wrong() -> None:

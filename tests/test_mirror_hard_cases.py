@@ -21,6 +21,7 @@ from stackit.plugins.mirror.progress import Progress
 from stackit.plugins.mirror.reconcile import go_together, in_the_way, landing
 from stackit.plugins.mirror.refspecs import destination
 from stackit.plugins.mirror.room import Room
+from stackit.redactor import Redactor
 from stackit.testing import PretendGitHub
 
 
@@ -233,7 +234,7 @@ def test_upkeep_takes_one_mirror_at_a_time_in_idle_moments_the_most_worn_first()
 def test_a_first_clone_says_every_ten_seconds_where_it_is() -> None:
     clock = Clock()
     told: list[Occurrence] = []
-    app: Any = type("Seen", (), {"reactor": clock, "observe": told.append})
+    app: Any = type("Seen", (), {"reactor": clock, "observe": told.append, "redact": Redactor(["the-token"])})
     progress = Progress(app, Repo("octo", "widget"))
     for percent in range(0, 100, 10):
         progress(b"Receiving objects:  %d%% (%d/100), 1.00 MiB | 1.00 MiB/s\r" % (percent, percent))
@@ -242,6 +243,9 @@ def test_a_first_clone_says_every_ten_seconds_where_it_is() -> None:
         "first clone: Receiving objects: 40% (40/100), 1.00 MiB | 1.00 MiB/s",
         "first clone: Receiving objects: 80% (80/100), 1.00 MiB | 1.00 MiB/s",
     ]
+    clock.advance(30)
+    progress(b"remote: Counting objects: 7 for the-token\r")  # what a remote writes is its own
+    assert told[-1].reason == "first clone: remote: Counting objects: 7 for ***"
 
 
 @pytest.mark.parametrize(

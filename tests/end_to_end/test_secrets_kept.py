@@ -10,7 +10,7 @@ from urllib.parse import quote
 
 import pytest
 import pytest_twisted
-from outside import Held, Notebook, check_log, descendants, files, git_runs, mirror_refs, process_file
+from outside import Held, Notebook, check_log, descendants, files, git_runs, mirror_refs, process_file, twistd
 from twisted.web.resource import Resource
 from twisted.web.server import Site
 
@@ -240,3 +240,19 @@ async def test_what_a_remote_says_back_shows_nowhere(
     for text in texts:
         for form in in_any_form(ECHOED):
             assert form not in text, text
+
+
+@pytest_twisted.ensureDeferred
+@pytest.mark.parametrize("where", ["", "from stackit import hookimpl\n@hookimpl\ndef stackit_service(app): "])
+async def test_a_plugin_that_stops_the_start_says_no_secret(tmp_path: Path, where: str) -> None:
+    raising = "raise ValueError('denied: ' + __import__('os').environ['STACKIT_API_TOKEN'].encode().hex())\n"
+    (tmp_path / "mine.py").write_text(where + raising)
+    config = tmp_path / "stackit.toml"
+    config.write_text('listen = "tcp:0:interface=127.0.0.1"\n[plugins.mine]\nfile = "mine.py"\n')
+    (tmp_path / "state").mkdir(mode=0o700)
+    options = ("--config", str(config), "--state-dir", str(tmp_path / "state"))
+    ended = await twistd(*options, "--admin-listen", "tcp:0:interface=127.0.0.1", STACKIT_API_TOKEN=API_TOKEN)
+    said = ended.stdout + ended.stderr
+    assert ended.status == 1
+    assert b"ValueError: denied: ***" in said
+    assert API_TOKEN.encode().hex().encode() not in said

@@ -25,5 +25,5 @@ class Progress:
         found = _PROGRESS.findall(piece)
         if found:
             self._told_at = now
-            where = " ".join(found[-1].decode("utf-8", "replace").split())[:100]
+            where = self._app.redact(" ".join(found[-1].decode("utf-8", "replace").split()))[:100]
             self._app.observe(Occurrence(name="notice", repo=self._repo, reason=f"first clone: {where}"))
