@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import os
 from typing import Any
 
-from twisted.internet.address import IPv4Address, IPv6Address
+from twisted.internet.address import IPv4Address, IPv6Address, UNIXAddress
 from twisted.internet.endpoints import serverFromString
 from twisted.internet.error import CannotListenError
 from twisted.internet.interfaces import IListeningPort
@@ -35,10 +36,12 @@ def listen(reactor: Reactor, endpoint: str, factory: Factory[Any], what: str) ->
 
 
 def address(port: Any, endpoint: str) -> str:
-    """Where an IListeningPort listens, as an address for people: ``http://127.0.0.1:8080`` where it is TCP."""
+    """Where an IListeningPort listens, as an address for people: ``http://127.0.0.1:8080``, ``unix:/run/x.sock``."""
     host = port.getHost()
     if isinstance(host, IPv4Address | IPv6Address):
         scheme = "https" if endpoint.startswith("ssl:") else "http"
         name = f"[{host.host}]" if isinstance(host, IPv6Address) else host.host
         return f"{scheme}://{name}:{host.port}"
+    if isinstance(host, UNIXAddress):
+        return f"unix:{os.fsdecode(host.name or b'')}"
     return str(host)

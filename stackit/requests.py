@@ -20,8 +20,8 @@ _LONGEST = 200
 class RequestHead(msgspec.Struct, frozen=True, kw_only=True, eq=False):
     """The head of a request, before its body is read.
 
-    ``client`` is the address of the peer, without port. ``headers`` has lower-case names
-    and every value that came, as bytes: nothing in them is verified.
+    ``client`` is the address of the peer, without port; ``unix`` for that of a unix socket. ``headers`` has lower-case
+    names and every value that came, as bytes: nothing in them is verified.
     """
 
     client: str

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import tracemalloc
+
 import msgspec
 import pytest
 from twisted.internet.task import Clock
@@ -148,6 +150,36 @@ def test_behind_trusted_proxies_the_client_is_the_nearest_hop_that_is_none(peer,
     others = {"198.51.100.7", "2001:db8::7", "203.0.113.9", "1.1.1.1", "10.0.0.1", "10.0.0.2", "10.0.0.3"} - {client}
     assert limited.admit(client) is not None
     assert all(limited.admit(other) is None for other in others)
+
+
+def test_a_proxy_behind_a_unix_socket_is_trusted_where_the_settings_say_so():
+    limited = Limited(burst=1, trusted_proxies=("unix", "10.0.0.0/8"))
+    limited.refused("unix", "198.51.100.7, 10.0.0.2")
+    assert limited.admit("unix", "198.51.100.7") is not None
+    assert limited.admit("unix", "203.0.113.9") is None
+    assert limited.admit("unix") is None
+    for settings in ({}, {"trusted_proxies": ("10.0.0.0/8",)}):
+        limited = Limited(burst=1, **settings)
+        limited.refused("unix", "198.51.100.7")
+        assert limited.admit("unix", "203.0.113.9") is not None
+
+
+def test_nobody_comes_by_a_unix_socket_who_only_says_so():
+    limited = Limited(burst=1, trusted_proxies=("unix", "10.0.0.0/8"))
+    limited.refused("10.0.0.1", "198.51.100.7, unix")
+    assert limited.admit("10.0.0.1") is not None
+    assert limited.admit("198.51.100.7") is None
+
+
+def test_what_looks_like_an_address_and_goes_on_is_none_and_is_not_remembered():
+    limited = Limited(burst=1_000_000, trusted_proxies=("10.0.0.0/8",))
+    tracemalloc.start()
+    for number in range(300):
+        for hop in (f"[2001:db8::{number:x}]", f"2001:db8::{number:x}%"):
+            limited.refused("10.0.0.1", hop + "x" * 8000)
+    left, _ = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    assert left < 200_000
 
 
 def test_without_trusted_proxies_nobodys_header_is_believed():

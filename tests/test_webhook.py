@@ -12,9 +12,10 @@ from urllib.parse import urlencode
 
 import pytest
 import pytest_twisted
-from rawhttp import Answer, Listening, request
+from rawhttp import Answer, Client, Listening, request
 from twisted.internet import reactor
 from twisted.internet.defer import Deferred
+from twisted.internet.endpoints import UNIXClientEndpoint, connectProtocol
 from twisted.internet.task import Clock
 from twisted.logger import LogEvent, LogLevel, formatEvent, globalLogPublisher
 
@@ -22,7 +23,9 @@ from stackit.config import load
 from stackit.errors import JournalError
 from stackit.events import Event, Push, Repo, Taken
 from stackit.github.signature import Secrets
+from stackit.listeners import address, listen
 from stackit.occurrences import Occurrence
+from stackit.plugins.ratelimit import RateLimit
 from stackit.requests import Refused, RequestHead
 from stackit.testing.catalogue import EVENTS, payload_for
 from stackit.testing.deliveries import delivery
@@ -590,6 +593,39 @@ async def test_the_first_row_that_fits_is_the_answer(house: House, data: bytes) 
     expected = {b"GET": 405}.get(data.split()[0]) or (415 if b"gzip" in data else 413 if b"9999" in data else 401)
     assert (await house.ask(data)).status == expected
     assert len(house.seen) == 1
+
+
+@pytest_twisted.ensureDeferred
+async def test_a_proxy_may_come_by_a_unix_socket(clock: Clock, tmp_path: Path) -> None:
+    limiter = RateLimit(RateLimit.Settings(burst=1, trusted_proxies=("unix",)), clock=clock.seconds)
+    config = load(
+        {"listen": f"unix:{tmp_path}/public.sock:mode=600"}, {"STACKIT_STATE_DIR": str(tmp_path)}, cwd=tmp_path
+    )
+    site = public_site(
+        config,
+        secrets=Secrets([SECRET], [], print),
+        admit=limiter.stackit_admit,
+        observe=limiter.stackit_observe,
+        take=lambda _event, _digest, done: done(Taken(id="1", duplicate=False, handled=True)),
+        reactor=reactor,  # type: ignore[arg-type]
+        now=clock.seconds,
+        stuck=list,
+    )
+    port = listen(reactor, config.listen, site, "public side")  # type: ignore[arg-type]
+    assert address(port, config.listen) == f"unix:{tmp_path}/public.sock"
+
+    async def deliver(client: str, secret: str) -> int:
+        made = delivery("push", secret=secret)
+        headers = {**made.headers, "X-Forwarded-For": client, "Connection": "close"}
+        endpoint = UNIXClientEndpoint(reactor, f"{tmp_path}/public.sock")
+        talking = await connectProtocol(endpoint, Client())
+        return (await talking.send(request(PATH, headers=headers, body=made.body)).answer()).status
+
+    assert [await deliver("198.51.100.7", "wrong") for _ in range(3)] == [401, 429, 429]
+    assert await deliver("203.0.113.9", "wrong") == 401
+    assert await deliver("198.51.100.7", SECRET) == 202
+    await port.stopListening()
+    await site.drain(0)
 
 
 # -- the rest of the public side

@@ -7,6 +7,7 @@ from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
 from twisted.internet import tcp
+from twisted.internet.address import UNIXAddress
 from twisted.internet.interfaces import IHalfCloseableProtocol, IProtocol, IPushProducer, ISSLTransport
 from twisted.internet.protocol import connectionDone
 from twisted.python.failure import Failure
@@ -105,7 +106,8 @@ class Connection:
         self.connectionMade()
 
     def connectionMade(self) -> None:
-        self.address = str(getattr(self.transport.getPeer(), "host", "local"))
+        peer = self.transport.getPeer()
+        self.address = "unix" if isinstance(peer, UNIXAddress) else str(getattr(peer, "host", "local"))
         self.party = party(self.address)
         if isinstance(self.transport, tcp.Connection):  # not what wraps one, which has more to do with bytes
             handle = self.transport.getHandle()

@@ -14,7 +14,7 @@ from collections.abc import Callable
 import msgspec
 
 from stackit import Occurrence, Refused, RequestHead, hookimpl
-from stackit.plugins.ratelimit.addresses import address_of, bucket, network
+from stackit.plugins.ratelimit.addresses import UNIX, address_of, bucket, network
 from stackit.plugins.ratelimit.buckets import Buckets
 
 # What a client cannot know to be wrong (404), what this plugin said itself (429), and what
@@ -30,7 +30,8 @@ class RateLimit:
         """``[plugins.ratelimit]``.
 
         An address may have ``burst`` refused requests at once, and gets ``per_minute`` back.
-        ``trusted_proxies`` are networks whose ``X-Forwarded-For`` is believed. At most
+        ``trusted_proxies`` are networks whose ``X-Forwarded-For`` is believed, and ``"unix"`` for what comes by a unix
+        socket. At most
         ``max_addresses`` buckets are kept; while that many are in use, all further addresses share one.
         """
 
@@ -43,7 +44,8 @@ class RateLimit:
         for name in ("burst", "per_minute", "max_addresses"):
             if getattr(settings, name) < 1:
                 raise ValueError(f"{name} must be at least 1")
-        self._proxies = tuple(network(text) for text in settings.trusted_proxies)
+        self._trusts_unix = UNIX in settings.trusted_proxies
+        self._proxies = tuple(network(text) for text in settings.trusted_proxies if text != UNIX)
         self._clock = clock
         self._buckets = Buckets(
             burst=settings.burst, seconds_per_token=60 / settings.per_minute, most=settings.max_addresses
@@ -66,7 +68,7 @@ class RateLimit:
 
     def _client(self, request: RequestHead) -> str:
         """The key of the bucket: that of the nearest address that is not a trusted proxy's."""
-        return bucket(self._nearest(request) if self._proxies else request.client)
+        return bucket(self._nearest(request) if self._proxies or self._trusts_unix else request.client)
 
     def _nearest(self, request: RequestHead) -> str:
         nearest = request.client
@@ -79,5 +81,7 @@ class RateLimit:
         return nearest
 
     def _trusts(self, text: str) -> bool:
+        if text == UNIX:
+            return self._trusts_unix
         address = address_of(text)
         return address is not None and any(address in network for network in self._proxies)

@@ -5,6 +5,12 @@ from __future__ import annotations
 import ipaddress
 from functools import lru_cache
 
+UNIX = "unix"
+"""What stands for the address of every client of a unix socket."""
+
+_LONGEST = 100
+"""Characters of an address: longer than any, with zone and port, and so short that some may be remembered."""
+
 Address = ipaddress.IPv4Address | ipaddress.IPv6Address
 
 
@@ -24,9 +30,13 @@ def network(text: str) -> ipaddress.IPv4Network | ipaddress.IPv6Network:
         raise ValueError(f"trusted_proxies: not a network such as '10.0.0.0/8': {problem}") from None
 
 
-@lru_cache(maxsize=1024)
 def address_of(text: str) -> Address | None:
     """An address as proxies write it: perhaps with a port, brackets or a zone."""
+    return _read(text) if len(text) <= _LONGEST else None
+
+
+@lru_cache(maxsize=1024)
+def _read(text: str) -> Address | None:
     text = text.strip()
     if text.startswith("["):
         text = text[1:].partition("]")[0]
