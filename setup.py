@@ -26,8 +26,8 @@ BUNDLED = {
 
 # None with a hook in it: pluggy looks for functions of Python.
 COMPILED = {
-    "stackit": "bus coroutines dispatch events isolation key_values lanes logs occurrences redaction requests times"
-    " watched_file",
+    "stackit": "bus coroutines dispatch events isolation key_values lanes logs occurrences outlet redaction requests"
+    " times watched_file",
     "stackit.github": "event_types payloads refnames signature",
     "stackit.journal": "appending batch bodies files fingerprints journal recording records rows writer",
     "stackit.plugins.logger": "lines",

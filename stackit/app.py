@@ -62,6 +62,9 @@ class App(msgspec.Struct, frozen=True, kw_only=True, eq=False):
     pending: Callable[[], Mapping[str, int]]
     """How many events each subscriber still has to handle."""
 
+    dropped_lines: Callable[[], int] = int
+    """How many lines of the log were dropped since the start, because nobody read them."""
+
     redact: Callable[[str], str] = redacted
     """Return a text of bounded length without credentials: every secret and token that stackit uses now, in whatever
     form, and what looks like one. For every text from outside that is kept or shown."""

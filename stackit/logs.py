@@ -9,8 +9,10 @@ as text, and keeps them apart in JSON, with the name of the ``occurrence`` where
 from __future__ import annotations
 
 import contextlib
+import io
 import json
 import sys
+import time
 from collections.abc import Callable, Mapping
 from functools import lru_cache
 from pathlib import Path
@@ -27,6 +29,7 @@ from zope.interface import classImplements
 
 from stackit.app import Reactor
 from stackit.key_values import KeyValues, cut
+from stackit.outlet import Outlet
 from stackit.redaction import may_have_credential, redacted
 from stackit.redactor import Redact
 from stackit.times import rfc3339
@@ -77,6 +80,10 @@ class Logged(MultiService):
             self._reactor.callWhenRunning(self._lines.hold, self._reactor)
         MultiService.startService(self)
 
+    def dropped_lines(self) -> int:
+        """How many lines were dropped since the start, because nobody read them, or they could not be written."""
+        return self._lines.dropped() if self._lines is not None else 0
+
     async def _stop(self) -> None:
         await maybeDeferred(MultiService.stopService, self)
         if self._lines is not None:
@@ -96,7 +103,7 @@ class Lines:
 
     __slots__ = ("_encoding", "_held", "_is_buffered", "_line", "_reactor", "_redact", "_size", "_stream", "_thread")
 
-    def __init__(self, stream: IO[str] | LogFile, line: Line, redact: Redact = redacted) -> None:
+    def __init__(self, stream: IO[str] | LogFile | Outlet, line: Line, redact: Redact = redacted) -> None:
         self._stream = stream
         self._line = line
         self._redact = redact
@@ -127,11 +134,29 @@ class Lines:
     def hold(self, reactor: Reactor) -> None:
         """Called in the reactor's thread; the lines of others are written at once."""
         self._reactor, self._thread = reactor, get_ident()
+        if isinstance(self._stream, Outlet):
+            self._stream.hold(reactor, self._dropped_line)
 
     def release(self) -> None:
         """Write what is held, and hold nothing any more."""
         self._flush()
         self._reactor = None
+        if isinstance(self._stream, Outlet):
+            self._stream.release()
+
+    def dropped(self) -> int:
+        """How many lines were dropped since the start."""
+        return self._stream.dropped if isinstance(self._stream, Outlet) else 0
+
+    def _dropped_line(self, count: int) -> str:
+        event: LogEvent = {
+            "log_time": time.time(),
+            "log_level": LogLevel.warn,
+            "log_namespace": "stackit",
+            "summary": "log lines were dropped: nobody read them, or they could not be written",
+            "fields": {"count": count},
+        }
+        return f"{self._line(event, self._redact)}\n"
 
     def _flush(self) -> None:
         held, self._held, self._size = self._held, [], 0
@@ -262,7 +287,7 @@ def _namespace(namespace: Any) -> str:
     return str(namespace or "-")
 
 
-def _stream(twistd: Mapping[str, Any]) -> IO[str] | LogFile:
+def _stream(twistd: Mapping[str, Any]) -> IO[str] | LogFile | Outlet:
     """Where twistd's own options send the log: ``--logfile``, standard output without a daemon, else twistd.log."""
     name: str = twistd.get("logfile") or ("-" if twistd.get("nodaemon") else "twistd.log")
     if name != "-":
@@ -270,4 +295,7 @@ def _stream(twistd: Mapping[str, Any]) -> IO[str] | LogFile:
         return file
     if not twistd.get("nodaemon"):
         raise SystemExit("a daemon cannot log to standard output: leave out --logfile=-, or run twistd with -n")
-    return sys.stdout
+    try:
+        return Outlet(sys.stdout.fileno(), sys.stdout.encoding)
+    except (AttributeError, OSError):  # there is none, or it is no descriptor
+        return sys.stdout or io.StringIO()

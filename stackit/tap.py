@@ -99,7 +99,9 @@ def makeService(options: Options) -> Service:
         service = Stackit(options.config, reactor)
     except StackitError as problem:
         raise CannotStart(_redactor(options.config, reactor)(f"stackit: {problem}")) from None
-    return logs.Logged(service, options.parent, options.config.log_format, reactor, service.redact)
+    logged = logs.Logged(service, options.parent, options.config.log_format, reactor, service.redact)
+    service.dropped_lines = logged.dropped_lines
+    return logged
 
 
 class Stackit(Service):
@@ -125,6 +127,7 @@ class Stackit(Service):
         self.now = now
         self.ports: list[Any] = []
         self.addresses: list[str] = []
+        self.dropped_lines: Callable[[], int] = int
 
         self.redact = _redactor(config, reactor)
         self.bus = Bus(self.redact)
@@ -196,6 +199,7 @@ class Stackit(Service):
             announce=self.dispatch.announce,
             visible=lambda event_id, at: self.journal.visible(int(event_id), at),
             pending=self.dispatch.pending,
+            dropped_lines=self.dropped_lines,
             redact=self.redact,
         )
         self.plugin_services: list[tuple[str, Any]] = self.bus.services(self.app)

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import re
+import signal
 from pathlib import Path
 from typing import Any
 
@@ -115,3 +117,44 @@ async def test_every_line_of_a_json_log_is_an_object(running_stackit: Any, tmp_p
     accepted = [line for line in lines if line["message"] == "delivery accepted" and line.get("event") == "push"]
     assert accepted
     assert {"delivery", "repo", "outcome", "id"} <= accepted[0].keys()
+
+
+CHATTY = """
+from stackit import on
+
+@on("issues")
+def chatty(event):
+    for _ in range(1000):
+        print("x" * 5000)
+"""
+
+
+@pytest_twisted.ensureDeferred
+async def test_a_log_that_nobody_reads_holds_nothing_up_and_tells_what_was_lost_when_it_is_read_again(
+    running_stackit: Any, tmp_path: Path
+) -> None:
+    (tmp_path / "chatty.py").write_text(CHATTY)
+    server: RunningStackit = await running_stackit(
+        config={"sync": {"interval": "0"}, "plugins": {"chatty": {"module": "chatty"}}}, plugins=tmp_path
+    )
+    stdout = server._daemons[-1].transport.pipes[1]
+    stdout.stopReading()
+    for number in range(3):
+        assert (await server.deliver("issues", guid=f"unread-{number}")).status == 202
+        await server.wait_for(f"unread-{number}")
+    metrics = (await server.admin("GET", "/metrics")).body.decode()
+    lost = re.search(r"^stackit_log_lines_dropped_total (\d+)", metrics, re.MULTILINE)
+    assert lost is not None
+    assert float(lost[1]) > 1000
+    stdout.startReading()
+
+    async def is_told() -> bool:
+        return "log lines were dropped" in server.log
+
+    await server.until(is_told, "the log to tell what was lost")
+    assert (await server.deliver("issues", secret="wrong")).status == 401
+    stdout.stopReading()
+    assert (await server.deliver("issues", guid="last")).status == 202
+    server._daemons[-1].signal(signal.SIGTERM)
+    assert await server.ended() == 0  # also while nobody reads
+    check_log(server.log[: server.log.rindex("\n")])

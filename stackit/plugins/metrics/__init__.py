@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 
 from prometheus_client import CONTENT_TYPE_LATEST, CollectorRegistry, Info, generate_latest
-from prometheus_client.core import GaugeMetricFamily
+from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily
 from prometheus_client.registry import Collector
 
 from stackit import AdminRequest, App, Occurrence, Response, Route, hookimpl
@@ -24,6 +24,7 @@ class Metrics:
         self._counts.app = app
         Info("stackit", "The running stackit.", registry=self._registry).info({"version": app.version})
         self._registry.register(_Pending(app))
+        self._registry.register(_DroppedLines(app))
         return [Route("GET", "/metrics", self._scrape)]
 
     def _scrape(self, request: AdminRequest) -> Response:  # noqa: ARG002 - every handler takes the request
@@ -54,3 +55,19 @@ class _Pending(Collector):
         return GaugeMetricFamily(
             "stackit_handlings_pending", "Events that a subscriber still has to handle.", labels=["subscriber"]
         )
+
+
+class _DroppedLines(Collector):
+    """``stackit_log_lines_dropped_total``, read from stackit at each scrape."""
+
+    def __init__(self, app: App) -> None:
+        self._app = app
+
+    def describe(self) -> Iterable[CounterMetricFamily]:
+        return [self._family(0)]
+
+    def collect(self) -> Iterable[CounterMetricFamily]:
+        return [self._family(self._app.dropped_lines())]
+
+    def _family(self, count: int) -> CounterMetricFamily:
+        return CounterMetricFamily("stackit_log_lines_dropped", "Log lines that nobody read.", value=count)
