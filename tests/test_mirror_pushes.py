@@ -308,6 +308,31 @@ async def test_a_push_that_was_pushed_over_is_done_and_somebody_looks_again(
 
 
 @pytest_twisted.ensureDeferred
+async def test_of_pushes_that_were_pushed_over_only_so_many_are_remembered_and_until_somebody_looked(
+    house: House, upstream: Upstream, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(visibility, "REMEMBERED", 3)
+    monkeypatch.setattr(visibility, "LOOK_AGAIN", 3600.0)
+    pushes = house.mirror._pushes["octo/widget"]
+    old = upstream.refs()["refs/heads/main"]
+    for number in range(6):
+        upstream.set(f"refs/heads/{number}", old)
+        await house.push(pushed(house, "2" * 40, "3" * 40, ref=f"refs/heads/{number}"))
+    assert len(pushes._doubted) == 4
+    # One that is settled leaves the others to be looked at, also those that nobody remembers.
+    for number in range(6):
+        await house.push(pushed(house, "4" * 40, old, ref=f"refs/heads/{number}"))
+    assert house.keeper()._again is not None
+    assert house.keeper()._again.active()
+    house.keeper()._again.reset(0)
+    while house.keeper()._again.active():
+        await house.reactor_turn()
+    await house.push(pushed(house, "2" * 40, "3" * 40))
+    assert pushes._doubted == {"refs/heads/main"}
+    await house.keeper().rounds.idle()
+
+
+@pytest_twisted.ensureDeferred
 async def test_a_branch_that_comes_and_goes_is_followed(house: House, upstream: Upstream) -> None:
     oid = upstream.refs()["refs/heads/main"]
     for _ in range(2):

@@ -15,7 +15,7 @@ from twisted.internet.task import Clock
 from stackit import StackitError
 from stackit.plugins.mirror import asking
 from stackit.plugins.mirror.reasons import Answered, heard, kind_of
-from stackit.plugins.mirror.standing import REFUSALS, Standing
+from stackit.plugins.mirror.standing import COVERED, REFUSALS, Standing
 from stackit.testing import PretendGitHub
 from stackit.testing.faults import FaultKind
 
@@ -207,6 +207,18 @@ def test_pauses_grow_to_an_hour_and_in_quarantine_to_a_day() -> None:
     assert 69120 <= (standing.next_at or 0) <= 103680
     standing.failed("another trouble", "remote")
     assert not standing.quarantined
+
+
+def test_only_so_many_refs_that_were_asked_for_alone_are_remembered() -> None:
+    clock = Clock()
+    standing = Standing(clock, clock.seconds)
+    for number in range(COVERED + 10):
+        clock.advance(1)
+        standing.started(clock.seconds())
+        standing.succeeded(looked=False, refs=[f"refs/heads/{number}"])
+    assert len(standing.covered_refs) == COVERED
+    assert standing.covers(COVERED, ref=f"refs/heads/{COVERED + 9}")
+    assert not standing.covers(0, ref="refs/heads/0")
 
 
 def test_a_failure_keeps_when_the_first_one_was() -> None:

@@ -191,10 +191,12 @@ class Keeper:
         if not self.rounds.busy:
             self._refresher.tidy()
 
-    def look_again(self, delay: float, delivery: str | None) -> None:
-        """Have one more round after so many seconds, however often this is asked until then."""
-        if self._again is None or not self._again.active():
-            self._again = self._app.reactor.callLater(delay, self._ask_quietly, Request("push", delivery))
+    def look_again(self, delay: float, delivery: str | None) -> bool:
+        """Have one more round after so many seconds, however often this is asked until then: False where it was."""
+        if self._again is not None and self._again.active():
+            return False
+        self._again = self._app.reactor.callLater(delay, self._ask_quietly, Request("push", delivery))
+        return True
 
     def _ask_quietly(self, request: Request) -> None:
         # The round tells by itself how it ended.

@@ -18,6 +18,8 @@ REFUSALS = 3
 """Answers of "gone" or "forbidden" in a row after which a remote is asked rarely."""
 FIRST_QUARANTINE = 3600.0
 LONGEST_QUARANTINE = 86400.0
+COVERED = 1000
+"""Single refs whose rounds are remembered: for others, the remote is asked once more."""
 
 
 class Standing:
@@ -76,6 +78,8 @@ class Standing:
         """
         asked = dict.fromkeys(refs, self.started_at)
         self.covered_refs |= asked
+        while len(self.covered_refs) > COVERED:
+            del self.covered_refs[next(iter(self.covered_refs))]
         if not asked:
             self.covered_at = self.started_at
             self.covered_refs.clear()

@@ -170,8 +170,10 @@ class Pushes:
             # Neither where it was nor where it should be. Most likely pushed over since, which the next push
             # will tell; a remote that is several pushes behind looks the same. So somebody has to look again
             # if nothing tells, but this push need not wait for it.
-            self._doubted.add(ref)
-            self._keeper.look_again(LOOK_AGAIN, push.delivery)
+            if self._keeper.look_again(LOOK_AGAIN, push.delivery):
+                self._doubted.clear()  # those before have been looked at
+            # One more than are remembered is none that a push could settle: the look is made.
+            self._doubted.add(ref if len(self._doubted) < REMEMBERED else "")
         return "superseded"
 
     def _settled(self, ref: str) -> None:
