@@ -9,10 +9,12 @@ import sqlite3
 from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 import pytest
 import pytest_twisted
 from outcomes import outcome
+from twisted.internet.defer import Deferred
 
 from stackit.errors import JournalError
 from stackit.journal import Journal, Record, checkpoints, schema, writer
@@ -155,6 +157,55 @@ async def test_another_journal_in_its_place_is_neither_written_to_nor_touched(ho
     assert house.path.read_bytes() == content
     house.path.with_name("journal.sqlite3.saved").rename(house.path)
     assert house.confirmed <= await house.found_after_kill()
+
+
+@pytest_twisted.ensureDeferred
+async def test_a_journal_that_was_removed_is_noticed_though_nobody_writes(house: House) -> None:
+    house.path.unlink()
+    with pytest.raises(JournalError, match="is saved in"):
+        raise (await beat(house)).value
+    assert house.journal._writer.problem is not None
+    house.path.with_name("journal.sqlite3.saved").rename(house.state.parent / "copy")
+    await house.journal.close()
+    with pytest.raises(JournalError, match="missing beside"):
+        house.open(house.state)
+
+
+async def beat(house: House) -> Any:
+    come: Deferred[Any] = Deferred()
+    house.journal._writer.beat(lambda result: come.callback([result]))
+    (result,) = await come
+    return result
+
+
+@pytest_twisted.ensureDeferred
+async def test_a_journal_that_was_moved_back_is_noticed_though_nobody_writes(house: House, tmp_path: Path) -> None:
+    house.path.rename(tmp_path / "elsewhere")
+    await beat(house)
+    (tmp_path / "elsewhere").rename(house.path)
+    assert await beat(house) is None
+    await beat(house)
+    assert [each is None for each in house.changes] == [False, True]
+
+
+@pytest_twisted.ensureDeferred
+async def test_a_journal_that_was_removed_and_not_missed_until_the_stop_is_saved_at_the_stop(house: House) -> None:
+    house.path.unlink()
+    await house.journal.close()
+    saved = house.path.with_name("journal.sqlite3.saved")
+    house.log.unlink()
+    with pytest.raises(JournalError, match=f"is saved in {saved}: move that to {house.path}"):
+        house.open(house.state)
+    saved.rename(house.path)
+    assert house.confirmed <= await house.found_after_kill()
+
+
+@pytest_twisted.ensureDeferred
+async def test_a_log_that_goes_while_the_writer_has_no_connection_is_not_begun_anew_in_silence(house: House) -> None:
+    house.journal._writer._disconnect()  # as after an I/O error
+    house.log.unlink()
+    for _ in range(2):
+        assert "its log" in await house.refused()
 
 
 def _remove(log: Path) -> None:

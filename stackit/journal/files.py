@@ -88,6 +88,19 @@ class Files:
             self._journal_is = _identity(status)
         elif _identity(status) != self._journal_is:
             raise JournalGone(f"another file is in the place of {self._journal}")
+        if self._log_is is not None and not self.log_is_there():
+            raise LogGone(f"its log {self._log} is not there any more")
+
+    def log_is_there(self) -> bool:
+        """Whether the name of the log leads to the one that was opened."""
+        try:
+            return _identity(self._log.stat()) == self._log_is
+        except OSError:
+            return False
+
+    def forget_log(self) -> None:
+        """The next connection may begin another one: nothing is in this one that is not in the journal's file."""
+        self._log_is = None
 
     def opened(self) -> None:
         """A connection has opened both: remember which they are."""

@@ -93,6 +93,8 @@ class Reader:
         if self._closed is None:
             self._keeps_connection = keep_connection
             self._closed = Deferred()
+            if not self._thread.is_alive():
+                return
             self._waiting.put(None)
             await self._closed
             if not keep_connection:

@@ -78,12 +78,13 @@ class Rescue:
 
 def whereabouts(identity: Identity | None) -> Path | None:
     """Where an open file of this process is now; None where no name leads to it any more."""
-    for link in Path("/proc/self/fd").iterdir():
-        # Not opened: closing a descriptor of the journal's file would drop all locks that SQLite has on it.
-        with suppress(OSError):
-            status = link.stat()
-            if (status.st_dev, status.st_ino) == identity:
-                return link.readlink() if status.st_nlink else None
+    with suppress(FileNotFoundError):  # there need not be a /proc
+        for link in Path("/proc/self/fd").iterdir():
+            # Not opened: closing a descriptor of the journal's file would drop all locks that SQLite has on it.
+            with suppress(OSError):
+                status = link.stat()
+                if (status.st_dev, status.st_ino) == identity:
+                    return link.readlink() if status.st_nlink else None
     return None
 
 

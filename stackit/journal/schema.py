@@ -131,6 +131,12 @@ def prepare(path: Path) -> None:
     if not path.exists():
         if log.exists():
             raise _damaged(path, f"{path.name} is missing beside its {log.name}")
+        saved = sorted(path.parent.glob(f"{path.name}.saved*"))
+        if saved:
+            raise JournalError(
+                f"the journal {path} was removed while stackit ran, and all of it is saved in {saved[-1]}: "
+                f"move that to {path}, or out of {path.parent} to start with an empty journal"
+            )
         _create(path)
     for file in (path, log, path.with_name(f"{path.name}-shm")):
         if file.exists():

@@ -215,6 +215,8 @@ class Writer:
         """Finish what waits, then end the thread."""
         if self._closed is None:
             self._closed = Deferred()
+            if not self._thread.is_alive():
+                return
             if not self._busy:
                 self._batches.put(None)
             await self._closed
@@ -264,35 +266,56 @@ class Writer:
         while (batch := self._batches.get()) is not None:
             results, problem, grown = self._work(batch)
             self._reactor.callFromThread(self._settle, batch, results, problem, grown, self._behind)
-        if not self.is_hurt:
-            self._disconnect()
+        self._leave()
         self._reactor.callFromThread(self._ended)
         if self.is_hurt:
             # The last connection that is closed removes the log by its name, whosever that is by now: so none is.
             Event().wait()
 
+    def _leave(self) -> None:
+        """Close the connection, unless somebody laid hands on the files, which nobody may have noticed yet."""
+        if self._connection is not None and not self.is_hurt:
+            try:
+                self._check_files(self._connection)
+            except Hurt as hurt:
+                _log.error("{problem}", problem=self._explained(hurt))
+        if not self.is_hurt:
+            self._disconnect()
+
     def _work(self, batch: list[Asked]) -> tuple[list[Any], str | None, bool]:
         """Results, why nothing can be written, and whether the log is worth a checkpoint."""
         self._move()
-        if len(batch) == 1 and batch[0].joint is _beat:
-            is_waited_for = self._trouble is None and (self._catch_up or self._behind is not None)
-            return [None], self._trouble, is_waited_for and self._log_has_grown()
+        is_beat = len(batch) == 1 and batch[0].joint is _beat
+        results: list[Any] = [None]
         try:
-            results = self._commit(batch)
+            if is_beat:
+                self._look()
+            else:
+                results = self._commit(batch)
         except BaseException as error:  # noqa: BLE001 - also of a MemoryError this commit fails, and not the thread
-            self._trouble = f"the journal cannot write to {self._path.parent}: {self._explain(error)}"
+            self._trouble = self._explained(error)
             return [Failure(JournalError(self._trouble)) for _ in batch], self._trouble, False
-        self._trouble, self.is_hurt = None, False
+        if is_beat and (self._trouble is not None or not (self._catch_up or self._behind)):
+            return results, self._trouble, False
+        self._trouble = None
         return results, None, self._log_has_grown()
 
     def _move(self) -> None:
         self.steps += 1
 
+    def _look(self) -> None:
+        """See whether both files are there still, or again, though nobody writes."""
+        if self._connection is not None and (self.is_hurt or self._trouble is None):
+            self._check_files(self._connection)
+            if self.is_hurt:
+                self.is_hurt, self._trouble = False, None
+
     def _commit(self, batch: list[Asked]) -> list[Any]:
         connection = self._connection or self.connect()
         self._files.check_before_commit()
         if self.is_hurt:
-            self._files.check_after_commit()  # nothing is added until both files are as they were
+            self._check_files(connection)  # nothing is added until both files are as they were
+            self.is_hurt = False
         if self._files.log_size > LOG_BOUND:
             reason = checkpoint_now(connection)
             if reason is not None:
@@ -306,22 +329,40 @@ class Writer:
         except OSError:
             self._doubtful = True
             raise
+        self._check_after_commit(connection)
+        return results
+
+    def _check_files(self, connection: Connection) -> None:
+        """Raise Hurt unless both files are those that were opened, between two commits."""
+        self._files.check_before_commit()
+        self._check_after_commit(connection)
+
+    def _check_after_commit(self, connection: Connection) -> None:
         try:
             self._files.check_after_commit()
         except JournalCut as cut:
             if not is_sound(connection):
                 raise
             self._files.accept_size(cut.size)
-        return results
+
+    def _explained(self, error: BaseException) -> str:
+        """What went wrong, for people; after what can be done about it. Never raises."""
+        try:
+            reason = self._explain(error)
+        except BaseException as another:  # noqa: BLE001 - a fault of the rescue must not end the thread
+            reason = f"{str(error) or type(error).__name__} ({str(another) or type(another).__name__})"
+        return f"the journal cannot write to {self._path.parent}: {reason}"
 
     def _explain(self, error: BaseException) -> str:
-        """What went wrong, for people; after what can be done about it."""
         if isinstance(error, LogGone) and self._connection is not None:
+            self.is_hurt = True
             problem = self._rescue.bring_log_in(error, self._connection)
-            self.is_hurt = problem is not None
-            if problem is None:
-                self._disconnect()
-            return problem or f"{error}; all of it was brought into {self._path}, and a new one is begun"
+            if problem is not None:
+                return problem
+            self.is_hurt = False
+            self._disconnect()
+            self._files.forget_log()
+            return f"{error}; all of it was brought into {self._path}, and a new one is begun"
         if isinstance(error, Hurt):
             self.is_hurt = True
             return self._rescue.explain(error, self._connection)
@@ -362,8 +403,11 @@ class Writer:
         self._files.close()
         connection, self._connection = self._connection, None
         if connection is not None:
+            was_there = self._files.log_is_there()
             with suppress(sqlite3.Error, MemoryError):
                 connection.close()
+            if was_there and not self._files.log_is_there():
+                self._files.forget_log()  # this connection was the last one, and has folded it up
 
     def _log_has_grown(self) -> bool:
         """Whether the write-ahead log is worth a checkpoint now, and none is under way.
