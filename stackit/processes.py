@@ -20,6 +20,12 @@ if TYPE_CHECKING:
 GRACE = 2.0
 """Seconds between asking a group to end (SIGTERM) and ending it (SIGKILL)."""
 
+COLLECTED = (
+    "something else in this process collected its exit status: a plugin that ignores SIGCHLD, or waits for any child "
+    "(os.waitpid(-1)), and must wait for its own alone"
+)
+"""Why the status of a child is not known, for a person."""
+
 STDERR_LIMIT = 64 * 1024
 STDOUT_LIMIT = 16 * 1024 * 1024
 
@@ -29,12 +35,13 @@ _STDIN, _STDOUT, _STDERR, _SECRET = range(4)
 class Finished(msgspec.Struct, frozen=True, kw_only=True):
     """How a child ended.
 
-    ``status`` is its exit code, -N where signal N ended it. ``stdout`` is its beginning (``truncated`` where
+    ``status`` is its exit code, -N where signal N ended it, None where nobody knows: something else in this process
+    has collected the child. ``stdout`` is its beginning (``truncated`` where
     there was more), ``stderr`` its last 64 KiB. ``timed_out``: it was ended because its time was up, or
     because it stalled.
     """
 
-    status: int
+    status: int | None
     stdout: bytes
     stderr: bytes
     timed_out: bool = False
@@ -98,6 +105,7 @@ class Child:
         self._truncated = False
         self._timed_out = False
         self._ending = False
+        self._gone = False
         self._status: int | None = None
         self._finished: Finished | None = None
         self._timers: list[DelayedCall] = []
@@ -136,7 +144,8 @@ class Child:
     def _start(self, argv: Sequence[str | bytes], env: Mapping[str, str], secret: bytes | None) -> None:
         ours: dict[int, int] = {}
         theirs: dict[int, int] = {}
-        group = watch = 0
+        group = 0
+        watch: int | None = None
         try:
             if secret is not None:
                 theirs[_SECRET] = memory(secret)
@@ -145,11 +154,13 @@ class Child:
                 outward = number in (_STDOUT, _STDERR)
                 theirs[number], ours[number] = (writing, reading) if outward else (reading, writing)
             group = spawn(argv, env, theirs)
-            watch = os.pidfd_open(group)
+            with contextlib.suppress(ProcessLookupError):  # it has ended, and somebody has collected it
+                watch = os.pidfd_open(group)
         except BaseException:
             if group:  # nobody would see its end
-                os.kill(group, signal.SIGKILL)
-                os.waitpid(group, 0)
+                with contextlib.suppress(ProcessLookupError, ChildProcessError):
+                    os.kill(group, signal.SIGKILL)
+                    os.waitpid(group, 0)
             for descriptor in ours.values():
                 os.close(descriptor)
             raise
@@ -163,7 +174,10 @@ class Child:
             Outflow(self._reactor, ours[_STDERR], self._err, self._closed),
         ]
         self._open = len(self._outflows)
-        self._watch = _Exit(self._reactor, watch, self._exited)
+        if watch is None:
+            self._exited()
+        else:
+            _Exit(self._reactor, watch, self._exited)
 
     def _out(self, piece: bytes) -> None:
         room = self._limit - len(self._stdout)
@@ -207,10 +221,15 @@ class Child:
             outflow.close()
 
     def _exited(self) -> None:
-        ended, status = os.waitpid(self._group, os.WNOHANG)
-        if not ended:
-            return  # the reactor stops, and lets go of everything
-        self._status = os.waitstatus_to_exitcode(status)
+        try:
+            ended, status = os.waitpid(self._group, os.WNOHANG)
+        except ChildProcessError:
+            pass  # somebody else was first, and nobody tells how it ended
+        else:
+            if not ended:
+                return  # the reactor stops, and lets go of everything
+            self._status = os.waitstatus_to_exitcode(status)
+        self._gone = True
         self._settle()
         # What the child left running holds its pipes, or would go on unseen.
         self.end()
@@ -221,7 +240,7 @@ class Child:
 
     def _settle(self) -> None:
         """It is over when the child has ended and nobody can write any more."""
-        if self._status is None or self._open:
+        if not self._gone or self._open:
             return
         self._signal(signal.SIGKILL)
         for timer in self._timers:

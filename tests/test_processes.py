@@ -2,9 +2,14 @@
 
 from __future__ import annotations
 
+import contextlib
+import errno
 import os
+import signal
 import subprocess
 import sys
+import threading
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -35,6 +40,11 @@ def alive(mark: str) -> list[str]:
     """The processes, zombies included, whose command line holds ``mark``."""
     listed = subprocess.run(["/bin/ps", "-eo", "pid,stat,args"], capture_output=True, text=True, check=True).stdout
     return [line for line in listed.splitlines() if mark in line]
+
+
+def descriptors() -> list[str]:
+    """What this process has open."""
+    return sorted(entry.name for entry in Path("/proc/self/fd").iterdir())
 
 
 @pytest_twisted.ensureDeferred
@@ -168,3 +178,89 @@ async def test_cancelling_before_the_group_exists_ends_the_program() -> None:
     with pytest.raises(CancelledError):
         await running
     assert alive(nap(1008)) == []
+
+
+# -- collected by somebody else ---------------------------------------------------------
+
+
+@pytest.fixture(params=["SIGCHLD is ignored", "any child is waited for"])
+def collector(request: pytest.FixtureRequest) -> Iterator[None]:
+    """Something else in this process that collects every child, as a plugin may."""
+    if request.param == "SIGCHLD is ignored":
+        handler = signal.signal(signal.SIGCHLD, signal.SIG_IGN)
+        yield
+        signal.signal(signal.SIGCHLD, handler)
+        return
+    over = threading.Event()
+
+    def collect() -> None:
+        while not over.is_set():
+            with contextlib.suppress(ChildProcessError):  # there is none
+                os.waitpid(-1, os.WNOHANG)
+
+    thread = threading.Thread(target=collect)
+    thread.start()
+    yield
+    over.set()
+    thread.join()
+
+
+async def status_of(*argv: str, **options: object) -> int | None:
+    """How a program ends, several times, as it is a matter of who is first; all of its output is there each time."""
+    statuses = set()
+    for _ in range(20):
+        finished = await start(*argv, **options)
+        statuses.add(finished.status)
+    return None if None in statuses else statuses.pop()
+
+
+@pytest.mark.usefixtures("collector")
+@pytest_twisted.ensureDeferred
+async def test_a_child_that_somebody_else_collects_is_over_and_its_status_unknown() -> None:
+    assert await status_of("true") is None
+    finished = [await shell("cat; echo problem >&2", stdin=b"x" * 200_000) for _ in range(5)]
+    assert {(len(each.stdout), each.stderr, each.timed_out) for each in finished} == {(200_000, b"problem\n", False)}
+
+
+@pytest.mark.usefixtures("collector")
+@pytest_twisted.ensureDeferred
+async def test_a_child_that_somebody_else_collects_ends_in_time_and_when_it_is_cancelled() -> None:
+    late = await shell(nap(3131), timeout=0.1)
+    assert late.timed_out
+    running = shell(f"{nap(3132)} & {nap(3132)}")
+    running.cancel()
+    with pytest.raises(CancelledError):
+        await running
+    assert alive(nap(3131)) == alive(nap(3132)) == []
+
+
+@pytest.mark.usefixtures("collector")
+@pytest_twisted.ensureDeferred
+async def test_what_a_collected_child_left_behind_is_ended() -> None:
+    await shell(f"{nap(3133)} & exit 0")
+    assert alive(nap(3133)) == []
+
+
+@pytest_twisted.ensureDeferred
+async def test_a_child_that_was_collected_before_anybody_looked_is_over(monkeypatch: pytest.MonkeyPatch) -> None:
+    pidfd_open = os.pidfd_open
+
+    def late(pid: int) -> int:
+        os.waitpid(pid, 0)
+        return pidfd_open(pid)
+
+    monkeypatch.setattr(os, "pidfd_open", late)
+    assert await shell("echo output; exit 3") == Finished(status=None, stdout=b"output\n", stderr=b"")
+
+
+@pytest_twisted.ensureDeferred
+async def test_a_child_that_cannot_be_watched_leaves_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+    def too_many(pid: int) -> int:
+        os.waitpid(pid, 0)
+        raise OSError(errno.EMFILE, os.strerror(errno.EMFILE))
+
+    monkeypatch.setattr(os, "pidfd_open", too_many)
+    before = descriptors()
+    with pytest.raises(OSError, match="Too many open files"):
+        await shell("exit 3")
+    assert descriptors() == before

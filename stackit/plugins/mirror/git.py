@@ -17,7 +17,7 @@ from stackit.plugins.mirror.access import token_settings, variables, web_host
 from stackit.plugins.mirror.pktline import Listing, is_object_id
 from stackit.plugins.mirror.reasons import Answered, Kind, heard, kind_of, left_out, no_git, reason
 from stackit.plugins.mirror.refspecs import for_git
-from stackit.processes import STDERR_LIMIT, Child, Finished, run
+from stackit.processes import COLLECTED, STDERR_LIMIT, Child, Finished, run
 from stackit.redactor import Redact, Redactor
 from stackit.spawning import NotStarted
 
@@ -343,6 +343,9 @@ def _error(
         return GitError("no progress in time, or far too slow: git was ended", stderr=said, kind="stalled", killed=True)
     if finished.truncated:
         return GitError("git's answer is larger than stackit reads", stderr=said)
+    if finished.status is None:
+        # Perhaps it was killed; of the remote's trouble or the mirror's, nothing is known.
+        return GitError(f"git ended, but {COLLECTED}", stderr=said, kind="remote", killed=True)
     if finished.status < 0:
         return GitError(f"git was killed by signal {-finished.status}", stderr=said, kind="remote", killed=True)
     kind = kind_of(said, answered, otherwise)
