@@ -7,6 +7,7 @@ process's page tables takes, or through one more program (``setsid``), which cos
 from __future__ import annotations
 
 import contextlib
+import errno
 import fcntl
 import functools
 import os
@@ -24,6 +25,8 @@ NOT_FOUND, NOT_RUN = 127, 126
 """What a shell says of a program that is not there, and of one that cannot be run."""
 
 _STANDARD = 3
+_NEVER_A_PROGRAM = 8
+"""MFD_NOEXEC_SEAL, of Linux 6.3: without it, a hardened machine (vm.memfd_noexec) gives no file in memory."""
 _PIECE = 64 * 1024
 
 
@@ -75,7 +78,7 @@ def memory(content: bytes) -> int:
     Whoever opens it so reads it from its beginning, as often as they like; as a descriptor it is read once. Raises
     OSError.
     """
-    made = os.memfd_create("secret", os.MFD_CLOEXEC)
+    made = _memory()
     try:
         with os.fdopen(os.dup(made), "wb") as file:
             file.write(content)
@@ -83,6 +86,15 @@ def memory(content: bytes) -> int:
         return fcntl.fcntl(made, fcntl.F_DUPFD_CLOEXEC, _STANDARD + 1)
     finally:
         os.close(made)
+
+
+def _memory() -> int:
+    try:
+        return os.memfd_create("secret", os.MFD_CLOEXEC | _NEVER_A_PROGRAM)
+    except OSError as problem:
+        if problem.errno != errno.EINVAL:  # which says that this Linux does not know the flag, and needs none
+            raise
+    return os.memfd_create("secret", os.MFD_CLOEXEC)
 
 
 @functools.cache
