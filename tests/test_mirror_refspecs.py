@@ -110,16 +110,24 @@ async def test_what_is_left_out_from_now_on_goes_without_a_question(upstream: Up
 
 
 @pytest_twisted.ensureDeferred
-async def test_a_ref_that_lands_in_two_places_is_in_both_and_stays_there(upstream: Upstream, tmp_path: Path) -> None:
+async def test_a_ref_that_lands_in_two_places_is_in_both_and_stays_there(
+    upstream: Upstream, server: GitHttp, tmp_path: Path
+) -> None:
+    def expected() -> dict[str, str]:
+        branches = {ref: oid for ref, oid in upstream.refs().items() if ref.startswith("refs/heads/")}
+        return branches | {ref.replace("heads", "copies"): oid for ref, oid in branches.items()}
+
     twice = ("+refs/heads/*:refs/heads/*", "+refs/heads/*:refs/copies/*")
-    house = House(tmp_path / "state", managed(upstream, refspecs=twice))
+    house = House(tmp_path / "state", managed(server.url("octo/widget.git"), refspecs=twice))
     await house.keeper().sync("start")
-    branches = {ref: oid for ref, oid in upstream.refs().items() if ref.startswith("refs/heads/")}
-    expected = branches | {ref.replace("heads", "copies"): oid for ref, oid in branches.items()}
     for _ in range(2):
-        assert refs(house.path()) == expected == house.told["octo/widget"]
+        assert refs(house.path()) == expected() == house.told["octo/widget"]
         await house.keeper().sync("manual")
     assert house.fetches()[-1].outcome == "unchanged"
+    event = pushed(house, upstream.refs()["refs/heads/main"], upstream.advance())
+    house.mirror.stackit_expect(event)
+    await house.push(event)
+    assert refs(house.path()) == expected() == house.told["octo/widget"]
     await house.stop()
 
 

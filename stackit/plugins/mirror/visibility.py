@@ -14,7 +14,7 @@ from stackit.plugins.mirror.git import Git, GitError
 from stackit.plugins.mirror.histories import Histories
 from stackit.plugins.mirror.keeper import Keeper
 from stackit.plugins.mirror.moments import Moments
-from stackit.plugins.mirror.refspecs import destination
+from stackit.plugins.mirror.refspecs import destination, destinations
 
 DELAYS = (0.2, 0.4, 0.8, 1.6, 3.2, 6.4, 12.8)
 """Seconds between asks of a remote that does not show a pushed commit yet: GitHub answers from replicas."""
@@ -68,8 +68,10 @@ class Pushes:
         now = self._keeper.refs.get(ref) or _none_like(push.before)
         if now != push.before or (ref, push.before) in self._left:
             return
-        self._remember(ref, push.before, arrival)
-        self._keeper.expect(push.delivery, Target(push.ref or ref, ref, push.after))
+        target = self._target(push, ref, push.after)
+        if target is not None:
+            self._remember(ref, push.before, arrival)
+            self._keeper.expect(push.delivery, target)
 
     async def handle(self, push: Push) -> None:
         """Returns when the push is visible in the mirror or superseded.
@@ -107,10 +109,16 @@ class Pushes:
             del self._arrivals[next(iter(self._arrivals))]
         return arrival
 
+    def _target(self, push: Push, ref: str, after: str) -> Target | None:
+        """What to bring, and nothing else; None where it lands in several places, which git brings together."""
+        source = push.ref or ref
+        several = len(list(destinations(self._keeper.managed.refspecs, source))) > 1
+        return None if several else Target(source, ref, after)
+
     async def _brought(self, push: Push, arrival: Arrival, ref: str, before: str, after: str) -> None:
         self._remember(ref, before, arrival)
         look = _nothing(after)  # only a look at all refs tells what is gone
-        target = None if look else Target(push.ref or ref, ref, after)
+        target = None if look else self._target(push, ref, after)
         # What is being told of just now may still fail to be: its round tells whether it did.
         if not self._keeper.settled or not (self._shows(ref, after) or await self._passed(push, ref, before, after)):
             await self._covered(push, arrival, look=look, target=target)
