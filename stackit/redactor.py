@@ -13,7 +13,7 @@ from bisect import bisect_right
 from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from types import MappingProxyType
-from urllib.parse import quote_plus
+from urllib.parse import quote_plus, unquote
 
 from stackit.redaction import LONGEST, redacted
 from stackit.watched_file import WatchedFile
@@ -210,3 +210,14 @@ class _File:
         secret = content.decode("utf-8", "surrogateescape").strip("\ufeff \t\r\n\v\f")
         if secret and secret not in self._secrets:
             self._secrets = (secret, *self._secrets)[:_KEPT]
+
+
+def proxy_passwords(environ: Mapping[str, str]) -> Iterable[str]:
+    """The passwords in the addresses of proxies."""
+    for name, address in environ.items():
+        if name.lower() in ("http_proxy", "https_proxy", "all_proxy"):
+            # A scheme may be missing, and what is no address is the concern of who uses it.
+            userinfo = address.partition("://")[2].partition("/")[0] or address.partition("/")[0]
+            user, at, _ = userinfo.rpartition("@")
+            if at and (password := user.partition(":")[2]):
+                yield unquote(password)

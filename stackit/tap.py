@@ -32,7 +32,7 @@ from stackit.journal import Journal
 from stackit.listeners import address, listen
 from stackit.loader import load_plugins
 from stackit.occurrences import Occurrence
-from stackit.redactor import Redactor
+from stackit.redactor import Redactor, proxy_passwords
 from stackit.repos import Repos
 from stackit.retention import Retention
 from stackit.retries import Retries
@@ -298,5 +298,5 @@ class Stackit(Service):
 
 
 def _redactor(config: Config, reactor: Reactor) -> Redactor:
-    fixed = (secret for secret in (config.webhook_secret, config.api_token) if secret)
-    return Redactor(fixed, secret_files(config), reactor.seconds)
+    own = (secret for secret in (config.webhook_secret, config.api_token) if secret)
+    return Redactor((*own, *proxy_passwords(os.environ)), secret_files(config), reactor.seconds)

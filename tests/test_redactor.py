@@ -15,7 +15,7 @@ import pytest
 from twisted.internet.task import Clock
 
 from stackit.redaction import LONGEST, redacted
-from stackit.redactor import Redactor
+from stackit.redactor import Redactor, proxy_passwords
 
 TOKEN = "s3cr3t-of-the-Repository"
 ODD = 'a"b\\c d/e+f&g<h>é%21'
@@ -121,3 +121,14 @@ def test_the_kinds_of_token_that_github_gives_are_known_by_their_looks(credentia
 @pytest.mark.parametrize("text", ["eyJust a word.and another", "ghs_short", "ghost_of_a_chance_in_the_machine"])
 def test_a_word_is_not_taken_for_a_token(text: str) -> None:
     assert redacted(text) == text
+
+
+def test_the_passwords_of_proxies_are_secrets_in_use() -> None:
+    environ = {
+        "https_proxy": "http://me:p%40ss-word@proxy.example.org:3128/",
+        "HTTP_PROXY": "me:another@proxy:3128",
+        "no_proxy": "me:none@host",
+        "http_proxy": "http://proxy:3128",
+        "ALL_PROXY": "",
+    }
+    assert list(proxy_passwords(environ)) == ["p@ss-word", "another"]
