@@ -857,6 +857,25 @@ async def test_bodies_in_memory_are_bounded_and_the_greediest_address_pays(liste
 
 
 @pytest_twisted.ensureDeferred
+async def test_nobody_goes_for_memory_that_whole_requests_hold(listen: Listen, echo: Echo) -> None:
+    echo.gate = Deferred()
+    house = listen(memory=3000)
+    head = POST + b"Content-Length: 1000\r\n\r\n"
+    busy = await crowd_of(house, 3, head + b"x" * 1000, "127.0.0.2")
+    await arrives(busy[0], lambda: all(each.handling for each in house.site._connections))
+    idle = await crowd_of(house, 3, b"", "127.0.0.1") + await crowd_of(house, 3, head, "127.0.0.2")
+    (late,) = await crowd_of(house, 1, head + b"x", "127.0.0.3")
+    assert (await late.answer()).status == 503
+    assert len(house.site.crowd) == 9
+    assert house.reasons == ["overload"]
+    echo.gate.callback(None)
+    echo.gate = None
+    assert [(await each.answer()).status for each in busy] == [200, 200, 200]
+    assert (await idle[0].send(request("/echo", body=b"abc")).answer()).json()["read"] == 3
+    assert (await idle[3].send(b"x" * 1000).answer()).json()["read"] == 1000
+
+
+@pytest_twisted.ensureDeferred
 async def test_nothing_is_held_once_requests_are_answered_or_gone(listen: Listen) -> None:
     house = listen()
     await house.ask(request("/echo", body=b"x" * 1000))

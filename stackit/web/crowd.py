@@ -95,9 +95,19 @@ class Crowd:
         peer.held += size
         self.held += size
         self._held[peer.party] = self._held.get(peer.party, 0) + size
-        while self.held > self._memory and self._waiting:
-            greediest = max(self._waiting, key=lambda each: self._held.get(each, 0))
-            max(self._waiting[greediest], key=lambda each: each.held).evict()
+        while self.held > self._memory:
+            greedy = self._greediest()
+            if greedy is None:
+                break  # what is held belongs to whole requests, and goes with their answers
+            greedy.evict()
+
+    def _greediest(self) -> Peer | None:
+        """Who has to go for the sake of memory: None where nobody who waits holds any."""
+        for each in sorted(self._waiting, key=lambda each: self._held.get(each, 0), reverse=True):
+            largest = max(self._waiting[each], key=lambda peer: peer.held)
+            if largest.held:
+                return largest
+        return None
 
     def release(self, peer: Peer) -> None:
         """The body of ``peer`` is no longer in memory."""
