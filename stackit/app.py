@@ -62,6 +62,9 @@ class App(msgspec.Struct, frozen=True, kw_only=True, eq=False):
     pending: Callable[[], Mapping[str, int]]
     """How many events each subscriber still has to handle."""
 
+    stalled: Callable[[], Mapping[str, float]] = dict
+    """For how many seconds each subscriber has had events due of which none has begun or ended; 0 where all is well."""
+
     dropped_lines: Callable[[], int] = int
     """How many lines of the log were dropped since the start, because nobody read them."""
 

@@ -12,11 +12,12 @@ import msgspec
 from twisted.internet.base import DelayedCall
 from twisted.internet.defer import CancelledError, Deferred
 from twisted.internet.task import deferLater
+from twisted.logger import Logger
 from twisted.python.failure import Failure
 
 from stackit.app import Reactor
 from stackit.bus import Bus, Subscriber
-from stackit.errors import JournalError, Permanent, describe
+from stackit.errors import JournalError, Permanent, describe, place
 from stackit.events import Event, RefChange, RefsChanged, Repo, Taken
 from stackit.github.event_types import PING
 from stackit.github.payloads import decode
@@ -26,6 +27,8 @@ from stackit.lanes import Item, Lane
 from stackit.occurrences import Occurrence
 from stackit.retries import LONGEST_DELAY, Retries
 from stackit.threads import Threads
+
+_log = Logger(namespace="stackit")
 
 JOURNAL_PATIENCE = 1.0
 """Seconds between tries to reach the journal while it is in trouble."""
@@ -138,6 +141,18 @@ class Dispatch:
             known[self._bus.display(key)] += count
         return known
 
+    def lanes(self) -> Mapping[str, Lane]:
+        """The lane of each subscriber, by its key."""
+        return self._lanes
+
+    def has_due(self, lane: Lane) -> bool:
+        """Whether something should have its turn: in the lane, or left in the journal with no time to look there."""
+        if lane.waits():
+            return True
+        key = lane.subscriber.key
+        alarm = self._alarms.get(key)
+        return self._pending[key] > 0 and lane.is_empty() and not (alarm is not None and alarm.active())
+
     # -- in -----------------------------------------------------------------------
 
     def take(self, event: Event, digest: bytes, done: Callable[[Taken | Failure], object]) -> None:
@@ -237,10 +252,10 @@ class Dispatch:
 
     def look_again(self) -> None:
         """Hand on what is pending in the journal, and not in hand: a commit that failed may be there all the same."""
-        self._spawn(self._again(self._lanes))
+        self._leave(self._again(self._lanes))
 
     def _take_up(self, works: Sequence[Work]) -> None:
-        self._spawn(self._again({work.subscriber for work in works}))
+        self._leave(self._again({work.subscriber for work in works}))
 
     async def _again(self, keys: Iterable[str]) -> None:
         await self._recount()
@@ -408,7 +423,7 @@ class Dispatch:
             return
         if alarm is not None and alarm.active():
             alarm.cancel()
-        self._alarms[key] = self._reactor.callLater(delay, lambda: self._spawn(self._wake(key)))
+        self._alarms[key] = self._reactor.callLater(delay, lambda: self._leave(self._wake(key)))
 
     async def _time(self) -> float:
         """The wall clock. Where it was set, the retries in the journal come as long from now as before."""
@@ -440,6 +455,10 @@ class Dispatch:
                     raise
                 await deferLater(self._reactor, JOURNAL_PATIENCE)
 
+    def _leave(self, work: Coroutine[Deferred[Any], Any, None]) -> None:
+        """Run what nobody waits for. Where it fails, what is due is left in the journal until somebody looks again."""
+        self._spawn(work).addErrback(_not_read)
+
     def _spawn(self, work: Coroutine[Deferred[Any], Any, None]) -> Deferred[None]:
         running = Deferred.fromCoroutine(work)
         self._background.add(running)
@@ -451,6 +470,11 @@ class Dispatch:
             return result
 
         return running.addBoth(ended)
+
+
+def _not_read(failure: Failure) -> None:
+    fault = failure.value
+    _log.error("what is due cannot be read: {problem}{place}", problem=describe(fault), place=place(fault))
 
 
 def _nothing(_result: object) -> None:

@@ -19,6 +19,7 @@ from twisted.python.failure import Failure
 
 from stackit.bus import Subscriber
 from stackit.coroutines import Run
+from stackit.errors import describe, place
 from stackit.events import Event, RefsChanged
 from stackit.journal import Work
 
@@ -317,7 +318,12 @@ class Lane:
                 # Read again at the next wake: at once it would most likely fail again, and again.
                 self._put_off.append(group)
                 if self._stopped is None:
-                    _log.failure("{subscriber}: its events cannot be read", works, subscriber=self.subscriber.key)
+                    _log.error(
+                        "what is due for {subscriber} cannot be read: {problem}{place}",
+                        subscriber=self.subscriber.key,
+                        problem=describe(works.value),
+                        place=place(works.value),
+                    )
                 return
             for work in works:
                 if work.handling not in self._ended:

@@ -37,6 +37,7 @@ from stackit.repos import Repos
 from stackit.retention import Retention
 from stackit.retries import Retries
 from stackit.signals import stop_on_signals
+from stackit.stalls import Stalls
 from stackit.watchdog import Watchdog
 from stackit.web.admin import readyz
 from stackit.web.admin_site import admin_site
@@ -186,6 +187,8 @@ class Stackit(Service):
         self.backstop = Backstop(reactor=reactor, bus=self.bus, interval=config.sync.interval, grace=config.grace)
         self.retention = Retention(reactor=reactor, now=now, journal=self.journal)
 
+        self.stalls = Stalls(reactor=reactor, dispatch=self.dispatch, display=self.bus.display, notice=self._notice)
+
         self.app = App(
             reactor=reactor,
             now=now,
@@ -199,6 +202,7 @@ class Stackit(Service):
             announce=self.dispatch.announce,
             visible=lambda event_id, at: self.journal.visible(int(event_id), at),
             pending=self.dispatch.pending,
+            stalled=self.stalls.seconds,
             dropped_lines=self.dropped_lines,
             redact=self.redact,
         )
@@ -243,6 +247,7 @@ class Stackit(Service):
         Deferred.fromCoroutine(self.dispatch.recover())
         self.backstop.startService()
         self.retention.startService()
+        self.stalls.startService()
         self.heartbeat.startService()
         self.watchdog.startService()
 
@@ -261,6 +266,7 @@ class Stackit(Service):
         self.watchdog.stopping()
         for port in self.ports:
             await maybeDeferred(port.stopListening)
+        self.stalls.stopService()
         self.retention.stopService()
         stopping = [self.public.drain(self.config.grace), self.admin.drain(self.config.grace)]
         stopping += [Deferred.fromCoroutine(each.stop()) for each in (self.backstop, self.dispatch)]
@@ -283,7 +289,8 @@ class Stackit(Service):
         )
 
     async def _problems(self) -> list[str]:
-        return [*self.heartbeat.stuck(), *self.journal.problems(), *await self.bus.health(self.reactor)]
+        own = [*self.heartbeat.stuck(), *self.journal.problems(), *self.stalls.problems()]
+        return [*own, *await self.bus.health(self.reactor)]
 
     def _journal_changed(self, problem: str | None) -> None:
         self._notice(problem or "the journal can be written again")

@@ -342,7 +342,7 @@ def test_what_cannot_be_read_is_read_at_the_next_wake_and_goes_before_what_is_ne
     second = house.offer("a")
     assert house.lane.waits()
     assert house.started == []
-    assert [each["log_failure"].type for each in logged] == [MemoryError]
+    assert [each["problem"] for each in logged] == ["MemoryError"]
     house.lane._read = read
     house.lane.wake([])
     house.answer()

@@ -25,6 +25,7 @@ class Scraped:
     def __init__(self) -> None:
         self.metrics = Metrics()
         self.pending: dict[str, int] = {}
+        self.stalled: dict[str, float] = {}
         clock = Clock()
         clock.advance(NOW)
         app = App(
@@ -40,6 +41,7 @@ class Scraped:
             announce=never,
             visible=never,
             pending=lambda: self.pending,
+            stalled=lambda: self.stalled,
         )
         (self.route,) = self.metrics.stackit_routes(app)
 
@@ -117,6 +119,12 @@ def test_what_is_pending_is_read_at_each_scrape(scraped):
     assert scraped.labels("stackit_handlings_pending") == [{"subscriber": "deploy"}]
 
 
+def test_how_long_a_subscriber_has_stood_still_is_read_at_each_scrape(scraped):
+    scraped.stalled = {"deploy": 12.5, "mirror": 0.0}
+    assert scraped.value("stackit_handlings_stalled_seconds", subscriber="deploy") == 12.5
+    assert scraped.value("stackit_handlings_stalled_seconds", subscriber="mirror") == 0
+
+
 def test_syncs_are_counted_and_timed_and_a_good_one_verifies_the_mirror(scraped):
     scraped.observe(name="synced", repo=Repo("Octo", "Widget"), cause="manual", outcome="changed", seconds=0.3)
     assert scraped.value("stackit_mirror_syncs_total", cause="manual", outcome="changed") == 1
@@ -185,7 +193,7 @@ def test_the_backstops_last_success_is_a_time_and_a_failure_does_not_move_it(scr
 
 
 def test_every_name_of_the_contract_is_there(scraped):
-    scraped.pending = {"deploy": 0}
+    scraped.pending, scraped.stalled = {"deploy": 0}, {"deploy": 0.0}
     scraped.observe(name="refused", reason="signature")
     scraped.observe(name="accepted", event="push", outcome="queued")
     scraped.observe(name="handled", subscriber="deploy", seconds=0.1)
@@ -198,6 +206,7 @@ def test_every_name_of_the_contract_is_there(scraped):
         "stackit_handlings_total": {"subscriber", "outcome"},
         "stackit_handling_seconds_count": {"subscriber"},
         "stackit_handlings_pending": {"subscriber"},
+        "stackit_handlings_stalled_seconds": {"subscriber"},
         "stackit_mirror_syncs_total": {"cause", "outcome"},
         "stackit_mirror_sync_seconds_count": set(),
         "stackit_push_visible_seconds_count": set(),

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 
 from prometheus_client import CONTENT_TYPE_LATEST, CollectorRegistry, Info, generate_latest
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily
@@ -23,7 +23,15 @@ class Metrics:
     def stackit_routes(self, app: App) -> Sequence[Route]:
         self._counts.app = app
         Info("stackit", "The running stackit.", registry=self._registry).info({"version": app.version})
-        self._registry.register(_Pending(app))
+        for name, text, read in (
+            ("stackit_handlings_pending", "Events that a subscriber still has to handle.", app.pending),
+            (
+                "stackit_handlings_stalled_seconds",
+                "For how long events of a subscriber have been due and none has begun or ended.",
+                app.stalled,
+            ),
+        ):
+            self._registry.register(_BySubscriber(name, text, read))
         self._registry.register(_DroppedLines(app))
         return [Route("GET", "/metrics", self._scrape)]
 
@@ -36,25 +44,24 @@ class Metrics:
         self._counts.observe(occurrence)
 
 
-class _Pending(Collector):
-    """``stackit_handlings_pending``, read from stackit at each scrape."""
+class _BySubscriber(Collector):
+    """A gauge with a value for each subscriber, read from stackit at each scrape."""
 
-    def __init__(self, app: App) -> None:
-        self._app = app
+    def __init__(self, name: str, text: str, read: Callable[[], Mapping[str, float]]) -> None:
+        self._about = (name, text)
+        self._read = read
 
     def describe(self) -> Iterable[GaugeMetricFamily]:
         return [self._family()]
 
     def collect(self) -> Iterable[GaugeMetricFamily]:
         family = self._family()
-        for subscriber, count in self._app.pending().items():
-            family.add_metric([subscriber], count)
+        for subscriber, value in self._read().items():
+            family.add_metric([subscriber], value)
         return [family]
 
     def _family(self) -> GaugeMetricFamily:
-        return GaugeMetricFamily(
-            "stackit_handlings_pending", "Events that a subscriber still has to handle.", labels=["subscriber"]
-        )
+        return GaugeMetricFamily(*self._about, labels=["subscriber"])
 
 
 class _DroppedLines(Collector):
