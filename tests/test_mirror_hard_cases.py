@@ -21,6 +21,7 @@ from stackit.plugins.mirror.progress import Progress
 from stackit.plugins.mirror.reconcile import go_together, in_the_way, landing
 from stackit.plugins.mirror.refspecs import destination
 from stackit.plugins.mirror.room import Room
+from stackit.plugins.mirror.slots import Places
 from stackit.redactor import Redactor
 from stackit.testing import PretendGitHub
 
@@ -207,12 +208,14 @@ class Worn:
 def test_upkeep_takes_one_mirror_at_a_time_in_idle_moments_the_most_worn_first() -> None:
     clock = Clock()
     keepers: list[Any] = [Worn(30), Worn(90), Worn(3)]
-    at_work = upkeep.Upkeep(clock, keepers, Room(clock, Path("/"), reserve=0))
+    places = Places(1)
+    at_work = upkeep.Upkeep(clock, keepers, Room(clock, Path("/"), reserve=0), places)
     at_work.start()
-    keepers[2].busy = True
+    push = places.of("push").acquire()
     clock.advance(upkeep.PERIOD)
     assert [len(each.maintained) for each in keepers] == [0, 0, 0]
-    keepers[2].busy = False
+    push.turn.result.lend()  # its remote hangs
+    keepers[2].busy = True
     clock.advance(upkeep.PERIOD)
     clock.advance(upkeep.PERIOD)
     assert [len(each.maintained) for each in keepers] == [0, 1, 0]

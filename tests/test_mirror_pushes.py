@@ -130,7 +130,7 @@ async def test_an_expected_push_that_waits_for_its_turn_is_fetched_once(tmp_path
     house = House(tmp_path / "state", managed(upstream), concurrency=1)
     await house.keeper().sync("start")
     await house.keeper().rounds.idle()
-    taken = await house.keeper()._slots.acquire()
+    taken = await house.keeper()._holding._places.of("push").acquire().turn
     event = pushed(house, upstream.refs()["refs/heads/main"], upstream.advance())
     house.mirror.stackit_expect(event)
     done = house.push(event)

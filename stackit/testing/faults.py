@@ -14,12 +14,17 @@ from twisted.web.http import Request
 
 from stackit.app import Reactor
 
-FaultKind = Literal["hang", "hang_mid", "drip", "redirect", "truncate", "stale", 401, 403, 404, 429, 500, 502, 503]
+FaultKind = Literal[
+    "hang", "hang_mid", "drip", "endless", "redirect", "truncate", "stale", 401, 403, 404, 429, 500, 502, 503
+]
 """A status is answered as such. ``hang``: no answer. ``hang_mid``: half an answer, then silence. ``drip``: one byte
-every tenth of a second. ``truncate``: half an answer, then the connection closes. ``redirect``: 301 to the same
-repository under another host name. ``stale``: as the refs were when the fault began."""
+every tenth of a second. ``endless``: a fetch sees progress, and never a pack. ``truncate``: half an answer, then the
+connection closes. ``redirect``: 301 to the same repository under another host name. ``stale``: as the refs were when
+the fault began."""
 
 _DRIP = 0.1
+_PACK = b"000dpackfile\n"
+_PROGRESS = b"001f\2Counting objects: 1 of 99\r"
 _TEXTS = {
     401: b"Bad credentials",
     403: b"Repository access blocked",
@@ -54,6 +59,15 @@ class Fault(msgspec.Struct, eq=False):
         self, reactor: Reactor, request: Request, status: int, headers: dict[str, str], output: bytes
     ) -> None:
         """Send git's answer, but badly."""
+        if self.kind == "endless":
+            if not output.startswith(_PACK):
+                send(request, status, output, headers)
+                return
+            _head(request, status, headers)
+            request.write(_PACK)
+            while True:
+                request.write(_PROGRESS)
+                await deferLater(reactor, _DRIP)
         head = {**headers, "Content-Length": str(len(output))}
         if self.kind == "drip":
             _head(request, status, head)

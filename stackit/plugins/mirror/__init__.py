@@ -19,7 +19,7 @@ from stackit.plugins.mirror.room import Room
 from stackit.plugins.mirror.rota import Rota
 from stackit.plugins.mirror.routes import routes
 from stackit.plugins.mirror.settings import MirrorSettings
-from stackit.plugins.mirror.slots import Slots
+from stackit.plugins.mirror.slots import Places
 from stackit.plugins.mirror.visibility import Pushes
 
 __all__ = ["Mirror", "MirrorSettings"]
@@ -58,19 +58,19 @@ class Mirror:
         except OSError as problem:
             raise StackitError(f"{mirrors} cannot be made: {problem.strerror}; let stackit write there") from None
         git = Git(app.reactor, home, app.redact, now=app.now)
-        slots = Slots(self._settings.concurrency)
+        places = Places(self._settings.concurrency)
         remotes = Remotes(app.reactor, 2 * self._settings.concurrency, now=app.now)
         self._room = room = Room(app.reactor, mirrors, self._settings.reserve)
         histories, moments = Histories(), Moments(app.reactor, app.now)
         checks = Checks(app.reactor)
         for managed in app.repos:
-            keeper = Keeper(app, git, slots, managed, self._settings, checks, room, remotes.of(managed))
+            keeper = Keeper(app, git, places, managed, self._settings, checks, room, remotes.of(managed))
             self._keepers[managed.repo.key] = keeper
             self._pushes[managed.repo.key] = Pushes(app, git, keeper, histories, moments)
         self._app = app
         keepers = list(self._keepers.values())
         self._rota = Rota(app.reactor, keepers, app.sync_interval)
-        return Lifetime(app, mirrors, keepers, remotes, room)  # type: ignore[return-value]  # zope: it implements it
+        return Lifetime(app, mirrors, keepers, remotes, room, places)  # type: ignore[return-value]  # zope: it implements it
 
     @hookimpl
     def stackit_routes(self, app: App) -> Sequence[Route]:  # noqa: ARG002 - the hook's

@@ -12,12 +12,15 @@ from twisted.internet.defer import CancelledError
 from stackit import ManagedRepo, Reactor
 from stackit.plugins.mirror.git import Fetched, Git, GitError
 from stackit.plugins.mirror.growth import Growth
+from stackit.plugins.mirror.holding import Holding
 from stackit.plugins.mirror.pktline import Listing
 from stackit.plugins.mirror.remains import Remains
 from stackit.plugins.mirror.room import Room
 
 LEND_AFTER = 5.0
 """Seconds without progress after which a fetch no longer counts against the concurrency."""
+QUICK_LEND_AFTER = 1.0
+"""The same for what takes milliseconds."""
 STALL = 60.0
 """Seconds without progress after which a fetch ends, whatever its timeout."""
 LONGEST = 3600.0
@@ -32,7 +35,7 @@ Progress = Callable[[bytes], None]
 
 
 class Asker:
-    """Asks the remote of one repository. ``lend`` gives the slot of what hangs to another.
+    """Asks the remote of one repository. ``holding`` is its slot, which what hangs lends.
 
     ``now`` is the wall clock, which files' times are of. ``timeout`` is in seconds, and doubles with each of
     ``timeouts`` in a row.
@@ -46,7 +49,7 @@ class Asker:
         managed: ManagedRepo,
         timeout: float,
         *,
-        lend: Callable[[], None],
+        holding: Holding,
         room: Room,
         growth: Growth,
     ) -> None:
@@ -56,7 +59,7 @@ class Asker:
         self._now = now
         self._git = git
         self._managed = managed
-        self._lend = lend
+        self._holding = holding
         self._room = room
         self._growth = growth
 
@@ -136,13 +139,28 @@ class Asker:
     def _grown(self, timeout: float) -> float:
         return min(timeout * 2.0**self.timeouts, LONGEST)
 
-    async def watched(self, ask: Callable[[Progress], Awaitable[Answer]]) -> Answer:
-        """The answer; while there is no sign of life, the slot is another's."""
-        hung = self._reactor.callLater(LEND_AFTER, self._lend)
+    async def watched(
+        self,
+        ask: Callable[[Progress], Awaitable[Answer]],
+        rest: Callable[[], None] = lambda: None,
+        after: float | None = None,
+    ) -> Answer:
+        """The answer; while there is no sign of life (for ``after`` seconds), the slot is another's.
+
+        ``rest`` is called at the first such moment.
+        """
+        after = LEND_AFTER if after is None else after
+
+        def hang() -> None:
+            self._holding.lend()
+            rest()
+
+        hung = self._reactor.callLater(after, hang)
 
         def alive(_: bytes) -> None:
+            self._holding.alive()
             if hung.active():
-                hung.reset(LEND_AFTER)
+                hung.reset(after)
 
         try:
             return await ask(alive)

@@ -54,6 +54,11 @@ class Coalescer(Generic[Ask, Result]):
         return self._stopped
 
     @property
+    def waiting(self) -> list[Ask]:
+        """What was asked since the last round began."""
+        return [ask for ask, _ in self._next]
+
+    @property
     def busy(self) -> bool:
         """Whether a round runs, or waits to."""
         return self._busy or bool(self._next)

@@ -63,6 +63,7 @@ class Road:
         self._directory = directory
         self._room = room
         self._growth = growth
+        self._intake: Intake | None = None
         self._closed_until = 0.0
 
     async def travel(self, refs: Snapshot, targets: Mapping[str, Target]) -> tuple[RefChange, ...]:
@@ -73,13 +74,19 @@ class Road:
         """
         if self._reactor.seconds() < self._closed_until:
             raise Detour("protocol")
-        intake = Intake(self._git, self._directory, self._room, self._growth)
+        self._intake = intake = Intake(self._git, self._directory, self._room, self._growth)
         try:
             return await self._travelled(intake, refs, targets)
         except Unanswered as problem:
             raise Detour(problem.reason) from problem
         finally:
+            self._intake = None
             await intake.close()
+
+    def rest(self) -> None:
+        """Have no git wait for a remote that hangs."""
+        if self._intake is not None:
+            self._intake.rest()
 
     async def _travelled(self, intake: Intake, refs: Snapshot, targets: Mapping[str, Target]) -> tuple[RefChange, ...]:
         wants, haves = sorted({target.after for target in targets.values()}), _haves(refs, targets)

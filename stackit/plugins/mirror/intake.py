@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
+from twisted.internet.defer import Deferred, DeferredList
+
 from stackit.plugins.mirror import pktline
 from stackit.plugins.mirror.ahead import Ahead
 from stackit.plugins.mirror.detour import Detour
@@ -36,14 +38,15 @@ class Intake:
         self._room = room
         self._growth = growth
         self._sent = 0
+        self._resting: list[Deferred[None]] = []
 
     def start(self) -> None:
         """Have the gits wait for what comes. Raises OSError and GitError."""
         self._ahead.start(_UNPACK, _WALK)
 
-    async def rest(self) -> None:
+    def rest(self) -> None:
         """Have no git wait: nothing comes for now."""
-        await self._ahead.dismissed()
+        self._resting.append(Deferred.fromCoroutine(self._ahead.dismissed()))
 
     async def take(self, pack: bytes, id_size: int) -> None:
         """Unpack a pack; ``id_size`` is that of an object id in bytes.
@@ -94,5 +97,6 @@ class Intake:
         """End what still runs, and drop what was not admitted."""
         try:
             await self._ahead.dismissed()
+            await DeferredList(self._resting)
         finally:
             self._quarantine.drop()

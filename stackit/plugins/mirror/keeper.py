@@ -7,19 +7,20 @@ from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING
 
 import msgspec
-from twisted.internet.defer import CancelledError, Deferred
+from twisted.internet.defer import CancelledError
 
 from stackit import App, ManagedRepo, Occurrence, RefChange, StackitError
 from stackit.plugins.mirror.checks import Checks
 from stackit.plugins.mirror.coalescer import Coalescer
 from stackit.plugins.mirror.fastroad import MOST_REFS, Detour, Target
 from stackit.plugins.mirror.git import Git, GitError
+from stackit.plugins.mirror.holding import Holding
 from stackit.plugins.mirror.refresher import Outcome, Refresher
 from stackit.plugins.mirror.refs import Snapshot
 from stackit.plugins.mirror.remote import Remote
 from stackit.plugins.mirror.room import Room
 from stackit.plugins.mirror.settings import MirrorSettings
-from stackit.plugins.mirror.slots import Slot, Slots
+from stackit.plugins.mirror.slots import Kind, Places
 from stackit.plugins.mirror.standing import Standing, State
 from stackit.plugins.mirror.telling import Telling
 
@@ -27,6 +28,8 @@ if TYPE_CHECKING:
     from twisted.internet.base import DelayedCall
 
 _CAUSES = ("push", "manual", "start", "backstop")
+_AWAITED = ("push", "manual")
+"""The causes that somebody waits for."""
 MANY = 1000
 """Changes of one round that are worth packing refs at the next idle moment."""
 _NEVER_WORN = 1000
@@ -66,7 +69,7 @@ class Keeper:
         self,
         app: App,
         git: Git,
-        slots: Slots,
+        places: Places,
         managed: ManagedRepo,
         settings: MirrorSettings,
         checks: Checks,
@@ -82,11 +85,9 @@ class Keeper:
         """Fetches since git's own maintenance."""
         self._app = app
         self._remote = remote
-        self._slots = slots
-        self._place: Deferred[Slot] | None = None
-        self._slot: Slot | None = None
+        self._holding = Holding(places, managed.url, end=self._make_way, doubtful=self._is_doubtful)
         self._refresher = Refresher(
-            app, git, managed, settings, lend=self._lend, checks=checks, room=room, remote=remote
+            app, git, managed, settings, holding=self._holding, checks=checks, room=room, remote=remote
         )
         self._telling = Telling(app, git, managed, self._refresher)
         self.directory = self._refresher.directory
@@ -133,7 +134,7 @@ class Keeper:
 
         The one that runs will do where ``expected``, and it was asked for just this, as ``expect`` does it.
         """
-        if cause in ("push", "manual"):
+        if cause in _AWAITED:
             self.standing.release()
         if self._maintaining:
             self.rounds.cancel()  # what it did so far is not lost, and the rest can wait
@@ -141,8 +142,8 @@ class Keeper:
         answer = self.rounds.join(request) if expected else None
         if answer is None:
             answer = self.rounds.ask(request, urgent=cause != "push")
-        if cause in ("push", "manual") and self._place is not None:
-            self._slots.hurry(self._place)
+        if cause in _AWAITED:
+            self._holding.hurry()
         return await answer
 
     def expect(self, delivery: str, target: Target) -> None:
@@ -215,16 +216,24 @@ class Keeper:
     # -- one round ------------------------------------------------------------------
 
     async def _turn(self) -> Callable[[], None]:
-        self._place = self._slots.acquire()
-        try:
-            self._slot = await self._place
-        finally:
-            self._place = None
-        return self._slot.release
+        asking = [request for request in self.rounds.waiting if request.cause in _CAUSES]
+        if asking:  # else nobody is asked, and nothing waits for it
+            await self._holding.enter(self._kind(asking))
+        return self._holding.leave
 
-    def _lend(self) -> None:
-        if self._slot is not None:
-            self._slot.lend()
+    def _kind(self, asking: list[Request]) -> Kind:
+        if not self.directory.exists():
+            return "clone"
+        if self._remote is not None and self.settled and all(each.target is not None for each in asking):
+            return "quick"
+        return "push" if any(each.cause in _AWAITED for each in asking) else "look"
+
+    def _is_doubtful(self) -> bool:
+        """Whether the remote hung at the last attempt, so that others go first."""
+        return self.standing.timeouts > 0
+
+    def _make_way(self) -> None:
+        self.rounds.cancel()
 
     async def _round(self, requests: list[Request]) -> Round:
         asking = [request for request in requests if request.cause in _CAUSES]
@@ -253,6 +262,8 @@ class Keeper:
                     changes, settled = pushed, True
                 else:
                     expected, targets = tuple(targets), {}
+                    if self.directory.exists():
+                        await self._holding.enter("push" if request.cause in _AWAITED else "look")
                     outcome = await self._refresher.refresh(
                         look=look,
                         accept=any(each.accept for each in asking),
@@ -269,6 +280,8 @@ class Keeper:
             problem = caught
         except CancelledError:
             problem = StackitError("stackit is stopping")
+            if self._holding.made_way:
+                problem = GitError("no progress, and others wait: git was ended", kind="stalled", killed=True)
         if problem is None:
             # A quick round leaves what is held as it is.
             self.standing.succeeded(looked=outcome.looked, held=outcome.held, missing=outcome.missing, refs=targets)
@@ -309,6 +322,7 @@ class Keeper:
                 if detour.wide:
                     raise
                 self._observe_detour(request, detour)
+                await self._holding.enter("push")
                 await self._refresher.fetch(known, targets)
                 return await self._telling.settle_only(targets, request.cause, request.delivery)
         except Detour as detour:
@@ -333,7 +347,6 @@ class Keeper:
         if not upkeep:
             await self._telling.settle("start", None)
         elif self.directory.exists():
-            self._lend()
             self._maintaining = True
             try:
                 await self._refresher.maintain()

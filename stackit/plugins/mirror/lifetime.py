@@ -13,6 +13,7 @@ from stackit import App, Occurrence, StackitError
 from stackit.plugins.mirror.keeper import Keeper
 from stackit.plugins.mirror.remote import Remotes
 from stackit.plugins.mirror.room import Room
+from stackit.plugins.mirror.slots import Places
 from stackit.plugins.mirror.sweep import SAFE_AGE, found_mirrors, half_clones, leftovers
 from stackit.plugins.mirror.upkeep import Upkeep
 
@@ -20,12 +21,14 @@ from stackit.plugins.mirror.upkeep import Upkeep
 class Lifetime(Service):
     """Clears the place at start; at stop lets rounds end within the grace, and ends those that do not."""
 
-    def __init__(self, app: App, mirrors: Path, keepers: Sequence[Keeper], remotes: Remotes, room: Room) -> None:
+    def __init__(
+        self, app: App, mirrors: Path, keepers: Sequence[Keeper], remotes: Remotes, room: Room, places: Places
+    ) -> None:
         self._app = app
         self._mirrors = mirrors
         self._keepers = keepers
         self._remotes = remotes
-        self._upkeep = Upkeep(app.reactor, keepers, room)
+        self._upkeep = Upkeep(app.reactor, keepers, room, places)
 
     def startService(self) -> None:
         Service.startService(self)

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 
 import msgspec
 from twisted.internet.defer import CancelledError
 
 from stackit import App, ManagedRepo, Occurrence, RefChange, StackitError
-from stackit.plugins.mirror.asking import Asker
+from stackit.plugins.mirror.asking import QUICK_LEND_AFTER, Asker
 from stackit.plugins.mirror.census import Census
 from stackit.plugins.mirror.checks import Check, Checks
 from stackit.plugins.mirror.cloning import Cloning, object_format
@@ -17,6 +17,7 @@ from stackit.plugins.mirror.fastroad import Detour, Road, Target
 from stackit.plugins.mirror.git import Git, GitError
 from stackit.plugins.mirror.growth import Growth
 from stackit.plugins.mirror.guard import objection
+from stackit.plugins.mirror.holding import Holding
 from stackit.plugins.mirror.look import Look
 from stackit.plugins.mirror.mending import mend
 from stackit.plugins.mirror.phase import phase
@@ -51,7 +52,7 @@ class Outcome(msgspec.Struct, frozen=True):
 
 
 class Refresher:
-    """``lend`` gives the slot of a fetch that hangs to another. Methods raise GitError, StackitError and OSError."""
+    """``holding`` is the slot of this repository. Methods raise GitError, StackitError and OSError."""
 
     def __init__(
         self,
@@ -60,7 +61,7 @@ class Refresher:
         managed: ManagedRepo,
         settings: MirrorSettings,
         *,
-        lend: Callable[[], None],
+        holding: Holding,
         checks: Checks,
         room: Room,
         remote: Remote | None = None,
@@ -69,11 +70,11 @@ class Refresher:
         self._app = app
         self._managed = managed
         self._settings = settings
-        self._lend = lend
+        self._holding = holding
         self.growth = Growth()
         self._room = room
         self._asker = Asker(
-            app.reactor, app.now, git, managed, settings.timeout, lend=lend, room=room, growth=self.growth
+            app.reactor, app.now, git, managed, settings.timeout, holding=holding, room=room, growth=self.growth
         )
         self._cloning = Cloning(app, git, managed, self._asker, self.directory)
         self._repository = Repository(git, self.directory)
@@ -138,7 +139,7 @@ class Refresher:
         if road is None:
             raise Detour("not_http")
         self._begin()
-        return await self._asker.watched(lambda _: road.travel(refs, targets))
+        return await self._asker.watched(lambda _: road.travel(refs, targets), road.rest, QUICK_LEND_AFTER)
 
     async def fetch(self, refs: Snapshot, targets: Mapping[str, Target]) -> None:
         """Bring the targets by git, and nothing else; ``refs`` is as above. Raises Detour where that does not do."""
@@ -288,6 +289,7 @@ class Refresher:
         return not refs or (head is not None and refs.get(head) is not None)
 
     async def _clone(self) -> Shortfall | None:
+        await self._holding.enter("clone")
         listing = await self._asker.listing()
         missing = await self._cloning.clone(listing)
         self._census.end()
@@ -321,7 +323,7 @@ class Refresher:
         now = self._app.reactor.seconds()
         if self._replaced_at is not None and now - self._replaced_at < REPLACE_EVERY:
             return None
-        self._lend()  # reading all objects takes long, and asks nothing of the remote
+        self._holding.leave()  # reading all objects takes long, and asks nothing of the remote
         sound = await self._check.is_sound()
         if sound is not False:
             return None if sound is None else False

@@ -10,8 +10,9 @@ from stackit import Duration, Size
 class MirrorSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """``[plugins.mirror]``.
 
-    ``concurrency``: fetches at once. ``timeout``: how long one may take; a fetch without any progress ends
-    after a minute at the latest, a first clone has an hour. ``debounce``: quiet time before a push is fetched.
+    ``concurrency``: fetches at once from one host, of each kind. ``timeout``: how long one may take; a fetch without
+    any progress ends after a minute at the latest, a first clone has an hour. ``debounce``: quiet time before a push is
+    fetched.
     ``reserve``: bytes of the disk that stay free: below, no fetch starts. A look that would delete more than the share
     ``max_deletions`` of a mirror's refs waits for a person, from ``min_refs`` refs on.
     """

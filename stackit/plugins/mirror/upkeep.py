@@ -11,6 +11,7 @@ from twisted.internet.task import LoopingCall
 from stackit import Reactor, StackitError
 from stackit.plugins.mirror.keeper import Keeper
 from stackit.plugins.mirror.room import Room
+from stackit.plugins.mirror.slots import Places
 
 PERIOD = 15.0
 """Seconds between two looks for an idle moment."""
@@ -21,14 +22,15 @@ TIDIED = 5
 
 
 class Upkeep:
-    """Looks after the mirror that was fetched into most, while none is being fetched into.
+    """Looks after the mirror that was fetched into most, while no push is being brought.
 
     And removes leftovers of all while the disk is nearly full, as nothing is fetched then that would.
     """
 
-    def __init__(self, reactor: Reactor, keepers: Sequence[Keeper], room: Room) -> None:
+    def __init__(self, reactor: Reactor, keepers: Sequence[Keeper], room: Room, places: Places) -> None:
         self._keepers = keepers
         self._room = room
+        self._places = places
         self._next = 0
         self._loop = LoopingCall(self._turn)
         self._loop.clock = reactor
@@ -44,10 +46,12 @@ class Upkeep:
     def _turn(self) -> Deferred[None] | None:
         if self._room.is_short:
             self._tidy()
-        if not self._keepers or any(keeper.rounds.busy for keeper in self._keepers):
+        # A remote that hangs, or a clone that takes hours, must not keep all mirrors from it.
+        if self._places.pushing:
             return None
-        worn = max(self._keepers, key=lambda keeper: keeper.worn)
-        if worn.worn < WORN:
+        idle = [keeper for keeper in self._keepers if not keeper.rounds.busy]
+        worn = max(idle, key=lambda keeper: keeper.worn, default=None)
+        if worn is None or worn.worn < WORN:
             return None
         return Deferred.fromCoroutine(self._look_after(worn))
 
