@@ -47,7 +47,7 @@ from stackit.web.public import public_site, webhook_secrets
 _log = Logger(namespace="stackit")
 
 _PATIENCE = 3
-"""Graces that the service of a plugin has to stop; what it leaves undone is for the next start."""
+"""Graces that the service of a plugin, or the journal, has to stop; what it leaves undone is for the next start."""
 
 
 class Options(usage.Options):
@@ -273,20 +273,22 @@ class Stackit(Service):
         await DeferredList(stopping)
         await DeferredList([self._end(plugin, service) for plugin, service in reversed(self.plugin_services)])
         self.heartbeat.stopService()
-        await self.journal.close()
+        await self._bounded(
+            Deferred.fromCoroutine(self.journal.close()), "the journal was not closed, which loses nothing"
+        )
         self.watchdog.stopService()
 
     def _end(self, plugin: str, service: Any) -> Deferred[None]:
         """Stop a plugin's service. One that fails, or does not end in several times the grace, keeps nobody from it."""
+        return self._bounded(called(service.stopService), f"plugin {plugin}: its service did not stop")
+
+    def _bounded(self, ending: Deferred[Any], otherwise: str) -> Deferred[None]:
+        """Wait for an end, within several times the grace; say ``otherwise`` where it does not come."""
 
         def failed(failure: Failure) -> None:
-            _log.error(
-                "plugin {plugin}: its service did not stop: {problem}", plugin=plugin, problem=describe(failure.value)
-            )
+            _log.error("{otherwise}: {problem}", otherwise=otherwise, problem=describe(failure.value))
 
-        return bounded(self.reactor, called(service.stopService), _PATIENCE * max(self.config.grace, 1.0)).addErrback(
-            failed
-        )
+        return bounded(self.reactor, ending, _PATIENCE * max(self.config.grace, 1.0)).addErrback(failed)
 
     async def _problems(self) -> list[str]:
         own = [*self.heartbeat.stuck(), *self.journal.problems(), *self.stalls.problems()]

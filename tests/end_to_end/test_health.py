@@ -8,9 +8,9 @@ from typing import Any
 
 import pytest_twisted
 from outside import check_log
-from twisted.internet.defer import Deferred
+from twisted.internet.defer import Deferred, DeferredList
 
-from stackit.testing import RunningStackit
+from stackit.testing import RunningStackit, push_payload
 
 HANGING_DISK = """
 import os, time
@@ -72,6 +72,11 @@ async def test_a_writer_that_hangs_is_unhealthy_and_named_and_gives_systemd_no_s
     ready = await server.admin("GET", "/readyz")
     assert ready.status == 503
     assert "the journal's writer has not moved" in " ".join(ready.json()["problems"])
+
+    async def is_told() -> bool:
+        return "systemd's watchdog gets no sign of life" in server.log
+
+    await server.until(is_told, "the watchdog's notice")
     heard()
     assert await is_unhealthy()
     assert heard() == []
@@ -86,5 +91,34 @@ async def test_a_writer_that_hangs_is_unhealthy_and_named_and_gives_systemd_no_s
     assert await server.stop() == 0
     assert "STOPPING=1" in heard()
     systemd.close()
-    assert "systemd's watchdog gets no sign of life" in server.log
     check_log(server.log)
+
+
+@pytest_twisted.ensureDeferred
+async def test_a_writer_that_hangs_does_not_keep_stackit_from_ending(running_stackit: Any, tmp_path: Path) -> None:
+    (tmp_path / "hanging_disk.py").write_text(HANGING_DISK)
+    server: RunningStackit = await running_stackit(
+        config={
+            "grace": "0.1s",
+            "sync": {"interval": "0"},
+            "plugins": {"hanging_disk": {"module": "hanging_disk"}},
+        },
+        plugins=tmp_path,
+    )
+    assert (await server.deliver("push", push_payload("octo/widget"), guid="before")).status == 202
+    (server.state_dir.parent / "home" / "hanging").touch()
+    waiting = Deferred.fromCoroutine(server.deliver("push", push_payload("octo/other"), guid="waits"))
+
+    async def is_unhealthy() -> bool:
+        return (await server.ask("GET", f"{server.url}/healthz")).status == 503
+
+    await server.until(is_unhealthy, "the hanging writer to be noticed")
+    assert await server.stop() == 0
+    ((answered, answer),) = await DeferredList([waiting], consumeErrors=True)
+    assert not (answered and answer.status == 202)
+    assert "the journal was not closed" in server.log
+    check_log(server.log)
+    (server.state_dir.parent / "home" / "hanging").unlink()
+    await server.start()
+    await server.wait_for("before")
+    assert await server.stop() == 0

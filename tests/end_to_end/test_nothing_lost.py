@@ -343,3 +343,32 @@ async def test_what_lay_in_a_journal_that_was_moved_away_and_back_is_all_there(
         await server.wait_for(f"before-{number}")
     assert await server.stop() == 0
     check_log(server.log)
+
+
+@pytest_twisted.ensureDeferred
+async def test_what_lay_in_a_journal_that_was_removed_is_there_again_after_doing_as_told(
+    running_stackit: Any, tmp_path: Path
+) -> None:
+    notebook = Notebook(tmp_path / "notebook")
+    server: RunningStackit = await running_stackit(
+        config={"sync": {"interval": "0"}, "plugins": {"notebook": notebook.table}}, environment=notebook.environment
+    )
+    assert (await server.deliver("issues", guid="before")).status == 202
+    journal = server.state_dir / "journal.sqlite3"
+    journal.unlink()
+    assert (await server.deliver("issues", guid="refused")).status == 503
+    saved = journal.with_name("journal.sqlite3.saved")
+    ready = await server.admin("GET", "/readyz")
+    assert ready.status == 503
+    assert f"saved in {saved}: stop stackit, remove" in " ".join(ready.json()["problems"])
+    assert await server.stop() == 0
+    for kind in ("wal", "shm"):
+        journal.with_name(f"journal.sqlite3-{kind}").unlink()
+    saved.rename(journal)
+    await server.start()
+    await server.wait_for("before")
+    assert (await server.deliver("issues", guid="after")).status == 202
+    await server.wait_for("after")
+    assert notebook.seen()["after"] == 1
+    assert await server.stop() == 0
+    check_log(server.log)
