@@ -79,9 +79,12 @@ class House:
     def of(self, url: str, **more: Any) -> Remote:
         remote = self.remotes.of(ManagedRepo(repo=Repo("octo", "widget"), url=url, **more))
         assert remote is not None
+        remote.learned(speaks=True)
         return remote
 
     async def ask(self) -> bytes:
+        """Ask, also a remote that did not answer a moment ago, and would be left alone."""
+        self.remote._listing.succeeded()
         return await self.remote.words(QUESTION)
 
     async def fails(self) -> Unanswered:
@@ -118,10 +121,10 @@ async def test_a_request_is_gits_own_and_asks_for_no_compression(house: House) -
     assert head.split(b"\r\n") == [
         b"POST /octo/widget.git/git-upload-pack HTTP/1.1",
         b"Host: 127.0.0.1:%d" % house.server.port,
-        b"Content-Type: application/x-git-upload-pack-request",
-        b"Accept: application/x-git-upload-pack-result",
         b"Git-Protocol: version=2",
         b"User-Agent: git/2 (stackit)",
+        b"Content-Type: application/x-git-upload-pack-request",
+        b"Accept: application/x-git-upload-pack-result",
         b"Content-Length: %d" % len(QUESTION),
     ]
 
@@ -499,6 +502,8 @@ async def test_over_tls_the_certificate_must_be_known_and_the_hosts(
     other = trusting.of(ManagedRepo(repo=repo, url=f"https://127.0.0.1:{tls}/octo/widget.git"))
     assert known is not None
     assert other is not None
+    known.learned(speaks=True)
+    other.learned(speaks=True)
     for _ in range(3):
         assert await known.words(QUESTION) == b"0000"
     peers = len(house.server.peers)

@@ -35,8 +35,6 @@ __all__ = ["Detour", "Road", "Target"]
 MOST_REFS = 50
 """Refs that are asked for by name; pushes of more are rare, and git is good at it."""
 MOST_HAVES = 16
-CLOSED_FOR = 600.0
-"""Seconds for which a remote that does not speak protocol v2 is not asked this way."""
 HEAD_START = 0.005
 """Seconds from asking for the pack until the remote's word is asked for, if the pack is not here before. The word is in
 before the pack is unpacked and walked all the same, and a remote that has one core for both is done with the pack
@@ -64,7 +62,6 @@ class Road:
         self._room = room
         self._growth = growth
         self._intake: Intake | None = None
-        self._closed_until = 0.0
 
     async def travel(self, refs: Snapshot, targets: Mapping[str, Target]) -> tuple[RefChange, ...]:
         """Bring the targets (by ref) to where the remote says they stand now; returns what moved.
@@ -72,8 +69,10 @@ class Road:
         ``refs`` are all refs of the mirror, as they are known to be. Raises Detour, with no ref
         moved, where this is not the way; StackitError and OSError as git and the remote do.
         """
-        if self._reactor.seconds() < self._closed_until:
-            raise Detour("protocol")
+        try:
+            await self._remote.ready()
+        except Unanswered as problem:
+            raise Detour(problem.reason) from problem
         self._intake = intake = Intake(self._git, self._directory, self._room, self._growth)
         try:
             return await self._travelled(intake, refs, targets)
@@ -117,10 +116,8 @@ class Road:
         answer = await self._remote.listing(sources.values(), "sha256" if sha256 else "sha1")
         try:
             listed = pktline.listing(answer).refs
-        except ProtocolError:
-            # Whoever speaks protocol v2 can say where a ref is. This one need not be asked each time.
-            self._closed_until = self._reactor.seconds() + CLOSED_FOR
-            raise Detour("protocol") from None
+        except ProtocolError as problem:
+            raise self._remote.disappointed(problem) from None
         return {ref: listed[source] for ref, source in sources.items() if source in listed}
 
     async def _arrived(

@@ -222,7 +222,8 @@ class Git:
         page = answered.page
         if page is not None and not page.smart and not (refs and all(map(is_object_id, refs.values()))):
             raise GitError(no_git(page), kind="remote")
-        return Listing(refs, head)
+        # In protocol v2, git asks for the refs by a second request.
+        return Listing(refs, head, None if page is None else page.smart and answered.posted)
 
     async def _remote(
         self,

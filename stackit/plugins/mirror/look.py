@@ -19,7 +19,7 @@ from stackit.plugins.mirror.pktline import ProtocolError
 from stackit.plugins.mirror.reconcile import landing
 from stackit.plugins.mirror.refs import Snapshot, ref_bytes, ref_text
 from stackit.plugins.mirror.refspecs import destination
-from stackit.plugins.mirror.remote import Remote, Unanswered
+from stackit.plugins.mirror.remote import Remote
 from stackit.plugins.mirror.traces import Traces, traces
 
 SETTLED = 1.0
@@ -80,8 +80,8 @@ class Look:
         """
         try:
             listing = pktline.listing(seen.words)
-        except ProtocolError:
-            raise Unanswered("protocol") from None
+        except ProtocolError as problem:
+            raise self._remote.disappointed(problem) from None
         theirs = destination(self._refspecs, ref_text(listing.head)) if listing.head else None
         equal = Snapshot.of(landing(self._refspecs, listing)) == refs and theirs in (None, head)
         self._equal = None

@@ -10,6 +10,7 @@ from collections.abc import Iterable, Iterator, Sequence
 
 import msgspec
 
+SERVICE = "git-upload-pack"
 FLUSH = b"0000"
 DELIMITER = b"0001"
 
@@ -31,6 +32,8 @@ class Listing(msgspec.Struct, frozen=True):
 
     refs: dict[bytes, str]
     head: bytes | None
+    by_v2: bool | None = None
+    """Whether it came by protocol v2; None where that is not known."""
 
 
 def is_object_id(oid: str) -> bool:
@@ -80,6 +83,18 @@ def listing(answer: bytes) -> Listing:
                 raise ProtocolError(f"not an object id: {oid[:40]!r}")
             refs[name] = oid.decode("ascii")
     raise ProtocolError("the list of refs ends too early")
+
+
+def speaks_v2(advertised: bytes) -> bool:
+    """Whether a server that says this of itself can be asked for refs and packs in protocol v2."""
+    try:
+        said = [packet.rstrip(b"\n") for packet in packets(advertised) if packet is not None]
+    except ProtocolError:
+        return False
+    if said[:1] == [b"# service=%b" % SERVICE.encode()]:  # some say it first, as before protocol v2
+        said = said[1:]
+    commands = {each.partition(b"=")[0] for each in said[1:]}
+    return said[:1] == [b"version 2"] and {b"ls-refs", b"fetch"} <= commands
 
 
 def pack(answer: bytes) -> bytes:

@@ -26,7 +26,7 @@ _PAGES = {"text/html": "an HTML page", "application/xhtml+xml": "an HTML page", 
 _TRACE = re.compile(r"\d\d:\d\d:\d\d\.\d+ http\.c:\d+ +(?:<=|=>|==) ")
 _STATUS = re.compile(r"<= Recv header: HTTP/[\d.]+ (\d{3})")
 _HEADER = re.compile(r"<= Recv header: (retry-after|location|content-type|content-length): *(\S.*)", re.IGNORECASE)
-_REQUEST = re.compile(r"=> Send header: [A-Z]+ (\S+) HTTP/")
+_REQUEST = re.compile(r"=> Send header: ([A-Z]+) (\S+) HTTP/")
 _USERINFO = re.compile(r"(?<=://)[^/@\s]+@")
 # What the remote says, or its git without saying whose words these are, by way of ssh or a path.
 _REMOTES = re.compile(r"^(?:remote: |.*remote error: |.*upload-pack: |.*\(stored in \./).*$", re.MULTILINE)
@@ -115,13 +115,14 @@ class Page(msgspec.Struct, frozen=True, kw_only=True):
 class Answered(msgspec.Struct, frozen=True, kw_only=True):
     """The last answer over HTTP: its status, and where it said so how long to wait (seconds), and where to go.
 
-    ``page`` is the last one to the question for refs.
+    ``page`` is the last one to the question for refs; ``posted``: git asked something more, as protocol v2 has it.
     """
 
     status: int | None = None
     retry_after: float | None = None
     location: str | None = None
     page: Page | None = None
+    posted: bool = False
 
 
 def heard(stderr: str, now: float, redact: Callable[[str], str] = str) -> tuple[str, Answered]:
@@ -135,10 +136,11 @@ def heard(stderr: str, now: float, redact: Callable[[str], str] = str) -> tuple[
             if line.strip():
                 said.append(redact(line))
         elif request := _REQUEST.search(line):
-            listing = _LISTING in request[1]
+            listing = _LISTING in request[2]
+            answered = msgspec.structs.replace(answered, posted=answered.posted or request[1] == "POST")
         elif status := _STATUS.search(line):
             page = Page(status=int(status[1])) if listing else answered.page
-            answered = Answered(status=int(status[1]), page=page)
+            answered = Answered(status=int(status[1]), page=page, posted=answered.posted)
         elif header := _HEADER.search(line):
             name, value = header[1].lower(), redact(header[2].strip())
             answered = _with_header(answered, name, value, now, listing=listing)

@@ -21,6 +21,7 @@ from stackit.plugins.mirror.holding import Holding
 from stackit.plugins.mirror.look import Look
 from stackit.plugins.mirror.mending import mend
 from stackit.plugins.mirror.phase import phase
+from stackit.plugins.mirror.pktline import Listing
 from stackit.plugins.mirror.reconcile import reconcile
 from stackit.plugins.mirror.refs import Snapshot
 from stackit.plugins.mirror.remains import Remains
@@ -82,6 +83,7 @@ class Refresher:
         self._census = Census(self.directory)
         self._git = git
         self._checked = False
+        self._remote = remote
         self._look = None if remote is None else Look(remote, managed)
         self._road = None
         if remote is not None:
@@ -241,7 +243,7 @@ class Refresher:
             return Outcome(missing=await self._clone())
         if not look and await self._fetched_quickly(expected):
             return Outcome(looked=False)
-        listing = await self._asker.listing()
+        listing = await self._listing()
         if object_format(listing) not in (None, self._repository.object_format):
             self._notice("the remote was made anew with another kind of object ids, and so is the mirror")
             return Outcome(missing=await self._clone())
@@ -263,12 +265,19 @@ class Refresher:
                 done.refs,
                 done.fetched,
                 fetch=lambda: self._asker.fetch(self.directory),
-                ask=self._asker.listing,
+                ask=self._listing,
             )
         self._census.end()
         if self._repository.head != head:
             self._notice(f"HEAD names {self._repository.head} now, and named {head} before")
         return Outcome(held=done.held, missing=missing)
+
+    async def _listing(self) -> Listing:
+        """Every ref of the remote, of which git also finds out what it speaks."""
+        listing = await self._asker.listing()
+        if self._remote is not None and listing.by_v2 is not None:
+            self._remote.learned(speaks=listing.by_v2)
+        return listing
 
     async def _fetched_quickly(self, expected: Collection[str]) -> bool:
         """Whether what is new is here, with no need to look at all refs of the remote."""
@@ -290,7 +299,7 @@ class Refresher:
 
     async def _clone(self) -> Shortfall | None:
         await self._holding.enter("clone")
-        listing = await self._asker.listing()
+        listing = await self._listing()
         missing = await self._cloning.clone(listing)
         self._census.end()
         return missing

@@ -2,23 +2,27 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import time
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from urllib.parse import quote, urlsplit
 from urllib.request import proxy_bypass
 
 from stackit import ManagedRepo, Reactor
 from stackit.plugins.mirror import pktline
 from stackit.plugins.mirror.answer import Reading
+from stackit.plugins.mirror.gate import OLD_PROTOCOL, Gate
 from stackit.plugins.mirror.host import Address, Host
 from stackit.plugins.mirror.pktline import ProtocolError, RefusedError
-from stackit.plugins.mirror.reasons import wait
+from stackit.plugins.mirror.reasons import ADVERTISED, wait
 from stackit.plugins.mirror.tls import Files, files
 from stackit.plugins.mirror.unanswered import Unanswered
 
 __all__ = ["Remote", "Remotes", "Unanswered"]
 
+CAPABILITIES_LIMIT = 64 * 1024
+"""Bytes of what a remote says of itself in protocol v2; before, it lists all its refs there."""
 LISTING_LIMIT = 64 * 2**20
 PACK_LIMIT = 16 * 2**20
 """Bytes of answer that are worth holding in memory; what is larger, git fetches."""
@@ -85,11 +89,39 @@ class Remote:
         self._managed = managed
         self._netloc = netloc
         self._path = path
+        self._speaks: bool | None = None
+        self._old = Gate(reactor, OLD_PROTOCOL)
+        self._listing = Gate(reactor)
+        self._packing = Gate(reactor)
 
     @property
     def quiet_until(self) -> float:
         """Until when the host wants to be asked less, by the reactor's clock: looks that nobody waits for have time."""
         return self._host.quiet_until
+
+    async def ready(self) -> None:
+        """Return where the remote speaks protocol v2, and has answered when it was asked last.
+
+        A remote is asked once, as git does it, and remembered; not even that where git had asked it (``learned``).
+        """
+        for gate in (self._old, self._listing, self._packing):
+            gate.check()
+        if not self._speaks:
+            await self._introduced()
+
+    def learned(self, *, speaks: bool) -> None:
+        """Whether the remote speaks protocol v2, as somebody else found out."""
+        self._speaks = speaks
+        if speaks:
+            self._old.succeeded()
+        else:
+            self._old.failed("protocol")
+
+    def disappointed(self, problem: ProtocolError) -> Unanswered:
+        """What a list of refs that makes no sense, or is none, amounts to; the remote is left alone for a while."""
+        unanswered = _unanswered(problem)
+        self._listing.failed(unanswered.reason)
+        return unanswered
 
     async def listing(self, prefixes: Iterable[bytes], object_format: str) -> bytes:
         """The remote's own words on its refs that begin with any of the prefixes: equal words mean equal refs."""
@@ -97,39 +129,66 @@ class Remote:
 
     async def words(self, question: bytes, *, patient: bool = False) -> bytes:
         """The answer to a ``pktline.ls_refs``. A ``patient`` one waits while many are under way to this host."""
-        return await self._ask(question, LISTING_LIMIT, patient=patient)
+        self._old.check()
+        self._listing.check()
+        if not self._speaks:
+            await self._introduced()
+        with _watched(self._listing):
+            return _ended(await self._ask(question, LISTING_LIMIT, patient=patient))
 
     async def pack(self, wants: Sequence[str], haves: Sequence[str]) -> bytes:
-        """A pack with ``wants`` and what they need beyond ``haves``."""
-        answer = await self._ask(pktline.fetch(wants, haves, _object_format(wants)), PACK_LIMIT)
-        try:
-            return pktline.pack(answer)
-        except ProtocolError as problem:
-            raise _unanswered(problem) from problem
+        """A pack with ``wants`` and what they need beyond ``haves``, of a remote that is ``ready``."""
+        # It may not have the commit yet, and the pack may be large: the next push is another.
+        with _watched(self._packing, ("refused", "too_large")):
+            answer = await self._ask(pktline.fetch(wants, haves, _object_format(wants)), PACK_LIMIT)
+            try:
+                return pktline.pack(answer)
+            except ProtocolError as problem:
+                raise _unanswered(problem) from problem
+
+    async def _introduced(self) -> None:
+        """Ask the remote what it speaks. Raises Unanswered where that is not protocol v2."""
+        head = self._head("GET", f"/info/refs?service={pktline.SERVICE}", "Accept: */*\r\n")
+        with _watched(self._listing):
+            answer = await self._host.exchange(head, CAPABILITIES_LIMIT)
+            self._check(answer)
+            if not answer.too_large and _content_type(answer) != ADVERTISED:
+                raise Unanswered("not_git")
+        self.learned(speaks=not answer.too_large and pktline.speaks_v2(answer.body))
+        self._old.check()
 
     async def _ask(self, question: bytes, limit: int, *, patient: bool = False) -> bytes:
-        answer = await self._host.exchange(self._head(len(question)) + question, limit, patient=patient)
-        if answer.status != 200:
-            # Also a redirect: a token must go to no other host, and a move is for a person to know of.
-            raise Unanswered("status", status=answer.status, retry_after=self._retry_after(answer))
+        answer = await self._host.exchange(self._question_head(len(question)) + question, limit, patient=patient)
+        self._check(answer)
         if answer.too_large:
             raise Unanswered("too_large")
         if _content_type(answer) != RESULT:
             raise Unanswered("not_git")  # a page of somebody else, whatever is in it
         return answer.body
 
-    def _head(self, length: int) -> bytes:
+    def _check(self, answer: Reading) -> None:
+        if answer.status != 200:
+            # Also a redirect: a token must go to no other host, and a move is for a person to know of.
+            raise Unanswered("status", status=answer.status, retry_after=self._retry_after(answer))
+
+    def _question_head(self, length: int) -> bytes:
+        return self._head(
+            "POST",
+            f"/{pktline.SERVICE}",
+            f"Content-Type: application/x-{pktline.SERVICE}-request\r\n"
+            f"Accept: {RESULT}\r\n"
+            f"Content-Length: {length}\r\n",
+        )
+
+    def _head(self, method: str, path: str, headers: str) -> bytes:
         credentials = self._managed.authorization()
         authorization = "" if credentials is None else f"Authorization: {credentials}\r\n"
         return (
-            f"POST {self._path}/git-upload-pack HTTP/1.1\r\n"
+            f"{method} {self._path}{path} HTTP/1.1\r\n"
             f"Host: {self._netloc}\r\n"
-            "Content-Type: application/x-git-upload-pack-request\r\n"
-            f"Accept: {RESULT}\r\n"
             "Git-Protocol: version=2\r\n"
             "User-Agent: git/2 (stackit)\r\n"
-            f"{authorization}"
-            f"Content-Length: {length}\r\n"
+            f"{headers}{authorization}"
             "\r\n"
         ).encode("ascii")
 
@@ -144,6 +203,27 @@ class Remote:
         if seconds is not None and answer.status != 503:  # which may be this repository's own trouble
             self._host.quiet_until = max(self._host.quiet_until, self._reactor.seconds() + seconds)
         return seconds
+
+
+@contextlib.contextmanager
+def _watched(gate: Gate, accepted: tuple[str, ...] = ()) -> Iterator[None]:
+    """Close the gate where the remote does not answer as hoped, but for ``accepted`` reasons; open it where it does."""
+    try:
+        yield
+    except Unanswered as problem:
+        if problem.retry_after is None and problem.reason not in accepted:
+            gate.failed(problem.reason)
+        raise
+    gate.succeeded()
+
+
+def _ended(words: bytes) -> bytes:
+    """The words, if they are a list that has an end. Raises Unanswered."""
+    if words[4:8] == b"ERR ":
+        raise Unanswered("refused")
+    if not words.endswith(pktline.FLUSH):
+        raise Unanswered("protocol")
+    return words
 
 
 def _content_type(answer: Reading) -> str:
