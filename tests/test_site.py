@@ -619,6 +619,30 @@ async def test_the_chunks_of_one_read_are_one_piece(listen: Listen, echo: Echo) 
     assert echo.uploads[0].pieces < 50
 
 
+@pytest.mark.usefixtures("passing")
+@pytest.mark.parametrize("seed", range(8))
+@pytest_twisted.ensureDeferred
+async def test_chunks_of_all_sizes_come_as_they_were_sent_however_they_are_cut(listen: Listen, seed: int) -> None:
+    house, random = listen(), Random(seed)
+    client = await house.connect()
+    for last in (False, False, True):
+        body = random.randbytes(random.randrange(1, 200_000))
+        chunks, at = [], 0
+        while at < len(body):
+            size = random.choice((1, 7, 900, 5000, 70_000))
+            chunks.append(b"%x\r\n%s\r\n" % (len(body[at : at + size]), body[at : at + size]))
+            at += size
+        sent = CHUNKED.replace(b"/echo", b"/spacious") + b"".join(chunks) + b"0\r\n\r\n"
+        cuts = sorted(random.sample(range(1, len(sent)), 20))
+        for begin, end in pairwise([0, *cuts, len(sent)]):
+            client.send(sent[begin:end])
+            await deferLater(reactor, 0)
+        if last:
+            client.transport.loseWriteConnection()
+        assert (await client.answer()).json() == hashlib.sha256(body).hexdigest()
+    assert await client.end() == b""
+
+
 @pytest.mark.parametrize(("size", "status"), [(1, 400), (10, 400), (30, 400), (64, 200), (1000, 200), (100_000, 200)])
 @pytest_twisted.ensureDeferred
 async def test_a_large_body_comes_in_chunks_that_are_worth_it(listen: Listen, size: int, status: int) -> None:

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import hashlib
+import hmac
+import json
 import sys
 from pathlib import Path
 from random import Random
@@ -14,6 +17,7 @@ from outside import WEBHOOK, ask, check_log, connect, hang_up
 from rawhttp import request
 
 from stackit.testing import RunningStackit
+from stackit.testing.server import SECRET
 
 
 async def start(running_stackit: Any, deadline: str = "2s") -> RunningStackit:
@@ -143,7 +147,7 @@ async def test_what_is_much_work_for_few_bytes_keeps_no_good_delivery_from_its_a
 async def test_large_bodies_of_strangers_are_not_kept(running_stackit: Any) -> None:
     server = await start(running_stackit, "20s")
     assert (await server.deliver("push")).status == 202
-    before = resident(server.pid)
+    before = memory(server.pid)
     clients = []
     for _ in range(40):
         client = await connect(server)
@@ -151,8 +155,25 @@ async def test_large_bodies_of_strangers_are_not_kept(running_stackit: Any) -> N
         clients.append(client)
     for _ in range(20):
         assert (await server.deliver("push")).status == 202
-    assert resident(server.pid) - before < 50 * 2**20
+    assert memory(server.pid) - before < 50 * 2**20
     await hang_up(*clients)
+    assert await server.stop() == 0
+    check_log(server.log)
+
+
+@pytest_twisted.ensureDeferred
+async def test_forms_that_are_all_escapes_take_no_more_memory_than_their_size_explains(running_stackit: Any) -> None:
+    server = await start(running_stackit, "30s")
+    assert (await server.deliver("push")).status == 202
+    before = memory(server.pid)
+    for number in range(2):
+        text = json.dumps({"repository": {"full_name": "octo/widget"}, "ref": f"refs/heads/{number}"})
+        body = b"payload=" + "".join(f"%{byte:02X}" for byte in text.encode()).encode() + b"%20" * 8_000_000
+        digits = hmac.new(SECRET.encode(), body, hashlib.sha256).hexdigest()
+        headers = {"Content-Type": "application/x-www-form-urlencoded", "X-GitHub-Event": "push"}
+        sent = request(WEBHOOK, headers={**headers, "X-Hub-Signature-256": f"sha256={digits}"}, body=body)
+        assert (await ask(server, sent)).status == 202
+    assert memory(server.pid, "VmHWM") - before < 400 * 2**20
     assert await server.stop() == 0
     check_log(server.log)
 
@@ -221,7 +242,7 @@ async def test_long_polls_do_not_shut_the_admin_side(running_stackit: Any, tmp_p
     check_log(server.log)
 
 
-def resident(pid: int | None) -> int:
-    """Bytes of memory that a process has now."""
+def memory(pid: int | None, name: str = "VmRSS") -> int:
+    """Bytes of memory that a process has now; ``VmHWM``: the most that it ever had."""
     fields = dict(line.split(":", 1) for line in Path(f"/proc/{pid}/status").read_text().splitlines())
-    return int(fields["VmRSS"].split()[0]) * 1024
+    return int(fields[name].split()[0]) * 1024
