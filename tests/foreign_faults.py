@@ -43,7 +43,7 @@ class Frozen(Exception):
         return self.reason
 
 
-class KeepsItsTraceback(Exception):
+class RaisedOnce(Exception):
     """It can be raised, and not raised once more by Twisted's ``Failure``."""
 
     def with_traceback(self, _traceback: Any) -> Any:
@@ -73,7 +73,7 @@ FAULTS: list[tuple[Callable[[], BaseException], str]] = [
     (TextIsNoText, "TextIsNoText: no text can be had of it (TypeError)"),
     (NameRaises, "NameRaises"),
     (lambda: Frozen("set"), "Frozen: set"),
-    (KeepsItsTraceback, "KeepsItsTraceback"),
+    (RaisedOnce, "RaisedOnce"),
     (lambda: ValueError("half \ud83d and \x00"), "ValueError: half \\ud83d and \x00"),
     (asyncio.CancelledError, "CancelledError"),
     (KeyboardInterrupt, "KeyboardInterrupt"),
