@@ -129,6 +129,7 @@ setup(
     install_requires=[
         "twisted[tls]>=25.5",
         "treq>=24.9.1",
+        "cryptography>=42",
         "httptools>=0.6.4",
         "lz4>=4.3",
         "pluggy>=1.5",
