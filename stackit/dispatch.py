@@ -198,7 +198,7 @@ class Dispatch:
                     reason=appended.replay_of,
                 )
             )
-        if appended.reused:
+        if appended.reused and appended.replay_of is None:
             reason = "the delivery id came before, with another body: this is taken as a new delivery"
             self._bus.observe(
                 Occurrence(

@@ -767,8 +767,12 @@ async def test_another_body_under_a_delivery_id_that_came_before_is_handled_and_
     assert (told.delivery, told.id) == ("x", other.id)
     assert "another body" in str(told.reason)
     assert (await one.take(delivery="x", mark="other")).duplicate
+    await one.take(delivery="y", mark="third")
+    await one.take(delivery="x", mark="third")  # known as a replay, which is told as such
+    assert [each.reason for each in one.outcomes("replayed")] == ["y"]
+    assert len(one.outcomes("notice")) == 1
+    await one.until(lambda: len(seen) == 4)
     await one.quiet()
-    assert len(seen) == 2
 
 
 @pytest_twisted.ensureDeferred

@@ -859,7 +859,10 @@ async def test_a_whole_request_is_never_evicted(listen: Listen, echo: Echo) -> N
     busy = await crowd_of(house, 3, request("/echo", body=b"x"))
     await arrives(busy[0], lambda: all(each.handling for each in house.site._connections))
     late = await house.connect()
+    answer = await late.answer()
+    assert (answer.status, answer.headers["retry-after"]) == (503, "5")
     assert await late.end() == b""
+    assert house.reasons == ["overload"]
     echo.gate.callback(None)
     assert [(await each.answer()).status for each in busy] == [200, 200, 200]
 

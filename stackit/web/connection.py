@@ -117,7 +117,7 @@ class Connection:
         if self.site.crowd.enter(self):
             self._rewind(self.site.limits.deadline)
         else:
-            self._end(abort=True)
+            self.refuse(OVERLOAD)
 
     def dataReceived(self, data: bytes) -> None:
         if self.ended:
