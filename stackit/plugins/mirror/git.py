@@ -211,11 +211,13 @@ class Git:
         if listed.truncated:
             raise GitError("the remote's list of refs is larger than stackit reads", kind="remote")
         refs: dict[bytes, str] = {}
-        head = None
+        head = tip = None
         for line in listed.stdout.splitlines():
             oid, _, name = line.partition(b"\t")
             if oid.startswith(b"ref: ") and name == b"HEAD":
                 head = oid.removeprefix(b"ref: ")
+            elif name == b"HEAD":
+                tip = oid.decode("ascii", "replace")
             elif name.startswith(b"refs/") and not name.endswith(b"^{}"):
                 refs[name] = oid.decode("ascii", "replace")
         # A dumb server sends a file, and git takes any page for one that has no line with a ref in it.
@@ -223,7 +225,7 @@ class Git:
         if page is not None and not page.smart and not (refs and all(map(is_object_id, refs.values()))):
             raise GitError(no_git(page), kind="remote")
         # In protocol v2, git asks for the refs by a second request.
-        return Listing(refs, head, None if page is None else page.smart and answered.posted)
+        return Listing(refs, head, None if page is None else page.smart and answered.posted, tip)
 
     async def _remote(
         self,

@@ -15,10 +15,10 @@ import msgspec
 
 from stackit import ManagedRepo
 from stackit.plugins.mirror import pktline
+from stackit.plugins.mirror.heads import head_for
 from stackit.plugins.mirror.pktline import ProtocolError
 from stackit.plugins.mirror.reconcile import landing
-from stackit.plugins.mirror.refs import Snapshot, ref_bytes, ref_text
-from stackit.plugins.mirror.refspecs import destination
+from stackit.plugins.mirror.refs import Snapshot, ref_bytes
 from stackit.plugins.mirror.remote import Remote
 from stackit.plugins.mirror.traces import Traces, traces
 
@@ -82,8 +82,8 @@ class Look:
             listing = pktline.listing(seen.words)
         except ProtocolError as problem:
             raise self._remote.disappointed(problem) from None
-        theirs = destination(self._refspecs, ref_text(listing.head)) if listing.head else None
-        equal = Snapshot.of(landing(self._refspecs, listing)) == refs and theirs in (None, head)
+        equal = Snapshot.of(landing(self._refspecs, listing)) == refs
+        equal = equal and head_for(self._refspecs, listing, refs, head) in (None, head)
         self._equal = None
         if equal and seen.touched.newest < now - SETTLED:
             self._equal = Equal(seen.digest, seen.touched, seen.object_format)

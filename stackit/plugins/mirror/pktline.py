@@ -28,12 +28,16 @@ class RefusedError(ProtocolError):
 
 
 class Listing(msgspec.Struct, frozen=True):
-    """What a remote says of its refs: object id by ref (bytes, as git has them), and the ref that HEAD names."""
+    """What a remote says of its refs: object id by ref (bytes, as git has them), and the ref that HEAD names.
+
+    ``tip`` is the object id of HEAD, also where it names no ref.
+    """
 
     refs: dict[bytes, str]
     head: bytes | None
     by_v2: bool | None = None
     """Whether it came by protocol v2; None where that is not known."""
+    tip: str | None = None
 
 
 def is_object_id(oid: str) -> bool:
@@ -66,10 +70,10 @@ def fetch(wants: Sequence[str], haves: Sequence[str], object_format: str = "sha1
 def listing(answer: bytes) -> Listing:
     """The answer to ``ls_refs``. Raises ProtocolError."""
     refs: dict[bytes, str] = {}
-    head = None
+    head = tip = None
     for packet in packets(answer):
         if packet is None:
-            return Listing(refs, head)
+            return Listing(refs, head, tip=tip)
         oid, _, rest = packet.rstrip(b"\n").partition(b" ")
         name, *attributes = rest.split(b" ")
         if name == b"HEAD":
@@ -77,6 +81,7 @@ def listing(answer: bytes) -> Listing:
                 each.removeprefix(b"symref-target:") for each in attributes if each.startswith(b"symref-target:")
             ]
             head = targets[0] if targets else None
+            tip = oid.decode("ascii") if _OBJECT_ID.fullmatch(oid) else None
         elif name and oid != b"unborn":
             # What git takes for an object id may also be a name or an option: nothing else goes any further.
             if not _OBJECT_ID.fullmatch(oid):

@@ -8,9 +8,10 @@ from itertools import pairwise
 import msgspec
 
 from stackit.plugins.mirror.git import Fetched, GitError
+from stackit.plugins.mirror.heads import head_for
 from stackit.plugins.mirror.pktline import Listing
 from stackit.plugins.mirror.refs import Snapshot, ref_bytes, ref_text
-from stackit.plugins.mirror.refspecs import destination, destinations, folders, is_destination
+from stackit.plugins.mirror.refspecs import destinations, folders, is_destination
 from stackit.plugins.mirror.repository import Repository
 
 LONGEST_PART = 250
@@ -76,19 +77,21 @@ async def reconcile(
                 raise
             await repository.delete(blocking)
             fetched = await fetch()  # the objects are here by now, so it takes no time
-    now = await repository.refs()
-    await follow_head(repository, refspecs, listing, now)
+    now = left = await repository.refs()
     # A ref that the fetch found is not gone, whatever the list said before.
-    await repository.delete({ref: oid for ref, oid in gone.items() if now.get(ref) == oid} if gone else {})
+    gone = {ref: oid for ref, oid in gone.items() if now.get(ref) == oid} if gone else {}
+    if gone:
+        left = Snapshot.of({ref_bytes(ref): oid for ref, oid in now.as_dict().items() if ref not in gone})
+    await follow_head(repository, refspecs, listing, left)
+    await repository.delete(gone)
     return Reconciled(now, held, fetched)
 
 
 async def follow_head(repository: Repository, refspecs: tuple[str, ...], listing: Listing, refs: Snapshot) -> None:
-    """Let HEAD name the remote's default branch, where the mirror has it."""
-    if listing.head is None:
-        return
-    target = destination(refspecs, ref_text(listing.head))
-    if target is not None and target != repository.head and refs.get(target) is not None:
+    """Let HEAD name what it should (``head_for``); ``refs`` are all that the mirror keeps."""
+    head = repository.head
+    target = head_for(refspecs, listing, refs, head)
+    if target not in (None, head):
         await repository.set_head(target)
 
 
