@@ -84,9 +84,7 @@ class Files:
     def check_name(self) -> None:
         """See, before a connection is opened, that it will open the file that was opened first."""
         status = _look(self._journal, JournalGone)
-        if self._journal_is is None:
-            self._journal_is = _identity(status)
-        elif _identity(status) != self._journal_is:
+        if self._journal_is is not None and _identity(status) != self._journal_is:
             raise JournalGone(f"another file is in the place of {self._journal}")
         if self._log_is is not None and not self.log_is_there():
             raise LogGone(f"its log {self._log} is not there any more")
@@ -108,7 +106,10 @@ class Files:
         self._descriptor = os.open(self._log, os.O_RDONLY | os.O_CLOEXEC)
         status = os.fstat(self._descriptor)
         self._log_is, self.log_size = _identity(status), status.st_size
-        self._journal_size = self._journal.stat().st_size
+        journal = self._journal.stat()
+        if self._journal_is is None:  # not before: to be opened makes another inode of a file in some file systems
+            self._journal_is = _identity(journal)
+        self._journal_size = journal.st_size
         self._salts = os.pread(self._descriptor, *_SALTS)
         self._emptied = False
 
@@ -135,7 +136,9 @@ class Files:
         if _identity(log) != self._log_is:
             raise LogGone(f"another file is in the place of its log {self._log}")
         salts = os.pread(self._descriptor, *_SALTS)
-        if self._emptied:
+        if self._emptied and not log.st_size:
+            salts = self._salts  # nothing was added yet
+        elif self._emptied:
             if not any(salts) or salts == self._salts:  # the commit went behind a hole
                 raise LogCut(f"its log {self._log} was cut from {self.log_size} to 0 bytes")
             self._emptied = False
