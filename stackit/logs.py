@@ -203,21 +203,32 @@ def json_line(event: LogEvent, redact: Redact) -> str:
     record: dict[str, Any] = {
         "time": rfc3339(event.get("log_time") or 0.0),
         "level": _level(event.get("log_level")),
-        "logger": _namespace(event.get("log_namespace")),
+        "logger": redact(_namespace(event.get("log_namespace"))),
     }
     if _has_fields(event):
-        record["message"] = event["summary"]
-        fields = _without_credentials(event["fields"], redact)
+        said = event["fields"]
+        # Before anything is cut, which may leave of a credential what does not look like one.
+        clean = str if _is_plain(said) else redact
+        record["message"] = clean(str(event["summary"]))
+        fields = _without_credentials(said, clean)
         record |= {key: _short(value) for key, value in fields.items() if key not in record}
         if "occurrence" in event:
             record["occurrence"] = event["occurrence"]
     else:
-        record["message"] = _text(event)
+        record["message"] = redact(_text(event))
     failure = event.get("log_failure")
     if failure is not None:
-        record |= {"error": _failure(failure), "traceback": failure.getTraceback()}
+        record |= {"error": redact(_failure(failure)), "traceback": redact(failure.getTraceback())}
     # Escaping all that is not ASCII also escapes the line separators that Unicode has.
-    return json.dumps(_without_credentials(record, redact))
+    return json.dumps(record)
+
+
+def _is_plain(said: Any) -> bool:
+    """Whether fields are plain words without a sign of a credential, as those of hardly a line are not."""
+    if said.__class__ is not KeyValues:
+        return False
+    line, is_plain = said.line()
+    return is_plain and not may_have_credential(line)
 
 
 def one_line(text: str) -> str:
