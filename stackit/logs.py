@@ -28,6 +28,7 @@ from twisted.python.logfile import LogFile
 from zope.interface import classImplements
 
 from stackit.app import Reactor
+from stackit.errors import describe
 from stackit.key_values import KeyValues, cut
 from stackit.outlet import Outlet
 from stackit.redaction import may_have_credential, redacted
@@ -186,7 +187,7 @@ def text_line(event: LogEvent, redact: Redact) -> str:
         text = one_line(redact(_text(event)))
     failure = event.get("log_failure")
     if failure is not None:
-        text = one_line(redact(f"{text}: {_failure(failure)}" if text else _failure(failure)))
+        text = one_line(redact(f"{text}: {_failure(failure, redact)}" if text else _failure(failure, redact)))
     time = rfc3339(event.get("log_time") or 0.0)
     return f"{time} {_heading(event.get('log_level'), event.get('log_namespace'))} {text}"
 
@@ -218,7 +219,7 @@ def json_line(event: LogEvent, redact: Redact) -> str:
         record["message"] = redact(_text(event))
     failure = event.get("log_failure")
     if failure is not None:
-        record |= {"error": redact(_failure(failure)), "traceback": redact(failure.getTraceback())}
+        record |= {"error": _failure(failure, redact), "traceback": redact(_traceback(failure))}
     # Escaping all that is not ASCII also escapes the line separators that Unicode has.
     return json.dumps(record)
 
@@ -255,7 +256,7 @@ def _clean_line(said: Any, redact: Redact) -> str:
 
 
 def _clean_fields(summary: object, fields: Mapping[str, Any], redact: Redact) -> str:
-    said = KeyValues.of(one_line(redact(str(summary))), _without_credentials(fields, redact))
+    said = KeyValues.of(one_line(redact(_string(summary))), _without_credentials(fields, redact))
     # Before anything is cut or quoted, which may leave of a credential what does not look like one.
     return one_line(redact(said.text()))
 
@@ -273,21 +274,36 @@ def _without_credentials(value: Any, redact: Redact) -> Any:
     if isinstance(value, list | tuple):
         return [_without_credentials(each, redact) for each in value]
     if isinstance(value, Mapping):
-        return {str(key): _without_credentials(each, redact) for key, each in value.items()}
-    return redact(str(value))
+        return {_string(key): _without_credentials(each, redact) for key, each in value.items()}
+    return redact(_string(value))
+
+
+def _string(value: Any) -> str:
+    """The text of a value of any class, which may be unable to say it."""
+    try:
+        return str(value)
+    except BaseException as fault:  # noqa: BLE001 - foreign code: a value that somebody logs costs nobody the line
+        return f"<no text can be had of it: {describe(fault)}>"
 
 
 def _text(event: LogEvent) -> str:
     return eventAsText(event, includeTraceback=False, includeTimestamp=False, includeSystem=False)
 
 
-def _failure(failure: Failure) -> str:
+def _failure(failure: Failure, redact: Redact) -> str:
     """The exception, and where it was raised."""
     place = ""
     if failure.frames:
         function, file, line = failure.frames[-1][:3]
         place = f" (in {function}, {Path(file).name}:{line})"
-    return f"{failure.type.__name__ if failure.type else 'Failure'}: {failure.getErrorMessage()}{place}"
+    return f"{describe(failure.value, redact)}{place}"
+
+
+def _traceback(failure: Failure) -> str:
+    try:
+        return failure.getTraceback()
+    except BaseException as fault:  # noqa: BLE001 - foreign code: Twisted asks the class of the exception for its name
+        return f"<no traceback can be had: {describe(fault)}>"
 
 
 def _level(level: Any) -> str:

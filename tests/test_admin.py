@@ -591,6 +591,17 @@ async def test_text_that_changes_its_mind_is_sent_as_it_was_checked(serve: Serve
     assert "x-second" not in answer.headers
 
 
+@pytest_twisted.ensureDeferred
+async def test_bytes_that_tell_another_length_than_they_have_are_sent_whole(serve: Serve) -> None:
+    class Short(bytes):
+        def __len__(self) -> int:
+            return 1
+
+    server = await serve([Route("GET", "/x", lambda _request: Response(body=Short(b"HTTP/1.1 200 OK")))])
+    answer = await server.ask("GET", "/x")
+    assert (answer.headers["content-length"], answer.body) == ("15", b"HTTP/1.1 200 OK")
+
+
 @pytest.mark.parametrize("status", [204, 205, 304])
 @pytest_twisted.ensureDeferred
 async def test_a_body_where_none_may_be_is_not_the_next_answer(serve: Serve, status: int) -> None:

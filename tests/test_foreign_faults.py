@@ -16,7 +16,7 @@ from foreign_faults import FAULTS, IDS, FinalWithoutText, OddDeferred, TextRaise
 from plugin_maker import ONE, ZEROS, bus_with, plugin
 from twisted.internet.defer import Deferred, DeferredList, fail, inlineCallbacks, succeed
 from twisted.internet.task import Clock
-from twisted.logger import LogEvent, globalLogPublisher
+from twisted.logger import LogEvent, Logger, globalLogPublisher
 from twisted.python.failure import Failure
 
 from stackit import RefChange, RequestHead, hookimpl, on
@@ -294,6 +294,27 @@ async def test_what_observers_and_those_who_expect_raise_changes_nothing_for_a_d
             assert (await one.take()).handled
         await one.until(lambda: len(one.outcomes("handled")) == 3)
     assert lines == [f"bad: {text}"] * 2
+    assert one.journal.problem() is None
+
+
+@pytest.mark.parametrize(("make", "text"), FAULTS, ids=IDS)
+@pytest_twisted.ensureDeferred
+async def test_whatever_one_who_is_told_of_a_commit_raises_the_journal_goes_on(
+    make: Make, text: str, house: Open, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def told(outcome: object) -> None:
+        raise make()
+
+    logged: list[Any] = []
+    monkeypatch.setattr("stackit.journal.writer._log", Logger(namespace="stackit", observer=logged.append))
+    one = house()
+    behind: list[object] = []
+    one.journal.finish(1, told, at=1.0)
+    one.journal.finish(2, behind.append, at=1.0)
+    await one.journal.pending()
+    assert [describe(each["log_failure"].value) for each in logged] == [text]
+    assert behind == [None]
+    assert not (await one.take()).handled
     assert one.journal.problem() is None
 
 

@@ -11,6 +11,7 @@ from typing import Any
 
 import pytest
 import pytest_twisted
+from foreign_faults import FAULTS, IDS
 from twisted.application.service import Application, Service
 from twisted.internet.task import Clock
 from twisted.internet.threads import deferToThread
@@ -434,3 +435,21 @@ async def test_under_twistd_every_line_has_the_format_twisteds_own_too(tmp_path:
         assert any(line.endswith(r"printed\x1b") for line in lines)
         assert any(line.endswith(r"one\ntwo") for line in lines)
     assert len([line for line in lines if "Shut Down" in line]) == 1
+
+
+@pytest.mark.parametrize(("make", "text"), FAULTS, ids=IDS)
+def test_whatever_is_logged_it_is_a_line_also_where_it_cannot_say_what_it_is(log, make, text):
+    class Silent:
+        def __str__(self) -> str:
+            raise make()
+
+        __repr__ = __format__ = __str__
+
+    log.write(summary="said", fields={"value": Silent(), "list": [Silent()], "other": 1})
+    log.write(log_format="said {value}", value=Silent())
+    log.write(log_failure=Failure(make()), log_format="failed")
+    assert len(log.lines()) == len(log.records()) == 3
+    assert "other=1" in log.lines()[0]
+    assert text.partition(":")[0] in log.lines()[0]
+    assert log.lines()[2].partition("failed: ")[2].startswith(text.partition(":")[0])
+    assert log.records()[2]["error"].startswith(text.partition(":")[0])

@@ -229,17 +229,19 @@ class Writer:
         """All results of one commit."""
         changed, self.problem = problem != self.problem, problem
         told, self.behind = (behind is None) == (self.behind is None), behind
-        self._tell_late()  # what the commit before left, if this one never came to wait for the disk
-        late = []
+        late: list[tuple[Asked, Any]] = []
         in_order = any([asked.alone for asked in batch])  # noqa: C419 - what is alone may count what came before it
-        for asked, result in zip(batch, results, strict=True):
-            if asked.late and not in_order:
-                late.append((asked, result))
-            else:
-                _tell(asked, result)
-        self._late = late
-        self._busy = False
-        self._begin_soon()
+        try:
+            self._tell_late()  # what the commit before left, if this one never came to wait for the disk
+            for asked, result in zip(batch, results, strict=True):
+                if asked.late and not in_order:
+                    late.append((asked, result))
+                else:
+                    _tell(asked, result)
+        finally:
+            self._late = late
+            self._busy = False
+            self._begin_soon()
         if not self._busy:
             self._tell_late()
         if grown:

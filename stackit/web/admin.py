@@ -108,7 +108,9 @@ def encode(response: Response) -> Response:
     Raises TypeError or ValueError for a body that is not JSON-able.
     """
     body = response.body
-    if body is not None and not isinstance(body, bytes):
+    if isinstance(body, bytes):
+        body = b"".join([body])  # of a class of its own, it may tell another length than it has
+    elif body is not None:
         # Pure ASCII: a ref whose bytes are not UTF-8 is a str with surrogates, which no other encoding takes.
         text = json.dumps(body, ensure_ascii=True, allow_nan=False, default=msgspec.to_builtins)
         body = text.encode("ascii") + b"\n"
