@@ -41,7 +41,7 @@ def behind(path: Path, reason: str, size: int) -> str | None:
 
     Under load somebody may be in the way for a moment.
     """
-    if reason in (READ, UNDER_WAY) and size <= LOG_WORTH_A_LINE:
+    if reason == READ and size <= LOG_WORTH_A_LINE:
         return None
     return (
         f"the journal's log has {size >> 20} MiB and cannot be brought into {path}: {reason}; "

@@ -24,7 +24,7 @@ from twisted.python.failure import Failure
 
 from stackit.errors import JournalError
 from stackit.journal.batch import Asked, Joint, Operation, run_together
-from stackit.journal.checkpoints import behind, checkpoint, checkpoint_now
+from stackit.journal.checkpoints import UNDER_WAY, behind, checkpoint, checkpoint_now
 from stackit.journal.files import Files, Hurt, JournalCut, LogGone
 from stackit.journal.opening import Opening
 from stackit.journal.rescue import Rescue, is_sound
@@ -420,7 +420,8 @@ class Writer:
         if self._catch_up and self._connection is not None:
             self._catch_up = self._asked = False
             reason = checkpoint(self._connection)
-            self._behind = None if reason is None else behind(self._path, reason, self._files.log_size)
+            if reason != UNDER_WAY:
+                self._behind = None if reason is None else behind(self._path, reason, self._files.log_size)
         elif not self._asked and self._files.log_size > WAL_LIMIT:
             self._asked = True
             return True
