@@ -13,6 +13,7 @@ import pytest_twisted
 from mirror_house import GitHttp, House, Upstream, managed, pushed, refs
 
 from stackit import StackitError
+from stackit.plugins.mirror import cloning
 from stackit.plugins.mirror.access import variables
 
 TOKEN = 'a-token"with\\odd=characters#and;more'
@@ -64,15 +65,23 @@ async def pushes_and_looks(house: House, upstream: Upstream) -> None:
     assert refs(house.path()) == upstream.refs()
 
 
+@pytest.mark.parametrize("many", [cloning.MANY, 0], ids=["by fetch", "by clone"])
 @pytest_twisted.ensureDeferred
 async def test_a_bearer_token_travels_by_itself(
-    upstream: Upstream, server: GitHttp, token_file: Path, tmp_path: Path
+    upstream: Upstream,
+    server: GitHttp,
+    token_file: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    many: int,
 ) -> None:
+    monkeypatch.setattr(cloning, "MANY", many)
     server.bearer = TOKEN
     remote = managed(server.url("octo/widget.git"), token_file=token_file, token_scheme="bearer")
     house = House(tmp_path / "state", remote)
     await pushes_and_looks(house, upstream)
     assert set(server.authorizations) == {f"Bearer {TOKEN}"}
+    assert TOKEN not in (house.path() / "config").read_text()
     server.bearer = "another"
     with pytest.raises(StackitError, match="refuses access"):
         await house.keeper().sync("manual")
