@@ -98,8 +98,17 @@ def stackit_routes(app):
 """
 
 STUCK = """
-from stackit import on
+from stackit import hookimpl, on
+from twisted.application.service import Service
 from twisted.internet.defer import Deferred
+
+class Endless(Service):
+    def stopService(self):
+        return Deferred()
+
+@hookimpl
+def stackit_service(app):
+    return Endless()
 
 @on("issues", timeout=0, concurrency=1, ordered=False)
 def hangs(event):
@@ -225,6 +234,7 @@ async def test_a_subscriber_that_stands_still_shows_and_keeps_nobody_from_stoppi
     await server.until(shows, "the metric to show it")
     assert await server.stop() == 0
     check_log(server.log)
+    assert "plugin stuck: its service did not stop: HandlerTimeout: not finished after 3 s, cancelled" in server.log
 
 
 @pytest.mark.parametrize("fault", ["KeyboardInterrupt", "asyncio.CancelledError", "GeneratorExit"])
