@@ -6,7 +6,7 @@ BIN    := $(VENV)/bin
 
 SOURCES := setup.py pyproject.toml $(shell find stackit twisted -name '*.py')
 
-.PHONY: help demo test test-shapes check format soak test-compiled test-lowest bench bench-receive bench-visible bench-sweep bench-burst bench-clone bench-growth bench-day clean
+.PHONY: help demo test test-shapes check format soak test-compiled test-lowest bench bench-receive bench-visible bench-sweep bench-burst bench-crowded bench-clone bench-growth bench-day clean
 
 help:  ## say what there is
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*##/\t/' | expand -t 14
@@ -31,7 +31,7 @@ MINUTES ?= 60
 soak: $(VENV)/.test  ## good and hostile load with faults injected at random, for MINUTES=60: nothing lost, nothing grows
 	PYTHONPATH=tests:tests/end_to_end $(BIN)/python tests/soak/soak.py --minutes $(MINUTES)
 
-BENCHMARKS := receive visible sweep burst clone growth day
+BENCHMARKS := receive visible sweep burst crowded clone growth day
 
 bench: .venv-bench/.bench  ## measure stackit beside its peers, all of it; takes a while
 	@failed=; for each in $(BENCHMARKS); do \
@@ -49,6 +49,9 @@ bench-sweep: .venv-bench/.bench  ## what an unchanged mirror costs
 
 bench-burst: .venv-bench/.bench  ## 10,000 pushes over 500 repositories
 	cd benchmarks && ../.venv-bench/bin/python burst.py $(ARGS)
+
+bench-crowded: .venv-bench/.bench  ## a push beside 40 remotes that hang and 4 clones without end
+	cd benchmarks && ../.venv-bench/bin/python crowded.py $(ARGS)
 
 bench-clone: .venv-bench/.bench  ## the first clone of a repository, by the number of its refs
 	cd benchmarks && ../.venv-bench/bin/python clone.py $(ARGS)

@@ -121,11 +121,11 @@ async def _one(directory: Path, github: PretendGitHub, case: Case, rounds: int, 
         refs, changes = Appearing(reactor, (house.mirror(server, name) / MAIN).parent), Appearing(reactor, told)
 
         async def by_stackit(moved: RefMoved) -> None:
-            signed = _signed(github, server, moved)
+            posted = signed(github, server, moved)
             visible, known = refs.next(Path(MAIN).name), changes.next(moved.after)
             await deferToThread(os.sync)
             began = reactor.seconds()
-            answered = Deferred.fromCoroutine(server.post(signed))
+            answered = Deferred.fromCoroutine(server.post(posted))
             took = {STACKIT: 1000 * (await visible - began), TOLD: 1000 * (await known - began)}
             await answered
             shown = await house.git(f"--git-dir={house.mirror(server, name)}", "rev-parse", MAIN)
@@ -156,7 +156,7 @@ async def _one(directory: Path, github: PretendGitHub, case: Case, rounds: int, 
         await site.close()
 
 
-def _signed(github: PretendGitHub, server: RunningStackit, moved: RefMoved) -> SignedDelivery:
+def signed(github: PretendGitHub, server: RunningStackit, moved: RefMoved) -> SignedDelivery:
     payload = push_payload(
         moved.repo,
         moved.ref,

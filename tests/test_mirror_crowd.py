@@ -94,6 +94,23 @@ async def test_a_clone_comes_to_its_end_while_pushes_never_stop(reactor: Any, tm
 
 
 @pytest_twisted.ensureDeferred
+async def test_a_small_clone_does_not_wait_for_one_that_takes_long(
+    pretend_github: PretendGitHub, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(asking, "LONG", 0.2)
+    urls = {name: await pretend_github.create(name) for name in (ENDLESS[0], WIDGET)}
+    for name in urls:
+        await pretend_github.commit(name)
+    pretend_github.fault(ENDLESS[0], "endless")
+    house = House(tmp_path / "state", *(managed(url, name) for name, url in urls.items()), concurrency=1)
+    endless = quietly(Deferred.fromCoroutine(house.keeper(ENDLESS[0]).sync("start")))
+    await house.keeper().sync("start")
+    assert not endless.called
+    await house.stop()
+    await endless
+
+
+@pytest_twisted.ensureDeferred
 async def test_looks_at_remotes_that_hang_let_others_have_their_turn(
     hung: SilentRemote, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -82,6 +82,19 @@ def test_what_works_though_it_hung_once_is_never_ended_for_what_hangs() -> None:
     assert taken(*places) == [True] * (LENDABLE + 2)
 
 
+def test_what_takes_long_lends_its_slot_and_so_do_no_more_than_there_are_slots() -> None:
+    slots, ended = Slots(1, 2), []
+    long = [slots.acquire(str(number), end=lambda: ended.append(1)) for number in range(6)]
+    for place in long[:3]:
+        place.turn.result.lend_long()
+    assert taken(*long) == [True] * 4 + [False] * 2
+    long[0].turn.result.lend()  # it hangs as well
+    long[0].turn.result.release()
+    long[2].turn.result.lend_long()
+    assert taken(*long) == [True] * 5 + [False]
+    assert ended == []
+
+
 def test_who_is_in_a_hurry_goes_first_and_the_others_still_have_turns() -> None:
     slots = Slots(1, 1)
     holder = slots.acquire()

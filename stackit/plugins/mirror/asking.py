@@ -19,7 +19,9 @@ from stackit.plugins.mirror.room import Room
 
 LEND_AFTER = 5.0
 """Seconds without progress after which a fetch no longer counts against the concurrency."""
-QUICK_LEND_AFTER = 1.0
+LONG = 60.0
+"""Seconds after which a first fetch or a clone lends its slot, whatever its progress: small ones need not wait."""
+QUICK_LEND_AFTER = 0.5
 """The same for what takes milliseconds."""
 STALL = 60.0
 """Seconds without progress after which a fetch ends, whatever its timeout."""
@@ -96,6 +98,8 @@ class Asker:
                 tips=tips,
             )
 
+        if first:
+            return await self._at_length(self._tidily(directory, fetch, progress))
         return await self._tidily(directory, fetch, progress)
 
     async def clone(self, directory: Path, progress: Progress) -> None:
@@ -104,7 +108,16 @@ class Asker:
         def clone(heard: Progress) -> Awaitable[None]:
             return self._git.clone(directory, self._managed, timeout=LONGEST, stall=STALL, on_progress=heard)
 
-        await self._tidily(directory, clone, progress)
+        await self._at_length(self._tidily(directory, clone, progress))
+
+    async def _at_length(self, work: Awaitable[Answer]) -> Answer:
+        """The answer of what may take very long."""
+        long = self._reactor.callLater(LONG, self._holding.lend_long)
+        try:
+            return await work
+        finally:
+            if long.active():
+                long.cancel()
 
     async def _tidily(
         self, directory: Path, bring: Callable[[Progress], Awaitable[Answer]], progress: Progress | None

@@ -58,6 +58,11 @@ class Holding:
         if self._slot is not None:
             self._slot.lend()
 
+    def lend_long(self) -> None:
+        """It takes long: let another work meanwhile."""
+        if self._slot is not None:
+            self._slot.lend_long()
+
     def alive(self) -> None:
         """It does not hang any more."""
         if self._slot is not None:

@@ -66,8 +66,8 @@ class Slots:
 
     def lend(self, slot: Slot) -> None:
         """Let another work meanwhile, as this one hangs."""
-        if len(self._lent) >= LENDABLE * self._in_all:
-            longest = next((each for each in self._lent if each.hangs), None)
+        if len(self._lent) - sum(each.long for each in self._lent) >= LENDABLE * self._in_all:
+            longest = next((each for each in self._lent if each.hangs and not each.long), None)
             if longest is None:
                 return
             del self._lent[longest]
@@ -76,6 +76,13 @@ class Slots:
         slot.lent = True
         self._lent[slot] = None
         self._stop(slot.host)
+
+    def lend_long(self, slot: Slot) -> None:
+        """Let another work meanwhile, as this one takes long; not beside more than ``in_all`` of those."""
+        if sum(each.long for each in self._lent) < self._in_all:
+            slot.long = slot.lent = True
+            self._lent[slot] = None
+            self._stop(slot.host)
 
     def release(self, slot: Slot) -> None:
         """Let another work from now on."""
@@ -139,6 +146,8 @@ class Slot:
         self.ended = False
         """Whether it had to make way."""
         self.hangs = False
+        self.long = False
+        """Whether it lent its slot because it takes long, and is not ended for others."""
         self._slots = slots
         self._released = False
 
@@ -147,6 +156,11 @@ class Slot:
         self.hangs = True
         if not self.lent and not self._released:
             self._slots.lend(self)
+
+    def lend_long(self) -> None:
+        """It takes long, and those that do not should not wait for it."""
+        if not self.lent and not self._released:
+            self._slots.lend_long(self)
 
     def alive(self) -> None:
         """There is one again."""
@@ -167,7 +181,7 @@ class Places:
 
     def __init__(self, concurrency: int) -> None:
         self._kinds: dict[Kind, Slots] = {
-            "quick": Slots(2 * concurrency, 16 * concurrency),
+            "quick": Slots(4 * concurrency, 16 * concurrency),
             "push": Slots(concurrency, 2 * concurrency),
             "look": Slots(concurrency, 2 * concurrency),
             "clone": Slots(concurrency, 2 * concurrency),
