@@ -12,7 +12,7 @@ import msgspec
 from twisted.internet.defer import CancelledError, Deferred
 
 from stackit.app import Reactor
-from stackit.spawning import Descriptor, Inflow, NotStarted, Outflow, memory, pipe, spawn
+from stackit.spawning import Descriptor, Inflow, NotStarted, Outflow, limit_memory, memory, pipe, spawn
 
 if TYPE_CHECKING:
     from twisted.internet.base import DelayedCall
@@ -58,6 +58,7 @@ async def run(
     timeout: float | None = None,  # noqa: ASYNC109 - the timers must come from ``reactor``, and end a group
     stall: float | None = None,
     limit: int = STDOUT_LIMIT,
+    most_memory: int = 0,
     on_stderr: Callable[[bytes], None] | None = None,
 ) -> Finished:
     """Run a program to its end, with exactly the environment ``env``.
@@ -65,14 +66,25 @@ async def run(
     ``secret`` is what the child, and whatever it starts, can read from ``/dev/fd/3``. ``timeout`` is for
     the whole run, ``stall`` for silence on stdout and stderr, both in seconds; when either is over, the child
     and all its descendants are ended. ``limit`` bounds the stdout that is kept, in bytes. ``on_stderr`` sees
-    each piece of stderr as it comes.
+    each piece of stderr as it comes. ``most_memory`` is how many bytes of memory the child, and each that it starts,
+    may have beside the files that it maps; 0 for as many as there are.
 
     Cancelling ends the child and its descendants, and waits until they are gone. A program that cannot be
     started ends with status 126 or 127, as in a shell. Raises OSError where the system is out of processes
     or descriptors.
     """
     try:
-        child = Child(reactor, argv, env, secret=secret, timeout=timeout, stall=stall, limit=limit, on_stderr=on_stderr)
+        child = Child(
+            reactor,
+            argv,
+            env,
+            secret=secret,
+            timeout=timeout,
+            stall=stall,
+            limit=limit,
+            most_memory=most_memory,
+            on_stderr=on_stderr,
+        )
     except NotStarted as problem:
         return Finished(status=problem.status, stdout=b"", stderr=f"{problem}\n".encode())
     return await child.given(stdin)
@@ -94,6 +106,7 @@ class Child:
         timeout: float | None = None,
         stall: float | None = None,
         limit: int = STDOUT_LIMIT,
+        most_memory: int = 0,
         on_stderr: Callable[[bytes], None] | None = None,
     ) -> None:
         self._reactor = reactor
@@ -111,7 +124,7 @@ class Child:
         self._timers: list[DelayedCall] = []
         self._stall_timer: DelayedCall | None = None
         self._waiter: Deferred[None] | None = None
-        self._start(argv, env, secret)
+        self._start(argv, env, secret, most_memory)
         if timeout is not None:
             self._timers.append(reactor.callLater(timeout, self._time_is_up))
         if stall is not None:
@@ -141,7 +154,9 @@ class Child:
             raise cancelled
         return self._finished
 
-    def _start(self, argv: Sequence[str | bytes], env: Mapping[str, str], secret: bytes | None) -> None:
+    def _start(
+        self, argv: Sequence[str | bytes], env: Mapping[str, str], secret: bytes | None, most_memory: int
+    ) -> None:
         ours: dict[int, int] = {}
         theirs: dict[int, int] = {}
         group = 0
@@ -154,6 +169,8 @@ class Child:
                 outward = number in (_STDOUT, _STDERR)
                 theirs[number], ours[number] = (writing, reading) if outward else (reading, writing)
             group = spawn(argv, env, theirs)
+            if most_memory:
+                limit_memory(group, most_memory)
             with contextlib.suppress(ProcessLookupError):  # it has ended, and somebody has collected it
                 watch = os.pidfd_open(group)
         except BaseException:

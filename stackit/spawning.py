@@ -11,6 +11,7 @@ import errno
 import fcntl
 import functools
 import os
+import resource
 import shutil
 import signal
 from collections.abc import Callable, Mapping, Sequence
@@ -57,6 +58,19 @@ def spawn(argv: Sequence[str | bytes], env: Mapping[str, str], descriptors: Mapp
     except (FileNotFoundError, PermissionError) as problem:
         status = NOT_FOUND if isinstance(problem, FileNotFoundError) else NOT_RUN
         raise NotStarted(status, f"{name}: {problem.strerror}") from None
+
+
+def limit_memory(process: int, size: int) -> None:
+    """Let a process, and each that it starts, have so many bytes of memory; files that it maps do not count.
+
+    It is as good as one that began with it: what it has started meanwhile is looked for.
+    """
+    _, hardest = resource.getrlimit(resource.RLIMIT_DATA)
+    size = size if hardest == resource.RLIM_INFINITY else min(size, hardest)
+    with contextlib.suppress(ProcessLookupError, FileNotFoundError):  # gone
+        resource.prlimit(process, resource.RLIMIT_DATA, (size, size))
+        for child in Path(f"/proc/{process}/task/{process}/children").read_text("ascii").split():
+            limit_memory(int(child), size)
 
 
 def pipe() -> tuple[int, int]:

@@ -17,6 +17,7 @@ import pytest_twisted
 from twisted.internet.defer import CancelledError, Deferred
 
 from stackit.processes import Finished, run
+from stackit.spawning import limit_memory
 
 ENV = {"PATH": os.environ["PATH"], "LC_ALL": "C"}
 
@@ -264,3 +265,42 @@ async def test_a_child_that_cannot_be_watched_leaves_nothing(monkeypatch: pytest
     with pytest.raises(OSError, match="Too many open files"):
         await shell("exit 3")
     assert descriptors() == before
+
+
+# -- memory -----------------------------------------------------------------------------
+
+HUNGRY = f"{sys.executable} -c 'print(len(bytearray(300_000_000)))'"
+
+
+@pytest_twisted.ensureDeferred
+async def test_a_program_and_what_it_starts_have_the_memory_that_they_may_have() -> None:
+    allowed = await shell(f"{HUNGRY}; {HUNGRY}", most_memory=600_000_000)
+    assert allowed.stdout.split() == [b"300000000"] * 2
+    refused = await shell(f'{HUNGRY}; sh -c "{HUNGRY}"; echo over', most_memory=200_000_000)
+    assert refused.stdout == b"over\n"
+    assert refused.stderr.count(b"MemoryError") == 2
+
+
+@pytest_twisted.ensureDeferred
+async def test_files_that_a_program_maps_are_not_its_memory(tmp_path: Path) -> None:
+    with (tmp_path / "large").open("wb") as file:
+        file.truncate(300_000_000)
+    script = "import mmap; f = open('large'); print(len(mmap.mmap(f.fileno(), 0, access=mmap.ACCESS_READ)))"
+    mapped = await shell(f'cd {tmp_path} && {sys.executable} -c "{script}"', most_memory=200_000_000)
+    assert mapped.stdout == b"300000000\n", mapped.stderr
+
+
+def test_what_a_program_started_before_its_memory_had_a_limit_has_it_too() -> None:
+    script = f'sh -c "read line; {HUNGRY}"; echo over'
+    with subprocess.Popen(["/bin/sh", "-c", script], stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=-1) as run:
+        while not Path(f"/proc/{run.pid}/task/{run.pid}/children").read_text():
+            os.sched_yield()
+        limit_memory(run.pid, 200_000_000)
+        said, problem = run.communicate(b"now\n", timeout=60)
+    assert (said, problem.count(b"MemoryError")) == (b"over\n", 1)
+
+
+def test_a_process_that_has_gone_needs_no_limit() -> None:
+    gone = subprocess.Popen(["/bin/true"])
+    gone.wait()
+    limit_memory(gone.pid, 200_000_000)

@@ -57,7 +57,7 @@ class Mirror:
             home.mkdir(parents=True, exist_ok=True)
         except OSError as problem:
             raise StackitError(f"{mirrors} cannot be made: {problem.strerror}; let stackit write there") from None
-        git = Git(app.reactor, home, app.redact, now=app.now)
+        git = Git(app.reactor, home, app.redact, now=app.now, most_memory=self._settings.git_memory)
         places = Places(self._settings.concurrency)
         remotes = Remotes(app.reactor, 2 * self._settings.concurrency, now=app.now)
         self._room = room = Room(app.reactor, mirrors, self._settings.reserve)

@@ -22,7 +22,7 @@ from stackit import Reactor, RefChange
 from stackit.plugins.mirror import loose, pktline
 from stackit.plugins.mirror.ancestry import forward as forward_moves
 from stackit.plugins.mirror.detour import Detour
-from stackit.plugins.mirror.git import Git, GitError
+from stackit.plugins.mirror.git import TOO_MANY_REFS, Git, GitError
 from stackit.plugins.mirror.growth import Growth
 from stackit.plugins.mirror.intake import Intake
 from stackit.plugins.mirror.pktline import ProtocolError
@@ -113,7 +113,12 @@ class Road:
         await _head_start(self._reactor, packing)
         sources = {ref: ref_bytes(target.source) for ref, target in targets.items()}
         sha256 = any(len(target.after) == 64 for target in targets.values())
-        answer = await self._remote.listing(sources.values(), "sha256" if sha256 else "sha1")
+        try:
+            answer = await self._remote.listing(sources.values(), "sha256" if sha256 else "sha1")
+        except Unanswered as problem:
+            if problem.reason == "too_large":  # for a few refs: git, which takes whatever comes, is not to try
+                raise GitError(TOO_MANY_REFS, kind="remote") from None
+            raise
         try:
             listed = pktline.listing(answer).refs
         except ProtocolError as problem:

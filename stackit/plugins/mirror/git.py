@@ -49,6 +49,8 @@ TAGS = "+refs/tags/*:refs/tags/*"
 OLDEST = (2, 31)
 """The first git whose fetch has --atomic."""
 
+TOO_MANY_REFS = "the remote's list of refs is larger than stackit reads"
+
 _LOCAL_TIMEOUT = 300.0
 _LISTING_LIMIT = 256 * 1024 * 1024
 _NONE: Mapping[str, str] = MappingProxyType({})
@@ -91,11 +93,21 @@ class Fetched(msgspec.Struct, frozen=True):
 class Git:
     """Runs git with nothing but its own settings. ``home`` is an empty directory for it to call home.
 
-    ``redact`` takes the credentials out of what it says, which may be a remote's words. ``now`` is the wall clock.
+    ``redact`` takes the credentials out of what it says, which may be a remote's words. ``now`` is the wall clock;
+    ``most_memory`` is how many bytes of memory each git may have, 0 for as many as there are.
     """
 
-    def __init__(self, reactor: Reactor, home: Path, redact: Redact, *, now: Callable[[], float] = time.time) -> None:
+    def __init__(
+        self,
+        reactor: Reactor,
+        home: Path,
+        redact: Redact,
+        *,
+        now: Callable[[], float] = time.time,
+        most_memory: int = 0,
+    ) -> None:
         self._reactor = reactor
+        self._most_memory = most_memory
         self._now = now
         self._home = home
         self._redact = redact
@@ -112,6 +124,7 @@ class Git:
                 {**environment(self._home, None), **variables},
                 timeout=_LOCAL_TIMEOUT,
                 limit=_LISTING_LIMIT,
+                most_memory=self._most_memory,
             )
         except NotStarted as problem:
             raise GitError(str(problem)) from None
@@ -137,6 +150,7 @@ class Git:
             stdin=stdin,
             timeout=timeout,
             limit=_LISTING_LIMIT,
+            most_memory=self._most_memory,
         )
         return self._looked_at(finished, ok)
 
@@ -209,7 +223,7 @@ class Git:
         arguments = ("ls-remote", "--symref", "--", managed.url)
         listed, _, answered = await self._remote(managed, arguments, timeout=timeout)
         if listed.truncated:
-            raise GitError("the remote's list of refs is larger than stackit reads", kind="remote")
+            raise GitError(TOO_MANY_REFS, kind="remote")
         refs: dict[bytes, str] = {}
         head = tip = None
         for line in listed.stdout.splitlines():
@@ -251,6 +265,7 @@ class Git:
             timeout=timeout,
             stall=stall,
             limit=_LISTING_LIMIT,
+            most_memory=self._most_memory,
             on_stderr=on_stderr,
         )
         # The file of the token may be another one by now than the redactor knows.
@@ -345,7 +360,8 @@ def _error(
     if finished.timed_out:
         return GitError("no progress in time, or far too slow: git was ended", stderr=said, kind="stalled", killed=True)
     if finished.truncated:
-        return GitError("git's answer is larger than stackit reads", stderr=said)
+        large: Kind = "mirror" if url is None else "remote"
+        return GitError("git's answer is larger than stackit reads", stderr=said, kind=large)
     if finished.status is None:
         # Perhaps it was killed; of the remote's trouble or the mirror's, nothing is known.
         return GitError(f"git ended, but {COLLECTED}", stderr=said, kind="remote", killed=True)

@@ -350,6 +350,12 @@ class Keeper:
             self._maintaining = True
             try:
                 await self._refresher.maintain()
+            except GitError as problem:
+                if problem.kind != "memory":
+                    raise
+                # It would need as much at every idle moment.
+                reason = f"maintenance is put off: {problem}"
+                self._app.observe(Occurrence(name="notice", repo=self.managed.repo, reason=reason))
             except CancelledError:
                 raise StackitError("maintenance was ended for something more urgent") from None
             finally:

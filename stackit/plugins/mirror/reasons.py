@@ -12,9 +12,10 @@ import msgspec
 
 from stackit.plugins.mirror.causes import cause
 
-Kind = Literal["gone", "forbidden", "moved", "throttled", "stalled", "disk", "remote", "mirror"]
+Kind = Literal["gone", "forbidden", "moved", "throttled", "stalled", "disk", "memory", "remote", "mirror"]
 """``gone``: no such repository. ``forbidden``: access refused. ``moved``: it has another address.
 ``throttled``: the remote wants to be left alone. ``stalled``: no progress. ``disk``: no room.
+``memory``: git needs more than it may have, or than there is.
 ``remote``: anything else at the remote's end or on the way. ``mirror``: trouble in the mirror itself."""
 
 ADVERTISED = "application/x-git-upload-pack-advertisement"
@@ -38,6 +39,7 @@ _STATUSES: dict[int, Kind] = {401: "forbidden", 403: "forbidden", 404: "gone", 4
 
 # In this order: trouble in the mirror makes the remote's end of the line hang up as well.
 _OWN_SIGNS: tuple[tuple[Kind, re.Pattern[str]], ...] = (
+    ("memory", re.compile(r"[Oo]ut of memory|[Cc]annot allocate memory|unable to create .*thread")),
     ("disk", re.compile(r"No space left on device|[Dd]isk quota exceeded|File too large")),
     (
         "mirror",
@@ -76,6 +78,7 @@ _SIGNS: tuple[tuple[Kind, re.Pattern[str]], ...] = (
 _MEANINGS: dict[Kind, str] = {
     "moved": "the remote redirects elsewhere: the repository was renamed or moved, so set its url",
     "throttled": "the remote asks for fewer requests",
+    "memory": "git needs more memory than it may have (plugins.mirror.git_memory), or than there is",
     "disk": "there is no room left on the disk of the mirrors",
 }
 

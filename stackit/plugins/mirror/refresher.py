@@ -14,7 +14,7 @@ from stackit.plugins.mirror.census import Census
 from stackit.plugins.mirror.checks import Check, Checks
 from stackit.plugins.mirror.cloning import Cloning, object_format
 from stackit.plugins.mirror.fastroad import Detour, Road, Target
-from stackit.plugins.mirror.git import Git, GitError
+from stackit.plugins.mirror.git import TOO_MANY_REFS, Git, GitError
 from stackit.plugins.mirror.growth import Growth
 from stackit.plugins.mirror.guard import objection
 from stackit.plugins.mirror.holding import Holding
@@ -221,6 +221,8 @@ class Refresher:
         except Unanswered as problem:
             if problem.retry_after is not None:
                 raise GitError(str(problem), kind="throttled", retry_after=problem.retry_after) from None
+            if problem.reason == "too_large":  # and git, which takes whatever comes, is not to try
+                raise GitError(TOO_MANY_REFS, kind="remote") from None
             return False  # git asks again, and finds out why
         except (GitError, OSError):
             return False  # as above

@@ -106,7 +106,7 @@ class Repository:
                 self.directory, "fsck", "--no-dangling", "--no-progress", ok=tuple(range(64)), timeout=_FSCK_TIMEOUT
             )
         except GitError as problem:
-            if problem.killed:
+            if problem.killed or problem.kind == "memory":
                 raise
             return False
         lines = (done.stdout + done.stderr).splitlines()

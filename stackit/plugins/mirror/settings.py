@@ -6,6 +6,9 @@ import msgspec
 
 from stackit import Duration, Size
 
+LEAST_MEMORY = 64 * 2**20
+"""Bytes of memory without which git does not even start all of its parts."""
+
 
 class MirrorSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """``[plugins.mirror]``.
@@ -13,7 +16,8 @@ class MirrorSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     ``concurrency``: fetches at once from one host, of each kind. ``timeout``: how long one may take; a fetch without
     any progress ends after a minute at the latest, a first clone has an hour. ``debounce``: quiet time before a push is
     fetched.
-    ``reserve``: bytes of the disk that stay free: below, no fetch starts. A look that would delete more than the share
+    ``reserve``: bytes of the disk that stay free: below, no fetch starts. ``git_memory``: bytes of memory that each
+    git may have, 0 for as many as there are. A look that would delete more than the share
     ``max_deletions`` of a mirror's refs waits for a person, from ``min_refs`` refs on.
     """
 
@@ -21,6 +25,7 @@ class MirrorSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     timeout: Duration = Duration(120)
     debounce: Duration = Duration(0)
     reserve: Size = Size(256 * 2**20)
+    git_memory: Size = Size(2 * 2**30)
     max_deletions: float = 0.5
     min_refs: int = 20
 
@@ -29,6 +34,8 @@ class MirrorSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
             raise ValueError("concurrency: expected at least 1")
         if self.timeout <= 0:
             raise ValueError("timeout: expected more than 0")
+        if 0 < self.git_memory < LEAST_MEMORY:
+            raise ValueError("git_memory: expected 0 (no limit), or at least 64 MiB")
         if not 0 <= self.max_deletions <= 1:
             raise ValueError("max_deletions: expected a share from 0 to 1")
         if self.min_refs < 1:
