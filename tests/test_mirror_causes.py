@@ -12,7 +12,7 @@ from mirror_house import House, Upstream, git, managed
 
 from stackit import StackitError
 from stackit.plugins.mirror.causes import cause
-from stackit.plugins.mirror.reasons import Answered, kind_of, reason
+from stackit.plugins.mirror.reasons import Answered, kind_of, left_out, reason
 
 SSH_END = """fatal: Could not read from remote repository.
 
@@ -93,6 +93,17 @@ def test_what_the_remote_says_of_itself_is_no_trouble_of_the_mirror(said: str, k
 )
 def test_an_advice_is_one_that_the_url_can_take(kind: Any, scheme: str, token: bool) -> None:
     assert ("token" in reason(kind, "fatal: no", Answered(), 128, scheme)) == token
+
+
+def test_a_warning_that_nothing_was_left_out_of_is_none() -> None:
+    harmless = (
+        "warning: Ignoring --negotiation-tip because the protocol does not support it.\n"
+        "warning: ignoring --negotiation-tip because the protocol does not support it\n"
+        "warning: no common commits\nwarning: redirecting to https://h/x/\nWarning: Permanently added 'h'\n"
+    )
+    funny = "error: * Ignoring funny ref 'refs/heads/a..b' locally"
+    assert left_out(harmless) == ""
+    assert left_out(f"{harmless}{funny}\n") == funny
 
 
 def test_a_host_key_that_is_not_known_is_told_as_that() -> None:

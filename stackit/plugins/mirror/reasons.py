@@ -32,7 +32,7 @@ _USERINFO = re.compile(r"(?<=://)[^/@\s]+@")
 # What the remote says, or its git without saying whose words these are, by way of ssh or a path.
 _REMOTES = re.compile(r"^(?:remote: |.*remote error: |.*upload-pack: |.*\(stored in \./).*$", re.MULTILINE)
 # A remote of the old protocol is told of all refs, and that is all.
-_WARNING = re.compile(r"(?:warning|error): (?!Ignoring --negotiation-tip|redirecting to|no common commits)")
+_WARNING = re.compile(r"(?:warning|error): (?![Ii]gnoring --negotiation|redirecting to|no common commits)")
 _LONGEST_WAIT = 86400.0
 
 _STATUSES: dict[int, Kind] = {401: "forbidden", 403: "forbidden", 404: "gone", 410: "gone", 429: "throttled"}
