@@ -16,6 +16,7 @@ _SALTS = (8, 16)
 """Length and place of what is another in the log's header whenever SQLite begins it anew
 (https://www.sqlite.org/fileformat2.html#walformat)."""
 _HEADER = 32
+_BLOCK = 512  # bytes, whatever a file system's own blocks are
 
 
 class Hurt(Exception):
@@ -49,6 +50,7 @@ class Files:
     """
 
     __slots__ = (
+        "_counts_blocks",
         "_descriptor",
         "_emptied",
         "_journal",
@@ -69,6 +71,7 @@ class Files:
         self._log_is: Identity | None = None
         self._salts = b""
         self._emptied = False
+        self._counts_blocks = True
         self.log_size = 0
 
     @property
@@ -142,9 +145,21 @@ class Files:
             if not any(salts) or salts == self._salts:  # the commit went behind a hole
                 raise LogCut(f"its log {self._log} was cut from {self.log_size} to 0 bytes")
             self._emptied = False
+        else:
+            self._check_whole(log, salts)
         if journal.st_size < self._journal_size:
             raise JournalCut(f"{self._journal} was cut to {journal.st_size} bytes", journal.st_size)
         self.log_size, self._journal_size, self._salts = log.st_size, journal.st_size, salts
+
+    def _check_whole(self, log: os.stat_result, salts: bytes) -> None:
+        """Raise LogCut where the log was cut while the commit was written: it is shorter, or it has a hole."""
+        if log.st_size < self.log_size and salts == self._salts:
+            raise LogCut(f"its log {self._log} was cut from {self.log_size} to {log.st_size} bytes")
+        if self._counts_blocks and log.st_blocks * _BLOCK < log.st_size:
+            hole = os.lseek(self._descriptor or 0, 0, os.SEEK_HOLE)
+            if hole < log.st_size:
+                raise LogCut(f"its log {self._log} was cut from {self.log_size} to {hole} bytes")
+            self._counts_blocks = False  # this file system compresses, or counts later
 
     def accept_size(self, size: int) -> None:
         """The journal's file may be this short: all of it was found in order."""
