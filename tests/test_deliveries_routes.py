@@ -55,12 +55,13 @@ class Replays:
 class House:
     """The routes and what is behind them."""
 
-    def __init__(self, journal: Journal) -> None:
+    def __init__(self, journal: Journal, reactor: Any) -> None:
         bus = Bus()
         bus.register("single", Single())
         bus.register("several", Several())
         self.journal = journal
-        self._admin = Admin(delivery_routes(journal, Replays(journal), bus), prefixes=["/api"], tokens=None)
+        routes = delivery_routes(journal, Replays(journal), bus)
+        self._admin = Admin(routes, reactor=reactor, prefixes=["/api"], tokens=None)
 
     async def ask(self, method: str, target: str) -> tuple[int, Any]:
         """The status and the JSON of the answer to a request below the prefix."""
@@ -109,7 +110,7 @@ async def house(tmp_path: Path) -> AsyncIterator[House]:
 
     directory = tmp_path / "state"
     journal = Journal.open(directory, reactor=reactor)
-    yield House(journal)
+    yield House(journal, reactor)
     await journal.close()
 
 
