@@ -52,6 +52,8 @@ class Quarantine:
             for each in files:
                 if not each.name.startswith("tmp_") and not (place / each.name).exists():
                     Path(each.path).rename(place / each.name)
+            with contextlib.suppress(OSError):  # what was there already is still in it
+                Path(self._directory, name).rmdir()
         return size
 
     def size(self) -> int:
@@ -60,7 +62,10 @@ class Quarantine:
 
     def drop(self) -> None:
         """Remove it, with all that was not taken in. No git may be at work in it any more."""
-        shutil.rmtree(self._directory, ignore_errors=True)
+        try:
+            Path(self._directory).rmdir()  # everything was taken in, most often
+        except OSError:
+            shutil.rmtree(self._directory, ignore_errors=True)
 
 
 def quarantines(mirror: Path) -> Iterator[Path]:
