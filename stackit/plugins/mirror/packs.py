@@ -72,6 +72,8 @@ def _inflated(pack: bytes, at: int, size: int) -> tuple[bytes, int]:
             raise zlib.error("not the size that it says")
         pieces.append(data)
         at += len(piece) - len(inflater.unused_data)
+    if left:
+        raise zlib.error("not the size that it says")
     return b"".join(pieces), at
 
 
