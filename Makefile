@@ -6,7 +6,7 @@ BIN    := $(VENV)/bin
 
 SOURCES := setup.py pyproject.toml $(shell find stackit twisted -name '*.py')
 
-.PHONY: help demo test test-shapes check format soak test-compiled test-lowest bench bench-receive bench-visible bench-sweep bench-burst bench-crowded bench-clone bench-growth bench-day clean
+.PHONY: help demo test test-shapes check format soak test-lowest bench bench-receive bench-visible bench-sweep bench-burst bench-crowded bench-clone bench-growth bench-day clean
 
 help:  ## say what there is
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*##/\t/' | expand -t 14
@@ -18,7 +18,7 @@ test: $(VENV)/.test  ## run the tests
 	$(BIN)/python -m pytest
 
 test-shapes: $(VENV)/.test $(VENV)/.shapes  ## hold every event that GitHub publishes against stackit; needs npm
-	$(BIN)/python -m pytest tests/published_shapes.py
+	$(BIN)/python -m pytest tests/github/published_shapes.py
 
 check: $(VENV)/.check  ## ruff, mypy --strict and the tests: before every commit
 	$(BIN)/ruff check .
@@ -64,7 +64,7 @@ bench-day: .venv-bench/.bench  ## 24 hours on a simulated clock: does anything g
 
 .venv-bench/.bench: $(SOURCES)
 	@$(MAKE) --no-print-directory VENV=.venv-bench .venv-bench/.venv
-	@echo "setting up .venv-bench, and compiling what can be compiled ..."
+	@echo "setting up .venv-bench ..."
 	@rm -rf build
 	@.venv-bench/bin/pip install --quiet --disable-pip-version-check '.[bench]' \
 	  || { .venv-bench/bin/pip install --quiet --disable-pip-version-check . \
@@ -75,22 +75,11 @@ format: $(VENV)/.check  ## let ruff mend what it can
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
 
-test-compiled: .venv-compiled/.test  ## run the tests against stackit as pip installs it: compiled, where there is a C compiler
-	.venv-compiled/bin/pytest
-
-.venv-compiled/.test: $(SOURCES)
-	@$(MAKE) --no-print-directory VENV=.venv-compiled .venv-compiled/.venv
-	@echo "setting up .venv-compiled, and compiling what can be compiled ..."
-	@rm -rf build
-	@.venv-compiled/bin/pip install --quiet --disable-pip-version-check '.[test]'
-	@cd .venv-compiled && bin/python -c 'import stackit.events as m; print("testing", m.__file__)'
-	@touch $@
-
 test-lowest:  ## run the tests with the oldest dependencies that setup.py allows
 	$(MAKE) test VENV=.venv-lowest CONSTRAINTS=tests/lowest.txt
 
 clean:  ## remove everything that make has set up
-	rm -rf .venv .venv-compiled .venv-lowest .venv-bench .bench build *.egg-info .mypy_cache .ruff_cache .pytest_cache
+	rm -rf .venv .venv-lowest .venv-bench .bench build *.egg-info .mypy_cache .ruff_cache .pytest_cache
 
 # One marker for each set of packages, made again when what it was made from changes.
 
@@ -108,9 +97,9 @@ $(VENV)/.test $(VENV)/.check: $(VENV)/.%: $(VENV)/.venv setup.py pyproject.toml 
 	@$(BIN)/pip install --quiet --disable-pip-version-check $(CONSTRAINTS:%=--constraint %) --editable '.[$*]'
 	@touch $@
 
-$(VENV)/.shapes: $(VENV)/.venv tests/published_shapes.txt
+$(VENV)/.shapes: $(VENV)/.venv tests/github/published_shapes.txt
 	@command -v npm > /dev/null || { echo "what GitHub publishes comes in packages of npm: apt install npm"; exit 1; }
 	@rm -rf $(VENV)/shapes && mkdir $(VENV)/shapes
-	@cd $(VENV)/shapes && npm pack --silent $$(cut -d' ' -f1 $(CURDIR)/tests/published_shapes.txt) > /dev/null \
-	  || { echo "npm could not fetch what tests/published_shapes.txt names: npm pack says why"; exit 1; }
+	@cd $(VENV)/shapes && npm pack --silent $$(cut -d' ' -f1 $(CURDIR)/tests/github/published_shapes.txt) > /dev/null \
+	  || { echo "npm could not fetch what tests/github/published_shapes.txt names: npm pack says why"; exit 1; }
 	@touch $@

@@ -17,7 +17,7 @@ from harness import Goal, Report, Table
 from house import reactor
 from twisted.logger import globalLogBeginner
 
-from stackit.logs import Lines, text_line
+from stackit.runtime.logs import Lines, text_line
 
 # The same house as in tests/test_day.py.
 sys.path.append(str(harness.HERE.parent / "tests"))

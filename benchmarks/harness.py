@@ -17,7 +17,6 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from importlib import metadata
-from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -150,14 +149,7 @@ def machine() -> dict[str, str]:
             found[name] = metadata.version(name)
         except metadata.PackageNotFoundError:
             continue
-    found["stackit"] += ", compiled" if is_compiled() else ", not compiled"
     return found
-
-
-def is_compiled() -> bool:
-    """Whether pip found a C compiler when it installed stackit here."""
-    spec = find_spec("stackit.events")
-    return spec is not None and not str(spec.origin).endswith(".py")
 
 
 def _facts(about: Mapping[str, str]) -> list[str]:

@@ -16,7 +16,7 @@ from twisted.internet.defer import Deferred
 from twisted.internet.task import react
 from twisted.internet.threads import deferToThread
 
-from stackit.processes import Finished, run
+from stackit.subprocesses.child import Finished, run
 from stackit.testing import PretendGitHub, RunningStackit
 
 reactor: Any = the_reactor

@@ -5,15 +5,15 @@ These are the names a plugin needs; docs/plugins.md shows them at work.
 
 from importlib.metadata import version
 
-from stackit.app import App, Reactor
-from stackit.errors import Permanent, PluginError, StackitError
-from stackit.events import Event, Push, RefChange, RefsChanged, Repo
-from stackit.hookspecs import hookimpl, on
-from stackit.occurrences import Occurrence
-from stackit.repos import ManagedRepo, Repos
-from stackit.requests import AdminRequest, Refused, RequestHead, Response, Route, error
-from stackit.times import rfc3339
-from stackit.units import Duration, Size
+from stackit.api.admin import AdminRequest, Refused, RequestHead, Response, Route, error
+from stackit.api.app import App, Reactor
+from stackit.api.errors import Permanent, PluginError, StackitError
+from stackit.api.events import Event, Push, RefChange, RefsChanged, Repo
+from stackit.api.hookspecs import hookimpl, on
+from stackit.api.occurrences import Occurrence
+from stackit.api.repos import ManagedRepo, Repos
+from stackit.text.times import rfc3339
+from stackit.text.units import Duration, Size
 
 __version__ = version("stackit")
 

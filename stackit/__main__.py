@@ -1,4 +1,4 @@
-"""``python -m stackit``: the shell commands of stackit.cli on a reactor of their own."""
+"""``python -m stackit``: the shell commands of stackit.cli.commands on a reactor of their own."""
 
 from __future__ import annotations
 
@@ -10,8 +10,8 @@ from pathlib import Path
 
 from twisted.internet import task
 
-from stackit.app import Reactor
-from stackit.cli import parse, run
+from stackit.api.app import Reactor
+from stackit.cli.commands import parse, run
 
 
 async def _main(reactor: Reactor, options: Namespace) -> None:

@@ -18,13 +18,13 @@ from twisted.internet.task import deferLater
 from twisted.python.failure import Failure
 
 from stackit import RefsChanged, Repo, hookimpl
-from stackit.app import Reactor
-from stackit.config import AdminConfig, Config, Secret, SyncConfig
-from stackit.occurrences import Occurrence
-from stackit.repos import ManagedRepo
+from stackit.api.app import Reactor
+from stackit.api.occurrences import Occurrence
+from stackit.api.repos import ManagedRepo
+from stackit.config.model import AdminConfig, Config, Secret, SyncConfig
 from stackit.tap import Stackit
 from stackit.testing import PretendGitHub
-from stackit.units import Duration
+from stackit.text.units import Duration
 
 REPOS = ("octo/widget", "octo/gadget", "octo/website")
 BACKSTOP_INTERVAL = 10.0

@@ -17,31 +17,31 @@ from twisted.python import usage
 from twisted.python.failure import Failure
 
 import stackit
-from stackit import logs
-from stackit.app import App, Reactor
-from stackit.backstop import Backstop
-from stackit.bus import Bus
-from stackit.clocks import use_monotonic_time
-from stackit.collector import spare_what_stays
-from stackit.config import Config, load, secret_files
-from stackit.dispatch import Dispatch, Limits
-from stackit.errors import PluginError, StackitError, describe
-from stackit.heartbeat import Heartbeat
-from stackit.isolation import bounded, called
+from stackit.api.app import App, Reactor
+from stackit.api.errors import PluginError, StackitError, describe
+from stackit.api.occurrences import Occurrence
+from stackit.api.repos import Repos
+from stackit.bus.backstop import Backstop
+from stackit.bus.bus import Bus
+from stackit.bus.loader import load_plugins
+from stackit.bus.timeouts import bounded, called
+from stackit.config.model import Config, load, secret_files
+from stackit.dispatch.backoff import Retries
+from stackit.dispatch.dispatch import Dispatch, Limits
+from stackit.dispatch.stalls import Stalls
 from stackit.journal import Journal
-from stackit.listeners import address, listen
-from stackit.loader import load_plugins
-from stackit.occurrences import Occurrence
-from stackit.redactor import Redactor, proxy_passwords
-from stackit.repos import Repos
-from stackit.retention import Retention
-from stackit.retries import Retries
-from stackit.signals import stop_on_signals
-from stackit.stalls import Stalls
-from stackit.watchdog import Watchdog
-from stackit.web.admin import readyz
-from stackit.web.admin_site import admin_site
-from stackit.web.deliveries import delivery_routes
+from stackit.journal.pruner import Retention
+from stackit.runtime import logs
+from stackit.runtime.clocks import use_monotonic_time
+from stackit.runtime.gc import spare_what_stays
+from stackit.runtime.heartbeat import Heartbeat
+from stackit.runtime.listen import address, listen
+from stackit.runtime.signals import stop_on_signals
+from stackit.runtime.watchdog import Watchdog
+from stackit.secrets.redactor import Redactor, proxy_passwords
+from stackit.web.admin.deliveries import delivery_routes
+from stackit.web.admin.rules import readyz
+from stackit.web.admin.site import admin_site
 from stackit.web.public import public_site, webhook_secrets
 
 _log = Logger(namespace="stackit")

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 import pytest
 from twisted.logger import LogEvent, globalLogPublisher
 
-from stackit.clocks import use_monotonic_time
+from stackit.runtime.clocks import use_monotonic_time
 
 
 @pytest.fixture(autouse=True, scope="session")

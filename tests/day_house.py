@@ -17,18 +17,18 @@ from twisted.internet.task import deferLater
 from twisted.python.failure import Failure
 
 from stackit import Event, Permanent, RefsChanged, hookimpl, on
-from stackit.config import AdminConfig, Config, HandlersConfig, JournalConfig, Secret, SyncConfig
-from stackit.events import Repo
+from stackit.api.events import Repo
+from stackit.api.repos import ManagedRepo
+from stackit.config.model import AdminConfig, Config, HandlersConfig, JournalConfig, Secret, SyncConfig
 from stackit.plugins.logger import Logger
-from stackit.plugins.mirror.traces import traces
+from stackit.plugins.mirror.repository.traces import traces
 from stackit.plugins.ratelimit import RateLimit
-from stackit.repos import ManagedRepo
 from stackit.tap import Stackit
 from stackit.testing import PretendGitHub, delivery, payload_for, push_payload
 from stackit.testing.listening import LoopbackSite
 from stackit.testing.smarthttp import SmartHttp
 from stackit.testing.timelapse import Timelapse
-from stackit.units import Duration
+from stackit.text.units import Duration
 
 SECRET = "a secret of the day"
 HOUR = 3600.0

@@ -16,12 +16,12 @@ from twisted.internet.defer import Deferred
 from twisted.internet.task import Clock
 
 from stackit import Event, Occurrence, Repo, hookimpl
-from stackit.bus import Bus
-from stackit.dispatch import Dispatch, Limits
-from stackit.events import Taken
+from stackit.api.events import Taken
+from stackit.bus.bus import Bus
+from stackit.dispatch.backoff import Retries
+from stackit.dispatch.dispatch import Dispatch, Limits
 from stackit.github.payloads import decode
 from stackit.journal import Journal, Receipt
-from stackit.retries import Retries
 
 START = 1_000_000.0
 GRACE = 10.0

@@ -7,7 +7,7 @@ from types import ModuleType
 from typing import Any
 
 from stackit import Event, Push, RefChange, RefsChanged, Repo
-from stackit.bus import Bus
+from stackit.bus.bus import Bus
 
 WIDGET = Repo("Octo", "Widget")
 ZEROS, ONE, TWO = "0" * 40, "1" * 40, "2" * 40

@@ -12,8 +12,8 @@ from twisted.internet.endpoints import HostnameEndpoint, connectProtocol
 from twisted.internet.protocol import Protocol, connectionDone
 from twisted.python.failure import Failure
 
-from stackit.occurrences import Occurrence
-from stackit.web.site import PublicSite
+from stackit.api.occurrences import Occurrence
+from stackit.http.server.site import PublicSite
 
 PATIENCE = 10.0
 

@@ -19,15 +19,18 @@ from prometheus_client.parser import text_string_to_metric_families
 from twisted.internet.task import Clock
 
 import stackit
-from stackit import AdminRequest, App, Repos, cli, config, config_access, hookspecs
-from stackit.bus import Bus
-from stackit.loader import PluginTable
-from stackit.occurrences import OccurrenceName
+from stackit import AdminRequest, App, Repos
+from stackit.api import hookspecs
+from stackit.api.occurrences import OccurrenceName
+from stackit.bus.bus import Bus
+from stackit.bus.loader import PluginTable
+from stackit.cli import commands
+from stackit.config import access, model
+from stackit.http.server.responses import Reason
 from stackit.plugins.metrics import Metrics
 from stackit.plugins.mirror import Mirror
 from stackit.plugins.ratelimit import RateLimit
 from stackit.tap import Options
-from stackit.web.answers import Reason
 
 ROOT = Path(__file__).parent.parent
 PAGES = sorted([ROOT / "README.md", ROOT / "CHANGELOG.md", *(ROOT / "docs").glob("*.md")])
@@ -83,15 +86,15 @@ def test_every_hook_is_in_the_overview():
 @pytest.mark.parametrize(
     ("heading", "struct", "left_out"),
     [
-        ("## The top of the file", config.FileTable, TABLES),
-        ("## `[admin]`", config.AdminConfig, set()),
-        ("## `[webhook]`", config.WebhookConfig, set()),
-        ("## `[sync]`", config.SyncConfig, set()),
-        ("## `[journal]`", config.JournalConfig, set()),
-        ("## `[handlers]`", config.HandlersConfig, set()),
-        ("## `[[repos]]`", config_access.RepoTable, set()),
-        ("## `[[owners]]`", config_access.OwnerTable, set()),
-        ("## `[[hosts]]`", config_access.HostTable, set()),
+        ("## The top of the file", model.FileTable, TABLES),
+        ("## `[admin]`", model.AdminConfig, set()),
+        ("## `[webhook]`", model.WebhookConfig, set()),
+        ("## `[sync]`", model.SyncConfig, set()),
+        ("## `[journal]`", model.JournalConfig, set()),
+        ("## `[handlers]`", model.HandlersConfig, set()),
+        ("## `[[repos]]`", access.RepoTable, set()),
+        ("## `[[owners]]`", access.OwnerTable, set()),
+        ("## `[[hosts]]`", access.HostTable, set()),
         ("## `[plugins.NAME]`", PluginTable, set()),
         ("### `[plugins.mirror]`", Mirror.Settings, set()),
         ("### `[plugins.ratelimit]`", RateLimit.Settings, set()),
@@ -106,13 +109,13 @@ def test_every_setting_is_documented_and_no_other(heading, struct, left_out):
 def test_every_option_and_variable_is_documented():
     text = page("configuration")
     options = [f"--{option[0]}" for option in (*Options.optParameters, *Options.optFlags)]
-    variables = re.findall(r"STACKIT_[A-Z_]+", Path(config.__file__).read_text("utf-8"))
+    variables = re.findall(r"STACKIT_[A-Z_]+", Path(model.__file__).read_text("utf-8"))
     assert [each for each in (*options, *variables, "STACKIT_CONFIG") if f"`{each}`" not in text] == []
 
 
 def test_every_shell_command_is_documented():
-    (commands,) = [each.choices for each in cli.parser()._actions if isinstance(each.choices, dict)]
-    assert [each for each in commands if f"python -m stackit {each}" not in page("http-api")] == []
+    (choices,) = [each.choices for each in commands.parser()._actions if isinstance(each.choices, dict)]
+    assert [each for each in choices if f"python -m stackit {each}" not in page("http-api")] == []
 
 
 async def _never(*_: Any) -> Any:
@@ -200,7 +203,7 @@ def test_the_example_of_a_configuration_is_one_but_for_its_files(tmp_path):
     (tmp_path / "secret").write_text("hush")
     file = tmp_path / "twistd.conf"
     file.write_text(re.sub(r"/run/credentials/stackit.service/[\w-]+", str(tmp_path / "secret"), example))
-    loaded = config.load({"config": str(file)}, {}, cwd=tmp_path)
+    loaded = model.load({"config": str(file)}, {}, cwd=tmp_path)
     assert [str(each.repo) for each in loaded.repos] == ["octo/widget"]
 
 

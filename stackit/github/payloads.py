@@ -11,7 +11,7 @@ from typing import Any, Literal
 
 import msgspec
 
-from stackit.events import LONGEST_ACTION, Event, Push, Repo
+from stackit.api.events import LONGEST_ACTION, Event, Push, Repo
 from stackit.github.event_types import PUSH, has_shape, telling_keys
 from stackit.github.refnames import is_ref
 

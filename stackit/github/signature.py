@@ -12,7 +12,7 @@ import re
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 
-from stackit.watched_file import WatchedFile
+from stackit.secrets.watched_file import WatchedFile
 
 HEADER = b"x-hub-signature-256"
 

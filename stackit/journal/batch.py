@@ -8,7 +8,7 @@ from typing import Any, TypeVar
 
 from twisted.python.failure import Failure
 
-from stackit.errors import JournalError
+from stackit.api.errors import JournalError
 from stackit.journal.schema import Connection
 
 T = TypeVar("T")

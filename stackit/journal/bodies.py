@@ -13,7 +13,7 @@ from collections.abc import Iterator, Sequence
 import lz4.frame
 import msgspec
 
-from stackit.errors import Permanent
+from stackit.api.errors import Permanent
 from stackit.journal import rows
 
 _BODIES = "bodies (event_id, body)"

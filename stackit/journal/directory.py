@@ -8,7 +8,7 @@ import os
 import stat
 from pathlib import Path
 
-from stackit.errors import JournalError
+from stackit.api.errors import JournalError
 
 _OTHERS = stat.S_IRWXG | stat.S_IRWXO
 

@@ -10,9 +10,9 @@ from typing import TYPE_CHECKING, Any
 
 from twisted.python.failure import Failure
 
-from stackit.errors import JournalError
-from stackit.events import RefChange
-from stackit.journal import appending, queries, recording, retention
+from stackit.api.errors import JournalError
+from stackit.api.events import RefChange
+from stackit.journal import deliveries, outcomes, queries, retention
 from stackit.journal.checkpoints import checkpoint
 from stackit.journal.files import Hurt
 from stackit.journal.opening import Full, Opening
@@ -109,7 +109,7 @@ class Journal:
 
         ``done`` is called with what became of it once it is durable, or with a Failure of JournalError.
         """
-        self._writer.join(appending.append, record, done, len(record.body))
+        self._writer.join(deliveries.append, record, done, len(record.body))
 
     async def announce(
         self,
@@ -122,7 +122,7 @@ class Journal:
     ) -> Appended:
         """Write down that refs moved, and that this was announced: in one transaction."""
         operation = partial(
-            recording.announce,
+            outcomes.announce,
             repo=repo,
             changes=changes,
             cause=cause,
@@ -138,29 +138,29 @@ class Journal:
 
     async def started(self, handling: int, at: float) -> None:
         """An attempt begins."""
-        await self._writer.submit(lambda connection: recording.start(connection, handling, at))
+        await self._writer.submit(lambda connection: outcomes.start(connection, handling, at))
 
     def finish(self, handling: int, done: Callable[[Failure | None], object], *, at: float) -> None:
         """An attempt succeeded: the handling is done.
 
         ``done`` is called some time after that is durable, or with a Failure of JournalError.
         """
-        self._writer.join(recording.finish, (handling, at), done, late=True)
+        self._writer.join(outcomes.finish, (handling, at), done, late=True)
 
     async def fail(self, handling: int, *, at: float, error: str, next_at: float | None) -> None:
         """An attempt failed: to be tried again at ``next_at``, or dead where that is None."""
-        await self._writer.submit(lambda connection: recording.fail(connection, handling, at, error, next_at))
+        await self._writer.submit(lambda connection: outcomes.fail(connection, handling, at, error, next_at))
 
     async def move_retries(self, step: float, *, now: float, longest: float) -> None:
         """Try again so many seconds later (or sooner) than planned; now, what would wait ``longest`` seconds or more.
 
         Wall clocks are set, also while nobody runs: what was never tried and comes from the future is due now.
         """
-        await self._writer.submit(lambda connection: recording.move_retries(connection, step, now, longest))
+        await self._writer.submit(lambda connection: outcomes.move_retries(connection, step, now, longest))
 
     async def visible(self, event_id: int, at: float) -> bool:
         """Note when the commit of a push became visible in the mirror; the first time counts. Whether this was it."""
-        return await self._writer.submit(lambda connection: recording.visible(connection, event_id, at))
+        return await self._writer.submit(lambda connection: outcomes.visible(connection, event_id, at))
 
     async def due(
         self, subscriber: str, now: float, *, group: str | None = None, after: int = 0, limit: int
@@ -224,7 +224,7 @@ class Journal:
 
         Raises LookupError for an unknown event, ValueError where its body is not kept.
         """
-        return await self._writer.submit(lambda connection: recording.replay(connection, event_id, subscribers, now))
+        return await self._writer.submit(lambda connection: outcomes.replay(connection, event_id, subscribers, now))
 
     async def replay_dead(self, subscriber: str, *, now: float) -> list[Work]:
         """Have every dead handling of a subscriber tried again: in small steps, so that no delivery waits for it."""
@@ -232,7 +232,7 @@ class Journal:
         while True:
             # Going on behind the last one: what dies again meanwhile is not tried for ever.
             after = works[-1].event_id if works else 0
-            step = partial(recording.replay_dead, subscriber=subscriber, now=now, after=after, limit=_REPLAY_STEP)
+            step = partial(outcomes.replay_dead, subscriber=subscriber, now=now, after=after, limit=_REPLAY_STEP)
             found = await self._writer.submit(step)
             works += found
             if len(found) < _REPLAY_STEP:
@@ -247,7 +247,7 @@ class Journal:
         chosen = await self._reader.ask(lambda connection: retention.outdated(connection, before, self._keep_bytes))
         if not chosen:
             return 0
-        return await self._writer.submit(lambda connection: recording.remove(connection, chosen))
+        return await self._writer.submit(lambda connection: outcomes.remove(connection, chosen))
 
     def problem(self) -> str | None:
         """Why nothing can be written now, None when all is well.

@@ -8,7 +8,7 @@ import sqlite3
 import tempfile
 from pathlib import Path
 
-from stackit.errors import JournalError
+from stackit.api.errors import JournalError
 from stackit.journal import directory as state_directory
 from stackit.journal import schema
 

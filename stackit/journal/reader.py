@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 from twisted.internet.defer import Deferred
 from twisted.python.failure import Failure
 
-from stackit.errors import JournalError
+from stackit.api.errors import JournalError
 from stackit.journal.opening import Opening
 from stackit.journal.schema import connect, open_log
 

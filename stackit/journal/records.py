@@ -8,7 +8,7 @@ from typing import Literal
 
 import msgspec
 
-from stackit.events import RefChange, RefsChanged, Repo
+from stackit.api.events import RefChange, RefsChanged, Repo
 
 State = Literal["pending", "done", "dead"]
 EventKind = Literal["delivery", "refs"]

@@ -9,7 +9,7 @@ import os
 import sqlite3
 from pathlib import Path
 
-from stackit.errors import JournalError
+from stackit.api.errors import JournalError
 from stackit.journal import directory
 
 MIGRATIONS: tuple[tuple[str, ...], ...] = (

@@ -22,7 +22,7 @@ from twisted.internet.defer import Deferred
 from twisted.logger import Logger
 from twisted.python.failure import Failure
 
-from stackit.errors import JournalError
+from stackit.api.errors import JournalError
 from stackit.journal.batch import Asked, Joint, Operation, run_together
 from stackit.journal.checkpoints import UNDER_WAY, behind, checkpoint, checkpoint_now
 from stackit.journal.files import Files, Hurt, JournalCut, LogGone

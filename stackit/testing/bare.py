@@ -7,9 +7,9 @@ from pathlib import Path
 import msgspec
 from twisted.internet.defer import DeferredLock
 
-from stackit.app import Reactor
-from stackit.events import Repo
-from stackit.processes import run
+from stackit.api.app import Reactor
+from stackit.api.events import Repo
+from stackit.subprocesses.child import run
 from stackit.testing.objects import EPOCH, Commit
 
 GIT_ENVIRONMENT = {

@@ -5,7 +5,7 @@ from __future__ import annotations
 import copy
 from collections.abc import Callable, Mapping
 
-from stackit.events import Repo
+from stackit.api.events import Repo
 from stackit.github.actions import doubt
 from stackit.testing.actions import ACTIONS, ONLY_WITH
 from stackit.testing.objects import Json, organization, push_payload, repository, user

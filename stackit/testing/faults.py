@@ -12,7 +12,7 @@ from twisted.internet.defer import Deferred
 from twisted.internet.task import deferLater
 from twisted.web.http import Request
 
-from stackit.app import Reactor
+from stackit.api.app import Reactor
 
 FaultKind = Literal[
     "hang", "hang_mid", "drip", "endless", "redirect", "truncate", "stale", 401, 403, 404, 429, 500, 502, 503

@@ -12,7 +12,7 @@ from twisted.protocols.policies import ProtocolWrapper, WrappingFactory
 from twisted.web.resource import Resource
 from twisted.web.server import Site
 
-from stackit.app import Reactor
+from stackit.api.app import Reactor
 
 
 class LoopbackSite:

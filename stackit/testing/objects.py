@@ -13,7 +13,7 @@ from typing import Any
 
 import msgspec
 
-from stackit.events import Repo
+from stackit.api.events import Repo
 
 Json = dict[str, Any]
 

@@ -19,7 +19,7 @@ from twisted.internet.task import deferLater
 from twisted.web.client import Agent, HTTPConnectionPool, RequestTransmissionFailed, ResponseFailed
 from twisted.web.http_headers import Headers
 
-from stackit.app import Reactor
+from stackit.api.app import Reactor
 from stackit.testing.daemon import Daemon
 from stackit.testing.deliveries import SignedDelivery, delivery
 

@@ -15,8 +15,8 @@ from twisted.internet.process import reapProcessHandlers
 from twisted.internet.task import Clock, deferLater
 from zope.interface import directlyProvides, providedBy
 
-from stackit.app import Reactor
-from stackit.spawning import Descriptor
+from stackit.api.app import Reactor
+from stackit.subprocesses.spawn import Descriptor
 
 GRAIN = 1.0
 """Seconds that pass at once, at least: what is due within them happens together."""
@@ -127,7 +127,7 @@ class Timelapse(Clock):
         @wraps(method)
         def counted(*given: Any, **named: Any) -> Any:
             result = method(*given, **named)
-            if isinstance(result, Coroutine):  # also one of a compiled function
+            if isinstance(result, Coroutine):
                 self._asked += 1
                 return self._until_done(result)
             if isinstance(result, Deferred):

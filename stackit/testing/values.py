@@ -8,7 +8,7 @@ from typing import Any
 
 import msgspec
 
-from stackit.events import Event, Push, RefChange, RefsChanged, Repo
+from stackit.api.events import Event, Push, RefChange, RefsChanged, Repo
 from stackit.github.actions import doubt
 from stackit.testing.catalogue import payload_for
 from stackit.testing.objects import EPOCH, push_payload

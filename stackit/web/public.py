@@ -10,16 +10,16 @@ from twisted.web.server import NOT_DONE_YET
 from zope.interface import implementer
 
 import stackit
-from stackit.app import Reactor
-from stackit.config import Config
+from stackit.api.admin import Refused, RequestHead, Response, error
+from stackit.api.app import Reactor
+from stackit.api.occurrences import Occurrence
+from stackit.config.model import Config
 from stackit.github.signature import Secrets
-from stackit.occurrences import Occurrence
-from stackit.requests import Refused, RequestHead, Response, error
-from stackit.web import answers
-from stackit.web.answers import Refusal
-from stackit.web.crowd import room_for_connections
-from stackit.web.request import SMALL_BODY, SmallUpload
-from stackit.web.site import Limits, PublicSite
+from stackit.http.server import responses
+from stackit.http.server.limits import room_for_connections
+from stackit.http.server.request import SMALL_BODY, SmallUpload
+from stackit.http.server.responses import Refusal
+from stackit.http.server.site import Limits, PublicSite
 from stackit.web.webhook import Take, Webhook, WebhookResource
 
 MEMORY = 256 * 2**20
@@ -84,8 +84,8 @@ class Constant:
 
     def begin(self, head: RequestHead, length: int | None) -> SmallUpload | Refusal:
         if head.method not in (b"GET", b"HEAD"):
-            return answers.method("GET, HEAD")
-        return answers.TOO_LARGE if length is not None and length > SMALL_BODY else SmallUpload()
+            return responses.method("GET, HEAD")
+        return responses.TOO_LARGE if length is not None and length > SMALL_BODY else SmallUpload()
 
     def render(self, request: Any) -> int:
         request.answer(self._response)

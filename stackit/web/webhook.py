@@ -19,16 +19,16 @@ from twisted.web.resource import IResource
 from twisted.web.server import NOT_DONE_YET
 from zope.interface import implementer
 
-from stackit.errors import JournalError, describe
-from stackit.events import Event, Push, Taken
+from stackit.api.admin import Refused, RequestHead, Response, error
+from stackit.api.errors import JournalError, describe
+from stackit.api.events import Event, Push, Taken
+from stackit.api.occurrences import Occurrence
 from stackit.github import signature
 from stackit.github.event_types import PING
 from stackit.github.payloads import Encoding, decode, json_text
 from stackit.github.signature import Secrets, Verifier
-from stackit.occurrences import Occurrence
-from stackit.requests import Refused, RequestHead, Response, error
-from stackit.web import answers
-from stackit.web.answers import Refusal
+from stackit.http.server import responses
+from stackit.http.server.responses import Refusal
 
 _log = Logger(namespace="stackit")
 
@@ -123,27 +123,27 @@ class Webhook:
         """Judge a request by its head, in the order of the contract. The caller observes a Refusal."""
         verifier = self._secrets.begin()
         if not verifier:
-            return answers.NO_SECRET
+            return responses.NO_SECRET
         if head.method != b"POST":
-            return answers.method("POST")
+            return responses.method("POST")
         encodings = head.headers.get(b"content-encoding")
         if encodings is not None and any(each.strip().lower() not in (b"", b"identity") for each in encodings):
-            return answers.ENCODING
+            return responses.ENCODING
         if length is not None and length > self._max_body:
-            return answers.TOO_LARGE
+            return responses.TOO_LARGE
         claimed = signature.parse(head.headers.get(signature.HEADER, ()))
         verdict = self._admit(head)
         refused = _refusal(verdict) if verdict else None
         if verdict and refused and (claimed is None or not verdict.unless_verified):
             return refused
         if claimed is None and b"expect" in head.headers:
-            return answers.SIGNATURE  # its sender waits to be asked for a body that would change nothing
+            return responses.SIGNATURE  # its sender waits to be asked for a body that would change nothing
         return SignedUpload(head, limit=self._max_body, verifier=verifier, claimed=claimed, refused=refused)
 
     def finish(self, upload: SignedUpload, body: bytes, answer: Callable[[Response], object]) -> None:
         """Answer a request whose body is here whole: one that makes a delivery, once that is durable."""
         if not upload.verified():
-            answer(self._turn_away(upload, upload.refused or answers.SIGNATURE))
+            answer(self._turn_away(upload, upload.refused or responses.SIGNATURE))
             return
         delivery, hook = _identity(upload.head)
         event = self._recognise(upload.head, body, delivery, hook)
@@ -162,11 +162,11 @@ class Webhook:
     def _answer(self, upload: SignedUpload, event: Event, taken: Taken | Failure) -> Response:
         if isinstance(taken, Failure):
             if taken.check(JournalError):
-                return self._turn_away(upload, answers.JOURNAL)
+                return self._turn_away(upload, responses.JOURNAL)
             _log.error("a delivery could not be taken: {problem}", problem=describe(taken.value))
-            return answers.FAILED
+            return responses.FAILED
         if taken.refused:
-            return self._turn_away(upload, answers.REPLAYED)
+            return self._turn_away(upload, responses.REPLAYED)
         self._observe(
             Occurrence(
                 name="duplicate" if taken.duplicate else "accepted",

@@ -15,7 +15,7 @@ from rawhttp import Answer, Client
 from twisted.internet.defer import Deferred, gatherResults
 from twisted.internet.endpoints import HostnameEndpoint, connectProtocol
 
-from stackit.processes import Finished, run
+from stackit.subprocesses.child import Finished, run
 from stackit.testing import PretendGitHub, RunningStackit
 
 LOG_LINE = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d+Z (debug|info|warn|error|critical) \[\S+\] .+")

@@ -15,11 +15,11 @@ from stackit.testing import RunningStackit, push_payload
 HANGING_DISK = """
 import os, time
 from pathlib import Path
-import stackit.heartbeat
+import stackit.runtime.heartbeat
 from stackit import hookimpl
 
-stackit.heartbeat.INTERVAL = 0.1
-stackit.heartbeat.BOUND = 1.0
+stackit.runtime.heartbeat.INTERVAL = 0.1
+stackit.runtime.heartbeat.BOUND = 1.0
 sync = os.fdatasync
 
 def fdatasync(descriptor):

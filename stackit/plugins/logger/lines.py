@@ -10,7 +10,7 @@ from typing import Any
 from twisted.logger import Logger, LogLevel
 
 from stackit import Occurrence
-from stackit.key_values import KeyValues, Shape, cut
+from stackit.text.logfmt import KeyValues, Shape, cut
 
 _SUMMARIES = {
     "refused": "request refused",

@@ -8,19 +8,19 @@ from collections.abc import Awaitable, Sequence
 from twisted.application.service import IService
 
 from stackit import App, Event, Occurrence, Push, Repo, Route, StackitError, hookimpl, on
-from stackit.plugins.mirror.checks import Checks
-from stackit.plugins.mirror.git import Git, too_old
-from stackit.plugins.mirror.histories import Histories
-from stackit.plugins.mirror.keeper import Keeper
-from stackit.plugins.mirror.lifetime import Lifetime
-from stackit.plugins.mirror.moments import Moments
-from stackit.plugins.mirror.remote import Remotes
-from stackit.plugins.mirror.room import Room
-from stackit.plugins.mirror.rota import Rota
+from stackit.plugins.mirror.git.runner import Git, too_old
+from stackit.plugins.mirror.pushes import Pushes
+from stackit.plugins.mirror.remote.client import Remotes
+from stackit.plugins.mirror.repository.disk_space import Room
+from stackit.plugins.mirror.repository.fsck import Checks
+from stackit.plugins.mirror.repository.history_cache import Histories
 from stackit.plugins.mirror.routes import routes
+from stackit.plugins.mirror.schedule.backstop import Rota
+from stackit.plugins.mirror.service import Lifetime
 from stackit.plugins.mirror.settings import MirrorSettings
-from stackit.plugins.mirror.slots import Places
-from stackit.plugins.mirror.visibility import Pushes
+from stackit.plugins.mirror.sync.fetch_slots import Places
+from stackit.plugins.mirror.sync.moments import Moments
+from stackit.plugins.mirror.sync.worker import Keeper
 
 __all__ = ["Mirror", "MirrorSettings"]
 

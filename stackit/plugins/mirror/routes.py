@@ -6,9 +6,9 @@ from collections.abc import Callable, Iterable
 from typing import Any
 
 from stackit import AdminRequest, RefChange, Repo, Response, Route, StackitError, error, rfc3339
-from stackit.plugins.mirror.git import GitError
-from stackit.plugins.mirror.keeper import Keeper
-from stackit.plugins.mirror.reasons import redacted
+from stackit.plugins.mirror.git.errors import redacted
+from stackit.plugins.mirror.git.runner import GitError
+from stackit.plugins.mirror.sync.worker import Keeper
 
 Find = Callable[[Repo], Keeper | None]
 

@@ -1,0 +1,97 @@
+"""The managed repositories, found by owner and name without regard to case."""
+
+from __future__ import annotations
+
+from base64 import b64encode
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+from typing import Literal
+
+import msgspec
+
+from stackit.api.errors import StackitError
+from stackit.api.events import Repo
+from stackit.secrets import watched_file
+
+DEFAULT_REFSPECS = (
+    "+refs/heads/*:refs/heads/*",
+    "+refs/tags/*:refs/tags/*",
+    "+refs/stackit/*:refs/stackit/*",
+)
+
+
+DEFAULT_USER = "x-access-token"
+"""The user name beside a token, which GitHub asks of nobody."""
+
+TokenScheme = Literal["basic", "bearer"]
+"""How a token travels: as the password of a user, or by itself."""
+
+
+class ManagedRepo(msgspec.Struct, frozen=True, kw_only=True):
+    """A repository that stackit keeps a mirror of: where from, which refs, with what credentials.
+
+    ``keep_forced``: where a push replaces history, the mirror keeps the old tip under ``refs/stackit-kept/``.
+    ``token_file`` and what stands beside it are for HTTP, ``ssh_key_file`` and ``known_hosts_file`` for ssh (None:
+    those of the user that runs stackit). The rest is for HTTPS: ``ca_file`` has the only authorities that are trusted
+    (None: those of the machine), ``client_cert`` and ``client_key`` are what stackit shows of itself. Certificates
+    and keys are in PEM.
+    """
+
+    repo: Repo
+    url: str
+    refspecs: tuple[str, ...] = DEFAULT_REFSPECS
+    token_file: Path | None = None
+    token_user: str = DEFAULT_USER
+    token_scheme: TokenScheme = "basic"  # noqa: S105 - no secret
+    ssh_key_file: Path | None = None
+    known_hosts_file: Path | None = None
+    ca_file: Path | None = None
+    client_cert: Path | None = None
+    client_key: Path | None = None
+    keep_forced: bool = False
+
+    def token(self) -> str | None:
+        """The token for the remote as its file holds it now; None where none is configured.
+
+        Raises StackitError where the file cannot be read or is empty.
+        """
+        if self.token_file is None:
+            return None
+        try:
+            token = watched_file.read(self.token_file).decode("utf-8-sig").strip()
+        except (OSError, ValueError) as problem:
+            reason = watched_file.reason(problem)
+            raise StackitError(f"token file {self.token_file} cannot be read: {reason}") from None
+        # As a header can carry it: nothing in it may end the line.
+        if not token or not (token.isascii() and token.isprintable()) or " " in token:
+            raise StackitError(f"token file {self.token_file} does not hold one token")
+        return token
+
+    def authorization(self) -> str | None:
+        """The value of the header ``Authorization`` for the remote, as the token is now; None without one.
+
+        Raises StackitError as ``token`` does.
+        """
+        token = self.token()
+        if token is None:
+            return None
+        if self.token_scheme == "bearer":  # noqa: S105 - as above
+            return f"Bearer {token}"
+        return f"Basic {b64encode(f'{self.token_user}:{token}'.encode()).decode('ascii')}"
+
+
+class Repos:
+    """The registry of managed repositories."""
+
+    def __init__(self, managed: Iterable[ManagedRepo] = ()) -> None:
+        self._managed = {each.repo.key: each for each in managed}
+
+    def get(self, repo: Repo) -> ManagedRepo | None:
+        """The managed repository of this name in any letter case, or None."""
+        return self._managed.get(repo.key)
+
+    def __iter__(self) -> Iterator[ManagedRepo]:
+        return iter(self._managed.values())
+
+    def __len__(self) -> int:
+        return len(self._managed)

@@ -1,0 +1,68 @@
+"""The backstop: asks every plugin, on an interval, to look for what was missed."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+from twisted.application.service import Service
+from twisted.internet.defer import CancelledError, Deferred
+from twisted.internet.task import LoopingCall
+from twisted.python.failure import Failure
+
+from stackit.api.app import Reactor
+from stackit.api.errors import describe
+from stackit.api.occurrences import Occurrence
+from stackit.bus.bus import Bus
+from stackit.bus.timeouts import bounded, settle
+
+
+class Backstop(Service):
+    """A LoopingCall over ``stackit_backstop``: at start, and every ``interval`` seconds (0: never).
+
+    A plugin whose last round still runs is left alone until it has ended, so it never
+    overlaps itself; the others make their round all the same.
+    """
+
+    def __init__(self, *, reactor: Reactor, bus: Bus, interval: float, grace: float) -> None:
+        self._reactor = reactor
+        self._bus = bus
+        self._interval = interval
+        self._grace = grace
+        self._running: dict[str, Deferred[Any]] = {}
+        self._loop = LoopingCall(self._round)
+        self._loop.clock = reactor
+
+    def startService(self) -> None:
+        Service.startService(self)
+        if self._interval:
+            self._loop.start(self._interval, now=True)
+
+    async def stop(self) -> None:
+        """Start no more rounds, and wait for what runs, within the grace."""
+        if self._loop.running:
+            self._loop.stop()
+        await settle(self._reactor, list(self._running.values()), self._grace)
+
+    def _round(self) -> None:
+        for plugin, look in self._bus.backstops():
+            if plugin not in self._running:
+                self._start(plugin, look)
+
+    def _start(self, plugin: str, look: Callable[[], Deferred[Any]]) -> None:
+        began = self._reactor.seconds()
+
+        def ended(result: object) -> None:
+            self._running.pop(plugin, None)
+            seconds = self._reactor.seconds() - began
+            if not isinstance(result, Failure):
+                self._bus.observe(Occurrence(name="backstop", plugin=plugin, outcome="done", seconds=seconds))
+            elif self._loop.running or not result.check(CancelledError):
+                error = describe(result.value, self._bus.redact)
+                self._bus.observe(
+                    Occurrence(name="backstop", plugin=plugin, outcome="failed", seconds=seconds, error=error)
+                )
+
+        running = bounded(self._reactor, look(), 0)
+        self._running[plugin] = running
+        running.addBoth(ended)

@@ -1,0 +1,69 @@
+"""What can be known to be wrong with a plugin before it is ever called."""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Iterable, Iterator
+
+from pluggy import HookImpl
+
+from stackit.api.errors import PluginError
+from stackit.api.hookspecs import ON, OPTIONS_ATTRIBUTE, HandlerOptions, read_pattern
+from stackit.github.actions import doubt
+
+HANDLERS = ("stackit_event", ON, "stackit_refs_changed")
+"""The hooks whose implementations are subscribers."""
+
+_SYNCHRONOUS = ("stackit_admit", "stackit_expect", "stackit_service", "stackit_routes", "stackit_observe")
+
+
+def check(plugin: str, implementations: Iterable[tuple[str, HookImpl]]) -> None:
+    """Raise PluginError for the first hook implementation that could not work."""
+    names: set[str] = set()
+    for hook, each in implementations:
+        _check_kind(plugin, hook, each)
+        _check_arguments(plugin, hook, each)
+        # A handler's name is part of its key in the journal; of other hooks one each is enough.
+        name = each.function.__name__ if hook in HANDLERS else hook
+        if name in names:
+            raise PluginError(plugin, f"has two implementations named {name}")
+        names.add(name)
+    if not names:
+        raise PluginError(plugin, "has no hook: mark a function with @hookimpl or @on(...)")
+
+
+def doubts(plugin: str, function: str, options: HandlerOptions) -> Iterator[str]:
+    """A line for each pattern of a handler that seems to wait for what never comes."""
+    for pattern in options.patterns:
+        name, action = read_pattern(pattern)
+        reason = doubt(name, action) if name else None
+        if reason:
+            yield f"{plugin}: the handler {function} asks for {pattern!r}, which may never come: {reason}"
+
+
+def _check_kind(plugin: str, hook: str, implementation: HookImpl) -> None:
+    function, name = implementation.function, implementation.function.__name__
+    if implementation.wrapper or implementation.hookwrapper:
+        raise PluginError(plugin, f"{hook} is a wrapper: each handler is called by itself, so there is nothing to wrap")
+    if inspect.isclass(implementation.plugin):
+        raise PluginError(plugin, f"{implementation.plugin.__name__} is a class: register an instance of it")
+    asynchronous = inspect.iscoroutinefunction(function)
+    if hook in _SYNCHRONOUS and asynchronous:
+        raise PluginError(plugin, f"{hook} cannot be async")
+    if inspect.isgeneratorfunction(function) or inspect.isasyncgenfunction(function):
+        raise PluginError(plugin, f"{name} is a generator, and calling it would do nothing: use async def and await")
+    options = getattr(function, OPTIONS_ATTRIBUTE, None)
+    if options is not None and not isinstance(options, HandlerOptions):
+        raise PluginError(plugin, f"{name} has {OPTIONS_ATTRIBUTE} that neither @on nor @hookimpl made")
+    if options is not None and options.thread and asynchronous:
+        raise PluginError(plugin, f"{name} is async: thread=True is for plain functions that block")
+
+
+def _check_arguments(plugin: str, hook: str, implementation: HookImpl) -> None:
+    function, given = implementation.function, implementation.argnames
+    if hook == ON and len(given) != 1:
+        raise PluginError(plugin, f"{function.__name__} must take one argument, the event")
+    try:
+        inspect.signature(function).bind(*given)
+    except (TypeError, ValueError) as problem:
+        raise PluginError(plugin, f"{function.__name__} cannot be called: {problem}") from None

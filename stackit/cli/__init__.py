@@ -1,0 +1,1 @@
+"""The shell commands, which ask the admin side."""

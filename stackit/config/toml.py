@@ -1,0 +1,140 @@
+"""TOML tables as typed structs, with errors that name the file and the key."""
+
+from __future__ import annotations
+
+import difflib
+import re
+import tomllib
+from collections.abc import Mapping
+from functools import cache
+from pathlib import Path
+from typing import Any, TypeVar, get_args, get_origin
+
+import msgspec
+
+from stackit.api.errors import ConfigError
+from stackit.config import checks
+from stackit.runtime.logs import one_line
+from stackit.text.units import decode_unit
+
+Table = TypeVar("Table", bound=msgspec.Struct)
+
+_PLAIN_KEY = re.compile(r"[A-Za-z0-9_-]{1,64}", re.ASCII)
+# msgspec's names of types, in words that a writer of TOML knows.
+_WORDS = {
+    "str": "text in quotes",
+    "int": "a whole number",
+    "float": "a number",
+    "bool": "true or false",
+    "array": "a list",
+    "object": "a table",
+    "null": "nothing",
+}
+
+
+def read_toml(file: Path) -> dict[str, Any]:
+    """The file's tables. Raises ConfigError, with the line of a mistake in the syntax."""
+    text = ""
+    try:
+        text = file.read_bytes().decode("utf-8-sig")
+        return tomllib.loads(text)
+    except OSError as problem:
+        raise ConfigError(one_line(f"{file}: cannot be read: {problem.strerror}")) from None
+    except UnicodeDecodeError:
+        raise ConfigError(one_line(f"{file}: not UTF-8 text")) from None
+    except RecursionError:
+        raise ConfigError(one_line(f"{file}: nested too deeply")) from None
+    except ValueError as problem:  # tomllib raises more than its own TOMLDecodeError, for instance on long numbers
+        last = f"at line {len(text.splitlines())}, the end"
+        said = str(problem).replace("at end of document", last)
+        raise ConfigError(one_line(f"{file}: not TOML: {said}")) from None
+
+
+def decode_table(table: Mapping[str, Any], wanted: type[Table], file: Path, base: Path, prefix: str = "") -> Table:
+    """``table`` as the struct ``wanted``; relative paths start at ``base``.
+
+    Raises ConfigError for a key that the struct lacks, one that is missing, and a value
+    of the wrong type or form.
+    """
+    fields = _fields(wanted)
+    values: dict[str, Any] = {}
+    for key, value in table.items():
+        where = f"{file}: {prefix}{shown_key(key)}"
+        if key not in fields:
+            raise ConfigError(one_line(f"{where}: unknown key; {_suggestion(key, list(fields))}"))
+        kind = fields[key].type
+        if isinstance(kind, type) and issubclass(kind, msgspec.Struct):
+            values[key] = decode_table(_table(value, where), kind, file, base, f"{prefix}{key}.")
+        elif row := _row(kind):
+            tables = _list(value, where)
+            values[key] = tuple(
+                decode_table(_table(each, f"{where}[{number}]"), row, file, base, f"{prefix}{key}[{number}].")
+                for number, each in enumerate(tables, 1)
+            )
+        else:
+            values[key] = decode_value(value, wanted, key, where, base)
+    for key, field in fields.items():
+        if field.required and key not in values:
+            raise ConfigError(one_line(f"{file}: {prefix}{key}: missing"))
+    return wanted(**values)
+
+
+def decode_value(value: Any, wanted: type[msgspec.Struct], key: str, where: str, base: Path) -> Any:
+    """``value`` as the field ``key`` of ``wanted``. Raises ConfigError that begins with ``where``."""
+    kind = _fields(wanted)[key].type
+
+    def decode(wanted: type, value: Any) -> Any:
+        if wanted is Path:
+            return checks.path(value, base)
+        return decode_unit(wanted, value)
+
+    try:
+        return msgspec.convert(value, kind, dec_hook=decode)
+    except msgspec.ValidationError as problem:
+        raise ConfigError(one_line(f"{where}: {in_words(str(problem), kind)}")) from None
+
+
+@cache  # msgspec evaluates every annotation anew, and a file may have ten thousand tables of one kind
+def _fields(wanted: type[msgspec.Struct]) -> Mapping[str, msgspec.structs.FieldInfo]:
+    return {field.encode_name: field for field in msgspec.structs.fields(wanted)}
+
+
+def shown_key(key: str) -> str:
+    """A key as it may stand in a message."""
+    return key if _PLAIN_KEY.fullmatch(key) else repr(key[:64])
+
+
+def _suggestion(key: str, known: list[str]) -> str:
+    close = difflib.get_close_matches(key, known, n=1)
+    return f"did you mean {close[0]}?" if close else f"known here: {', '.join(sorted(known))}"
+
+
+def _row(kind: Any) -> type[msgspec.Struct] | None:
+    """The struct of which the field holds a list, if it does."""
+    arguments = get_args(kind)
+    if get_origin(kind) is tuple and isinstance(arguments[0], type) and issubclass(arguments[0], msgspec.Struct):
+        return arguments[0]
+    return None
+
+
+def _table(value: Any, where: str) -> Mapping[str, Any]:
+    if not isinstance(value, dict):
+        raise ConfigError(one_line(f"{where}: expected a table"))
+    return value
+
+
+def _list(value: Any, where: str) -> list[Any]:
+    if not isinstance(value, list):
+        raise ConfigError(one_line(f"{where}: expected a list of tables, each under [[{where.rpartition(' ')[2]}]]"))
+    return value
+
+
+def in_words(problem: str, kind: Any = None) -> str:
+    """What msgspec has against a value, for a writer of TOML; ``kind`` is the type that it should have."""
+    if kind is not None and problem.startswith("Invalid enum value"):
+        return f"expected one of {', '.join(repr(choice) for choice in get_args(kind))}"
+    text, _, position = problem.partition(" - at `$")
+    words = re.sub(r"`(\w+)(?: \| null)?`", lambda match: _WORDS.get(match[1], match[1]), text)
+    item = re.match(r"\[(\d+)\]", position)
+    suffix = f" (item {int(item[1]) + 1})" if item else ""
+    return words[:1].lower() + words[1:] + suffix

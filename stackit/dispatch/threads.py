@@ -1,0 +1,64 @@
+"""Threads for the handlers that block: each subscriber has its own, and stackit waits for none."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from inspect import isawaitable
+from threading import Thread
+from typing import Any
+
+from twisted.internet.defer import Deferred, fail
+from twisted.python.failure import Failure
+
+from stackit.api.app import Reactor
+
+
+class ThreadsBusy(Exception):
+    """Every thread of the subscriber is held by a call that outlived its timeout."""
+
+    def __init__(self, most: int) -> None:
+        super().__init__(f"all {most} threads of this handler are held by calls that timed out and still run")
+
+
+class Threads:
+    """Calls in threads of their own, ``most`` at a time.
+
+    A thread cannot be stopped from outside. One that hangs is left behind: it counts
+    against its subscriber alone, and, being a daemon, does not keep the process alive
+    (the reactor's pool would do both, and is where names are resolved).
+    """
+
+    def __init__(self, reactor: Reactor, most: int) -> None:
+        self._reactor = reactor
+        self._most = most
+        self._alive = 0
+
+    def call(self, function: Callable[[object], object], value: object) -> Deferred[Any]:
+        """Run ``function(value)`` in a thread: None, or what it raised. Cancelling abandons the thread.
+
+        Fails, too, where no thread can be had: none of this subscriber's, or none of the system's.
+        """
+        if self._alive >= self._most:
+            return fail(ThreadsBusy(self._most))
+        done: Deferred[Any] = Deferred()
+
+        def run() -> None:
+            outcome: Failure | None = None
+            try:
+                if isawaitable(function(value)):
+                    raise TypeError("a thread=True handler must do its work itself, not return something to wait for")
+            except BaseException:  # noqa: BLE001 - whatever ends a foreign call is its outcome
+                outcome = Failure()
+            self._reactor.callFromThread(ended, outcome)
+
+        def ended(outcome: Failure | None) -> None:
+            self._alive -= 1
+            done.callback(outcome)  # a Failure goes down the errbacks
+
+        self._alive += 1
+        try:
+            Thread(target=run, name="stackit handler", daemon=True).start()
+        except BaseException:  # noqa: BLE001 - no memory, or a limit on threads: this call has failed, and the next may not
+            self._alive -= 1
+            return fail()
+        return done

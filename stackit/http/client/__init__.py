@@ -1,0 +1,1 @@
+"""The client: kept connections to a host, whole answers, bounded."""

@@ -1,0 +1,190 @@
+"""How deliveries are written down: all that wait, together, and each exactly once."""
+
+from __future__ import annotations
+
+import sqlite3
+from collections.abc import Sequence
+
+from stackit.api.errors import Permanent
+from stackit.journal import bodies, dedup, rows
+from stackit.journal.records import Appended, Record, Work, repo_key
+from stackit.journal.schema import Connection
+
+_EVENTS = "events (kind, hook, delivery, event, action, repo, repo_key, digest, size, received_at, replay_of)"
+MAKE_DUE = """
+    UPDATE handlings SET state = 'pending', attempts = ?, error = ?, next_at = ?, finished_at = NULL WHERE id = ?
+"""
+
+_HANDLINGS = "handlings (event_id, subscriber, repo_key, state, next_at)"
+_SEEN_IDS = "SELECT delivery, hook FROM events WHERE kind = 'delivery' AND delivery IN ({})"
+_SEEN_ID = "SELECT id, digest, size FROM events WHERE kind = 'delivery' AND delivery = ? AND hook = ? ORDER BY id"
+_SEEN_BODY = f"SELECT {bodies.STORED} FROM events e WHERE e.id = ?"  # noqa: S608 - a constant
+_SEEN_COPY = "SELECT id FROM events WHERE kind = 'delivery' AND delivery = ? AND digest = ? ORDER BY id LIMIT 1"
+_CHANGE_EVENT = """
+    UPDATE events SET event = ?, action = ?, repo = ?, repo_key = ?, digest = ?, size = ?, replay_of = ? WHERE id = ?
+"""
+
+
+def append(connection: Connection, records: Sequence[Record]) -> list[Appended]:
+    """Write deliveries down in their order; of one that was here before, find what is left to do."""
+    ids, digests = _seen(connection, records)
+    appended: list[Appended] = []
+    fresh: list[Record] = []
+    for record in records:
+        identity = _identity(record)
+        if identity in ids or record.digest in digests:
+            appended += _append_new(connection, fresh)
+            appended.append(_append_seen(connection, record))
+            fresh = []
+        else:
+            fresh.append(record)
+            ids.add(identity)
+            digests.add(record.digest)
+    return appended + _append_new(connection, fresh)
+
+
+def _seen(connection: Connection, records: Sequence[Record]) -> tuple[set[tuple[str, str]], set[bytes]]:
+    """Ids (delivery and hook) and digests that the journal has already, where they look like those of these records."""
+    ids: set[tuple[str, str]] = set()
+    digests: set[bytes] = set()
+    for piece in rows.pieces(records):
+        ids.update(connection.execute(rows.marked(_SEEN_IDS, len(piece)), [storable(each.delivery) for each in piece]))
+        digests |= dedup.seen(connection, [each.digest for each in piece])
+    return ids, digests
+
+
+def _append_new(connection: Connection, records: Sequence[Record]) -> list[Appended]:
+    """Deliveries of which neither the id nor the body was here before."""
+    if not records:
+        return []
+    events = []
+    for each in records:
+        delivery, hook = _identity(each)
+        events.append(("delivery", hook, delivery, *_what(each), each.received_at, None))
+    ids = insert_events(connection, events)
+    dedup.add(connection, [(ids[at], each.digest) for at, each in enumerate(records)])
+    works = _add_handlings(connection, [(ids[at], each, each.subscribers) for at, each in enumerate(records)])
+    return [Appended(event_id, "new", works.get(event_id, ())) for event_id in ids]
+
+
+def _append_seen(connection: Connection, record: Record) -> Appended:
+    """A delivery whose id or body was here before."""
+    delivery, hook = _identity(record)
+    of_that_id = connection.execute(_SEEN_ID, (delivery, hook)).fetchall()
+    known = next((row[0] for row in of_that_id if _is_same(connection, row, record)), None)
+    first = dedup.first(connection, record.digest)
+    if first == delivery:
+        # One event by two hooks (an organization's, and a repository's) that have one secret: no replay. Whoever has
+        # seen a delivery could say another hook, though: where replays are refused, it is handled once.
+        first = None
+        if known is None and record.refuse_replay:
+            known, *_ = connection.execute(_SEEN_COPY, (delivery, record.digest)).fetchone() or (None,)
+    if known is not None:
+        return _append_again(connection, known, record, first)
+    event = ("delivery", hook, delivery, *_what(record), record.received_at, first)
+    (event_id,) = insert_events(connection, [event])
+    dedup.add(connection, [(event_id, record.digest)])
+    works = _add_handlings(connection, [(event_id, record, _wanted(record, first))])
+    return Appended(event_id, "new", works.get(event_id, ()), first, reused=bool(of_that_id))
+
+
+def _is_same(connection: Connection, row: tuple[int, bytes, int], record: Record) -> bool:
+    """Whether a delivery has the body of an event, a row of ``_SEEN_ID``, as far as that can be told.
+
+    The digest is that of a signature: under another secret, the same body has another one.
+    """
+    event_id, digest, size = row
+    if digest == record.digest or size != len(record.body):
+        return digest == record.digest
+    try:
+        stored = bodies.stored(event_id, *connection.execute(_SEEN_BODY, (event_id,)).fetchone())
+    except Permanent:
+        return False  # damaged, and this one is not
+    return stored is None or stored == record.body
+
+
+def _append_again(connection: Connection, event_id: int, record: Record, first: str | None) -> Appended:
+    """``first`` is the delivery under which the body at hand came first, where it is another one."""
+    key, size, digest, replay_of = connection.execute(
+        "SELECT repo_key, size, digest, replay_of FROM events WHERE id = ?", (event_id,)
+    ).fetchone()
+    handlings = connection.execute(
+        "SELECT id, subscriber, state, attempts, error FROM handlings WHERE event_id = ? ORDER BY id", (event_id,)
+    ).fetchall()
+    if not handlings:
+        if replay_of is None and digest != record.digest:
+            replay_of = first
+        subscribers = _wanted(record, replay_of)
+        if not subscribers:
+            return Appended(event_id, "duplicate", (), replay_of)
+        # Nobody wanted it the first time, so its body was not kept. What is at hand is what will be handled, and
+        # as what it comes now: the header that names the event is not signed, and may have been another one.
+        dedup.forget(connection, event_id)
+        connection.execute(_CHANGE_EVENT, (*_what(record), replay_of, event_id))
+        dedup.enter(connection, event_id)
+        connection.execute("DELETE FROM bodies WHERE event_id = ?", (event_id,))
+        works = _add_handlings(connection, [(event_id, record, subscribers)])
+        return Appended(event_id, "again", works[event_id], replay_of)
+    open_works = []
+    for handling, subscriber, state, attempts, error in handlings:
+        if state == "done" or (state == "pending" and not attempts):
+            continue  # done, or still to be tried for the first time: nothing failed that could be done again
+        tried = 0 if state == "dead" else attempts
+        connection.execute(MAKE_DUE, (tried, error, record.received_at, handling))
+        open_works.append(Work(handling, event_id, subscriber, key, tried, size))
+    return Appended(event_id, "again" if open_works else "duplicate", tuple(open_works), replay_of)
+
+
+def insert_events(connection: Connection, events: Sequence[Sequence[object]]) -> list[int]:
+    """Add rows of ``_EVENTS``; their ids."""
+    ids = rows.insert(connection, _EVENTS, events)
+    dedup.came(connection, ids)
+    return ids
+
+
+def _identity(record: Record) -> tuple[str, str]:
+    """What tells a delivery from all others."""
+    delivery, hook = record.delivery, record.hook
+    return (delivery, hook) if delivery.isascii() and hook.isascii() else (storable(delivery), storable(hook))
+
+
+def _what(record: Record) -> tuple[object, ...]:
+    """What a delivery says, in the order of ``_EVENTS`` and ``_CHANGE_EVENT``."""
+    action = None if record.action is None else storable(record.action)
+    return storable(record.event), action, record.repo, repo_key(record.repo), record.digest, len(record.body)
+
+
+def _wanted(record: Record, replay_of: str | None) -> tuple[str, ...]:
+    """Whom the delivery is for, now that it is known whether its body came before."""
+    return () if record.refuse_replay and replay_of is not None else record.subscribers
+
+
+def _add_handlings(
+    connection: sqlite3.Connection, wanted: Sequence[tuple[int, Record, Sequence[str]]]
+) -> dict[int, tuple[Work, ...]]:
+    """Keep the bodies of events that somebody wants, and make them due; what there is to do, by event."""
+    bodies.keep(connection, [(event_id, record.body) for event_id, record, subscribers in wanted if subscribers])
+    due = [
+        (event_id, subscriber, repo_key(record.repo), record.received_at, len(record.body))
+        for event_id, record, subscribers in wanted
+        for subscriber in subscribers
+    ]
+    works: dict[int, tuple[Work, ...]] = {}
+    for work in make_due(connection, due):
+        works[work.event_id] = (*works.get(work.event_id, ()), work)
+    return works
+
+
+def make_due(connection: sqlite3.Connection, due: Sequence[tuple[int, str, str, float, int]]) -> list[Work]:
+    """Add handlings: each for an event, a subscriber, in a group, at a time; the last is the size of the body."""
+    handlings = [(event_id, subscriber, group, "pending", at) for event_id, subscriber, group, at, _ in due]
+    ids = rows.insert(connection, _HANDLINGS, handlings)
+    return [
+        Work(handling, event_id, subscriber, group, 0, size)
+        for handling, (event_id, subscriber, group, _, size) in zip(ids, due, strict=True)
+    ]
+
+
+def storable(text: str) -> str:
+    """Text of foreign origin, without what cannot be UTF-8."""
+    return text if text.isascii() else text.encode("utf-8", "backslashreplace").decode("utf-8")

@@ -1,0 +1,135 @@
+"""What is written besides deliveries: each function is one operation inside a commit of the writer."""
+
+from __future__ import annotations
+
+import sqlite3
+from collections.abc import Sequence
+from itertools import chain
+
+from stackit.api.events import RefChange
+from stackit.journal import bodies, dedup, rows
+from stackit.journal.deliveries import MAKE_DUE, insert_events, make_due, storable
+from stackit.journal.records import REFS_EVENT, Appended, Work, encode_changes, repo_key
+from stackit.journal.schema import Connection
+
+_FINISH = """
+    WITH ended (id, at) AS (VALUES {})
+    UPDATE handlings SET state = 'done', attempts = attempts + 1, error = NULL, next_at = NULL, finished_at = ended.at
+    FROM ended WHERE handlings.id = ended.id
+"""
+_SET_REF = """
+    INSERT INTO refs (repo_key, ref, oid) VALUES (?, ?, ?) ON CONFLICT (repo_key, ref) DO UPDATE SET oid = excluded.oid
+"""
+
+
+def announce(
+    connection: Connection,
+    repo: str,
+    changes: Sequence[RefChange],
+    cause: str,
+    delivery: str | None,
+    received_at: float,
+    subscribers: Sequence[str],
+) -> Appended:
+    """Move the announced refs of a repository, and write down that they moved: both or neither."""
+    key = repo_key(repo)
+    gone = [change.ref for change in changes if change.kind == "deleted"]
+    connection.executemany("DELETE FROM refs WHERE repo_key = ? AND ref = ?", ((key, ref_bytes(ref)) for ref in gone))
+    there = ((key, ref_bytes(change.ref), change.new) for change in changes if change.kind != "deleted")
+    connection.executemany(_SET_REF, there)
+    body = encode_changes(changes, cause)
+    event = ("refs", "", delivery, REFS_EVENT, None, repo, key, None, len(body), received_at, None)
+    (event_id,) = insert_events(connection, [event])
+    if subscribers:
+        bodies.keep(connection, [(event_id, body)])
+    due = [(event_id, subscriber, key, received_at, len(body)) for subscriber in subscribers]
+    return Appended(event_id, "new", tuple(make_due(connection, due)))
+
+
+def ref_bytes(ref: str) -> bytes:
+    """A ref as git has it."""
+    return ref.encode("utf-8", "surrogateescape")
+
+
+def start(connection: sqlite3.Connection, handling: int, at: float) -> None:
+    """An attempt began."""
+    connection.execute("UPDATE handlings SET started_at = ? WHERE id = ?", (at, handling))
+
+
+def finish(connection: sqlite3.Connection, ended: Sequence[tuple[int, float]]) -> list[None]:
+    """Attempts (a handling, and when) succeeded: done."""
+    for piece in rows.pieces(ended):
+        connection.execute(rows.marked(_FINISH, len(piece), "(?,?)"), list(chain.from_iterable(piece)))
+    return [None] * len(ended)
+
+
+def fail(connection: sqlite3.Connection, handling: int, at: float, error: str, next_at: float | None) -> None:
+    """An attempt failed: again at ``next_at``, or dead."""
+    dead = next_at is None
+    connection.execute(
+        "UPDATE handlings SET state = ?, attempts = attempts + 1, error = ?, next_at = ?, finished_at = ? WHERE id = ?",
+        ("dead" if dead else "pending", storable(error), next_at, at if dead else None, handling),
+    )
+
+
+def move_retries(connection: sqlite3.Connection, step: float, now: float, longest: float) -> None:
+    """What is to be tried again is due ``step`` seconds later, or now where that is over ``longest`` away."""
+    connection.execute(
+        "UPDATE handlings SET next_at = CASE WHEN attempts = 0 OR next_at + ?1 > ?2 + ?3 THEN ?2 ELSE next_at + ?1 END"
+        " WHERE state = 'pending' AND (next_at > ?2 OR (attempts > 0 AND ?1 <> 0))",
+        (step, now, longest),
+    )
+
+
+def visible(connection: sqlite3.Connection, event_id: int, at: float) -> bool:
+    """The pushed commit is in the mirror; the first time counts. Whether it was the first."""
+    changed = connection.execute("UPDATE events SET visible_at = ? WHERE id = ? AND visible_at IS NULL", (at, event_id))
+    return changed.rowcount > 0
+
+
+def replay(connection: sqlite3.Connection, event_id: int, subscribers: Sequence[str] | None, now: float) -> list[Work]:
+    """Have an event handled once more, from the first attempt on.
+
+    Raises LookupError for an event that is not there, ValueError for one that nobody had, so that it has no body.
+    """
+    event = connection.execute("SELECT repo_key, size FROM events WHERE id = ?", (event_id,)).fetchone()
+    if event is None:
+        raise LookupError(f"no delivery {event_id}")
+    key, size = event
+    there = dict(connection.execute("SELECT subscriber, id FROM handlings WHERE event_id = ? ORDER BY id", (event_id,)))
+    if not there:
+        raise ValueError(f"the payload of delivery {event_id} is not kept: nothing handled it when it came")
+    works = []
+    for subscriber in there if subscribers is None else dict.fromkeys(subscribers):
+        if subscriber in there:
+            connection.execute(MAKE_DUE, (0, None, now, there[subscriber]))
+            works.append(Work(there[subscriber], event_id, subscriber, key, 0, size))
+        else:
+            works += make_due(connection, [(event_id, subscriber, key, now, size)])
+    return works
+
+
+def replay_dead(connection: sqlite3.Connection, subscriber: str, now: float, after: int, limit: int) -> list[Work]:
+    """Have the dead handlings of a subscriber tried again: the oldest beyond the event ``after``."""
+    dead = connection.execute(
+        "SELECT h.id, h.event_id, h.repo_key, e.size FROM handlings AS h CROSS JOIN events AS e ON e.id = h.event_id"
+        " WHERE h.state <> 'done' AND h.state = 'dead' AND h.event_id > ? AND h.subscriber = ?"
+        " ORDER BY h.event_id LIMIT ?",
+        (after, subscriber, limit),
+    ).fetchall()
+    connection.executemany(MAKE_DUE, [(0, None, now, handling) for handling, _, _, _ in dead])
+    return [Work(handling, event_id, subscriber, key, 0, size) for handling, event_id, key, size in dead]
+
+
+def remove(connection: Connection, event_ids: Sequence[int]) -> int:
+    """Forget events with all that belongs to them, but none that someone still has to handle."""
+    removed = 0
+    for event_id in event_ids:
+        pending = "SELECT 1 FROM handlings WHERE event_id = ? AND state = 'pending'"
+        if connection.execute(pending, (event_id,)).fetchone() is None:
+            connection.execute("DELETE FROM handlings WHERE event_id = ?", (event_id,))
+            connection.execute("DELETE FROM bodies WHERE event_id = ?", (event_id,))
+            dedup.forget(connection, event_id)
+            removed += connection.execute("DELETE FROM events WHERE id = ?", (event_id,)).rowcount
+    bodies.forget(connection, event_ids)
+    return removed

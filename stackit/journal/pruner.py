@@ -1,0 +1,41 @@
+"""Keeps the journal small: prunes what is old and handled, in small steps."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from twisted.application.service import Service
+from twisted.internet.defer import Deferred
+from twisted.internet.task import LoopingCall
+
+from stackit.api.app import Reactor
+from stackit.api.errors import JournalError
+from stackit.journal import Journal
+
+INTERVAL = 60.0
+
+
+class Retention(Service):
+    """Prunes once a minute, a step at a time, so that no delivery waits for it."""
+
+    def __init__(self, *, reactor: Reactor, now: Callable[[], float], journal: Journal) -> None:
+        self._now = now
+        self._journal = journal
+        self._loop = LoopingCall(lambda: Deferred.fromCoroutine(self._round()))
+        self._loop.clock = reactor
+
+    def startService(self) -> None:
+        Service.startService(self)
+        self._loop.start(INTERVAL, now=True)
+
+    def stopService(self) -> None:
+        Service.stopService(self)
+        if self._loop.running:
+            self._loop.stop()
+
+    async def _round(self) -> None:
+        try:
+            while self.running and await self._journal.prune(self._now()):
+                pass
+        except JournalError:
+            pass  # /readyz tells why; the next round tries again

@@ -1,0 +1,242 @@
+"""When a push is done: its commit is visible in the mirror, or the remote has moved on."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+import msgspec
+from twisted.internet.task import deferLater
+
+from stackit import App, Occurrence, Push, StackitError
+from stackit.plugins.mirror.git.runner import Git, GitError
+from stackit.plugins.mirror.repository.ancestry import is_ancestor
+from stackit.plugins.mirror.repository.history_cache import Histories
+from stackit.plugins.mirror.repository.refspecs import destination, destinations
+from stackit.plugins.mirror.sync.fast_fetch import Target
+from stackit.plugins.mirror.sync.moments import Moments
+from stackit.plugins.mirror.sync.worker import Keeper
+
+DELAYS = (0.2, 0.4, 0.8, 1.6, 3.2, 6.4, 12.8)
+"""Seconds between asks of a remote that does not show a pushed commit yet: GitHub answers from replicas."""
+PATIENCE = 600.0
+"""Seconds after which a remote that still does not show a push never will: what undid it was not announced."""
+LOOK_AGAIN = 5.0
+REMEMBERED = 1000
+RELEVANT = 3600.0
+"""Seconds for which it counts what a push left behind: those before it are through by then, or get new looks."""
+
+Verdict = Literal["visible", "superseded", "stale"]
+
+
+class Arrival(msgspec.Struct, frozen=True):
+    """When a push arrived, by what somebody who sets the clock cannot change.
+
+    ``order`` is its place among the pushes of the repository. ``at`` is when it was received, and ``known_at``
+    when it was seen here first, both by the reactor's clock.
+    """
+
+    order: int
+    at: float
+    known_at: float
+
+
+class Pushes:
+    """Handles the pushes of one repository, in the order received."""
+
+    def __init__(self, app: App, git: Git, keeper: Keeper, histories: Histories, moments: Moments) -> None:
+        self._app = app
+        self._moments = moments
+        self._git = git
+        self._keeper = keeper
+        self._histories = histories
+        self._arrivals: dict[str, Arrival] = {}  # by delivery, oldest first: those that are not through
+        self._arrived = 0
+        self._left: dict[tuple[str, str], Arrival] = {}  # oldest first
+        self._doubted: set[str] = set()
+
+    def expect(self, push: Push) -> None:
+        """Begin to bring what this push announces, before it is there to be handled, if it is the next one.
+
+        Only the first push that leaves where the mirror stands is: one that comes again begins nothing here.
+        """
+        ref = None if push.ref is None else destination(self._keeper.managed.refspecs, push.ref)
+        if push.ref is not None and ref is None:
+            return  # a ref that the mirror does not keep
+        arrival = self._arrival(push, received=True)
+        if ref is None or push.before is None or push.after is None or _nothing(push.after):
+            return
+        now = self._keeper.refs.get(ref) or _none_like(push.before)
+        if now != push.before or (ref, push.before) in self._left:
+            return
+        target = self._target(push, ref, push.after)
+        if target is not None:
+            self._remember(ref, push.before, arrival)
+            self._keeper.expect(push.delivery, target)
+
+    async def handle(self, push: Push) -> None:
+        """Returns when the push is visible in the mirror or superseded.
+
+        Raises StackitError where the remote could not be asked, or still does not show the push.
+        """
+        ref = None if push.ref is None else destination(self._keeper.managed.refspecs, push.ref)
+        if push.ref is not None and ref is None:
+            return  # a ref that the mirror does not keep
+        arrival = self._arrival(push)
+        self._keeper.awaited += 1
+        try:
+            if ref is None or push.before is None or push.after is None:
+                await self._covered(push, arrival, look=True)
+            else:
+                await self._brought(push, arrival, ref, push.before, push.after)
+        finally:
+            self._keeper.awaited -= 1
+        self._arrivals.pop(push.delivery, None)
+
+    def _arrival(self, push: Push, *, received: bool = False) -> Arrival:
+        """When this push arrived: now, where it is ``received``."""
+        now = self._app.reactor.seconds()
+        arrival = self._arrivals.get(push.delivery)
+        if arrival is not None and not received:
+            return arrival
+        at = now if received else self._moments.of(push.received_at)
+        if arrival is None:
+            self._arrived += 1
+            arrival = Arrival(self._arrived, at, now)
+        else:
+            arrival = msgspec.structs.replace(arrival, at=at)  # it came again, and may be about what happened since
+        self._arrivals[push.delivery] = arrival
+        while len(self._arrivals) > REMEMBERED:
+            del self._arrivals[next(iter(self._arrivals))]
+        return arrival
+
+    def _target(self, push: Push, ref: str, after: str) -> Target | None:
+        """What to bring, and nothing else; None where it lands in several places, which git brings together."""
+        source = push.ref or ref
+        several = len(list(destinations(self._keeper.managed.refspecs, source))) > 1
+        return None if several else Target(source, ref, after)
+
+    async def _brought(self, push: Push, arrival: Arrival, ref: str, before: str, after: str) -> None:
+        self._remember(ref, before, arrival)
+        look = _nothing(after)  # only a look at all refs tells what is gone
+        target = None if look else self._target(push, ref, after)
+        # What is being told of just now may still fail to be: its round tells whether it did.
+        if not self._keeper.settled or not (self._shows(ref, after) or await self._passed(push, ref, before, after)):
+            await self._covered(push, arrival, look=look, target=target)
+        for delay in (*DELAYS, None):
+            verdict = await self._verdict(push, arrival, ref, before, after)
+            if verdict == "visible":
+                await self._visible(push, arrival)
+            missing = self._keeper.standing.missing
+            if verdict != "visible" and missing is not None and ref in missing.refs:
+                raise StackitError(str(missing))
+            if verdict != "stale":
+                return
+            if look and self._keeper.standing.held is not None:
+                raise StackitError(self._keeper.standing.held)
+            if delay is not None:
+                await deferLater(self._app.reactor, delay)
+                await self._keeper.sync("push", push.delivery, look=look, target=target)
+        if self._app.reactor.seconds() - arrival.known_at < PATIENCE:
+            raise StackitError(f"stale upstream: the remote does not show {ref} at {after[:12]} yet")
+        reason = f"{ref} at {after[:12]}, which a push announced, is not at the remote, and is taken as superseded"
+        self._app.observe(
+            Occurrence(name="notice", repo=self._keeper.managed.repo, delivery=push.delivery, id=push.id, reason=reason)
+        )
+
+    async def _passed(self, push: Push, ref: str, before: str, after: str) -> bool:
+        """Whether the mirror is beyond this push already, so that nothing has to be asked.
+
+        Not where the push went back, to a commit that the mirror's history also has.
+        """
+        now = self._keeper.refs.get(ref)
+        if now is None or now == before or push.forced or _nothing(before) or _nothing(after):
+            return False
+        return await self._contains(now, after) and await self._contains(now, before)
+
+    async def _covered(self, push: Push, arrival: Arrival, *, look: bool, target: Target | None = None) -> None:
+        """Returns when a round that began after the push was received has succeeded."""
+        standing = self._keeper.standing
+        if standing.covers(arrival.at, look=look, ref=target.ref if target else None):
+            return
+        if standing.silenced() or (standing.paused() and standing.tried_since(arrival.at)):
+            # Asked on behalf of another push meanwhile, in vain; the retry of this one asks again.
+            raise StackitError(standing.error)
+        await self._keeper.sync("push", push.delivery, look=look, target=target, expected=True)
+
+    async def _verdict(self, push: Push, arrival: Arrival, ref: str, before: str, after: str) -> Verdict:
+        if self._shows(ref, after):
+            self._settled(ref)
+            return "visible"
+        now = self._keeper.refs.get(ref)
+        leaving = self._left.get((ref, after))
+        left = leaving is not None and leaving.order > arrival.order  # a later push started from here
+        if (now or _none_like(before)) == before:
+            return "superseded" if left else "stale"
+        if now is not None and await self._contains(now, after):
+            return "visible"
+        if not left:
+            # Neither where it was nor where it should be. Most likely pushed over since, which the next push
+            # will tell; a remote that is several pushes behind looks the same. So somebody has to look again
+            # if nothing tells, but this push need not wait for it.
+            if self._keeper.look_again(LOOK_AGAIN, push.delivery):
+                self._doubted.clear()  # those before have been looked at
+            # One more than are remembered is none that a push could settle: the look is made.
+            self._doubted.add(ref if len(self._doubted) < REMEMBERED else "")
+        return "superseded"
+
+    def _settled(self, ref: str) -> None:
+        """The newest push of a ref is exactly what the mirror shows."""
+        if ref in self._doubted:
+            self._doubted.remove(ref)
+            if not self._doubted:
+                self._keeper.never_mind()
+
+    def _shows(self, ref: str, after: str) -> bool:
+        now = self._keeper.refs.get(ref)
+        if _nothing(after):
+            # Before the first round, no ref is known: that is not the same as gone.
+            return now is None and self._keeper.standing.covered_at is not None
+        return now == after
+
+    async def _contains(self, tip: str, oid: str) -> bool:
+        """Whether the history of ``tip`` contains ``oid``; a burst of pushes asks git once."""
+        if _nothing(oid):
+            return False
+        directory, mirror = self._keeper.directory, self._keeper.managed.repo.key
+        listed = self._histories.of(mirror, tip)
+        if listed is None:
+            try:
+                listed = (await self._git.local(directory, "rev-list", f"--max-count={REMEMBERED}", tip, "--")).stdout
+            except GitError:
+                return False  # no commit: a tag of a tree or a file
+            self._histories.remember(mirror, tip, listed)
+        return oid.encode("ascii") in listed or await is_ancestor(self._git, directory, oid, tip)
+
+    def _remember(self, ref: str, before: str, arrival: Arrival) -> None:
+        known = self._left.pop((ref, before), arrival)
+        self._left[ref, before] = known if known.order > arrival.order else arrival
+        while len(self._left) > REMEMBERED or next(iter(self._left.values())).known_at < arrival.known_at - RELEVANT:
+            del self._left[next(iter(self._left))]
+
+    async def _visible(self, push: Push, arrival: Arrival) -> None:
+        seconds = self._app.reactor.seconds() - arrival.at
+        if not await self._app.visible(push.id, self._app.now()):
+            return  # a replay: it has been visible for long
+        self._app.observe(
+            Occurrence(
+                name="visible",
+                repo=self._keeper.managed.repo,
+                delivery=push.delivery,
+                id=push.id,
+                seconds=seconds,
+            )
+        )
+
+
+def _nothing(oid: str) -> bool:
+    return not oid.strip("0")
+
+
+def _none_like(oid: str) -> str:
+    """Zeros, as many as the repository's object ids have digits."""
+    return "0" * len(oid)

@@ -1,0 +1,1 @@
+"""A remote asked without git: protocol v2 over HTTP."""

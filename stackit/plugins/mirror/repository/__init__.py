@@ -1,0 +1,1 @@
+"""A mirror on disk: refs, leftovers, repairs, signs of foreign hands."""

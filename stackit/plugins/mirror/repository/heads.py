@@ -1,0 +1,52 @@
+"""Which ref a mirror's HEAD names, so that a clone of the mirror checks something out."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from stackit.plugins.mirror.remote.protocol_v2 import Listing
+from stackit.plugins.mirror.repository.refs import Snapshot, ref_text
+from stackit.plugins.mirror.repository.refspecs import destination
+
+_BRANCHES = b"refs/heads/"
+_USUAL = (b"refs/heads/main", b"refs/heads/master")
+
+
+def head_for(refspecs: tuple[str, ...], listing: Listing, refs: Snapshot, current: str | None) -> str | None:
+    """The ref that HEAD should name, of ``refs``, which are all of the mirror; None where no branch is there.
+
+    That is the remote's default branch. Where its HEAD names none (it is at a commit), the branch at that
+    commit, as git guesses it; and where the mirror does not have what it names, ``current``, as long as it
+    is there, or the branch that most likely is the main one.
+    """
+    named = () if listing.head is None else (listing.head,)
+    for source in (*named, *_at(listing, refspecs, current)):
+        ref = _landing(refspecs, source, refs)
+        if ref is not None:
+            return ref
+    if current is not None and refs.get(current) is not None:
+        return current
+    landed = (_landing(refspecs, source, refs) for source in _likely(listing))
+    return next((ref for ref in landed if ref is not None), None)
+
+
+def _at(listing: Listing, refspecs: tuple[str, ...], current: str | None) -> list[bytes]:
+    """The branches at the commit that a HEAD is at which names none, the most likely first."""
+    if listing.head is not None or listing.tip is None:
+        return []
+    found = [name for name, oid in listing.refs.items() if oid == listing.tip and name.startswith(_BRANCHES)]
+    return sorted(found, key=lambda name: (destination(refspecs, ref_text(name)) != current, *_rank(name)))
+
+
+def _likely(listing: Listing) -> Iterator[bytes]:
+    yield from (name for name in _USUAL if name in listing.refs)
+    yield from sorted(name for name in listing.refs if name.startswith(_BRANCHES))
+
+
+def _rank(name: bytes) -> tuple[int, bytes]:
+    return (_USUAL.index(name) if name in _USUAL else len(_USUAL), name)
+
+
+def _landing(refspecs: tuple[str, ...], source: bytes, refs: Snapshot) -> str | None:
+    ref = destination(refspecs, ref_text(source))
+    return ref if ref is not None and refs.get(ref) is not None else None

@@ -1,0 +1,118 @@
+"""A bare repository on disk: its refs, its HEAD, and what is done to them besides fetching."""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+
+from stackit import RefChange
+from stackit.plugins.mirror.git.runner import Git, GitError
+from stackit.plugins.mirror.repository.refs import Snapshot, ref_bytes
+from stackit.plugins.mirror.repository.refspecs import KEPT
+
+_FORMAT = re.compile(rb"^\s*objectformat\s*=\s*sha256\s*$", re.MULTILINE | re.IGNORECASE)
+# What fsck says of old commits that some tool of old wrote in an odd way; they are as sound as they will ever be.
+_HARMLESS = re.compile(
+    rb"(?:error|warning) in (?:commit|tree|tag|blob) |warning: |notice: |dangling |unreachable |Checking "
+)
+_FSCK_TIMEOUT = 3600.0
+
+
+class Repository:
+    """The repository at ``directory``. Methods raise GitError."""
+
+    def __init__(self, git: Git, directory: Path) -> None:
+        self.directory = directory
+        self._git = git
+
+    async def make(self, object_format: str) -> None:
+        """An empty one."""
+        await self._git.local(
+            self.directory, "init", "--quiet", "--bare", "--template=", f"--object-format={object_format}"
+        )
+
+    async def refs(self, only: Sequence[str] = ()) -> Snapshot:
+        """All refs, or ``only`` these."""
+        return await Snapshot.take(self._git, self.directory, only)
+
+    @property
+    def object_format(self) -> str:
+        """``sha1`` or ``sha256``."""
+        try:
+            return "sha256" if _FORMAT.search((self.directory / "config").read_bytes()) else "sha1"
+        except OSError:
+            return "sha1"
+
+    @property
+    def head(self) -> str | None:
+        """The ref that HEAD names."""
+        try:
+            text = (self.directory / "HEAD").read_bytes()
+        except OSError:
+            return None
+        return os.fsdecode(text.removeprefix(b"ref: ").rstrip(b"\n")) if text.startswith(b"ref: ") else None
+
+    async def set_head(self, target: str) -> None:
+        await self._git.local(self.directory, "symbolic-ref", "HEAD", ref_bytes(target))
+
+    async def delete(self, refs: Mapping[str, str]) -> None:
+        """Delete refs in one step, each only where it is at this object id."""
+        await self._transact(b"delete %b\0%b\0" % (ref_bytes(ref), oid.encode()) for ref, oid in refs.items())
+
+    async def keep(self, changes: Iterable[RefChange]) -> None:
+        """Keep the old tips of forced updates, as ``refs/stackit-kept/<the ref's path>/<object id>``."""
+        await self._transact(
+            b"update %b%b/%b\0%b\0\0" % (KEPT, ref_bytes(each.ref).removeprefix(b"refs/"), old, old)
+            for each in changes
+            if each.forced and (old := each.old.encode())
+        )
+
+    async def pack_refs(self) -> None:
+        """A file for every ref, as a fetch leaves them, is what each later fetch would read."""
+        await self._git.local(self.directory, "pack-refs", "--all")
+
+    async def maintain(self) -> None:
+        """Whatever git finds worth doing by now: a commit-graph, a repack, old unreachable objects pruned."""
+        # What no ref needs any more stays together in a pack, and does not become a file for each object.
+        settings = (
+            "gc.auto=6700",
+            "gc.autoPackLimit=50",
+            "gc.autoDetach=false",
+            "gc.cruftPacks=true",
+            "maintenance.commit-graph.auto=100",
+        )
+        options = [part for setting in settings for part in ("-c", setting)]
+        await self._git.local(
+            self.directory,
+            *(*options, "maintenance", "run", "--auto", "--quiet", "--task=commit-graph", "--task=gc"),
+            timeout=_FSCK_TIMEOUT,
+        )
+
+    async def repack(self) -> None:
+        """Put loose objects and small packs together into one, in which versions of a file share what is alike."""
+        try:
+            await self._git.local(self.directory, "repack", "-d", "-l", "-q", "--geometric=2", timeout=_FSCK_TIMEOUT)
+        except GitError as problem:
+            if "unknown option" not in problem.stderr:  # git before 2.32
+                raise
+            await self._git.local(self.directory, "repack", "-a", "-d", "-l", "-q", timeout=_FSCK_TIMEOUT)
+
+    async def is_sound(self) -> bool:
+        """Whether every object that a ref needs is here and whole: git reads them all."""
+        try:
+            done = await self._git.local(
+                self.directory, "fsck", "--no-dangling", "--no-progress", ok=tuple(range(64)), timeout=_FSCK_TIMEOUT
+            )
+        except GitError as problem:
+            if problem.killed or problem.kind == "memory":
+                raise
+            return False
+        lines = (done.stdout + done.stderr).splitlines()
+        return done.status == 0 or all(_HARMLESS.match(line) for line in lines)
+
+    async def _transact(self, commands: Iterable[bytes]) -> None:
+        said = b"".join(commands)
+        if said:
+            await self._git.local(self.directory, "update-ref", "--stdin", "-z", stdin=said)

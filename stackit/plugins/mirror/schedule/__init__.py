@@ -1,0 +1,1 @@
+"""When what nobody asked for is done: backstop looks and maintenance."""

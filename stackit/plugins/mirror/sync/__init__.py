@@ -1,0 +1,1 @@
+"""One repository brought in step: rounds, fetches, clones, announcements."""

@@ -1,0 +1,161 @@
+"""A clone is made beside the mirror's place, so that nobody ever reads half a repository."""
+
+from __future__ import annotations
+
+import shutil
+from pathlib import Path
+
+import msgspec
+
+from stackit import App, ManagedRepo
+from stackit.plugins.mirror.git.runner import BRANCHES, Fetched, Git, GitError
+from stackit.plugins.mirror.remote.protocol_v2 import Listing
+from stackit.plugins.mirror.repository.refspecs import KEPT, for_git
+from stackit.plugins.mirror.repository.repository import Repository
+from stackit.plugins.mirror.repository.swap import exchange
+from stackit.plugins.mirror.sync.progress import Progress
+from stackit.plugins.mirror.sync.reconcile import follow_head, go_together
+from stackit.plugins.mirror.sync.shortfall import Shortfall, shortfall
+from stackit.plugins.mirror.sync.supervised_git import LONGEST, Asker
+
+MANY = 100
+"""Refs of the remote from which on a first fetch, which makes a file for each, is slower than ``git clone``."""
+
+
+def object_format(listing: Listing) -> str | None:
+    """``sha1`` or ``sha256``; None where the remote has no ref that would tell."""
+    for oid in listing.refs.values():
+        return "sha256" if len(oid) == 64 else "sha1"
+    return None
+
+
+class Cloning:
+    """Makes the mirror at ``place``, or makes it anew in the place of one that is broken."""
+
+    def __init__(self, app: App, git: Git, managed: ManagedRepo, asker: Asker, place: Path) -> None:
+        self._app = app
+        self._git = git
+        self._managed = managed
+        self._asker = asker
+        self._place = place
+
+    # No owner's name begins with a dot, so these can be nobody's mirror.
+
+    @property
+    def _beside(self) -> Path:
+        return self._apart(".cloning")
+
+    @property
+    def _replaced(self) -> Path:
+        return self._apart(".replaced")
+
+    def _apart(self, folder: str) -> Path:
+        mirrors = self._app.state_dir / "mirrors"
+        return mirrors / folder / self._place.relative_to(mirrors)
+
+    async def clone(self, listing: Listing) -> Shortfall | None:
+        """``listing`` is what the remote has; returns what of it the mirror cannot hold. Raises GitError and OSError.
+
+        Where that is everything, there is no mirror, and the old one stays.
+        """
+        try:
+            return await self._clone(listing)
+        finally:
+            # What did not become the mirror takes room, and nothing goes on from there.
+            shutil.rmtree(self._beside, ignore_errors=True)
+
+    async def _clone(self, listing: Listing) -> Shortfall | None:
+        made = Repository(self._git, self._beside)
+        progress = Progress(self._app, self._managed.repo)
+        fetched = Fetched("", certain=True)
+        if not (_clone_does(self._managed.refspecs, listing) and await self._cloned(made, progress)):
+            self._clear()
+            await made.make(object_format(listing) or "sha1")
+            fetched = await self._asker.fetch(self._beside, first=True, progress=progress)
+        missing = await shortfall(
+            made,
+            self._managed.refspecs,
+            listing,
+            await made.refs(),
+            fetched,
+            fetch=lambda: self._asker.fetch(self._beside, first=True, progress=progress),
+            ask=self._asker.listing,
+        )
+        if missing is not None and not await made.refs():
+            raise GitError(str(missing), kind="remote")
+        await self._carry_kept()
+        await made.pack_refs()
+        await follow_head(made, self._managed.refspecs, listing, await made.refs())
+        self._take_place()
+        return missing
+
+    def discard(self) -> None:
+        """Throw the mirror away that was replaced: whoever still read it has finished."""
+        if self._replaced.is_dir():
+            shutil.rmtree(self._replaced, ignore_errors=True)
+        else:
+            self._replaced.unlink(missing_ok=True)
+
+    def discard_all(self) -> int:
+        """Throw away also a clone that did not come to its end; returns how many there were."""
+        there = [each for each in (self._beside, self._replaced) if each.exists()]
+        for each in there:
+            shutil.rmtree(each, ignore_errors=True)
+        return len(there)
+
+    async def _cloned(self, made: Repository, progress: Progress) -> bool:
+        """Whether ``git clone`` has made what a fetch would make."""
+        self._clear()
+        try:
+            await self._asker.clone(self._beside, progress)
+        except GitError as problem:
+            if problem.kind != "mirror":
+                raise
+            return False  # a fetch can do it, or says what is wrong in its own words
+        # A clone takes what a fetch does not: what a shallow remote has, and names of refs that no repository can
+        # have as files, be it side by side (from git 2.48 on) or at all.
+        return not (self._beside / "shallow").exists() and go_together((await made.refs()).as_dict())
+
+    def _clear(self) -> None:
+        if self._beside.exists():
+            shutil.rmtree(self._beside)
+        self._beside.parent.mkdir(parents=True, exist_ok=True)
+
+    def _take_place(self) -> None:
+        if not self._place.exists():
+            self._place.parent.mkdir(parents=True, exist_ok=True)
+            self._beside.rename(self._place)
+            return
+        exchange(self._beside, self._place)
+        # A reader may be at work in the old one, and goes on there.
+        self.discard()
+        self._replaced.parent.mkdir(parents=True, exist_ok=True)
+        self._beside.rename(self._replaced)
+
+    async def _carry_kept(self) -> None:
+        """The old tips that were kept are nowhere else; what is broken of them cannot be saved."""
+        if not self._place.is_dir():
+            return
+        old = msgspec.structs.replace(self._managed, url=str(self._place), token_file=None)
+        kept = (f"+{KEPT.decode()}*:{KEPT.decode()}*",)
+        try:
+            await self._git.fetch(
+                self._beside, old, timeout=LONGEST, stall=LONGEST, on_progress=lambda _: None, only=kept
+            )
+        except GitError:
+            return
+
+
+def _clone_does(refspecs: tuple[str, ...], listing: Listing) -> bool:
+    """Whether ``git clone`` is worth it, and brings the same as a fetch.
+
+    It does not know what refspecs leave out, nor which refs are the mirror's own, always brings all branches, and
+    also what HEAD names, or is.
+    """
+    return (
+        len(listing.refs) >= MANY
+        and BRANCHES in refspecs
+        and not any(refspec.startswith("^") for refspec in for_git(refspecs))
+        and listing.head in listing.refs
+        and listing.head.startswith(b"refs/heads/")
+    )

@@ -1,0 +1,98 @@
+"""The cheap look at a remote: is the mirror equal to it, asked by one request and no process.
+
+Ten thousand quiet repositories are looked at every few minutes, and hardly any has
+changed. Where the remote's words on its refs are the same as last time, and nothing has
+touched the mirror's refs since, there is nothing to do.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from functools import lru_cache
+from pathlib import Path
+
+import msgspec
+
+from stackit import ManagedRepo
+from stackit.plugins.mirror.remote import protocol_v2
+from stackit.plugins.mirror.remote.client import Remote
+from stackit.plugins.mirror.remote.protocol_v2 import ProtocolError
+from stackit.plugins.mirror.repository.heads import head_for
+from stackit.plugins.mirror.repository.refs import Snapshot, ref_bytes
+from stackit.plugins.mirror.repository.traces import Traces, traces
+from stackit.plugins.mirror.sync.reconcile import landing
+
+SETTLED = 1.0
+"""Seconds after which a file's time tells of every change: clocks of file systems tick slowly."""
+
+
+class Seen(msgspec.Struct, frozen=True):
+    """What a look found: the digest of the remote's words, the words, and how the mirror's files stood before it."""
+
+    digest: bytes
+    words: bytes
+    touched: Traces
+    object_format: str
+
+
+class Equal(msgspec.Struct, frozen=True):
+    """Remote and mirror when they were equal. It is as large with many refs as with one."""
+
+    digest: bytes
+    touched: Traces
+    object_format: str
+
+
+class Look:
+    """Looks at the remote of one repository, and remembers when the mirror was equal to it."""
+
+    def __init__(self, remote: Remote, managed: ManagedRepo) -> None:
+        self._remote = remote
+        self._refspecs = managed.refspecs
+        self._equal: Equal | None = None
+
+    async def glance(self, directory: Path) -> bool:
+        """Whether mirror and remote are as they were when they were equal: one request at most.
+
+        False says nothing. Raises Unanswered.
+        """
+        equal = self._equal
+        if equal is None or not equal.touched.still(directory):
+            return False
+        words = await self._remote.words(_question(self._refspecs, equal.object_format), patient=True)
+        return hashlib.sha256(words).digest() == equal.digest
+
+    async def seen(self, directory: Path, object_format: str) -> Seen:
+        """Ask the remote. Raises Unanswered, and OSError where the mirror has no refs."""
+        touched = traces(directory)
+        words = await self._remote.words(_question(self._refspecs, object_format))
+        return Seen(hashlib.sha256(words).digest(), words, touched, object_format)
+
+    def is_as_before(self, seen: Seen) -> bool:
+        """Whether remote and mirror are both as they were when they were equal."""
+        equal = self._equal
+        return equal is not None and (equal.digest, equal.touched) == (seen.digest, seen.touched)
+
+    def is_equal(self, seen: Seen, refs: Snapshot, head: str | None, now: float) -> bool:
+        """Whether the mirror with these refs (taken after the look), and this HEAD, has what the remote says.
+
+        Raises Unanswered where the remote's words make no sense.
+        """
+        try:
+            listing = protocol_v2.listing(seen.words)
+        except ProtocolError as problem:
+            raise self._remote.disappointed(problem) from None
+        equal = Snapshot.of(landing(self._refspecs, listing)) == refs
+        equal = equal and head_for(self._refspecs, listing, refs, head) in (None, head)
+        self._equal = None
+        if equal and seen.touched.newest < now - SETTLED:
+            self._equal = Equal(seen.digest, seen.touched, seen.object_format)
+        return equal
+
+
+@lru_cache(maxsize=16)
+def _question(refspecs: tuple[str, ...], object_format: str) -> bytes:
+    """What to ask; nearly all repositories have the same refspecs."""
+    sources = (each.removeprefix("+").partition(":")[0] for each in refspecs if not each.startswith("^"))
+    prefixes = dict.fromkeys(ref_bytes(source.partition("*")[0]) for source in sources)
+    return protocol_v2.ls_refs([b"HEAD", *prefixes], object_format)

@@ -1,0 +1,351 @@
+"""Makes one mirror equal to its remote, and finds the way out of what stands against it."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Collection, Mapping, Sequence
+
+import msgspec
+from twisted.internet.defer import CancelledError
+
+from stackit import App, ManagedRepo, Occurrence, RefChange, StackitError
+from stackit.plugins.mirror.git.runner import TOO_MANY_REFS, Git, GitError
+from stackit.plugins.mirror.remote.client import Remote, Unanswered
+from stackit.plugins.mirror.remote.protocol_v2 import Listing
+from stackit.plugins.mirror.repository.census import Census
+from stackit.plugins.mirror.repository.disk_space import Room
+from stackit.plugins.mirror.repository.fsck import Check, Checks
+from stackit.plugins.mirror.repository.growth import Growth
+from stackit.plugins.mirror.repository.leftovers import SAFE_AGE, leftovers, nobody_works_in
+from stackit.plugins.mirror.repository.refs import Snapshot
+from stackit.plugins.mirror.repository.remains import Remains
+from stackit.plugins.mirror.repository.repair import mend
+from stackit.plugins.mirror.repository.repository import Repository
+from stackit.plugins.mirror.settings import MirrorSettings
+from stackit.plugins.mirror.sync.clone import Cloning, object_format
+from stackit.plugins.mirror.sync.fast_fetch import Detour, Road, Target
+from stackit.plugins.mirror.sync.guard import objection
+from stackit.plugins.mirror.sync.holding import Holding
+from stackit.plugins.mirror.sync.phase import phase
+from stackit.plugins.mirror.sync.quick_check import Look
+from stackit.plugins.mirror.sync.reconcile import reconcile
+from stackit.plugins.mirror.sync.shortfall import Shortfall, shortfall
+from stackit.plugins.mirror.sync.supervised_git import QUICK_LEND_AFTER, Asker
+
+THOROUGH_EVERY = 86400.0
+"""Seconds between two looks of the backstop that git takes, even if the remote says that nothing has changed."""
+REPLACE_EVERY = 3600.0
+"""Seconds between two clones in the place of a mirror that does not get well by it."""
+
+
+class Outcome(msgspec.Struct, frozen=True):
+    """How a refresh ended.
+
+    ``held`` is the objection to deletions, where there is one; ``missing`` is what the remote has and the mirror
+    cannot hold. ``looked``: all refs were compared. ``untouched``: the mirror was equal to its remote already,
+    and nothing was done.
+    """
+
+    held: str | None = None
+    missing: Shortfall | None = None
+    looked: bool = True
+    untouched: bool = False
+
+
+class Refresher:
+    """``holding`` is the slot of this repository. Methods raise GitError, StackitError and OSError."""
+
+    def __init__(
+        self,
+        app: App,
+        git: Git,
+        managed: ManagedRepo,
+        settings: MirrorSettings,
+        *,
+        holding: Holding,
+        checks: Checks,
+        room: Room,
+        remote: Remote | None = None,
+    ) -> None:
+        self.directory = app.state_dir / "mirrors" / managed.repo.owner / f"{managed.repo.name}.git"
+        self._app = app
+        self._managed = managed
+        self._settings = settings
+        self._holding = holding
+        self.growth = Growth()
+        self._room = room
+        self._asker = Asker(
+            app.reactor, app.now, git, managed, settings.timeout, holding=holding, room=room, growth=self.growth
+        )
+        self._cloning = Cloning(app, git, managed, self._asker, self.directory)
+        self._repository = Repository(git, self.directory)
+        self._check = Check(checks, self._repository)
+        self._census = Census(self.directory)
+        self._git = git
+        self._checked = False
+        self._remote = remote
+        self._look = None if remote is None else Look(remote, managed)
+        self._road = None
+        if remote is not None:
+            self._road = Road(app.reactor, git, remote, self.directory, room=room, growth=self.growth)
+        # The first thorough look is not at the start, where all mirrors are looked at at once.
+        self._thorough_at = app.reactor.seconds() + THOROUGH_EVERY * phase(managed.repo.key)
+        self._touched = False
+        self._replaced_at: float | None = None
+
+    async def refs(self, only: Sequence[str] = ()) -> Snapshot:
+        """All refs, or ``only`` these."""
+        return await self._repository.refs(only)
+
+    async def keep(self, changes: tuple[RefChange, ...]) -> None:
+        """Keep the old tips of forced updates."""
+        try:
+            await self._repository.keep(changes)
+        except GitError as problem:
+            # They went with a mirror that was broken, and nothing brings them back.
+            self._notice(f"old tips could not be kept: {problem}")
+
+    async def maintain(self) -> None:
+        """git's own maintenance; what was left lying about is thrown away."""
+        leftovers(self.directory, before=self._app.now() - SAFE_AGE)
+        self._cloning.discard()
+        self._touched = self._touched or self._census.is_touched()
+        if self._touched:
+            return  # the next look reads all objects first, so that nothing broken is packed
+        self._census.begin()
+        await self._repository.pack_refs()
+        remains = Remains(self._git, self.directory, self._app.reactor, self._app.now)
+        try:
+            await self._room.watched(self._maintained(), lambda: remains.size)
+        except (GitError, CancelledError):
+            remains.clear_files(locks=True)
+            raise
+        self._census.end()
+
+    async def _maintained(self) -> None:
+        if self.growth.is_too_much:
+            await self._repository.repack()
+            self.growth.repacked()
+        await self._repository.maintain()
+
+    def tidy(self) -> None:
+        """Make room: throw away what no git that was ended will come back for. No round may be at work."""
+        before = math.inf if nobody_works_in(self.directory) else self._app.now() - SAFE_AGE
+        removed = leftovers(self.directory, before=before) + self._cloning.discard_all()
+        if removed:
+            self._healed(f"the disk is nearly full: {removed} leftovers were removed", removed)
+
+    async def travel(self, refs: Snapshot, targets: Mapping[str, Target]) -> tuple[RefChange, ...]:
+        """Bring the targets by the fast road; ``refs`` is all that the mirror has. Raises Detour, with no ref moved."""
+        road = self._road
+        if road is None:
+            raise Detour("not_http")
+        self._begin()
+        return await self._asker.watched(lambda _: road.travel(refs, targets), road.rest, QUICK_LEND_AFTER)
+
+    async def fetch(self, refs: Snapshot, targets: Mapping[str, Target]) -> None:
+        """Bring the targets by git, and nothing else; ``refs`` is as above. Raises Detour where that does not do."""
+        head = self._repository.head
+        if head is None or refs.get(head) is None:
+            raise Detour("head", wide=True)  # where it should be, only the list of all refs tells
+        self._begin()
+        only = tuple(f"+{target.source}:{target.ref}" for target in targets.values())
+        tips = tuple(oid for ref in targets if (oid := refs.get(ref)) is not None)
+        try:
+            fetched = await self._asker.fetch(self.directory, only=only, tips=tips)
+        except GitError as problem:
+            if problem.kind != "mirror" and "couldn't find remote ref" not in problem.stderr:
+                raise
+            raise Detour("fetch", wide=True) from problem
+        if fetched.warnings:
+            raise Detour("left_out", wide=True)  # what git left out, only the list of all refs tells
+
+    def _begin(self) -> None:
+        self._make_room()
+        self._touched = self._touched or self._census.is_touched()
+        self._census.begin()
+
+    async def refresh(
+        self, *, look: bool, accept: bool, quietly: bool, timeouts: int, expected: Collection[str] = ()
+    ) -> Outcome:
+        """Ask the remote, and make the mirror equal to it.
+
+        ``look``: compare all refs; else only what is new is fetched, if that brings the ``expected`` refs.
+        ``accept``: no objection to deletions.
+        ``quietly``: one request is enough where it says that nothing has changed. ``timeouts``: how many
+        rounds before this one ended in vain because their time was up.
+        """
+        self._asker.timeouts = timeouts
+        if quietly and await self._asker.watched(lambda _: self._nothing_new()):
+            return Outcome(untouched=True)
+        self._make_room()
+        self._touched = self._touched or self._census.is_touched()
+        if self._touched and look:
+            self._mend("", self._app.now())
+        outcome = await self._refreshed(look=look, accept=accept, expected=expected)
+        if self._touched and look:
+            # Somebody's hand was in the mirror. What it broke, and a fetch does not mend, shows only when it is read.
+            replaced = await self._replace_if_broken()
+            if replaced:
+                outcome = await self._refreshed(look=look, accept=accept, expected=expected)
+            self._touched = replaced is None
+        return outcome
+
+    async def glance(self) -> bool:
+        """Whether one request told that mirror and remote are as they were when they were equal. False says nothing."""
+        if self._look is None or self._touched or self._app.reactor.seconds() >= self._thorough_at:
+            return False
+        try:
+            return await self._look.glance(self.directory)
+        except (Unanswered, StackitError, OSError):
+            return False  # a round asks again, and tells what it is
+
+    async def _nothing_new(self) -> bool:
+        """Whether one request told that mirror and remote are equal, and no thorough look is due."""
+        now = self._app.reactor.seconds()
+        if self._look is None or not self.directory.exists():
+            return False
+        if not self._checked:  # what was done to the files while stackit did not run
+            self._checked = True
+            self._touched = self._touched or self._census.is_touched()
+        if self._touched:
+            return False
+        if now >= self._thorough_at:
+            self._thorough_at = now + THOROUGH_EVERY
+            return False
+        try:
+            seen = await self._look.seen(self.directory, self._repository.object_format)
+            if self._look.is_as_before(seen):
+                return True
+            return self._look.is_equal(seen, await self.refs(), self._repository.head, self._app.now())
+        except Unanswered as problem:
+            if problem.retry_after is not None:
+                raise GitError(str(problem), kind="throttled", retry_after=problem.retry_after) from None
+            if problem.reason == "too_large":  # and git, which takes whatever comes, is not to try
+                raise GitError(TOO_MANY_REFS, kind="remote") from None
+            return False  # git asks again, and finds out why
+        except (GitError, OSError):
+            return False  # as above
+
+    async def _refreshed(self, *, look: bool, accept: bool, expected: Collection[str]) -> Outcome:
+        steps = ["mend", "replace"]
+        while True:
+            began = self._app.now()
+            try:
+                return await self._attempt(look=look, accept=accept, expected=expected)
+            except (GitError, PermissionError) as problem:
+                if isinstance(problem, GitError) and problem.kind != "mirror":
+                    raise
+                said = problem.stderr if isinstance(problem, GitError) else ""
+                if not await self._heal(steps, said, began):
+                    raise
+
+    async def _attempt(self, *, look: bool, accept: bool, expected: Collection[str]) -> Outcome:
+        if not self.directory.exists():
+            return Outcome(missing=await self._clone())
+        if not look and await self._fetched_quickly(expected):
+            return Outcome(looked=False)
+        listing = await self._listing()
+        if object_format(listing) not in (None, self._repository.object_format):
+            self._notice("the remote was made anew with another kind of object ids, and so is the mirror")
+            return Outcome(missing=await self._clone())
+        head = self._repository.head
+        self._census.begin()
+        done = await reconcile(
+            self._repository,
+            self._managed.refspecs,
+            listing,
+            fetch=lambda: self._asker.fetch(self.directory),
+            objection=lambda *refs: None if accept else objection(self._settings, *refs),
+        )
+        missing = None
+        if done.fetched is not None:
+            missing = await shortfall(
+                self._repository,
+                self._managed.refspecs,
+                listing,
+                done.refs,
+                done.fetched,
+                fetch=lambda: self._asker.fetch(self.directory),
+                ask=self._listing,
+            )
+        self._census.end()
+        if self._repository.head != head:
+            self._notice(f"HEAD names {self._repository.head} now, and named {head} before")
+        return Outcome(held=done.held, missing=missing)
+
+    async def _listing(self) -> Listing:
+        """Every ref of the remote, of which git also finds out what it speaks."""
+        listing = await self._asker.listing()
+        if self._remote is not None and listing.by_v2 is not None:
+            self._remote.learned(speaks=listing.by_v2)
+        return listing
+
+    async def _fetched_quickly(self, expected: Collection[str]) -> bool:
+        """Whether what is new is here, with no need to look at all refs of the remote."""
+        self._census.begin()
+        try:
+            fetched = await self._asker.fetch(self.directory)
+        except GitError as problem:
+            # Perhaps a branch was replaced by a folder of branches (a lock of another git says so differently),
+            # or the whole repository by one with other object ids.
+            replaced = "lock ref" in problem.stderr and ".lock'" not in problem.stderr
+            if replaced or "mismatched algorithms" in problem.stderr:
+                return False
+            raise
+        refs, head = await self.refs(), self._repository.head
+        self._census.end()
+        if fetched.warnings or not fetched.certain or any(refs.get(ref) is None for ref in expected):
+            return False
+        return not refs or (head is not None and refs.get(head) is not None)
+
+    async def _clone(self) -> Shortfall | None:
+        await self._holding.enter("clone")
+        listing = await self._listing()
+        missing = await self._cloning.clone(listing)
+        self._census.end()
+        return missing
+
+    def _make_room(self) -> None:
+        if self._room.is_short:
+            self.tidy()
+            self._room.check()
+
+    # -- healing --------------------------------------------------------------------------
+
+    async def _heal(self, steps: list[str], said: str, began: float) -> bool:
+        """Take the smallest of the steps left that changes something; False where none does."""
+        while steps and self.directory.exists():
+            if steps.pop(0) == "mend":
+                if self._mend(said, began):
+                    return True
+            elif await self._replace_if_broken():
+                return True
+        return False
+
+    def _mend(self, said: str, began: float) -> bool:
+        done = mend(self.directory, said, began)
+        for reason, count in done:
+            self._healed(f"{reason}: {count}", count)
+        return bool(done)
+
+    async def _replace_if_broken(self) -> bool | None:
+        """Whether it was broken, and is no more; None where it is not its turn to be looked at."""
+        now = self._app.reactor.seconds()
+        if self._replaced_at is not None and now - self._replaced_at < REPLACE_EVERY:
+            return None
+        self._holding.leave()  # reading all objects takes long, and asks nothing of the remote
+        sound = await self._check.is_sound()
+        if sound is not False:
+            return None if sound is None else False
+        await self._clone()
+        self._check.replaced()
+        self._replaced_at = now
+        self._healed("the mirror was broken: a fresh clone took its place", 1)
+        return True
+
+    def _healed(self, reason: str, count: int) -> None:
+        self._app.observe(Occurrence(name="healed", repo=self._managed.repo, reason=reason, count=count))
+
+    def _notice(self, reason: str) -> None:
+        self._app.observe(Occurrence(name="notice", repo=self._managed.repo, reason=reason))

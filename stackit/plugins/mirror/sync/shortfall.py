@@ -1,0 +1,88 @@
+"""What of a remote's refs a mirror cannot hold: git leaves some out, warns, and calls it a success."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable, Mapping
+
+import msgspec
+
+from stackit.plugins.mirror.git.runner import Fetched
+from stackit.plugins.mirror.remote.protocol_v2 import Listing
+from stackit.plugins.mirror.repository.refs import Snapshot, ref_text
+from stackit.plugins.mirror.repository.repository import Repository
+from stackit.plugins.mirror.sync.reconcile import landing
+
+SHOWN = 3
+"""Refs that are named in the text."""
+
+Ask = Callable[[], Awaitable[Listing]]
+Fetch = Callable[[], Awaitable[Fetched]]
+
+
+class Shortfall(msgspec.Struct, frozen=True):
+    """The refs, by their names in the mirror, that the remote has and the mirror cannot hold, and why."""
+
+    refs: frozenset[str]
+    why: str
+
+    def __str__(self) -> str:
+        names = [_shown(ref) for ref in sorted(self.refs)]
+        listed = ", ".join(names[:SHOWN]) + (f" and {len(names) - SHOWN} more" if len(names) > SHOWN else "")
+        what = "a ref" if len(names) == 1 else f"{len(names)} refs"
+        return f"the mirror cannot hold {what} of the remote: {listed}: {self.why}"
+
+    def without(self, refs: Mapping[str, object]) -> Shortfall | None:
+        """What is left when these have come; None where nothing is."""
+        left = self.refs.difference(refs)
+        return Shortfall(left, self.why) if left else None
+
+
+async def shortfall(
+    repository: Repository,
+    refspecs: tuple[str, ...],
+    listing: Listing,
+    refs: Snapshot,
+    fetched: Fetched,
+    *,
+    fetch: Fetch,
+    ask: Ask,
+) -> Shortfall | None:
+    """What ``refs`` lack of what the remote listed, after a fetch that ended as ``fetched``; None where nothing.
+
+    A ref may have moved or gone meanwhile: so the remote is asked again (``ask``), and where git did not
+    say that it left something out, fetched again as well (``fetch``). Raises GitError.
+    """
+    while True:
+        wanted, have = _landed(refspecs, listing), refs.as_dict()
+        missing = {ref for ref, oid in wanted.items() if have.get(ref) != oid}
+        if not missing:
+            return None
+        listing = await ask()
+        now = _landed(refspecs, listing)
+        # One that is there in another place than before and after has moved to and fro, and comes with the next look.
+        missing = {ref for ref in missing if ref in now and (ref not in have or now[ref] == wanted[ref] != have[ref])}
+        if not missing:
+            return None
+        if fetched.warnings:
+            return Shortfall(frozenset(missing), _why(fetched.warnings))
+        fetched, refs = await fetch(), await repository.refs()
+        if not fetched.warnings:
+            fetched = Fetched("git does not say why", fetched.certain)
+
+
+def _landed(refspecs: tuple[str, ...], listing: Listing) -> dict[str, str]:
+    return {ref_text(ref): oid for ref, oid in landing(refspecs, listing).items()}
+
+
+def _why(warnings: str) -> str:
+    if "shallow" in warnings:
+        return "the remote is a shallow clone, and lacks the history below (there: git fetch --unshallow)"
+    if "funny ref" in warnings or "broken name" in warnings:
+        return "git refuses such names (there: rename or delete them, or leave them out by refspecs)"
+    return "git left them out of the fetch"
+
+
+def _shown(ref: str) -> str:
+    """A ref in a text: a remote may put anything into its name."""
+    name = ref.encode("utf-8", "surrogateescape").decode("utf-8", "backslashreplace")[:100]
+    return "".join(each if each.isprintable() else "?" for each in name)

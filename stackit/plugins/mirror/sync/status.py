@@ -1,0 +1,147 @@
+"""How a mirror stands towards its remote: in step since when, or failing since when, and when to try again."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Callable, Iterable
+from typing import Literal
+
+from stackit import Reactor
+from stackit.plugins.mirror.git.errors import Kind
+from stackit.plugins.mirror.sync.shortfall import Shortfall
+
+State = Literal["in_step", "behind", "cloning", "failing", "quarantined"]
+
+FIRST_PAUSE = 5.0
+LONGEST_PAUSE = 3600.0
+REFUSALS = 3
+"""Answers of "gone" or "forbidden" in a row after which a remote is asked rarely."""
+FIRST_QUARANTINE = 3600.0
+LONGEST_QUARANTINE = 86400.0
+COVERED = 1000
+"""Single refs whose rounds are remembered: for others, the remote is asked once more."""
+
+
+class Standing:
+    """The outcome of the rounds of one repository so far.
+
+    What is compared is the reactor's time, which nobody can set. Only ``verified_at``, ``since`` and ``next_at`` are
+    of the wall clock, in seconds since the epoch: they are for people.
+    """
+
+    def __init__(self, clock: Reactor, now: Callable[[], float]) -> None:
+        """``clock`` is the reactor, ``now`` the wall clock."""
+        self._clock = clock
+        self._now = now
+        self.started_at = 0.0
+        """When the latest round began to ask the remote."""
+        self.covered_at: float | None = None
+        """When the latest round that succeeded began: what was pushed before it has been fetched."""
+        self.covered_refs: dict[str, float] = {}
+        """The same for single refs, of rounds since then that asked for nothing else."""
+        self.looked_at: float | None = None
+        """When the latest of them began that compared all refs."""
+        self.verified_at: float | None = None
+        """When the mirror was last found, or made, equal to its remote."""
+        self.error: str | None = None
+        self.since: float | None = None
+        """When the first failure in a row was."""
+        self.held: str | None = None
+        """Why the mirror keeps refs that its remote does not have any more, where it does."""
+        self.missing: Shortfall | None = None
+        """What the remote has and the mirror cannot hold."""
+        self.next_at: float | None = None
+        """When it is tried again, unless something new is known before."""
+        self.timeouts = 0
+        self.quarantined = False
+        self._paused_until: float | None = None
+        self._quiet_until = 0.0
+        self._failures = 0
+        self._refusals = 0
+
+    def started(self, at: float) -> None:
+        """A round began to ask the remote, by the reactor's clock."""
+        self.started_at = at
+
+    @property
+    def unequal(self) -> str | None:
+        """Why the mirror is not equal to its remote though nothing failed: None where nothing is known of that."""
+        reasons = [str(each) for each in (self.held, self.missing) if each is not None]
+        return "; ".join(reasons) or None
+
+    def succeeded(
+        self, *, looked: bool, held: str | None = None, missing: Shortfall | None = None, refs: Iterable[str] = ()
+    ) -> None:
+        """``looked``: all refs were compared, and are equal but for those that are ``held``, or ``missing``.
+
+        ``refs``: only these were asked for (none: everything was).
+        """
+        asked = dict.fromkeys(refs, self.started_at)
+        self.covered_refs |= asked
+        while len(self.covered_refs) > COVERED:
+            del self.covered_refs[next(iter(self.covered_refs))]
+        if not asked:
+            self.covered_at = self.started_at
+            self.covered_refs.clear()
+        elif self.missing is not None:
+            self.missing = self.missing.without(asked)
+        if looked:
+            self.looked_at = self.started_at
+            self.held = held
+            self.missing = missing
+            if self.unequal is None:
+                self.verified_at = self._now() - (self._clock.seconds() - self.started_at)
+        self.error = self.since = self.next_at = self._paused_until = None
+        self.timeouts = self._failures = self._refusals = 0
+        self.quarantined = False
+
+    def failed(self, error: str, kind: Kind | None = None, retry_after: float | None = None) -> float:
+        """``kind`` of trouble, where git told; ``retry_after``: seconds for which the remote wants no request.
+
+        Returns in how many seconds it is to be tried again.
+        """
+        self.error = error
+        self.since = self._now() if self.since is None else self.since
+        self.timeouts += kind == "stalled"
+        self._refusals = self._refusals + 1 if kind in ("gone", "forbidden") else 0
+        self.quarantined = self._refusals >= REFUSALS
+        if self.quarantined:
+            pause = min(FIRST_QUARANTINE * 2.0 ** (self._refusals - REFUSALS), LONGEST_QUARANTINE)
+        else:
+            pause = min(FIRST_PAUSE * 2.0**self._failures, LONGEST_PAUSE)
+        self._failures += pause < LONGEST_PAUSE
+        # Spread, because what ails one repository of a remote usually ails them all.
+        pause *= random.uniform(0.8, 1.2)  # noqa: S311 - nothing to guess
+        if retry_after is not None:
+            self._quiet_until = self._clock.seconds() + retry_after
+            pause = max(pause, retry_after * random.uniform(1.0, 1.1))  # noqa: S311 - as above
+        self._paused_until = self._clock.seconds() + pause
+        self.next_at = self._now() + pause
+        return pause
+
+    def release(self) -> None:
+        """Something new is known of a remote in quarantine: it counts as any other that failed."""
+        if self.quarantined:
+            self.quarantined = False
+            self._refusals = 0
+
+    def paused(self) -> bool:
+        """Whether it is too early to try again, unless something new is known."""
+        return self._paused_until is not None and self._clock.seconds() < self._paused_until
+
+    def silenced(self) -> bool:
+        """Whether the remote asked for silence that is not over."""
+        return self._clock.seconds() < self._quiet_until and self.error is not None
+
+    def covers(self, moment: float, *, look: bool = False, ref: str | None = None) -> bool:
+        """Whether a round that succeeded, and where asked for compared all refs, began after ``moment``.
+
+        Rounds that asked for ``ref`` alone count as well.
+        """
+        at = self.looked_at if look else self.covered_at
+        single = None if look or ref is None else self.covered_refs.get(ref)
+        return any(each is not None and each >= moment for each in (at, single))
+
+    def tried_since(self, moment: float) -> bool:
+        """Whether a round, however it ended, began after ``moment``."""
+        return self.started_at >= moment

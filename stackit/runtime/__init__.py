@@ -1,0 +1,1 @@
+"""What belongs to the process: log, signals, ports, garbage collection."""

@@ -1,0 +1,109 @@
+"""Whether the process's threads live and move: the reactor's, and those of the journal."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Mapping
+from typing import Protocol
+
+from twisted.application.service import Service
+from twisted.internet.task import LoopingCall
+
+from stackit.api.app import Reactor
+
+INTERVAL = 10.0
+"""Seconds between two beats."""
+BOUND = 30.0
+"""Seconds without any movement after which a thread counts as stuck. A disk may take its time."""
+
+
+class Thread(Protocol):
+    """A thread that gives signs of life: ``steps`` grows with whatever it does, ``beat`` calls back in its turn."""
+
+    steps: int
+
+    @property
+    def lives(self) -> bool:
+        """Whether it is there."""
+
+    def beat(self, done: Callable[[object], object]) -> None:
+        """Call ``done`` once what was asked for before is through."""
+
+
+class Heartbeat(Service):
+    """Sends a beat through every thread, by the reactor's timers.
+
+    One that is busy, but moves, is not stuck, however long the beat waits behind its work. ``clock`` returns seconds
+    that nobody sets, and is not the reactor's: it tells whether timers come.
+    """
+
+    def __init__(
+        self, *, reactor: Reactor, threads: Mapping[str, Thread], clock: Callable[[], float] = time.monotonic
+    ) -> None:
+        self._clock = clock
+        self._ticked_at = clock()
+        self._pulses = [_Pulse(name, thread) for name, thread in threads.items()]
+        self._loop = LoopingCall(self._beat)
+        self._loop.clock = reactor
+
+    def startService(self) -> None:
+        Service.startService(self)
+        self._ticked_at = self._clock()
+        self._loop.start(INTERVAL, now=True)
+
+    def stopService(self) -> None:
+        Service.stopService(self)
+        if self._loop.running:
+            self._loop.stop()
+
+    def stuck(self) -> list[str]:
+        """What does not live or move, one line each; nothing of a process that has not begun, or that stops."""
+        if not self.running:
+            return []
+        now = self._clock()
+        late = now - self._ticked_at - INTERVAL
+        problems = [pulse.problem(now) for pulse in self._pulses]
+        timers = f"the reactor's timers have not moved for {late:.0f} seconds" if late > BOUND else None
+        return [problem for problem in (timers, *problems) if problem is not None]
+
+    def _beat(self) -> None:
+        now = self._ticked_at = self._clock()
+        for pulse in self._pulses:
+            pulse.ask(now)
+
+
+class _Pulse:
+    """The last beat of one thread."""
+
+    def __init__(self, name: str, thread: Thread) -> None:
+        self._name = name
+        self._thread = thread
+        self._asked = False
+        self._moved_at = 0.0
+        self._steps = 0
+
+    def ask(self, now: float) -> None:
+        """Send the next beat, unless one is under way."""
+        self._look(now)
+        if not self._asked:
+            self._asked = True
+            self._moved_at = now
+            self._thread.beat(self._answered)
+
+    def problem(self, now: float) -> str | None:
+        """What is wrong with it."""
+        if not self._thread.lives:
+            return f"{self._name} has ended: restart stackit"
+        self._look(now)
+        still = now - self._moved_at
+        if self._asked and still > BOUND:
+            return f"{self._name} has not moved for {still:.0f} seconds: a disk that hangs, or else restart stackit"
+        return None
+
+    def _look(self, now: float) -> None:
+        if self._thread.steps != self._steps:
+            self._steps = self._thread.steps
+            self._moved_at = now
+
+    def _answered(self, _: object) -> None:
+        self._asked = False

@@ -1,0 +1,188 @@
+"""Standard output, written to without ever waiting for whoever reads it."""
+
+from __future__ import annotations
+
+import os
+import select
+import socket
+import stat
+import time
+from collections.abc import Callable
+from functools import partial
+from threading import RLock
+
+from stackit.api.app import Reactor
+
+MOST_KEPT = 2**20
+"""Bytes of lines that are kept for a reader who does not read."""
+
+_PAUSE = 0.5
+_ATOMIC = select.PIPE_BUF  # a pipe that has room has room for this much
+_PATIENCE = 1.0
+
+Send = Callable[[bytes], int]
+"""Writes what can be written now, and returns how many bytes; raises BlockingIOError where that is none."""
+
+
+class Outlet:
+    """A stream of whole lines to a descriptor.
+
+    What its reader does not take is kept, up to a megabyte; further lines are dropped. Once it reads on, a line
+    tells how many. ``dropped`` is their number since the start. May be written to by any thread.
+    """
+
+    __slots__ = (
+        "_encoding",
+        "_kept",
+        "_lock",
+        "_reactor",
+        "_say",
+        "_send",
+        "_timer",
+        "_unsaid",
+        "_waits",
+        "dropped",
+    )
+
+    def __init__(self, descriptor: int, encoding: str) -> None:
+        self.dropped = 0
+        self._encoding = encoding
+        self._send = _sender(descriptor)
+        self._lock = RLock()  # what the garbage collector ends may have something to log, at any time
+        self._kept = bytearray()
+        self._unsaid = 0
+        self._say: Callable[[int], str] | None = None
+        self._reactor: Reactor | None = None
+        self._timer: object = None
+        self._waits = False
+
+    @property
+    def encoding(self) -> str:
+        """What lines are encoded in."""
+        return self._encoding
+
+    def write(self, text: str) -> None:
+        """Write whole lines, or keep them, or drop them. Never waits, and raises nothing."""
+        data = text.encode(self._encoding, "backslashreplace")
+        with self._lock:
+            if self._kept or self._unsaid:
+                self._push()
+            if self._kept or self._unsaid:
+                self._keep(data)
+            else:
+                sent = self._sent(data)
+                if sent < len(data):
+                    self._kept += data[sent:]
+            self._wait()
+
+    def flush(self) -> None:
+        """Nothing is held back."""
+
+    def hold(self, reactor: Reactor, say: Callable[[int], str]) -> None:
+        """From now on what is kept goes on by itself. ``say`` makes the line that tells how many were lost."""
+        with self._lock:
+            self._reactor, self._say = reactor, say
+            self._wait()
+
+    def release(self) -> None:
+        """Give a slow reader a last second to take what is kept."""
+        with self._lock:
+            self._reactor = None
+            timer, self._timer = self._timer, None
+        if timer is not None:
+            timer.cancel()  # type: ignore[attr-defined]
+        until = time.monotonic() + _PATIENCE
+        while time.monotonic() < until:
+            with self._lock:
+                self._push()
+                if not (self._kept or self._unsaid):
+                    return
+            time.sleep(0.01)
+
+    # -- with the lock held ---------------------------------------------------------------
+
+    def _push(self) -> None:
+        """Write what is kept, as far as it goes, and then how many lines were lost."""
+        if self._kept:
+            del self._kept[: self._sent(bytes(self._kept))]
+        if not self._kept and self._unsaid and self._say is not None:
+            line = self._say(self._unsaid).encode(self._encoding, "backslashreplace")
+            sent, failed = self._try(line)
+            if sent and not failed:
+                self._unsaid = 0
+                self._kept += line[sent:]
+
+    def _keep(self, data: bytes) -> None:
+        if self._unsaid or len(self._kept) + len(data) > MOST_KEPT:
+            self._drop(data)
+        else:
+            self._kept += data
+
+    def _drop(self, data: bytes) -> None:
+        lines = data.count(b"\n")
+        self.dropped += lines
+        self._unsaid += lines
+
+    def _sent(self, data: bytes) -> int:
+        """How many bytes need not be kept: those that went out, or all where nobody will ever take them."""
+        sent, failed = self._try(data)
+        if failed:
+            self._drop(data[sent:])
+            return len(data)
+        return sent
+
+    def _try(self, data: bytes) -> tuple[int, bool]:
+        """How many bytes went out, and whether the rest never will: the disk is full, or the pipe is closed."""
+        sent = 0
+        try:
+            while sent < len(data):
+                sent += self._send(data[sent:] if sent else data)
+        except BlockingIOError:
+            return sent, False
+        except OSError:
+            return sent, True
+        return sent, False
+
+    def _wait(self) -> None:
+        if (self._kept or self._unsaid) and self._reactor is not None and not self._waits:
+            self._waits = True
+            self._reactor.callFromThread(self._later)
+
+    # -- in the reactor's thread ----------------------------------------------------------
+
+    def _later(self) -> None:
+        if self._reactor is not None:
+            self._timer = self._reactor.callLater(_PAUSE, self._again)
+
+    def _again(self) -> None:
+        with self._lock:
+            self._timer = None
+            self._waits = False
+            self._push()
+            self._wait()
+
+
+def _sender(descriptor: int) -> Send:
+    """How a descriptor of this kind is written to without waiting.
+
+    Its own mode is left alone: others (a shell, a parent) may share it.
+    """
+    mode = os.fstat(descriptor).st_mode
+    if stat.S_ISSOCK(mode):
+        channel = socket.socket(fileno=os.dup(descriptor))
+        return lambda data: channel.send(data, socket.MSG_DONTWAIT | socket.MSG_NOSIGNAL)
+    if not (stat.S_ISFIFO(mode) or stat.S_ISCHR(mode)):
+        return partial(os.write, descriptor)  # a file takes what it gets, or says that it does not
+    try:
+        own = os.open(f"/proc/self/fd/{descriptor}", os.O_WRONLY | os.O_NONBLOCK | os.O_NOCTTY | os.O_CLOEXEC)
+    except OSError:  # of another user, as after su
+        return partial(_when_ready, descriptor)
+    return partial(os.write, own)
+
+
+def _when_ready(descriptor: int, data: bytes) -> int:
+    poll = select.poll()
+    poll.register(descriptor, select.POLLOUT)
+    if not poll.poll(0):
+        raise BlockingIOError
+    return os.write(descriptor, data[:_ATOMIC])

@@ -1,0 +1,88 @@
+"""What systemd is told: that stackit is ready, that it moves, that it stops.
+
+The protocol is that of sd_notify: https://www.freedesktop.org/software/systemd/man/latest/sd_notify.html.
+"""
+
+from __future__ import annotations
+
+import socket
+from collections.abc import Callable, Mapping, Sequence
+
+from twisted.application.service import Service
+from twisted.internet.task import LoopingCall
+
+from stackit.api.app import Reactor
+
+
+class Watchdog(Service):
+    """Tells systemd what is so, where the environment says that it listens; else does nothing.
+
+    With a watchdog (``WATCHDOG_USEC``) it gets a sign of life twice in its interval, for as long as ``stuck`` finds
+    nothing. ``notice`` is told why none is sent: when that begins.
+    """
+
+    def __init__(
+        self,
+        *,
+        reactor: Reactor,
+        environ: Mapping[str, str],
+        pid: int,
+        stuck: Callable[[], Sequence[str]],
+        notice: Callable[[str], None],
+    ) -> None:
+        self._address = environ.get("NOTIFY_SOCKET", "")
+        self._interval = _interval(environ, pid) if self._address else 0.0
+        self._stuck = stuck
+        self._notice = notice
+        self._said: dict[str, bool] = {}
+        self._loop = LoopingCall(self._bark)
+        self._loop.clock = reactor
+
+    def startService(self) -> None:
+        """It listens: ready."""
+        Service.startService(self)
+        self._tell("READY=1")
+        if self._interval:
+            self._loop.start(self._interval, now=True)
+
+    def stopping(self) -> None:
+        """The stop begins; signs of life go on until it is through."""
+        self._tell("STOPPING=1")
+
+    def stopService(self) -> None:
+        Service.stopService(self)
+        if self._loop.running:
+            self._loop.stop()
+
+    def _bark(self) -> None:
+        problems = "; ".join(self._stuck())
+        if not problems:
+            self._tell("WATCHDOG=1")
+        self._say("stuck", problems and f"systemd's watchdog gets no sign of life: {problems}")
+
+    def _tell(self, message: str) -> None:
+        if not self._address:
+            return
+        address = f"\0{self._address[1:]}" if self._address.startswith("@") else self._address
+        failed = ""
+        try:
+            with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM | socket.SOCK_CLOEXEC) as channel:
+                channel.setblocking(False)  # nobody may be reading
+                channel.sendto(message.encode("ascii"), address)
+        except OSError as problem:
+            failed = f"systemd cannot be told that stackit lives: NOTIFY_SOCKET {self._address}: {problem.strerror}"
+        self._say("unheard", failed)
+
+    def _say(self, kind: str, reason: str) -> None:
+        """Give notice when a trouble of this kind begins; an empty reason ends it."""
+        if reason and not self._said.get(kind):
+            self._notice(reason)
+        self._said[kind] = bool(reason)
+
+
+def _interval(environ: Mapping[str, str], pid: int) -> float:
+    """Seconds between two signs of life; 0 where nobody waits for them from this process."""
+    microseconds = environ.get("WATCHDOG_USEC", "")
+    if not microseconds.isascii() or not microseconds.isdigit() or environ.get("WATCHDOG_PID", str(pid)) != str(pid):
+        return 0.0
+    return int(microseconds) / 2e6

@@ -1,0 +1,1 @@
+"""Secrets in files that people replace, and texts freed of them."""

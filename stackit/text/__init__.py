@@ -1,0 +1,1 @@
+"""Leaves without a state: times, units, tables, log fields, redaction."""

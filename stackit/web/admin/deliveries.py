@@ -1,0 +1,218 @@
+"""The admin routes of deliveries: list them, read the receipt of one, replay."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Awaitable, Callable, Collection, Sequence
+from typing import Any, Protocol
+
+from stackit.api.admin import AdminRequest, Response, Route, error
+from stackit.api.errors import JournalError, Permanent
+from stackit.api.events import Repo
+from stackit.bus.bus import Bus
+from stackit.journal import Journal, Receipt
+from stackit.text.times import rfc3339
+
+DEFAULT_LIMIT = 50
+MAX_LIMIT = 200
+STATES = ("pending", "done", "dead")
+
+_FILTERS = ("delivery", "event", "repo", "state", "subscriber", "cursor", "limit")
+_WORD = re.compile(r"[\x21-\x7e]{1,200}", re.ASCII)
+_LIMIT = re.compile(r"[0-9]{1,3}", re.ASCII)
+_ID = re.compile(r"[0-9]{1,18}", re.ASCII)
+
+
+class Replays(Protocol):
+    """What dispatch does for these routes; both return how many handlings run again."""
+
+    def replay(self, event_id: int, subscribers: Sequence[str] | None) -> Awaitable[int]:
+        """Replay one event to subscriber keys, or to all that had it.
+
+        Raises LookupError for an event that is not kept, ValueError for one that cannot be replayed.
+        """
+
+    def replay_dead(self, subscriber: str) -> Awaitable[int]:
+        """Replay every dead letter of one subscriber key."""
+
+
+class _BadRequestError(Exception):
+    """A parameter that cannot be used; the text is for the person who sent it."""
+
+
+def delivery_routes(journal: Journal, dispatch: Replays, bus: Bus) -> list[Route]:
+    """The routes under ``{prefix}/deliveries``."""
+    receipts = _Deliveries(journal, dispatch, bus)
+    return [
+        Route("GET", "{prefix}/deliveries", _answered(receipts.listing)),
+        Route("POST", "{prefix}/deliveries/replay", _answered(receipts.replay_dead)),
+        Route("GET", "{prefix}/deliveries/{id}", _answered(receipts.show)),
+        Route("POST", "{prefix}/deliveries/{id}/replay", _answered(receipts.replay)),
+    ]
+
+
+class _Deliveries:
+    def __init__(self, journal: Journal, dispatch: Replays, bus: Bus) -> None:
+        self._journal = journal
+        self._dispatch = dispatch
+        self._bus = bus
+
+    async def listing(self, request: AdminRequest) -> Response:
+        query = request.query
+        _only(query, _FILTERS)
+        for name in ("delivery", "event", "cursor"):
+            if name in query and not _WORD.fullmatch(query[name]):
+                raise _BadRequestError(f"{name}: expected 1 to 200 printable characters without a space")
+        state, subscriber = query.get("state"), query.get("subscriber")
+        if state not in (None, *STATES):
+            raise _BadRequestError(f"state: expected one of {', '.join(STATES)}")
+        try:
+            page = await self._journal.listing(
+                delivery=query.get("delivery"),
+                event=query.get("event"),
+                repo=_repo(query.get("repo")),
+                state=state,
+                subscriber=None if subscriber is None else self._key(subscriber),
+                cursor=query.get("cursor"),
+                limit=_limit(query.get("limit")),
+            )
+        except ValueError:
+            raise _BadRequestError("cursor: expected the next of an earlier answer") from None
+        deliveries = [self._shown(receipt) for receipt in page.deliveries]
+        return Response(body={"deliveries": deliveries, "next": page.next})
+
+    async def show(self, request: AdminRequest) -> Response:
+        _only(request.query, ("payload",))
+        payload = request.query.get("payload", "0")
+        if payload not in ("0", "1"):
+            raise _BadRequestError("payload: expected 1 or 0")
+        receipt = await self._receipt(request)
+        if receipt is None:
+            return _unknown()
+        shown = self._shown(receipt)
+        if payload == "0":
+            return Response(body=shown)
+        try:
+            stored = await self._journal.load(receipt.id)
+        except Permanent as damage:
+            return error(500, str(damage))
+        body = stored.body if stored is not None else None
+        # The body goes out as it came in: decoding 25 MiB only to encode them again would hold
+        # everyone else up, and could change what the sender wrote.
+        head = json.dumps(shown).removesuffix("}")
+        return Response(body=b'%b, "payload": %b}\n' % (head.encode("ascii"), b"null" if body is None else body))
+
+    async def replay(self, request: AdminRequest) -> Response:
+        _only(request.query, ("subscriber",))
+        receipt = await self._receipt(request)
+        if receipt is None:
+            return _unknown()
+        keys = None
+        if "subscriber" in request.query:
+            keys = [self._key(request.query["subscriber"], {handling.subscriber for handling in receipt.handlings})]
+        try:
+            replayed = await self._dispatch.replay(receipt.id, keys)
+        except LookupError:
+            return _unknown()
+        except ValueError as problem:
+            return error(409, f"this delivery cannot be replayed: {problem}")
+        return Response(body={"id": str(receipt.id), "replayed": replayed})
+
+    async def replay_dead(self, request: AdminRequest) -> Response:
+        _only(request.query, ("subscriber", "state"))
+        if request.query.get("state") != "dead":
+            raise _BadRequestError("state: expected dead; what else there is can be replayed one by one")
+        if "subscriber" not in request.query:
+            raise _BadRequestError("subscriber: say whose dead letters to replay")
+        replayed = await self._dispatch.replay_dead(self._key(request.query["subscriber"]))
+        return Response(body={"replayed": replayed})
+
+    async def _receipt(self, request: AdminRequest) -> Receipt | None:
+        if not _ID.fullmatch(request.args["id"]):
+            return None
+        return await self._journal.receipt(int(request.args["id"]))
+
+    def _key(self, name: str, had: Collection[str] | None = None) -> str:
+        """The subscriber that a person means; with ``had``, it must be running or be one of those."""
+        if not _WORD.fullmatch(name):
+            raise _BadRequestError("subscriber: expected the name of a plugin, or plugin:function")
+        keys = self._bus.keys(name)
+        if len(keys) > 1:
+            raise _BadRequestError(f"subscriber: {name} has several handlers, name one: {', '.join(keys)}")
+        running = {each.key for each in self._bus.subscribers()}
+        if had is not None and keys[0] not in running and keys[0] not in had:
+            names = ", ".join(sorted(self._bus.display(key) for key in running | set(had)))
+            raise _BadRequestError(f"subscriber: there is no {name}; there is {names or 'none at all'}")
+        return keys[0]
+
+    def _shown(self, receipt: Receipt) -> dict[str, Any]:
+        return {
+            "id": str(receipt.id),
+            "delivery": receipt.delivery,
+            "hook": receipt.hook,
+            "event": receipt.event,
+            "action": receipt.action,
+            "repo": receipt.repo,
+            "received_at": rfc3339(receipt.received_at),
+            "state": receipt.state,
+            "visible_at": _time(receipt.visible_at),
+            "handlings": [
+                {
+                    "subscriber": self._bus.display(handling.subscriber),
+                    "state": handling.state,
+                    "attempts": handling.attempts,
+                    "error": handling.error,
+                    "next_at": _time(handling.next_at),
+                    "finished_at": _time(handling.finished_at),
+                }
+                for handling in receipt.handlings
+            ],
+        }
+
+
+def _answered(
+    handler: Callable[[AdminRequest], Awaitable[Response]],
+) -> Callable[[AdminRequest], Awaitable[Response]]:
+    """A handler whose expected faults are answers."""
+
+    async def answer(request: AdminRequest) -> Response:
+        try:
+            return await handler(request)
+        except _BadRequestError as problem:
+            return error(400, str(problem))
+        except JournalError as problem:
+            return Response(status=503, body={"error": str(problem)}, headers={"Retry-After": "10"})
+
+    return answer
+
+
+def _only(query: Collection[str], known: Sequence[str]) -> None:
+    unknown = sorted(set(query) - set(known))
+    if unknown:
+        raise _BadRequestError(f"unknown parameter {unknown[0][:40]!r}; there is {', '.join(known)}")
+
+
+def _repo(name: str | None) -> str | None:
+    if name is None:
+        return None
+    try:
+        return str(Repo.parse(name))
+    except ValueError as problem:
+        raise _BadRequestError(f"repo: {problem}") from None
+
+
+def _limit(text: str | None) -> int:
+    if text is None:
+        return DEFAULT_LIMIT
+    if not (_LIMIT.fullmatch(text) and 1 <= int(text) <= MAX_LIMIT):
+        raise _BadRequestError(f"limit: expected a whole number from 1 to {MAX_LIMIT}")
+    return int(text)
+
+
+def _time(epoch: float | None) -> str | None:
+    return None if epoch is None else rfc3339(epoch)
+
+
+def _unknown() -> Response:
+    return error(404, "no such delivery; it may be older than what the journal keeps")

@@ -1,0 +1,151 @@
+"""The admin side: its protections, the dispatch of its routes, and ``/readyz``."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Awaitable, Callable, Collection, Iterable, Mapping, Sequence
+from urllib.parse import parse_qsl
+
+import msgspec
+from twisted.logger import Logger
+from twisted.python.failure import Failure
+
+from stackit.api.admin import AdminRequest, RequestHead, Response, Route, error, sendable
+from stackit.api.app import Reactor
+from stackit.api.errors import describe, place
+from stackit.bus.timeouts import bounded, called
+from stackit.web.admin.guard import Guard
+from stackit.web.admin.router import Router
+
+BODY_CAP = 64 * 1024
+"""Bytes of body that an admin request may have."""
+
+_MAX_PARAMETERS = 32
+_HEADERS = {
+    "Cache-Control": "no-store",
+    "Content-Security-Policy": "default-src 'none'; frame-ancestors 'none'",
+    "Cross-Origin-Resource-Policy": "same-origin",
+    "Referrer-Policy": "no-referrer",
+    "X-Content-Type-Options": "nosniff",
+    "X-Frame-Options": "DENY",
+}
+_log = Logger(namespace="stackit")
+
+
+class Admin:
+    """The rules of the admin side, whatever carries the bytes.
+
+    Two steps, so that a request that is turned away costs no reading of its body: ``refuse``
+    sees the head, ``answer`` the whole request. Both give answers as ``encode`` makes them.
+    """
+
+    def __init__(
+        self,
+        routes: Iterable[Route],
+        *,
+        reactor: Reactor,
+        prefixes: Sequence[str],
+        tokens: Callable[[], Sequence[str]] | None,
+        hosts: Collection[str] = (),
+    ) -> None:
+        """Raises StackitError for routes that cannot be served together."""
+        self._reactor = reactor
+        self._router = Router(routes, prefixes)
+        self._guard = Guard(tokens=tokens, hosts=hosts)
+
+    def refuse(self, head: RequestHead, address: str) -> Response | None:
+        """The answer to a request that goes no further; None for one that does.
+
+        ``address`` is the listener's end of the connection.
+        """
+        refused = self._guard.refuse(head, address) or self._misdirected(head)
+        return encode(refused) if refused is not None else None
+
+    def _misdirected(self, head: RequestHead) -> Response | None:
+        found = self._router.find(head.path)
+        if found is None:
+            return error(404, "not found")
+        if found.route(head.method.decode("latin-1")) is None:
+            allowed = error(405, f"this path answers {found.place.allow}")
+            return Response(status=405, body=allowed.body, headers={"Allow": found.place.allow})
+        return None
+
+    def route(self, head: RequestHead) -> str:
+        """The route that a request is for, as one that was declared; "" for none."""
+        found = self._router.find(head.path)
+        match = found.route(head.method.decode("latin-1")) if found else None
+        return f"{match[0].method} {match[0].path}" if match else ""
+
+    async def answer(self, head: RequestHead, query: bytes, body: bytes) -> Response:
+        """The answer of the route to a request that ``refuse`` let through. Never raises."""
+        found = self._router.find(head.path)
+        method = head.method.decode("latin-1")
+        match = found.route(method) if found else None
+        if match is None:
+            return encode(error(404, "not found"))
+        route, args = match
+        try:
+            parameters = parse_query(query)
+        except ValueError:
+            return encode(
+                error(400, "the query cannot be read: it must be at most 32 parameters, percent-encoded UTF-8")
+            )
+        path = head.path.decode("latin-1")
+        asked = AdminRequest(method=method, path=path, args=args, query=parameters, body=body)
+        answering = bounded(self._reactor, called(route.handler, asked), 0)
+        return await answering.addCallback(_checked).addErrback(_failed, route)
+
+
+def parse_query(query: bytes) -> Mapping[str, str]:
+    """The last value of each parameter. Raises ValueError for one that cannot be read in only one way."""
+    pairs = parse_qsl(query.decode("ascii"), keep_blank_values=True, errors="strict", max_num_fields=_MAX_PARAMETERS)
+    return dict(pairs)
+
+
+def encode(response: Response) -> Response:
+    """An answer as it goes out: its body bytes or None, its headers complete.
+
+    Raises TypeError or ValueError for a body that is not JSON-able.
+    """
+    body = response.body
+    if isinstance(body, bytes):
+        body = b"".join([body])  # of a class of its own, it may tell another length than it has
+    elif body is not None:
+        # Pure ASCII: a ref whose bytes are not UTF-8 is a str with surrogates, which no other encoding takes.
+        text = json.dumps(body, ensure_ascii=True, allow_nan=False, default=msgspec.to_builtins)
+        body = text.encode("ascii") + b"\n"
+    headers = {**_HEADERS, **response.headers}
+    return Response(status=response.status, body=body, content_type=response.content_type, headers=headers)
+
+
+def _checked(response: object) -> Response:
+    """What a handler answers, as it goes out. Raises what says why it cannot, or whatever its body raises."""
+    if not isinstance(response, Response):
+        raise TypeError(f"the handler returned {type(response).__name__}, not a Response")
+    return encode(sendable(response))
+
+
+def _failed(failure: Failure, route: Route) -> Response:
+    """One line in the log, and an answer that says nothing: a plugin's fault is its own."""
+    problem = failure.value
+    whose = f"plugin {route.plugin}: " if route.plugin else ""
+    _log.error(
+        "{whose}admin route {route} failed: {problem}{place}",
+        whose=whose,
+        route=f"{route.method} {route.path}",
+        problem=describe(problem),
+        place=place(problem),
+    )
+    return encode(error(500, "internal error"))
+
+
+def readyz(checks: Callable[[], Awaitable[Sequence[str]]]) -> Route:
+    """``GET /readyz``: 200 while ``checks`` finds no problem, else 503 with each of them."""
+
+    async def ready(_request: AdminRequest) -> Response:
+        problems = list(await checks())
+        if problems:
+            return Response(status=503, body={"ready": False, "problems": problems})
+        return Response(body={"ready": True})
+
+    return Route("GET", "/readyz", ready)

@@ -1,0 +1,129 @@
+"""The admin side on the wire: the bounded listener of ``site``, with the rules of ``admin``."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterable
+from typing import Any
+
+from twisted.internet.defer import Deferred
+from twisted.logger import Logger
+from twisted.web.resource import Resource
+from twisted.web.server import NOT_DONE_YET
+
+from stackit.api.admin import RequestHead, Response, Route
+from stackit.api.app import Reactor
+from stackit.config.model import Config
+from stackit.http.server.limits import room_for_admin, room_for_connections
+from stackit.http.server.request import Request, Upload
+from stackit.http.server.responses import RETRY_AFTER, TOO_LARGE, Refusal
+from stackit.http.server.site import Limits, PublicSite
+from stackit.web.admin.rules import BODY_CAP, Admin, encode
+from stackit.web.admin.tokens import Tokens
+
+_BUSY = encode(
+    Response(
+        status=503,
+        body={"error": "too many requests of this kind wait for their answers: come again later"},
+        headers={"Retry-After": str(RETRY_AFTER)},
+    )
+)
+_NOT_WORTH_A_LINE = {404, 405}
+_log = Logger(namespace="stackit")
+
+
+def admin_site(config: Config, routes: Iterable[Route], reactor: Reactor, *, limits: Limits | None = None) -> AdminSite:
+    """The admin side of a configuration, ready to listen. Raises StackitError for routes that cannot be served."""
+    if limits is None:
+        connections = room_for_admin(room_for_connections())
+        limits = Limits(deadline=30.0, connections=connections, memory=connections * BODY_CAP)
+    fixed = [config.api_token] if config.api_token is not None else []
+    tokens = Tokens(fixed, config.admin.token_files) if fixed or config.admin.token_files else None
+    admin = Admin(routes, reactor=reactor, prefixes=config.api_prefixes, tokens=tokens, hosts=config.admin.hosts)
+    return AdminSite(admin, reactor=reactor, limits=limits)
+
+
+class AdminSite(PublicSite):
+    """Every path is the admin's to answer; what it turns away is a line in the log, and no occurrence.
+
+    Occurrences of refusals are about strangers, whose addresses the rate limiter then slows down.
+    """
+
+    def __init__(self, admin: Admin, *, reactor: Reactor, limits: Limits) -> None:
+        super().__init__({}, reactor=reactor, observe=lambda _occurrence: None, limits=limits)
+        self._admin = admin
+        self._waiting: Counter[str] = Counter()  # requests by route
+
+    def admit(self, route: str) -> bool:
+        """Whether one more request of a route may wait for its answer; call ``answered`` then.
+
+        A route may take as long as it likes, and a client that hung up is not always known to be gone. So no route has
+        more than a quarter of all connections, and where half of them wait, each route has a few.
+        """
+        most = self.limits.connections // (4 if self._waiting.total() < self.limits.connections // 2 else 32)
+        if self._waiting[route] >= max(1, most):
+            return False
+        self._waiting[route] += 1
+        return True
+
+    def answered(self, route: str) -> None:
+        """A request that ``admit`` let in has its answer."""
+        self._waiting[route] -= 1
+
+    def getResourceFor(self, request: Any) -> _AdminResource:
+        return _AdminResource(self, self._admin, str(getattr(request.channel.transport.getHost(), "host", "localhost")))
+
+    def refused(self, client: str, head: RequestHead | None, refusal: Refusal) -> None:  # noqa: ARG002
+        if refusal.response.status not in _NOT_WORTH_A_LINE:
+            _log.warn(
+                "admin request refused client={client} status={status} reason={reason}",
+                client=client,
+                status=refusal.response.status,
+                reason=refusal.reason,
+            )
+
+
+class _Body(Upload):
+    limit = BODY_CAP
+    keep = True
+    owes = False
+
+    def update(self, chunk: bytes) -> None:
+        """Nothing: the bytes are kept."""
+
+
+class _AdminResource(Resource):
+    """One request's way to the rules; a ``Bouncer``. ``address`` is the listener's end of its connection."""
+
+    isLeaf = True
+
+    def __init__(self, site: AdminSite, admin: Admin, address: str) -> None:
+        super().__init__()  # type: ignore[no-untyped-call]
+        self._site = site
+        self._admin = admin
+        self._address = address
+
+    def begin(self, head: RequestHead, length: int | None) -> Upload | Refusal:
+        """Turn the request away before its body is read, or let the body come."""
+        refused = self._admin.refuse(head, self._address)
+        if refused is not None:
+            return Refusal("admin", refused)
+        return TOO_LARGE if length is not None and length > BODY_CAP else _Body()
+
+    def render(self, request: Request) -> int:
+        route = self._admin.route(request.head)
+        if not self._site.admit(route):
+            request.answer(_BUSY)
+            return NOT_DONE_YET
+        query: bytes = request.uri.partition(b"?")[2]
+        body: bytes = request.body
+
+        def answered(result: Any) -> Any:
+            self._site.answered(route)
+            return result
+
+        # A client that hangs up ends nothing: others may wait for the same sync, and a replay
+        # must not stop half way. Its answer goes nowhere.
+        answering = Deferred.fromCoroutine(self._admin.answer(request.head, query, body))
+        answering.addBoth(answered).addCallback(request.answer).addErrback(request.processingFailed)
+        return NOT_DONE_YET

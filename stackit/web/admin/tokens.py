@@ -1,0 +1,58 @@
+"""The bearer tokens of the admin side, as the environment and files have them now."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+
+from twisted.logger import Logger
+
+from stackit.config import checks
+from stackit.secrets.watched_file import WatchedFile
+
+_log = Logger(namespace="stackit")
+
+
+class Tokens:
+    """Called, gives the tokens that are valid now.
+
+    A file is read again when it changes, so that a token can be replaced without a restart.
+    An emptied file revokes its token. One that is gone or cannot be read keeps the token it
+    had, and the log says so once: a replacement in two steps must lock nobody out. It also tells
+    when a file was read again.
+    """
+
+    def __init__(self, fixed: Iterable[str], files: Sequence[Path]) -> None:
+        self._fixed = tuple(fixed)
+        self._files = [_TokenFile(path) for path in files]
+
+    def __call__(self) -> tuple[str, ...]:
+        read = (file.token() for file in self._files)
+        return (*self._fixed, *(token for token in read if token))
+
+
+class _TokenFile:
+    def __init__(self, path: Path) -> None:
+        self._path = path
+        self._token = ""
+        self._was_read = False
+        self._file = WatchedFile(path, self._take, self._complain)
+        self._file.look()
+
+    def token(self) -> str:
+        self._file.look()
+        return self._token
+
+    def _take(self, content: bytes) -> None:
+        text = content.decode("utf-8-sig").strip()
+        try:
+            self._token = checks.token(text) if text else ""
+        except ValueError:
+            raise ValueError("it does not hold one token") from None
+        if self._was_read:
+            outcome = "its token is valid from now on" if text else "it is empty, so its token is revoked"
+            _log.info("admin token file {path} was read again: {outcome}", path=self._path, outcome=outcome)
+        self._was_read = True
+
+    def _complain(self, reason: str) -> None:
+        _log.error("admin token file {path}: {reason}; the token it had stays valid", path=self._path, reason=reason)

@@ -1,0 +1,155 @@
+"""The backstop: at start and on its interval, each plugin by itself."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+from plugin_maker import bus_with, plugin
+from twisted.internet.defer import CancelledError, Deferred
+from twisted.internet.task import Clock
+
+from stackit import Occurrence, hookimpl
+from stackit.bus.backstop import Backstop
+
+
+class House:
+    """A backstop with plugins that note their looks, and an observer."""
+
+    def __init__(self, *, interval: float = 300, **looks: Callable[[], Any]) -> None:
+        self.clock = Clock()
+        self.looks: list[str] = []
+        self.seen: list[Occurrence] = []
+
+        @hookimpl
+        def stackit_observe(occurrence: Occurrence) -> None:
+            self.seen.append(occurrence)
+
+        plugins = {name: self._looking(name, look) for name, look in looks.items()}
+        bus = bus_with(observer=stackit_observe, **plugins)
+        self.backstop = Backstop(reactor=self.clock, bus=bus, interval=interval, grace=10)
+        self.backstop.startService()
+
+    def _looking(self, name: str, look: Callable[[], Any]) -> Any:
+        @hookimpl
+        def stackit_backstop() -> Any:
+            self.looks.append(name)
+            return look()
+
+        return plugin(stackit_backstop)
+
+    def reports(self) -> list[tuple[str | None, str | None, str | None]]:
+        assert {each.name for each in self.seen} <= {"backstop"}
+        return [(each.plugin, each.outcome, each.error) for each in self.seen]
+
+    def stop(self) -> Deferred[None]:
+        return Deferred.fromCoroutine(self.backstop.stop())
+
+
+def nothing() -> None:
+    """Find nothing."""
+
+
+def fault() -> None:
+    raise OSError("unreachable")
+
+
+def test_it_looks_at_start_and_every_interval() -> None:
+    house = House(one=nothing)
+    assert house.looks == ["one"]
+    house.clock.advance(299)
+    assert house.looks == ["one"]
+    house.clock.advance(1)
+    house.clock.advance(300)
+    assert house.looks == ["one"] * 3
+    assert house.reports() == [("one", "done", None)] * 3
+    assert house.stop().called
+    assert house.clock.getDelayedCalls() == []
+
+
+def test_with_an_interval_of_0_it_never_looks() -> None:
+    house = House(interval=0, one=nothing)
+    house.clock.advance(10**6)
+    assert house.looks == []
+    assert house.stop().called
+
+
+def test_the_failure_of_one_plugin_is_one_occurrence_and_the_loop_goes_on() -> None:
+    house = House(bad=fault, good=nothing)
+    failed, done = ("bad", "failed", "OSError: unreachable"), ("good", "done", None)
+    assert sorted(house.reports()) == [failed, done]
+    house.clock.advance(300)
+    assert sorted(house.reports()) == [failed, failed, done, done]
+    assert house.stop().called
+
+
+def test_a_plugin_that_leaves_the_process_or_is_cancelled_from_within_has_failed() -> None:
+    def leave() -> None:
+        raise SystemExit
+
+    async def cancelled() -> None:
+        raise CancelledError
+
+    house = House(leave=leave, cancelled=cancelled)
+    assert sorted(house.reports()) == [
+        ("cancelled", "failed", "CancelledError"),
+        ("leave", "failed", "RuntimeError: SystemExit"),
+    ]
+    assert house.stop().called
+
+
+def test_a_round_that_still_runs_is_not_started_again_and_holds_up_no_other() -> None:
+    hanging: list[Deferred[None]] = []
+
+    def hang() -> Deferred[None]:
+        hanging.append(Deferred())
+        return hanging[-1]
+
+    house = House(slow=hang, quick=nothing)
+    house.clock.advance(300)
+    house.clock.advance(300)
+    assert (house.looks.count("slow"), house.looks.count("quick")) == (1, 3)
+    hanging[0].callback(None)
+    assert house.seen[-1] == Occurrence(name="backstop", plugin="slow", outcome="done", seconds=600)
+    house.clock.advance(300)
+    assert (house.looks.count("slow"), house.looks.count("quick")) == (2, 4)
+    hanging[1].callback(None)
+    assert house.stop().called
+
+
+def test_stopping_waits_for_what_runs() -> None:
+    running: Deferred[None] = Deferred()
+    house = House(slow=lambda: running)
+    stopped = house.stop()
+    assert not stopped.called
+    house.clock.advance(9)
+    running.callback(None)
+    assert stopped.called
+    assert house.reports() == [("slow", "done", None)]
+    assert house.clock.getDelayedCalls() == []
+    house.clock.advance(1000)
+    assert house.looks == ["slow"]
+
+
+def test_stopping_cancels_what_outlives_the_grace_and_reports_no_failure() -> None:
+    async def stubborn() -> None:
+        while True:
+            try:
+                await Deferred()
+            except CancelledError:
+                continue
+
+    cancelled: list[Deferred[None]] = []
+    house = House(slow=lambda: Deferred(cancelled.append), stubborn=stubborn)
+    stopped = house.stop()
+    house.clock.advance(10)
+    assert stopped.called
+    assert len(cancelled) == 1
+    assert house.reports() == []
+    assert house.clock.getDelayedCalls() == []
+
+
+def test_stopping_twice_or_without_a_start_is_fine() -> None:
+    house = House(one=nothing)
+    assert house.stop().called
+    assert house.stop().called

@@ -1,0 +1,330 @@
+"""From entry points and configuration to registered plugins, and what is said of those that cannot be."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Iterator, Mapping
+from importlib.metadata import EntryPoint
+from pathlib import Path
+from typing import Any
+
+import pytest
+from plugin_maker import push
+from twisted.internet.defer import Deferred
+
+from stackit import StackitError
+from stackit.bus.bus import Bus
+from stackit.bus.loader import GROUP, load_plugins
+
+SOURCE = Path("/etc/stackit.toml")
+
+TEN_LINES = """
+from stackit import on
+seen = []
+@on("push")
+async def deploy(push):
+    seen.append(push.delivery)
+"""
+WITH_SETTINGS = """
+from __future__ import annotations
+import msgspec
+from stackit import Duration, on
+class Inner(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    most: int = 1
+class Settings(msgspec.Struct, rename="kebab"):
+    channel: str
+    wait: Duration = Duration(5)
+    how_many: int = 1
+    inner: Inner = Inner()
+class Notes:
+    Settings = Settings
+    def __init__(self, settings: Settings) -> None:
+        self.settings = settings
+    @on("push")
+    def write(self, push): ...
+"""
+WITH_DATACLASS = """
+from __future__ import annotations
+from dataclasses import dataclass
+from stackit import on
+class Notes:
+    @dataclass
+    class Settings:
+        channel: str = "general"
+    def __init__(self, settings): self.settings = settings
+    @on("push")
+    def write(self, push): ...
+"""
+WITHOUT_SETTINGS = """
+from stackit import on
+class Notes:
+    @on("push")
+    def write(self, push): ...
+"""
+
+
+@pytest.fixture(autouse=True)
+def house(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
+    """A directory on the path for plugin modules; they are forgotten afterwards."""
+    monkeypatch.syspath_prepend(tmp_path)
+    before = set(sys.modules)
+    yield tmp_path
+    for name in set(sys.modules) - before:
+        del sys.modules[name]
+
+
+def write(house: Path, module: str, text: str) -> Path:
+    file = house / f"{module}.py"
+    file.write_text(text)
+    return file
+
+
+def point(name: str, value: str) -> EntryPoint:
+    return EntryPoint(name=name, value=value, group=GROUP)
+
+
+def load(
+    house: Path, tables: Mapping[str, Mapping[str, Any]] | None = None, *installed: EntryPoint
+) -> tuple[Bus, list[str]]:
+    bus = Bus()
+    problems = load_plugins(bus, tables or {}, directory=house, source=SOURCE, installed=installed)
+    return bus, [str(problem) for problem in problems]
+
+
+def stopped(house: Path, tables: Mapping[str, Mapping[str, Any]], *installed: EntryPoint) -> str:
+    """Why a configured plugin keeps stackit from starting: one line."""
+    with pytest.raises(StackitError) as problem:
+        load(house, tables, *installed)
+    text = str(problem.value)
+    assert "\n" not in text
+    return text
+
+
+def settings(bus: Bus) -> Any:
+    (subscriber,) = bus.subscribers()
+    return subscriber.implementation.function.__self__.settings  # type: ignore[attr-defined]
+
+
+# -- installed --------------------------------------------------------------------
+
+
+def test_installing_a_package_is_all_it_takes(house: Path) -> None:
+    write(house, "ten_lines", TEN_LINES)
+    bus, problems = load(house, None, point("deployer", "ten_lines"))
+    assert (bus.plugins(), problems) == (["deployer"], [])
+    assert bus.wanted_by(push()) == ("deployer:deploy",)
+    (subscriber,) = bus.subscribers()
+    Deferred.addErrback(subscriber.call(push(delivery="one")), pytest.fail)
+    assert sys.modules["ten_lines"].seen == ["one"]
+
+
+@pytest.mark.parametrize(
+    ("text", "reason"),
+    [
+        (
+            "import nothing_of_this_name",
+            "cannot be imported: ModuleNotFoundError: No module named 'nothing_of_this_name'",
+        ),
+        ("def (", "cannot be imported: SyntaxError"),
+        ("raise SystemExit(1)", "cannot be imported: SystemExit: 1"),
+        ("raise ValueError('one\\ntwo')", "cannot be imported: ValueError: one two"),
+        ("x = 1", "has no hook"),
+        ("from stackit import on\n@on('Push')\ndef f(e): ...", "not an event pattern: 'Push'"),
+        ("from stackit import hookimpl\n@hookimpl\ndef stackit_evnt(event): ...", "unknown hook 'stackit_evnt'"),
+    ],
+)
+def test_a_broken_plugin_that_is_merely_installed_is_named_and_the_others_go_on(
+    house: Path, text: str, reason: str
+) -> None:
+    write(house, "broken", text)
+    write(house, "ten_lines", TEN_LINES)
+    bus, (problem,) = load(house, None, point("a_broken", "broken"), point("deployer", "ten_lines"))
+    assert bus.plugins() == ["deployer"]
+    assert problem.startswith("plugin a_broken: ")
+    assert reason in problem
+    assert "\n" not in problem
+
+
+def test_a_broken_plugin_that_the_configuration_names_stops_the_start(house: Path) -> None:
+    write(house, "broken", "import nothing_of_this_name")
+    assert stopped(house, {"mine": {}}, point("mine", "broken")).startswith("plugin mine: broken cannot be imported")
+
+
+def test_a_disabled_plugin_is_not_even_imported(house: Path) -> None:
+    write(house, "broken", "raise ValueError")
+    bus, problems = load(house, {"mine": {"enabled": False}}, point("mine", "broken"))
+    assert (bus.plugins(), problems) == ([], [])
+    assert "broken" not in sys.modules
+
+
+def test_a_package_that_takes_a_bundled_name_loses_it(house: Path) -> None:
+    write(house, "impostor", TEN_LINES)
+    bundled = point("logger", "stackit.plugins.logger:Logger")
+    for installed in ([bundled, point("logger", "impostor")], [point("logger", "impostor"), bundled]):
+        bus, (problem,) = load(house, None, *installed)
+        assert bus.plugins() == ["logger"]
+        assert problem == "plugin logger: impostor has the name of stackit.plugins.logger:Logger, and is left out"
+    assert "impostor" not in sys.modules
+
+
+def test_one_plugin_that_is_found_twice_is_one(house: Path) -> None:
+    write(house, "ten_lines", TEN_LINES)
+    bus, problems = load(house, None, point("deployer", "ten_lines"), point("deployer", "ten_lines"))
+    assert (bus.plugins(), problems) == (["deployer"], [])
+
+
+def test_every_bundled_plugin_that_is_installed_loads(house: Path) -> None:
+    bus = Bus()
+    problems = load_plugins(bus, {}, directory=house)
+    assert {"mirror", "logger", "ratelimit", "metrics"} <= set(bus.plugins())
+    assert [str(problem) for problem in problems if problem.plugin in bus.plugins()] == []
+
+
+# -- configured -------------------------------------------------------------------
+
+
+def test_a_plugin_is_loaded_from_a_module(house: Path) -> None:
+    write(house, "ten_lines", TEN_LINES)
+    bus, _ = load(house, {"mine": {"module": "ten_lines"}})
+    assert bus.plugins() == ["mine"]
+
+
+def test_a_plugin_is_loaded_from_an_object_in_a_module(house: Path) -> None:
+    write(house, "notes", WITHOUT_SETTINGS)
+    bus, _ = load(house, {"mine": {"module": "notes:Notes"}})
+    assert [each.key for each in bus.subscribers()] == ["mine:write"]
+
+
+def test_a_plugin_is_loaded_from_a_file_beside_the_configuration(house: Path) -> None:
+    write(house, "ten_lines", TEN_LINES)
+    bus, _ = load(house, {"here": {"file": "ten_lines.py"}, "there": {"file": str(house / "ten_lines.py")}})
+    assert bus.plugins() == ["here", "there"]
+
+
+def test_a_file_may_use_what_needs_its_module_by_name(house: Path) -> None:
+    text = WITH_DATACLASS + "\n@dataclass\nclass Point:\n    x: int\n"
+    write(house, "notes", text)
+    bus, _ = load(house, {"mine": {"file": "notes.py:Notes"}})
+    assert bus.plugins() == ["mine"]
+    assert sys.modules["stackit_plugin_mine"].Point(1).x == 1
+
+
+@pytest.mark.parametrize(
+    ("table", "reason"),
+    [
+        ({}, "no installed package has a plugin of that name (there are: other)"),
+        ({"file": "gone.py"}, "gone.py cannot be imported: FileNotFoundError"),
+        ({"file": "ten_lines.py:Gone"}, "ten_lines.py:Gone cannot be imported: AttributeError"),
+        ({"file": "notes.txt"}, "notes.txt is not a Python file"),
+        ({"module": "not_there"}, "not_there cannot be imported: ModuleNotFoundError: No module named 'not_there'"),
+        ({"module": "os:nothing"}, "os:nothing cannot be imported: AttributeError"),
+        ({"module": "os"}, "has no hook"),
+        ({"module": ""}, ".module: expected 'package.module' or 'package.module:Object'"),
+        ({"module": "my-plugin"}, ".module: expected"),
+        ({"module": 5}, ".module: expected text in quotes, got a whole number"),
+        ({"enabled": "no"}, ".enabled: expected true or false, got text in quotes"),
+        ({"module": "os", "file": "x.py"}, "has both module and file"),
+        ({"module": "os", "colour": "red"}, "has colour, but the plugin takes no settings"),
+    ],
+)
+def test_a_configured_plugin_that_cannot_be_found_stops_the_start(
+    house: Path, table: dict[str, Any], reason: str
+) -> None:
+    write(house, "ten_lines", TEN_LINES)
+    (house / "notes.txt").write_text(TEN_LINES)
+    text = stopped(house, {"mine": table}, point("other", "ten_lines"))
+    assert text.startswith(("plugin mine: ", f"{SOURCE}: plugins.mine"))
+    assert reason in text
+
+
+@pytest.mark.parametrize("fault", ["asyncio.CancelledError", "GeneratorExit", "BaseException", "Sad"])
+@pytest.mark.parametrize("place", ["", "class Notes:\n    def __init__(self): ", "def __getattr__(name): "])
+def test_whatever_a_plugin_raises_while_it_is_made_it_is_named_and_the_others_go_on(
+    house: Path, fault: str, place: str
+) -> None:
+    sad = "class Sad(Exception):\n    def __str__(self): raise KeyboardInterrupt\n"
+    write(house, "broken", f"import asyncio\n{sad}{place}raise {fault}\n")
+    write(house, "ten_lines", TEN_LINES)
+    bus, (problem,) = load(house, None, point("a_broken", "broken:Notes"), point("deployer", "ten_lines"))
+    assert str(problem).startswith("plugin a_broken: ")
+    assert fault.rpartition(".")[2] in str(problem)
+    assert bus.plugins() == ["deployer"]
+
+
+def test_an_interrupt_while_a_plugin_is_loaded_stops_the_start_since_a_person_may_have_meant_it(house: Path) -> None:
+    write(house, "broken", "raise KeyboardInterrupt")
+    with pytest.raises(StackitError, match="plugin a_broken: broken cannot be imported: KeyboardInterrupt"):
+        load(house, None, point("a_broken", "broken"))
+
+
+def test_a_file_that_will_not_import_leaves_nothing_behind(house: Path) -> None:
+    write(house, "broken", "raise SystemExit")
+    assert "broken.py cannot be imported: SystemExit" in stopped(house, {"mine": {"file": "broken.py"}})
+    assert "stackit_plugin_mine" not in sys.modules
+
+
+def test_one_module_under_two_names_stops_the_start(house: Path) -> None:
+    write(house, "ten_lines", TEN_LINES)
+    tables = {"one": {"module": "ten_lines"}, "two": {"module": "ten_lines"}}
+    assert stopped(house, tables) == "plugin two: is there already, as one"
+
+
+# -- settings ---------------------------------------------------------------------
+
+
+def test_settings_are_decoded_into_the_plugins_own_struct(house: Path) -> None:
+    write(house, "notes", WITH_SETTINGS)
+    table = {"file": "notes.py:Notes", "channel": "general", "wait": "2m", "how-many": 3, "inner": {"most": 2}}
+    bus, _ = load(house, {"mine": table})
+    found = settings(bus)
+    assert (found.channel, found.wait, found.how_many, found.inner.most) == ("general", 120, 3, 2)
+
+
+def test_settings_may_be_a_dataclass(house: Path) -> None:
+    write(house, "notes", WITH_DATACLASS)
+    assert settings(load(house, {"mine": {"module": "notes:Notes"}})[0]).channel == "general"
+    del sys.modules["notes"]
+    assert settings(load(house, {"mine": {"module": "notes:Notes", "channel": "x"}})[0]).channel == "x"
+    assert "plugins.mine.chanel: unknown key" in stopped(house, {"mine": {"module": "notes:Notes", "chanel": "x"}})
+
+
+@pytest.mark.parametrize(
+    ("table", "reason"),
+    [
+        ({}, ": object missing required field channel"),
+        ({"channel": 5}, ".channel: expected text in quotes, got a whole number"),
+        ({"channel": "x", "wait": "soon"}, ".wait: expected a duration such as 0, '90s', '5m' or '1h'"),
+        ({"channel": "x", "how-many": "3"}, ".how-many: expected a whole number, got text in quotes"),
+        ({"channel": "x", "colour": "red"}, ".colour: unknown key (there are: channel, how-many, inner, wait)"),
+        ({"channel": "x", "how_many": 3}, ".how_many: unknown key"),
+        ({"channel": "x", "inner": {"least": 3}}, ".inner: object contains unknown field least"),
+    ],
+)
+def test_a_setting_that_is_wrong_is_named(house: Path, table: dict[str, Any], reason: str) -> None:
+    write(house, "notes", WITH_SETTINGS)
+    text = stopped(house, {"mine": {"file": "notes.py:Notes", **table}})
+    assert text.startswith(f"{SOURCE}: plugins.mine{reason}")
+
+
+def test_an_installed_plugin_whose_settings_are_missing_is_left_out_with_the_reason(house: Path) -> None:
+    write(house, "notes", WITH_SETTINGS)
+    bus, problems = load(house, None, point("notes", "notes:Notes"))
+    assert bus.plugins() == []
+    assert problems == [f"plugin notes: {SOURCE}: plugins.notes: object missing required field channel"]
+
+
+@pytest.mark.parametrize(
+    ("text", "reason"),
+    [
+        ("class Notes:\n    def __init__(self, a): ...", "cannot be set up: TypeError: Notes.__init__() missing"),
+        ("class Notes:\n    def __init__(self): raise OSError('no')", "cannot be set up: OSError: no"),
+        ("class Notes:\n    def __init__(self): raise SystemExit", "cannot be set up: SystemExit"),
+        (
+            "class Notes:\n    Settings = int",
+            "cannot be set up: TypeError: Settings must be a msgspec.Struct or a dataclass",
+        ),
+    ],
+)
+def test_a_class_that_cannot_be_made_is_named_with_the_reason(house: Path, text: str, reason: str) -> None:
+    write(house, "notes", text)
+    assert reason in stopped(house, {"mine": {"module": "notes:Notes"}})

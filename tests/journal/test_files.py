@@ -1,0 +1,416 @@
+"""The journal's files hurt under the process: nothing more is confirmed, what was is saved, and people are told."""
+
+from __future__ import annotations
+
+import os
+import resource
+import shutil
+import sqlite3
+from collections.abc import AsyncIterator, Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import pytest
+import pytest_twisted
+from outcomes import outcome
+from twisted.internet.defer import Deferred
+
+from stackit.api.errors import JournalError
+from stackit.journal import Journal, Record, checkpoints, schema, writer
+
+
+class House:
+    """One journal, what it told of itself, and what it confirmed."""
+
+    def __init__(self, state: Path) -> None:
+        self.state = state
+        self.changes: list[str | None] = []
+        self.behind: list[str | None] = []
+        self.confirmed: set[str] = set()
+        self.journal = self.open(state)
+
+    def open(self, state: Path) -> Journal:
+        from twisted.internet import reactor  # noqa: PLC0415 - importing it installs it
+
+        return Journal.open(state, reactor=reactor, on_change=self.changes.append, on_behind=self.behind.append)
+
+    @property
+    def path(self) -> Path:
+        return self.state / "journal.sqlite3"
+
+    @property
+    def log(self) -> Path:
+        return self.state / "journal.sqlite3-wal"
+
+    async def take(self, count: int = 1, size: int = 2000) -> None:
+        """Deliveries, one commit each."""
+        for _ in range(count):
+            delivery = f"d{len(self.confirmed)}"
+            record = Record(
+                hook="7",
+                delivery=delivery,
+                event="push",
+                action=None,
+                repo="octo/widget",
+                received_at=100.0,
+                digest=delivery.encode(),
+                body=os.urandom(size),
+                subscribers=("mirror",),
+            )
+            await outcome(self.journal.append, record)
+            self.confirmed.add(delivery)
+
+    async def refused(self) -> str:
+        with pytest.raises(JournalError, match=f"cannot write to {self.state}") as raised:
+            await self.take()
+        assert self.journal._writer.problem == str(raised.value)
+        return str(raised.value)
+
+    async def found_after_kill(self) -> set[str]:
+        """What a next start would find, had the process been killed now."""
+        after = self.state.parent / "after"
+        shutil.rmtree(after, ignore_errors=True)
+        shutil.copytree(self.state, after, ignore=shutil.ignore_patterns("*-shm", "lock"))
+        journal = self.open(after)
+        found = await contents(journal)
+        await journal.close()
+        with sqlite3.connect(after / "journal.sqlite3") as connection:
+            assert connection.execute("PRAGMA integrity_check").fetchall() == [("ok",)]
+        connection.close()
+        return found
+
+
+async def contents(journal: Journal) -> set[str]:
+    page = await journal.listing(limit=500)
+    return {each.delivery or "" for each in page.deliveries}
+
+
+@pytest_twisted.async_yield_fixture
+async def house(tmp_path: Path) -> AsyncIterator[House]:
+    made = House(tmp_path / "state")
+    await made.take(10)
+    yield made
+    await made.journal.close()
+
+
+@pytest_twisted.ensureDeferred
+async def test_a_moved_journal_confirms_nothing_until_it_is_moved_back(house: House, tmp_path: Path) -> None:
+    for _ in range(2):
+        house.path.rename(tmp_path / "elsewhere")
+        said = await house.refused()
+        assert f"was moved to {tmp_path}/elsewhere: move it back" in said
+        assert (await house.refused()) == said
+        (tmp_path / "elsewhere").rename(house.path)
+        await house.take(3)
+        assert house.changes[-1] is None
+    assert house.confirmed <= await house.found_after_kill()
+
+
+@pytest_twisted.ensureDeferred
+async def test_a_state_directory_that_was_moved_is_named_where_it_is_now(house: House, tmp_path: Path) -> None:
+    house.state.rename(tmp_path / "elsewhere")
+    assert f"was moved to {tmp_path}/elsewhere/journal.sqlite3" in await house.refused()
+    (tmp_path / "elsewhere").rename(house.state)
+    await house.take()
+    assert house.confirmed <= await house.found_after_kill()
+
+
+@pytest_twisted.ensureDeferred
+async def test_a_journal_moved_away_is_not_taken_for_a_first_start_after_the_stop(house: House, tmp_path: Path) -> None:
+    house.path.rename(tmp_path / "elsewhere")
+    await house.refused()
+    await house.journal.close()
+    with pytest.raises(JournalError, match="missing beside"):
+        house.open(house.state)
+    (tmp_path / "elsewhere").rename(house.path)
+    assert house.confirmed <= await house.found_after_kill()
+
+
+@pytest.mark.parametrize("keep_log", [True, False])
+@pytest_twisted.ensureDeferred
+async def test_all_of_a_removed_journal_is_saved_beside_it(house: House, keep_log: bool) -> None:
+    house.path.unlink()
+    said = await house.refused()
+    saved = house.path.with_name("journal.sqlite3.saved")
+    assert f"is saved in {saved}: stop stackit" in said
+    assert await house.refused() == said
+    assert sorted(each.name for each in house.state.glob("*.sav*")) == [saved.name]  # saved once
+    await house.journal.close()
+    if not keep_log:
+        house.log.unlink()
+    saved.rename(house.path)
+    assert house.confirmed <= await house.found_after_kill()
+
+
+@pytest_twisted.ensureDeferred
+async def test_another_journal_in_its_place_is_neither_written_to_nor_touched(house: House, tmp_path: Path) -> None:
+    other = House(tmp_path / "other")
+    await other.take(2)
+    await other.journal.close()
+    content = other.path.read_bytes()
+    other.path.rename(house.path)
+    said = await house.refused()
+    assert "another file is in the place" in said
+    assert "saved" in said
+    await house.journal.close()
+    assert house.path.read_bytes() == content
+    house.path.with_name("journal.sqlite3.saved").rename(house.path)
+    assert house.confirmed <= await house.found_after_kill()
+
+
+@pytest_twisted.ensureDeferred
+async def test_a_journal_that_was_removed_is_noticed_though_nobody_writes(house: House) -> None:
+    house.path.unlink()
+    with pytest.raises(JournalError, match="is saved in"):
+        raise (await beat(house)).value
+    assert house.journal._writer.problem is not None
+    house.path.with_name("journal.sqlite3.saved").rename(house.state.parent / "copy")
+    await house.journal.close()
+    with pytest.raises(JournalError, match="missing beside"):
+        house.open(house.state)
+
+
+async def beat(house: House) -> Any:
+    come: Deferred[Any] = Deferred()
+    house.journal._writer.beat(lambda result: come.callback([result]))
+    (result,) = await come
+    return result
+
+
+@pytest_twisted.ensureDeferred
+async def test_a_journal_that_was_moved_back_is_noticed_though_nobody_writes(house: House, tmp_path: Path) -> None:
+    house.path.rename(tmp_path / "elsewhere")
+    await beat(house)
+    (tmp_path / "elsewhere").rename(house.path)
+    assert await beat(house) is None
+    await beat(house)
+    assert [each is None for each in house.changes] == [False, True]
+
+
+@pytest_twisted.ensureDeferred
+async def test_a_journal_that_was_removed_and_not_missed_until_the_stop_is_saved_at_the_stop(house: House) -> None:
+    house.path.unlink()
+    await house.journal.close()
+    saved = house.path.with_name("journal.sqlite3.saved")
+    house.log.unlink()
+    with pytest.raises(JournalError, match=f"is saved in {saved}: move that to {house.path}"):
+        house.open(house.state)
+    saved.rename(house.path)
+    assert house.confirmed <= await house.found_after_kill()
+
+
+@pytest_twisted.ensureDeferred
+async def test_a_log_that_goes_while_the_writer_has_no_connection_is_not_begun_anew_in_silence(house: House) -> None:
+    house.journal._writer._disconnect()  # as after an I/O error
+    house.log.unlink()
+    for _ in range(2):
+        assert "its log" in await house.refused()
+
+
+def _remove(log: Path) -> None:
+    log.unlink()
+
+
+def _move(log: Path) -> None:
+    log.rename(log.with_name("away"))
+
+
+def _replace_by_copy(log: Path) -> None:
+    shutil.copy2(log, log.with_name("copy"))
+    log.with_name("copy").rename(log)
+
+
+def _replace_by_nonsense(log: Path) -> None:
+    log.unlink()
+    log.write_bytes(b"nonsense" * 9999)
+    log.chmod(0o600)
+
+
+@pytest.mark.parametrize("harm", [_remove, _move, _replace_by_copy, _replace_by_nonsense])
+@pytest_twisted.ensureDeferred
+async def test_a_log_that_is_gone_is_brought_in_and_begun_anew(house: House, harm: Callable[[Path], None]) -> None:
+    pending = await house.journal.pending()
+    harm(house.log)
+    said = await house.refused()
+    assert "all of it was brought into" in said
+    assert house.confirmed <= await house.found_after_kill()
+    await house.take(5)
+    assert house.changes[-1] is None
+    assert house.confirmed <= await contents(house.journal)
+    assert (await house.journal.pending())["mirror"] >= pending["mirror"] + 5
+    assert house.confirmed <= await house.found_after_kill()
+    await house.journal.close()
+    assert not house.log.exists()
+
+
+@pytest.mark.parametrize("share", [0.0, 0.0002, 0.5, 0.99])
+@pytest_twisted.ensureDeferred
+async def test_once_the_log_was_cut_nothing_is_confirmed_and_what_is_left_stays_sound(
+    house: House, share: float
+) -> None:
+    os.truncate(house.log, int(house.log.stat().st_size * share))
+    unsure = {f"d{len(house.confirmed)}"}
+    said = await house.refused()
+    assert f"{house.log} was cut from" in said
+    for _ in range(3):
+        assert await house.refused() == said
+    saved = house.path.with_name("journal.sqlite3.saved")
+    assert ("could not be saved" in said) != saved.exists()
+    assert await house.found_after_kill() <= house.confirmed | unsure
+    if saved.exists():  # from the pages that SQLite had in memory still
+        shutil.copy(saved, house.state.parent / "copy.sqlite3")
+        with sqlite3.connect(house.state.parent / "copy.sqlite3") as connection:
+            found = {delivery for (delivery,) in connection.execute("SELECT delivery FROM events")}
+        connection.close()
+        assert house.confirmed <= found
+
+
+@pytest_twisted.ensureDeferred
+async def test_a_journal_that_was_cut_confirms_nothing(house: House) -> None:
+    await house.journal.close()
+    house.journal = house.open(house.state)
+    await house.take()
+    os.truncate(house.path, house.path.stat().st_size // 2)
+    assert "was cut to" in await house.refused()
+
+
+@pytest_twisted.ensureDeferred
+async def test_what_an_operator_may_do_with_sqlite_is_no_harm(house: House) -> None:
+    await house.take(40, 20_000)
+    shell = sqlite3.connect(house.path, isolation_level=None, timeout=20)
+    for statement in ("PRAGMA wal_checkpoint(TRUNCATE)", "VACUUM", "PRAGMA wal_checkpoint(TRUNCATE)"):
+        shell.execute(statement).fetchall()
+        for _ in range(2):
+            assert await beat(house) is None
+            await house.journal.pending()  # goes with commits, and writes nothing
+        await house.take(2)
+    shell.execute("DELETE FROM bodies")
+    shell.execute("DELETE FROM bundles")
+    shell.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchall()
+    before = house.path.stat().st_size
+    shell.execute("VACUUM")
+    shell.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchall()
+    assert house.path.stat().st_size < before
+    await house.take(2)
+    shell.close()
+    assert house.changes == []
+    assert house.confirmed <= await house.found_after_kill()
+
+
+# -- faults of the threads ---------------------------------------------------------
+
+
+class Faulty(writer.Connection):
+    """A connection that fails where it is told to."""
+
+    fault: BaseException | None = None
+    at = ""
+
+    def execute(self, sql: str, *parameters: object) -> sqlite3.Cursor:  # type: ignore[override]
+        if Faulty.fault is not None and sql.startswith(Faulty.at):
+            fault, Faulty.fault = Faulty.fault, None
+            raise fault
+        return super().execute(sql, *parameters)  # type: ignore[arg-type]
+
+
+@contextmanager
+def failing(at: str, fault: BaseException) -> Iterator[None]:
+    Faulty.at, Faulty.fault = at, fault
+    yield
+    assert Faulty.fault is None, "nothing failed"
+
+
+@pytest.mark.parametrize("fault", [MemoryError(), RuntimeError("odd"), SystemExit(3), sqlite3.OperationalError("x")])
+@pytest.mark.parametrize("at", ["BEGIN", "COMMIT", "INSERT"])
+@pytest_twisted.ensureDeferred
+async def test_whatever_the_writer_raises_fails_one_commit_and_the_thread_goes_on(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, at: str, fault: BaseException
+) -> None:
+    monkeypatch.setattr("stackit.journal.schema.Connection", Faulty)
+    house = House(tmp_path / "state")
+    await house.take()
+    with failing(at, fault):
+        if at == "INSERT" and type(fault) is RuntimeError:
+            with pytest.raises(RuntimeError):  # of this operation alone
+                await house.take()
+        else:
+            await house.refused()
+    await house.take(2)
+    assert house.changes[-1:] in ([None], [])
+    assert house.confirmed <= await contents(house.journal)
+    await house.journal.close()
+
+
+@pytest.mark.parametrize("fault", [MemoryError(), KeyboardInterrupt(), SystemExit(3)])
+@pytest_twisted.ensureDeferred
+async def test_whatever_a_question_raises_the_reader_goes_on(house: House, fault: BaseException) -> None:
+    def question(_: sqlite3.Connection) -> None:
+        raise fault
+
+    with pytest.raises((JournalError, KeyboardInterrupt, SystemExit)):
+        await house.journal._reader.ask(question)
+    assert house.confirmed <= await contents(house.journal)
+
+
+# -- checkpoints that fail -----------------------------------------------------------
+
+
+@pytest.fixture
+def small_log(monkeypatch: pytest.MonkeyPatch) -> int:
+    """The bounds of the log in small: its bound in bytes."""
+    for module in (writer, checkpoints):
+        monkeypatch.setattr(module, "LOG_BOUND", 2**20)
+    monkeypatch.setattr(writer, "WAL_LIMIT", 2**17)
+    settings = [each.replace(str(schema.WAL_LIMIT), str(2**17)) for each in schema._SETTINGS]
+    monkeypatch.setattr(schema, "_SETTINGS", settings)
+    monkeypatch.setattr(checkpoints, "LOG_WORTH_A_LINE", 2**18)
+    return 2**20
+
+
+@pytest_twisted.ensureDeferred
+async def test_a_reader_that_keeps_an_old_state_is_told_of_and_the_log_stays_within_its_bound(
+    small_log: int, house: House
+) -> None:
+    shell = sqlite3.connect(house.path, isolation_level=None)
+    shell.execute("BEGIN")
+    shell.execute("SELECT COUNT(*) FROM events").fetchall()
+    with pytest.raises(JournalError, match=r"log has 1 MiB and cannot be brought into .*somebody reads an old state"):
+        await house.take(100, 30_000)
+    assert house.log.stat().st_size < small_log * 1.2
+    assert any("cannot be brought into" in problem for problem in house.journal.problems())
+    (told,) = house.behind
+    assert told is not None
+    shell.close()
+    await house.take(5, 30_000)
+    house.journal._writer.beat(lambda _: None)
+    await house.take(5, 30_000)
+    assert house.behind == [told, None]
+    assert house.journal.problems() == []
+    assert house.confirmed <= await house.found_after_kill()
+
+
+@pytest_twisted.ensureDeferred
+async def test_a_file_that_takes_no_checkpoint_is_told_of_and_the_log_stays_within_its_bound(
+    small_log: int, house: House
+) -> None:
+    await house.take(100, 30_000)
+    await house.journal.close()
+    house.journal = house.open(house.state)
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    # The log may grow to its bound, and the journal's file, which is larger, not at all.
+    resource.setrlimit(resource.RLIMIT_FSIZE, (int(small_log * 1.5), hard))
+    try:
+        with pytest.raises(JournalError, match="log has 1 MiB and cannot be brought into"):
+            await house.take(100, 30_000)
+        assert house.log.stat().st_size < small_log * 1.2
+        (told,) = house.behind
+        assert told is not None
+        assert "I/O error" in told or "full" in told
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+    await house.take(5, 30_000)
+    house.journal._writer.beat(lambda _: None)
+    await house.take(5, 30_000)
+    assert house.behind == [told, None]
+    assert house.confirmed <= await house.found_after_kill()

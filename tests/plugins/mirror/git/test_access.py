@@ -1,0 +1,145 @@
+"""Credentials on their way to remotes: users, bearer tokens, and keys for ssh."""
+
+from __future__ import annotations
+
+import os
+from base64 import b64encode
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+import pytest_twisted
+from mirror_house import GitHttp, House, Upstream, managed, pushed, refs
+
+from stackit import StackitError
+from stackit.plugins.mirror.git.access import variables
+from stackit.plugins.mirror.sync import clone
+
+TOKEN = 'a-token"with\\odd=characters#and;more'
+
+# In the place of ssh: notes what it was called with, and does as a host does whose shell is this machine's.
+SSH = """#!/bin/sh
+for each in "$@"; do printf '%s\\n' "$each" >> "$0.arguments"; done
+printf '%s\\n' -- >> "$0.arguments"
+for command; do :; done
+exec sh -c "$command"
+"""
+
+
+@pytest.fixture
+def reactor() -> Any:
+    from twisted.internet import reactor  # noqa: PLC0415 - importing it installs it
+
+    return reactor
+
+
+@pytest.fixture
+def upstream(tmp_path: Path) -> Upstream:
+    upstream = Upstream(tmp_path / "remote" / "octo" / "widget.git")
+    upstream.advance()
+    return upstream
+
+
+@pytest.fixture
+def server(reactor: Any, upstream: Upstream) -> Iterator[GitHttp]:
+    server = GitHttp(reactor, upstream.directory.parent.parent)
+    yield server
+    pytest_twisted.blockon(server.stop())
+
+
+@pytest.fixture
+def token_file(tmp_path: Path) -> Path:
+    file = tmp_path / "token"
+    file.write_text(TOKEN + "\n")
+    return file
+
+
+async def pushes_and_looks(house: House, upstream: Upstream) -> None:
+    """A clone by git, a push by the fast road, and a look by git."""
+    await house.keeper().sync("start")
+    old = upstream.refs()["refs/heads/main"]
+    await house.push(pushed(house, old, upstream.advance()))
+    assert house.named("detour") == []
+    await house.keeper().sync("manual")
+    assert refs(house.path()) == upstream.refs()
+
+
+@pytest.mark.parametrize("many", [clone.MANY, 0], ids=["by fetch", "by clone"])
+@pytest_twisted.ensureDeferred
+async def test_a_bearer_token_travels_by_itself(
+    upstream: Upstream,
+    server: GitHttp,
+    token_file: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    many: int,
+) -> None:
+    monkeypatch.setattr(clone, "MANY", many)
+    server.bearer = TOKEN
+    remote = managed(server.url("octo/widget.git"), token_file=token_file, token_scheme="bearer")
+    house = House(tmp_path / "state", remote)
+    await pushes_and_looks(house, upstream)
+    assert set(server.authorizations) == {f"Bearer {TOKEN}"}
+    assert TOKEN not in (house.path() / "config").read_text()
+    server.bearer = "another"
+    with pytest.raises(StackitError, match="refuses access"):
+        await house.keeper().sync("manual")
+    await house.stop()
+
+
+@pytest_twisted.ensureDeferred
+async def test_a_user_name_stands_beside_the_token(
+    upstream: Upstream, server: GitHttp, token_file: Path, tmp_path: Path
+) -> None:
+    server.token = TOKEN
+    remote = managed(server.url("octo/widget.git"), token_file=token_file, token_user="me@example.org")
+    house = House(tmp_path / "state", remote)
+    await pushes_and_looks(house, upstream)
+    sent = f"Basic {b64encode(f'me@example.org:{TOKEN}'.encode()).decode()}"
+    assert set(server.authorizations) == {None, sent}  # git asks first without
+    await house.stop()
+
+
+@pytest_twisted.ensureDeferred
+async def test_ssh_is_given_the_key_and_the_hosts_of_the_repository(
+    upstream: Upstream, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    ssh = tmp_path / "bin" / "ssh"
+    ssh.parent.mkdir()
+    ssh.write_text(SSH)
+    ssh.chmod(0o755)
+    monkeypatch.setenv("PATH", f"{ssh.parent}{os.pathsep}{os.environ['PATH']}")
+    monkeypatch.chdir(tmp_path)
+    odd = tmp_path / "a key; touch pwned $(touch pwned) 'x'"
+    odd.mkdir()
+    remote = managed(
+        f"ssh://git@host.example.org:2222{upstream.directory}",
+        ssh_key_file=odd / "id",
+        known_hosts_file=odd / "known",
+    )
+    house = House(tmp_path / "state", remote)
+    await house.keeper().sync("start")
+    assert refs(house.path()) == upstream.refs()
+    calls = (tmp_path / "bin" / "ssh.arguments").read_text().split("--\n")[:-1]
+    for call in calls:
+        arguments = call.splitlines()
+        assert arguments[arguments.index("-i") + 1] == str(odd / "id")
+        options = {arguments[at + 1] for at, each in enumerate(arguments) if each == "-o"}
+        assert options >= {
+            "BatchMode=yes",
+            "IdentitiesOnly=yes",
+            "StrictHostKeyChecking=yes",
+            "GlobalKnownHostsFile=/dev/null",
+            f'UserKnownHostsFile="{odd / "known"}"',
+        }
+        assert arguments[arguments.index("-p") + 1] == "2222"
+        assert "git@host.example.org" in arguments
+    assert calls
+    await house.stop()
+    left_behind = sorted(os.scandir(tmp_path), key=lambda each: each.name)
+    assert [each.name for each in left_behind] == [odd.name, "bin", "remote", "state"]
+
+
+def test_without_them_ssh_does_as_it_does_for_the_user() -> None:
+    assert variables(managed("ssh://git@host/x"), Path("/home"), {}) == {"GIT_SSH_COMMAND": "ssh -o BatchMode=yes"}

@@ -1,0 +1,514 @@
+"""Remotes asked directly: one HTTP client, against servers that write any bytes they like."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+import pytest_twisted
+from twisted.internet import protocol
+from twisted.internet.defer import CancelledError, Deferred, gatherResults
+from twisted.internet.task import deferLater
+
+from stackit import ManagedRepo, Repo, StackitError
+from stackit.http.client import connection, pool, response_parser
+from stackit.plugins.mirror.remote.client import Remote, Remotes, Unanswered
+
+TYPE = b"Content-Type: application/x-git-upload-pack-result\r\n"
+OK = b"HTTP/1.1 200 OK\r\n" + TYPE + b"Content-Length: 4\r\n\r\n0000"
+QUESTION = b"0014command=ls-refs\n0000"
+
+
+class Peer(protocol.Protocol):
+    """One connection to the server: answers each whole request with the next of the server's answers."""
+
+    def connectionMade(self) -> None:
+        self.server: Server = self.factory  # type: ignore[assignment]
+        self.data = b""
+        self.gone = False
+        self.server.peers.append(self)
+
+    def dataReceived(self, data: bytes) -> None:
+        self.data += data
+        while (end := self.data.find(b"\r\n\r\n")) >= 0:
+            length = int(self.data[:end].lower().partition(b"content-length: ")[2].split(b"\r\n")[0])
+            if len(self.data) < end + 4 + length:
+                return
+            self.server.requests.append(self.data[: end + 4 + length])
+            self.data = self.data[end + 4 + length :]
+            step = self.server.answers.pop(0) if self.server.answers else OK
+            if callable(step):
+                step(self)
+            else:
+                self.transport.write(step)
+
+    def connectionLost(self, reason: Any = protocol.connectionDone) -> None:
+        self.gone = True
+        self.server.lost += 1
+
+
+class Server(protocol.Factory):
+    """``answers`` are bytes to write, or functions that are called with the peer."""
+
+    protocol = Peer
+
+    def __init__(self, reactor: Any) -> None:
+        self.answers: list[bytes | Callable[[Any], None]] = []
+        self.requests: list[bytes] = []
+        self.peers: list[Any] = []
+        self.lost = 0
+        self._port = reactor.listenTCP(0, self, interface="127.0.0.1")
+        self.port = self._port.getHost().port
+
+    async def stop(self) -> None:
+        for peer in self.peers:
+            if not peer.gone:
+                peer.transport.abortConnection()
+        await self._port.stopListening()
+
+
+class House:
+    def __init__(self, reactor: Any) -> None:
+        self.reactor = reactor
+        self.server = Server(reactor)
+        self.remotes = Remotes(reactor, 2)
+        self.remote = self.of(f"http://127.0.0.1:{self.server.port}/octo/widget.git")
+
+    def of(self, url: str, **more: Any) -> Remote:
+        remote = self.remotes.of(ManagedRepo(repo=Repo("octo", "widget"), url=url, **more))
+        assert remote is not None
+        remote.learned(speaks=True)
+        return remote
+
+    async def ask(self) -> bytes:
+        """Ask, also a remote that did not answer a moment ago, and would be left alone."""
+        self.remote._listing.succeeded()
+        return await self.remote.words(QUESTION)
+
+    async def fails(self) -> Unanswered:
+        with pytest.raises(Unanswered) as caught:
+            await self.ask()
+        return caught.value
+
+    async def until(self, ready: Callable[[], bool]) -> None:
+        for _ in range(500):
+            if ready():
+                return
+            await deferLater(self.reactor, 0.01)
+        raise AssertionError("waited in vain")
+
+
+@pytest_twisted.async_yield_fixture
+async def house() -> AsyncIterator[House]:
+    from twisted.internet import reactor  # noqa: PLC0415
+
+    house = House(reactor)
+    yield house
+    await house.remotes.close()
+    await house.server.stop()
+
+
+# -- what is asked ----------------------------------------------------------------------
+
+
+@pytest_twisted.ensureDeferred
+async def test_a_request_is_gits_own_and_asks_for_no_compression(house: House) -> None:
+    assert await house.ask() == b"0000"
+    head, _, body = house.server.requests[0].partition(b"\r\n\r\n")
+    assert body == QUESTION
+    assert head.split(b"\r\n") == [
+        b"POST /octo/widget.git/git-upload-pack HTTP/1.1",
+        b"Host: 127.0.0.1:%d" % house.server.port,
+        b"Git-Protocol: version=2",
+        b"User-Agent: git/2 (stackit)",
+        b"Content-Type: application/x-git-upload-pack-request",
+        b"Accept: application/x-git-upload-pack-result",
+        b"Content-Length: %d" % len(QUESTION),
+    ]
+
+
+@pytest_twisted.ensureDeferred
+async def test_a_token_is_sent_as_it_is_in_its_file_now(house: House, tmp_path: Path) -> None:
+    token_file = tmp_path / "token"
+    token_file.write_text("one\n")
+    remote = house.of(f"http://127.0.0.1:{house.server.port}/octo/widget.git", token_file=token_file)
+    await remote.words(QUESTION)
+    token_file.write_text("two\n")
+    await remote.words(QUESTION)
+    sent = [request.partition(b"Authorization: Basic ")[2].split(b"\r\n")[0] for request in house.server.requests]
+    assert sent == [b"eC1hY2Nlc3MtdG9rZW46b25l", b"eC1hY2Nlc3MtdG9rZW46dHdv"]
+    token_file.unlink()
+    with pytest.raises(StackitError, match="cannot be read"):
+        await remote.words(QUESTION)
+
+
+@pytest_twisted.ensureDeferred
+async def test_a_path_cannot_carry_a_second_request(house: House) -> None:
+    remote = house.of(f"http://127.0.0.1:{house.server.port}/a b/é%20\x7f.git")
+    await remote.words(QUESTION)
+    assert house.server.requests[0].startswith(b"POST /a%20b/%C3%A9%20%7F.git/git-upload-pack HTTP/1.1\r\n")
+
+
+@pytest.mark.parametrize("url", ["ssh://git@host/x", "file:///x", "git@host:x"])
+def test_what_is_not_http_has_no_remote(url: str) -> None:
+    assert Remotes(None, 2).of(ManagedRepo(repo=Repo("octo", "widget"), url=url)) is None
+
+
+def test_behind_a_proxy_git_asks(monkeypatch: pytest.MonkeyPatch) -> None:
+    from twisted.internet import reactor  # noqa: PLC0415
+
+    def direct(url: str) -> bool:
+        return Remotes(reactor, 2).of(ManagedRepo(repo=Repo("octo", "widget"), url=url)) is not None
+
+    monkeypatch.setenv("https_proxy", "http://proxy:3128")
+    monkeypatch.setenv("no_proxy", "example.org")
+    assert not direct("https://github.com/octo/widget.git")
+    assert direct("https://git.example.org/octo/widget.git")
+    assert direct("http://github.com/octo/widget.git")
+
+
+# -- connections ------------------------------------------------------------------------
+
+
+@pytest_twisted.ensureDeferred
+async def test_one_connection_serves_request_after_request(house: House) -> None:
+    for _ in range(5):
+        assert await house.ask() == b"0000"
+    assert len(house.server.peers) == 1
+
+
+@pytest_twisted.ensureDeferred
+async def test_a_crowd_of_patient_questions_opens_few_connections_and_one_in_a_hurry_does_not_wait(
+    house: House,
+) -> None:
+    house.server.answers = [lambda peer: None, lambda peer: None]
+    crowd = [Deferred.fromCoroutine(house.remote.words(QUESTION, patient=True)) for _ in range(20)]
+    await house.until(lambda: len(house.server.requests) == 2)
+    assert await house.ask() == b"0000"
+    crowd[-1].cancel()
+    with pytest.raises(CancelledError):
+        await crowd.pop()
+    for peer in house.server.peers[:2]:
+        peer.transport.write(OK)
+    assert await gatherResults(crowd) == [b"0000"] * 19
+    assert len(house.server.peers) == 3
+
+
+@pytest_twisted.ensureDeferred
+async def test_a_kept_connection_that_was_closed_meanwhile_costs_nothing(house: House) -> None:
+    await house.ask()
+    house.server.answers = [lambda peer: peer.transport.loseConnection()]
+    assert await house.ask() == b"0000"
+    assert len(house.server.requests) == 3
+
+
+@pytest_twisted.ensureDeferred
+async def test_a_new_connection_that_is_closed_without_a_word_is_not_tried_again(house: House) -> None:
+    house.server.answers = [lambda peer: peer.transport.loseConnection()]
+    assert (await house.fails()).reason == "unreachable"
+    assert len(house.server.requests) == 1
+
+
+@pytest_twisted.ensureDeferred
+async def test_an_answer_that_breaks_off_is_not_asked_for_again(house: House) -> None:
+    await house.ask()
+
+    def cut(peer: Any) -> None:
+        peer.transport.write(OK[:-1])
+        peer.transport.loseConnection()
+
+    house.server.answers = [cut]
+    assert (await house.fails()).reason == "unreachable"
+    assert len(house.server.requests) == 2
+
+
+@pytest_twisted.ensureDeferred
+async def test_a_connection_that_the_remote_wants_closed_is_closed(house: House) -> None:
+    house.server.answers = [OK.replace(b"OK\r\n", b"OK\r\nConnection: close\r\n"), OK.replace(b"1.1", b"1.0")]
+    for _ in range(3):
+        assert await house.ask() == b"0000"
+    assert len(house.server.peers) == 3
+
+
+@pytest_twisted.ensureDeferred
+async def test_bytes_that_nobody_asked_for_end_the_connection(house: House) -> None:
+    await house.ask()
+    house.server.peers[0].transport.write(OK)
+    await house.until(lambda: house.server.lost == 1)
+    assert await house.ask() == b"0000"
+    assert len(house.server.peers) == 2
+
+
+@pytest_twisted.ensureDeferred
+async def test_a_connection_that_nobody_uses_is_closed_after_a_while(
+    house: House, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(pool, "IDLE", 0.1)
+    await house.ask()
+    await house.until(lambda: house.server.lost == 1)
+
+
+@pytest_twisted.ensureDeferred
+async def test_nobody_there_is_unreachable(house: House) -> None:
+    await house.server.stop()
+    assert (await house.fails()).reason == "unreachable"
+    house.server = Server(house.reactor)
+
+
+@pytest_twisted.ensureDeferred
+async def test_closing_ends_what_is_under_way(house: House) -> None:
+    house.server.answers = [lambda peer: None]
+    asked = Deferred.fromCoroutine(house.ask())
+    await house.until(lambda: bool(house.server.requests))
+    await house.remotes.close()
+    with pytest.raises(Unanswered):
+        await asked
+
+
+@pytest_twisted.ensureDeferred
+async def test_cancelling_closes_the_connection(house: House) -> None:
+    house.server.answers = [lambda peer: None]
+    asked = Deferred.fromCoroutine(house.ask())
+    await house.until(lambda: bool(house.server.requests))
+    asked.cancel()
+    with pytest.raises(CancelledError):
+        await asked
+    await house.until(lambda: house.server.lost == 1)
+
+
+# -- answers ----------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    "said",
+    [
+        b"HTTP/1.1 200 OK\r\n"
+        + TYPE
+        + b"Transfer-Encoding: chunked\r\n\r\n2\r\n00\r\n2;x=y\r\n00\r\n0\r\nX: trailer\r\n\r\n",
+        b"HTTP/1.1 100 Continue\r\n\r\nHTTP/1.1 103 Early Hints\r\nLink: x\r\n\r\n" + OK,
+        b"HTTP/1.1 200 OK\r\n" + TYPE + b"Content-Length: 4\r\nContent-Encoding: identity\r\n\r\n0000",
+        b"HTTP/1.1 200 \r\ncontent-type:application/x-git-upload-pack-result; x=y\r\ncontent-length:4\r\n\r\n0000",
+    ],
+)
+@pytest.mark.parametrize("size", [1, 7, 1000])
+@pytest_twisted.ensureDeferred
+async def test_an_answer_is_read_in_whatever_pieces_it_comes(house: House, said: bytes, size: int) -> None:
+    async def drip(peer: Any) -> None:
+        for at in range(0, len(said), size):
+            peer.transport.write(said[at : at + size])
+            await deferLater(house.reactor, 0)
+
+    house.server.answers = [lambda peer: Deferred.fromCoroutine(drip(peer)) and None]
+    assert await house.ask() == b"0000"
+    assert await house.ask() == b"0000"
+    assert len(house.server.peers) == 1
+
+
+CHUNKED = b"HTTP/1.1 200 OK\r\n" + TYPE + b"Transfer-Encoding: chunked\r\n\r\n"
+
+
+@pytest.mark.parametrize(
+    "said",
+    [
+        b"SSH-2.0-OpenSSH\r\n\r\n",
+        b"\r\n\r\n",
+        b"HTTP/2.0 200 OK\r\nContent-Length: 4\r\n\r\n0000",
+        b"HTTP/1.1 200 OK\nContent-Length: 4\n\n0000\r\n\r\n",
+        b"HTTP/1.1 200 OK\r\n\r\n0000",
+        b"HTTP/1.1 200 OK\r\nContent-Length: 4\r\nContent-Length: 5\r\n\r\n0000",
+        b"HTTP/1.1 200 OK\r\nContent-Length: -4\r\n\r\n0000",
+        b"HTTP/1.1 200 OK\r\nContent-Length: 99999999999999999\r\n\r\n0000",
+        b"HTTP/1.1 200 OK\r\nContent-Length: 4\r\nTransfer-Encoding: chunked\r\n\r\n4\r\n0000\r\n0\r\n\r\n",
+        b"HTTP/1.1 200 OK\r\nTransfer-Encoding: gzip, chunked\r\n\r\n4\r\n0000\r\n0\r\n\r\n",
+        b"HTTP/1.0 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n4\r\n0000\r\n0\r\n\r\n",
+        b"HTTP/1.1 200 OK\r\nContent-Length: 4\r\nContent-Encoding: gzip\r\n\r\n0000",
+        b"HTTP/1.1 101 Switching Protocols\r\nUpgrade: h2c\r\nConnection: upgrade\r\n\r\n",
+        CHUNKED + b"zz\r\n",
+        CHUNKED + b"4\r\n00000\r\n",
+        CHUNKED + b"4;" + b"x" * 2 * response_parser.HEAD_LIMIT,
+        CHUNKED + b"4\r\n0000\r\n0\r\n" + b"X: y\r\n" * response_parser.HEAD_LIMIT,
+        b"HTTP/1.1 200 OK\r\nX: " + b"x" * response_parser.HEAD_LIMIT,
+        b"HTTP/1.1 200 OK\r\n" + b"X: y\r\n" * response_parser.HEAD_LIMIT,
+        b"HTTP/1.1 100 Continue\r\n\r\n" * response_parser.HEAD_LIMIT,
+    ],
+)
+@pytest_twisted.ensureDeferred
+async def test_what_is_no_answer_is_refused_and_ends_the_connection(house: House, said: bytes) -> None:
+    house.server.answers = [said]
+    assert (await house.fails()).reason == "protocol"
+    await house.until(lambda: house.server.lost == 1)
+    assert await house.ask() == b"0000"
+
+
+@pytest.mark.parametrize("content_type", [b"", b"Content-Type: text/html\r\n", b"Content-Type:\r\n"])
+@pytest_twisted.ensureDeferred
+async def test_a_page_is_no_answer_whatever_it_says(house: House, content_type: bytes) -> None:
+    house.server.answers = [b"HTTP/1.1 200 OK\r\n" + content_type + b"Content-Length: 4\r\n\r\n0000"]
+    assert (await house.fails()).reason == "not_git"
+    assert await house.ask() == b"0000"
+
+
+@pytest.mark.parametrize("more", [b"\r\n", b"x", OK, b"HTTP/1.1 200 OK\r\nContent-Length: 6\r\n\r\nforged"])
+@pytest.mark.parametrize("said", [OK, CHUNKED + b"4\r\n0000\r\n0\r\n\r\n", b"HTTP/1.1 204 No Content\r\n\r\n"])
+@pytest_twisted.ensureDeferred
+async def test_what_comes_behind_an_answer_answers_nothing(house: House, said: bytes, more: bytes) -> None:
+    house.server.answers = [said + more]
+    if b"204" in said:
+        assert (await house.fails()).status == 204
+    else:
+        assert await house.ask() == b"0000"
+    assert await house.ask() == b"0000"
+    # An empty line alone is nothing that could pass for an answer.
+    assert len(house.server.peers) == 2 or (more == b"\r\n" and said.startswith(CHUNKED))
+
+
+@pytest.mark.parametrize("chunked", [True, False])
+@pytest_twisted.ensureDeferred
+async def test_an_answer_without_an_end_is_cut_off(
+    house: House, monkeypatch: pytest.MonkeyPatch, chunked: bool
+) -> None:
+    monkeypatch.setattr("stackit.plugins.mirror.remote.client.LISTING_LIMIT", 100_000)
+
+    async def flood(peer: Any) -> None:
+        peer.transport.write(CHUNKED if chunked else b"HTTP/1.1 200 OK\r\nContent-Length: 999999999\r\n\r\n")
+        while not peer.transport.disconnected:
+            peer.transport.write(b"1000\r\n" + b"x" * 0x1000 + b"\r\n")
+            await deferLater(house.reactor, 0)
+
+    house.server.answers = [lambda peer: Deferred.fromCoroutine(flood(peer)) and None]
+    assert (await house.fails()).reason == "too_large"
+    await house.until(lambda: house.server.lost == 1)
+
+
+@pytest.mark.parametrize("said", [b"", b"HTTP/1.1 200 OK\r\n", OK[:-1], CHUNKED + b"4\r\n00"])
+@pytest_twisted.ensureDeferred
+async def test_an_answer_that_does_not_come_to_its_end_in_time_is_given_up(
+    house: House, monkeypatch: pytest.MonkeyPatch, said: bytes
+) -> None:
+    monkeypatch.setattr(connection, "ANSWER_TIMEOUT", 0.1)
+    house.server.answers = [said]
+    assert (await house.fails()).reason == "timeout"
+    await house.until(lambda: house.server.lost == 1)
+
+
+@pytest.mark.parametrize("status", [301, 302, 307, 401, 403, 404, 500, 502, 503])
+@pytest_twisted.ensureDeferred
+async def test_another_status_is_the_reason_and_the_connection_is_kept(house: House, status: int) -> None:
+    said = b"HTTP/1.1 %d Oh\r\nLocation: http://127.0.0.1:1/\r\nContent-Length: 4\r\n\r\nsome" % status
+    house.server.answers = [said]
+    problem = await house.fails()
+    assert (problem.reason, problem.status, problem.retry_after) == ("status", status, None)
+    await house.ask()
+    assert len(house.server.peers) == 1
+    assert house.remote.quiet_until == 0.0
+
+
+@pytest.mark.parametrize("framing", [b"", b"Content-Length: 9999999\r\n", b"Transfer-Encoding: chunked\r\n"])
+@pytest_twisted.ensureDeferred
+async def test_an_error_with_a_body_that_is_not_worth_reading_is_known_all_the_same(
+    house: House, framing: bytes
+) -> None:
+    house.server.answers = [b"HTTP/1.1 404 Not Found\r\n" + framing + b"\r\n" + b"20000\r\n" + b"x" * 0x20000 + b"\r\n"]
+    assert (await house.fails()).status == 404
+    await house.until(lambda: house.server.lost == 1)
+
+
+@pytest.mark.parametrize(
+    ("status", "said", "seconds", "whole_host"),
+    [
+        (429, b"Retry-After: 7\r\n", 7, True),
+        (403, b"Retry-After: 7\r\n", 7, True),
+        (503, b"Retry-After: 7\r\n", 7, False),
+        (429, b"Retry-After: Thu, 01 Jan 2026 00:00:00 GMT\r\n", 0, True),
+        (429, b"Retry-After: 99999999\r\n", 86400, True),
+        (429, b"Retry-After: soon\r\n", 60, True),
+        (429, b"", 60, True),
+        (403, b"", None, False),
+        (404, b"Retry-After: 7\r\n", None, False),
+    ],
+)
+@pytest_twisted.ensureDeferred
+async def test_a_remote_that_wants_fewer_requests_says_for_how_long(
+    house: House, status: int, said: bytes, seconds: float | None, whole_host: bool
+) -> None:
+    house.server.answers = [b"HTTP/1.1 %d Oh\r\n" % status + said + b"Content-Length: 0\r\n\r\n"]
+    before = house.reactor.seconds()
+    assert (await house.fails()).retry_after == seconds
+    other = house.of(f"http://127.0.0.1:{house.server.port}/octo/other.git")
+    wanted = before + seconds if whole_host and seconds is not None else 0.0
+    assert other.quiet_until == pytest.approx(wanted, abs=2)
+
+
+# -- TLS --------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def certificate(tmp_path: Path) -> Path:
+    """A certificate for ``localhost``, with its key, that is its own authority."""
+    from datetime import UTC, datetime, timedelta  # noqa: PLC0415
+
+    from cryptography import x509  # noqa: PLC0415
+    from cryptography.hazmat.primitives import hashes, serialization  # noqa: PLC0415
+    from cryptography.hazmat.primitives.asymmetric import ec  # noqa: PLC0415
+
+    key = ec.generate_private_key(ec.SECP256R1())
+    name = x509.Name([x509.NameAttribute(x509.NameOID.COMMON_NAME, "localhost")])
+    now = datetime.now(UTC)
+    made = (
+        x509.CertificateBuilder()
+        .subject_name(name)
+        .issuer_name(name)
+        .public_key(key.public_key())
+        .serial_number(1)
+        .not_valid_before(now - timedelta(days=1))
+        .not_valid_after(now + timedelta(days=1))
+        .add_extension(x509.SubjectAlternativeName([x509.DNSName("localhost")]), critical=False)
+        .add_extension(x509.BasicConstraints(ca=True, path_length=None), critical=True)
+        .sign(key, hashes.SHA256())
+    )
+    pem = tmp_path / "localhost.pem"
+    pem.write_bytes(
+        made.public_bytes(serialization.Encoding.PEM)
+        + key.private_bytes(serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption())
+    )
+    return pem
+
+
+@pytest.fixture
+def tls(house: House, certificate: Path) -> Iterator[int]:
+    """The port of the same server over TLS."""
+    from twisted.internet.ssl import DefaultOpenSSLContextFactory  # noqa: PLC0415
+
+    contexts = DefaultOpenSSLContextFactory(str(certificate), str(certificate))
+    port = house.reactor.listenSSL(0, house.server, contexts, interface="127.0.0.1")
+    yield port.getHost().port
+    pytest_twisted.blockon(port.stopListening())
+
+
+@pytest_twisted.ensureDeferred
+async def test_over_tls_the_certificate_must_be_known_and_the_hosts(
+    house: House, tls: int, certificate: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    unknown = house.of(f"https://localhost:{tls}/octo/widget.git")
+    with pytest.raises(Unanswered, match="unreachable"):
+        await unknown.words(QUESTION)
+    assert house.server.requests == [], "nothing is said to somebody else"
+    monkeypatch.setenv("SSL_CERT_FILE", str(certificate))
+    trusting = Remotes(house.reactor, 2)
+    repo = Repo("octo", "widget")
+    known = trusting.of(ManagedRepo(repo=repo, url=f"https://localhost:{tls}/octo/widget.git"))
+    other = trusting.of(ManagedRepo(repo=repo, url=f"https://127.0.0.1:{tls}/octo/widget.git"))
+    assert known is not None
+    assert other is not None
+    known.learned(speaks=True)
+    other.learned(speaks=True)
+    for _ in range(3):
+        assert await known.words(QUESTION) == b"0000"
+    peers = len(house.server.peers)
+    with pytest.raises(Unanswered, match="unreachable"):
+        await other.words(QUESTION)
+    assert len(house.server.requests) == 3
+    assert peers == 2, "one connection for three requests, after the one that was refused"
+    await trusting.close()

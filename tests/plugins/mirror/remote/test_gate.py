@@ -1,0 +1,223 @@
+"""A remote is asked directly only where it speaks protocol v2, and has answered when it was asked last."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import pytest_twisted
+from mirror_house import GitHttp, House, Upstream, managed, pushed, refs
+from twisted.internet.task import Clock
+from twisted.web.http import Request
+from twisted.web.resource import Resource
+from twisted.web.server import NOT_DONE_YET
+
+from stackit.http.client import connection
+from stackit.http.client.errors import Unanswered
+from stackit.plugins.mirror.remote.client import RESULT
+from stackit.plugins.mirror.remote.gate import OLD_PROTOCOL, TROUBLE, Gate
+from stackit.plugins.mirror.remote.protocol_v2 import FLUSH, line, speaks_v2
+from stackit.testing.listening import LoopbackSite
+
+MAIN = "refs/heads/main"
+
+
+class Front(Resource):
+    """In front of a remote: notes what stackit itself asks, and may answer it in the remote's place."""
+
+    isLeaf = True
+
+    def __init__(self, reactor: Any, remote: GitHttp) -> None:
+        super().__init__()
+        self._remote = remote
+        self.old = False
+        self.instead: Callable[[Request], Any] | None = None
+        self.asked: list[str] = []
+        self._site = LoopbackSite(reactor, self)
+
+    def url(self, name: str) -> str:
+        return f"http://127.0.0.1:{self._site.port}/{name}"
+
+    def render(self, request: Request) -> Any:
+        said = request.content.read()
+        request.content.seek(0)
+        direct = b"stackit" in (request.getHeader(b"user-agent") or b"")
+        command = next((each for each in ("ls-refs", "fetch") if f"command={each}".encode() in said), "capabilities")
+        if direct:
+            self.asked.append(command)
+        if self.old:
+            if b"command=" in said:
+                return NOT_DONE_YET  # it does not know what that is, and waits for something else
+            request.requestHeaders.removeHeader("Git-Protocol")
+        if direct and self.instead is not None and command != "capabilities":
+            return self.instead(request)
+        return self._remote.render(request)
+
+    async def stop(self) -> None:
+        await self._site.close()
+
+
+class Street:
+    def __init__(self, reactor: Any, folder: Path) -> None:
+        self._folder = folder
+        self.upstream = Upstream(folder / "served" / "upstream.git")
+        self.upstream.advance()
+        self._git = GitHttp(reactor, folder / "served")
+        self.front = Front(reactor, self._git)
+        self.houses: list[House] = []
+
+    def open(self) -> House:
+        """A stackit that has just started, with the mirror that the one before left."""
+        house = House(self._folder / "state", managed(self.front.url("upstream.git")))
+        house.told = self.houses[-1].told if self.houses else {}
+        self.houses.append(house)
+        return house
+
+    async def push(self) -> None:
+        house = self.houses[-1]
+        before, after = self.upstream.refs()[MAIN], self.upstream.advance()
+        await house.push(pushed(house, before, after))
+        assert refs(house.path())[MAIN] == after
+
+    async def stop(self) -> None:
+        await self.houses[-1].stop()
+        await self.front.stop()
+        await self._git.stop()
+
+
+@pytest_twisted.async_yield_fixture
+async def street(tmp_path: Path) -> AsyncIterator[Street]:
+    from twisted.internet import reactor  # noqa: PLC0415
+
+    street = Street(reactor, tmp_path)
+    yield street
+    await street.stop()
+
+
+# -- the gate ---------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("pauses", [TROUBLE, OLD_PROTOCOL])
+def test_a_gate_closes_for_growing_times_and_a_success_opens_it(pauses: tuple[float, float]) -> None:
+    clock = Clock()
+    gate = Gate(clock, pauses)
+    gate.check()
+    pause = pauses[0]
+    for _ in range(12):
+        gate.failed("timeout")
+        gate.failed("status")  # what was under way counts once, and is not the reason
+        clock.advance(pause - 0.1)
+        with pytest.raises(Unanswered, match="timeout"):
+            gate.check()
+        clock.advance(0.2)
+        gate.check()
+        pause = min(2 * pause, pauses[1])
+    gate.failed("timeout")
+    gate.succeeded()
+    gate.check()
+    gate.failed("status")
+    clock.advance(pauses[0])
+    gate.check()
+
+
+@pytest.mark.parametrize(
+    ("said", "speaks"),
+    [
+        ((b"version 2\n", b"agent=git/2\n", b"ls-refs=unborn\n", b"fetch=shallow\n"), True),
+        ((b"# service=git-upload-pack\n", None, b"version 2\n", b"ls-refs\n", b"fetch\n"), True),
+        ((b"version 2\n", b"ls-refs\n"), False),
+        ((b"version 1\n", b"1" * 40 + b" HEAD\0thin-pack\n"), False),
+        ((b"# service=git-upload-pack\n", None, b"1" * 40 + b" HEAD\0 ls-refs fetch\n"), False),
+        ((b"ERR busy\n",), False),
+        ((), False),
+    ],
+)
+def test_what_a_server_says_of_itself_tells_what_it_speaks(said: tuple[bytes | None, ...], speaks: bool) -> None:
+    assert speaks_v2(b"".join(FLUSH if each is None else line(each) for each in said) + FLUSH) == speaks
+    assert not speaks_v2(b"<html>")
+
+
+# -- remotes ----------------------------------------------------------------------------
+
+
+@pytest_twisted.ensureDeferred
+async def test_what_git_found_out_need_not_be_asked_again(street: Street) -> None:
+    house = street.open()
+    await house.keeper().sync("start")
+    for _ in range(2):
+        street.front.asked.clear()
+        await street.push()
+        assert sorted(street.front.asked) == ["fetch", "ls-refs"]
+    await house.stop()
+    await street.open().keeper().sync("start")
+    street.front.asked.clear()
+    await street.push()
+    assert sorted(street.front.asked) == ["fetch", "ls-refs"], "the first look has asked"
+
+
+@pytest_twisted.ensureDeferred
+async def test_a_remote_of_the_old_protocol_that_answers_no_command_gets_none(street: Street) -> None:
+    street.front.old = True
+    house = street.open()
+    await house.keeper().sync("start")
+    await street.push()
+    await house.keeper().sync("backstop")
+    await house.stop()
+    house = street.open()
+    for _ in range(3):
+        await house.keeper().sync("start")
+        await street.push()
+    assert street.front.asked == ["capabilities"], "once after the start, and never a command"
+    assert house.keeper().state == "in_step"
+
+
+def busy(request: Request) -> bytes:
+    request.setHeader("content-type", RESULT)
+    return line(b"ERR upload-pack: refused due to load\n")
+
+
+def failing(request: Request) -> bytes:
+    request.setResponseCode(500)
+    return b""
+
+
+def a_page(request: Request) -> bytes:
+    request.setHeader("content-type", "text/html")
+    return b"<html>"
+
+
+@pytest.mark.parametrize("instead", [busy, failing, a_page, lambda _: NOT_DONE_YET], ids=["ERR", "500", "page", "hang"])
+@pytest_twisted.ensureDeferred
+async def test_a_remote_that_does_not_answer_is_left_to_git_for_a_while_and_not_for_long(
+    street: Street, monkeypatch: pytest.MonkeyPatch, instead: Any
+) -> None:
+    monkeypatch.setattr(connection, "ANSWER_TIMEOUT", 0.3)
+    house = street.open()
+    await house.keeper().sync("start")
+    street.front.instead = instead
+    await street.push()
+    asked = len(street.front.asked)
+    for _ in range(3):
+        await street.push()
+        await house.keeper().sync("backstop")
+    assert len(street.front.asked) == asked, "it is not asked in vain each time"
+    street.front.instead = None
+    remote = house.keeper()._remote
+    for gate in (remote._listing, remote._packing):
+        assert gate._until - house.reactor.seconds() <= TROUBLE[0]
+        gate._until = 0.0  # a few seconds later
+    detours = len(house.named("detour"))
+    await street.push()
+    assert len(house.named("detour")) == detours, "the fast way is open again"
+
+
+@pytest_twisted.ensureDeferred
+async def test_a_commit_that_is_not_there_yet_closes_nothing(street: Street) -> None:
+    house = street.open()
+    await house.keeper().sync("start")
+    remote = house.keeper()._remote
+    with pytest.raises(Unanswered, match="refused"):
+        await remote.pack(["1" * 40], [])
+    await remote.ready()

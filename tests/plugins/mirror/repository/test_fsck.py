@@ -1,0 +1,136 @@
+"""Mirrors are read whole rarely, few at once, and only when something speaks against them."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import AsyncIterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+import pytest_twisted
+from mirror_house import House, Upstream, managed, refs
+from twisted.internet.defer import Deferred, gatherResults
+
+from stackit import StackitError
+from stackit.plugins.mirror.repository import fsck
+from stackit.plugins.mirror.sync import refresh
+
+MIRRORS = 12
+
+
+class Gits:
+    """Every git that is started writes its command and when it began and ended."""
+
+    def __init__(self, folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+        folder.mkdir()
+        self._runs = folder / "runs"
+        wrapper = folder / "git"
+        wrapper.write_text(
+            f'#!/bin/sh\ncase "$*" in *" fsck "*) echo began >> {self._runs}; sleep 0.2; /usr/bin/git "$@"; s=$?; '
+            f'echo ended >> {self._runs}; exit $s;; esac\nexec /usr/bin/git "$@"\n'
+        )
+        wrapper.chmod(0o755)
+        monkeypatch.setenv("PATH", f"{folder}:{os.environ['PATH']}")
+
+    @property
+    def checks(self) -> tuple[int, int]:
+        """How many checks there were, and how many at once."""
+        now = most = number = 0
+        for line in self._runs.read_text().split() if self._runs.exists() else ():
+            now += 1 if line == "began" else -1
+            number += line == "began"
+            most = max(most, now)
+        return number, most
+
+
+@pytest_twisted.async_yield_fixture
+async def upstream(tmp_path: Path) -> AsyncIterator[Upstream]:
+    upstream = Upstream(tmp_path / "upstream")
+    upstream.advance()
+    yield upstream
+
+
+def touch_an_object(mirror: Path, moment: int) -> None:
+    for path in (mirror / "objects").glob("[0-9a-f][0-9a-f]/*"):
+        os.utime(path, (moment, moment))
+
+
+@pytest_twisted.ensureDeferred
+async def test_many_mirrors_that_somebody_touched_are_read_two_at_a_time_until_all_were(
+    upstream: Upstream, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    names = [f"octo/r{number}" for number in range(MIRRORS)]
+    house = House(tmp_path / "state", *(managed(upstream, name) for name in names))
+    keepers = [house.keeper(name) for name in names]
+
+    async def look() -> None:
+        await gatherResults([Deferred.fromCoroutine(keeper.sync("backstop")) for keeper in keepers])
+
+    await look()
+    gits = Gits(tmp_path / "bin", monkeypatch)
+    for name in names:
+        touch_an_object(house.path(name), 1)
+    for _ in range(MIRRORS):
+        await look()
+    number, most = gits.checks
+    assert number == MIRRORS, "each was read, and once"
+    assert most <= fsck.AT_ONCE
+    assert {keeper.state for keeper in keepers} == {"in_step"}
+    for name in names:
+        touch_an_object(house.path(name), 2)
+    await look()
+    assert gits.checks[0] == MIRRORS, "they were read a moment ago"
+    monkeypatch.setattr(fsck, "CHECK_EVERY", 0.0)
+    await look()
+    assert gits.checks[0] > MIRRORS, "what somebody touched is not forgotten"
+    await house.stop()
+
+
+@pytest_twisted.ensureDeferred
+async def test_a_fault_that_lasts_has_a_mirror_read_once(
+    upstream: Upstream, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A folder is in the way of a ref: git says that the mirror is at fault, and it is, but no object is broken."""
+    house = House(tmp_path / "state", managed(upstream))
+    await house.keeper().sync("start")
+    upstream.set("refs/heads/new", upstream.refs()["refs/heads/main"])
+    folder = house.path() / "refs" / "heads" / "new"
+    folder.mkdir()
+    (folder / "in.lock").write_text("")
+    gits = Gits(tmp_path / "bin", monkeypatch)
+    for _ in range(4):
+        with pytest.raises(StackitError):
+            await house.keeper().sync("backstop")
+    assert gits.checks[0] == 1
+    (folder / "in.lock").unlink()
+    await house.keeper().sync("manual")
+    assert refs(house.path()) == upstream.refs()
+    await house.stop()
+
+
+@pytest_twisted.ensureDeferred
+async def test_a_mirror_that_was_found_broken_is_replaced_when_the_remote_is_back(
+    upstream: Upstream, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    house = House(tmp_path / "state", managed(upstream))
+    keeper = house.keeper()
+    await keeper.sync("start")
+    gits = Gits(tmp_path / "bin", monkeypatch)
+    tip = refs(house.path())["refs/heads/main"]
+    (house.path() / "objects" / tip[:2] / tip[2:]).unlink()
+    clone = keeper._refresher._cloning.clone
+
+    async def fails(_: Any) -> None:
+        raise refresh.GitError("the remote is away", kind="remote")
+
+    keeper._refresher._cloning.clone = fails
+    for _ in range(3):
+        with pytest.raises(StackitError, match="away"):
+            await keeper.sync("backstop")
+    keeper._refresher._cloning.clone = clone
+    await keeper.sync("backstop")
+    assert refs(house.path()) == upstream.refs()
+    assert gits.checks[0] == 1
+    assert keeper.state == "in_step"
+    await house.stop()

@@ -1,0 +1,277 @@
+"""How a repository stands: failing, in quarantine, told to wait, moved; and the way back."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+import pytest_twisted
+from mirror_house import GitHttp, House, ask, managed, pushed, refs
+from twisted.internet.defer import Deferred
+from twisted.internet.task import Clock
+
+from stackit import StackitError
+from stackit.plugins.mirror.git.errors import Answered, heard, kind_of
+from stackit.plugins.mirror.sync import supervised_git
+from stackit.plugins.mirror.sync.status import COVERED, REFUSALS, Standing
+from stackit.testing import PretendGitHub
+from stackit.testing.faults import FaultKind
+
+WIDGET = "octo/widget"
+MAIN = "refs/heads/main"
+
+
+@pytest_twisted.async_yield_fixture
+async def house(pretend_github: PretendGitHub, tmp_path: Path) -> AsyncIterator[House]:
+    url = await pretend_github.create(WIDGET)
+    await pretend_github.commit(WIDGET)
+    house = House(tmp_path / "state", managed(url), timeout=0.8)
+    await house.keeper().sync("start")
+    yield house
+    await house.stop()
+
+
+async def failing(house: House, cause: str = "backstop") -> str:
+    """A sync that fails; returns the reason."""
+    with pytest.raises(StackitError) as caught:
+        await house.keeper().sync(cause)
+    return str(caught.value)
+
+
+FAULTS: tuple[tuple[FaultKind, str], ...] = (
+    (401, "refuses access"),
+    (403, "refuses access"),
+    (404, "no such repository"),
+    (429, "fewer requests: none for 60 seconds"),
+    (500, "500"),
+    (502, "502"),
+    (503, "503"),
+    ("redirect", "renamed or moved, so set its url to http://localhost"),
+    ("truncate", "git: "),
+    ("hang", "no progress"),
+    ("hang_mid", "no progress"),
+    ("drip", "no progress"),
+)
+
+
+@pytest.mark.parametrize(("fault", "reason"), FAULTS)
+@pytest_twisted.ensureDeferred
+async def test_the_mirror_keeps_its_state_in_every_fault_names_it_and_gets_well_after_it(
+    house: House, pretend_github: PretendGitHub, fault: FaultKind, reason: str
+) -> None:
+    before = refs(house.path())
+    await pretend_github.commit(WIDGET, count=3)
+    pretend_github.fault(WIDGET, fault)
+    told = await failing(house, "manual")
+    assert reason in told
+    assert "\n" not in told
+    assert house.keeper().state == "failing"
+    assert refs(house.path()) == before == house.told[WIDGET]
+    pretend_github.heal(WIDGET)
+    await house.keeper().sync("manual")
+    assert refs(house.path()) == await pretend_github.refs(WIDGET) == house.told[WIDGET]
+    assert house.keeper().state == "in_step"
+    assert house.named("healed") == [], "nothing was wrong with the mirror"
+
+
+@pytest_twisted.ensureDeferred
+async def test_a_remote_that_answers_with_an_old_state_is_asked_until_it_shows_the_push(
+    house: House, pretend_github: PretendGitHub
+) -> None:
+    pretend_github.fault(WIDGET, "stale", times=4)
+    moved = await pretend_github.commit(WIDGET)
+    await house.push(pushed(house, moved.before, moved.after))
+    assert len(house.seen) == 1
+    assert refs(house.path()) == await pretend_github.refs(WIDGET)
+
+
+@pytest_twisted.ensureDeferred
+async def test_what_is_gone_is_put_in_quarantine_after_a_few_tries_and_a_person_gets_it_out(
+    house: House, pretend_github: PretendGitHub
+) -> None:
+    pretend_github.fault(WIDGET, 404)
+    for _ in range(REFUSALS):
+        assert house.keeper().state != "quarantined"
+        await failing(house)
+    assert house.keeper().state == "quarantined"
+    assert house.keeper().standing.next_at > house.app.now() + 2000
+    [stands] = (await ask(house, "GET", "{prefix}/repos")).body["repos"]
+    assert (stands["state"], "since 20" in stands["error"]) == ("quarantined", True)
+    asked = len(pretend_github.requests)
+    await house.backstop()
+    assert len(pretend_github.requests) == asked
+    await failing(house, "manual")
+    assert house.keeper().state == "failing"
+    pretend_github.heal(WIDGET)
+    await house.keeper().sync("manual")
+    assert house.keeper().state == "in_step"
+
+
+@pytest_twisted.ensureDeferred
+async def test_a_push_gets_a_repository_out_of_quarantine(house: House, pretend_github: PretendGitHub) -> None:
+    pretend_github.fault(WIDGET, 403)
+    for _ in range(REFUSALS):
+        await failing(house)
+    pretend_github.heal(WIDGET)
+    moved = await pretend_github.commit(WIDGET)
+    await house.push(pushed(house, moved.before, moved.after))
+    assert house.keeper().state == "in_step"
+
+
+@pytest_twisted.ensureDeferred
+async def test_a_remote_that_says_when_to_come_back_is_left_alone_until_then(
+    house: House, pretend_github: PretendGitHub
+) -> None:
+    pretend_github.fault(WIDGET, 429)
+    moved = await pretend_github.commit(WIDGET)
+    with pytest.raises(StackitError, match="none for 60 seconds"):
+        await house.push(pushed(house, moved.before, moved.after))
+    asked = len(pretend_github.requests)
+    assert house.keeper().standing.next_at > house.app.now() + 50
+    await house.backstop()
+    later = await pretend_github.commit(WIDGET)
+    with pytest.raises(StackitError, match="none for 60 seconds"):
+        await house.push(pushed(house, later.before, later.after))
+    assert len(pretend_github.requests) == asked
+    assert house.keeper().state == "failing"
+
+
+@pytest_twisted.ensureDeferred
+async def test_a_failure_is_tried_again_by_itself_when_its_time_has_come(
+    house: House, pretend_github: PretendGitHub, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("stackit.plugins.mirror.sync.status.FIRST_PAUSE", 0.05)
+    pretend_github.fault(WIDGET, 500)
+    await failing(house)
+    pretend_github.heal(WIDGET)
+    while house.keeper().state == "failing":
+        await house.reactor_turn()
+    assert house.fetches()[-1].cause == "backstop"
+
+
+@pytest.fixture
+def elsewhere(tmp_path: Path) -> Iterator[GitHttp]:
+    from twisted.internet import reactor  # noqa: PLC0415 - importing it installs it
+
+    server = GitHttp(reactor, tmp_path)
+    yield server
+    pytest_twisted.blockon(server.stop())
+
+
+@pytest_twisted.ensureDeferred
+async def test_a_moved_repository_is_named_with_its_new_address_and_the_token_stays_here(
+    elsewhere: GitHttp, tmp_path: Path
+) -> None:
+    from twisted.internet import reactor  # noqa: PLC0415 - importing it installs it
+
+    old = GitHttp(reactor, tmp_path)
+    old.token = None
+    old.redirect = elsewhere.url("new").rstrip("/")
+    token = tmp_path / "token"
+    token.write_text("ghs_secret")
+    house = House(tmp_path / "state", managed(old.url("octo/widget.git"), token_file=token))
+    told = await failing(house)
+    assert f"set its url to {elsewhere.url('new/octo/widget.git')}" in told
+    assert elsewhere.asked == []
+    assert "ghs_secret" not in repr(house.occurrences)
+    await house.stop()
+    await old.stop()
+
+
+@pytest_twisted.ensureDeferred
+async def test_one_git_that_hangs_after_it_sent_all_ends_all_the_same(
+    house: House, pretend_github: PretendGitHub, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(supervised_git, "STALL", 0.5)
+    await pretend_github.commit(WIDGET)
+    done: Deferred[Any] = Deferred.fromCoroutine(house.keeper().sync("push", look=False))
+    pretend_github.fault(WIDGET, "hang_mid")
+    with pytest.raises(StackitError, match="no progress"):
+        await done
+
+
+def test_pauses_grow_to_an_hour_and_in_quarantine_to_a_day() -> None:
+    clock = Clock()
+    standing = Standing(clock, clock.seconds)
+    pauses = []
+    for _ in range(14):
+        standing.failed("broken")
+        pauses.append(standing.next_at or 0)
+    assert 4 <= pauses[0] <= 6
+    assert 2880 <= pauses[-1] <= 4320
+    for _ in range(12):
+        standing.failed("no", "gone")
+    assert standing.quarantined
+    assert 69120 <= (standing.next_at or 0) <= 103680
+    standing.failed("another trouble", "remote")
+    assert not standing.quarantined
+
+
+def test_only_so_many_refs_that_were_asked_for_alone_are_remembered() -> None:
+    clock = Clock()
+    standing = Standing(clock, clock.seconds)
+    for number in range(COVERED + 10):
+        clock.advance(1)
+        standing.started(clock.seconds())
+        standing.succeeded(looked=False, refs=[f"refs/heads/{number}"])
+    assert len(standing.covered_refs) == COVERED
+    assert standing.covers(COVERED, ref=f"refs/heads/{COVERED + 9}")
+    assert not standing.covers(0, ref="refs/heads/0")
+
+
+def test_a_failure_keeps_when_the_first_one_was() -> None:
+    clock = Clock()
+    standing = Standing(clock, clock.seconds)
+    clock.advance(10)
+    standing.failed("broken")
+    clock.advance(10)
+    standing.failed("broken")
+    assert standing.since == 10
+    standing.started(20)
+    clock.advance(10)
+    standing.succeeded(looked=True)
+    assert (standing.since, standing.verified_at) == (None, 20)
+
+
+TRACE = "19:45:31.303679 http.c:684              <= Recv header: {}\n"
+
+
+@pytest.mark.parametrize(
+    ("lines", "expected"),
+    [
+        (["HTTP/1.1 429 Too Many Requests", "Retry-After: 7"], Answered(status=429, retry_after=7)),
+        (["HTTP/2 429", "retry-after: Mon, 23 Nov 2026 19:00:30 GMT"], Answered(status=429, retry_after=30)),
+        (["HTTP/2 429", "retry-after: soon"], Answered(status=429)),
+        (["HTTP/2 429", "retry-after: 999999999"], Answered(status=429, retry_after=86400)),
+        (["HTTP/1.1 429 No", "Retry-After: 7", "HTTP/1.1 200 OK"], Answered(status=200)),
+        (
+            ["HTTP/1.1 301 Moved", "Location: https://a:b@c/o/n.git/info/refs?service=git-upload-pack"],
+            Answered(status=301, location="https://c/o/n.git"),
+        ),
+        (["HTTP/1.1 301 Moved", "Location: /relative"], Answered(status=301)),
+    ],
+)
+def test_the_last_answer_over_http_is_heard_and_gits_own_words_are_left(lines: list[str], expected: Answered) -> None:
+    now = 1795460400.0  # Mon, 23 Nov 2026 19:00:00 GMT
+    said, answered = heard("Receiving: 5%\r" + "".join(map(TRACE.format, lines)) + "fatal: no\n", now)
+    assert said == "Receiving: 5%\nfatal: no"
+    assert answered == expected
+
+
+@pytest.mark.parametrize(
+    ("said", "answered", "kind"),
+    [
+        ("fatal: error: 403", Answered(status=403), "forbidden"),
+        ("fatal: error: 403", Answered(status=403, retry_after=9), "throttled"),
+        ("fatal: The requested URL returned error: 503", Answered(status=503, retry_after=9), "throttled"),
+        ("fatal: unable to access 'x': The requested URL returned error: 410", Answered(status=410), "gone"),
+        ("error: write: No space left on device\nfatal: early EOF", Answered(status=200), "disk"),
+        ("error: object file x is empty\nfatal: the remote end hung up", Answered(status=200), "mirror"),
+        ("fatal: early EOF", Answered(), "remote"),
+        ("fatal: something new", Answered(), "mirror"),
+    ],
+)
+def test_what_git_said_is_a_kind_of_trouble(said: str, answered: Answered, kind: str) -> None:
+    assert kind_of(said, answered) == kind

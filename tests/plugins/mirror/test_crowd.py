@@ -1,0 +1,176 @@
+"""Many remotes that hang, and clones that go on for ever, beside mirrors that are well."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import AsyncIterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+import pytest_twisted
+from mirror_house import GitHttp, House, SilentRemote, Upstream, managed, pushed, refs
+from twisted.internet.defer import Deferred, gatherResults
+
+from stackit import StackitError
+from stackit.plugins.mirror.sync import supervised_git
+from stackit.plugins.mirror.sync.fetch_slots import LENDABLE
+from stackit.testing import PretendGitHub
+
+MAIN = "refs/heads/main"
+WIDGET = "octo/widget"
+HUNG = [f"hung/r{number}" for number in range(28)]
+PUSHED = [f"hung/pushed{number}" for number in range(12)]
+ENDLESS = [f"endless/r{number}" for number in range(4)]
+
+
+@pytest.fixture
+def reactor() -> Any:
+    from twisted.internet import reactor  # noqa: PLC0415 - importing it installs it
+
+    return reactor
+
+
+@pytest_twisted.async_yield_fixture
+async def hung(reactor: Any) -> AsyncIterator[SilentRemote]:
+    hung = SilentRemote(reactor)
+    yield hung
+    await hung.stop()
+
+
+def quietly(waiting: Deferred[Any]) -> Deferred[Any]:
+    waiting.addErrback(lambda failure: failure.trap(StackitError) and None)
+    return waiting
+
+
+@pytest.mark.parametrize("by_git", [False, True])
+@pytest_twisted.ensureDeferred
+async def test_a_push_arrives_beside_forty_that_hang_and_four_clones_without_end(
+    pretend_github: PretendGitHub, hung: SilentRemote, tmp_path: Path, by_git: bool
+) -> None:
+    urls = {name: await pretend_github.create(name) for name in (WIDGET, *PUSHED, *ENDLESS)}
+    for name in urls:
+        await pretend_github.commit(name)
+    urls |= dict.fromkeys(HUNG, hung.url)
+    if by_git:
+        urls[WIDGET] = f"file://{pretend_github.path(WIDGET)}"
+    house = House(tmp_path / "state", *(managed(url, name) for name, url in urls.items()))
+    await gatherResults([Deferred.fromCoroutine(house.keeper(name).sync("start")) for name in (WIDGET, *PUSHED)])
+    for name in ENDLESS:
+        pretend_github.fault(name, "endless")
+    moved = {name: await pretend_github.commit(name) for name in (WIDGET, *PUSHED)}
+    for name in PUSHED:
+        pretend_github.fault(name, "hang")
+    others = [quietly(Deferred.fromCoroutine(house.keeper(name).sync("start"))) for name in (*ENDLESS, *HUNG)] + [
+        quietly(house.push(pushed(house, moved[name].before, moved[name].after, name=name))) for name in PUSHED
+    ]
+    while sum(each.command == "fetch" and each.repo in ENDLESS for each in pretend_github.requests) < len(ENDLESS):
+        await house.reactor_turn()
+    await house.push(pushed(house, moved[WIDGET].before, moved[WIDGET].after))
+    assert refs(house.path())[MAIN] == moved[WIDGET].after
+    assert len(house.seen) == 1
+    assert not any(each.called for each in others), "they hang, and go on, for much longer"
+    await house.stop()
+    await gatherResults(others)
+
+
+@pytest_twisted.ensureDeferred
+async def test_a_clone_comes_to_its_end_while_pushes_never_stop(reactor: Any, tmp_path: Path) -> None:
+    busy, new = Upstream(tmp_path / "busy.git"), Upstream(tmp_path / "new.git")
+    first = busy.advance()
+    new.advance()
+    names = [f"octo/busy{number}" for number in range(3)]
+    house = House(tmp_path / "state", *(managed(busy, name) for name in names), managed(new, "octo/new"), concurrency=1)
+    await gatherResults([Deferred.fromCoroutine(house.keeper(name).sync("start")) for name in names])
+    cloning = Deferred.fromCoroutine(house.keeper("octo/new").sync("start"))
+    before = first
+    for _ in itertools.takewhile(lambda _: not cloning.called, range(1000)):
+        after = busy.advance()
+        await gatherResults([house.push(pushed(house, before, after, name=name)) for name in names])
+        before = after
+    assert cloning.called
+    assert refs(house.path("octo/new")) == new.refs()
+    await house.stop()
+
+
+@pytest_twisted.ensureDeferred
+async def test_a_small_clone_does_not_wait_for_one_that_takes_long(
+    pretend_github: PretendGitHub, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(supervised_git, "LONG", 0.2)
+    urls = {name: await pretend_github.create(name) for name in (ENDLESS[0], WIDGET)}
+    for name in urls:
+        await pretend_github.commit(name)
+    pretend_github.fault(ENDLESS[0], "endless")
+    house = House(tmp_path / "state", *(managed(url, name) for name, url in urls.items()), concurrency=1)
+    endless = quietly(Deferred.fromCoroutine(house.keeper(ENDLESS[0]).sync("start")))
+    await house.keeper().sync("start")
+    assert not endless.called
+    await house.stop()
+    await endless
+
+
+@pytest_twisted.ensureDeferred
+async def test_looks_at_remotes_that_hang_let_others_have_their_turn(
+    hung: SilentRemote, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """All on one host, by one slot."""
+    monkeypatch.setattr(supervised_git, "LEND_AFTER", 0.05)
+    upstream = Upstream(tmp_path / "remote.git")
+    upstream.advance()
+    names = [f"hung/r{number}" for number in range(20)]
+    house = House(tmp_path / "state", *(managed(hung.url, name) for name in names), managed(upstream), concurrency=1)
+    waiting = [quietly(Deferred.fromCoroutine(house.keeper(name).sync("start"))) for name in names]
+    await house.keeper().sync("start")
+    assert refs(house.path()) == upstream.refs()
+    # More than so many do not hang at once: those that hang longest are ended, say why, and are tried again later.
+    while sum(each.called for each in waiting) < len(names) - 2 * (LENDABLE + 1):
+        await house.reactor_turn()
+    ended = [house.keeper(name).standing for name in names if house.keeper(name).standing.error is not None]
+    assert {each.error for each in ended} == {"no progress, and others wait: git was ended"}
+    assert all(each.timeouts == 1 and each.paused() for each in ended)
+    await house.stop()
+    await gatherResults(waiting)
+
+
+@pytest_twisted.ensureDeferred
+async def test_a_remote_that_hung_last_time_waits_behind_those_that_did_not(
+    reactor: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(supervised_git, "STALL", 0.3)
+    upstream = Upstream(tmp_path / "remote" / "octo" / "widget.git")
+    upstream.advance()
+    server = GitHttp(reactor, tmp_path / "remote")
+    names = ["octo/a", "octo/b", "octo/c"]
+    url = server.url("octo/widget.git")
+    house = House(tmp_path / "state", *(managed(url, name) for name in names), concurrency=1)
+    server.hang_on = b"command=ls-refs"
+    with pytest.raises(StackitError, match="no progress"):
+        await house.keeper("octo/a").sync("start")
+    server.hang_on = None
+    monkeypatch.setattr(supervised_git, "STALL", 60.0)
+    taken = await house.keeper("octo/b")._holding._places.of("clone").acquire(url.split("/")[2]).turn
+    syncing = [Deferred.fromCoroutine(house.keeper(name).sync("start")) for name in names]
+    taken.release()
+    await gatherResults(syncing)
+    assert [str(each.repo) for each in house.named("synced")] == ["octo/a", "octo/b", "octo/c", "octo/a"]
+    await house.stop()
+    await server.stop()
+
+
+@pytest_twisted.ensureDeferred
+async def test_a_push_that_comes_while_a_look_waits_takes_it_along(tmp_path: Path) -> None:
+    upstream = Upstream(tmp_path / "remote.git")
+    before = upstream.advance()
+    house = House(tmp_path / "state", managed(upstream), concurrency=1)
+    await house.keeper().sync("start")
+    taken = await house.keeper()._holding._places.of("look").acquire().turn
+    looking = Deferred.fromCoroutine(house.keeper().sync("backstop"))
+    await house.reactor_turn()
+    assert not looking.called
+    await house.push(pushed(house, before, upstream.advance()))
+    await looking
+    assert refs(house.path()) == upstream.refs()
+    assert len(house.fetches()) == 2
+    taken.release()
+    await house.stop()

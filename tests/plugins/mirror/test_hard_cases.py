@@ -1,0 +1,336 @@
+"""Remotes that are odd, large, new, or made anew."""
+
+from __future__ import annotations
+
+import tracemalloc
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+import pytest_twisted
+from mirror_house import House, Upstream, git, managed, pushed, refs
+from twisted.internet.defer import Deferred
+from twisted.internet.task import Clock
+
+from stackit import Occurrence, Repo, StackitError
+from stackit.plugins.mirror.git.runner import too_old
+from stackit.plugins.mirror.remote.protocol_v2 import Listing
+from stackit.plugins.mirror.repository.disk_space import Room
+from stackit.plugins.mirror.repository.refspecs import destination
+from stackit.plugins.mirror.schedule import maintenance
+from stackit.plugins.mirror.sync.fetch_slots import Places
+from stackit.plugins.mirror.sync.progress import Progress
+from stackit.plugins.mirror.sync.reconcile import go_together, in_the_way, landing
+from stackit.secrets.redactor import Redactor
+from stackit.testing import PretendGitHub
+
+
+@pytest.fixture
+def upstream(tmp_path: Path) -> Upstream:
+    upstream = Upstream(tmp_path / "upstream")
+    upstream.advance()
+    return upstream
+
+
+@pytest.fixture
+def house(tmp_path: Path, upstream: Upstream) -> Iterator[House]:
+    house = House(tmp_path / "state", managed(upstream), interval=0)
+    yield house
+    pytest_twisted.blockon(house.stop())
+
+
+@pytest_twisted.ensureDeferred
+async def test_an_upstream_with_sha256_is_mirrored_and_one_made_anew_with_it_replaces_the_mirror(
+    pretend_github: PretendGitHub, tmp_path: Path
+) -> None:
+    url = await pretend_github.create("octo/widget")
+    await pretend_github.commit("octo/widget", count=2)
+    house = House(tmp_path / "state", managed(url))
+    await house.keeper().sync("start")
+    path = pretend_github.path("octo/widget")
+    path.rename(path.with_name("away"))
+    await pretend_github.create("octo/widget", object_format="sha256")
+    await pretend_github.commit("octo/widget", count=2)
+    await pretend_github.commit("octo/widget", "refs/heads/topic")
+    await house.keeper().sync("backstop")
+    assert refs(house.path()) == await pretend_github.refs("octo/widget") == house.told["octo/widget"]
+    assert {len(oid) for oid in refs(house.path()).values()} == {64}
+    moved = await pretend_github.commit("octo/widget")
+    await house.push(pushed(house, moved.before, moved.after))
+    assert len(house.seen) == 1
+    git(house.path(), "fsck", "--strict")
+    await house.stop()
+
+
+@pytest_twisted.ensureDeferred
+async def test_an_empty_sha256_upstream_is_mirrored_once_it_has_something(
+    pretend_github: PretendGitHub, tmp_path: Path
+) -> None:
+    url = await pretend_github.create("octo/widget", object_format="sha256")
+    house = House(tmp_path / "state", managed(url))
+    await house.keeper().sync("start")
+    moved = await pretend_github.commit("octo/widget")
+    await house.push(pushed(house, moved.before, moved.after))
+    assert refs(house.path()) == await pretend_github.refs("octo/widget") == house.told["octo/widget"]
+    await house.stop()
+
+
+@pytest_twisted.ensureDeferred
+async def test_a_default_branch_that_was_renamed_is_told_and_no_reader_finds_none(
+    house: House, upstream: Upstream
+) -> None:
+    await house.keeper().sync("start")
+    upstream.set("refs/heads/trunk", upstream.advance())
+    git(upstream.directory, "symbolic-ref", "HEAD", "refs/heads/trunk")
+    upstream.delete("refs/heads/main")
+    syncing: Deferred[Any] = Deferred.fromCoroutine(house.keeper().sync("backstop"))
+    while not syncing.called:
+        git(house.path(), "rev-parse", "--verify", "HEAD^{commit}")
+        await house.reactor_turn()
+    assert refs(house.path()) == upstream.refs()
+    assert git(house.path(), "symbolic-ref", "HEAD") == "refs/heads/trunk"
+    assert "HEAD names refs/heads/trunk now" in str(house.named("notice")[-1].reason)
+
+
+@pytest_twisted.ensureDeferred
+async def test_the_default_branch_becomes_a_folder_of_branches(house: House, upstream: Upstream) -> None:
+    await house.keeper().sync("start")
+    oid = upstream.refs()["refs/heads/main"]
+    upstream.delete("refs/heads/main")
+    upstream.set("refs/heads/main/new", oid)
+    git(upstream.directory, "symbolic-ref", "HEAD", "refs/heads/main/new")
+    await house.keeper().sync("push", look=False)
+    assert refs(house.path()) == upstream.refs() == house.told["octo/widget"]
+    assert git(house.path(), "symbolic-ref", "HEAD") == "refs/heads/main/new"
+
+
+@pytest_twisted.ensureDeferred
+async def test_a_remote_that_did_not_change_is_not_fetched(pretend_github: PretendGitHub, tmp_path: Path) -> None:
+    url = await pretend_github.create("octo/widget")
+    await pretend_github.commit("octo/widget")
+    house = House(tmp_path / "state", managed(url))
+    await house.keeper().sync("start")
+    fetched = pretend_github.fetches("octo/widget")
+    await pretend_github.set_ref("octo/widget", "refs/pull/1/head", "refs/heads/main")
+    await house.keeper().sync("backstop")
+    assert pretend_github.fetches("octo/widget") == fetched
+    await house.stop()
+
+
+@pytest_twisted.ensureDeferred
+async def test_what_a_person_did_in_the_mirror_is_undone_and_told(house: House, upstream: Upstream) -> None:
+    await house.keeper().sync("start")
+    oid = upstream.advance()
+    await house.keeper().sync("backstop")
+    git(house.path(), "update-ref", "refs/heads/mine", oid)
+    git(house.path(), "update-ref", "refs/heads/main", f"{oid}~1")
+    git(house.path(), "symbolic-ref", "HEAD", "refs/heads/mine")
+    await house.keeper().sync("backstop")
+    assert refs(house.path()) == upstream.refs() == house.told["octo/widget"]
+    assert git(house.path(), "symbolic-ref", "HEAD") == "refs/heads/main"
+
+
+@pytest_twisted.ensureDeferred
+async def test_thousands_of_refs_move_at_once(house: House, upstream: Upstream) -> None:
+    def move(oid: str, count: int) -> None:
+        lines = "".join(f"update refs/heads/b{number} {oid}\n" for number in range(count))
+        git(upstream.directory, "update-ref", "--stdin", stdin=lines.encode())
+
+    move(upstream.advance(), 1500)
+    done = await house.keeper().sync("start")
+    assert len(done.changes) == 1501
+    assert not list((house.path() / "refs" / "heads").iterdir()), "they are packed"
+    move(upstream.advance(), 1500)
+    done = await house.keeper().sync("backstop")
+    assert {change.forced for change in done.changes} == {False}
+    assert refs(house.path()) == upstream.refs() == house.told["octo/widget"]
+
+
+@pytest_twisted.ensureDeferred
+async def test_without_a_backstop_a_start_still_tells_what_a_crash_left_untold(
+    house: House, upstream: Upstream, tmp_path: Path
+) -> None:
+    await house.keeper().sync("start")
+    again = House(tmp_path / "state", managed("file:///nowhere"), interval=0)
+    await again.keeper().rounds.idle()
+    assert again.told["octo/widget"] == upstream.refs()
+    assert [each[2] for each in again.announcements] == ["start"]
+    assert again.fetches() == [], "the remote was not asked"
+    await again.stop()
+
+
+# -- upkeep ---------------------------------------------------------------------------
+
+
+@pytest_twisted.ensureDeferred
+async def test_maintenance_makes_a_commit_graph_and_readers_do_not_notice(house: House, upstream: Upstream) -> None:
+    await house.keeper().sync("start")
+    for _ in range(120):
+        last = upstream.advance()
+    await house.keeper().sync("backstop")
+    await house.keeper().maintain()
+    assert list((house.path() / "objects" / "info").glob("commit-graph*"))
+    assert git(house.path(), "rev-parse", "refs/heads/main") == last
+    git(house.path(), "fsck", "--strict")
+    healed = house.named("healed")
+    await house.keeper().sync("backstop")
+    assert house.named("healed") == healed == []
+
+
+@pytest_twisted.ensureDeferred
+async def test_a_push_does_not_wait_for_maintenance(house: House, upstream: Upstream) -> None:
+    await house.keeper().sync("start")
+    maintaining: Deferred[Any] = Deferred.fromCoroutine(house.keeper().maintain())
+    ended: list[object] = []
+    maintaining.addBoth(ended.append)
+    old, new = upstream.refs()["refs/heads/main"], upstream.advance()
+    await house.push(pushed(house, old, new))
+    assert len(house.seen) == 1
+    assert ended
+    assert house.keeper().worn > 0
+
+
+class Worn:
+    """What upkeep needs of a keeper."""
+
+    def __init__(self, worn: int) -> None:
+        self.worn = worn
+        self.rounds = self
+        self.busy = False
+        self.maintained: list[Deferred[None]] = []
+
+    async def maintain(self) -> None:
+        self.maintained.append(Deferred())
+        await self.maintained[-1]
+
+
+def test_upkeep_takes_one_mirror_at_a_time_in_idle_moments_the_most_worn_first() -> None:
+    clock = Clock()
+    keepers: list[Any] = [Worn(30), Worn(90), Worn(3)]
+    places = Places(1)
+    at_work = maintenance.Upkeep(clock, keepers, Room(clock, Path("/"), reserve=0), places)
+    at_work.start()
+    push = places.of("push").acquire()
+    clock.advance(maintenance.PERIOD)
+    assert [len(each.maintained) for each in keepers] == [0, 0, 0]
+    push.turn.result.lend()  # its remote hangs
+    keepers[2].busy = True
+    clock.advance(maintenance.PERIOD)
+    clock.advance(maintenance.PERIOD)
+    assert [len(each.maintained) for each in keepers] == [0, 1, 0]
+    keepers[1].worn = 0
+    keepers[1].maintained[0].errback(StackitError("a push came first"))
+    clock.pump([maintenance.PERIOD] * 2)
+    assert [len(each.maintained) for each in keepers] == [1, 1, 0]
+    keepers[0].worn = 0
+    keepers[0].maintained[0].callback(None)
+    clock.pump([maintenance.PERIOD] * 2)
+    assert [len(each.maintained) for each in keepers] == [1, 1, 0]
+    at_work.stop()
+    assert clock.getDelayedCalls() == []
+
+
+# -- first clone, version ---------------------------------------------------------------
+
+
+def test_a_first_clone_says_every_ten_seconds_where_it_is() -> None:
+    clock = Clock()
+    told: list[Occurrence] = []
+    app: Any = type("Seen", (), {"reactor": clock, "observe": told.append, "redact": Redactor(["the-token"])})
+    progress = Progress(app, Repo("octo", "widget"))
+    for percent in range(0, 100, 10):
+        progress(b"Receiving objects:  %d%% (%d/100), 1.00 MiB | 1.00 MiB/s\r" % (percent, percent))
+        clock.advance(3)
+    assert [each.reason for each in told] == [
+        "first clone: Receiving objects: 40% (40/100), 1.00 MiB | 1.00 MiB/s",
+        "first clone: Receiving objects: 80% (80/100), 1.00 MiB | 1.00 MiB/s",
+    ]
+    clock.advance(30)
+    progress(b"remote: Counting objects: 7 for the-token\r")  # what a remote writes is its own
+    assert told[-1].reason == "first clone: remote: Counting objects: 7 for ***"
+
+
+@pytest.mark.parametrize(
+    ("said", "problem"),
+    [
+        ("git version 2.31.0", None),
+        ("git version 3.0.1.windows.1", None),
+        ("git version 2.30.9", "git 2.30.9 is too old: stackit needs 2.31 or newer"),
+        ("nothing", "does not say"),
+    ],
+)
+def test_a_git_that_is_too_old_is_named_at_the_start(tmp_path: Path, said: str, problem: str | None) -> None:
+    program = tmp_path / "git"
+    program.write_text(f"#!/bin/sh\necho '{said}'\n")
+    program.chmod(0o755)
+    found = too_old(str(program))
+    assert found is None if problem is None else problem in str(found)
+
+
+@pytest.mark.parametrize(
+    ("gone", "wanted", "expected"),
+    [
+        ({"refs/heads/a"}, {"refs/heads/a/b"}, {"refs/heads/a"}),
+        ({"refs/heads/a/b", "refs/heads/c"}, {"refs/heads/a"}, {"refs/heads/a/b"}),
+        ({"refs/heads/ab"}, {"refs/heads/a"}, set()),
+        (
+            {"refs/heads/a", "refs/heads/b/c/d"},
+            {"refs/heads/a-b", "refs/heads/a/b/c", "refs/heads/b"},
+            {"refs/heads/a", "refs/heads/b/c/d"},
+        ),
+    ],
+)
+def test_only_what_is_in_the_way_goes_first(gone: set[str], wanted: set[str], expected: set[str]) -> None:
+    assert in_the_way(gone, wanted) == expected
+
+
+@pytest.mark.parametrize(
+    "refspecs",
+    [
+        ("+refs/heads/*:refs/heads/*", "+refs/tags/*:refs/tags/*"),
+        ("+refs/heads/*:refs/heads/*", "+refs/tags/v*:refs/tags/v*"),
+        ("+refs/heads/a/*:refs/heads/b/*",),
+        ("+refs/*:refs/*",),
+        ("+refs/heads/*:refs/heads/*", "^refs/heads/tmp/*"),
+        ("+refs/*:refs/*", "^refs/heads/tm*", "^refs/heads/main", "^refs/pull/*/head"),
+        ("+refs/*:refs/*", "^refs/pull/*", "^refs/tags/w"),
+        ("^refs/heads/a/*", "+refs/heads/*:refs/*", "+refs/tags/*:refs/stackit-*"),
+        ("refs/heads/main:refs/heads/main",),
+    ],
+)
+def test_where_refs_land_is_the_same_by_the_short_way_and_the_long(refspecs: tuple[str, ...]) -> None:
+    names = ("heads/main", "heads/a/x", "heads/tmp/y", "tags/v1", "tags/w", "pull/1/head", "stackit-kept/heads/z/1")
+    listing = Listing({f"refs/{name}".encode(): "1" * 40 for name in names}, None)
+    expected = {destination(refspecs, f"refs/{name}") for name in names} - {None, "refs/stackit-kept/heads/z/1"}
+    assert {ref.decode() for ref in landing(refspecs, listing)} == expected
+
+
+@pytest.mark.parametrize(
+    ("names", "expected"),
+    [
+        ({"refs/heads/a", "refs/heads/ab", "refs/heads/b/a", "refs/tags/a"}, True),
+        ({"refs/heads/a", "refs/heads/a/b"}, False),
+        ({"refs/heads/a", "refs/heads/a-b", "refs/heads/a/b/c/d"}, False),
+        ({"refs/heads/a/b/c", "refs/heads/a/b/c/d", "refs/heads/a!"}, False),
+        ({"refs/heads/" + "a" * 250}, True),
+        ({"refs/heads/" + "a" * 251}, False),
+        ({"refs/heads/" + "é" * 126}, False),
+        ({"refs/heads" + "/a" * 1000}, True),
+        ({"refs/heads" + "/a" * 1020}, False),
+        (set(), True),
+    ],
+)
+def test_refs_go_together_where_each_can_be_a_file(names: set[str], expected: bool) -> None:
+    assert go_together(names) is expected
+
+
+def test_names_of_a_hostile_length_cost_no_more_than_their_length() -> None:
+    names = {"refs/heads" + f"/{number}" + "/a" * 30_000 for number in range(50)}
+    tracemalloc.start()
+    try:
+        assert not go_together(names)
+        assert in_the_way({"refs/heads/1"}, names) == {"refs/heads/1"}
+        assert tracemalloc.get_traced_memory()[1] < 50 * 2**20
+    finally:
+        tracemalloc.stop()

@@ -1,0 +1,134 @@
+"""A text from outside that has a secret in it, in one form or another, and what of it is shown."""
+
+from __future__ import annotations
+
+import json
+import os
+import random
+import string
+from base64 import b64encode, urlsafe_b64encode
+from html import escape
+from pathlib import Path
+from urllib.parse import quote, quote_plus
+
+import pytest
+from twisted.internet.task import Clock
+
+from stackit.secrets.redactor import Redactor, proxy_passwords
+from stackit.text.redaction import LONGEST, redacted
+
+TOKEN = "s3cr3t-of-the-Repository"
+ODD = 'a"b\\c d/e+f&g<h>é%21'
+
+
+def every_byte(text: str) -> str:
+    return "".join(f"%{byte:02x}" for byte in text.encode())
+
+
+FORMS = {
+    "plain": str,
+    "percent-encoded": lambda text: quote(text, safe=""),
+    "as in a form": quote_plus,
+    "percent-encoded byte by byte": every_byte,
+    "hexadecimal": lambda text: text.encode().hex(),
+    "hexadecimal in capitals": lambda text: text.encode().hex().upper(),
+    "JSON": lambda text: json.dumps(text)[1:-1],
+    "JSON in Unicode's numbers": lambda text: "".join(f"\\u{ord(letter):04x}" for letter in text),
+    "HTML": escape,
+    "HTML's numbers": lambda text: "".join(f"&#{ord(letter)};" for letter in text),
+    "base64": lambda text: b64encode(text.encode()).decode(),
+    "base64 for URLs": lambda text: urlsafe_b64encode(text.encode()).decode(),
+    "base64, one byte on": lambda text: b64encode(b"x" + text.encode()).decode(),
+    "base64, two bytes on": lambda text: b64encode(b":x" + text.encode() + b"y").decode(),
+    "base64 of a header": lambda text: b64encode(f"x-access-token:{text}".encode()).decode(),
+    "base64, percent-encoded": lambda text: quote(b64encode(f"me:{text}".encode()).decode(), safe=""),
+}
+
+
+@pytest.mark.parametrize("secret", [TOKEN, ODD, TOKEN * 9])
+@pytest.mark.parametrize("form", FORMS)
+def test_a_secret_shows_in_no_form_that_it_may_come_back_in(form: str, secret: str) -> None:
+    shown = FORMS[form](secret)
+    text = f"remote: you said {shown}, and so (100% sure) it was denied: {shown}"
+    freed = Redactor([secret])(text)
+    assert secret not in freed
+    assert shown not in freed
+    assert freed == "remote: you said ***, and so (100% sure) it was denied: ***"
+
+
+@pytest.mark.parametrize("seed", range(20))
+def test_of_a_secret_in_base64_nothing_is_left_whatever_stands_around_it(seed: int) -> None:
+    dice = random.Random(seed)
+    secret = "".join(dice.choices(string.printable.strip(), k=dice.randrange(8, 60)))
+    around = ["".join(dice.choices(string.ascii_letters, k=dice.randrange(9))) for _ in range(2)]
+    shown = b64encode(secret.join(around).encode()).decode()
+    assert Redactor([secret])(f"said ({shown})") == "said (***)"
+
+
+def test_what_holds_no_secret_stays_as_it_is() -> None:
+    text = 'error: 50% of "refs/heads/caf\udce9" & \\u0041 %41 are &lt;fine&gt;\n'
+    assert Redactor([TOKEN, ODD])(text) == text
+    assert Redactor()(text) == text
+
+
+def test_a_secret_that_is_too_short_to_be_told_from_a_word_is_not_looked_for() -> None:
+    assert Redactor(["", "error"])("an error") == "an error"
+
+
+def test_a_secret_within_another_leaves_nothing_of_it() -> None:
+    assert Redactor([TOKEN, f"{TOKEN}-and-more"])(f"said {TOKEN}-and-more, {TOKEN}") == "said ***, ***"
+
+
+def test_what_looks_like_a_credential_goes_too_and_a_text_is_cut() -> None:
+    assert Redactor([TOKEN])("see https://me:pw@host/x") == "see https://***@host/x"
+    assert len(Redactor([TOKEN])("word " * LONGEST)) == LONGEST + 1
+    assert TOKEN[:9] not in Redactor([TOKEN])("x" * (LONGEST - 9) + TOKEN)
+
+
+def test_a_file_is_read_again_when_it_changes_and_what_it_held_is_remembered(tmp_path: Path) -> None:
+    file, clock = tmp_path / "token", Clock()
+    redact = Redactor(files=[file], seconds=clock.seconds)
+    assert redact("said first-secret") == "said first-secret"
+    file.write_text("\ufefffirst-secret\n")
+    clock.advance(2)
+    assert redact("said first-secret") == "said ***"
+    file.write_text("the-second-secret\n")
+    clock.advance(2)
+    assert redact("said the-second-secret, first-secret") == "said ***, ***"
+    file.unlink()
+    clock.advance(2)
+    assert redact("said the-second-secret") == "said ***"
+
+
+def test_a_file_that_became_a_pipe_holds_up_nobody(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "pipe")
+    assert Redactor(files=[tmp_path / "pipe", tmp_path / "gone"])("said") == "said"
+
+
+@pytest.mark.parametrize(
+    "credential",
+    [
+        "ghs_" + "A1b2" * 9,
+        "ghs_eyJhbGciOiJSUzI1NiJ9.eyJpc3MiOiIxMjM0NSJ9.c2ln-bmF0_dXJl",
+        "eyJhbGciOiJSUzI1NiJ9.eyJpc3MiOiIxMjM0NSJ9.c2lnbmF0dXJl",
+        "github_pat_11ABCDEFG0123456789_abcdef",
+    ],
+)
+def test_the_kinds_of_token_that_github_gives_are_known_by_their_looks(credential: str) -> None:
+    assert redacted(f"denied: {credential} is no more") == "denied: *** is no more"
+
+
+@pytest.mark.parametrize("text", ["eyJust a word.and another", "ghs_short", "ghost_of_a_chance_in_the_machine"])
+def test_a_word_is_not_taken_for_a_token(text: str) -> None:
+    assert redacted(text) == text
+
+
+def test_the_passwords_of_proxies_are_secrets_in_use() -> None:
+    environ = {
+        "https_proxy": "http://me:p%40ss-word@proxy.example.org:3128/",
+        "HTTP_PROXY": "me:another@proxy:3128",
+        "no_proxy": "me:none@host",
+        "http_proxy": "http://proxy:3128",
+        "ALL_PROXY": "",
+    }
+    assert list(proxy_passwords(environ)) == ["p@ss-word", "another"]

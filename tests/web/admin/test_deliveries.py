@@ -1,0 +1,360 @@
+"""The routes of deliveries, over a real journal and a real bus."""
+
+from __future__ import annotations
+
+import json
+import sqlite3
+from collections.abc import AsyncIterator, Sequence
+from hashlib import sha256
+from pathlib import Path
+from typing import Any
+
+import pytest
+import pytest_twisted
+from outcomes import outcome
+
+from stackit import Event, RefChange, RefsChanged, RequestHead, hookimpl, on
+from stackit.bus.bus import Bus
+from stackit.journal import Journal, Record
+from stackit.web.admin.deliveries import delivery_routes
+from stackit.web.admin.rules import Admin
+
+RECEIVED = 1_795_459_409.123
+BODY = b'{"zen": "caf\\u00e9", "big": 12345678901234567890123, "same": 1, "same": 2}'
+
+
+class Single:
+    @on("push")
+    def handle(self, event: Event) -> None:
+        """One handler, so that the plugin's name is enough."""
+
+
+class Several:
+    @on("push")
+    def first(self, event: Event) -> None:
+        """One of two."""
+
+    @hookimpl
+    def stackit_refs_changed(self, change: RefsChanged) -> None:
+        """The other."""
+
+
+class Replays:
+    """What dispatch would do, as far as the journal is concerned; 3000 is later than anything here."""
+
+    def __init__(self, journal: Journal) -> None:
+        self._journal = journal
+
+    async def replay(self, event_id: int, subscribers: Sequence[str] | None) -> int:
+        return len(await self._journal.replay(event_id, subscribers, now=RECEIVED + 3000))
+
+    async def replay_dead(self, subscriber: str) -> int:
+        return len(await self._journal.replay_dead(subscriber, now=RECEIVED + 3000))
+
+
+class House:
+    """The routes and what is behind them."""
+
+    def __init__(self, journal: Journal, reactor: Any) -> None:
+        bus = Bus()
+        bus.register("single", Single())
+        bus.register("several", Several())
+        self.journal = journal
+        routes = delivery_routes(journal, Replays(journal), bus)
+        self._admin = Admin(routes, reactor=reactor, prefixes=["/api"], tokens=None)
+
+    async def ask(self, method: str, target: str) -> tuple[int, Any]:
+        """The status and the JSON of the answer to a request below the prefix."""
+        path, _, query = target.partition("?")
+        headers = {b"host": (b"localhost",), b"x-stackit-csrf": (b"1",)}
+        head = RequestHead(client="127.0.0.1", method=method.encode(), path=f"/api{path}".encode(), headers=headers)
+        response = self._admin.refuse(head, "127.0.0.1") or await self._admin.answer(head, query.encode(), b"")
+        body = response.body
+        return response.status, json.loads(body) if isinstance(body, bytes) else body
+
+    async def get(self, target: str) -> tuple[int, Any]:
+        return await self.ask("GET", target)
+
+    async def post(self, target: str) -> tuple[int, Any]:
+        return await self.ask("POST", target)
+
+    async def append(
+        self,
+        guid: str,
+        *subscribers: str,
+        event: str = "push",
+        action: str | None = None,
+        repo: str | None = "Octo/Widget",
+    ) -> tuple[int, list[int]]:
+        """A delivery in the journal: its id, and the ids of its handlings."""
+        appended = await outcome(
+            self.journal.append,
+            Record(
+                hook="77",
+                delivery=guid,
+                event=event,
+                action=action,
+                repo=repo,
+                received_at=RECEIVED,
+                digest=sha256(guid.encode()).digest(),
+                body=BODY,
+                subscribers=subscribers,
+            ),
+        )
+        return appended.id, [work.handling for work in appended.works]
+
+
+@pytest_twisted.async_yield_fixture
+async def house(tmp_path: Path) -> AsyncIterator[House]:
+    from twisted.internet import reactor  # noqa: PLC0415 - importing it installs it
+
+    directory = tmp_path / "state"
+    journal = Journal.open(directory, reactor=reactor)
+    yield House(journal, reactor)
+    await journal.close()
+
+
+# -- reading ----------------------------------------------------------------------
+
+
+@pytest_twisted.ensureDeferred
+async def test_a_receipt_tells_what_became_of_the_delivery_at_each_subscriber(house: House) -> None:
+    number, (done, failing, dead) = await house.append("guid-1", "single:handle", "several:first", "gone:old")
+    await outcome(house.journal.finish, done, at=RECEIVED + 1)
+    await house.journal.fail(failing, at=RECEIVED + 2, error="ValueError: no", next_at=RECEIVED + 60)
+    await house.journal.fail(dead, at=RECEIVED + 3, error="gone", next_at=None)
+    await house.journal.visible(number, RECEIVED + 0.5)
+
+    status, receipt = await house.get(f"/deliveries/{number}")
+
+    assert status == 200
+    handlings = receipt.pop("handlings")
+    assert receipt == {
+        "id": str(number),
+        "delivery": "guid-1",
+        "hook": "77",
+        "event": "push",
+        "action": None,
+        "repo": "Octo/Widget",
+        "received_at": "2026-11-23T18:43:29.123Z",
+        "state": "pending",
+        "visible_at": "2026-11-23T18:43:29.623Z",
+    }
+    assert {each["subscriber"]: (each["state"], each["attempts"], each["error"]) for each in handlings} == {
+        "single": ("done", 1, None),
+        "several:first": ("pending", 1, "ValueError: no"),
+        "gone:old": ("dead", 1, "gone"),
+    }
+    times = {each["subscriber"]: (each["next_at"], each["finished_at"]) for each in handlings}
+    assert times["single"] == (None, "2026-11-23T18:43:30.123Z")
+    assert times["several:first"] == ("2026-11-23T18:44:29.123Z", None)
+    assert all(
+        set(each) == {"subscriber", "state", "attempts", "error", "next_at", "finished_at"} for each in handlings
+    )
+
+
+@pytest_twisted.ensureDeferred
+async def test_the_payload_comes_on_request_and_exactly_as_it_was_delivered(house: House) -> None:
+    number, _ = await house.append("guid-1", "single:handle")
+    assert "payload" not in (await house.get(f"/deliveries/{number}"))[1]
+    assert "payload" not in (await house.get(f"/deliveries/{number}?payload=0"))[1]
+    status, receipt = await house.get(f"/deliveries/{number}?payload=1")
+    assert (status, receipt["id"]) == (200, str(number))
+    assert receipt["payload"] == json.loads(BODY)
+
+
+@pytest_twisted.ensureDeferred
+async def test_the_payload_of_what_nobody_handles_is_not_kept(house: House) -> None:
+    number, _ = await house.append("guid-1")
+    status, receipt = await house.get(f"/deliveries/{number}?payload=1")
+    assert (status, receipt["payload"], receipt["handlings"]) == (200, None, [])
+
+
+@pytest_twisted.ensureDeferred
+async def test_a_payload_that_is_damaged_on_disk_is_said_to_be(house: House, tmp_path: Path) -> None:
+    number, _ = await house.append("guid-1", "single:handle")
+    with sqlite3.connect(tmp_path / "state" / "journal.sqlite3") as connection:
+        connection.execute("UPDATE bodies SET body = substr(body, 1, length(body) - 8)")
+    connection.close()
+    assert (await house.get(f"/deliveries/{number}"))[0] == 200
+    status, answer = await house.get(f"/deliveries/{number}?payload=1")
+    assert (status, answer) == (500, {"error": f"the body of delivery {number} is damaged in the journal"})
+
+
+@pytest_twisted.ensureDeferred
+async def test_ref_changes_have_a_receipt_with_their_changes_as_payload(house: House) -> None:
+    change = RefChange(b"refs/heads/caf\xe9".decode("utf-8", "surrogateescape"), "0" * 40, "1" * 40, "created")
+    appended = await house.journal.announce(
+        "octo/widget", [change], "backstop", None, RECEIVED, ["several:stackit_refs_changed"]
+    )
+    _, page = await house.get("/deliveries?event=refs_changed")
+    assert [each["id"] for each in page["deliveries"]] == [str(appended.id)]
+    _, receipt = await house.get(f"/deliveries/{appended.id}?payload=1")
+    assert receipt["delivery"] is None
+    assert receipt["handlings"][0]["subscriber"] == "several:stackit_refs_changed"
+    assert receipt["payload"]["changes"][0]["ref"] == "refs/heads/caf\udce9"
+
+
+@pytest.mark.parametrize("number", ["999", "0", "x", "-1", "%D9%A1", "9" * 30, "1.0"])
+@pytest_twisted.ensureDeferred
+async def test_an_unknown_delivery_is_not_found(house: House, number: str) -> None:
+    for method, target in (("GET", f"/deliveries/{number}"), ("POST", f"/deliveries/{number}/replay")):
+        status, answer = await house.ask(method, target)
+        assert status == 404
+        assert "no such delivery" in answer["error"]
+
+
+# -- listing ----------------------------------------------------------------------
+
+
+@pytest_twisted.ensureDeferred
+async def test_deliveries_are_listed_newest_first_in_pages(house: House) -> None:
+    numbers = [str((await house.append(f"guid-{n}"))[0]) for n in range(5)]
+    seen: list[str] = []
+    target = "/deliveries?limit=2"
+    pages = 0
+    while True:
+        status, page = await house.get(target)
+        assert status == 200
+        pages += 1
+        seen += [each["id"] for each in page["deliveries"]]
+        if page["next"] is None:
+            break
+        target = f"/deliveries?limit=2&cursor={page['next']}"
+    assert seen == numbers[::-1]
+    assert pages == 3
+
+
+@pytest_twisted.ensureDeferred
+async def test_every_filter_narrows_the_list(house: House) -> None:
+    push, (handling,) = await house.append("guid-1", "single:handle")
+    await house.journal.fail(handling, at=RECEIVED, error="no", next_at=None)
+    issue, _ = await house.append("guid-2", "several:first", event="issues", action="opened", repo="other/one")
+    for query, expected in (
+        ("delivery=guid-1", [push]),
+        ("event=issues", [issue]),
+        ("repo=octo/WIDGET", [push]),
+        ("state=dead", [push]),
+        ("state=pending", [issue]),
+        ("state=done", []),
+        ("subscriber=single", [push]),
+        ("subscriber=single:handle", [push]),
+        ("subscriber=several:first", [issue]),
+        ("subscriber=nobody", []),
+        ("subscriber=single&state=pending", []),
+        ("", [issue, push]),
+    ):
+        status, page = await house.get(f"/deliveries?{query}")
+        assert (status, [int(each["id"]) for each in page["deliveries"]]) == (200, expected), query
+
+
+@pytest.mark.parametrize(
+    ("query", "reason"),
+    [
+        ("limit=0", "limit: expected a whole number from 1 to 200"),
+        ("limit=201", "limit:"),
+        ("limit=-1", "limit:"),
+        ("limit=x", "limit:"),
+        ("limit=", "limit:"),
+        ("state=broken", "state: expected one of pending, done, dead"),
+        ("repo=widget", "repo: not a repository name"),
+        ("repo=../x", "repo:"),
+        ("cursor=nonsense", "cursor:"),
+        ("cursor=", "cursor:"),
+        ("event=", "event:"),
+        ("delivery=a%20b", "delivery:"),
+        ("subscriber=", "subscriber:"),
+        ("subscriber=several", "name one: several:first, several:stackit_refs_changed"),
+        ("stat=dead", "unknown parameter 'stat'; there is delivery, event,"),
+    ],
+)
+@pytest_twisted.ensureDeferred
+async def test_a_filter_that_makes_no_sense_is_refused_with_the_reason(house: House, query: str, reason: str) -> None:
+    status, answer = await house.get(f"/deliveries?{query}")
+    assert status == 400
+    assert reason in answer["error"]
+
+
+@pytest_twisted.ensureDeferred
+async def test_a_misspelt_parameter_is_refused_everywhere(house: House) -> None:
+    number, _ = await house.append("guid-1", "single:handle")
+    assert (await house.get(f"/deliveries/{number}?payload=yes"))[0] == 400
+    assert (await house.get(f"/deliveries/{number}?body=1"))[0] == 400
+    assert (await house.post(f"/deliveries/{number}/replay?subscribers=single"))[0] == 400
+    assert (await house.post("/deliveries/replay?subscriber=single&state=dead&all=1"))[0] == 400
+
+
+# -- replay -----------------------------------------------------------------------
+
+
+async def _states(house: House, number: int) -> dict[str, str]:
+    _, receipt = await house.get(f"/deliveries/{number}")
+    return {each["subscriber"]: each["state"] for each in receipt["handlings"]}
+
+
+@pytest_twisted.ensureDeferred
+async def test_a_replay_goes_to_every_subscriber_that_had_the_delivery(house: House) -> None:
+    number, handlings = await house.append("guid-1", "single:handle", "several:first")
+    for handling in handlings:
+        await outcome(house.journal.finish, handling, at=RECEIVED)
+    assert await house.post(f"/deliveries/{number}/replay") == (200, {"id": str(number), "replayed": 2})
+    assert await _states(house, number) == {"single": "pending", "several:first": "pending"}
+
+
+@pytest_twisted.ensureDeferred
+async def test_a_replay_may_go_to_one_subscriber_also_to_one_that_is_new_or_gone(house: House) -> None:
+    number, handlings = await house.append("guid-1", "single:handle", "gone:old")
+    for handling in handlings:
+        await outcome(house.journal.finish, handling, at=RECEIVED)
+    for name in ("gone:old", "several:first"):
+        assert await house.post(f"/deliveries/{number}/replay?subscriber={name}") == (
+            200,
+            {"id": str(number), "replayed": 1},
+        )
+    assert await _states(house, number) == {"single": "done", "gone:old": "pending", "several:first": "pending"}
+
+
+@pytest_twisted.ensureDeferred
+async def test_a_replay_to_a_subscriber_that_never_was_is_refused_with_the_names_there_are(house: House) -> None:
+    number, _ = await house.append("guid-1", "single:handle")
+    status, answer = await house.post(f"/deliveries/{number}/replay?subscriber=singel")
+    assert status == 400
+    assert "there is no singel; there is several:first, several:stackit_refs_changed, single" in answer["error"]
+    assert await _states(house, number) == {"single": "pending"}
+
+
+@pytest_twisted.ensureDeferred
+async def test_a_delivery_whose_body_is_not_kept_cannot_be_replayed(house: House) -> None:
+    number, _ = await house.append("guid-1")
+    status, answer = await house.post(f"/deliveries/{number}/replay?subscriber=single")
+    assert status == 409
+    assert "cannot be replayed" in answer["error"]
+
+
+@pytest_twisted.ensureDeferred
+async def test_all_dead_letters_of_a_subscriber_are_replayed_and_nothing_else(house: House) -> None:
+    numbers = []
+    for guid in ("guid-1", "guid-2"):
+        number, (mine, other) = await house.append(guid, "single:handle", "several:first")
+        await house.journal.fail(mine, at=RECEIVED, error="no", next_at=None)
+        await house.journal.fail(other, at=RECEIVED, error="no", next_at=None)
+        numbers.append(number)
+    assert await house.post("/deliveries/replay?subscriber=single&state=dead") == (200, {"replayed": 2})
+    for number in numbers:
+        assert await _states(house, number) == {"single": "pending", "several:first": "dead"}
+    assert await house.post("/deliveries/replay?subscriber=nobody&state=dead") == (200, {"replayed": 0})
+
+
+@pytest.mark.parametrize("query", ["", "subscriber=single", "state=dead", "subscriber=single&state=done"])
+@pytest_twisted.ensureDeferred
+async def test_a_replay_of_many_must_say_whose_and_which(house: House, query: str) -> None:
+    assert (await house.post(f"/deliveries/replay?{query}"))[0] == 400
+
+
+@pytest_twisted.ensureDeferred
+async def test_a_replay_that_the_journal_cannot_write_is_asked_to_come_back(house: House) -> None:
+    number, _ = await house.append("guid-1", "single:handle")
+    await house.journal.close()
+    status, answer = await house.post(f"/deliveries/{number}/replay")
+    assert status == 503
+    assert answer["error"]

@@ -1,0 +1,656 @@
+"""The webhook endpoint, row by row of its contract, over real sockets."""
+
+from __future__ import annotations
+
+import hashlib
+import hmac
+import json
+from collections.abc import AsyncIterator, Iterator
+from pathlib import Path
+from typing import Any
+from urllib.parse import urlencode
+
+import pytest
+import pytest_twisted
+from rawhttp import Answer, Client, Listening, request
+from twisted.internet import reactor
+from twisted.internet.defer import Deferred
+from twisted.internet.endpoints import UNIXClientEndpoint, connectProtocol
+from twisted.internet.task import Clock
+from twisted.logger import LogEvent, LogLevel, formatEvent, globalLogPublisher
+
+from stackit.api.admin import Refused, RequestHead
+from stackit.api.errors import JournalError
+from stackit.api.events import Event, Push, Repo, Taken
+from stackit.api.occurrences import Occurrence
+from stackit.config.model import load
+from stackit.github.signature import Secrets
+from stackit.plugins.ratelimit import RateLimit
+from stackit.runtime.listen import address, listen
+from stackit.testing.catalogue import EVENTS, payload_for
+from stackit.testing.deliveries import delivery
+from stackit.web.public import public_site
+
+PATH = "/api/v1/webhooks/github"
+SECRET = "It's a Secret to Everybody"
+UNSIGNED = {"error": "the signature is missing or wrong"}
+
+
+class House(Listening):
+    """The public side with a journal that is a list. ``handled`` are the events that some plugin handles."""
+
+    def __init__(self, clock: Clock, secrets: list[str], directory: Path) -> None:
+        self.taken: list[tuple[Event, bytes]] = []
+        self.handled = {"push", "issues"}
+        self.fault: Exception | None = None
+        self.wait: Deferred[None] | None = None
+        self.verdict: Refused | None = None
+        self.heads: list[RequestHead] = []
+        seen: list[Occurrence] = []
+        self.stuck: list[str] = []
+        site = public_site(
+            load({}, {"STACKIT_STATE_DIR": str(directory)}, cwd=directory),
+            secrets=Secrets(secrets, [], print),
+            admit=self._admit,
+            observe=seen.append,
+            take=lambda event, digest, done: Deferred.fromCoroutine(self._take(event, digest)).addBoth(done),
+            reactor=clock,
+            now=clock.seconds,
+            stuck=lambda: self.stuck,
+        )
+        super().__init__(reactor, site, seen)
+
+    def _admit(self, head: RequestHead) -> Refused | None:
+        self.heads.append(head)
+        return self.verdict
+
+    async def _take(self, event: Event, digest: bytes) -> Taken:
+        if self.wait is not None:
+            await self.wait
+        if self.fault is not None:
+            raise self.fault
+        duplicate = any((event.hook, event.delivery) == (old.hook, old.delivery) for old, _ in self.taken)
+        self.taken.append((event, digest))
+        return Taken(id=str(len(self.taken)), duplicate=duplicate, handled=event.name in self.handled)
+
+    async def deliver(self, event: str = "push", payload: Any = None, /, **changes: Any) -> Answer:
+        """A delivery as GitHub makes it, with some headers replaced (None takes one away)."""
+        headers = changes.pop("headers", {})
+        made = delivery(event, payload, secret=SECRET, **changes)
+        sent = {name: value for name, value in {**made.headers, **headers}.items() if value is not None}
+        return await self.ask(request(PATH, headers=sent, body=made.body))
+
+
+@pytest.fixture
+def clock() -> Clock:
+    clock = Clock()
+    clock.advance(1_000_000)
+    return clock
+
+
+@pytest_twisted.async_yield_fixture
+async def house(clock: Clock, tmp_path: Path) -> AsyncIterator[House]:
+    made = House(clock, [SECRET], tmp_path)
+    yield made
+    await made.stop()
+
+
+@pytest_twisted.async_yield_fixture
+async def closed_house(clock: Clock, tmp_path: Path) -> AsyncIterator[House]:
+    made = House(clock, ["", "  \n"], tmp_path)
+    yield made
+    await made.stop()
+
+
+@pytest.fixture(autouse=True)
+def quiet() -> Iterator[list[LogEvent]]:
+    """Nothing that a stranger sends is worth a line beside the observers' own; a test may take out what is."""
+    events: list[LogEvent] = []
+
+    def note(event: LogEvent) -> None:
+        if event.get("log_level", LogLevel.info) >= LogLevel.warn:
+            events.append(event)
+
+    globalLogPublisher.addObserver(note)
+    yield events
+    globalLogPublisher.removeObserver(note)
+    assert events == []
+
+
+METHODS = ["GET", "HEAD", "PUT", "DELETE", "PATCH", "OPTIONS", "TRACE", "CONNECT", "BREW"]
+
+
+def signed(body: bytes, secret: str = SECRET, **headers: str) -> bytes:
+    digits = hmac.new(secret.encode(), body, hashlib.sha256).hexdigest()
+    found = {"X-GitHub-Event": "push", "X-Hub-Signature-256": f"sha256={digits}", **headers}
+    return request(PATH, headers=found, body=body)
+
+
+def undated(answer: bytes) -> list[bytes]:
+    """The lines of an answer, but for the time."""
+    return [line for line in answer.split(b"\r\n") if not line.startswith(b"Date: ")]
+
+
+# -- what is let in
+
+
+@pytest_twisted.ensureDeferred
+async def test_a_body_that_comes_back_has_its_fingerprint_again_and_another_has_another(house: House) -> None:
+    for body in (b'{"repository":{"full_name":"o/w"}}', b'{"repository":{"full_name":"o/w"}} '):
+        for delivery_id in ("a", "b"):
+            await house.ask(signed(body, **{"X-GitHub-Delivery": delivery_id}))
+    first, again, other, other_again = (fingerprint for _, fingerprint in house.taken)
+    assert first == again != other == other_again
+
+
+@pytest_twisted.ensureDeferred
+async def test_a_push_is_taken_and_answered_with_its_id(house: House, clock: Clock) -> None:
+    made = delivery("push", secret=SECRET, hook_id=42)
+    answer = await house.ask(request(PATH, headers=made.headers, body=made.body))
+    assert (answer.status, answer.json()) == (202, {"id": "1", "duplicate": False})
+    assert answer.headers["content-type"] == "application/json"
+    ((event, fingerprint),) = house.taken
+    assert isinstance(event, Push)
+    assert (event.delivery, event.hook, event.received_at) == (made.guid, "42", clock.seconds())
+    assert event.repo == Repo("octo", "widget")
+    assert event.body == made.body
+    assert len(fingerprint) == 32
+    (seen,) = house.seen
+    assert (seen.name, seen.event, seen.outcome, seen.id) == ("accepted", "push", "queued", "1")
+    assert (seen.delivery, seen.repo, seen.verified_by) == (made.guid, event.repo, "STACKIT_GITHUB_WEBHOOK_SECRET")
+
+
+@pytest.mark.parametrize("prefix", ["/api/v1", "/api"])
+@pytest_twisted.ensureDeferred
+async def test_every_api_prefix_has_the_endpoint(house: House, prefix: str) -> None:
+    made = delivery("push", secret=SECRET)
+    answer = await house.ask(request(f"{prefix}/webhooks/github", headers=made.headers, body=made.body))
+    assert answer.status == 202
+
+
+@pytest.mark.parametrize("event", [each for each in EVENTS if each != "ping"])
+@pytest.mark.parametrize("form", [False, True], ids=["json", "form"])
+@pytest_twisted.ensureDeferred
+async def test_every_documented_event_is_taken_as_what_it_is(house: House, event: str, form: bool) -> None:
+    house.handled = {event}
+    assert (await house.deliver(event, form=form)).status == 202
+    ((taken, _),) = house.taken
+    assert (taken.name, taken.payload) == (event, payload_for(event))
+
+
+@pytest_twisted.ensureDeferred
+async def test_a_push_that_no_plugin_handles_is_taken_all_the_same(house: House) -> None:
+    house.handled = set()
+    assert (await house.deliver()).status == 202
+    assert house.seen[0].outcome == "unhandled"
+
+
+@pytest_twisted.ensureDeferred
+async def test_a_delivery_to_an_absolute_address_is_taken(house: House) -> None:
+    made = delivery("push", secret=SECRET)
+    data = request(f"https://hooks.example.org{PATH}", headers=made.headers, body=made.body)
+    assert (await house.ask(data)).status == 202
+
+
+@pytest_twisted.ensureDeferred
+async def test_a_sender_that_closes_its_half_learns_that_it_is_durable(house: House) -> None:
+    house.wait = Deferred()
+    made = delivery("push", secret=SECRET)
+    client = await house.connect()
+    client.send(request(PATH, headers=made.headers, body=made.body)).transport.loseWriteConnection()
+    for _ in range(3):
+        await house.ask(request("/healthz", "GET"))
+    house.wait.callback(None)
+    assert (await client.answer()).status == 202
+
+
+@pytest_twisted.ensureDeferred
+async def test_a_duplicate_says_so(house: House) -> None:
+    await house.deliver(guid="same")
+    answer = await house.deliver(guid="same")
+    assert (answer.status, answer.json()) == (202, {"id": "2", "duplicate": True})
+    assert [each.name for each in house.seen] == ["accepted", "duplicate"]
+
+
+@pytest_twisted.ensureDeferred
+async def test_an_event_that_no_plugin_handles_is_taken_without_a_word(house: House) -> None:
+    answer = await house.deliver("star")
+    assert (answer.status, answer.body) == (204, b"")
+    assert "content-length" not in answer.headers
+    assert house.taken
+    assert (house.seen[0].event, house.seen[0].outcome) == ("star", "unhandled")
+
+
+@pytest_twisted.ensureDeferred
+async def test_a_ping_is_recorded_and_answered_204(house: House) -> None:
+    assert (await house.deliver("ping")).status == 204
+    assert [event.name for event, _ in house.taken] == ["ping"]
+    assert [(each.name, each.event, each.outcome) for each in house.seen] == [("accepted", "ping", "ping")]
+
+
+@pytest.mark.parametrize(
+    ("event", "payload", "headers"),
+    [
+        ("push", {"ref": "refs/heads/main"}, {}),
+        ("push", {"repository": {"full_name": "../x"}}, {}),
+        ("push", b"\xff\xfe", {}),
+        ("push", b"", {}),
+        ("push", b"[" * 100_000, {}),
+        ("pull_request", payload_for("issues"), {}),
+        ("push", None, {"X-GitHub-Event": None}),
+        ("push", None, {"X-GitHub-Event": "push push"}),
+        ("push", None, {"X-GitHub-Event": "é\x80"}),
+        ("push", None, {"X-GitHub-Event": "x" * 5000}),
+        ("push", None, {"Content-Type": "text/plain"}),
+        ("push", None, {"Content-Type": "application/x-www-form-urlencoded"}),
+    ],
+)
+@pytest_twisted.ensureDeferred
+async def test_a_signed_body_that_is_no_event_is_counted_and_forgotten(
+    house: House, event: str, payload: Any, headers: dict[str, str]
+) -> None:
+    answer = await house.deliver(event, payload, headers=headers)
+    assert (answer.status, answer.body) == (204, b"")
+    assert house.taken == []
+    (seen,) = house.seen
+    assert (seen.name, seen.event, seen.outcome) == ("accepted", None, "unrecognised")
+    assert (await house.deliver()).status == 202
+
+
+@pytest.mark.parametrize(
+    ("headers", "reason"),
+    [
+        ({"X-GitHub-Event": None}, "event_name"),
+        ({"Content-Type": "text/plain"}, "content_type"),
+        ({"Content-Type": "application/x-www-form-urlencoded"}, "content_type"),
+        ({"X-GitHub-Event": "release"}, "shape"),
+    ],
+)
+@pytest_twisted.ensureDeferred
+async def test_what_is_wrong_with_a_signed_body_is_told(house: House, headers: dict[str, str], reason: str) -> None:
+    assert (await house.deliver(headers=headers)).status == 204
+    assert [(each.outcome, each.reason) for each in house.seen] == [("unrecognised", reason)]
+
+
+@pytest.mark.parametrize("form", [False, True])
+@pytest_twisted.ensureDeferred
+async def test_who_has_seen_one_delivery_can_forge_no_other_event(house: House, form: bool) -> None:
+    """The content type is not signed: a body is one thing, whatever it is said to be."""
+    house.handled = {"push", "release"}
+    forged = urlencode({"payload": json.dumps(payload_for("release", repo="victim/main"))})
+    payload = {**payload_for("push"), "ref": f"refs/heads/x&{forged}&y"}
+    for kind in ("application/x-www-form-urlencoded", "application/x-www-form-urlencoded; a=b", "application/json"):
+        headers = {"Content-Type": kind, "X-GitHub-Event": "release"}
+        assert (await house.deliver("push", payload, form=form, headers=headers)).status == 204
+    assert house.taken == []
+
+
+@pytest.mark.parametrize("kind", ["json", "form"])
+@pytest_twisted.ensureDeferred
+async def test_only_the_content_type_that_hooks_use_may_be_taken(clock: Clock, tmp_path: Path, kind: str) -> None:
+    tmp_path.joinpath("twistd.conf").write_text(f'[webhook]\ncontent_type = "{kind}"\n')
+    house = House(clock, [SECRET], tmp_path)
+    assert (await house.deliver(form=kind == "form")).status == 202
+    assert (await house.deliver(form=kind == "json")).status == 204
+    assert len(house.taken) == 1
+    await house.stop()
+
+
+@pytest_twisted.ensureDeferred
+async def test_a_body_without_a_content_type_is_json(house: House) -> None:
+    assert (await house.deliver(headers={"Content-Type": None})).status == 202
+
+
+@pytest_twisted.ensureDeferred
+async def test_an_event_named_twice_is_none(house: House) -> None:
+    body = json.dumps(payload_for("push")).encode()
+    data = signed(body).replace(b"Host: test\r\n", b"Host: test\r\nX-GitHub-Event: push\r\n")
+    assert (await house.ask(data)).status == 204
+
+
+@pytest.mark.parametrize("guid", [None, "", "a b", "x" * 65, "é", "../x", "a,b"])
+@pytest_twisted.ensureDeferred
+async def test_a_delivery_id_that_cannot_be_believed_is_replaced(house: House, guid: str | None) -> None:
+    for _ in range(2):
+        answer = await house.deliver(headers={"X-GitHub-Delivery": guid, "X-GitHub-Hook-ID": "nonsense"})
+        assert answer.json()["duplicate"] is False
+    for event, _ in house.taken:
+        assert event.delivery.startswith("stackit-")
+        assert event.hook == ""
+
+
+@pytest_twisted.ensureDeferred
+async def test_a_chunked_delivery_is_taken(house: House) -> None:
+    made = delivery("push", secret=SECRET)
+    chunks = b"".join(b"%x\r\n%s\r\n" % (len(part), part) for part in (made.body[:7], made.body[7:]))
+    head = request(PATH, headers={**made.headers, "Transfer-Encoding": "chunked"})
+    assert (await house.ask(head + chunks + b"0\r\n\r\n")).status == 202
+
+
+@pytest_twisted.ensureDeferred
+async def test_a_trailer_is_no_header(house: House) -> None:
+    """What stands behind the body was not there when the head was judged."""
+    made = delivery("push", secret=SECRET)
+    headers = {name: value for name, value in made.headers.items() if name != "X-GitHub-Event"}
+    head = request(PATH, headers={**headers, "Transfer-Encoding": "chunked"})
+    chunks = b"%x\r\n%s\r\n0\r\nX-GitHub-Event: push\r\n\r\n" % (len(made.body), made.body)
+    assert (await house.ask(head + chunks)).status == 204
+    assert house.taken == []
+
+
+@pytest_twisted.ensureDeferred
+async def test_a_body_in_the_smallest_chunks_is_taken_whole(house: House) -> None:
+    made = delivery("push", secret=SECRET)
+    head = request(PATH, headers={**made.headers, "Transfer-Encoding": "chunked"})
+    chunks = b"".join(b"1\r\n%c\r\n" % letter for letter in made.body)
+    assert (await house.ask(head + chunks + b"0\r\n\r\n")).status == 202
+    assert house.taken[0][0].body == made.body
+
+
+@pytest_twisted.ensureDeferred
+async def test_a_delivery_whose_sender_is_gone_is_taken_quietly(house: House) -> None:
+    house.wait = Deferred()
+    made = delivery("push", secret=SECRET)
+    client = await house.connect()
+    client.send(request(PATH, headers=made.headers, body=made.body))
+    (await house.ask(request("/healthz", "GET"))).json()
+    client.transport.abortConnection()
+    await client.closed
+    await house.ask(request("/healthz", "GET"))
+    house.wait.callback(None)
+    assert len(house.taken) == 1
+
+
+# -- what is not
+
+
+@pytest.mark.parametrize("method", ["POST", *METHODS])
+@pytest_twisted.ensureDeferred
+async def test_without_a_secret_the_endpoint_is_a_path_like_any_other(closed_house: House, method: str) -> None:
+    made = delivery("push", secret="")
+    for body in (made.body, None):
+        client, other = await closed_house.connect(), await closed_house.connect()
+        client.send(request(PATH, method, {**made.headers, "Connection": "close"}, body))
+        other.send(request("/nowhere", method, {**made.headers, "Connection": "close"}, body))
+        answer, unknown = await client.end(), await other.end()
+        assert answer.startswith(b"HTTP/1.1 404 Not Found\r\n")
+        assert undated(answer) == undated(unknown)
+    assert closed_house.reasons.count("no_secret") == closed_house.reasons.count("not_found") == 2
+    assert closed_house.taken == closed_house.heads == []
+
+
+@pytest.mark.parametrize("method", METHODS)
+@pytest_twisted.ensureDeferred
+async def test_only_post_is_answered(house: House, method: str) -> None:
+    client = await house.connect()
+    client.send(request(PATH, method, {"Connection": "close"}))
+    head, _, body = (await client.end()).partition(b"\r\n\r\n")
+    assert head.startswith(b"HTTP/1.1 405 ")
+    assert b"\r\nAllow: POST" in head
+    assert body == (b"" if method == "HEAD" else b'{"error":"this path answers POST"}\n')
+    assert house.reasons == ["method"]
+    assert house.heads == []
+
+
+@pytest.mark.parametrize("path", [PATH + "/", PATH + "/x", "/api/v1/webhooks/git%68ub", PATH.upper(), "/" + PATH])
+@pytest_twisted.ensureDeferred
+async def test_the_path_is_exact(house: House, path: str) -> None:
+    made = delivery("push", secret=SECRET)
+    assert (await house.ask(request(path, headers=made.headers, body=made.body))).status == 404
+    assert house.taken == []
+
+
+@pytest.mark.parametrize("encoding", ["gzip", "deflate", "br", "identity, gzip", "x"])
+@pytest_twisted.ensureDeferred
+async def test_an_encoded_body_is_refused(house: House, encoding: str) -> None:
+    assert (await house.deliver(headers={"Content-Encoding": encoding})).status == 415
+    assert house.reasons == ["encoding"]
+
+
+@pytest_twisted.ensureDeferred
+async def test_identity_is_no_encoding(house: House) -> None:
+    assert (await house.deliver(headers={"Content-Encoding": "Identity"})).status == 202
+
+
+@pytest_twisted.ensureDeferred
+async def test_a_body_over_the_cap_is_refused_before_it_is_sent(house: House) -> None:
+    client = await house.connect()
+    size = 25 * 2**20 + 1
+    client.send(request(PATH, headers={"Content-Length": str(size), "Expect": "100-continue"}))
+    assert (await client.answer()).status == 413
+    assert await client.end() == b""
+    assert house.reasons == ["too_large"]
+
+
+@pytest_twisted.ensureDeferred
+async def test_a_body_as_large_as_the_cap_is_taken(house: House) -> None:
+    payload = json.dumps(payload_for("push")).encode()
+    body = payload + b" " * (25 * 2**20 - len(payload))
+    assert (await house.ask(signed(body))).status == 202
+    assert house.site.crowd.held == 0
+
+
+@pytest.mark.parametrize("signature", [{}, {"X-Hub-Signature-256": "sha256=" + "0" * 64}], ids=["unsigned", "signed"])
+@pytest_twisted.ensureDeferred
+async def test_a_chunked_body_is_refused_when_it_passes_the_cap(house: House, signature: dict[str, str]) -> None:
+    client = await house.connect()
+    client.send(request(PATH, headers={"Transfer-Encoding": "chunked", **signature}))
+    client.send((b"100000\r\n" + b"x" * 2**20 + b"\r\n") * 26)
+    assert (await client.answer()).status == 413
+    assert house.site.crowd.held == 0
+    assert house.reasons == ["too_large"]
+
+
+@pytest_twisted.ensureDeferred
+async def test_a_delivery_that_drips_is_cut(house: House, clock: Clock) -> None:
+    client = await house.connect()
+    client.send(request(PATH, headers={"Content-Length": "9"}) + b"{")
+    await house.ask(request("/healthz", "GET"))
+    clock.advance(30)
+    assert (await client.answer()).status == 408
+    await client.end()
+    assert house.reasons == ["deadline"]
+
+
+BAD_SIGNATURES = {
+    "missing": [],
+    "empty": [b""],
+    "wrong": [b"sha256=" + b"0" * 64],
+    "a prefix of the right one": [b"sha256=7"],
+    "upper case": [b"sha256=" + b"A" * 64],
+    "sha1": [b"sha1=" + b"0" * 40],
+    "not ascii": [b"sha256=" + b"\xe9" * 64],
+    "any bytes": [bytes(range(33, 127)) + bytes(range(128, 256))],
+    "10 kB": [b"sha256=" + b"0" * 10_000],
+    "two": [b"sha256=" + b"0" * 64, b"sha256=" + b"1" * 64],
+}
+
+
+@pytest.mark.parametrize("values", BAD_SIGNATURES.values(), ids=BAD_SIGNATURES.keys())
+@pytest_twisted.ensureDeferred
+async def test_whatever_is_wrong_with_a_signature_the_answer_is_one(house: House, values: list[bytes]) -> None:
+    body = json.dumps(payload_for("push")).encode()
+    lines = b"".join(b"X-Hub-Signature-256: " + value + b"\r\n" for value in values)
+    client = await house.connect()
+    client.send(b"POST " + PATH.encode() + b" HTTP/1.1\r\nHost: x\r\nX-GitHub-Event: push\r\n" + lines)
+    answer = await client.send(b"Content-Length: %d\r\n\r\n" % len(body) + body).answer()
+    assert (answer.status, answer.json()) == (401, UNSIGNED)
+    assert house.reasons == ["signature"]
+    assert house.taken == []
+    assert (await house.deliver()).status == 202
+
+
+@pytest_twisted.ensureDeferred
+async def test_a_right_signature_that_comes_twice_is_refused(house: House) -> None:
+    body = json.dumps(payload_for("push")).encode()
+    data = signed(body)
+    line = next(each for each in data.split(b"\r\n") if each.startswith(b"X-Hub"))
+    answer = await house.ask(data.replace(line, line + b"\r\n" + line))
+    assert (answer.status, answer.json()) == (401, UNSIGNED)
+
+
+@pytest_twisted.ensureDeferred
+async def test_the_old_sha1_signature_does_not_count(house: House) -> None:
+    assert (await house.deliver(headers={"X-Hub-Signature-256": None})).status == 401
+
+
+@pytest_twisted.ensureDeferred
+async def test_a_signature_of_other_bytes_is_refused(house: House) -> None:
+    data = signed(json.dumps(payload_for("push")).encode())
+    assert (await house.ask(data[:-1] + b" ")).status == 401
+
+
+@pytest_twisted.ensureDeferred
+async def test_an_unsigned_body_is_never_kept_nor_asked_for(house: House) -> None:
+    client = await house.connect()
+    client.send(request(PATH, headers={"Content-Length": "1000000"}) + b"x" * 500_000)
+    await house.ask(request("/healthz", "GET"))
+    assert house.site.crowd.held == 0
+    assert (await client.send(b"x" * 500_000).answer()).status == 401
+    waiting = await house.connect()
+    waiting.send(request(PATH, headers={"Content-Length": "5", "Expect": "100-continue"}))
+    assert (await waiting.answer()).status == 401
+
+
+@pytest_twisted.ensureDeferred
+async def test_an_unsigned_form_upload_is_not_parsed(house: House) -> None:
+    parts = b"--b\r\nContent-Disposition: form-data; name=x\r\n\r\n" * 20_000
+    answer = await house.ask(request(PATH, headers={"Content-Type": "multipart/form-data; boundary=b"}, body=parts))
+    assert (answer.status, answer.json()) == (401, UNSIGNED)
+
+
+@pytest_twisted.ensureDeferred
+async def test_a_refusal_of_a_plugin_waits_for_the_signature_if_it_says_so(house: House) -> None:
+    house.verdict = Refused(status=429, reason="rate", retry_after=7, unless_verified=True)
+    assert (await house.deliver()).status == 202
+    for headers in ({"X-Hub-Signature-256": "sha256=" + "0" * 64}, {"X-Hub-Signature-256": None}):
+        answer = await house.deliver(headers=headers)
+        assert (answer.status, answer.headers["retry-after"]) == (429, "7")
+        assert "error" in answer.json()
+    assert house.reasons == ["rate", "rate"]
+
+
+@pytest_twisted.ensureDeferred
+async def test_who_owes_for_refused_requests_gets_no_chunks_that_are_mostly_framing(house: House) -> None:
+    house.verdict = Refused(status=429, reason="rate", unless_verified=True)
+    payload = {**payload_for("push"), "padding": "x" * 300_000}
+    made = delivery("push", payload, secret=SECRET)
+    head = request(PATH, headers={**made.headers, "Transfer-Encoding": "chunked"})
+    for size, status in ((5000, 202), (100_000, 202), (1, 400)):
+        parts = [made.body[at : at + size] for at in range(0, len(made.body), size)]
+        client = await house.connect()
+        client.send(head)
+        client.send(b"".join(b"%x\r\n%s\r\n" % (len(part), part) for part in parts) + b"0\r\n\r\n")
+        assert (await client.answer()).status == status
+    assert (await house.ask(request(PATH, headers=made.headers, body=made.body))).status == 202
+    assert house.reasons == ["malformed"]
+
+
+@pytest_twisted.ensureDeferred
+async def test_a_plugin_may_refuse_outright(house: House) -> None:
+    house.verdict = Refused(status=403, reason="allowlist")
+    assert (await house.deliver()).status == 403
+    assert house.reasons == ["allowlist"]
+    assert house.taken == []
+    assert (house.heads[0].method, house.heads[0].path) == (b"POST", PATH.encode())
+    assert house.heads[0].headers[b"x-github-event"] == (b"push",)
+
+
+@pytest_twisted.ensureDeferred
+async def test_a_journal_that_cannot_store_asks_to_come_again(house: House) -> None:
+    house.fault = JournalError("the disk is full")
+    answer = await house.deliver()
+    assert (answer.status, answer.headers["retry-after"]) == (503, "5")
+    assert house.reasons == ["journal"]
+    assert "disk" not in str(answer.json())
+    house.fault = None
+    assert (await house.deliver()).status == 202
+
+
+@pytest_twisted.ensureDeferred
+async def test_a_fault_of_our_own_is_answered_500_and_told_in_the_log(house: House, quiet: list[LogEvent]) -> None:
+    house.fault = ZeroDivisionError("ours")
+    answer = await house.deliver()
+    assert (answer.status, answer.json()) == (500, {"error": "internal error"})
+    (told,) = quiet
+    assert "a delivery could not be taken: ZeroDivisionError: ours" in formatEvent(told)
+    quiet.clear()
+    house.fault = None
+    assert (await house.deliver()).status == 202
+
+
+@pytest.mark.parametrize(
+    "data",
+    [
+        request(PATH, "GET", {"Content-Encoding": "gzip", "Content-Length": "99999999999"}),
+        request(PATH, headers={"Content-Encoding": "gzip", "Content-Length": "99999999999"}),
+        request(PATH, headers={"Content-Length": "99999999999"}),
+        request(PATH, headers={}),
+    ],
+)
+@pytest_twisted.ensureDeferred
+async def test_the_first_row_that_fits_is_the_answer(house: House, data: bytes) -> None:
+    expected = {b"GET": 405}.get(data.split()[0]) or (415 if b"gzip" in data else 413 if b"9999" in data else 401)
+    assert (await house.ask(data)).status == expected
+    assert len(house.seen) == 1
+
+
+@pytest_twisted.ensureDeferred
+async def test_a_proxy_may_come_by_a_unix_socket(clock: Clock, tmp_path: Path) -> None:
+    limiter = RateLimit(RateLimit.Settings(burst=1, trusted_proxies=("unix",)), clock=clock.seconds)
+    config = load(
+        {"listen": f"unix:{tmp_path}/public.sock:mode=600"}, {"STACKIT_STATE_DIR": str(tmp_path)}, cwd=tmp_path
+    )
+    site = public_site(
+        config,
+        secrets=Secrets([SECRET], [], print),
+        admit=limiter.stackit_admit,
+        observe=limiter.stackit_observe,
+        take=lambda _event, _digest, done: done(Taken(id="1", duplicate=False, handled=True)),
+        reactor=reactor,  # type: ignore[arg-type]
+        now=clock.seconds,
+        stuck=list,
+    )
+    port = listen(reactor, config.listen, site, "public side")  # type: ignore[arg-type]
+    assert address(port, config.listen) == f"unix:{tmp_path}/public.sock"
+
+    async def deliver(client: str, secret: str) -> int:
+        made = delivery("push", secret=secret)
+        headers = {**made.headers, "X-Forwarded-For": client, "Connection": "close"}
+        endpoint = UNIXClientEndpoint(reactor, f"{tmp_path}/public.sock")
+        talking = await connectProtocol(endpoint, Client())
+        return (await talking.send(request(PATH, headers=headers, body=made.body)).answer()).status
+
+    assert [await deliver("198.51.100.7", "wrong") for _ in range(3)] == [401, 429, 429]
+    assert await deliver("203.0.113.9", "wrong") == 401
+    assert await deliver("198.51.100.7", SECRET) == 202
+    await port.stopListening()
+    await site.drain(0)
+
+
+# -- the rest of the public side
+
+
+@pytest_twisted.ensureDeferred
+async def test_healthz_fails_while_a_part_of_the_process_does_not_move_and_shows_strangers_no_more(
+    house: House,
+) -> None:
+    house.stuck = ["the journal's writer has not moved for 31 seconds"]
+    answer = await house.ask(request("/healthz", "GET"))
+    assert (answer.status, "writer" in str(answer.json())) == (503, False)
+    assert "/readyz" in answer.json()["error"]
+    house.stuck = []
+    assert (await house.ask(request("/healthz", "GET"))).status == 200
+
+
+@pytest_twisted.ensureDeferred
+async def test_health_and_config_are_public(house: House) -> None:
+    assert (await house.ask(request("/healthz", "GET"))).json() == {"status": "ok"}
+    for prefix in ("/api/v1", "/api"):
+        about = (await house.ask(request(f"{prefix}/config", "GET"))).json()
+        assert set(about) == {"version", "read_only", "auth_required"}
+    refused = await house.ask(request("/healthz"))
+    assert (refused.status, refused.headers["allow"]) == (405, "GET, HEAD")
+    client = await house.connect()
+    client.send(request("/healthz", "HEAD", {"Connection": "close"}))
+    assert (await client.end()).endswith(b"\r\n\r\n")
