@@ -13,7 +13,7 @@ from typing import Any
 from twisted.scripts.twistd import run
 
 from stackit import tap
-from stackit.journal import Appended, Record, Work
+from stackit.journal import AppendResult, DueHandling, NewDelivery
 
 
 class NoJournal:
@@ -26,16 +26,16 @@ class NoJournal:
     def open(cls, *_: Any, **__: Any) -> NoJournal:
         return cls()
 
-    def append(self, record: Record, done: Callable[[Appended], object]) -> None:
+    def append(self, record: NewDelivery, done: Callable[[AppendResult], object]) -> None:
         number = next(self._ids)
         key = (record.repo or "").lower()
-        works = tuple(Work(number, number, each, key, 0, len(record.body)) for each in record.subscribers)
-        done(Appended(number, "new", works))
+        works = tuple(DueHandling(number, number, each, key, 0, len(record.body)) for each in record.subscribers)
+        done(AppendResult(number, "new", works))
 
     def finish(self, _handling: int, done: Callable[[None], object], **_: float) -> None:
         done(None)
 
-    async def due(self, *_: Any, **__: Any) -> list[Work]:
+    async def due(self, *_: Any, **__: Any) -> list[DueHandling]:
         return []
 
     async def due_groups(self, *_: Any, **__: Any) -> list[str]:

@@ -26,7 +26,7 @@ from stackit.dispatch.queues import Item, Lane
 from stackit.dispatch.threads import Threads
 from stackit.github.event_types import PING
 from stackit.github.payloads import decode
-from stackit.journal import Appended, Journal, Record, Stored, Work, decode_changes
+from stackit.journal import AppendResult, DueHandling, Journal, NewDelivery, StoredEvent, decode_changes
 
 _log = Logger(namespace="stackit")
 
@@ -164,7 +164,7 @@ class Dispatch:
         subscribers = () if event.name == PING else self._bus.wanted_by(event)
         if subscribers and not self._limits.refuse_replays:  # of a replay, only the journal knows that it is one
             self._bus.expect(event)
-        record = Record(
+        record = NewDelivery(
             hook=event.hook,
             delivery=event.delivery,
             event=event.name,
@@ -183,7 +183,7 @@ class Dispatch:
         event: Event,
         handled: bool,
         done: Callable[[Taken | Failure], object],
-        appended: Appended | Failure,
+        appended: AppendResult | Failure,
     ) -> None:
         if isinstance(appended, Failure):
             done(appended)
@@ -254,7 +254,7 @@ class Dispatch:
         """Hand on what is pending in the journal, and not in hand: a commit that failed may be there all the same."""
         self._leave(self._again(self._lanes))
 
-    def _take_up(self, works: Sequence[Work]) -> None:
+    def _take_up(self, works: Sequence[DueHandling]) -> None:
         self._leave(self._again({work.subscriber for work in works}))
 
     async def _again(self, keys: Iterable[str]) -> None:
@@ -262,11 +262,11 @@ class Dispatch:
         for key in self._lanes.keys() & keys:
             await self._wake(key)
 
-    def _offer(self, appended: Appended, event: Event | RefsChanged) -> None:
+    def _offer(self, appended: AppendResult, event: Event | RefsChanged) -> None:
         if appended.status == "again":
-            self._take_up(appended.works)
+            self._take_up(appended.handlings)
             return
-        for work in appended.works:
+        for work in appended.handlings:
             self._pending[work.subscriber] += 1
             if work.subscriber in self._lanes:
                 # Each handler has an event of its own, now with its id: none sees what another did to the payload.
@@ -284,7 +284,7 @@ class Dispatch:
         # Through already, as most are: there is nothing to wait for but the journal.
         lane.handled(item)
         seconds = self._reactor.seconds() - began
-        self._journal.finish(item.work.handling, partial(self._finished, lane, item, seconds), at=self._now())
+        self._journal.finish(item.work.id, partial(self._finished, lane, item, seconds), at=self._now())
 
     def _finished(self, lane: Lane, item: Item, seconds: float, failure: Failure | None) -> None:
         if failure is None:
@@ -323,7 +323,7 @@ class Dispatch:
         await self._finish_later(lane, item, event, seconds)
 
     async def _finish_later(self, lane: Lane, item: Item, event: Event | RefsChanged | None, seconds: float) -> None:
-        await self._patiently(lambda: self._finish(item.work.handling))
+        await self._patiently(lambda: self._finish(item.work.id))
         self._done(lane, item, event, seconds)
 
     def _finish(self, handling: int) -> Deferred[None]:
@@ -352,13 +352,18 @@ class Dispatch:
         return self._limits.timeout if timeout is None else timeout
 
     async def _fail(
-        self, subscriber: Subscriber, work: Work, event: Event | RefsChanged | None, fault: Exception, seconds: float
+        self,
+        subscriber: Subscriber,
+        work: DueHandling,
+        event: Event | RefsChanged | None,
+        fault: Exception,
+        seconds: float,
     ) -> None:
         now = await self._time()
         delay = None if isinstance(fault, Permanent) else self._retries.delay(work.attempts + 1)
         error = describe(fault, self._bus.redact)
         next_at = None if delay is None else now + delay
-        await self._patiently(lambda: self._journal.fail(work.handling, at=now, error=error, next_at=next_at))
+        await self._patiently(lambda: self._journal.fail(work.id, at=now, error=error, next_at=next_at))
         if delay is None:
             self._pending[work.subscriber] -= 1
             self._report("dead", subscriber, work, event, seconds, error=error)
@@ -370,7 +375,7 @@ class Dispatch:
         self,
         name: Any,
         subscriber: Subscriber,
-        work: Work,
+        work: DueHandling,
         event: Event | RefsChanged | None,
         seconds: float,
         *,
@@ -395,10 +400,10 @@ class Dispatch:
 
     # -- the journal as the queue --------------------------------------------------
 
-    def _read(self, key: str, group: str, limit: int) -> Deferred[list[Work]]:
+    def _read(self, key: str, group: str, limit: int) -> Deferred[list[DueHandling]]:
         return Deferred.fromCoroutine(self._due(key, group, limit))
 
-    async def _due(self, key: str, group: str, limit: int) -> list[Work]:
+    async def _due(self, key: str, group: str, limit: int) -> list[DueHandling]:
         now = await self._time()
         works = await self._patiently(lambda: self._journal.due(key, now, group=group, limit=limit))
         if len(works) < limit:
@@ -438,7 +443,7 @@ class Dispatch:
     async def _move_retries(self, step: float) -> None:
         await self._patiently(lambda: self._journal.move_retries(step, now=self._now(), longest=LONGEST_DELAY))
 
-    async def _load(self, work: Work) -> Event | RefsChanged | None:
+    async def _load(self, work: DueHandling) -> Event | RefsChanged | None:
         stored = await self._patiently(lambda: self._journal.load(work.event_id))
         return None if stored is None else restore(stored)
 
@@ -485,7 +490,7 @@ def _fault(failure: Failure) -> Any:
     return failure.value
 
 
-def restore(stored: Stored) -> Event | RefsChanged | None:
+def restore(stored: StoredEvent) -> Event | RefsChanged | None:
     """An event as it was handed on the first time; None where its body is gone."""
     if stored.body is None:
         return None

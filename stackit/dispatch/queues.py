@@ -21,7 +21,7 @@ from stackit.api.errors import describe, place
 from stackit.api.events import Event, RefsChanged
 from stackit.bus.bus import Subscriber
 from stackit.dispatch.coroutines import Run
-from stackit.journal import Work
+from stackit.journal import DueHandling
 
 _log = Logger(namespace="stackit")
 
@@ -50,7 +50,7 @@ class _Group(msgspec.Struct, eq=False):
 class Item(msgspec.Struct, eq=False):
     """A handling that waits or is in hand, with its event where that is still at hand."""
 
-    work: Work
+    work: DueHandling
     event: Event | RefsChanged | None
     group: _Group
     lane: Lane
@@ -67,7 +67,7 @@ class Item(msgspec.Struct, eq=False):
 
 
 Handle = Callable[["Lane", Item], None]
-Read = Callable[[str, str, int], Deferred[list[Work]]]
+Read = Callable[[str, str, int], Deferred[list[DueHandling]]]
 
 
 class Lane:
@@ -122,16 +122,16 @@ class Lane:
         self._advancing = False
         self._stopped: Deferred[None] | None = None
 
-    def offer(self, work: Work, event: Event | RefsChanged) -> None:
+    def offer(self, work: DueHandling, event: Event | RefsChanged) -> None:
         """Something new: into memory if there is room, else it waits in the journal.
 
         Before the first ``wake`` the journal may hold older events of any group, which go first.
         """
-        if work.handling in self._known:
+        if work.id in self._known:
             return  # a read of the journal has shown it already
         group = self._group(work.group)
         if self._is_idle() and not (group.in_journal or group.waiting or group.is_blocked()):
-            self._known.add(work.handling)  # the usual case: nobody is before it, so it need not queue
+            self._known.add(work.id)  # the usual case: nobody is before it, so it need not queue
             self._start(Item(work, event, group, self))
             return
         if not self._woken or group.in_journal or self._waiting >= WINDOW or len(group.waiting) >= SHARE:
@@ -173,7 +173,7 @@ class Lane:
         """The outcome of this one is on disk, or it was cancelled: it is no longer in hand."""
         if failure is not None and self._stopped is None:
             _log.failure("a handling of {subscriber} failed", failure, subscriber=self.subscriber.key)
-        handling = item.work.handling
+        handling = item.work.id
         if self._active.pop(handling, None) is None:
             return  # what was told of its end has failed, and tells it once more
         self.moves += 1
@@ -227,14 +227,14 @@ class Lane:
             group.in_journal = True
             self._hungry.append(group)
 
-    def _add(self, work: Work, event: Event | RefsChanged | None, group: _Group) -> None:
-        if work.handling in self._known:
+    def _add(self, work: DueHandling, event: Event | RefsChanged | None, group: _Group) -> None:
+        if work.id in self._known:
             return
         if event is not None and self._kept + work.size <= KEPT_BYTES:
             self._kept += work.size
         else:
             event = None
-        self._known.add(work.handling)
+        self._known.add(work.id)
         if not group.waiting:
             self._turns.append(group)
         group.waiting.append(Item(work, event, group, self))
@@ -270,7 +270,7 @@ class Lane:
         item.group.running += 1
         self._running += 1
         item.running = True
-        self._active[item.work.handling] = item
+        self._active[item.work.id] = item
         self.moves += 1
         try:
             self._handle(self, item)
@@ -312,7 +312,7 @@ class Lane:
         limit = room + len(group.waiting) + group.active
         self._ended.clear()
 
-        def ended(works: list[Work] | Failure) -> None:
+        def ended(works: list[DueHandling] | Failure) -> None:
             self._reading = None
             if isinstance(works, Failure):
                 # Read again at the next wake: at once it would most likely fail again, and again.
@@ -326,7 +326,7 @@ class Lane:
                     )
                 return
             for work in works:
-                if work.handling not in self._ended:
+                if work.id not in self._ended:
                     self._add(work, None, group)
             if group.arrived or len(works) == limit:
                 self._hungry.append(group)

@@ -7,26 +7,26 @@ commit) runs what ``recording`` has, ``reader`` (another thread) what ``queries`
 
 from stackit.journal.journal import Journal
 from stackit.journal.records import (
-    Appended,
+    AppendResult,
+    DueHandling,
     HandlingRow,
+    NewDelivery,
     Page,
     Receipt,
-    Record,
     State,
-    Stored,
-    Work,
+    StoredEvent,
     decode_changes,
 )
 
 __all__ = [
-    "Appended",
+    "AppendResult",
     "HandlingRow",
     "Journal",
     "Page",
     "Receipt",
-    "Record",
+    "NewDelivery",
     "State",
-    "Stored",
-    "Work",
+    "StoredEvent",
+    "DueHandling",
     "decode_changes",
 ]

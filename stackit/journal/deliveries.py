@@ -7,7 +7,7 @@ from collections.abc import Sequence
 
 from stackit.api.errors import Permanent
 from stackit.journal import bodies, dedup, rows
-from stackit.journal.records import Appended, Record, Work, repo_key
+from stackit.journal.records import AppendResult, DueHandling, NewDelivery, repo_key
 from stackit.journal.schema import Connection
 
 _EVENTS = "events (kind, hook, delivery, event, action, repo, repo_key, digest, size, received_at, replay_of)"
@@ -25,11 +25,11 @@ _CHANGE_EVENT = """
 """
 
 
-def append(connection: Connection, records: Sequence[Record]) -> list[Appended]:
+def append(connection: Connection, records: Sequence[NewDelivery]) -> list[AppendResult]:
     """Write deliveries down in their order; of one that was here before, find what is left to do."""
     ids, digests = _seen(connection, records)
-    appended: list[Appended] = []
-    fresh: list[Record] = []
+    appended: list[AppendResult] = []
+    fresh: list[NewDelivery] = []
     for record in records:
         identity = _identity(record)
         if identity in ids or record.digest in digests:
@@ -43,7 +43,7 @@ def append(connection: Connection, records: Sequence[Record]) -> list[Appended]:
     return appended + _append_new(connection, fresh)
 
 
-def _seen(connection: Connection, records: Sequence[Record]) -> tuple[set[tuple[str, str]], set[bytes]]:
+def _seen(connection: Connection, records: Sequence[NewDelivery]) -> tuple[set[tuple[str, str]], set[bytes]]:
     """Ids (delivery and hook) and digests that the journal has already, where they look like those of these records."""
     ids: set[tuple[str, str]] = set()
     digests: set[bytes] = set()
@@ -53,7 +53,7 @@ def _seen(connection: Connection, records: Sequence[Record]) -> tuple[set[tuple[
     return ids, digests
 
 
-def _append_new(connection: Connection, records: Sequence[Record]) -> list[Appended]:
+def _append_new(connection: Connection, records: Sequence[NewDelivery]) -> list[AppendResult]:
     """Deliveries of which neither the id nor the body was here before."""
     if not records:
         return []
@@ -63,11 +63,11 @@ def _append_new(connection: Connection, records: Sequence[Record]) -> list[Appen
         events.append(("delivery", hook, delivery, *_what(each), each.received_at, None))
     ids = insert_events(connection, events)
     dedup.add(connection, [(ids[at], each.digest) for at, each in enumerate(records)])
-    works = _add_handlings(connection, [(ids[at], each, each.subscribers) for at, each in enumerate(records)])
-    return [Appended(event_id, "new", works.get(event_id, ())) for event_id in ids]
+    handlings = _add_handlings(connection, [(ids[at], each, each.subscribers) for at, each in enumerate(records)])
+    return [AppendResult(event_id, "new", handlings.get(event_id, ())) for event_id in ids]
 
 
-def _append_seen(connection: Connection, record: Record) -> Appended:
+def _append_seen(connection: Connection, record: NewDelivery) -> AppendResult:
     """A delivery whose id or body was here before."""
     delivery, hook = _identity(record)
     of_that_id = connection.execute(_SEEN_ID, (delivery, hook)).fetchall()
@@ -84,11 +84,11 @@ def _append_seen(connection: Connection, record: Record) -> Appended:
     event = ("delivery", hook, delivery, *_what(record), record.received_at, first)
     (event_id,) = insert_events(connection, [event])
     dedup.add(connection, [(event_id, record.digest)])
-    works = _add_handlings(connection, [(event_id, record, _wanted(record, first))])
-    return Appended(event_id, "new", works.get(event_id, ()), first, reused=bool(of_that_id))
+    handlings = _add_handlings(connection, [(event_id, record, _wanted(record, first))])
+    return AppendResult(event_id, "new", handlings.get(event_id, ()), first, reused=bool(of_that_id))
 
 
-def _is_same(connection: Connection, row: tuple[int, bytes, int], record: Record) -> bool:
+def _is_same(connection: Connection, row: tuple[int, bytes, int], record: NewDelivery) -> bool:
     """Whether a delivery has the body of an event, a row of ``_SEEN_ID``, as far as that can be told.
 
     The digest is that of a signature: under another secret, the same body has another one.
@@ -103,7 +103,7 @@ def _is_same(connection: Connection, row: tuple[int, bytes, int], record: Record
     return stored is None or stored == record.body
 
 
-def _append_again(connection: Connection, event_id: int, record: Record, first: str | None) -> Appended:
+def _append_again(connection: Connection, event_id: int, record: NewDelivery, first: str | None) -> AppendResult:
     """``first`` is the delivery under which the body at hand came first, where it is another one."""
     key, size, digest, replay_of = connection.execute(
         "SELECT repo_key, size, digest, replay_of FROM events WHERE id = ?", (event_id,)
@@ -116,23 +116,23 @@ def _append_again(connection: Connection, event_id: int, record: Record, first: 
             replay_of = first
         subscribers = _wanted(record, replay_of)
         if not subscribers:
-            return Appended(event_id, "duplicate", (), replay_of)
+            return AppendResult(event_id, "duplicate", (), replay_of)
         # Nobody wanted it the first time, so its body was not kept. What is at hand is what will be handled, and
         # as what it comes now: the header that names the event is not signed, and may have been another one.
         dedup.forget(connection, event_id)
         connection.execute(_CHANGE_EVENT, (*_what(record), replay_of, event_id))
         dedup.enter(connection, event_id)
         connection.execute("DELETE FROM bodies WHERE event_id = ?", (event_id,))
-        works = _add_handlings(connection, [(event_id, record, subscribers)])
-        return Appended(event_id, "again", works[event_id], replay_of)
-    open_works = []
+        added = _add_handlings(connection, [(event_id, record, subscribers)])
+        return AppendResult(event_id, "again", added[event_id], replay_of)
+    reopened = []
     for handling, subscriber, state, attempts, error in handlings:
         if state == "done" or (state == "pending" and not attempts):
             continue  # done, or still to be tried for the first time: nothing failed that could be done again
         tried = 0 if state == "dead" else attempts
         connection.execute(MAKE_DUE, (tried, error, record.received_at, handling))
-        open_works.append(Work(handling, event_id, subscriber, key, tried, size))
-    return Appended(event_id, "again" if open_works else "duplicate", tuple(open_works), replay_of)
+        reopened.append(DueHandling(handling, event_id, subscriber, key, tried, size))
+    return AppendResult(event_id, "again" if reopened else "duplicate", tuple(reopened), replay_of)
 
 
 def insert_events(connection: Connection, events: Sequence[Sequence[object]]) -> list[int]:
@@ -142,26 +142,26 @@ def insert_events(connection: Connection, events: Sequence[Sequence[object]]) ->
     return ids
 
 
-def _identity(record: Record) -> tuple[str, str]:
+def _identity(record: NewDelivery) -> tuple[str, str]:
     """What tells a delivery from all others."""
     delivery, hook = record.delivery, record.hook
     return (delivery, hook) if delivery.isascii() and hook.isascii() else (storable(delivery), storable(hook))
 
 
-def _what(record: Record) -> tuple[object, ...]:
+def _what(record: NewDelivery) -> tuple[object, ...]:
     """What a delivery says, in the order of ``_EVENTS`` and ``_CHANGE_EVENT``."""
     action = None if record.action is None else storable(record.action)
     return storable(record.event), action, record.repo, repo_key(record.repo), record.digest, len(record.body)
 
 
-def _wanted(record: Record, replay_of: str | None) -> tuple[str, ...]:
+def _wanted(record: NewDelivery, replay_of: str | None) -> tuple[str, ...]:
     """Whom the delivery is for, now that it is known whether its body came before."""
     return () if record.refuse_replay and replay_of is not None else record.subscribers
 
 
 def _add_handlings(
-    connection: sqlite3.Connection, wanted: Sequence[tuple[int, Record, Sequence[str]]]
-) -> dict[int, tuple[Work, ...]]:
+    connection: sqlite3.Connection, wanted: Sequence[tuple[int, NewDelivery, Sequence[str]]]
+) -> dict[int, tuple[DueHandling, ...]]:
     """Keep the bodies of events that somebody wants, and make them due; what there is to do, by event."""
     bodies.keep(connection, [(event_id, record.body) for event_id, record, subscribers in wanted if subscribers])
     due = [
@@ -169,18 +169,18 @@ def _add_handlings(
         for event_id, record, subscribers in wanted
         for subscriber in subscribers
     ]
-    works: dict[int, tuple[Work, ...]] = {}
-    for work in make_due(connection, due):
-        works[work.event_id] = (*works.get(work.event_id, ()), work)
-    return works
+    handlings: dict[int, tuple[DueHandling, ...]] = {}
+    for due_handling in make_due(connection, due):
+        handlings[due_handling.event_id] = (*handlings.get(due_handling.event_id, ()), due_handling)
+    return handlings
 
 
-def make_due(connection: sqlite3.Connection, due: Sequence[tuple[int, str, str, float, int]]) -> list[Work]:
+def make_due(connection: sqlite3.Connection, due: Sequence[tuple[int, str, str, float, int]]) -> list[DueHandling]:
     """Add handlings: each for an event, a subscriber, in a group, at a time; the last is the size of the body."""
     handlings = [(event_id, subscriber, group, "pending", at) for event_id, subscriber, group, at, _ in due]
     ids = rows.insert(connection, _HANDLINGS, handlings)
     return [
-        Work(handling, event_id, subscriber, group, 0, size)
+        DueHandling(handling, event_id, subscriber, group, 0, size)
         for handling, (event_id, subscriber, group, _, size) in zip(ids, due, strict=True)
     ]
 

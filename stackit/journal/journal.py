@@ -17,7 +17,7 @@ from stackit.journal.checkpoints import checkpoint
 from stackit.journal.files import Hurt
 from stackit.journal.opening import Full, Opening
 from stackit.journal.reader import Reader
-from stackit.journal.records import Appended, Page, Receipt, Record, Stored, Work
+from stackit.journal.records import AppendResult, DueHandling, NewDelivery, Page, Receipt, StoredEvent
 from stackit.journal.writer import Writer
 
 if TYPE_CHECKING:
@@ -104,7 +104,7 @@ class Journal:
         journal._writer.start(problem)
         return journal
 
-    def append(self, record: Record, done: Callable[[Appended | Failure], object]) -> None:
+    def append(self, record: NewDelivery, done: Callable[[AppendResult | Failure], object]) -> None:
         """Write a delivery down, with a handling for each of its subscribers.
 
         ``done`` is called with what became of it once it is durable, or with a Failure of JournalError.
@@ -119,7 +119,7 @@ class Journal:
         delivery: str | None,
         received_at: float,
         subscribers: Sequence[str],
-    ) -> Appended:
+    ) -> AppendResult:
         """Write down that refs moved, and that this was announced: in one transaction."""
         operation = partial(
             outcomes.announce,
@@ -164,7 +164,7 @@ class Journal:
 
     async def due(
         self, subscriber: str, now: float, *, group: str | None = None, after: int = 0, limit: int
-    ) -> list[Work]:
+    ) -> list[DueHandling]:
         """What is due for a subscriber, in one group or all, in the order it arose, beyond the handling ``after``."""
         return await self._reader.ask(lambda connection: queries.due(connection, subscriber, now, group, after, limit))
 
@@ -176,7 +176,7 @@ class Journal:
         """When the next pending handling of a subscriber is due, of those due later than ``after``."""
         return await self._reader.ask(lambda connection: queries.next_due(connection, subscriber, after))
 
-    async def load(self, event_id: int) -> Stored | None:
+    async def load(self, event_id: int) -> StoredEvent | None:
         """One event with its body; None where it is not there (any more). Raises Permanent for a damaged body."""
         return await self._reader.ask(lambda connection: queries.load(connection, event_id))
 
@@ -219,24 +219,24 @@ class Journal:
         )
         return await self._reader.ask(question)
 
-    async def replay(self, event_id: int, subscribers: Sequence[str] | None, *, now: float) -> list[Work]:
+    async def replay(self, event_id: int, subscribers: Sequence[str] | None, *, now: float) -> list[DueHandling]:
         """Have an event handled once more, by those named, or by all that had it before (None).
 
         Raises LookupError for an unknown event, ValueError where its body is not kept.
         """
         return await self._writer.submit(lambda connection: outcomes.replay(connection, event_id, subscribers, now))
 
-    async def replay_dead(self, subscriber: str, *, now: float) -> list[Work]:
+    async def replay_dead(self, subscriber: str, *, now: float) -> list[DueHandling]:
         """Have every dead handling of a subscriber tried again: in small steps, so that no delivery waits for it."""
-        works: list[Work] = []
+        handlings: list[DueHandling] = []
         while True:
             # Going on behind the last one: what dies again meanwhile is not tried for ever.
-            after = works[-1].event_id if works else 0
+            after = handlings[-1].event_id if handlings else 0
             step = partial(outcomes.replay_dead, subscriber=subscriber, now=now, after=after, limit=_REPLAY_STEP)
             found = await self._writer.submit(step)
-            works += found
+            handlings += found
             if len(found) < _REPLAY_STEP:
-                return works
+                return handlings
 
     async def prune(self, now: float) -> int:
         """Forget some of what is too old or too much, never what is pending: one small step.

@@ -9,7 +9,7 @@ from itertools import chain
 from stackit.api.events import RefChange
 from stackit.journal import bodies, dedup, rows
 from stackit.journal.deliveries import MAKE_DUE, insert_events, make_due, storable
-from stackit.journal.records import REFS_EVENT, Appended, Work, encode_changes, repo_key
+from stackit.journal.records import REFS_EVENT, AppendResult, DueHandling, encode_changes, repo_key
 from stackit.journal.schema import Connection
 
 _FINISH = """
@@ -30,7 +30,7 @@ def announce(
     delivery: str | None,
     received_at: float,
     subscribers: Sequence[str],
-) -> Appended:
+) -> AppendResult:
     """Move the announced refs of a repository, and write down that they moved: both or neither."""
     key = repo_key(repo)
     gone = [change.ref for change in changes if change.kind == "deleted"]
@@ -43,7 +43,7 @@ def announce(
     if subscribers:
         bodies.keep(connection, [(event_id, body)])
     due = [(event_id, subscriber, key, received_at, len(body)) for subscriber in subscribers]
-    return Appended(event_id, "new", tuple(make_due(connection, due)))
+    return AppendResult(event_id, "new", tuple(make_due(connection, due)))
 
 
 def ref_bytes(ref: str) -> bytes:
@@ -87,7 +87,9 @@ def visible(connection: sqlite3.Connection, event_id: int, at: float) -> bool:
     return changed.rowcount > 0
 
 
-def replay(connection: sqlite3.Connection, event_id: int, subscribers: Sequence[str] | None, now: float) -> list[Work]:
+def replay(
+    connection: sqlite3.Connection, event_id: int, subscribers: Sequence[str] | None, now: float
+) -> list[DueHandling]:
     """Have an event handled once more, from the first attempt on.
 
     Raises LookupError for an event that is not there, ValueError for one that nobody had, so that it has no body.
@@ -99,17 +101,19 @@ def replay(connection: sqlite3.Connection, event_id: int, subscribers: Sequence[
     there = dict(connection.execute("SELECT subscriber, id FROM handlings WHERE event_id = ? ORDER BY id", (event_id,)))
     if not there:
         raise ValueError(f"the payload of delivery {event_id} is not kept: nothing handled it when it came")
-    works = []
+    handlings = []
     for subscriber in there if subscribers is None else dict.fromkeys(subscribers):
         if subscriber in there:
             connection.execute(MAKE_DUE, (0, None, now, there[subscriber]))
-            works.append(Work(there[subscriber], event_id, subscriber, key, 0, size))
+            handlings.append(DueHandling(there[subscriber], event_id, subscriber, key, 0, size))
         else:
-            works += make_due(connection, [(event_id, subscriber, key, now, size)])
-    return works
+            handlings += make_due(connection, [(event_id, subscriber, key, now, size)])
+    return handlings
 
 
-def replay_dead(connection: sqlite3.Connection, subscriber: str, now: float, after: int, limit: int) -> list[Work]:
+def replay_dead(
+    connection: sqlite3.Connection, subscriber: str, now: float, after: int, limit: int
+) -> list[DueHandling]:
     """Have the dead handlings of a subscriber tried again: the oldest beyond the event ``after``."""
     dead = connection.execute(
         "SELECT h.id, h.event_id, h.repo_key, e.size FROM handlings AS h CROSS JOIN events AS e ON e.id = h.event_id"
@@ -118,7 +122,7 @@ def replay_dead(connection: sqlite3.Connection, subscriber: str, now: float, aft
         (after, subscriber, limit),
     ).fetchall()
     connection.executemany(MAKE_DUE, [(0, None, now, handling) for handling, _, _, _ in dead])
-    return [Work(handling, event_id, subscriber, key, 0, size) for handling, event_id, key, size in dead]
+    return [DueHandling(handling, event_id, subscriber, key, 0, size) for handling, event_id, key, size in dead]
 
 
 def remove(connection: Connection, event_ids: Sequence[int]) -> int:

@@ -6,7 +6,17 @@ import sqlite3
 from collections.abc import Iterator
 
 from stackit.journal import bodies
-from stackit.journal.records import REFS_EVENT, STATES, HandlingRow, Page, Receipt, State, Stored, Work, repo_key
+from stackit.journal.records import (
+    REFS_EVENT,
+    STATES,
+    DueHandling,
+    HandlingRow,
+    Page,
+    Receipt,
+    State,
+    StoredEvent,
+    repo_key,
+)
 
 # The "+" keeps SQLite from walking by time, which would have to sort all that is due.
 _DUE = """
@@ -47,13 +57,13 @@ _MAX_PAGE = 500
 
 def due(
     connection: sqlite3.Connection, subscriber: str, now: float, group: str | None, after: int, limit: int
-) -> list[Work]:
+) -> list[DueHandling]:
     """What a subscriber may be given now, in the order it arose, beyond the handling ``after``."""
     if group is None:
         rows = connection.execute(_DUE_OF_ALL, (subscriber, after, now, limit))
     else:
         rows = connection.execute(_DUE_OF_GROUP, (subscriber, after, now, group, limit))
-    return [Work(*row) for row in rows]
+    return [DueHandling(*row) for row in rows]
 
 
 def due_groups(connection: sqlite3.Connection, subscriber: str, now: float) -> list[str]:
@@ -80,13 +90,13 @@ def announced(connection: sqlite3.Connection, key: str) -> dict[str, str]:
     return {ref.decode("utf-8", "surrogateescape"): oid for ref, oid in rows}
 
 
-def load(connection: sqlite3.Connection, event_id: int) -> Stored | None:
+def load(connection: sqlite3.Connection, event_id: int) -> StoredEvent | None:
     """One event with its body. Raises Permanent where that is damaged."""
     row = connection.execute(_LOAD, (event_id,)).fetchone()
     if row is None:
         return None
     number, kind, hook, delivery, event, action, repo, received_at, alone, bundle = row
-    return Stored(
+    return StoredEvent(
         id=number,
         kind=kind,
         hook=hook,

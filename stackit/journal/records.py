@@ -16,7 +16,7 @@ STATES: tuple[State, ...] = ("pending", "done", "dead")
 REFS_EVENT = RefsChanged.name
 
 
-class Record(msgspec.Struct, frozen=True, kw_only=True):
+class NewDelivery(msgspec.Struct, frozen=True, kw_only=True):
     """A verified delivery to write down.
 
     ``repo`` is ``Owner/name`` as shown, ``received_at`` seconds since the epoch, ``digest``
@@ -37,14 +37,14 @@ class Record(msgspec.Struct, frozen=True, kw_only=True):
     refuse_replay: bool = False
 
 
-class Work(msgspec.Struct, frozen=True):
+class DueHandling(msgspec.Struct, frozen=True):
     """One event that one subscriber has to handle.
 
     ``group`` is the repository in lower case, or "": what is handled in order. ``attempts``
     were made already, ``size`` is the length of the event's body in bytes.
     """
 
-    handling: int
+    id: int
     event_id: int
     subscriber: str
     group: str
@@ -52,22 +52,22 @@ class Work(msgspec.Struct, frozen=True):
     size: int
 
 
-class Appended(msgspec.Struct, frozen=True):
+class AppendResult(msgspec.Struct, frozen=True):
     """What became of an append.
 
     ``new``: not seen before. ``duplicate``: seen before, and done or in hand. ``again``: seen
-    before, and ``works`` are to be done (again). ``replay_of`` is another delivery id, under
+    before, and ``handlings`` are to be done (again). ``replay_of`` is another delivery id, under
     which the very same body came earlier. ``reused``: another body came earlier under this id.
     """
 
     id: int
     status: Literal["new", "duplicate", "again"]
-    works: tuple[Work, ...]
+    handlings: tuple[DueHandling, ...]
     replay_of: str | None = None
     reused: bool = False
 
 
-class Stored(msgspec.Struct, frozen=True, kw_only=True):
+class StoredEvent(msgspec.Struct, frozen=True, kw_only=True):
     """One event as the journal has it; ``body`` is None where none is kept."""
 
     id: int
@@ -140,7 +140,7 @@ def encode_changes(changes: Sequence[RefChange], cause: str) -> bytes:
     return json.dumps({"cause": cause, "changes": rows}, separators=(",", ":")).encode("ascii")
 
 
-def decode_changes(stored: Stored) -> RefsChanged:
+def decode_changes(stored: StoredEvent) -> RefsChanged:
     """The ``RefsChanged`` that ``Journal.announce`` wrote down.
 
     Raises ValueError for an event that is none, or whose body is not kept.

@@ -21,7 +21,7 @@ from twisted.python.failure import Failure
 from stackit import Event, Permanent, RefChange, hookimpl, on
 from stackit.api.errors import JournalError
 from stackit.dispatch.queues import SHARE, WINDOW
-from stackit.journal import Journal, Record
+from stackit.journal import Journal, NewDelivery
 
 Open = Callable[..., House]
 
@@ -942,7 +942,7 @@ async def test_what_is_in_the_journal_though_it_was_not_confirmed_is_handed_on(h
     one = house(mine=noting(seen))
     await one.take()
     await one.quiet()
-    there = Record(
+    there = NewDelivery(
         hook="7",
         delivery="d2",
         event="issues",

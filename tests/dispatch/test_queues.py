@@ -13,7 +13,7 @@ from twisted.logger import Logger
 
 from stackit import on
 from stackit.dispatch.queues import KEPT_BYTES, SHARE, WINDOW, Item, Lane
-from stackit.journal import Work
+from stackit.journal import DueHandling
 
 
 class House:
@@ -26,27 +26,27 @@ class House:
         (subscriber,) = bus_with(mine=handle).subscribers()
         self.lane = Lane(subscriber, concurrency=concurrency, handle=self._handle, read=self._read)
         self.by_hand = by_hand
-        self.pending: dict[int, Work] = {}
+        self.pending: dict[int, DueHandling] = {}
         self.groups: dict[str, list[int]] = {}
         self.items: list[Item] = []
         self.started: list[int] = []
         self.kept: list[bool] = []
         self.active: dict[int, Deferred[None]] = {}
-        self.reads: list[tuple[list[Work], Deferred[list[Work]]]] = []
+        self.reads: list[tuple[list[DueHandling], Deferred[list[DueHandling]]]] = []
         self.read_groups: list[str] = []
         self.count = 0
         if woken:
             self.lane.wake([])
 
-    def add(self, work: Work) -> None:
-        self.pending[work.handling] = work
+    def add(self, work: DueHandling) -> None:
+        self.pending[work.id] = work
 
     def offer(self, group: str, *, size: int = 10) -> int:
         self.count += 1
-        work = Work(self.count, self.count, "mine:handle", group, 0, size)
+        work = DueHandling(self.count, self.count, "mine:handle", group, 0, size)
         self.add(work)
         self.lane.offer(work, event())
-        return work.handling
+        return work.id
 
     def end(self, handling: int) -> None:
         """The handling is done: the journal knows at once, the lane hears of it now."""
@@ -62,7 +62,7 @@ class House:
         item.start(self._work(item))
 
     async def _work(self, item: Item) -> None:
-        handling = item.work.handling
+        handling = item.work.id
         self.items.append(item)
         self.groups.setdefault(item.work.group, []).append(handling)
         self.started.append(handling)
@@ -73,7 +73,7 @@ class House:
         else:
             del self.pending[handling]
 
-    def _read(self, key: str, group: str, limit: int) -> Deferred[list[Work]]:
+    def _read(self, key: str, group: str, limit: int) -> Deferred[list[DueHandling]]:
         assert key == "mine:handle"
         works = [work for work in self.pending.values() if work.group == group][:limit]
         self.read_groups.append(group)
@@ -192,7 +192,7 @@ def test_what_is_in_hand_or_waits_is_not_taken_again_from_the_journal() -> None:
 def test_a_wake_during_a_read_causes_another_read() -> None:
     house = House()
     house.lane.wake(["a"])
-    house.add(Work(7, 7, "mine:handle", "a", 0, 1))
+    house.add(DueHandling(7, 7, "mine:handle", "a", 0, 1))
     house.lane.wake(["a"])
     house.answer()
     assert house.started == []
@@ -205,7 +205,7 @@ def test_a_wake_during_a_read_causes_another_read() -> None:
 def test_before_the_first_wake_older_events_in_the_journal_go_first() -> None:
     house = House(woken=False)
     for number in range(3):
-        house.add(Work(100 + number, number, "mine:handle", "a", 0, 1))
+        house.add(DueHandling(100 + number, number, "mine:handle", "a", 0, 1))
     house.offer("a")
     house.lane.wake(["a"])
     while house.reads or house.active:
@@ -253,7 +253,7 @@ def test_bodies_are_kept_up_to_a_number_of_bytes() -> None:
 def test_thousands_of_handlers_that_end_at_once_are_no_deep_recursion() -> None:
     house = House(by_hand=False, woken=False)
     for number in range(1, 5001):
-        house.add(Work(number, number, "mine:handle", "a", 0, 1))
+        house.add(DueHandling(number, number, "mine:handle", "a", 0, 1))
     house.lane.wake(["a"])
     assert house.started == list(range(1, 5001))
     house.count = 5000
@@ -316,7 +316,7 @@ def test_a_handling_that_cannot_be_begun_holds_up_no_other(
     begin, house.lane._handle = house.lane._handle, lambda *_: throw(fault)
     house.offer("a")  # begun at once
     house.count = 2
-    house.add(Work(2, 2, "mine:handle", "b", 0, 10))
+    house.add(DueHandling(2, 2, "mine:handle", "b", 0, 10))
     house.lane.wake(["b"])
     house.answer()  # begun by the loop
     assert [each["log_failure"].value for each in logged] == [fault] * 2
@@ -336,7 +336,7 @@ def test_what_cannot_be_read_is_read_at_the_next_wake_and_goes_before_what_is_ne
     monkeypatch.setattr("stackit.dispatch.queues._log", Logger(namespace="stackit", observer=logged.append))
     house = House()
     read, house.lane._read = house.lane._read, lambda *_: throw(MemoryError())
-    house.add(Work(1, 1, "mine:handle", "a", 0, 10))
+    house.add(DueHandling(1, 1, "mine:handle", "a", 0, 10))
     house.lane.wake(["a"])
     house.count = 1
     second = house.offer("a")

@@ -22,7 +22,7 @@ from outcomes import outcome
 from twisted.internet.defer import Deferred, gatherResults
 
 from stackit.api.errors import JournalError
-from stackit.journal import Journal, Record, schema
+from stackit.journal import Journal, NewDelivery, schema
 
 FILES = ("journal.sqlite3", "journal.sqlite3-wal", "journal.sqlite3-shm", "lock")
 
@@ -31,7 +31,7 @@ import sys
 from pathlib import Path
 from twisted.internet import reactor
 from twisted.internet.defer import Deferred
-from stackit.journal import Journal, Record
+from stackit.journal import Journal, NewDelivery
 
 journal = Journal.open(Path(sys.argv[1]), reactor=reactor)
 
@@ -40,7 +40,7 @@ async def write(name):
     while True:
         number += 1
         written = Deferred()
-        journal.append(Record(
+        journal.append(NewDelivery(
             hook="7", delivery=f"{name}-{number}", event="push", action=None, repo="octo/widget", received_at=1.0,
             digest=f"{name}-{number}".encode(), body=b"{}" * 5000, subscribers=("mirror", "notes"),
         ), written.callback)
@@ -63,8 +63,8 @@ def open_journal(directory: Path) -> Journal:
     return Journal.open(directory, reactor=reactor)
 
 
-def record(delivery: str, body: bytes = b"{}") -> Record:
-    return Record(
+def record(delivery: str, body: bytes = b"{}") -> NewDelivery:
+    return NewDelivery(
         hook="7",
         delivery=delivery,
         event="push",
@@ -184,7 +184,7 @@ async def test_an_append_is_confirmed_when_the_disk_has_it_and_not_before(tmp_pa
     journal = open_journal(tmp_path / "state")
     told: list[Any] = []
     first = await outcome(journal.append, record("first"))
-    journal.finish(first.works[0].handling, told.append, at=100.0)
+    journal.finish(first.handlings[0].id, told.append, at=100.0)
     disk.hold()
     journal.append(record("second"), told.append)
     await disk.waits
@@ -205,7 +205,7 @@ async def test_that_a_handling_is_done_is_told_while_the_disk_takes_the_next_com
     first = await outcome(journal.append, record("first"))
     done: list[Any] = []
     # Both are in one commit; as the delivery is told of, the next commit begins, and it waits for the disk.
-    journal.finish(first.works[0].handling, done.append, at=100.0)
+    journal.finish(first.handlings[0].id, done.append, at=100.0)
     third: Deferred[Any] = Deferred()
 
     def appended(_: object) -> None:

@@ -17,7 +17,7 @@ from outcomes import outcome
 from twisted.internet.defer import Deferred
 
 from stackit.api.errors import JournalError
-from stackit.journal import Journal, Record, checkpoints, schema, writer
+from stackit.journal import Journal, NewDelivery, checkpoints, schema, writer
 
 
 class House:
@@ -47,7 +47,7 @@ class House:
         """Deliveries, one commit each."""
         for _ in range(count):
             delivery = f"d{len(self.confirmed)}"
-            record = Record(
+            record = NewDelivery(
                 hook="7",
                 delivery=delivery,
                 event="push",

@@ -14,9 +14,9 @@ from outcomes import outcome
 from twisted.internet.defer import Deferred
 
 from stackit.api.errors import JournalError
-from stackit.journal import Journal, Record
+from stackit.journal import Journal, NewDelivery
 
-RECORD = Record(
+RECORD = NewDelivery(
     hook="7",
     delivery="first",
     event="push",
@@ -69,8 +69,8 @@ async def test_a_journal_on_a_full_disk_opens_when_there_is_room(tmp_path: Path,
     await journal.close()
 
 
-def _with(body: bytes) -> Record:
-    return Record(
+def _with(body: bytes) -> NewDelivery:
+    return NewDelivery(
         hook="7",
         delivery="full",
         event="push",

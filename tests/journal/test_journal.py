@@ -19,13 +19,13 @@ from twisted.internet.defer import Deferred, DeferredList, gatherResults
 
 from stackit.api.errors import JournalError, Permanent
 from stackit.api.events import RefChange
-from stackit.journal import Appended, Journal, Record, decode_changes, dedup, deliveries
+from stackit.journal import AppendResult, Journal, NewDelivery, decode_changes, dedup, deliveries
 
 BODY = b'{"ref":"refs/heads/main"}'
 ZEROS, ONE, TWO = "0" * 40, "1" * 40, "2" * 40
 
 
-def record(delivery: str, **fields: Any) -> Record:
+def record(delivery: str, **fields: Any) -> NewDelivery:
     """A delivery; one of another id has another body, unless ``body`` says otherwise."""
     body = fields.pop("body", BODY + delivery.encode("utf-8", "backslashreplace"))
     values: dict[str, Any] = {
@@ -39,7 +39,7 @@ def record(delivery: str, **fields: Any) -> Record:
         "body": body,
         "subscribers": ("mirror", "notes:deploy"),
     }
-    return Record(**{**values, **fields})
+    return NewDelivery(**{**values, **fields})
 
 
 @pytest_twisted.async_yield_fixture
@@ -58,7 +58,7 @@ async def journal(tmp_path: Path) -> AsyncIterator[Journal]:
 async def test_a_new_delivery_is_work_for_each_subscriber(journal: Journal) -> None:
     appended = await outcome(journal.append, record("a"))
     assert (appended.status, appended.replay_of) == ("new", None)
-    assert [(work.subscriber, work.group, work.attempts, work.size) for work in appended.works] == [
+    assert [(work.subscriber, work.group, work.attempts, work.size) for work in appended.handlings] == [
         ("mirror", "octo/widget", 0, len(BODY) + 1),
         ("notes:deploy", "octo/widget", 0, len(BODY) + 1),
     ]
@@ -75,27 +75,27 @@ async def test_a_delivery_that_nobody_handles_is_recorded_without_its_body(journ
     receipt = await journal.receipt(appended.id)
     assert stored is not None
     assert receipt is not None
-    assert (appended.works, stored.body, receipt.state, receipt.size) == ((), None, "done", len(BODY) + 1)
+    assert (appended.handlings, stored.body, receipt.state, receipt.size) == ((), None, "done", len(BODY) + 1)
 
 
 @pytest_twisted.ensureDeferred
 async def test_a_handled_delivery_that_comes_again_is_a_duplicate(journal: Journal) -> None:
     first = await outcome(journal.append, record("a"))
-    for work in first.works:
-        await outcome(journal.finish, work.handling, at=101.0)
+    for work in first.handlings:
+        await outcome(journal.finish, work.id, at=101.0)
     again = await outcome(journal.append, record("a", received_at=200.0))
-    assert (again.id, again.status, again.works) == (first.id, "duplicate", ())
+    assert (again.id, again.status, again.handlings) == (first.id, "duplicate", ())
     assert await journal.pending() == {}
 
 
 @pytest_twisted.ensureDeferred
 async def test_a_dead_delivery_that_comes_again_runs_again_where_it_failed(journal: Journal) -> None:
     first = await outcome(journal.append, record("a"))
-    mirror, notes = first.works
-    await journal.fail(mirror.handling, at=101.0, error="ValueError: no", next_at=None)
-    await outcome(journal.finish, notes.handling, at=101.0)
+    mirror, notes = first.handlings
+    await journal.fail(mirror.id, at=101.0, error="ValueError: no", next_at=None)
+    await outcome(journal.finish, notes.id, at=101.0)
     again = await outcome(journal.append, record("a", received_at=200.0))
-    assert (again.id, again.status, again.works) == (first.id, "again", (mirror,))
+    assert (again.id, again.status, again.handlings) == (first.id, "again", (mirror,))
     assert await journal.due("mirror", 200.0, limit=9) == [mirror]
     assert await journal.due("notes:deploy", 200.0, limit=9) == []
 
@@ -103,11 +103,11 @@ async def test_a_dead_delivery_that_comes_again_runs_again_where_it_failed(journ
 @pytest_twisted.ensureDeferred
 async def test_a_delivery_that_waits_for_a_retry_is_due_at_once_when_it_comes_again(journal: Journal) -> None:
     first = await outcome(journal.append, record("a", subscribers=("mirror",)))
-    await journal.fail(first.works[0].handling, at=101.0, error="OSError: later", next_at=9000.0)
+    await journal.fail(first.handlings[0].id, at=101.0, error="OSError: later", next_at=9000.0)
     assert await journal.due("mirror", 200.0, limit=9) == []
     again = await outcome(journal.append, record("a", subscribers=("mirror",), received_at=200.0))
-    assert (again.status, [work.attempts for work in again.works]) == ("again", [1])
-    assert await journal.due("mirror", 200.0, limit=9) == list(again.works)
+    assert (again.status, [work.attempts for work in again.handlings]) == ("again", [1])
+    assert await journal.due("mirror", 200.0, limit=9) == list(again.handlings)
 
 
 @pytest_twisted.ensureDeferred
@@ -117,7 +117,7 @@ async def test_a_delivery_that_nobody_handled_is_handled_when_it_comes_again_and
     first = await outcome(journal.append, record("a", subscribers=()))
     assert (await outcome(journal.append, record("a", subscribers=()))).status == "duplicate"
     again = await outcome(journal.append, record("a", subscribers=("mirror",)))
-    assert (again.id, again.status, len(again.works)) == (first.id, "again", 1)
+    assert (again.id, again.status, len(again.handlings)) == (first.id, "again", 1)
     stored = await journal.load(first.id)
     assert stored is not None
     assert stored.body == BODY + b"a"
@@ -129,7 +129,7 @@ async def test_what_nobody_handled_under_another_events_name_is_kept_as_what_it_
 ) -> None:
     first = await outcome(journal.append, record("a", event="unheard_of", repo=None, subscribers=()))
     again = await outcome(journal.append, record("a", subscribers=("mirror",)))
-    assert [work.group for work in again.works] == ["octo/widget"]
+    assert [work.group for work in again.handlings] == ["octo/widget"]
     stored = await journal.load(first.id)
     assert stored is not None
     assert (stored.event, stored.repo) == ("push", "Octo/Widget")
@@ -139,8 +139,8 @@ async def test_what_nobody_handled_under_another_events_name_is_kept_as_what_it_
 async def test_a_delivery_still_in_hand_that_comes_again_is_a_duplicate(journal: Journal) -> None:
     first = await outcome(journal.append, record("a"))
     again = await outcome(journal.append, record("a", received_at=200.0))
-    assert (again.id, again.status, again.works) == (first.id, "duplicate", ())
-    assert await journal.due("mirror", 100.0, limit=9) == [first.works[0]]
+    assert (again.id, again.status, again.handlings) == (first.id, "duplicate", ())
+    assert await journal.due("mirror", 100.0, limit=9) == [first.handlings[0]]
 
 
 @pytest_twisted.ensureDeferred
@@ -158,12 +158,12 @@ async def test_another_body_under_an_id_that_was_here_before_is_another_delivery
     first = await outcome(journal.append, record("a", subscribers=subscribers))
     bodies = [BODY + b" another", BODY + b" third"]
     appended = [await outcome(journal.append, record("a", body=body)) for body in bodies]
-    assert [(each.status, each.reused, len(each.works), each.replay_of) for each in appended] == [
+    assert [(each.status, each.reused, len(each.handlings), each.replay_of) for each in appended] == [
         ("new", True, 2, None),
         ("new", True, 2, None),
     ]
     for body, before in zip([BODY + b"a", *bodies], [first, *appended], strict=True):
-        if before.works:
+        if before.handlings:
             again = await outcome(journal.append, record("a", body=body))
             assert (again.id, again.status, again.reused) == (before.id, "duplicate", False)
             stored = await journal.load(before.id)
@@ -177,16 +177,16 @@ async def test_another_body_under_an_id_that_was_here_before_is_another_delivery
 async def test_another_body_of_the_same_size_is_another_delivery_too(journal: Journal) -> None:
     await outcome(journal.append, record("a", body=b'{"ref":"x"}'))
     appended = await outcome(journal.append, record("a", body=b'{"ref":"y"}'))
-    assert (appended.status, appended.reused, len(appended.works)) == ("new", True, 2)
+    assert (appended.status, appended.reused, len(appended.handlings)) == ("new", True, 2)
 
 
 @pytest_twisted.ensureDeferred
 async def test_the_same_body_under_a_new_secret_is_the_same_delivery(journal: Journal) -> None:
     first = await outcome(journal.append, record("a"))
-    for work in first.works:
-        await outcome(journal.finish, work.handling, at=101.0)
+    for work in first.handlings:
+        await outcome(journal.finish, work.id, at=101.0)
     again = await outcome(journal.append, record("a", digest=b"\1" * 32))
-    assert (again.id, again.status, again.works, again.reused) == (first.id, "duplicate", (), False)
+    assert (again.id, again.status, again.handlings, again.reused) == (first.id, "duplicate", (), False)
 
 
 @pytest_twisted.ensureDeferred
@@ -207,7 +207,7 @@ async def test_bodies_that_came_together_under_one_id_are_told_apart(journal: Jo
 async def test_one_event_by_two_hooks_is_no_replay_and_handled_for_each(journal: Journal) -> None:
     first = await outcome(journal.append, record("a", body=BODY))
     other = await outcome(journal.append, record("a", hook="8", body=BODY))
-    assert (other.status, other.id != first.id, len(other.works), other.replay_of) == ("new", True, 2, None)
+    assert (other.status, other.id != first.id, len(other.handlings), other.replay_of) == ("new", True, 2, None)
     replayed = await outcome(journal.append, record("b", hook="8", body=BODY))
     assert replayed.replay_of == "a"
     # Both hooks again, and what was a replay by another hook still is one.
@@ -220,20 +220,20 @@ async def test_where_replays_are_refused_one_event_by_two_hooks_is_handled_once(
     first = await outcome(journal.append, record("a", body=BODY, refuse_replay=True))
     for hook in ("8", "9", ""):
         copy = await outcome(journal.append, record("a", hook=hook, body=BODY, refuse_replay=True))
-        assert (copy.id, copy.status, copy.works, copy.replay_of) == (first.id, "duplicate", (), None)
+        assert (copy.id, copy.status, copy.handlings, copy.replay_of) == (first.id, "duplicate", (), None)
     other = await outcome(journal.append, record("a", hook="8", body=BODY + b" ", refuse_replay=True))
-    assert (other.status, len(other.works), other.replay_of) == ("new", 2, None)
-    work = first.works[0]
-    await journal.fail(work.handling, at=101.0, error="no", next_at=None)
+    assert (other.status, len(other.handlings), other.replay_of) == ("new", 2, None)
+    work = first.handlings[0]
+    await journal.fail(work.id, at=101.0, error="no", next_at=None)
     again = await outcome(journal.append, record("a", hook="9", body=BODY, refuse_replay=True))
-    assert (again.id, again.status, [each.handling for each in again.works]) == (first.id, "again", [work.handling])
+    assert (again.id, again.status, [each.id for each in again.handlings]) == (first.id, "again", [work.id])
 
 
 @pytest_twisted.ensureDeferred
 async def test_where_replays_are_refused_a_hook_brings_what_nobody_wanted_from_another(journal: Journal) -> None:
     first = await outcome(journal.append, record("a", body=BODY, subscribers=(), refuse_replay=True))
     copy = await outcome(journal.append, record("a", hook="8", body=BODY, refuse_replay=True))
-    assert (copy.id, copy.status, len(copy.works), copy.replay_of) == (first.id, "again", 2, None)
+    assert (copy.id, copy.status, len(copy.handlings), copy.replay_of) == (first.id, "again", 2, None)
 
 
 @pytest_twisted.ensureDeferred
@@ -243,7 +243,7 @@ async def test_a_body_that_comes_back_under_the_id_of_a_delivery_nobody_handled_
     await outcome(journal.append, record("a", body=BODY))
     await outcome(journal.append, record("b", subscribers=()))
     replayed = await outcome(journal.append, record("b", body=BODY, refuse_replay=True))
-    assert (replayed.works, replayed.replay_of) == ((), "a")
+    assert (replayed.handlings, replayed.replay_of) == ((), "a")
 
 
 @pytest_twisted.ensureDeferred
@@ -375,18 +375,18 @@ async def test_text_that_is_no_unicode_is_recorded_like_any_other(journal: Journ
 
 @pytest_twisted.ensureDeferred
 async def test_work_is_due_in_the_order_it_came_and_in_pieces(journal: Journal) -> None:
-    works = [(await outcome(journal.append, record(str(number)))).works[0] for number in range(5)]
+    works = [(await outcome(journal.append, record(str(number)))).handlings[0] for number in range(5)]
     page = await journal.due("mirror", 100.0, limit=2)
     assert page == works[:2]
-    assert await journal.due("mirror", 100.0, after=page[-1].handling, limit=9) == works[2:]
+    assert await journal.due("mirror", 100.0, after=page[-1].id, limit=9) == works[2:]
     assert await journal.due("mirror", 99.0, limit=9) == []
 
 
 @pytest_twisted.ensureDeferred
 async def test_work_is_due_by_group_and_groups_by_how_long_they_wait(journal: Journal) -> None:
-    one = (await outcome(journal.append, record("1", repo="z/late"))).works[0]
-    two = (await outcome(journal.append, record("2", repo="a/soon"))).works[0]
-    three = (await outcome(journal.append, record("3", repo="Z/Late"))).works[0]
+    one = (await outcome(journal.append, record("1", repo="z/late"))).handlings[0]
+    two = (await outcome(journal.append, record("2", repo="a/soon"))).handlings[0]
+    three = (await outcome(journal.append, record("3", repo="Z/Late"))).handlings[0]
     await outcome(journal.append, record("4", repo=None, received_at=900.0))
     assert await journal.due_groups("mirror", now=100.0) == ["z/late", "a/soon"]
     assert await journal.due("mirror", 100.0, group="z/late", limit=9) == [one, three]
@@ -396,8 +396,8 @@ async def test_work_is_due_by_group_and_groups_by_how_long_they_wait(journal: Jo
 
 @pytest_twisted.ensureDeferred
 async def test_a_failed_handling_is_due_again_at_its_time(journal: Journal) -> None:
-    (work,) = (await outcome(journal.append, record("a", subscribers=("mirror",)))).works
-    await journal.fail(work.handling, at=101.0, error="OSError: later\udcff", next_at=150.0)
+    (work,) = (await outcome(journal.append, record("a", subscribers=("mirror",)))).handlings
+    await journal.fail(work.id, at=101.0, error="OSError: later\udcff", next_at=150.0)
     assert await journal.next_due("mirror") == 150.0
     assert await journal.next_due("mirror", after=150.0) is None
     assert await journal.due("mirror", 149.0, limit=9) == []
@@ -408,10 +408,10 @@ async def test_a_failed_handling_is_due_again_at_its_time(journal: Journal) -> N
 @pytest_twisted.ensureDeferred
 async def test_a_receipt_tells_what_each_subscriber_did_and_when_the_commit_was_visible(journal: Journal) -> None:
     appended = await outcome(journal.append, record("a"))
-    mirror, notes = appended.works
-    await journal.started(mirror.handling, 100.5)
-    await outcome(journal.finish, mirror.handling, at=101.0)
-    await journal.fail(notes.handling, at=102.0, error="ValueError: no", next_at=None)
+    mirror, notes = appended.handlings
+    await journal.started(mirror.id, 100.5)
+    await outcome(journal.finish, mirror.id, at=101.0)
+    await journal.fail(notes.id, at=102.0, error="ValueError: no", next_at=None)
     await journal.visible(appended.id, 103.0)
     await journal.visible(appended.id, 104.0)
     receipt = await journal.receipt(appended.id)
@@ -430,9 +430,9 @@ async def test_a_receipt_tells_what_each_subscriber_did_and_when_the_commit_was_
 @pytest_twisted.ensureDeferred
 async def test_a_replay_runs_all_that_had_the_event_or_those_that_are_named(journal: Journal) -> None:
     appended = await outcome(journal.append, record("a"))
-    for work in appended.works:
-        await outcome(journal.finish, work.handling, at=101.0)
-    assert await journal.replay(appended.id, None, now=300.0) == list(appended.works)
+    for work in appended.handlings:
+        await outcome(journal.finish, work.id, at=101.0)
+    assert await journal.replay(appended.id, None, now=300.0) == list(appended.handlings)
     named = await journal.replay(appended.id, ["fresh", "mirror"], now=400.0)
     assert [work.subscriber for work in named] == ["fresh", "mirror"]
     assert await journal.due("fresh", 400.0, limit=9) == [named[0]]
@@ -456,10 +456,10 @@ async def test_all_dead_letters_of_one_subscriber_are_replayed_together(
     monkeypatch.setattr("stackit.journal.journal._REPLAY_STEP", 2)
     works = []
     for number in range(5):
-        mirror, notes = (await outcome(journal.append, record(str(number)))).works
+        mirror, notes = (await outcome(journal.append, record(str(number)))).handlings
         works.append(mirror)
-        await journal.fail(mirror.handling, at=101.0, error="no", next_at=None)
-        await journal.fail(notes.handling, at=101.0, error="no", next_at=None)
+        await journal.fail(mirror.id, at=101.0, error="no", next_at=None)
+        await journal.fail(notes.id, at=101.0, error="no", next_at=None)
     assert await journal.replay_dead("mirror", now=500.0) == works
     assert await journal.replay_dead("mirror", now=500.0) == []
     assert await journal.pending() == {"mirror": 5}
@@ -481,7 +481,7 @@ async def test_announced_refs_move_together_with_the_event_that_says_so(journal:
     second = await journal.announce("octo/widget", moved, "backstop", None, 110.0, ["notes"])
     assert await journal.announced("octo/widget") == {"refs/heads/main": TWO}
     assert await journal.announced("octo/other") == {}
-    assert await journal.due("notes", 110.0, group="octo/widget", limit=9) == [*first.works, *second.works]
+    assert await journal.due("notes", 110.0, group="octo/widget", limit=9) == [*first.handlings, *second.handlings]
 
     stored = await journal.load(first.id)
     assert stored is not None
@@ -534,11 +534,11 @@ async def test_a_listing_can_be_filtered_by_everything_at_once_or_alone(journal:
     unhandled = await outcome(journal.append, record("unhandled", subscribers=(), repo=None))
     change = RefChange("refs/heads/main", ZEROS, ONE, "created")
     refs = await journal.announce("a/b", [change], "push", "done", 100.0, ["late"])
-    for work in (*done.works, dead.works[0], mixed.works[0]):
-        await outcome(journal.finish, work.handling, at=101.0)
-    await journal.fail(dead.works[1].handling, at=101.0, error="no", next_at=None)
+    for work in (*done.handlings, dead.handlings[0], mixed.handlings[0]):
+        await outcome(journal.finish, work.id, at=101.0)
+    await journal.fail(dead.handlings[1].id, at=101.0, error="no", next_at=None)
     both = await outcome(journal.append, record("both"))  # dead at one, pending at the other: pending
-    await journal.fail(both.works[0].handling, at=101.0, error="no", next_at=None)
+    await journal.fail(both.handlings[0].id, at=101.0, error="no", next_at=None)
 
     expected: list[tuple[dict[str, str], list[int]]] = [
         ({}, [both.id, unhandled.id, mixed.id, dead.id, done.id]),
@@ -583,8 +583,8 @@ async def test_what_is_too_old_goes_but_never_what_is_pending(journal: Journal) 
     waiting = await outcome(journal.append, record("waiting", subscribers=("mirror",)))
     dead = await outcome(journal.append, record("dead", subscribers=("mirror",)))
     young = await outcome(journal.append, record("young", subscribers=(), received_at=200.0))
-    await outcome(journal.finish, old.works[0].handling, at=101.0)
-    await journal.fail(dead.works[0].handling, at=101.0, error="no", next_at=None)
+    await outcome(journal.finish, old.handlings[0].id, at=101.0)
+    await journal.fail(dead.handlings[0].id, at=101.0, error="no", next_at=None)
     assert await journal.prune(week + 100.0) == 0
     assert await journal.prune(week + 150.0) == 2
     assert await journal.prune(week + 150.0) == 0
@@ -601,9 +601,9 @@ async def test_beyond_its_size_the_journal_forgets_the_oldest_and_no_more_than_n
     works = []
     for number in range(30):
         body = os.urandom(100_000)
-        works += (await outcome(journal.append, record(str(number), subscribers=("mirror",), body=body))).works
+        works += (await outcome(journal.append, record(str(number), subscribers=("mirror",), body=body))).handlings
     for work in works[1:]:
-        await outcome(journal.finish, work.handling, at=101.0)
+        await outcome(journal.finish, work.id, at=101.0)
     pruned = 0
     while step := await journal.prune(101.0):
         pruned += step
@@ -622,13 +622,13 @@ async def test_bodies_that_lie_together_go_when_none_of_them_is_needed(journal: 
     late = await arrive(journal, *(record(f"late-{number}", subscribers=("mirror",)) for number in range(3)))
     waiting = early[1]
     for each in (early[0], early[2], *late):
-        await outcome(journal.finish, each.works[0].handling, at=101.0)
+        await outcome(journal.finish, each.handlings[0].id, at=101.0)
     assert await journal.prune(week + 150.0) == 5
     assert rows(tmp_path, "SELECT first, last FROM bundles") == [(early[0].id, early[2].id)]
     stored = await journal.load(waiting.id)
     assert stored is not None
     assert stored.body == BODY + b"early-1"
-    await outcome(journal.finish, waiting.works[0].handling, at=101.0)
+    await outcome(journal.finish, waiting.handlings[0].id, at=101.0)
     assert await journal.prune(week + 150.0) == 1
     assert rows(tmp_path, "SELECT first, last FROM bundles") == []
 
@@ -644,7 +644,7 @@ async def test_bodies_that_lie_together_are_no_more_than_needed_either(tmp_path:
             journal, *(record(f"{number}-{part}", subscribers=("mirror",), body=os.urandom(20_000)) for part in "abcde")
         )
     for each in arrived[1:]:
-        await outcome(journal.finish, each.works[0].handling, at=101.0)
+        await outcome(journal.finish, each.handlings[0].id, at=101.0)
     while await journal.prune(101.0):
         pass
     left = [receipt.id for receipt in (await journal.listing(limit=200)).deliveries]
@@ -659,7 +659,7 @@ async def test_a_replayed_body_that_is_refused_is_written_down_and_reaches_nobod
     await outcome(journal.append, record("first", body=BODY))
     for _ in range(2):
         refused = await outcome(journal.append, record("second", body=BODY, refuse_replay=True))
-        assert (refused.works, refused.replay_of) == ((), "first")
+        assert (refused.handlings, refused.replay_of) == ((), "first")
 
 
 # -- many at once --------------------------------------------------------------------
@@ -670,7 +670,7 @@ def together(*asked: Any) -> Deferred[Any]:
     return DeferredList([Deferred.fromCoroutine(each) for each in asked], consumeErrors=True)
 
 
-async def arrive(journal: Journal, *records: Record) -> list[Appended]:
+async def arrive(journal: Journal, *records: NewDelivery) -> list[AppendResult]:
     """What became of these, in one commit."""
     return [appended for _, appended in await together(*(outcome(journal.append, each) for each in records))]
 
@@ -711,11 +711,11 @@ async def test_deliveries_of_one_commit_are_told_apart_as_those_of_many_are(jour
         assert (stored.delivery, stored.hook) == (asked.delivery, asked.hook)
         assert stored.body == (asked.body if asked.subscribers else None)
         if answer.status == "new":
-            assert [(work.event_id, work.subscriber) for work in answer.works] == [
+            assert [(work.event_id, work.subscriber) for work in answer.handlings] == [
                 (answer.id, subscriber) for subscriber in asked.subscribers
             ]
     works = await journal.due("mirror", 200.0, limit=500)
-    assert [work.event_id for work in works] == [each.id for each in answers if each.status == "new" and each.works]
+    assert [work.event_id for work in works] == [each.id for each in answers if each.status == "new" and each.handlings]
 
 
 @pytest_twisted.ensureDeferred
@@ -723,13 +723,13 @@ async def test_what_is_handled_while_others_arrive_is_done_and_they_are_not(jour
     first = await together(
         *(outcome(journal.append, record(f"first-{number}", subscribers=("mirror",))) for number in range(5))
     )
-    works = [work for _, appended in first for work in appended.works]
+    works = [work for _, appended in first for work in appended.handlings]
     await together(
-        outcome(journal.finish, works[0].handling, at=101.0),
+        outcome(journal.finish, works[0].id, at=101.0),
         outcome(journal.append, record("second", subscribers=("mirror",))),
-        outcome(journal.finish, works[1].handling, at=102.0),
-        journal.fail(works[2].handling, at=103.0, error="no", next_at=None),
-        outcome(journal.finish, works[3].handling, at=104.0),
+        outcome(journal.finish, works[1].id, at=102.0),
+        journal.fail(works[2].id, at=103.0, error="no", next_at=None),
+        outcome(journal.finish, works[3].id, at=104.0),
     )
     receipts = [await journal.receipt(work.event_id) for work in works]
     states = [(each.state, each.handlings[0].attempts, each.handlings[0].finished_at) for each in receipts if each]

@@ -15,7 +15,7 @@ from outcomes import outcome
 
 from stackit import Event, RefChange, RefsChanged, RequestHead, hookimpl, on
 from stackit.bus.bus import Bus
-from stackit.journal import Journal, Record
+from stackit.journal import Journal, NewDelivery
 from stackit.web.admin.deliveries import delivery_routes
 from stackit.web.admin.rules import Admin
 
@@ -89,7 +89,7 @@ class House:
         """A delivery in the journal: its id, and the ids of its handlings."""
         appended = await outcome(
             self.journal.append,
-            Record(
+            NewDelivery(
                 hook="77",
                 delivery=guid,
                 event=event,
@@ -101,7 +101,7 @@ class House:
                 subscribers=subscribers,
             ),
         )
-        return appended.id, [work.handling for work in appended.works]
+        return appended.id, [work.id for work in appended.handlings]
 
 
 @pytest_twisted.async_yield_fixture
