@@ -17,7 +17,7 @@ from harness import Goal, Report, Table
 from house import reactor
 from twisted.logger import globalLogBeginner
 
-from stackit.runtime.logs import Lines, text_line
+from stackit.runtime.logs import LineObserver, text_line
 
 # The same house as in tests/test_day.py.
 sys.path.append(str(harness.HERE.parent / "tests"))
@@ -36,7 +36,9 @@ async def measure(directory: Path, repositories: int, hours: int) -> None:
     day = Day(reactor, directory, repositories)
     log = directory / "log"
     with log.open("w") as stream:
-        globalLogBeginner.beginLoggingTo([Lines(stream, text_line)], redirectStandardIO=False, discardBuffer=True)
+        globalLogBeginner.beginLoggingTo(
+            [LineObserver(stream, text_line)], redirectStandardIO=False, discardBuffer=True
+        )
         began = reactor.seconds()
         print(f"making {repositories} repositories, and mirrors of them", flush=True)
         await day.start()

@@ -30,10 +30,10 @@ from stackit.dispatch.backoff import Retries
 from stackit.dispatch.dispatch import Dispatch, Limits
 from stackit.dispatch.stalls import Stalls
 from stackit.journal import Journal
-from stackit.journal.pruner import Retention
+from stackit.journal.pruner import Pruner
 from stackit.runtime import logs
 from stackit.runtime.clocks import use_monotonic_time
-from stackit.runtime.gc import spare_what_stays
+from stackit.runtime.gc import freeze_startup_objects
 from stackit.runtime.heartbeat import Heartbeat
 from stackit.runtime.listen import address, listen
 from stackit.runtime.signals import stop_on_signals
@@ -90,17 +90,17 @@ def makeService(options: Options) -> Service:
     from twisted.internet import reactor  # noqa: PLC0415 - importing it installs it, which is twistd's to do
 
     use_monotonic_time(reactor)
-    reactor.callWhenRunning(spare_what_stays)
+    reactor.callWhenRunning(freeze_startup_objects)
     if options.config is None:
         from stackit.demo import Demo  # noqa: PLC0415 - nobody else needs the pretend GitHub
 
         demo = Demo(reactor, listen=options["listen"], admin_listen=options["admin-listen"])
-        return logs.Logged(demo, options.parent, "quiet", reactor)
+        return logs.LoggedService(demo, options.parent, "quiet", reactor)
     try:
         service = Stackit(options.config, reactor)
     except StackitError as problem:
         raise CannotStart(_redactor(options.config, reactor)(f"stackit: {problem}")) from None
-    logged = logs.Logged(service, options.parent, options.config.log_format, reactor, service.redact)
+    logged = logs.LoggedService(service, options.parent, options.config.log_format, reactor, service.redact)
     service.dropped_lines = logged.dropped_lines
     return logged
 
@@ -185,7 +185,7 @@ class Stackit(Service):
             ),
         )
         self.backstop = Backstop(reactor=reactor, bus=self.bus, interval=config.sync.interval, grace=config.grace)
-        self.retention = Retention(reactor=reactor, now=now, journal=self.journal)
+        self.pruner = Pruner(reactor=reactor, now=now, journal=self.journal)
 
         self.stalls = Stalls(reactor=reactor, dispatch=self.dispatch, display=self.bus.display, notice=self._notice)
 
@@ -246,7 +246,7 @@ class Stackit(Service):
             self._start(plugin, service)
         Deferred.fromCoroutine(self.dispatch.recover())
         self.backstop.startService()
-        self.retention.startService()
+        self.pruner.startService()
         self.stalls.startService()
         self.heartbeat.startService()
         self.watchdog.startService()
@@ -267,7 +267,7 @@ class Stackit(Service):
         for port in self.ports:
             await maybeDeferred(port.stopListening)
         self.stalls.stopService()
-        self.retention.stopService()
+        self.pruner.stopService()
         stopping = [self.public.drain(self.config.grace), self.admin.drain(self.config.grace)]
         stopping += [Deferred.fromCoroutine(each.stop()) for each in (self.backstop, self.dispatch)]
         await DeferredList(stopping)

@@ -15,7 +15,7 @@ from stackit.api.errors import ConfigError, StackitError
 from stackit.api.events import Repo
 from stackit.api.repos import DEFAULT_REFSPECS, DEFAULT_USER, ManagedRepo, TokenScheme
 from stackit.config import checks, files
-from stackit.runtime.logs import one_line
+from stackit.text.escape import escape
 
 DEFAULT_URL = "https://github.com/{repo}.git"
 
@@ -90,7 +90,7 @@ def checked(where: str, check: Any, *values: Any) -> Any:
     try:
         return check(*values)
     except (ValueError, StackitError) as problem:
-        raise ConfigError(one_line(f"{where}: {problem}")) from None
+        raise ConfigError(escape(f"{where}: {problem}")) from None
 
 
 def _by_name(tables: Sequence[Any], kind: str, check: Callable[[str], str], where: Where) -> dict[str, Place]:

@@ -19,7 +19,7 @@ from stackit.api.repos import ManagedRepo
 from stackit.config import checks
 from stackit.config.access import HostTable, OwnerTable, RepoTable, Where, checked, managed_repos
 from stackit.config.toml import decode_table, decode_value, read_toml, shown_key
-from stackit.runtime.logs import one_line
+from stackit.text.escape import escape
 from stackit.text.units import Duration, Size
 
 FILE_NAME = "twistd.conf"
@@ -231,7 +231,7 @@ def _check_admin(file: FileTable, where: Where, *, has_token: bool) -> None:
 def _plugin_tables(file: FileTable, where: Where) -> Mapping[str, Mapping[str, Any]]:
     for name, table in file.plugins.items():
         if not isinstance(table, dict):
-            raise ConfigError(one_line(f"{where('plugins')}.{shown_key(name)}: expected a table, [plugins.NAME]"))
+            raise ConfigError(escape(f"{where('plugins')}.{shown_key(name)}: expected a table, [plugins.NAME]"))
     return file.plugins
 
 

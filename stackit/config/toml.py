@@ -14,7 +14,7 @@ import msgspec
 
 from stackit.api.errors import ConfigError
 from stackit.config import checks
-from stackit.runtime.logs import one_line
+from stackit.text.escape import escape
 from stackit.text.units import decode_unit
 
 Table = TypeVar("Table", bound=msgspec.Struct)
@@ -39,15 +39,15 @@ def read_toml(file: Path) -> dict[str, Any]:
         text = file.read_bytes().decode("utf-8-sig")
         return tomllib.loads(text)
     except OSError as problem:
-        raise ConfigError(one_line(f"{file}: cannot be read: {problem.strerror}")) from None
+        raise ConfigError(escape(f"{file}: cannot be read: {problem.strerror}")) from None
     except UnicodeDecodeError:
-        raise ConfigError(one_line(f"{file}: not UTF-8 text")) from None
+        raise ConfigError(escape(f"{file}: not UTF-8 text")) from None
     except RecursionError:
-        raise ConfigError(one_line(f"{file}: nested too deeply")) from None
+        raise ConfigError(escape(f"{file}: nested too deeply")) from None
     except ValueError as problem:  # tomllib raises more than its own TOMLDecodeError, for instance on long numbers
         last = f"at line {len(text.splitlines())}, the end"
         said = str(problem).replace("at end of document", last)
-        raise ConfigError(one_line(f"{file}: not TOML: {said}")) from None
+        raise ConfigError(escape(f"{file}: not TOML: {said}")) from None
 
 
 def decode_table(table: Mapping[str, Any], wanted: type[Table], file: Path, base: Path, prefix: str = "") -> Table:
@@ -61,7 +61,7 @@ def decode_table(table: Mapping[str, Any], wanted: type[Table], file: Path, base
     for key, value in table.items():
         where = f"{file}: {prefix}{shown_key(key)}"
         if key not in fields:
-            raise ConfigError(one_line(f"{where}: unknown key; {_suggestion(key, list(fields))}"))
+            raise ConfigError(escape(f"{where}: unknown key; {_suggestion(key, list(fields))}"))
         kind = fields[key].type
         if isinstance(kind, type) and issubclass(kind, msgspec.Struct):
             values[key] = decode_table(_table(value, where), kind, file, base, f"{prefix}{key}.")
@@ -75,7 +75,7 @@ def decode_table(table: Mapping[str, Any], wanted: type[Table], file: Path, base
             values[key] = decode_value(value, wanted, key, where, base)
     for key, field in fields.items():
         if field.required and key not in values:
-            raise ConfigError(one_line(f"{file}: {prefix}{key}: missing"))
+            raise ConfigError(escape(f"{file}: {prefix}{key}: missing"))
     return wanted(**values)
 
 
@@ -91,7 +91,7 @@ def decode_value(value: Any, wanted: type[msgspec.Struct], key: str, where: str,
     try:
         return msgspec.convert(value, kind, dec_hook=decode)
     except msgspec.ValidationError as problem:
-        raise ConfigError(one_line(f"{where}: {in_words(str(problem), kind)}")) from None
+        raise ConfigError(escape(f"{where}: {in_words(str(problem), kind)}")) from None
 
 
 @cache  # msgspec evaluates every annotation anew, and a file may have ten thousand tables of one kind
@@ -119,13 +119,13 @@ def _row(kind: Any) -> type[msgspec.Struct] | None:
 
 def _table(value: Any, where: str) -> Mapping[str, Any]:
     if not isinstance(value, dict):
-        raise ConfigError(one_line(f"{where}: expected a table"))
+        raise ConfigError(escape(f"{where}: expected a table"))
     return value
 
 
 def _list(value: Any, where: str) -> list[Any]:
     if not isinstance(value, list):
-        raise ConfigError(one_line(f"{where}: expected a list of tables, each under [[{where.rpartition(' ')[2]}]]"))
+        raise ConfigError(escape(f"{where}: expected a list of tables, each under [[{where.rpartition(' ')[2]}]]"))
     return value
 
 

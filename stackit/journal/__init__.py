@@ -20,13 +20,13 @@ from stackit.journal.records import (
 
 __all__ = [
     "AppendResult",
+    "DueHandling",
     "HandlingRow",
     "Journal",
+    "NewDelivery",
     "Page",
     "Receipt",
-    "NewDelivery",
     "State",
     "StoredEvent",
-    "DueHandling",
     "decode_changes",
 ]

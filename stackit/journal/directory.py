@@ -49,7 +49,7 @@ def check_private(path: Path) -> None:
         raise JournalError(f"{path} is open to other users, and holds private payloads: chmod {mode} {path}")
 
 
-class Hold:
+class DirectoryLock:
     """The state directory is ours until ``release``, or until this process ends.
 
     An flock goes with the process however it dies; the pid in the file is only for people.

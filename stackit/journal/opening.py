@@ -26,22 +26,22 @@ class Opening:
     ``path`` is the journal's file, ``is_done`` whether it can be opened.
     """
 
-    __slots__ = ("_directory", "_hold", "is_done", "path")
+    __slots__ = ("_directory", "_lock", "is_done", "path")
 
     def __init__(self, directory: Path) -> None:
         self.path = directory / "journal.sqlite3"
         self.is_done = False
         self._directory = directory
-        self._hold: state_directory.Hold | None = None
+        self._lock: state_directory.DirectoryLock | None = None
 
     def attempt(self) -> None:
         """Do what is left to do. Raises JournalError, and Full where the disk has no room for it."""
         if self.is_done:
             return
         try:
-            if self._hold is None:
+            if self._lock is None:
                 state_directory.prepare(self._directory)
-                self._hold = state_directory.Hold(self._directory)
+                self._lock = state_directory.DirectoryLock(self._directory)
             schema.prepare(self.path)
         except (state_directory.Unusable, sqlite3.Error) as problem:
             raise self.explained(problem) from None
@@ -56,9 +56,9 @@ class Opening:
 
     def release(self) -> None:
         """Let another process have the directory."""
-        hold, self._hold = self._hold, None
-        if hold is not None:
-            hold.release()
+        lock, self._lock = self._lock, None
+        if lock is not None:
+            lock.release()
 
 
 def is_full(directory: Path) -> bool:

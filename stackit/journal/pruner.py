@@ -15,7 +15,7 @@ from stackit.journal import Journal
 INTERVAL = 60.0
 
 
-class Retention(Service):
+class Pruner(Service):
     """Prunes once a minute, a step at a time, so that no delivery waits for it."""
 
     def __init__(self, *, reactor: Reactor, now: Callable[[], float], journal: Journal) -> None:

@@ -8,7 +8,7 @@ _YOUNG = 10_000
 """Objects made, less those freed, between two looks for cycles; Python's own 700 are a handful of deliveries."""
 
 
-def spare_what_stays() -> None:
+def freeze_startup_objects() -> None:
     """Leave everything that is there now out of every later collection.
 
     What the start makes stays until the end: with ten thousand repositories that are a million objects, and going

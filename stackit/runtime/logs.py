@@ -25,12 +25,13 @@ from twisted.logger import ILogObserver, LogEvent, LogLevel, eventAsText
 from twisted.python.components import Componentized
 from twisted.python.failure import Failure
 from twisted.python.logfile import LogFile
-from zope.interface import classImplements
+from zope.interface import implementer
 
 from stackit.api.app import Reactor
 from stackit.api.errors import describe
-from stackit.runtime.outlet import Outlet
+from stackit.runtime.stream import NonBlockingStream
 from stackit.secrets.redactor import Redact
+from stackit.text.escape import escape
 from stackit.text.logfmt import KeyValues, cut
 from stackit.text.redaction import may_have_credential, redacted
 from stackit.text.times import rfc3339
@@ -44,7 +45,7 @@ Line = Callable[[LogEvent, Redact], str | None]
 """An event as a line, without its end and without credentials; None leaves it out."""
 
 
-class Logged(MultiService):
+class LoggedService(MultiService):
     """A service whose application logs in ``log_format``, to where twistd's own options say.
 
     ``text`` and ``json`` are lines for people and for programs; ``quiet`` is what is
@@ -64,14 +65,14 @@ class Logged(MultiService):
         self._twistd = twistd or {}
         self._reactor = reactor
         self._redact = redact
-        self._lines: Lines | None = None
+        self._lines: LineObserver | None = None
         self._line = {"text": text_line, "json": json_line, "quiet": quiet_line}[log_format]
         MultiService.addService(self, service)
 
     def setServiceParent(self, parent: Any) -> None:
         """twistd asks the application for its observer after this, and before anything is started."""
         if isinstance(parent, Componentized) and not self._twistd.get("syslog"):
-            self._lines = Lines(_stream(self._twistd), self._line, self._redact)
+            self._lines = LineObserver(_stream(self._twistd), self._line, self._redact)
             parent.setComponent(ILogObserver, self._lines)
         MultiService.setServiceParent(self, parent)
 
@@ -95,7 +96,8 @@ class Logged(MultiService):
         return Deferred.fromCoroutine(self._stop())
 
 
-class Lines:
+@implementer(ILogObserver)
+class LineObserver:
     """An observer that writes each event as one line.
 
     Between ``hold`` and ``release`` the quiet ones of one turn of the reactor are written together: a write is
@@ -104,7 +106,7 @@ class Lines:
 
     __slots__ = ("_encoding", "_held", "_is_buffered", "_line", "_reactor", "_redact", "_size", "_stream", "_thread")
 
-    def __init__(self, stream: IO[str] | LogFile | Outlet, line: Line, redact: Redact = redacted) -> None:
+    def __init__(self, stream: IO[str] | LogFile | NonBlockingStream, line: Line, redact: Redact = redacted) -> None:
         self._stream = stream
         self._line = line
         self._redact = redact
@@ -135,19 +137,19 @@ class Lines:
     def hold(self, reactor: Reactor) -> None:
         """Called in the reactor's thread; the lines of others are written at once."""
         self._reactor, self._thread = reactor, get_ident()
-        if isinstance(self._stream, Outlet):
+        if isinstance(self._stream, NonBlockingStream):
             self._stream.hold(reactor, self._dropped_line)
 
     def release(self) -> None:
         """Write what is held, and hold nothing any more."""
         self._flush()
         self._reactor = None
-        if isinstance(self._stream, Outlet):
+        if isinstance(self._stream, NonBlockingStream):
             self._stream.release()
 
     def dropped(self) -> int:
         """How many lines were dropped since the start."""
-        return self._stream.dropped if isinstance(self._stream, Outlet) else 0
+        return self._stream.dropped if isinstance(self._stream, NonBlockingStream) else 0
 
     def _dropped_line(self, count: int) -> str:
         event: LogEvent = {
@@ -172,10 +174,6 @@ class Lines:
             self._stream.flush()
 
 
-# Not by a decorator, for the sake of its slots: see setup.py.
-classImplements(Lines, ILogObserver)
-
-
 def text_line(event: LogEvent, redact: Redact) -> str:
     """``2026-11-23T18:43:29.123Z info [stackit] delivery accepted event=push …``."""
     said = event.get("fields")
@@ -184,10 +182,10 @@ def text_line(event: LogEvent, redact: Redact) -> str:
     elif _has_fields(event):
         text = _clean_fields(event["summary"], event["fields"], redact)
     else:
-        text = one_line(redact(_text(event)))
+        text = escape(redact(_text(event)))
     failure = event.get("log_failure")
     if failure is not None:
-        text = one_line(redact(f"{text}: {_failure(failure, redact)}" if text else _failure(failure, redact)))
+        text = escape(redact(f"{text}: {_failure(failure, redact)}" if text else _failure(failure, redact)))
     time = rfc3339(event.get("log_time") or 0.0)
     return f"{time} {_heading(event.get('log_level'), event.get('log_namespace'))} {text}"
 
@@ -195,7 +193,7 @@ def text_line(event: LogEvent, redact: Redact) -> str:
 def quiet_line(event: LogEvent, redact: Redact) -> str | None:
     """What was printed as it is, warnings and errors as text, nothing else."""
     if event.get("log_namespace") == "stdout":
-        return one_line(redact(_text(event)))
+        return escape(redact(_text(event)))
     return text_line(event, redact) if event.get("log_level") in _LOUD else None
 
 
@@ -232,18 +230,9 @@ def _is_plain(said: Any) -> bool:
     return is_plain and not may_have_credential(line)
 
 
-def one_line(text: str) -> str:
-    """``text`` with everything escaped that could end the line or move a terminal's cursor."""
-    if text.isprintable():
-        return text
-    return "".join(
-        letter if letter.isprintable() else letter.encode("unicode_escape").decode("ascii") for letter in text
-    )
-
-
 @lru_cache(maxsize=256)
 def _heading(level: Any, namespace: Any) -> str:
-    return f"{_level(level)} [{one_line(redacted(_namespace(namespace)))}]"
+    return f"{_level(level)} [{escape(redacted(_namespace(namespace)))}]"
 
 
 def _has_fields(event: LogEvent) -> bool:
@@ -256,9 +245,9 @@ def _clean_line(said: Any, redact: Redact) -> str:
 
 
 def _clean_fields(summary: object, fields: Mapping[str, Any], redact: Redact) -> str:
-    said = KeyValues.of(one_line(redact(_string(summary))), _without_credentials(fields, redact))
+    said = KeyValues.of(escape(redact(_string(summary))), _without_credentials(fields, redact))
     # Before anything is cut or quoted, which may leave of a credential what does not look like one.
-    return one_line(redact(said.text()))
+    return escape(redact(said.text()))
 
 
 def _short(value: Any) -> Any:
@@ -314,7 +303,7 @@ def _namespace(namespace: Any) -> str:
     return str(namespace or "-")
 
 
-def _stream(twistd: Mapping[str, Any]) -> IO[str] | LogFile | Outlet:
+def _stream(twistd: Mapping[str, Any]) -> IO[str] | LogFile | NonBlockingStream:
     """Where twistd's own options send the log: ``--logfile``, standard output without a daemon, else twistd.log."""
     name: str = twistd.get("logfile") or ("-" if twistd.get("nodaemon") else "twistd.log")
     if name != "-":
@@ -323,6 +312,6 @@ def _stream(twistd: Mapping[str, Any]) -> IO[str] | LogFile | Outlet:
     if not twistd.get("nodaemon"):
         raise SystemExit("a daemon cannot log to standard output: leave out --logfile=-, or run twistd with -n")
     try:
-        return Outlet(sys.stdout.fileno(), sys.stdout.encoding)
+        return NonBlockingStream(sys.stdout.fileno(), sys.stdout.encoding)
     except (AttributeError, OSError):  # there is none, or it is no descriptor
         return sys.stdout or io.StringIO()

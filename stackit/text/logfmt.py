@@ -1,7 +1,7 @@
 """A summary and its fields as one line: ``delivery accepted event=push repo=octo/widget``.
 
-Lines are many, and their shapes few. What the lines of a shape share, the summary and the names, is prepared once; then
-one pattern tells of a whole line whether each value is a plain word, as hardly ever one is more.
+Many lines share few templates. A template (the summary and the names) is prepared once; one pattern over the whole
+line then tells whether every value is a plain word, as nearly all are.
 """
 
 from __future__ import annotations
@@ -19,15 +19,15 @@ _WORD = rf"[A-Za-z0-9_.:/@+*,-]{{1,{_LONGEST}}}"
 _is_word = re.compile(_WORD).fullmatch
 
 
-class Shape:
-    """What all lines with this summary and these names have in common."""
+class LineTemplate:
+    """The summary and the names that many lines share, with the pattern of a line whose values are plain words."""
 
-    __slots__ = ("is_plain", "names", "summary", "template")
+    __slots__ = ("format", "is_plain", "names", "summary")
 
     def __init__(self, summary: str, names: Sequence[str]) -> None:
         self.summary = summary
         self.names = tuple(map(str, names))
-        self.template = " ".join([_literal(summary), *(f"{_literal(name)}=%s" for name in self.names)])
+        self.format = " ".join([_literal(summary), *(f"{_literal(name)}=%s" for name in self.names)])
         if summary.isprintable() and summary == redacted(summary) and all(map(str.isidentifier, self.names)):
             pattern = " ".join([re.escape(summary), *(f"{name}={_WORD}" for name in self.names)])
         else:
@@ -36,55 +36,55 @@ class Shape:
 
 
 class KeyValues(Mapping[str, Any]):
-    """Fields, and the summary that they belong to: as a mapping, and as a line."""
+    """The fields of one line and its summary: a mapping, which can be written as a line."""
 
-    __slots__ = ("_shape", "_values")
+    __slots__ = ("_template", "_values")
 
-    def __init__(self, shape: Shape, values: tuple[Any, ...]) -> None:
-        self._shape = shape
+    def __init__(self, template: LineTemplate, values: tuple[Any, ...]) -> None:
+        self._template = template
         self._values = values
 
     @classmethod
     def of(cls, summary: str, fields: Mapping[str, Any]) -> KeyValues:
-        return cls(_shape(summary, *fields), tuple(fields.values()))
+        return cls(_template(summary, *fields), tuple(fields.values()))
 
     @property
     def summary(self) -> str:
-        return self._shape.summary
+        return self._template.summary
 
     def line(self) -> tuple[str, bool]:
-        """The line, and whether all of it is printable and each value a plain word.
+        """Return the line, and True where all of it is printable and each value a plain word.
 
         A value that is more than a plain word is quoted, escaped and, but for a list, cut.
         """
-        shape = self._shape
-        line = shape.template % self._values
-        if shape.is_plain(line):
+        template = self._template
+        line = template.format % self._values
+        if template.is_plain(line):
             return line, True
-        return shape.template % tuple(map(_quoted, self._values)), False
+        return template.format % tuple(map(_quoted, self._values)), False
 
     def text(self) -> str:
-        """The line alone."""
+        """Return the line alone."""
         return self.line()[0]
 
     def __getitem__(self, name: str) -> Any:
-        return dict(zip(self._shape.names, self._values, strict=True))[name]
+        return dict(zip(self._template.names, self._values, strict=True))[name]
 
     def __iter__(self) -> Iterator[str]:
-        return iter(self._shape.names)
+        return iter(self._template.names)
 
     def __len__(self) -> int:
         return len(self._values)
 
 
 def cut(text: str) -> str:
-    """``text`` as long as a value may be."""
+    """Return ``text``, cut to the length that a value may have."""
     return text if len(text) <= _LONGEST else text[:_LONGEST] + "…"
 
 
 @lru_cache(maxsize=256)
-def _shape(summary: str, *names: str) -> Shape:
-    return Shape(summary, names)
+def _template(summary: str, *names: str) -> LineTemplate:
+    return LineTemplate(summary, names)
 
 
 def _literal(text: str) -> str:

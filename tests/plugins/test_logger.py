@@ -24,7 +24,7 @@ from stackit import Occurrence, RefChange, Repo, RequestHead
 from stackit.api.occurrences import OccurrenceName
 from stackit.plugins.logger import Logger
 from stackit.plugins.logger.lines import _FIELDS
-from stackit.runtime.logs import Lines, Logged, json_line, quiet_line, text_line
+from stackit.runtime.logs import LineObserver, LoggedService, json_line, quiet_line, text_line
 from stackit.text.redaction import LONGEST
 
 WIDGET = Repo("octo", "widget")
@@ -37,7 +37,7 @@ class Log:
     def __init__(self) -> None:
         self.text = io.StringIO()
         self.json = io.StringIO()
-        self.observers = [Lines(self.text, text_line), Lines(self.json, json_line)]
+        self.observers = [LineObserver(self.text, text_line), LineObserver(self.json, json_line)]
 
     def lines(self) -> list[str]:
         return self.text.getvalue().splitlines()
@@ -297,13 +297,13 @@ def test_a_stream_that_knows_only_ascii_gets_the_line_escaped():
     written = io.BytesIO()
     stream = io.TextIOWrapper(written, encoding="ascii")
     event: LogEvent = {"log_format": "café", "log_time": 0.0}
-    Lines(stream, text_line)(event)
+    LineObserver(stream, text_line)(event)
     assert written.getvalue() == b"1970-01-01T00:00:00.000Z info [-] caf\\xe9\n"
 
 
 def test_a_quiet_log_shows_what_is_printed_and_what_is_wrong():
     stream = io.StringIO()
-    lines = Lines(stream, quiet_line)
+    lines = LineObserver(stream, quiet_line)
     lines({"log_namespace": "stdout", "log_level": LogLevel.info, "log_format": "hello\x1b", "log_time": 0.0})
     lines({"log_namespace": "stackit", "log_level": LogLevel.info, "log_format": "routine", "log_time": 0.0})
     lines({"log_namespace": "stackit", "log_level": LogLevel.warn, "log_format": "trouble", "log_time": 0.0})
@@ -312,7 +312,7 @@ def test_a_quiet_log_shows_what_is_printed_and_what_is_wrong():
 
 def test_quiet_lines_of_one_turn_are_written_together_and_a_loud_one_at_once():
     clock, stream = Clock(), io.StringIO()
-    lines = Lines(stream, text_line)
+    lines = LineObserver(stream, text_line)
 
     def write(text: str, level: Any = LogLevel.info) -> None:
         lines({"log_namespace": "t", "log_level": level, "log_format": text, "log_time": 0.0})
@@ -339,7 +339,7 @@ def test_quiet_lines_of_one_turn_are_written_together_and_a_loud_one_at_once():
 
 def test_many_lines_of_one_turn_are_not_all_kept_in_memory():
     stream = io.StringIO()
-    lines = Lines(stream, text_line)
+    lines = LineObserver(stream, text_line)
     lines.hold(Clock())
     for _ in range(100):
         lines({"log_namespace": "t", "log_level": LogLevel.info, "log_format": "x" * 1000, "log_time": 0.0})
@@ -349,7 +349,7 @@ def test_many_lines_of_one_turn_are_not_all_kept_in_memory():
 def test_a_log_that_cannot_be_written_costs_its_lines_and_nothing_else():
     full = open("/dev/full", "w")  # noqa: SIM115, PTH123 - closed below, where closing fails as well
     clock = Clock()
-    lines = Lines(full, text_line)
+    lines = LineObserver(full, text_line)
     lines.hold(clock)
     event = {"log_namespace": "t", "log_level": LogLevel.info, "log_format": "lost", "log_time": 0.0}
     lines(event)
@@ -360,7 +360,7 @@ def test_a_log_that_cannot_be_written_costs_its_lines_and_nothing_else():
         full.close()
 
 
-async def in_another_thread(lines: Lines) -> None:
+async def in_another_thread(lines: LineObserver) -> None:
     event = {"log_namespace": "t", "log_level": LogLevel.info, "log_format": "elsewhere", "log_time": 0.0}
     await deferToThread(lines, event)
 
@@ -368,7 +368,7 @@ async def in_another_thread(lines: Lines) -> None:
 @pytest_twisted.ensureDeferred
 async def test_the_lines_of_another_thread_do_not_wait_for_the_reactor():
     stream = io.StringIO()
-    lines = Lines(stream, text_line)
+    lines = LineObserver(stream, text_line)
     lines.hold(Clock())
     await in_another_thread(lines)
     assert "elsewhere" in stream.getvalue()
@@ -376,13 +376,13 @@ async def test_the_lines_of_another_thread_do_not_wait_for_the_reactor():
 
 def test_an_operators_syslog_is_left_alone():
     application = Application("test")
-    Logged(Service(), {"syslog": True}, "json", Clock()).setServiceParent(application)
+    LoggedService(Service(), {"syslog": True}, "json", Clock()).setServiceParent(application)
     assert application.getComponent(ILogObserver, None) is None
 
 
 def test_twistds_logfile_gets_the_lines(tmp_path):
     application = Application("test")
-    Logged(Service(), {"logfile": str(tmp_path / "log")}, "json", Clock()).setServiceParent(application)
+    LoggedService(Service(), {"logfile": str(tmp_path / "log")}, "json", Clock()).setServiceParent(application)
     application.getComponent(ILogObserver)({"log_format": "hello", "log_time": 0.0})
     assert json.loads((tmp_path / "log").read_text())["message"] == "hello"
 
@@ -396,7 +396,7 @@ import os
 from twisted.application.service import Service
 from twisted.internet import reactor
 from twisted.python import log, usage
-from stackit.runtime.logs import Logged
+from stackit.runtime.logs import LoggedService
 
 class Options(usage.Options):
     pass
@@ -409,7 +409,7 @@ class Shouting(Service):
         reactor.callWhenRunning(reactor.stop)
 
 def makeService(options):
-    return Logged(Shouting(), options.parent, os.environ["FORMAT"], reactor)
+    return LoggedService(Shouting(), options.parent, os.environ["FORMAT"], reactor)
 """
 
 

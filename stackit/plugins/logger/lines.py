@@ -10,7 +10,7 @@ from typing import Any
 from twisted.logger import Logger, LogLevel
 
 from stackit import Occurrence
-from stackit.text.logfmt import KeyValues, Shape, cut
+from stackit.text.logfmt import KeyValues, LineTemplate, cut
 
 _SUMMARIES = {
     "refused": "request refused",
@@ -156,12 +156,12 @@ class Lines:
 class _Form:
     """Occurrences of one name that have the same fields: most of those that come."""
 
-    __slots__ = ("_nothing", "_others", "_seconds", "_shape", "_values")
+    __slots__ = ("_nothing", "_others", "_seconds", "_template", "_values")
 
     def __init__(self, summary: str, names: Sequence[str]) -> None:
         """At least two of ``_FIELDS``, in their order, and not all but one: what is read of both is a tuple."""
         others = [name for name in _FIELDS if name not in names]
-        self._shape = Shape(summary, names)
+        self._template = LineTemplate(summary, names)
         self._values = attrgetter(*names)
         self._others = attrgetter(*others)
         self._nothing = (None,) * len(others)
@@ -175,7 +175,7 @@ class _Form:
         if self._seconds is not None:
             rounded = int(values[self._seconds] * 1000 + 0.5) / 1000  # round() takes as long as the rest of the line
             values = (*values[: self._seconds], rounded, *values[self._seconds + 1 :])
-        return KeyValues(self._shape, values)
+        return KeyValues(self._template, values)
 
 
 def _is_quiet(occurrence: Occurrence) -> bool:

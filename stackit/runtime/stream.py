@@ -24,7 +24,7 @@ Send = Callable[[bytes], int]
 """Writes what can be written now, and returns how many bytes; raises BlockingIOError where that is none."""
 
 
-class Outlet:
+class NonBlockingStream:
     """A stream of whole lines to a descriptor.
 
     What its reader does not take is kept, up to a megabyte; further lines are dropped. Once it reads on, a line
