@@ -24,11 +24,11 @@ from stackit.api.repos import Repos
 from stackit.bus.backstop import Backstop
 from stackit.bus.bus import Bus
 from stackit.bus.loader import load_plugins
-from stackit.bus.timeouts import bounded, called
+from stackit.bus.timeouts import called, with_timeout
 from stackit.config.model import Config, load, secret_files
-from stackit.dispatch.backoff import Retries
+from stackit.dispatch.backoff import Backoff
 from stackit.dispatch.dispatch import Dispatch, Limits
-from stackit.dispatch.stalls import Stalls
+from stackit.dispatch.stalls import StallDetector
 from stackit.journal import Journal
 from stackit.journal.pruner import Pruner
 from stackit.runtime import logs
@@ -176,7 +176,7 @@ class Stackit(Service):
             now=now,
             bus=self.bus,
             journal=self.journal,
-            retries=Retries(config.handlers.retry_for, Random()),  # noqa: S311 - jitter, not a secret
+            backoff=Backoff(config.handlers.retry_for, Random()),  # noqa: S311 - jitter, not a secret
             limits=Limits(
                 timeout=config.handlers.timeout,
                 concurrency=config.handlers.concurrency,
@@ -187,7 +187,9 @@ class Stackit(Service):
         self.backstop = Backstop(reactor=reactor, bus=self.bus, interval=config.sync.interval, grace=config.grace)
         self.pruner = Pruner(reactor=reactor, now=now, journal=self.journal)
 
-        self.stalls = Stalls(reactor=reactor, dispatch=self.dispatch, display=self.bus.display, notice=self._notice)
+        self.stalls = StallDetector(
+            reactor=reactor, dispatch=self.dispatch, display=self.bus.display, notice=self._notice
+        )
 
         self.app = App(
             reactor=reactor,
@@ -241,7 +243,7 @@ class Stackit(Service):
             self._notice("no webhook secret is configured: the webhook endpoint answers 404")
         for doubt in self.secrets.doubts():
             self._notice(doubt)
-        self.dispatch.open_lanes()
+        self.dispatch.open_queues()
         for plugin, service in self.plugin_services:
             self._start(plugin, service)
         Deferred.fromCoroutine(self.dispatch.recover())
@@ -288,7 +290,7 @@ class Stackit(Service):
         def failed(failure: Failure) -> None:
             _log.error("{otherwise}: {problem}", otherwise=otherwise, problem=describe(failure.value))
 
-        return bounded(self.reactor, ending, _PATIENCE * max(self.config.grace, 1.0)).addErrback(failed)
+        return with_timeout(self.reactor, ending, _PATIENCE * max(self.config.grace, 1.0)).addErrback(failed)
 
     async def _problems(self) -> list[str]:
         own = [*self.heartbeat.stuck(), *self.journal.problems(), *self.stalls.problems()]

@@ -330,11 +330,11 @@ class Day:
         keepers = list(mirror._keepers.values())
         pushes = list(mirror._pushes.values())
         return {
-            "lanes": sum(
-                len(each._groups) + len(each._known) + len(each._turns) + len(each._hungry) + len(each._active)
-                for each in dispatch._lanes.values()
+            "queues": sum(
+                len(each._groups) + len(each._known) + len(each._ready) + len(each._to_read) + len(each._active)
+                for each in dispatch._queues.values()
             ),
-            "dispatch": sum(dispatch._pending.values()) + len(dispatch._background) + len(dispatch._alarms),
+            "dispatch": sum(dispatch._pending.values()) + len(dispatch._background) + len(dispatch._timers),
             "coalescers": sum(len(each.rounds._next) + len(each.rounds._idle) for each in keepers),
             "pushes remembered": sum(len(each._left) + len(each._doubted) for each in pushes),
             "histories remembered": len(pushes[0]._histories),

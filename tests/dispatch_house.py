@@ -18,7 +18,7 @@ from twisted.internet.task import Clock
 from stackit import Event, Occurrence, Repo, hookimpl
 from stackit.api.events import Taken
 from stackit.bus.bus import Bus
-from stackit.dispatch.backoff import Retries
+from stackit.dispatch.backoff import Backoff
 from stackit.dispatch.dispatch import Dispatch, Limits
 from stackit.github.payloads import decode
 from stackit.journal import Journal, Receipt
@@ -78,10 +78,10 @@ class House:
             now=self.wall,
             bus=self.bus,
             journal=self.journal,
-            retries=Retries(retry_for, Longest()),
+            backoff=Backoff(retry_for, Longest()),
             limits=Limits(timeout=TIMEOUT, concurrency=concurrency, grace=GRACE, refuse_replays=refuse_replays),
         )
-        self.dispatch.open_lanes()
+        self.dispatch.open_queues()
         self._recovered = Deferred.fromCoroutine(self.dispatch.recover()) if start else None
         self._deliveries = 0
 

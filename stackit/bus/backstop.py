@@ -14,7 +14,7 @@ from stackit.api.app import Reactor
 from stackit.api.errors import describe
 from stackit.api.occurrences import Occurrence
 from stackit.bus.bus import Bus
-from stackit.bus.timeouts import bounded, settle
+from stackit.bus.timeouts import wait_or_cancel, with_timeout
 
 
 class Backstop(Service):
@@ -42,7 +42,7 @@ class Backstop(Service):
         """Start no more rounds, and wait for what runs, within the grace."""
         if self._loop.running:
             self._loop.stop()
-        await settle(self._reactor, list(self._running.values()), self._grace)
+        await wait_or_cancel(self._reactor, list(self._running.values()), self._grace)
 
     def _round(self) -> None:
         for plugin, look in self._bus.backstops():
@@ -63,6 +63,6 @@ class Backstop(Service):
                     Occurrence(name="backstop", plugin=plugin, outcome="failed", seconds=seconds, error=error)
                 )
 
-        running = bounded(self._reactor, look(), 0)
+        running = with_timeout(self._reactor, look(), 0)
         self._running[plugin] = running
         running.addBoth(ended)

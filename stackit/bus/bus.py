@@ -27,7 +27,7 @@ from stackit.api.events import Event
 from stackit.api.hookspecs import ON, OPTIONS_ATTRIBUTE, PROJECT, HandlerOptions
 from stackit.api.occurrences import Occurrence
 from stackit.bus import checks
-from stackit.bus.timeouts import bounded, called, comes_to, contained
+from stackit.bus.timeouts import called, comes_to, contained, with_timeout
 from stackit.secrets.redactor import Redact
 from stackit.text.redaction import redacted
 
@@ -224,7 +224,9 @@ class Bus:
 
     async def health(self, reactor: Reactor, seconds: float = 5.0) -> list[str]:
         """What plugins say is wrong, one line each; one that does not answer in time is a problem too."""
-        asked = [(each.plugin_name, bounded(reactor, _call(each), seconds)) for each in self._called("stackit_health")]
+        asked = [
+            (each.plugin_name, with_timeout(reactor, _call(each), seconds)) for each in self._called("stackit_health")
+        ]
         said = [(plugin, await answer.addCallback(_complaint).addErrback(self._failed)) for plugin, answer in asked]
         return [self.redact(f"{plugin}: {problem}")[:500] for plugin, problem in said if problem]
 

@@ -44,7 +44,7 @@ async def _awaited(value: Awaitable[Any]) -> Any:
     return await value
 
 
-def bounded(reactor: Reactor, running: Deferred[Any], seconds: float) -> Deferred[Any]:
+def with_timeout(reactor: Reactor, running: Deferred[Any], seconds: float) -> Deferred[Any]:
     """The outcome of ``running``, or HandlerTimeout after so many seconds (0: no limit).
 
     A handler that survives its cancellation is abandoned: its outcome is nobody's then,
@@ -112,10 +112,10 @@ def _cancel(running: Deferred[Any]) -> None:
         _log.error("a handler failed while it was cancelled: {problem}", problem=describe(fault))
 
 
-async def settle(reactor: Reactor, running: Sequence[Deferred[Any]], grace: float) -> None:
+async def wait_or_cancel(reactor: Reactor, running: Sequence[Deferred[Any]], grace: float) -> None:
     """Wait until all have ended; what has not after ``grace`` seconds is cancelled. Failures are swallowed.
 
-    Each must end when it is cancelled, as what ``bounded`` returns does.
+    Each must end when it is cancelled, as what ``with_timeout`` returns does.
     """
     if not running:
         return

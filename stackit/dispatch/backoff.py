@@ -8,7 +8,7 @@ FIRST_DELAY = 1.0
 LONGEST_DELAY = 3600.0
 
 
-class Retries:
+class Backoff:
     """Delays that double from one second to an hour, until ``retry_for`` seconds would be exceeded.
 
     The limit counts the undisturbed delays, not the clock: a night in which stackit did

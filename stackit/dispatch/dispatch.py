@@ -20,9 +20,9 @@ from stackit.api.errors import JournalError, Permanent, describe, place
 from stackit.api.events import Event, RefChange, RefsChanged, Repo, Taken
 from stackit.api.occurrences import Occurrence
 from stackit.bus.bus import Bus, Subscriber
-from stackit.bus.timeouts import bounded, settle
-from stackit.dispatch.backoff import LONGEST_DELAY, Retries
-from stackit.dispatch.queues import Item, Lane
+from stackit.bus.timeouts import wait_or_cancel, with_timeout
+from stackit.dispatch.backoff import LONGEST_DELAY, Backoff
+from stackit.dispatch.queues import Item, SubscriberQueue
 from stackit.dispatch.threads import Threads
 from stackit.github.event_types import PING
 from stackit.github.payloads import decode
@@ -30,7 +30,7 @@ from stackit.journal import AppendResult, DueHandling, Journal, NewDelivery, Sto
 
 _log = Logger(namespace="stackit")
 
-JOURNAL_PATIENCE = 1.0
+JOURNAL_RETRY = 1.0
 """Seconds between tries to reach the journal while it is in trouble."""
 CLOCK_STEP = 1.0
 """Seconds by which the wall clock may drift before the retries in the journal, which go by it, are moved."""
@@ -56,18 +56,18 @@ class Dispatch:
 
     __slots__ = (
         "_ahead",
-        "_alarms",
         "_background",
+        "_backoff",
         "_bus",
         "_journal",
-        "_lanes",
         "_limits",
         "_now",
         "_pending",
+        "_queues",
         "_reactor",
-        "_retries",
         "_stopping",
         "_threads",
+        "_timers",
     )
 
     def __init__(
@@ -77,7 +77,7 @@ class Dispatch:
         now: Callable[[], float],
         bus: Bus,
         journal: Journal,
-        retries: Retries,
+        backoff: Backoff,
         limits: Limits,
     ) -> None:
         """``now`` is the wall clock, which the journal's times are of."""
@@ -86,22 +86,22 @@ class Dispatch:
         self._ahead = now() - reactor.seconds()  # of the reactor's clock: it changes when somebody sets the wall clock
         self._bus = bus
         self._journal = journal
-        self._retries = retries
+        self._backoff = backoff
         self._limits = limits
-        self._lanes: dict[str, Lane] = {}
+        self._queues: dict[str, SubscriberQueue] = {}
         self._pending: Counter[str] = Counter()
         self._threads: dict[str, Threads] = {}
-        self._alarms: dict[str, DelayedCall] = {}
+        self._timers: dict[str, DelayedCall] = {}
         self._background: set[Deferred[Any]] = set()
         self._stopping = False
 
     # -- life ---------------------------------------------------------------------
 
-    def open_lanes(self) -> None:
-        """Give every subscriber its lane: from here on what is taken is handed on."""
+    def open_queues(self) -> None:
+        """Give every subscriber its queue: from here on what is taken is handed on."""
         for subscriber in self._bus.subscribers():
             concurrency = subscriber.options.concurrency or self._limits.concurrency
-            self._lanes[subscriber.key] = Lane(
+            self._queues[subscriber.key] = SubscriberQueue(
                 subscriber, concurrency=concurrency, handle=self._handle, read=self._read
             )
             if subscriber.options.thread:
@@ -115,43 +115,43 @@ class Dispatch:
         await self._recount()
         before = {key: count for key, count in self._pending.items() if count}
         await self._move_retries(0.0)
-        for key in self._lanes:
+        for key in self._queues:
             if key in before:
                 self._bus.observe(Occurrence(name="recovered", subscriber=self._bus.display(key), count=before[key]))
             await self._wake(key)
         for key, count in before.items():
-            if key not in self._lanes:
+            if key not in self._queues:
                 reason = f"{count} events wait for {key}, which is not loaded"
                 self._bus.observe(Occurrence(name="notice", subscriber=key, count=count, reason=reason))
 
     async def stop(self) -> None:
         """Let what is in hand finish within the grace; the rest stays pending for the next start."""
         self._stopping = True
-        for alarm in self._alarms.values():
-            if alarm.active():
-                alarm.cancel()
-        await settle(self._reactor, [lane.stop() for lane in self._lanes.values()], self._limits.grace)
+        for timer in self._timers.values():
+            if timer.active():
+                timer.cancel()
+        await wait_or_cancel(self._reactor, [queue.stop() for queue in self._queues.values()], self._limits.grace)
         for each in list(self._background):
             each.cancel()
 
     def pending(self) -> Mapping[str, int]:
         """How many events each subscriber still has to handle, by its name for people."""
-        known = Counter({self._bus.display(key): 0 for key in self._lanes})
+        known = Counter({self._bus.display(key): 0 for key in self._queues})
         for key, count in self._pending.items():
             known[self._bus.display(key)] += count
         return known
 
-    def lanes(self) -> Mapping[str, Lane]:
-        """The lane of each subscriber, by its key."""
-        return self._lanes
+    def queues(self) -> Mapping[str, SubscriberQueue]:
+        """The queue of each subscriber, by its key."""
+        return self._queues
 
-    def has_due(self, lane: Lane) -> bool:
-        """Whether something should have its turn: in the lane, or left in the journal with no time to look there."""
-        if lane.waits():
+    def has_due(self, queue: SubscriberQueue) -> bool:
+        """Whether something should have its turn: in the queue, or left in the journal with no time to look there."""
+        if queue.waits():
             return True
-        key = lane.subscriber.key
-        alarm = self._alarms.get(key)
-        return self._pending[key] > 0 and lane.is_empty() and not (alarm is not None and alarm.active())
+        key = queue.subscriber.key
+        timer = self._timers.get(key)
+        return self._pending[key] > 0 and queue.is_empty() and not (timer is not None and timer.active())
 
     # -- in -----------------------------------------------------------------------
 
@@ -240,73 +240,73 @@ class Dispatch:
         Returns for how many. Raises LookupError for an unknown id, ValueError where the
         body is no longer kept.
         """
-        works = await self._journal.replay(event_id, subscribers, now=self._now())
-        self._take_up(works)
-        return len(works)
+        handlings = await self._journal.replay(event_id, subscribers, now=self._now())
+        self._take_up(handlings)
+        return len(handlings)
 
     async def replay_dead(self, subscriber: str) -> int:
         """Handle every dead letter of a subscriber (key) again; returns how many."""
-        works = await self._journal.replay_dead(subscriber, now=self._now())
-        self._take_up(works)
-        return len(works)
+        handlings = await self._journal.replay_dead(subscriber, now=self._now())
+        self._take_up(handlings)
+        return len(handlings)
 
     def look_again(self) -> None:
         """Hand on what is pending in the journal, and not in hand: a commit that failed may be there all the same."""
-        self._leave(self._again(self._lanes))
+        self._leave(self._again(self._queues))
 
-    def _take_up(self, works: Sequence[DueHandling]) -> None:
-        self._leave(self._again({work.subscriber for work in works}))
+    def _take_up(self, handlings: Sequence[DueHandling]) -> None:
+        self._leave(self._again({handling.subscriber for handling in handlings}))
 
     async def _again(self, keys: Iterable[str]) -> None:
         await self._recount()
-        for key in self._lanes.keys() & keys:
+        for key in self._queues.keys() & keys:
             await self._wake(key)
 
     def _offer(self, appended: AppendResult, event: Event | RefsChanged) -> None:
         if appended.status == "again":
             self._take_up(appended.handlings)
             return
-        for work in appended.handlings:
-            self._pending[work.subscriber] += 1
-            if work.subscriber in self._lanes:
+        for handling in appended.handlings:
+            self._pending[handling.subscriber] += 1
+            if handling.subscriber in self._queues:
                 # Each handler has an event of its own, now with its id: none sees what another did to the payload.
-                self._lanes[work.subscriber].offer(work, msgspec.structs.replace(event, id=str(appended.id)))
+                self._queues[handling.subscriber].offer(handling, msgspec.structs.replace(event, id=str(appended.id)))
 
     # -- out ----------------------------------------------------------------------
 
-    def _handle(self, lane: Lane, item: Item) -> None:
+    def _handle(self, queue: SubscriberQueue, item: Item) -> None:
         began = self._reactor.seconds()
         event = item.event
-        running = None if event is None else self._call(lane.subscriber, event)
+        running = None if event is None else self._call(queue.subscriber, event)
         if event is None or running is not None:
-            item.start(self._handle_later(lane, item, running, began))
+            item.start(self._handle_later(queue, item, running, began))
             return
         # Through already, as most are: there is nothing to wait for but the journal.
-        lane.handled(item)
+        queue.handled(item)
         seconds = self._reactor.seconds() - began
-        self._journal.finish(item.work.id, partial(self._finished, lane, item, seconds), at=self._now())
+        self._journal.finish(item.handling.id, partial(self._finished, queue, item, seconds), at=self._now())
 
-    def _finished(self, lane: Lane, item: Item, seconds: float, failure: Failure | None) -> None:
+    def _finished(self, queue: SubscriberQueue, item: Item, seconds: float, failure: Failure | None) -> None:
         if failure is None:
-            self._done(lane, item, item.event, seconds)
-            lane.ended(item)
+            self._done(queue, item, item.event, seconds)
+            queue.ended(item)
         elif self._stopping:
-            lane.ended(item)  # it stays pending, and is handled again after the next start
+            queue.ended(item)  # it stays pending, and is handled again after the next start
         else:
-            item.start(self._finish_again(lane, item, seconds))
+            item.start(self._finish_again(queue, item, seconds))
 
-    async def _finish_again(self, lane: Lane, item: Item, seconds: float) -> None:
-        await deferLater(self._reactor, JOURNAL_PATIENCE)
-        await self._finish_later(lane, item, item.event, seconds)
+    async def _finish_again(self, queue: SubscriberQueue, item: Item, seconds: float) -> None:
+        await deferLater(self._reactor, JOURNAL_RETRY)
+        await self._finish_later(queue, item, item.event, seconds)
 
     async def _handle_later(
-        self, lane: Lane, item: Item, running: Deferred[Exception | None] | None, began: float
+        self, queue: SubscriberQueue, item: Item, running: Deferred[Exception | None] | None, began: float
     ) -> None:
-        subscriber, event = lane.subscriber, item.event
+        subscriber, event = queue.subscriber, item.event
         fault: Exception | None = None
         try:
             if event is None:
-                event = await self._load(item.work)
+                event = await self._load(item.handling)
                 # Without a body by now, there is nothing that could be handled.
                 running = None if event is None else self._call(subscriber, event)
             if running is not None:
@@ -317,24 +317,26 @@ class Dispatch:
             return  # out of grace: it stays pending, and is handled after the next start
         seconds = self._reactor.seconds() - began
         if fault is not None:
-            await self._fail(subscriber, item.work, event, fault, seconds)
+            await self._fail(subscriber, item.handling, event, fault, seconds)
             return
-        lane.handled(item)
-        await self._finish_later(lane, item, event, seconds)
+        queue.handled(item)
+        await self._finish_later(queue, item, event, seconds)
 
-    async def _finish_later(self, lane: Lane, item: Item, event: Event | RefsChanged | None, seconds: float) -> None:
-        await self._patiently(lambda: self._finish(item.work.id))
-        self._done(lane, item, event, seconds)
+    async def _finish_later(
+        self, queue: SubscriberQueue, item: Item, event: Event | RefsChanged | None, seconds: float
+    ) -> None:
+        await self._retry_journal(lambda: self._finish(item.handling.id))
+        self._done(queue, item, event, seconds)
 
     def _finish(self, handling: int) -> Deferred[None]:
         written: Deferred[None] = Deferred()
         self._journal.finish(handling, written.callback, at=self._now())
         return written
 
-    def _done(self, lane: Lane, item: Item, event: Event | RefsChanged | None, seconds: float) -> None:
-        self._pending[item.work.subscriber] -= 1
+    def _done(self, queue: SubscriberQueue, item: Item, event: Event | RefsChanged | None, seconds: float) -> None:
+        self._pending[item.handling.subscriber] -= 1
         if event is not None:
-            self._report("handled", lane.subscriber, item.work, event, seconds)
+            self._report("handled", queue.subscriber, item.handling, event, seconds)
 
     def _call(self, subscriber: Subscriber, event: Event | RefsChanged) -> Deferred[Exception | None] | None:
         """Run the handler: None where it is through at once, else what it fails with, or None, bounded in time."""
@@ -344,7 +346,7 @@ class Dispatch:
         if running is None:
             return None
         # What it raised is handed on as a value: raised once more, it could do to us what it did to the handler.
-        return bounded(self._reactor, running, self.timeout(subscriber)).addCallbacks(_nothing, _fault)
+        return with_timeout(self._reactor, running, self.timeout(subscriber)).addCallbacks(_nothing, _fault)
 
     def timeout(self, subscriber: Subscriber) -> float:
         """Seconds that a handler has for an event; 0 for no limit."""
@@ -354,28 +356,28 @@ class Dispatch:
     async def _fail(
         self,
         subscriber: Subscriber,
-        work: DueHandling,
+        handling: DueHandling,
         event: Event | RefsChanged | None,
         fault: Exception,
         seconds: float,
     ) -> None:
         now = await self._time()
-        delay = None if isinstance(fault, Permanent) else self._retries.delay(work.attempts + 1)
+        delay = None if isinstance(fault, Permanent) else self._backoff.delay(handling.attempts + 1)
         error = describe(fault, self._bus.redact)
         next_at = None if delay is None else now + delay
-        await self._patiently(lambda: self._journal.fail(work.id, at=now, error=error, next_at=next_at))
+        await self._retry_journal(lambda: self._journal.fail(handling.id, at=now, error=error, next_at=next_at))
         if delay is None:
-            self._pending[work.subscriber] -= 1
-            self._report("dead", subscriber, work, event, seconds, error=error)
+            self._pending[handling.subscriber] -= 1
+            self._report("dead", subscriber, handling, event, seconds, error=error)
         else:
-            self._report("failed", subscriber, work, event, seconds, error=error, retry_in=delay)
-            self._set_alarm(work.subscriber, delay)
+            self._report("failed", subscriber, handling, event, seconds, error=error, retry_in=delay)
+            self._set_timer(handling.subscriber, delay)
 
     def _report(
         self,
         name: Any,
         subscriber: Subscriber,
-        work: DueHandling,
+        handling: DueHandling,
         event: Event | RefsChanged | None,
         seconds: float,
         *,
@@ -390,8 +392,8 @@ class Dispatch:
                 action=getattr(event, "action", None),
                 repo=getattr(event, "repo", None),
                 delivery=getattr(event, "delivery", None),
-                id=str(work.event_id),
-                attempts=work.attempts + 1,
+                id=str(handling.event_id),
+                attempts=handling.attempts + 1,
                 seconds=seconds,
                 error=error,
                 retry_in=retry_in,
@@ -405,30 +407,30 @@ class Dispatch:
 
     async def _due(self, key: str, group: str, limit: int) -> list[DueHandling]:
         now = await self._time()
-        works = await self._patiently(lambda: self._journal.due(key, now, group=group, limit=limit))
-        if len(works) < limit:
-            await self._alarm_after(key, now)
-        return works
+        handlings = await self._retry_journal(lambda: self._journal.due(key, now, group=group, limit=limit))
+        if len(handlings) < limit:
+            await self._set_timer_after(key, now)
+        return handlings
 
     async def _wake(self, key: str) -> None:
         now = await self._time()
-        self._lanes[key].wake(await self._patiently(lambda: self._journal.due_groups(key, now=now)))
-        await self._alarm_after(key, now)
+        self._queues[key].wake(await self._retry_journal(lambda: self._journal.due_groups(key, now=now)))
+        await self._set_timer_after(key, now)
 
-    async def _alarm_after(self, key: str, now: float) -> None:
-        next_at = await self._patiently(lambda: self._journal.next_due(key, after=now))
+    async def _set_timer_after(self, key: str, now: float) -> None:
+        next_at = await self._retry_journal(lambda: self._journal.next_due(key, after=now))
         if next_at is not None:
-            self._set_alarm(key, max(0.0, next_at - now))
+            self._set_timer(key, max(0.0, next_at - now))
 
-    def _set_alarm(self, key: str, delay: float) -> None:
-        alarm = self._alarms.get(key)
+    def _set_timer(self, key: str, delay: float) -> None:
+        timer = self._timers.get(key)
         if self._stopping or (
-            alarm is not None and alarm.active() and alarm.getTime() <= self._reactor.seconds() + delay
+            timer is not None and timer.active() and timer.getTime() <= self._reactor.seconds() + delay
         ):
             return
-        if alarm is not None and alarm.active():
-            alarm.cancel()
-        self._alarms[key] = self._reactor.callLater(delay, lambda: self._leave(self._wake(key)))
+        if timer is not None and timer.active():
+            timer.cancel()
+        self._timers[key] = self._reactor.callLater(delay, lambda: self._leave(self._wake(key)))
 
     async def _time(self) -> float:
         """The wall clock. Where it was set, the retries in the journal come as long from now as before."""
@@ -441,16 +443,16 @@ class Dispatch:
         return self._now()
 
     async def _move_retries(self, step: float) -> None:
-        await self._patiently(lambda: self._journal.move_retries(step, now=self._now(), longest=LONGEST_DELAY))
+        await self._retry_journal(lambda: self._journal.move_retries(step, now=self._now(), longest=LONGEST_DELAY))
 
-    async def _load(self, work: DueHandling) -> Event | RefsChanged | None:
-        stored = await self._patiently(lambda: self._journal.load(work.event_id))
+    async def _load(self, handling: DueHandling) -> Event | RefsChanged | None:
+        stored = await self._retry_journal(lambda: self._journal.load(handling.event_id))
         return None if stored is None else restore(stored)
 
     async def _recount(self) -> None:
-        self._pending = Counter(await self._patiently(self._journal.pending))
+        self._pending = Counter(await self._retry_journal(self._journal.pending))
 
-    async def _patiently(self, ask: Callable[[], Awaitable[Answer]]) -> Answer:
+    async def _retry_journal(self, ask: Callable[[], Awaitable[Answer]]) -> Answer:
         """What the journal answers, asked again for as long as it is in trouble and stackit runs."""
         while True:
             try:
@@ -458,23 +460,23 @@ class Dispatch:
             except JournalError:
                 if self._stopping:
                     raise
-                await deferLater(self._reactor, JOURNAL_PATIENCE)
+                await deferLater(self._reactor, JOURNAL_RETRY)
 
-    def _leave(self, work: Coroutine[Deferred[Any], Any, None]) -> None:
+    def _leave(self, running: Coroutine[Deferred[Any], Any, None]) -> None:
         """Run what nobody waits for. Where it fails, what is due is left in the journal until somebody looks again."""
-        self._spawn(work).addErrback(_not_read)
+        self._spawn(running).addErrback(_not_read)
 
-    def _spawn(self, work: Coroutine[Deferred[Any], Any, None]) -> Deferred[None]:
-        running = Deferred.fromCoroutine(work)
-        self._background.add(running)
+    def _spawn(self, running: Coroutine[Deferred[Any], Any, None]) -> Deferred[None]:
+        task = Deferred.fromCoroutine(running)
+        self._background.add(task)
 
         def ended(result: Failure | None) -> Failure | None:
-            self._background.discard(running)
+            self._background.discard(task)
             if isinstance(result, Failure) and self._stopping and result.check(CancelledError, JournalError):
                 return None
             return result
 
-        return running.addBoth(ended)
+        return task.addBoth(ended)
 
 
 def _not_read(failure: Failure) -> None:

@@ -1,6 +1,6 @@
-"""One subscriber's lane: what it has in hand, what waits, and what stays in the journal.
+"""One subscriber's queue: what it has in hand, what waits, and what stays in the journal.
 
-The journal is the queue. A lane keeps a bounded stretch of it in memory, by group
+The journal is the queue. A queue keeps a bounded stretch of it in memory, by group
 (the repository): a group that outgrows its share is left in the journal and read
 back when its turn comes, so that neither a slow subscriber nor one busy
 repository costs memory, or holds up the others.
@@ -50,33 +50,33 @@ class _Group(msgspec.Struct, eq=False):
 class Item(msgspec.Struct, eq=False):
     """A handling that waits or is in hand, with its event where that is still at hand."""
 
-    work: DueHandling
+    handling: DueHandling
     event: Event | RefsChanged | None
     group: _Group
-    lane: Lane
+    queue: SubscriberQueue
     running: bool = False  # its handler runs
     later: Run[None] | None = None
 
-    def start(self, work: Coroutine[Deferred[Any], Any, None]) -> None:
-        """Run what takes longer to the recorded outcome; it is cancelled when the lane is."""
-        self.later = Run(work, self._ended, self._ended)
+    def start(self, running: Coroutine[Deferred[Any], Any, None]) -> None:
+        """Run what takes longer to the recorded outcome; it is cancelled when the queue is."""
+        self.later = Run(running, self._ended, self._ended)
         self.later.start()
 
     def _ended(self, result: Failure | None) -> None:
-        self.lane.ended(self, result)
+        self.queue.ended(self, result)
 
 
-Handle = Callable[["Lane", Item], None]
+Handle = Callable[["SubscriberQueue", Item], None]
 Read = Callable[[str, str, int], Deferred[list[DueHandling]]]
 
 
-class Lane:
+class SubscriberQueue:
     """Hands one subscriber its events: ordered within a group, fair between groups, bounded.
 
     ``handle`` begins with one event; it says ``handled`` as soon as the handler is through, and ``ended`` when the
     outcome is on disk, or leaves that to what it starts by ``Item.start``, which never fails but when it is
     cancelled. ``read(key, group, limit)`` gives what is due of a group in the journal, oldest first.
-    Whatever either of them raises, the lane goes on. ``moves`` counts the handlings that have begun or ended.
+    Whatever either of them raises, the queue goes on. ``moves`` counts the handlings that have begun or ended.
     """
 
     __slots__ = (
@@ -86,15 +86,15 @@ class Lane:
         "_ended",
         "_groups",
         "_handle",
-        "_hungry",
         "_kept",
         "_known",
         "_put_off",
         "_read",
         "_reading",
+        "_ready",
         "_running",
         "_stopped",
-        "_turns",
+        "_to_read",
         "_waiting",
         "_woken",
         "moves",
@@ -108,8 +108,8 @@ class Lane:
         self._handle = handle
         self._read = read
         self._groups: dict[str, _Group] = {}
-        self._turns: deque[_Group] = deque()  # groups with something waiting, each once, first come first served
-        self._hungry: deque[_Group] = deque()  # groups with something in the journal, each once
+        self._ready: deque[_Group] = deque()  # groups with something waiting, each once, first come first served
+        self._to_read: deque[_Group] = deque()  # groups with something in the journal, each once
         self._put_off: list[_Group] = []  # groups in the journal that could not be read
         self._known: set[int] = set()  # handlings waiting or in hand
         self._ended: set[int] = set()  # handlings that ended during the present read, which may still show them
@@ -122,28 +122,28 @@ class Lane:
         self._advancing = False
         self._stopped: Deferred[None] | None = None
 
-    def offer(self, work: DueHandling, event: Event | RefsChanged) -> None:
+    def offer(self, handling: DueHandling, event: Event | RefsChanged) -> None:
         """Something new: into memory if there is room, else it waits in the journal.
 
         Before the first ``wake`` the journal may hold older events of any group, which go first.
         """
-        if work.id in self._known:
+        if handling.id in self._known:
             return  # a read of the journal has shown it already
-        group = self._group(work.group)
+        group = self._group(handling.group)
         if self._is_idle() and not (group.in_journal or group.waiting or group.is_blocked()):
-            self._known.add(work.id)  # the usual case: nobody is before it, so it need not queue
-            self._start(Item(work, event, group, self))
+            self._known.add(handling.id)  # the usual case: nobody is before it, so it need not queue
+            self._start(Item(handling, event, group, self))
             return
         if not self._woken or group.in_journal or self._waiting >= WINDOW or len(group.waiting) >= SHARE:
             self._leave_in_journal(group)
         else:
-            self._add(work, event, group)
+            self._add(handling, event, group)
         self.advance()
 
     def wake(self, groups: list[str]) -> None:
         """These groups have something due in the journal; what others get from now on is all they have."""
         self._woken = True
-        self._hungry.extend(self._put_off)
+        self._to_read.extend(self._put_off)
         self._put_off.clear()
         for name in groups:
             self._leave_in_journal(self._group(name))
@@ -156,7 +156,7 @@ class Lane:
         self._advancing = True
         try:
             while self._stopped is None and (
-                (self._turns and self._start_next()) or (self._hungry and self._read_next())
+                (self._ready and self._start_next()) or (self._to_read and self._read_next())
             ):
                 pass
         finally:
@@ -173,7 +173,7 @@ class Lane:
         """The outcome of this one is on disk, or it was cancelled: it is no longer in hand."""
         if failure is not None and self._stopped is None:
             _log.failure("a handling of {subscriber} failed", failure, subscriber=self.subscriber.key)
-        handling = item.work.id
+        handling = item.handling.id
         if self._active.pop(handling, None) is None:
             return  # what was told of its end has failed, and tells it once more
         self.moves += 1
@@ -205,12 +205,12 @@ class Lane:
         What waits for an older event of its group, whose handler runs, is where it should be.
         """
         return len(self._active) > self._running or any(
-            not group.is_blocked() for group in (*self._turns, *self._hungry, *self._put_off)
+            not group.is_blocked() for group in (*self._ready, *self._to_read, *self._put_off)
         )
 
     def is_empty(self) -> bool:
         """Whether it knows of nothing to do."""
-        return not (self._active or self._turns or self._hungry or self._put_off)
+        return not (self._active or self._ready or self._to_read or self._put_off)
 
     # -- inside -------------------------------------------------------------------
 
@@ -225,19 +225,19 @@ class Lane:
         group.arrived = True
         if not group.in_journal:
             group.in_journal = True
-            self._hungry.append(group)
+            self._to_read.append(group)
 
-    def _add(self, work: DueHandling, event: Event | RefsChanged | None, group: _Group) -> None:
-        if work.id in self._known:
+    def _add(self, handling: DueHandling, event: Event | RefsChanged | None, group: _Group) -> None:
+        if handling.id in self._known:
             return
-        if event is not None and self._kept + work.size <= KEPT_BYTES:
-            self._kept += work.size
+        if event is not None and self._kept + handling.size <= KEPT_BYTES:
+            self._kept += handling.size
         else:
             event = None
-        self._known.add(work.id)
+        self._known.add(handling.id)
         if not group.waiting:
-            self._turns.append(group)
-        group.waiting.append(Item(work, event, group, self))
+            self._ready.append(group)
+        group.waiting.append(Item(handling, event, group, self))
         self._waiting += 1
 
     def _has_room(self) -> bool:
@@ -245,22 +245,22 @@ class Lane:
 
     def _is_idle(self) -> bool:
         """Whether what comes now may be started now."""
-        return self._woken and not self._turns and not self._advancing and self._stopped is None and self._has_room()
+        return self._woken and not self._ready and not self._advancing and self._stopped is None and self._has_room()
 
     def _start_next(self) -> bool:
         if not self._has_room():
             return False
-        for _ in range(len(self._turns)):
-            group = self._turns.popleft()
+        for _ in range(len(self._ready)):
+            group = self._ready.popleft()
             if group.is_blocked():
-                self._turns.append(group)
+                self._ready.append(group)
                 continue
             item = group.waiting.popleft()
             self._waiting -= 1
             if group.waiting:
-                self._turns.append(group)
+                self._ready.append(group)
             if item.event is not None:
-                self._kept -= item.work.size
+                self._kept -= item.handling.size
             self._start(item)
             return True
         return False
@@ -270,7 +270,7 @@ class Lane:
         item.group.running += 1
         self._running += 1
         item.running = True
-        self._active[item.work.id] = item
+        self._active[item.handling.id] = item
         self.moves += 1
         try:
             self._handle(self, item)
@@ -289,13 +289,13 @@ class Lane:
     def _read_next(self) -> bool:
         if self._reading is not None:
             return False
-        for _ in range(len(self._hungry)):
-            group = self._hungry.popleft()
+        for _ in range(len(self._to_read)):
+            group = self._to_read.popleft()
             room = self._room(group)
             if room:
                 self._start_reading(group, room)
                 return True
-            self._hungry.append(group)
+            self._to_read.append(group)
         return False
 
     def _room(self, group: _Group) -> int:
@@ -312,24 +312,24 @@ class Lane:
         limit = room + len(group.waiting) + group.active
         self._ended.clear()
 
-        def ended(works: list[DueHandling] | Failure) -> None:
+        def ended(handlings: list[DueHandling] | Failure) -> None:
             self._reading = None
-            if isinstance(works, Failure):
+            if isinstance(handlings, Failure):
                 # Read again at the next wake: at once it would most likely fail again, and again.
                 self._put_off.append(group)
                 if self._stopped is None:
                     _log.error(
                         "what is due for {subscriber} cannot be read: {problem}{place}",
                         subscriber=self.subscriber.key,
-                        problem=describe(works.value),
-                        place=place(works.value),
+                        problem=describe(handlings.value),
+                        place=place(handlings.value),
                     )
                 return
-            for work in works:
-                if work.id not in self._ended:
-                    self._add(work, None, group)
-            if group.arrived or len(works) == limit:
-                self._hungry.append(group)
+            for handling in handlings:
+                if handling.id not in self._ended:
+                    self._add(handling, None, group)
+            if group.arrived or len(handlings) == limit:
+                self._to_read.append(group)
             else:
                 group.in_journal = False
                 self._forget(group)

@@ -9,7 +9,7 @@ from twisted.internet.task import LoopingCall
 
 from stackit.api.app import Reactor
 from stackit.dispatch.dispatch import Dispatch
-from stackit.dispatch.queues import Lane
+from stackit.dispatch.queues import SubscriberQueue
 
 INTERVAL = 5.0
 """Seconds between two looks."""
@@ -19,8 +19,8 @@ BOUND = 300.0
 """Seconds, beyond the timeout of its handler, after which a stall is a problem that people are told of."""
 
 
-class Stalls(Service):
-    """Watches whether the lanes move.
+class StallDetector(Service):
+    """Watches whether the queues move.
 
     One that stands still while its handlers hang is told of. Where it is due to a fault of ours, that something was
     lost on its way from the journal, a look into the journal mends it.
@@ -63,21 +63,21 @@ class Stalls(Service):
         """Stalls that have lasted too long, one line each."""
         stalled = self._seconds()
         return [
-            self._problem(lane, stalled[key])
-            for key, lane in self._dispatch.lanes().items()
-            if stalled[key] > BOUND + self._dispatch.timeout(lane.subscriber)
+            self._problem(queue, stalled[key])
+            for key, queue in self._dispatch.queues().items()
+            if stalled[key] > BOUND + self._dispatch.timeout(queue.subscriber)
         ]
 
     def _seconds(self) -> dict[str, float]:
         now = self._reactor.seconds()
-        for key, lane in self._dispatch.lanes().items():
-            if self._moves.get(key) != lane.moves or not self._dispatch.has_due(lane):
-                self._moves[key] = lane.moves
+        for key, queue in self._dispatch.queues().items():
+            if self._moves.get(key) != queue.moves or not self._dispatch.has_due(queue):
+                self._moves[key] = queue.moves
                 self._since[key] = now
-        return {key: now - self._since[key] for key in self._dispatch.lanes()}
+        return {key: now - self._since[key] for key in self._dispatch.queues()}
 
-    def _problem(self, lane: Lane, seconds: float) -> str:
-        name = self._display(lane.subscriber.key)
+    def _problem(self, queue: SubscriberQueue, seconds: float) -> str:
+        name = self._display(queue.subscriber.key)
         waiting = self._dispatch.pending()[name]
         return (
             f"{name}: {waiting} events are due or in hand, and none has begun or ended for {seconds:.0f} seconds: "

@@ -12,7 +12,7 @@ import msgspec
 from twisted.internet.defer import CancelledError, Deferred
 
 from stackit.api.app import Reactor
-from stackit.subprocesses.spawn import Descriptor, Inflow, NotStarted, Outflow, limit_memory, memory, pipe, spawn
+from stackit.subprocesses.spawn import Descriptor, NotStarted, PipeReader, PipeWriter, limit_memory, memory, pipe, spawn
 
 if TYPE_CHECKING:
     from twisted.internet.base import DelayedCall
@@ -185,12 +185,12 @@ class Child:
             for descriptor in theirs.values():
                 os.close(descriptor)
         self._group = group
-        self._stdin = Inflow(self._reactor, ours[_STDIN])
-        self._outflows: list[Descriptor] = [
-            Outflow(self._reactor, ours[_STDOUT], self._out, self._closed),
-            Outflow(self._reactor, ours[_STDERR], self._err, self._closed),
+        self._stdin = PipeWriter(self._reactor, ours[_STDIN])
+        self._readers: list[Descriptor] = [
+            PipeReader(self._reactor, ours[_STDOUT], self._out, self._closed),
+            PipeReader(self._reactor, ours[_STDERR], self._err, self._closed),
         ]
-        self._open = len(self._outflows)
+        self._open = len(self._readers)
         if watch is None:
             self._exited()
         else:
@@ -234,8 +234,8 @@ class Child:
             os.killpg(self._group, number)
 
     def _let_go(self) -> None:
-        for outflow in self._outflows:
-            outflow.close()
+        for reader in self._readers:
+            reader.close()
 
     def _exited(self) -> None:
         try:

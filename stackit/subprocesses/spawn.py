@@ -147,7 +147,7 @@ class Descriptor:
             self._closed()
 
 
-class Outflow(Descriptor):
+class PipeReader(Descriptor):
     """What a child writes; ``received`` sees each piece."""
 
     def __init__(
@@ -168,7 +168,7 @@ class Outflow(Descriptor):
         return None
 
 
-class Inflow(Descriptor):
+class PipeWriter(Descriptor):
     """What a child reads. It may stop reading when it likes."""
 
     def __init__(self, reactor: Reactor, descriptor: int) -> None:

@@ -12,7 +12,7 @@ from twisted.internet.task import Clock
 from twisted.logger import LogEvent, globalLogPublisher
 from twisted.python.failure import Failure
 
-from stackit.bus.timeouts import HandlerTimeout, bounded, settle
+from stackit.bus.timeouts import HandlerTimeout, wait_or_cancel, with_timeout
 
 
 def outcome(result: Deferred[Any]) -> Any:
@@ -49,13 +49,13 @@ async def swallow(forever: Deferred[None]) -> str:
 
 def test_what_ends_at_once_takes_no_timer() -> None:
     clock = Clock()
-    assert outcome(bounded(clock, succeed("done"), 5)) == "done"
+    assert outcome(with_timeout(clock, succeed("done"), 5)) == "done"
     assert clock.getDelayedCalls() == []
 
 
 def test_what_ends_in_time_leaves_no_timer() -> None:
     clock, running = Clock(), Deferred[str]()
-    bound = bounded(clock, running, 5)
+    bound = with_timeout(clock, running, 5)
     clock.advance(4.9)
     running.callback("done")
     assert outcome(bound) == "done"
@@ -64,7 +64,7 @@ def test_what_ends_in_time_leaves_no_timer() -> None:
 
 def test_a_failure_passes_through_as_it_was() -> None:
     clock, running = Clock(), Deferred[str]()
-    bound = bounded(clock, running, 5)
+    bound = with_timeout(clock, running, 5)
     running.errback(KeyError("x"))
     assert outcome(bound).check(KeyError)
     assert clock.getDelayedCalls() == []
@@ -72,7 +72,7 @@ def test_a_failure_passes_through_as_it_was() -> None:
 
 def test_what_outlives_its_timeout_is_cancelled_and_failed() -> None:
     clock, cancelled = Clock(), []
-    bound = bounded(clock, Deferred(cancelled.append), 5)
+    bound = with_timeout(clock, Deferred(cancelled.append), 5)
     clock.advance(5)
     assert len(cancelled) == 1
     failure = outcome(bound)
@@ -89,14 +89,14 @@ def test_a_handler_that_gives_way_at_its_timeout_has_timed_out_all_the_same() ->
         return "never"
 
     clock = Clock()
-    bound = bounded(clock, start(give_way()), 5)
+    bound = with_timeout(clock, start(give_way()), 5)
     clock.advance(5)
     assert outcome(bound).check(HandlerTimeout)
 
 
 def test_a_handler_that_swallows_its_cancellation_is_abandoned() -> None:
     clock = Clock()
-    bound = bounded(clock, start(swallow(Deferred())), 5)
+    bound = with_timeout(clock, start(swallow(Deferred())), 5)
     clock.advance(5)
     assert outcome(bound).check(HandlerTimeout)
 
@@ -111,7 +111,7 @@ def test_the_late_outcome_of_an_abandoned_handler_is_nobodys() -> None:
         except CancelledError:
             await late
 
-    bound = bounded(clock, start(stubborn()), 5)
+    bound = with_timeout(clock, start(stubborn()), 5)
     clock.advance(5)
     assert outcome(bound).check(HandlerTimeout)
     with errors_logged() as lines:
@@ -124,7 +124,7 @@ def test_a_canceller_that_raises_does_not_keep_the_timeout_from_coming() -> None
         raise RuntimeError("you cannot cancel me")
 
     clock = Clock()
-    bound = bounded(clock, Deferred(refuse), 5)
+    bound = with_timeout(clock, Deferred(refuse), 5)
     with errors_logged() as lines:
         clock.advance(5)
     assert outcome(bound).check(HandlerTimeout)
@@ -133,7 +133,7 @@ def test_a_canceller_that_raises_does_not_keep_the_timeout_from_coming() -> None
 
 def test_without_a_limit_nothing_is_ever_cut() -> None:
     clock, running = Clock(), Deferred[None]()
-    bound = bounded(clock, running, 0)
+    bound = with_timeout(clock, running, 0)
     clock.advance(10**9)
     assert outcome(bound) is None
     assert clock.getDelayedCalls() == []
@@ -141,7 +141,7 @@ def test_without_a_limit_nothing_is_ever_cut() -> None:
 
 def test_cancelling_the_outcome_cancels_the_handler_and_the_timer() -> None:
     clock, cancelled = Clock(), []
-    bound = bounded(clock, Deferred(cancelled.append), 5)
+    bound = with_timeout(clock, Deferred(cancelled.append), 5)
     bound.cancel()
     assert len(cancelled) == 1
     assert outcome(bound).check(CancelledError)
@@ -150,7 +150,7 @@ def test_cancelling_the_outcome_cancels_the_handler_and_the_timer() -> None:
 
 def test_cancelling_the_outcome_of_a_handler_that_will_not_stop_ends_the_outcome() -> None:
     clock = Clock()
-    bound = bounded(clock, start(swallow(Deferred())), 5)
+    bound = with_timeout(clock, start(swallow(Deferred())), 5)
     bound.cancel()
     assert outcome(bound).check(CancelledError)
     assert clock.getDelayedCalls() == []
@@ -159,7 +159,7 @@ def test_cancelling_the_outcome_of_a_handler_that_will_not_stop_ends_the_outcome
 @pytest.mark.parametrize("leaving", [SystemExit(3), KeyboardInterrupt(), GeneratorExit()])
 def test_a_handler_that_would_end_the_process_has_failed(leaving: BaseException) -> None:
     clock, running = Clock(), Deferred[None]()
-    bound = bounded(clock, running, 5)
+    bound = with_timeout(clock, running, 5)
     running.errback(Failure(leaving))
     failure = outcome(bound)
     assert failure.check(RuntimeError)
@@ -171,14 +171,14 @@ def test_a_handler_that_would_end_the_process_has_failed(leaving: BaseException)
 
 def test_settling_nothing_takes_no_time() -> None:
     clock = Clock()
-    settled = start(settle(clock, [], 5))
+    settled = start(wait_or_cancel(clock, [], 5))
     assert settled.called
     assert clock.getDelayedCalls() == []
 
 
 def test_settling_ends_with_the_last_one_that_runs() -> None:
     clock, one, two = Clock(), Deferred[None](), Deferred[None]()
-    settled = start(settle(clock, [one, two], 5))
+    settled = start(wait_or_cancel(clock, [one, two], 5))
     one.callback(None)
     assert not settled.called
     two.errback(RuntimeError("its own affair"))
@@ -189,7 +189,9 @@ def test_settling_ends_with_the_last_one_that_runs() -> None:
 def test_after_the_grace_what_still_runs_is_cancelled() -> None:
     clock = Clock()
     finished, stubborn = Deferred[None](), start(swallow(Deferred()))
-    settled = start(settle(clock, [finished, bounded(clock, stubborn, 0), bounded(clock, Deferred(), 9)], 5))
+    settled = start(
+        wait_or_cancel(clock, [finished, with_timeout(clock, stubborn, 0), with_timeout(clock, Deferred(), 9)], 5)
+    )
     finished.callback(None)
     clock.advance(4.9)
     assert not settled.called

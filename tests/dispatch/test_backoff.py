@@ -6,7 +6,7 @@ from random import Random
 
 import pytest
 
-from stackit.dispatch.backoff import LONGEST_DELAY, Retries
+from stackit.dispatch.backoff import LONGEST_DELAY, Backoff
 
 
 class Longest(Random):
@@ -15,7 +15,7 @@ class Longest(Random):
 
 
 def delays(retry_for: float, random: Random) -> list[float]:
-    retries = Retries(retry_for, random)
+    retries = Backoff(retry_for, random)
     found: list[float] = []
     while (delay := retries.delay(len(found) + 1)) is not None:
         found.append(delay)
@@ -41,11 +41,11 @@ def test_without_a_limit_to_spend_there_is_no_second_try() -> None:
 
 
 def test_what_failed_together_does_not_come_back_together() -> None:
-    retries = Retries(86400, Random(1))
+    retries = Backoff(86400, Random(1))
     found = [retries.delay(10) for _ in range(100)]
     assert len(set(found)) == 100
     assert all(delay is not None and 256 <= delay <= 512 for delay in found)
 
 
 def test_a_number_of_attempts_from_an_old_configuration_is_just_too_many() -> None:
-    assert Retries(86400, Random(1)).delay(5000) is None
+    assert Backoff(86400, Random(1)).delay(5000) is None

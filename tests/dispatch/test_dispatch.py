@@ -447,14 +447,14 @@ async def test_a_stuck_repository_with_thousands_of_events_costs_neither_memory_
 
     one = house(mine=handle, concurrency=2)
     await DeferredList([Deferred.fromCoroutine(one.take("octo/stuck")) for _ in range(5000)], fireOnOneErrback=True)
-    lane = one.dispatch._lanes["mine:handle"]
-    assert lane._waiting <= 2 * SHARE
+    queue = one.dispatch._queues["mine:handle"]
+    assert queue._waiting <= 2 * SHARE
     for number in range(5):
         await one.take("octo/other", delivery=f"fine{number}")
     await one.until(lambda: len(fine) == 5)
     assert fine == [f"fine{number}" for number in range(5)]
     assert len(stuck) == 1
-    assert lane._waiting <= 2 * SHARE
+    assert queue._waiting <= 2 * SHARE
     await one.quiet()
     assert one.dispatch.pending() == {"mine": 5000}
 
@@ -477,13 +477,13 @@ async def test_order_is_kept_from_memory_to_the_journal_and_back(house: Open) ->
     expected = [f"d{number + 1}" for number in range(total)]
     await DeferredList([Deferred.fromCoroutine(one.take()) for _ in range(total // 2)], fireOnOneErrback=True)
     gate.callback(None)
-    for _ in range(total // 2):  # more comes while the lane reads
+    for _ in range(total // 2):  # more comes while the queue reads
         await one.take()
     await one.until(lambda: len(one.outcomes("handled")) == total)
     assert seen == expected
     await one.quiet()
-    lane = one.dispatch._lanes["mine:handle"]
-    assert (lane._groups, lane._known, lane._waiting, lane._kept) == ({}, set(), 0, 0)
+    queue = one.dispatch._queues["mine:handle"]
+    assert (queue._groups, queue._known, queue._waiting, queue._kept) == ({}, set(), 0, 0)
     assert one.dispatch.pending() == {"mine": 0}
 
 
@@ -502,12 +502,12 @@ async def test_more_repositories_than_memory_holds_are_all_handled(house: Open) 
     total = WINDOW + 200
     takes = [Deferred.fromCoroutine(one.take(f"octo/r{number}")) for number in range(total)]
     await DeferredList(takes, fireOnOneErrback=True)
-    assert one.dispatch._lanes["mine:handle"]._waiting <= WINDOW
+    assert one.dispatch._queues["mine:handle"]._waiting <= WINDOW
     gate.callback(None)
     await one.until(lambda: len(one.outcomes("handled")) == total)
     assert len(set(seen)) == len(seen) == total
     await one.quiet()
-    assert one.dispatch._lanes["mine:handle"]._groups == {}
+    assert one.dispatch._queues["mine:handle"]._groups == {}
 
 
 # -- start and stop ---------------------------------------------------------------
@@ -1065,4 +1065,4 @@ async def test_thousands_of_events_for_a_plain_function_are_handled(house: Open)
     assert len(seen) == len(set(seen)) == total
     await one.quiet()
     assert one.dispatch.pending() == {"mine": 0}
-    assert one.dispatch._lanes["mine:handle"]._groups == {}
+    assert one.dispatch._queues["mine:handle"]._groups == {}

@@ -1,4 +1,4 @@
-"""One subscriber's lane: in order, fair, bounded, and each event once."""
+"""One subscriber's queue: in order, fair, bounded, and each event once."""
 
 from __future__ import annotations
 
@@ -12,19 +12,19 @@ from twisted.internet.defer import Deferred, succeed
 from twisted.logger import Logger
 
 from stackit import on
-from stackit.dispatch.queues import KEPT_BYTES, SHARE, WINDOW, Item, Lane
+from stackit.dispatch.queues import KEPT_BYTES, SHARE, WINDOW, Item, SubscriberQueue
 from stackit.journal import DueHandling
 
 
 class House:
-    """A lane over a list that stands for the journal; handlings and reads end when the test says so."""
+    """A queue over a list that stands for the journal; handlings and reads end when the test says so."""
 
     def __init__(self, *, concurrency: int = 4, ordered: bool = True, by_hand: bool = True, woken: bool = True) -> None:
         @on("*", ordered=ordered)
         def handle(event: object) -> None: ...
 
         (subscriber,) = bus_with(mine=handle).subscribers()
-        self.lane = Lane(subscriber, concurrency=concurrency, handle=self._handle, read=self._read)
+        self.queue = SubscriberQueue(subscriber, concurrency=concurrency, handle=self._handle, read=self._read)
         self.by_hand = by_hand
         self.pending: dict[int, DueHandling] = {}
         self.groups: dict[str, list[int]] = {}
@@ -36,35 +36,35 @@ class House:
         self.read_groups: list[str] = []
         self.count = 0
         if woken:
-            self.lane.wake([])
+            self.queue.wake([])
 
-    def add(self, work: DueHandling) -> None:
-        self.pending[work.id] = work
+    def add(self, handling: DueHandling) -> None:
+        self.pending[handling.id] = handling
 
     def offer(self, group: str, *, size: int = 10) -> int:
         self.count += 1
-        work = DueHandling(self.count, self.count, "mine:handle", group, 0, size)
-        self.add(work)
-        self.lane.offer(work, event())
-        return work.id
+        handling = DueHandling(self.count, self.count, "mine:handle", group, 0, size)
+        self.add(handling)
+        self.queue.offer(handling, event())
+        return handling.id
 
     def end(self, handling: int) -> None:
-        """The handling is done: the journal knows at once, the lane hears of it now."""
+        """The handling is done: the journal knows at once, the queue hears of it now."""
         del self.pending[handling]
         self.active.pop(handling).callback(None)
 
     def answer(self) -> None:
         """Give the oldest open read what the journal held when it was asked."""
-        works, reading = self.reads.pop(0)
-        reading.callback(works)
+        handlings, reading = self.reads.pop(0)
+        reading.callback(handlings)
 
-    def _handle(self, _lane: Lane, item: Item) -> None:
-        item.start(self._work(item))
+    def _handle(self, _queue: SubscriberQueue, item: Item) -> None:
+        item.start(self._run(item))
 
-    async def _work(self, item: Item) -> None:
-        handling = item.work.id
+    async def _run(self, item: Item) -> None:
+        handling = item.handling.id
         self.items.append(item)
-        self.groups.setdefault(item.work.group, []).append(handling)
+        self.groups.setdefault(item.handling.group, []).append(handling)
         self.started.append(handling)
         self.kept.append(item.event is not None)
         if self.by_hand:
@@ -75,17 +75,17 @@ class House:
 
     def _read(self, key: str, group: str, limit: int) -> Deferred[list[DueHandling]]:
         assert key == "mine:handle"
-        works = [work for work in self.pending.values() if work.group == group][:limit]
+        handlings = [handling for handling in self.pending.values() if handling.group == group][:limit]
         self.read_groups.append(group)
         if not self.by_hand:
-            return succeed(works)
-        self.reads.append((works, Deferred()))
+            return succeed(handlings)
+        self.reads.append((handlings, Deferred()))
         return self.reads[-1][1]
 
     def empty(self) -> bool:
-        lane = self.lane
-        left: list[Any] = [lane._groups, lane._turns, lane._hungry, lane._known, lane._active, self.active]
-        return not any(left) and lane._waiting == 0 and lane._kept == 0
+        queue = self.queue
+        left: list[Any] = [queue._groups, queue._ready, queue._to_read, queue._known, queue._active, self.active]
+        return not any(left) and queue._waiting == 0 and queue._kept == 0
 
 
 def throw(fault: BaseException) -> Any:
@@ -139,10 +139,10 @@ def test_a_group_that_outgrows_its_share_waits_in_the_journal_and_keeps_its_orde
     total = 5 * SHARE
     for _ in range(total):
         house.offer("a")
-    assert house.lane._waiting == SHARE
+    assert house.queue._waiting == SHARE
     while house.active:
         house.end(house.started[-1])
-        assert house.lane._waiting <= 2 * SHARE
+        assert house.queue._waiting <= 2 * SHARE
         while house.reads:
             house.answer()
     assert house.started == list(range(1, total + 1))
@@ -168,7 +168,7 @@ def test_what_ends_during_a_read_that_still_shows_it_is_not_handled_twice() -> N
     house = House()
     for _ in range(3):
         house.offer("a")
-    house.lane.wake(["a"])
+    house.queue.wake(["a"])
     house.end(1)
     house.end(2)
     house.end(3)  # all of them pending in what the read saw
@@ -181,7 +181,7 @@ def test_what_is_in_hand_or_waits_is_not_taken_again_from_the_journal() -> None:
     house = House()
     house.offer("a")
     house.offer("a")
-    house.lane.wake(["a"])
+    house.queue.wake(["a"])
     house.answer()
     house.end(1)
     house.end(2)
@@ -191,9 +191,9 @@ def test_what_is_in_hand_or_waits_is_not_taken_again_from_the_journal() -> None:
 
 def test_a_wake_during_a_read_causes_another_read() -> None:
     house = House()
-    house.lane.wake(["a"])
+    house.queue.wake(["a"])
     house.add(DueHandling(7, 7, "mine:handle", "a", 0, 1))
-    house.lane.wake(["a"])
+    house.queue.wake(["a"])
     house.answer()
     assert house.started == []
     house.answer()
@@ -207,7 +207,7 @@ def test_before_the_first_wake_older_events_in_the_journal_go_first() -> None:
     for number in range(3):
         house.add(DueHandling(100 + number, number, "mine:handle", "a", 0, 1))
     house.offer("a")
-    house.lane.wake(["a"])
+    house.queue.wake(["a"])
     while house.reads or house.active:
         while house.reads:
             house.answer()
@@ -219,7 +219,7 @@ def test_before_the_first_wake_older_events_in_the_journal_go_first() -> None:
 
 def test_a_group_with_nothing_in_the_journal_after_all_is_forgotten() -> None:
     house = House()
-    house.lane.wake(["a", "b"])
+    house.queue.wake(["a", "b"])
     house.answer()
     house.answer()
     assert house.empty()
@@ -236,14 +236,14 @@ def test_stuck_groups_that_fill_the_window_do_not_starve_a_new_one() -> None:
         if house.reads:
             house.answer()
     assert newcomer in house.started
-    assert house.lane._waiting <= WINDOW
+    assert house.queue._waiting <= WINDOW
 
 
 def test_bodies_are_kept_up_to_a_number_of_bytes() -> None:
     house = House(concurrency=1)
     for _ in range(4):
         house.offer("", size=KEPT_BYTES // 2)
-    assert house.lane._kept <= KEPT_BYTES
+    assert house.queue._kept <= KEPT_BYTES
     for number in range(1, 5):
         house.end(number)
     assert house.kept == [True, True, True, False]
@@ -254,7 +254,7 @@ def test_thousands_of_handlers_that_end_at_once_are_no_deep_recursion() -> None:
     house = House(by_hand=False, woken=False)
     for number in range(1, 5001):
         house.add(DueHandling(number, number, "mine:handle", "a", 0, 1))
-    house.lane.wake(["a"])
+    house.queue.wake(["a"])
     assert house.started == list(range(1, 5001))
     house.count = 5000
     for _ in range(5000):
@@ -267,8 +267,8 @@ def test_after_a_stop_nothing_starts_and_it_ends_with_what_runs() -> None:
     house = House(concurrency=1)
     house.offer("a")
     house.offer("b")
-    house.lane.wake(["a"])
-    stopped = house.lane.stop()
+    house.queue.wake(["a"])
+    stopped = house.queue.stop()
     house.offer("c")
     assert not stopped.called
     house.end(1)
@@ -280,17 +280,17 @@ def test_an_idle_lane_stops_at_once() -> None:
     house = House()
     house.offer("a")
     house.end(1)
-    assert house.lane.stop().called
+    assert house.queue.stop().called
 
 
 def test_a_stop_that_is_cancelled_cancels_what_is_in_hand() -> None:
     house = House()
     house.offer("a")
     house.offer("b")
-    stopped = house.lane.stop()
+    stopped = house.queue.stop()
     stopped.cancel()
     assert stopped.result is None
-    assert not house.lane._active
+    assert not house.queue._active
 
 
 def test_a_handling_that_fails_after_all_is_logged_and_holds_up_no_other(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -313,15 +313,15 @@ def test_a_handling_that_cannot_be_begun_holds_up_no_other(
     logged: list[Any] = []
     monkeypatch.setattr("stackit.dispatch.queues._log", Logger(namespace="stackit", observer=logged.append))
     house = House(concurrency=1)
-    begin, house.lane._handle = house.lane._handle, lambda *_: throw(fault)
+    begin, house.queue._handle = house.queue._handle, lambda *_: throw(fault)
     house.offer("a")  # begun at once
     house.count = 2
     house.add(DueHandling(2, 2, "mine:handle", "b", 0, 10))
-    house.lane.wake(["b"])
+    house.queue.wake(["b"])
     house.answer()  # begun by the loop
     assert [each["log_failure"].value for each in logged] == [fault] * 2
-    assert house.lane.moves == 4
-    house.lane._handle = begin
+    assert house.queue.moves == 4
+    house.queue._handle = begin
     third, fourth = house.offer("a"), house.offer("b")
     assert house.started == [third]
     house.end(third)
@@ -335,16 +335,16 @@ def test_what_cannot_be_read_is_read_at_the_next_wake_and_goes_before_what_is_ne
     logged: list[Any] = []
     monkeypatch.setattr("stackit.dispatch.queues._log", Logger(namespace="stackit", observer=logged.append))
     house = House()
-    read, house.lane._read = house.lane._read, lambda *_: throw(MemoryError())
+    read, house.queue._read = house.queue._read, lambda *_: throw(MemoryError())
     house.add(DueHandling(1, 1, "mine:handle", "a", 0, 10))
-    house.lane.wake(["a"])
+    house.queue.wake(["a"])
     house.count = 1
     second = house.offer("a")
-    assert house.lane.waits()
+    assert house.queue.waits()
     assert house.started == []
     assert [each["problem"] for each in logged] == ["MemoryError"]
-    house.lane._read = read
-    house.lane.wake([])
+    house.queue._read = read
+    house.queue.wake([])
     house.answer()
     house.end(1)
     assert house.started == [1, second]
@@ -358,7 +358,7 @@ def test_a_handling_that_ends_twice_has_ended_once() -> None:
     second = house.offer("a")
     item = house.items[0]
     house.end(1)
-    house.lane.ended(item)
+    house.queue.ended(item)
     assert house.started == [1, second]
     house.end(second)
     assert house.empty()
@@ -367,25 +367,25 @@ def test_a_handling_that_ends_twice_has_ended_once() -> None:
 def test_a_lane_tells_whether_something_waits_that_should_have_its_turn() -> None:
     house = House(concurrency=2)
     house.offer("a")
-    assert not house.lane.waits()
+    assert not house.queue.waits()
     house.offer("a")  # behind the older event of its repository
-    assert not house.lane.waits()
+    assert not house.queue.waits()
     house.offer("b")
-    assert not house.lane.waits()
+    assert not house.queue.waits()
     house.offer("c")  # no handler is left for it
-    assert house.lane.waits()
+    assert house.queue.waits()
     house.end(1)
-    assert house.lane.moves == 4
-    house.lane.handled(house.items[1])  # through, and not written down
+    assert house.queue.moves == 4
+    house.queue.handled(house.items[1])  # through, and not written down
     house.end(house.started[-1])
-    assert house.lane.waits()
+    assert house.queue.waits()
 
 
 def test_once_a_handler_is_through_the_next_event_of_its_group_starts() -> None:
     house = House(concurrency=1)
     house.offer("a")
     house.offer("a")
-    house.lane.handled(house.items[0])
+    house.queue.handled(house.items[0])
     assert house.started == [1, 2]
     house.end(1)
     assert house.started == [1, 2]
@@ -413,8 +413,8 @@ def test_whatever_the_timing_every_event_is_handled_once_and_in_order(seed: int)
             if house.count >= total:
                 assert house.active or house.reads or step >= 0.98, "nothing moves, and events are left"
             if step >= 0.98:
-                house.lane.wake(sorted({work.group for work in house.pending.values()}))
-        assert house.lane._waiting <= WINDOW
+                house.queue.wake(sorted({handling.group for handling in house.pending.values()}))
+        assert house.queue._waiting <= WINDOW
     while house.reads:
         house.answer()
     assert max(Counter(house.started).values()) == 1

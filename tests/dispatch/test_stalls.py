@@ -11,21 +11,23 @@ from dispatch_house import TIMEOUT, House
 from twisted.internet.defer import Deferred
 
 from stackit import on
-from stackit.dispatch.stalls import BOUND, INTERVAL, LOOK_AGAIN, Stalls
+from stackit.dispatch.stalls import BOUND, INTERVAL, LOOK_AGAIN, StallDetector
 from stackit.journal import Journal
 
-Open = Callable[..., tuple[House, Stalls, list[str]]]
+Open = Callable[..., tuple[House, StallDetector, list[str]]]
 
 
 @pytest_twisted.async_yield_fixture
 async def watched(tmp_path: Path) -> AsyncIterator[Open]:
-    """Opens houses whose lanes are watched: the house, who watches, and what it tells."""
-    opened: list[tuple[House, Stalls]] = []
+    """Opens houses whose queues are watched: the house, who watches, and what it tells."""
+    opened: list[tuple[House, StallDetector]] = []
 
-    def open_one(**arguments: Any) -> tuple[House, Stalls, list[str]]:
+    def open_one(**arguments: Any) -> tuple[House, StallDetector, list[str]]:
         told: list[str] = []
         house = House(tmp_path, **arguments)
-        stalls = Stalls(reactor=house.clock, dispatch=house.dispatch, display=house.bus.display, notice=told.append)
+        stalls = StallDetector(
+            reactor=house.clock, dispatch=house.dispatch, display=house.bus.display, notice=told.append
+        )
         stalls.startService()
         opened.append((house, stalls))
         return house, stalls, told

@@ -42,4 +42,4 @@ async def test_nothing_grows(tmp_path: Path) -> None:
     # A remote that was asked last keeps its connection for some minutes.
     assert third.pop("descriptors") <= second.pop("descriptors") + 2
     assert third == second
-    assert (third["lanes"], third["journal, events"], third["rate limiter"]) == (0, 0, 1)
+    assert (third["queues"], third["journal, events"], third["rate limiter"]) == (0, 0, 1)
