@@ -12,6 +12,7 @@ from stackit.api.events import Event, Push, RefChange, RefsChanged, Repo
 from stackit.api.hookspecs import hookimpl, on
 from stackit.api.occurrences import Occurrence
 from stackit.api.repos import ManagedRepo, Repos
+from stackit.text.addresses import client_network, parse_address
 from stackit.text.times import rfc3339
 from stackit.text.units import Duration, Size
 
@@ -38,8 +39,10 @@ __all__ = [
     "Route",
     "Size",
     "StackitError",
+    "client_network",
     "error",
     "hookimpl",
     "on",
+    "parse_address",
     "rfc3339",
 ]

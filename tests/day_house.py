@@ -341,7 +341,7 @@ class Day:
             "refs covered": sum(len(each.standing.covered_refs) for each in keepers),
             "looks": len(mirror._rota._looks),
             "rate limiter": len(self.limiter._buckets),
-            "connections": len(public._connections) + len(public.crowd),
+            "connections": len(public._connections) + len(public.limiter),
             "metrics": sum(len(family.samples) for family in metrics._registry.collect()),
         }
 

@@ -16,8 +16,8 @@ from stackit.api.occurrences import Occurrence
 from stackit.config.model import Config
 from stackit.github.signature import Secrets
 from stackit.http.server import responses
+from stackit.http.server.interfaces import SMALL_BODY, SmallBodySink
 from stackit.http.server.limits import room_for_connections
-from stackit.http.server.request import SMALL_BODY, SmallUpload
 from stackit.http.server.responses import Refusal
 from stackit.http.server.site import Limits, PublicSite
 from stackit.web.webhook import Take, Webhook, WebhookResource
@@ -82,10 +82,10 @@ class Constant:
     def __init__(self, body: Any) -> None:
         self._response = Response(body=body)
 
-    def begin(self, head: RequestHead, length: int | None) -> SmallUpload | Refusal:
+    def handle_head(self, head: RequestHead, length: int | None) -> SmallBodySink | Refusal:
         if head.method not in (b"GET", b"HEAD"):
             return responses.method("GET, HEAD")
-        return responses.TOO_LARGE if length is not None and length > SMALL_BODY else SmallUpload()
+        return responses.TOO_LARGE if length is not None and length > SMALL_BODY else SmallBodySink()
 
     def render(self, request: Any) -> int:
         request.answer(self._response)

@@ -47,7 +47,7 @@ class SignedUpload:
     of the secret by which it did.
     """
 
-    __slots__ = ("_claimed", "_verifier", "head", "keep", "limit", "owes", "refused", "verified_by")
+    __slots__ = ("_claimed", "_verifier", "head", "keep", "limit", "refused", "throttled", "verified_by")
 
     def __init__(
         self, head: RequestHead, *, limit: int, verifier: Verifier, claimed: bytes | None, refused: Refusal | None
@@ -55,7 +55,7 @@ class SignedUpload:
         self.head = head
         self.limit = limit
         self.keep = claimed is not None
-        self.owes = refused is not None
+        self.throttled = refused is not None
         self.refused = refused
         self.verified_by: str | None = None
         self._verifier = verifier
@@ -119,7 +119,7 @@ class Webhook:
         self._now = now
         self._max_body = max_body
 
-    def begin(self, head: RequestHead, length: int | None) -> SignedUpload | Refusal:
+    def handle_head(self, head: RequestHead, length: int | None) -> SignedUpload | Refusal:
         """Judge a request by its head, in the order of the contract. The caller observes a Refusal."""
         verifier = self._secrets.begin()
         if not verifier:
@@ -262,11 +262,11 @@ class WebhookResource:
     def __init__(self, webhook: Webhook) -> None:
         self._webhook = webhook
 
-    def begin(self, head: RequestHead, length: int | None) -> SignedUpload | Refusal:
-        return self._webhook.begin(head, length)
+    def handle_head(self, head: RequestHead, length: int | None) -> SignedUpload | Refusal:
+        return self._webhook.handle_head(head, length)
 
     def render(self, request: Any) -> int:
-        self._webhook.finish(request.upload, request.body, request.answer)
+        self._webhook.finish(request.body_sink, request.body, request.answer)
         return NOT_DONE_YET
 
     def getChildWithDefault(self, _name: Any, _request: Any) -> Any:

@@ -427,7 +427,7 @@ async def test_a_body_as_large_as_the_cap_is_taken(house: House) -> None:
     payload = json.dumps(payload_for("push")).encode()
     body = payload + b" " * (25 * 2**20 - len(payload))
     assert (await house.ask(signed(body))).status == 202
-    assert house.site.crowd.held == 0
+    assert house.site.limiter.held == 0
 
 
 @pytest.mark.parametrize("signature", [{}, {"X-Hub-Signature-256": "sha256=" + "0" * 64}], ids=["unsigned", "signed"])
@@ -437,7 +437,7 @@ async def test_a_chunked_body_is_refused_when_it_passes_the_cap(house: House, si
     client.send(request(PATH, headers={"Transfer-Encoding": "chunked", **signature}))
     client.send((b"100000\r\n" + b"x" * 2**20 + b"\r\n") * 26)
     assert (await client.answer()).status == 413
-    assert house.site.crowd.held == 0
+    assert house.site.limiter.held == 0
     assert house.reasons == ["too_large"]
 
 
@@ -505,7 +505,7 @@ async def test_an_unsigned_body_is_never_kept_nor_asked_for(house: House) -> Non
     client = await house.connect()
     client.send(request(PATH, headers={"Content-Length": "1000000"}) + b"x" * 500_000)
     await house.ask(request("/healthz", "GET"))
-    assert house.site.crowd.held == 0
+    assert house.site.limiter.held == 0
     assert (await client.send(b"x" * 500_000).answer()).status == 401
     waiting = await house.connect()
     waiting.send(request(PATH, headers={"Content-Length": "5", "Expect": "100-continue"}))

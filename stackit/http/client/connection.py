@@ -9,14 +9,14 @@ from twisted.internet.protocol import Protocol, connectionDone
 from twisted.python.failure import Failure
 
 from stackit import Reactor
-from stackit.http.client.errors import Unanswered
-from stackit.http.client.response_parser import Malformed, Reading
+from stackit.http.client.errors import RemoteError
+from stackit.http.client.response_parser import Malformed, ResponseParser
 
 ANSWER_TIMEOUT = 15.0
 """Seconds for a whole answer; git, which watches progress, does better with a slow one."""
 
 
-class HungUp(Exception):
+class StaleConnection(Exception):
     """The connection closed before a byte of the answer came: most likely it had been closed for long."""
 
 
@@ -30,22 +30,22 @@ class Connection(Protocol):
         self.used_at = 0.0
         self.ended: Deferred[None] = Deferred()
         self._reactor = reactor
-        self._reading: Reading | None = None
-        self._answer: Deferred[Reading] | None = None
+        self._reading: ResponseParser | None = None
+        self._answer: Deferred[ResponseParser] | None = None
         self._overdue: Any = None
 
-    def ask(self, request: bytes, limit: int) -> Deferred[Reading]:
+    def ask(self, request: bytes, limit: int) -> Deferred[ResponseParser]:
         """The answer to a request, its body at most ``limit`` bytes. Fails with Unanswered, or HungUp.
 
         While it is not there, nothing else may be asked. Cancelling closes the connection.
         """
-        answer: Deferred[Reading] = Deferred(self._abandoned)
+        answer: Deferred[ResponseParser] = Deferred(self._abandoned)
         if self.gone:
-            answer.errback(Failure(HungUp()))
+            answer.errback(Failure(StaleConnection()))
             return answer
         self.used_at = self._reactor.seconds()
-        self._reading, self._answer = Reading(limit), answer
-        self._overdue = self._reactor.callLater(ANSWER_TIMEOUT, self._fail, Unanswered("timeout"))
+        self._reading, self._answer = ResponseParser(limit), answer
+        self._overdue = self._reactor.callLater(ANSWER_TIMEOUT, self._fail, RemoteError("timeout"))
         self.transport.write(request)
         return answer
 
@@ -68,7 +68,7 @@ class Connection(Protocol):
         try:
             reading.receive(data)
         except Malformed:
-            self._fail(Unanswered("protocol"))
+            self._fail(RemoteError("protocol"))
             return
         if reading.ended:
             if not reading.persistent:
@@ -78,14 +78,14 @@ class Connection(Protocol):
     def connectionLost(self, reason: Failure = connectionDone) -> None:  # noqa: ARG002
         self.gone = True
         if self._reading is not None:
-            self._fail(Unanswered("unreachable") if self._reading.began else HungUp())
+            self._fail(RemoteError("unreachable") if self._reading.began else StaleConnection())
         self.ended.callback(None)
 
     def _fail(self, problem: Exception) -> None:
         self.drop()
         self._over().errback(Failure(problem))
 
-    def _over(self) -> Deferred[Reading]:
+    def _over(self) -> Deferred[ResponseParser]:
         """Nothing is asked any more; returns who waits for the answer."""
         answer = self._answer
         assert answer is not None  # noqa: S101 - for the type checker
@@ -94,6 +94,6 @@ class Connection(Protocol):
             self._overdue.cancel()
         return answer
 
-    def _abandoned(self, _: Deferred[Reading]) -> None:
+    def _abandoned(self, _: Deferred[ResponseParser]) -> None:
         self._over()
         self.drop()

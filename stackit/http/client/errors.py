@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 
-class Unanswered(Exception):
+class RemoteError(Exception):
     """The remote did not answer as hoped. ``reason`` is from a small closed set, fit for a metric's label.
 
     ``retry_after`` is for how many seconds the remote wants no request, where it said so.

@@ -13,10 +13,10 @@ from twisted.internet.protocol import Factory
 from twisted.python.failure import Failure
 
 from stackit import Reactor
-from stackit.http.client.connection import Connection, HungUp
-from stackit.http.client.errors import Unanswered
-from stackit.http.client.response_parser import Reading
-from stackit.plugins.mirror.git.tls import Files, Tls
+from stackit.http.client.connection import Connection, StaleConnection
+from stackit.http.client.errors import RemoteError
+from stackit.http.client.response_parser import ResponseParser
+from stackit.http.client.tls import ClientTls, TlsFiles
 
 CONNECT_TIMEOUT = 10.0
 IDLE = 240.0
@@ -27,17 +27,17 @@ Address: TypeAlias = tuple[str, str, int]
 """Scheme, host and port."""
 
 
-class Host:
+class ConnectionPool:
     """One host; at most ``most`` connections are kept, and as many patient requests are under way at once."""
 
-    def __init__(self, reactor: Reactor, address: Address, most: int, files: Files = (None, None, None)) -> None:
+    def __init__(self, reactor: Reactor, address: Address, most: int, files: TlsFiles = (None, None, None)) -> None:
         """``files`` are for TLS. Raises ValueError for a host that cannot have a certificate."""
         scheme, host, port = address
         self.quiet_until = 0.0
         """Until when the host wants to be asked less, by the reactor's clock."""
         self._reactor = reactor
         self._endpoint: Any = HostnameEndpoint(reactor, host, port, timeout=CONNECT_TIMEOUT)
-        self._tls = Tls(host, files) if scheme == "https" else None
+        self._tls = ClientTls(host, files) if scheme == "https" else None
         self._most = most
         self._idle: list[Connection] = []
         self._open: set[Connection] = set()
@@ -46,7 +46,7 @@ class Host:
         self._line: deque[Deferred[None]] = deque()
         self._closer: Any = None
 
-    async def exchange(self, request: bytes, limit: int, *, patient: bool = False) -> Reading:
+    async def exchange(self, request: bytes, limit: int, *, patient: bool = False) -> ResponseParser:
         """The answer to a request, which may be made twice. Raises Unanswered.
 
         One that is ``patient`` waits for its turn among those, so that a crowd of them opens no crowd of connections.
@@ -79,20 +79,20 @@ class Host:
             connection.drop()
         await DeferredList(ended)
 
-    async def _exchange(self, request: bytes, limit: int) -> Reading:
+    async def _exchange(self, request: bytes, limit: int) -> ResponseParser:
         while self._idle:
             connection = self._idle.pop()
             if not connection.gone:
                 try:
                     return await self._ask(connection, request, limit)
-                except HungUp:
+                except StaleConnection:
                     break  # it had been closed meanwhile. Asking changes nothing, so it may be done twice
         try:
             return await self._ask(await self._connect(), request, limit)
-        except HungUp:
-            raise Unanswered("unreachable") from None
+        except StaleConnection:
+            raise RemoteError("unreachable") from None
 
-    async def _ask(self, connection: Connection, request: bytes, limit: int) -> Reading:
+    async def _ask(self, connection: Connection, request: bytes, limit: int) -> ResponseParser:
         reading = await connection.ask(request, limit)
         if connection.reusable:
             if len(self._idle) < self._most:
@@ -110,7 +110,7 @@ class Host:
             if self._tls is not None:
                 endpoint = wrapClientTLS(self._tls.options(), endpoint)
         except (ValueError, OSError):
-            raise Unanswered("unreachable") from None  # git says which file it is
+            raise RemoteError("unreachable") from None  # git says which file it is
         connecting = endpoint.connect(connections)
         # The endpoint's own limit is for each address, and not for finding them.
         connecting.addTimeout(CONNECT_TIMEOUT, self._reactor, lambda *_: Failure(TooSlow()))
@@ -118,7 +118,7 @@ class Host:
         try:
             connection: Connection = await connecting
         except _UNREACHABLE:
-            raise Unanswered("unreachable") from None
+            raise RemoteError("unreachable") from None
         except ConnectingCancelledError:
             raise CancelledError from None
         finally:

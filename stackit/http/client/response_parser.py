@@ -20,7 +20,7 @@ class Malformed(Exception):
     """It is not an answer as HTTP/1.1 has them."""
 
 
-class Reading:
+class ResponseParser:
     """One answer that is being read; ``limit`` is how many bytes its body may have.
 
     Once ``ended``: ``status``, ``headers`` (lower-case names, and every value that came), and ``body``, which is

@@ -14,10 +14,10 @@ from twisted.python.failure import Failure
 from zope.interface import classImplements
 
 from stackit.api.admin import RequestHead, Response
-from stackit.http.server.limits import party
 from stackit.http.server.request import Request
-from stackit.http.server.request_parser import Malformed, Reading, is_request_line
-from stackit.http.server.responses import OVERLOAD, TOO_SLOW, Refusal, on_the_wire
+from stackit.http.server.request_parser import Malformed, RequestParser, is_request_line
+from stackit.http.server.responses import OVERLOAD, TOO_SLOW, Refusal, serialize
+from stackit.text.addresses import UNIX, client_network
 
 if TYPE_CHECKING:
     from stackit.http.server.site import PublicSite
@@ -44,16 +44,16 @@ _CONTINUE = b"HTTP/1.1 100 Continue\r\n\r\n"
 
 
 class Connection:
-    """``address`` is the peer's, ``party`` whose it is; ``held`` is how many bytes of body are in memory.
+    """``address`` is the peer's, ``client_network`` whose it is; ``held`` is how many bytes of body are in memory.
 
-    ``ahead`` is what has come and was not looked at yet: the beginning of a head, or requests sent
+    ``_buffer`` is what has come and was not looked at yet: the beginning of a head, or requests sent
     ahead of the answer to the one before.
     """
 
     __slots__ = (
         "_advancing",
         "_between",
-        "_choked",
+        "_buffer",
         "_deadline",
         "_half_closed",
         "_large_head",
@@ -63,13 +63,13 @@ class Connection:
         "_send",
         "_timer",
         "_timer_at",
+        "_write_paused",
         "_yielded",
         "address",
-        "ahead",
+        "client_network",
         "ended",
         "handling",
         "held",
-        "party",
         "site",
         "transport",
     )
@@ -78,9 +78,9 @@ class Connection:
         self.site = site
         self.transport: Any = None
         self.address = ""
-        self.party = ""
+        self.client_network = ""
         self.held = 0
-        self.ahead = b""
+        self._buffer = b""
         self.ended = False
         """Whether the last answer is written, so that nothing that still comes counts."""
         self.handling = False
@@ -96,7 +96,7 @@ class Connection:
         self._advancing = False
         self._half_closed = False
         self._paused = False
-        self._choked = False
+        self._write_paused = False
         self._yielded = False
 
     # -- life ---------------------------------------------------------------------
@@ -107,14 +107,14 @@ class Connection:
 
     def connectionMade(self) -> None:
         peer = self.transport.getPeer()
-        self.address = "unix" if isinstance(peer, UNIXAddress) else str(getattr(peer, "host", "local"))
-        self.party = party(self.address)
+        self.address = UNIX if isinstance(peer, UNIXAddress) else str(getattr(peer, "host", "local"))
+        self.client_network = client_network(self.address)
         if isinstance(self.transport, tcp.Connection):  # not what wraps one, which has more to do with bytes
             handle = self.transport.getHandle()
             self._send, self._recv = handle.send, handle.recv
         self.transport.bufferSize = _SMALL_READ
         self.transport.registerProducer(self, True)
-        if self.site.crowd.enter(self):
+        if self.site.limiter.enter(self):
             self._rewind(self.site.limits.deadline)
         else:
             self.refuse(OVERLOAD)
@@ -122,7 +122,7 @@ class Connection:
     def dataReceived(self, data: bytes) -> None:
         if self.ended:
             return
-        self.ahead = self.ahead + data if self.ahead else data
+        self._buffer = self._buffer + data if self._buffer else data
         if self.handling or self._yielded:
             self._paused = True
             self.transport.pauseProducing()
@@ -166,7 +166,7 @@ class Connection:
         self._advancing = True
         left = _TURN
         try:
-            while self.ahead and not self.ended and not self._choked and not self.handling:
+            while self._buffer and not self.ended and not self._write_paused and not self.handling:
                 if self._request is None:
                     left -= 1
                     if left < 0:
@@ -199,30 +199,32 @@ class Connection:
 
     def _busy(self) -> bool:
         """Whether there is enough to do without reading more."""
-        return self.handling or self._choked or self._yielded or self.ended
+        return self.handling or self._write_paused or self._yielded or self.ended
 
     def _read_head(self) -> bool:
         """Whether there is a whole one."""
         if self._large_head:  # what was read is this head, or not one like the last
             self.transport.bufferSize, self._large_head = _SMALL_READ, 0
-        self.ahead = ahead = self.ahead.lstrip(b"\r\n")  # empty lines before a request mean nothing (RFC 9112, 2.2)
-        end = ahead.find(b"\r\n\r\n")
+        self._buffer = buffer = self._buffer.lstrip(
+            b"\r\n"
+        )  # empty lines before a request mean nothing (RFC 9112, 2.2)
+        end = buffer.find(b"\r\n\r\n")
         if end < 0 or end > self.site.limits.head:
-            line, found, _ = ahead.partition(b"\r\n")
-            if len(ahead) > self.site.limits.head or (found and not is_request_line(line)):
+            line, found, _ = buffer.partition(b"\r\n")
+            if len(buffer) > self.site.limits.head or (found and not is_request_line(line)):
                 raise Malformed
             return False
-        reading = Reading(ahead[: end + 4])
-        self.ahead = ahead[end + 4 :]
-        self._request = request = Request(self, reading)
+        parser = RequestParser(buffer[: end + 4])
+        self._buffer = buffer[end + 4 :]
+        self._request = request = Request(self, parser)
         request.begin()
         if not (request.whole or self.ended):
-            if reading.length is not None and reading.length > _SMALL_READ and not request.upload.owes:
+            if parser.length is not None and parser.length > _SMALL_READ and not request.body_sink.throttled:
                 self._read_large(end + 4)
-            if reading.expects:
+            if parser.expects:
                 self._write(_CONTINUE)
-            elif self._large_head and not self.ahead:
-                self._read_now(reading.length or 0)
+            elif self._large_head and not self._buffer:
+                self._read_now(parser.length or 0)
         return True
 
     def _read_large(self, head: int) -> None:
@@ -236,33 +238,33 @@ class Connection:
         """Take what is here of a large body, whose head came alone: in one piece, it need never be copied."""
         if self._recv is not None:
             with suppress(OSError):  # not here yet, or no connection any more, which the transport finds out, too
-                self.ahead = self._recv(min(length, _LARGE_READ))
+                self._buffer = self._recv(min(length, _LARGE_READ))
 
     def _read_body(self, request: Request) -> None:
-        if self.ahead and not request.whole:
-            data, self.ahead = self.ahead, b""
-            self.ahead = request.receive(data)
+        if self._buffer and not request.whole:
+            data, self._buffer = self._buffer, b""
+            self._buffer = request.receive(data)
         if request.whole and not self.ended:
             self.site.large_readers.discard(self)
             self.handling = True
-            self.site.crowd.arrived(self)
+            self.site.limiter.arrived(self)
             request.process()
 
     # -- answering ----------------------------------------------------------------
 
     def answer(self, request: Request, response: Response) -> None:
         """Write the answer to the request at hand, and go on with the next. Raises TypeError."""
-        last = not request.persistent or self.site.draining or (self._half_closed and not self.ahead)
+        last = not request.persistent or self.site.draining or (self._half_closed and not self._buffer)
         date = self.site.dates.line()
-        self._write(on_the_wire(response, date, last=last, with_body=request.method != b"HEAD"))
+        self._write(serialize(response, date, last=last, with_body=request.method != b"HEAD"))
         self._request = None
         self.handling = False
-        self.site.crowd.release(self)
+        self.site.limiter.release(self)
         if last:
             self._end()
             return
-        self.site.crowd.wait(self)
-        self._between = not self.ahead
+        self.site.limiter.wait(self)
+        self._between = not self._buffer
         if self._large_head:
             self.transport.bufferSize = self._large_head  # who sent a large body may send another, behind such a head
         self._rewind(self.site.limits.deadline)
@@ -279,7 +281,7 @@ class Connection:
         if not self.ended:
             with_body = self.head is None or self.head.method != b"HEAD"
             date = self.site.dates.line()
-            self._write(on_the_wire(refusal.response, date, last=True, with_body=with_body))
+            self._write(serialize(refusal.response, date, last=True, with_body=with_body))
             self._end()
             self._request = None
 
@@ -299,7 +301,7 @@ class Connection:
     # -- the end ------------------------------------------------------------------
 
     def evict(self) -> None:
-        """Make room for others; see ``Crowd``."""
+        """Make room for others; see ``ConnectionLimiter``."""
         if self._idle():
             self._end(abort=True)
         else:
@@ -315,11 +317,11 @@ class Connection:
             return
         self.ended = True
         self.handling = False
-        self.ahead = b""
+        self._buffer = b""
         self.site.large_readers.discard(self)
-        self.site.crowd.leave(self)
+        self.site.limiter.leave(self)
         self.transport.unregisterProducer()
-        if abort or self.site.full_of_lingerers:
+        if abort or self.site.too_many_draining:
             self.transport.abortConnection()
             return
         if self._half_closed or ISSLTransport.providedBy(self.transport):
@@ -345,7 +347,7 @@ class Connection:
 
     def _idle(self) -> bool:
         """Whether it only waits between two requests: nothing of the next one has come."""
-        return self._between and not self.ahead
+        return self._between and not self._buffer
 
     def _rewind(self, seconds: float) -> None:
         """Expire after so many seconds. A timer that would be too early is left to find that out: few ever run."""
@@ -364,11 +366,11 @@ class Connection:
 
     def pauseProducing(self) -> None:
         """Answer nothing more until what was written has gone out."""
-        self._choked = self._paused = True
+        self._write_paused = self._paused = True
         self.transport.pauseProducing()
 
     def resumeProducing(self) -> None:
-        self._choked = False
+        self._write_paused = False
         self._advance_and_read()
 
     def stopProducing(self) -> None:

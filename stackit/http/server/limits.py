@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import ipaddress
 import resource
 from collections.abc import Iterator
 from typing import Protocol
@@ -14,16 +13,16 @@ _OTHER_DESCRIPTORS = 64
 
 
 class Peer(Protocol):
-    """A connection, as the crowd sees it: the ``party`` it belongs to, ``held`` bytes of body in memory."""
+    """A connection, as the limiter sees it: the ``client_network`` it belongs to, ``held`` bytes of body in memory."""
 
-    party: str
+    client_network: str
     held: int
 
     def evict(self) -> None:
-        """Give up the request that has not arrived whole, and call ``Crowd.leave``."""
+        """Give up the request that has not arrived whole, and call ``ConnectionLimiter.leave``."""
 
 
-class Crowd:
+class ConnectionLimiter:
     """Connections, and the bytes of bodies that they hold.
 
     ``waiting`` are those whose request has not arrived whole; only they are ever sent away.
@@ -75,26 +74,26 @@ class Crowd:
 
     def wait(self, peer: Peer) -> None:
         """From now on a request is being waited for."""
-        waiting = self._waiting.get(peer.party)
+        waiting = self._waiting.get(peer.client_network)
         if waiting is None:
-            self._waiting[peer.party] = {peer: None}
+            self._waiting[peer.client_network] = {peer: None}
         else:
             waiting.pop(peer, None)
             waiting[peer] = None
 
     def arrived(self, peer: Peer) -> None:
         """The request has arrived whole."""
-        waiting = self._waiting.get(peer.party)
+        waiting = self._waiting.get(peer.client_network)
         if waiting is not None:
             waiting.pop(peer, None)
             if not waiting:
-                del self._waiting[peer.party]
+                del self._waiting[peer.client_network]
 
     def hold(self, peer: Peer, size: int) -> None:
         """``size`` more bytes of body are in memory. May evict, also ``peer`` itself."""
         peer.held += size
         self.held += size
-        self._held[peer.party] = self._held.get(peer.party, 0) + size
+        self._held[peer.client_network] = self._held.get(peer.client_network, 0) + size
         while self.held > self._memory:
             greedy = self._greediest()
             if greedy is None:
@@ -112,23 +111,12 @@ class Crowd:
     def release(self, peer: Peer) -> None:
         """The body of ``peer`` is no longer in memory."""
         self.held -= peer.held
-        left = self._held.get(peer.party, 0) - peer.held
+        left = self._held.get(peer.client_network, 0) - peer.held
         if left > 0:
-            self._held[peer.party] = left
+            self._held[peer.client_network] = left
         else:
-            self._held.pop(peer.party, None)
+            self._held.pop(peer.client_network, None)
         peer.held = 0
-
-
-def party(address: str) -> str:
-    """Who an address belongs to: of IPv6 a customer has a whole /64, and so 2**64 addresses to choose from."""
-    try:
-        found = ipaddress.ip_address(address.partition("%")[0])
-    except ValueError:
-        return address
-    if found.version == 4 or found.ipv4_mapped:
-        return str(getattr(found, "ipv4_mapped", None) or found)
-    return f"{int(found) >> 64:x}::/64"
 
 
 def room_for_connections() -> int:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from io import BytesIO
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING
 
 from twisted.logger import Logger
 from twisted.python.failure import Failure
@@ -13,14 +13,12 @@ from twisted.web.error import UnsupportedMethod
 from stackit.api.admin import RequestHead, Response
 from stackit.api.errors import describe, place
 from stackit.http.server import responses
-from stackit.http.server.request_parser import Malformed, Reading
+from stackit.http.server.interfaces import SMALL_BODY, BodySink, HeadHandler, SmallBodySink
+from stackit.http.server.request_parser import Malformed, RequestParser
 from stackit.http.server.responses import Refusal
 
 if TYPE_CHECKING:
     from stackit.http.server.connection import Connection
-
-SMALL_BODY = 64 * 2**10
-"""Bytes of body that a resource gets which does not say how much it wants."""
 
 _LARGE_PIECE = 4096
 
@@ -34,43 +32,10 @@ hashing hundreds of bytes."""
 _log = Logger(namespace="stackit")
 
 
-class Upload(Protocol):
-    """What a resource makes of a body that it lets in.
-
-    At most ``limit`` bytes are let in; each piece goes to ``update``, and the pieces are also
-    kept, to be read as ``request.body``, if ``keep``. ``owes`` tells that its sender has made work for nothing before,
-    and is to make no more of it than it takes to find out whether this is for nothing, too.
-    """
-
-    limit: int
-    keep: bool
-    owes: bool
-
-    def update(self, chunk: bytes) -> None: ...
-
-
-class Bouncer(Protocol):
-    """A resource that sees the head of a request before the body is read."""
-
-    def begin(self, head: RequestHead, length: int | None) -> Upload | Refusal:
-        """``length`` is that of the body in bytes: None where the head does not tell, 0 for no body."""
-
-
-class SmallUpload:
-    """A small body, kept as it is."""
-
-    limit = SMALL_BODY
-    keep = True
-    owes = False
-
-    def update(self, chunk: bytes) -> None:
-        """Nothing: the bytes are kept."""
-
-
 class Request:
     """What a resource renders: as much of twisted.web's request as resources here need.
 
-    ``head`` is the request's head; ``upload`` what the resource returned from ``begin``; ``whole`` whether
+    ``head`` is the request's head; ``body_sink`` what the resource returned from ``begin``; ``whole`` whether
     all of the body is here.
     """
 
@@ -80,34 +45,34 @@ class Request:
         "_headers",
         "_kept",
         "_left",
-        "_reading",
+        "_parser",
         "_refusal",
         "_resource",
         "_size",
         "answered",
+        "body_sink",
         "channel",
         "head",
         "method",
         "path",
         "persistent",
-        "upload",
         "uri",
         "whole",
     )
 
-    upload: Upload
+    body_sink: BodySink
 
-    def __init__(self, channel: Connection, reading: Reading) -> None:
+    def __init__(self, channel: Connection, parser: RequestParser) -> None:
         self.channel = channel
-        self.method = reading.method
-        self.uri = reading.target
-        self.path = path = reading.target.partition(b"?")[0]
-        self.head = RequestHead(client=channel.address, method=self.method, path=path, headers=reading.headers)
-        self.persistent = reading.persistent
-        self.whole = reading.length == 0
+        self.method = parser.method
+        self.uri = parser.target
+        self.path = path = parser.target.partition(b"?")[0]
+        self.head = RequestHead(client=channel.address, method=self.method, path=path, headers=parser.headers)
+        self.persistent = parser.persistent
+        self.whole = parser.length == 0
         self.answered = False
-        self._reading = reading
-        self._left = reading.length
+        self._parser = parser
+        self._left = parser.length
         self._size = 0
         self._came = 0
         self._framing = 0
@@ -127,19 +92,19 @@ class Request:
             self.channel.say(Refusal("failed", responses.FAILED))
             return
         if not isinstance(begun, Refusal):
-            self.upload = begun
+            self.body_sink = begun
         elif self.whole:
             self._refusal = begun  # nothing more to come: it is answered in its turn, and the connection lives on
         else:
             self.channel.refuse(begun)
 
-    def _begin(self, length: int | None) -> Upload | Refusal:
+    def _begin(self, length: int | None) -> BodySink | Refusal:
         if self._resource is None:
             return responses.NOT_FOUND
-        bouncer: Bouncer | None = self._resource if hasattr(self._resource, "begin") else None
-        if bouncer is not None:
-            return bouncer.begin(self.head, length)
-        return responses.TOO_LARGE if length is not None and length > SMALL_BODY else SmallUpload()
+        handler: HeadHandler | None = self._resource if hasattr(self._resource, "handle_head") else None
+        if handler is not None:
+            return handler.handle_head(self.head, length)
+        return responses.TOO_LARGE if length is not None and length > SMALL_BODY else SmallBodySink()
 
     def receive(self, data: bytes) -> bytes:
         """Take what of ``data`` is body; returns what lies behind. Raises Malformed."""
@@ -155,13 +120,13 @@ class Request:
         return rest
 
     def _receive_chunks(self, data: bytes) -> None:
-        piece = self._reading.chunks(data)
+        piece = self._parser.chunks(data)
         self._came += len(data)
         self._framing = 0 if piece else self._framing + len(data)
         if self._framing > _MOST_FRAMING:
             raise Malformed
-        self.whole = self._reading.ended
-        if self._reading.excess:
+        self.whole = self._parser.ended
+        if self._parser.excess:
             self.persistent = False  # nobody knows where the next request began: it has to be sent again
         if piece:
             self._take(piece)
@@ -169,19 +134,19 @@ class Request:
             raise Malformed(responses.WORDY)
 
     def _most_framing(self) -> int:
-        return _MOST_FRAMING if self.upload.owes else _FRAMING
+        return _MOST_FRAMING if self.body_sink.throttled else _FRAMING
 
     def _take(self, piece: bytes) -> None:
         if self.channel.ended:
             return
         self._size += len(piece)
-        if self._size > self.upload.limit:
+        if self._size > self.body_sink.limit:
             self.channel.refuse(responses.TOO_LARGE)
             return
-        self.upload.update(piece)
-        if self.upload.keep:
+        self.body_sink.update(piece)
+        if self.body_sink.keep:
             self._keep(piece)
-            self.channel.site.crowd.hold(self.channel, len(piece))
+            self.channel.site.limiter.hold(self.channel, len(piece))
 
     def _keep(self, piece: bytes) -> None:
         # A body that came in large pieces is copied once, at its end. Small ones are not kept as such: each

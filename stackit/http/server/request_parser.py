@@ -27,7 +27,7 @@ class Malformed(Exception):
         self.refusal = refusal
 
 
-class Reading:
+class RequestParser:
     """A request that is being read: its head at once, and a chunked body as it comes.
 
     ``target`` is the path with its query, also where it came in the form that proxies are sent, behind a scheme and an

@@ -70,7 +70,7 @@ _NOT_MODIFIED = HTTPStatus.NOT_MODIFIED.value
 _BODILESS = (_NO_CONTENT, _NOT_MODIFIED, HTTPStatus.RESET_CONTENT.value)
 
 
-def on_the_wire(response: Response, date: bytes, *, last: bool, with_body: bool = True) -> bytes:
+def serialize(response: Response, date: bytes, *, last: bool, with_body: bool = True) -> bytes:
     """An answer as it goes out; ``last``: the connection ends after it. ``date`` is the line of ``Dates``.
 
     Raises TypeError for a body that is not JSON-able.

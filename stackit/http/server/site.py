@@ -1,6 +1,6 @@
 """The public listener: exact paths, and bounds on everything that a stranger can make it hold.
 
-``Connection`` bounds time, ``Reading`` form, ``Request`` the body, ``Crowd`` all of them together.
+``Connection`` bounds time, ``RequestParser`` form, ``Request`` the body, ``ConnectionLimiter`` all of them together.
 HTTP/1.1 only: HTTP/2 ends at the proxy.
 """
 
@@ -20,7 +20,7 @@ from stackit.api.admin import RequestHead
 from stackit.api.app import Reactor
 from stackit.api.occurrences import Occurrence
 from stackit.http.server.connection import Connection
-from stackit.http.server.limits import Crowd
+from stackit.http.server.limits import ConnectionLimiter
 from stackit.http.server.responses import Dates, Refusal
 
 
@@ -41,7 +41,7 @@ class Limits(msgspec.Struct, frozen=True, kw_only=True):
 class PublicSite(Factory):
     """Serves ``routes``, by the exact bytes of the path: nothing is decoded, no slash more or less.
 
-    A route leads to an ``IResource``, which may be a ``Bouncer``, to see the head before the
+    A route leads to an ``IResource``, which may be a ``HeadHandler``, to see the head before the
     body is read. Any other path is ``otherwise``, or ``404``. Refusals that happen before a
     resource renders are observed as ``refused``. ``now`` returns seconds since the epoch, for the ``Date`` of answers.
     """
@@ -61,7 +61,7 @@ class PublicSite(Factory):
         self.reactor = reactor
         self.dates = Dates(now)
         self.limits = limits
-        self.crowd = Crowd(connections=limits.connections, memory=limits.memory)
+        self.limiter = ConnectionLimiter(connections=limits.connections, memory=limits.memory)
         self.draining = False
         self._routes = dict(routes)
         self._otherwise = otherwise
@@ -92,13 +92,13 @@ class PublicSite(Factory):
         )
 
     @property
-    def full_of_lingerers(self) -> bool:
+    def too_many_draining(self) -> bool:
         """Whether no more connections can be given the time to read their last answer."""
         return len(self._connections) > 2 * self.limits.connections
 
     def left(self, connection: Connection) -> None:
         """A connection is gone."""
-        self.crowd.leave(connection)
+        self.limiter.leave(connection)
         self.large_readers.discard(connection)
         self._connections.discard(connection)
         if not self._connections and self._empty is not None:

@@ -7,20 +7,22 @@ taken, also while a flood comes from the same address.
 
 from __future__ import annotations
 
+import ipaddress
 import math
 import time
 from collections.abc import Callable
 
 import msgspec
 
-from stackit import Occurrence, Refused, RequestHead, hookimpl
-from stackit.plugins.ratelimit.addresses import UNIX, address_of, bucket, network
+from stackit import Occurrence, Refused, RequestHead, client_network, hookimpl, parse_address
 from stackit.plugins.ratelimit.buckets import Buckets
 
 # What a client cannot know to be wrong (404), what this plugin said itself (429), and what
 # is stackit's own trouble (5xx) costs nothing.
 _FREE_STATUSES = {404, 429}
 _MOST_HOPS = 32
+_UNIX = "unix"
+"""The address of every client of a unix socket."""
 
 
 class RateLimit:
@@ -44,8 +46,8 @@ class RateLimit:
         for name in ("burst", "per_minute", "max_addresses"):
             if getattr(settings, name) < 1:
                 raise ValueError(f"{name} must be at least 1")
-        self._trusts_unix = UNIX in settings.trusted_proxies
-        self._proxies = tuple(network(text) for text in settings.trusted_proxies if text != UNIX)
+        self._trusts_unix = _UNIX in settings.trusted_proxies
+        self._proxies = tuple(_network(text) for text in settings.trusted_proxies if text != _UNIX)
         self._clock = clock
         self._buckets = Buckets(
             burst=settings.burst, seconds_per_token=60 / settings.per_minute, most=settings.max_addresses
@@ -68,20 +70,28 @@ class RateLimit:
 
     def _client(self, request: RequestHead) -> str:
         """The key of the bucket: that of the nearest address that is not a trusted proxy's."""
-        return bucket(self._nearest(request) if self._proxies or self._trusts_unix else request.client)
+        return client_network(self._nearest(request) if self._proxies or self._trusts_unix else request.client)
 
     def _nearest(self, request: RequestHead) -> str:
         nearest = request.client
         hops = b",".join(request.headers.get(b"x-forwarded-for", ())).decode("latin-1").rsplit(",", _MOST_HOPS)
         # Each proxy appends whom it saw, so what the client made up is further to the left.
         for hop in hops[: -_MOST_HOPS - 1 : -1]:
-            if not self._trusts(nearest) or address_of(hop) is None:
+            if not self._trusts(nearest) or parse_address(hop) is None:
                 break
             nearest = hop
         return nearest
 
     def _trusts(self, text: str) -> bool:
-        if text == UNIX:
+        if text == _UNIX:
             return self._trusts_unix
-        address = address_of(text)
+        address = parse_address(text)
         return address is not None and any(address in network for network in self._proxies)
+
+
+def _network(text: str) -> ipaddress.IPv4Network | ipaddress.IPv6Network:
+    """Parse a network of the settings. Raises ValueError, which names the setting."""
+    try:
+        return ipaddress.ip_network(text.strip())
+    except ValueError as problem:
+        raise ValueError(f"trusted_proxies: not a network such as '10.0.0.0/8': {problem}") from None

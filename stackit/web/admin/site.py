@@ -14,8 +14,9 @@ from twisted.web.server import NOT_DONE_YET
 from stackit.api.admin import RequestHead, Response, Route
 from stackit.api.app import Reactor
 from stackit.config.model import Config
+from stackit.http.server.interfaces import BodySink
 from stackit.http.server.limits import room_for_admin, room_for_connections
-from stackit.http.server.request import Request, Upload
+from stackit.http.server.request import Request
 from stackit.http.server.responses import RETRY_AFTER, TOO_LARGE, Refusal
 from stackit.http.server.site import Limits, PublicSite
 from stackit.web.admin.rules import BODY_CAP, Admin, encode
@@ -83,17 +84,17 @@ class AdminSite(PublicSite):
             )
 
 
-class _Body(Upload):
+class _Body(BodySink):
     limit = BODY_CAP
     keep = True
-    owes = False
+    throttled = False
 
     def update(self, chunk: bytes) -> None:
         """Nothing: the bytes are kept."""
 
 
 class _AdminResource(Resource):
-    """One request's way to the rules; a ``Bouncer``. ``address`` is the listener's end of its connection."""
+    """One request's way to the rules; a ``HeadHandler``. ``address`` is the listener's end of its connection."""
 
     isLeaf = True
 
@@ -103,7 +104,7 @@ class _AdminResource(Resource):
         self._admin = admin
         self._address = address
 
-    def begin(self, head: RequestHead, length: int | None) -> Upload | Refusal:
+    def handle_head(self, head: RequestHead, length: int | None) -> BodySink | Refusal:
         """Turn the request away before its body is read, or let the body come."""
         refused = self._admin.refuse(head, self._address)
         if refused is not None:

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable
-from email.utils import parsedate_to_datetime
 from typing import Literal
 from urllib.parse import urlsplit
 
 import msgspec
 
+from stackit.http.client.retry_after import parse_retry_after
 from stackit.plugins.mirror.git.causes import cause
 
 Kind = Literal["gone", "forbidden", "moved", "throttled", "stalled", "disk", "memory", "remote", "mirror"]
@@ -33,7 +33,6 @@ _USERINFO = re.compile(r"(?<=://)[^/@\s]+@")
 _REMOTES = re.compile(r"^(?:remote: |.*remote error: |.*upload-pack: |.*\(stored in \./).*$", re.MULTILINE)
 # A remote of the old protocol is told of all refs, and that is all.
 _WARNING = re.compile(r"(?:warning|error): (?![Ii]gnoring --negotiation|redirecting to|no common commits)")
-_LONGEST_WAIT = 86400.0
 
 _STATUSES: dict[int, Kind] = {401: "forbidden", 403: "forbidden", 404: "gone", 410: "gone", 429: "throttled"}
 
@@ -155,7 +154,7 @@ def _with_header(answered: Answered, name: str, value: str, now: float, *, listi
     if name == "location":
         return msgspec.structs.replace(answered, location=_address(value))
     if name == "retry-after":
-        return msgspec.structs.replace(answered, retry_after=wait(value, now))
+        return msgspec.structs.replace(answered, retry_after=parse_retry_after(value, now))
     if page is None or not listing:
         return answered
     if name == "content-type":
@@ -227,16 +226,6 @@ def left_out(said: str) -> str:
 def redacted(text: str) -> str:
     """The text without the user and password that a URL in it may carry."""
     return _USERINFO.sub("", text)
-
-
-def wait(value: str, now: float) -> float | None:
-    """What ``Retry-After`` says, in seconds, from a number of them or a date (RFC 9110, section 10.2.3)."""
-    if re.fullmatch(r"\d{1,9}", value):
-        return min(float(value), _LONGEST_WAIT)
-    try:
-        return min(max(0.0, parsedate_to_datetime(value).timestamp() - now), _LONGEST_WAIT)
-    except ValueError:
-        return None
 
 
 def _address(location: str) -> str | None:

@@ -10,16 +10,17 @@ from urllib.parse import quote, urlsplit
 from urllib.request import proxy_bypass
 
 from stackit import ManagedRepo, Reactor
-from stackit.http.client.errors import Unanswered
-from stackit.http.client.pool import Address, Host
-from stackit.http.client.response_parser import Reading
-from stackit.plugins.mirror.git.errors import ADVERTISED, wait
-from stackit.plugins.mirror.git.tls import Files, files
+from stackit.http.client.errors import RemoteError
+from stackit.http.client.pool import Address, ConnectionPool
+from stackit.http.client.response_parser import ResponseParser
+from stackit.http.client.retry_after import parse_retry_after
+from stackit.http.client.tls import TlsFiles
+from stackit.plugins.mirror.git.errors import ADVERTISED
 from stackit.plugins.mirror.remote import protocol_v2
 from stackit.plugins.mirror.remote.gate import OLD_PROTOCOL, Gate
 from stackit.plugins.mirror.remote.protocol_v2 import ProtocolError, RefusedError
 
-__all__ = ["Remote", "Remotes", "Unanswered"]
+__all__ = ["Remote", "RemoteError", "Remotes"]
 
 CAPABILITIES_LIMIT = 64 * 1024
 """Bytes of what a remote says of itself in protocol v2; before, it lists all its refs there."""
@@ -45,7 +46,7 @@ class Remotes:
         self._reactor = reactor
         self._now = now
         self._most = most
-        self._hosts: dict[tuple[Address, Files], Host] = {}
+        self._hosts: dict[tuple[Address, TlsFiles], ConnectionPool] = {}
 
     def of(self, managed: ManagedRepo) -> Remote | None:
         """The remote of a repository; None where its URL is not HTTP, or has to be asked through a proxy."""
@@ -55,8 +56,8 @@ class Remotes:
         try:
             name = parts.hostname if parts.hostname.isascii() else parts.hostname.encode("idna").decode("ascii")
             address = (parts.scheme, name, parts.port or _PORTS[parts.scheme])
-            key = (address, files(managed))
-            host = self._hosts.get(key) or Host(self._reactor, address, self._most, files(managed))
+            key = (address, _tls_files(managed))
+            host = self._hosts.get(key) or ConnectionPool(self._reactor, address, self._most, _tls_files(managed))
         except ValueError:
             return None  # no name that a host can have: git says what is wrong with it
         self._hosts[key] = host
@@ -78,7 +79,7 @@ class Remote:
         self,
         reactor: Reactor,
         now: Callable[[], float],
-        host: Host,
+        host: ConnectionPool,
         managed: ManagedRepo,
         netloc: str,
         path: str,
@@ -117,11 +118,11 @@ class Remote:
         else:
             self._old.failed("protocol")
 
-    def disappointed(self, problem: ProtocolError) -> Unanswered:
+    def disappointed(self, problem: ProtocolError) -> RemoteError:
         """What a list of refs that makes no sense, or is none, amounts to; the remote is left alone for a while."""
-        unanswered = _unanswered(problem)
-        self._listing.failed(unanswered.reason)
-        return unanswered
+        error = _remote_error(problem)
+        self._listing.failed(error.reason)
+        return error
 
     async def listing(self, prefixes: Iterable[bytes], object_format: str) -> bytes:
         """The remote's own words on its refs that begin with any of the prefixes: equal words mean equal refs."""
@@ -144,16 +145,16 @@ class Remote:
             try:
                 return protocol_v2.pack(answer)
             except ProtocolError as problem:
-                raise _unanswered(problem) from problem
+                raise _remote_error(problem) from problem
 
     async def _introduced(self) -> None:
-        """Ask the remote what it speaks. Raises Unanswered where that is not protocol v2."""
+        """Ask the remote what it speaks. Raises RemoteError where that is not protocol v2."""
         head = self._head("GET", f"/info/refs?service={protocol_v2.SERVICE}", "Accept: */*\r\n")
         with _watched(self._listing):
             answer = await self._host.exchange(head, CAPABILITIES_LIMIT)
             self._check(answer)
             if not answer.too_large and _content_type(answer) != ADVERTISED:
-                raise Unanswered("not_git")
+                raise RemoteError("not_git")
         self.learned(speaks=not answer.too_large and protocol_v2.speaks_v2(answer.body))
         self._old.check()
 
@@ -161,15 +162,15 @@ class Remote:
         answer = await self._host.exchange(self._question_head(len(question)) + question, limit, patient=patient)
         self._check(answer)
         if answer.too_large:
-            raise Unanswered("too_large")
+            raise RemoteError("too_large")
         if _content_type(answer) != RESULT:
-            raise Unanswered("not_git")  # a page of somebody else, whatever is in it
+            raise RemoteError("not_git")  # a page of somebody else, whatever is in it
         return answer.body
 
-    def _check(self, answer: Reading) -> None:
+    def _check(self, answer: ResponseParser) -> None:
         if answer.status != 200:
             # Also a redirect: a token must go to no other host, and a move is for a person to know of.
-            raise Unanswered("status", status=answer.status, retry_after=self._retry_after(answer))
+            raise RemoteError("status", status=answer.status, retry_after=self._retry_after(answer))
 
     def _question_head(self, length: int) -> bytes:
         return self._head(
@@ -192,12 +193,12 @@ class Remote:
             "\r\n"
         ).encode("ascii")
 
-    def _retry_after(self, answer: Reading) -> float | None:
+    def _retry_after(self, answer: ResponseParser) -> float | None:
         """For how many seconds there shall be no request. A limit on requests holds for the whole host."""
         if answer.status not in (403, 429, 503):
             return None
         said = answer.headers.get(b"retry-after", (b"",))[0].decode("latin-1")
-        seconds = wait(said, self._now()) if said else None
+        seconds = parse_retry_after(said, self._now()) if said else None
         if seconds is None and answer.status == 429:
             seconds = SILENCE
         if seconds is not None and answer.status != 503:  # which may be this repository's own trouble
@@ -210,7 +211,7 @@ def _watched(gate: Gate, accepted: tuple[str, ...] = ()) -> Iterator[None]:
     """Close the gate where the remote does not answer as hoped, but for ``accepted`` reasons; open it where it does."""
     try:
         yield
-    except Unanswered as problem:
+    except RemoteError as problem:
         if problem.retry_after is None and problem.reason not in accepted:
             gate.failed(problem.reason)
         raise
@@ -218,15 +219,15 @@ def _watched(gate: Gate, accepted: tuple[str, ...] = ()) -> Iterator[None]:
 
 
 def _ended(words: bytes) -> bytes:
-    """The words, if they are a list that has an end. Raises Unanswered."""
+    """The words, if they are a list that has an end. Raises RemoteError."""
     if words[4:8] == b"ERR ":
-        raise Unanswered("refused")
+        raise RemoteError("refused")
     if not words.endswith(protocol_v2.FLUSH):
-        raise Unanswered("protocol")
+        raise RemoteError("protocol")
     return words
 
 
-def _content_type(answer: Reading) -> str:
+def _content_type(answer: ResponseParser) -> str:
     said = answer.headers.get(b"content-type", (b"",))[0].decode("latin-1")
     return said.partition(";")[0].strip().lower()
 
@@ -241,5 +242,9 @@ def _object_format(oids: Sequence[str]) -> str:
     return "sha256" if oids and len(oids[0]) == 64 else "sha1"
 
 
-def _unanswered(problem: ProtocolError) -> Unanswered:
-    return Unanswered("refused" if isinstance(problem, RefusedError) else "protocol")
+def _remote_error(problem: ProtocolError) -> RemoteError:
+    return RemoteError("refused" if isinstance(problem, RefusedError) else "protocol")
+
+
+def _tls_files(managed: ManagedRepo) -> TlsFiles:
+    return managed.ca_file, managed.client_cert, managed.client_key

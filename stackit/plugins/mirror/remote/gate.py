@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from stackit import Reactor
-from stackit.http.client.errors import Unanswered
+from stackit.http.client.errors import RemoteError
 
 TROUBLE = (5.0, 600.0)
 """Seconds for which a gate closes after the first failure, and the most that this grows to."""
@@ -26,9 +26,9 @@ class Gate:
         return self._reason is not None and self._reactor.seconds() < self._until
 
     def check(self) -> None:
-        """Raises Unanswered, with the reason of the failure, while it is closed."""
+        """Raises RemoteError, with the reason of the failure, while it is closed."""
         if self.closed:
-            raise Unanswered(self._reason or "protocol")
+            raise RemoteError(self._reason or "protocol")
 
     def failed(self, reason: str) -> None:
         """Close. What was under way when it closed does not count again."""

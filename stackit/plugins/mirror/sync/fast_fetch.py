@@ -21,7 +21,7 @@ from twisted.internet.task import deferLater
 from stackit import Reactor, RefChange
 from stackit.plugins.mirror.git.runner import TOO_MANY_REFS, Git, GitError
 from stackit.plugins.mirror.remote import protocol_v2
-from stackit.plugins.mirror.remote.client import Remote, Unanswered
+from stackit.plugins.mirror.remote.client import Remote, RemoteError
 from stackit.plugins.mirror.remote.protocol_v2 import ProtocolError
 from stackit.plugins.mirror.repository import loose_refs
 from stackit.plugins.mirror.repository.ancestry import forward as forward_moves
@@ -72,12 +72,12 @@ class Road:
         """
         try:
             await self._remote.ready()
-        except Unanswered as problem:
+        except RemoteError as problem:
             raise Detour(problem.reason) from problem
         self._intake = intake = Intake(self._git, self._directory, self._room, self._growth)
         try:
             return await self._travelled(intake, refs, targets)
-        except Unanswered as problem:
+        except RemoteError as problem:
             raise Detour(problem.reason) from problem
         finally:
             self._intake = None
@@ -116,7 +116,7 @@ class Road:
         sha256 = any(len(target.after) == 64 for target in targets.values())
         try:
             answer = await self._remote.listing(sources.values(), "sha256" if sha256 else "sha1")
-        except Unanswered as problem:
+        except RemoteError as problem:
             if problem.reason == "too_large":  # for a few refs: git, which takes whatever comes, is not to try
                 raise GitError(TOO_MANY_REFS, kind="remote") from None
             raise

@@ -54,7 +54,7 @@ class Look:
     async def glance(self, directory: Path) -> bool:
         """Whether mirror and remote are as they were when they were equal: one request at most.
 
-        False says nothing. Raises Unanswered.
+        False says nothing. Raises RemoteError.
         """
         equal = self._equal
         if equal is None or not equal.touched.still(directory):
@@ -63,7 +63,7 @@ class Look:
         return hashlib.sha256(words).digest() == equal.digest
 
     async def seen(self, directory: Path, object_format: str) -> Seen:
-        """Ask the remote. Raises Unanswered, and OSError where the mirror has no refs."""
+        """Ask the remote. Raises RemoteError, and OSError where the mirror has no refs."""
         touched = traces(directory)
         words = await self._remote.words(_question(self._refspecs, object_format))
         return Seen(hashlib.sha256(words).digest(), words, touched, object_format)
@@ -76,7 +76,7 @@ class Look:
     def is_equal(self, seen: Seen, refs: Snapshot, head: str | None, now: float) -> bool:
         """Whether the mirror with these refs (taken after the look), and this HEAD, has what the remote says.
 
-        Raises Unanswered where the remote's words make no sense.
+        Raises RemoteError where the remote's words make no sense.
         """
         try:
             listing = protocol_v2.listing(seen.words)

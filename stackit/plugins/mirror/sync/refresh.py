@@ -10,7 +10,7 @@ from twisted.internet.defer import CancelledError
 
 from stackit import App, ManagedRepo, Occurrence, RefChange, StackitError
 from stackit.plugins.mirror.git.runner import TOO_MANY_REFS, Git, GitError
-from stackit.plugins.mirror.remote.client import Remote, Unanswered
+from stackit.plugins.mirror.remote.client import Remote, RemoteError
 from stackit.plugins.mirror.remote.protocol_v2 import Listing
 from stackit.plugins.mirror.repository.census import Census
 from stackit.plugins.mirror.repository.disk_space import Room
@@ -197,7 +197,7 @@ class Refresher:
             return False
         try:
             return await self._look.glance(self.directory)
-        except (Unanswered, StackitError, OSError):
+        except (RemoteError, StackitError, OSError):
             return False  # a round asks again, and tells what it is
 
     async def _nothing_new(self) -> bool:
@@ -218,7 +218,7 @@ class Refresher:
             if self._look.is_as_before(seen):
                 return True
             return self._look.is_equal(seen, await self.refs(), self._repository.head, self._app.now())
-        except Unanswered as problem:
+        except RemoteError as problem:
             if problem.retry_after is not None:
                 raise GitError(str(problem), kind="throttled", retry_after=problem.retry_after) from None
             if problem.reason == "too_large":  # and git, which takes whatever comes, is not to try

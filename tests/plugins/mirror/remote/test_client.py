@@ -14,7 +14,7 @@ from twisted.internet.task import deferLater
 
 from stackit import ManagedRepo, Repo, StackitError
 from stackit.http.client import connection, pool, response_parser
-from stackit.plugins.mirror.remote.client import Remote, Remotes, Unanswered
+from stackit.plugins.mirror.remote.client import Remote, RemoteError, Remotes
 
 TYPE = b"Content-Type: application/x-git-upload-pack-result\r\n"
 OK = b"HTTP/1.1 200 OK\r\n" + TYPE + b"Content-Length: 4\r\n\r\n0000"
@@ -87,8 +87,8 @@ class House:
         self.remote._listing.succeeded()
         return await self.remote.words(QUESTION)
 
-    async def fails(self) -> Unanswered:
-        with pytest.raises(Unanswered) as caught:
+    async def fails(self) -> RemoteError:
+        with pytest.raises(RemoteError) as caught:
             await self.ask()
         return caught.value
 
@@ -263,7 +263,7 @@ async def test_closing_ends_what_is_under_way(house: House) -> None:
     asked = Deferred.fromCoroutine(house.ask())
     await house.until(lambda: bool(house.server.requests))
     await house.remotes.close()
-    with pytest.raises(Unanswered):
+    with pytest.raises(RemoteError):
         await asked
 
 
@@ -492,7 +492,7 @@ async def test_over_tls_the_certificate_must_be_known_and_the_hosts(
     house: House, tls: int, certificate: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     unknown = house.of(f"https://localhost:{tls}/octo/widget.git")
-    with pytest.raises(Unanswered, match="unreachable"):
+    with pytest.raises(RemoteError, match="unreachable"):
         await unknown.words(QUESTION)
     assert house.server.requests == [], "nothing is said to somebody else"
     monkeypatch.setenv("SSL_CERT_FILE", str(certificate))
@@ -507,7 +507,7 @@ async def test_over_tls_the_certificate_must_be_known_and_the_hosts(
     for _ in range(3):
         assert await known.words(QUESTION) == b"0000"
     peers = len(house.server.peers)
-    with pytest.raises(Unanswered, match="unreachable"):
+    with pytest.raises(RemoteError, match="unreachable"):
         await other.words(QUESTION)
     assert len(house.server.requests) == 3
     assert peers == 2, "one connection for three requests, after the one that was refused"

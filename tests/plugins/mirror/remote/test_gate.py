@@ -15,7 +15,7 @@ from twisted.web.resource import Resource
 from twisted.web.server import NOT_DONE_YET
 
 from stackit.http.client import connection
-from stackit.http.client.errors import Unanswered
+from stackit.http.client.errors import RemoteError
 from stackit.plugins.mirror.remote.client import RESULT
 from stackit.plugins.mirror.remote.gate import OLD_PROTOCOL, TROUBLE, Gate
 from stackit.plugins.mirror.remote.protocol_v2 import FLUSH, line, speaks_v2
@@ -109,7 +109,7 @@ def test_a_gate_closes_for_growing_times_and_a_success_opens_it(pauses: tuple[fl
         gate.failed("timeout")
         gate.failed("status")  # what was under way counts once, and is not the reason
         clock.advance(pause - 0.1)
-        with pytest.raises(Unanswered, match="timeout"):
+        with pytest.raises(RemoteError, match="timeout"):
             gate.check()
         clock.advance(0.2)
         gate.check()
@@ -218,6 +218,6 @@ async def test_a_commit_that_is_not_there_yet_closes_nothing(street: Street) -> 
     house = street.open()
     await house.keeper().sync("start")
     remote = house.keeper()._remote
-    with pytest.raises(Unanswered, match="refused"):
+    with pytest.raises(RemoteError, match="refused"):
         await remote.pack(["1" * 40], [])
     await remote.ready()

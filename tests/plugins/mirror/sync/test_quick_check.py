@@ -12,7 +12,7 @@ import pytest_twisted
 
 from stackit import ManagedRepo, Repo
 from stackit.plugins.mirror.git.runner import Git
-from stackit.plugins.mirror.remote.client import Remotes, Unanswered
+from stackit.plugins.mirror.remote.client import RemoteError, Remotes
 from stackit.plugins.mirror.repository.refs import Snapshot
 from stackit.plugins.mirror.repository.traces import traces
 from stackit.plugins.mirror.sync.quick_check import Look
@@ -135,7 +135,7 @@ async def test_a_file_that_changed_a_moment_ago_is_not_trusted(house: House) -> 
 @pytest_twisted.ensureDeferred
 async def test_a_remote_that_does_not_answer_is_no_equal_mirror(house: House) -> None:
     house.github.fault("octo/widget", 429)
-    with pytest.raises(Unanswered) as unanswered:
+    with pytest.raises(RemoteError) as unanswered:
         await house.is_as_before()
     assert unanswered.value.status == 429
 

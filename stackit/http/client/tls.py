@@ -17,18 +17,16 @@ from twisted.internet.ssl import (
     trustRootFromCertificates,
 )
 
-from stackit import ManagedRepo
-
 _CERTIFICATE = re.compile(rb"-----BEGIN CERTIFICATE-----.+?-----END CERTIFICATE-----", re.DOTALL)
 
-Files = tuple[Path | None, Path | None, Path | None]
+TlsFiles = tuple[Path | None, Path | None, Path | None]
 """Those of the authorities, the client's certificate, and its key."""
 
 
-class Tls:
+class ClientTls:
     """What connections to ``host`` are made with."""
 
-    def __init__(self, host: str, files: Files) -> None:
+    def __init__(self, host: str, files: TlsFiles) -> None:
         """Raises ValueError for a host that cannot have a certificate."""
         self._host = host
         self._files = files
@@ -61,11 +59,6 @@ class Tls:
             return optionsForClientTLS(self._host, trusted, shown, extraCertificateOptions=chain)
         except OpenSSLError as problem:
             raise ValueError(str(problem)) from None
-
-
-def files(managed: ManagedRepo) -> Files:
-    """The files for the host of a repository."""
-    return managed.ca_file, managed.client_cert, managed.client_key
 
 
 def _certificates(file: Path) -> list[Any]:
