@@ -1,1 +1,1 @@
-"""Leaves without a state: times, units, tables, log fields, redaction."""
+"""Pure functions over text: times, units, tables, log fields, escaping, redaction."""

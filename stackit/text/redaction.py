@@ -1,11 +1,15 @@
-"""Texts that may hold a credential, without it."""
+"""Removal of everything that looks like a credential, for texts of foreign origin.
+
+What has no form of its own cannot be seen here, such as a client secret of 40 hex digits, which looks like a commit.
+``stackit.secrets.redactor`` removes the secrets that stackit itself uses, in whatever form.
+"""
 
 from __future__ import annotations
 
 import re
 
 LONGEST = 16_384
-"""Characters of a text after which it is cut."""
+"""Characters that a redacted text may have; the rest is cut."""
 
 # The user part of a URL, up to the last @ before the path.
 _IN_URL = re.compile(r"([A-Za-z][A-Za-z0-9+.-]{0,15}://)[^/\s]{1,1024}@")
@@ -16,8 +20,8 @@ _JSON_WEB_TOKEN = re.compile(r"\beyJ[A-Za-z0-9_-]{8,}\.[A-Za-z0-9_-]{8,}(?:\.[A-
 
 
 def redacted(text: str) -> str:
-    """``text`` of bounded length, with what looks like a credential replaced."""
-    # Hardly a line has a sign of one, and looking for signs costs a hundredth of looking for the patterns.
+    """Return ``text`` with everything that looks like a credential replaced by ``***``, cut to ``LONGEST``."""
+    # Few lines have a sign of a credential, and a search for signs costs a hundredth of the regular expressions.
     if "://" in text:
         text = _IN_URL.sub(r"\1***@", text)
     lower = text.lower()
@@ -31,8 +35,11 @@ def redacted(text: str) -> str:
 
 
 def may_have_credential(words: str) -> bool:
-    """Whether plain words, none of which has a space in it, show a sign of one: that of a header has spaces."""
+    """Return True if a credential may be in a line whose values are plain words.
+
+    A credential of a header has a space before it, so no plain word holds one.
+    """
     if "://" in words or "eyJ" in words:
         return True
-    # The file of a secret, which a line of a delivery names, may well have "gh" in its name.
+    # "gh" alone is no sign: the name of a secret's file, which the line of a delivery has, often contains it.
     return ("gh" in words or "github_" in words) and _OF_GITHUB.search(words) is not None

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from stackit.text.escape import escape
+
 _GAP = "  "
 
 
 def table(header: Sequence[str], rows: Sequence[Sequence[object]]) -> str:
-    """Columns as wide as their widest cell; None shows as ``-``. Ends with a newline."""
+    """Lay out rows in columns, each as wide as its widest cell; None shows as ``-``. Ends with a newline."""
     cells = [list(header), *([plain(cell) for cell in row] for row in rows)]
     widths = [max(len(row[column]) for row in cells) for column in range(len(header))]
     lines = (_GAP.join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip() for row in cells)
@@ -16,8 +18,5 @@ def table(header: Sequence[str], rows: Sequence[Sequence[object]]) -> str:
 
 
 def plain(cell: object) -> str:
-    """A value as one line that cannot move the cursor, change colours or break the encoding."""
-    text = "-" if cell is None or cell == "" else str(cell)
-    return "".join(
-        letter if letter.isprintable() else letter.encode("unicode_escape").decode("ascii") for letter in text
-    )
+    """Return a value as one escaped line; ``-`` for None and an empty text."""
+    return escape("-" if cell is None or cell == "" else str(cell))

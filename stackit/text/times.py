@@ -1,4 +1,4 @@
-"""How times leave stackit: RFC 3339 in UTC, with milliseconds."""
+"""Times as text: RFC 3339 in UTC, with milliseconds."""
 
 from datetime import UTC, datetime, timedelta
 from functools import lru_cache
@@ -19,6 +19,6 @@ def _moment(milliseconds: int) -> str:
 
 @lru_cache(maxsize=64)
 def _second(epoch: int) -> str:
-    """Many things happen in one second, and formatting it is most of the work."""
+    """Format whole seconds. Cached: many events share a second, and ``strftime`` is most of the work."""
     # Adding to the epoch, unlike fromtimestamp, treats times before 1970 the same on every platform.
     return (_EPOCH + timedelta(seconds=epoch)).strftime("%Y-%m-%dT%H:%M:%S")

@@ -15,7 +15,7 @@ class Duration(float):
 
     @classmethod
     def parse(cls, text: object) -> Duration:
-        """Raises ValueError, saying what would be right."""
+        """Return the parsed value. Raises ValueError that says what is expected."""
         return cls(_parse(text, _SECONDS, "a duration such as 0, '90s', '5m' or '1h'"))
 
 
@@ -24,7 +24,7 @@ class Size(int):
 
     @classmethod
     def parse(cls, text: object) -> Size:
-        """Raises ValueError, saying what would be right."""
+        """Return the parsed value. Raises ValueError that says what is expected."""
         return cls(_parse(text, _BYTES, "a size such as '512 KiB', '25 MiB' or '1 GiB'"))
 
 
@@ -40,7 +40,7 @@ def _parse(text: object, units: dict[str, int], expected: str) -> float:
 
 
 def decode_unit(wanted: type, value: Any) -> Any:
-    """The ``dec_hook`` that lets msgspec read ``Duration`` and ``Size`` fields."""
+    """Decode ``Duration`` and ``Size`` fields: a ``dec_hook`` of msgspec."""
     if isinstance(wanted, type) and issubclass(wanted, Duration | Size):
         return wanted.parse(value)
     raise NotImplementedError(f"no decoding for {wanted}")

@@ -1,0 +1,191 @@
+"""The arrows between the rooms: who may import whom. docs/architecture.md shows the rooms."""
+
+from __future__ import annotations
+
+import ast
+from collections import defaultdict
+from collections.abc import Iterable, Iterator, Mapping
+from graphlib import CycleError, TopologicalSorter
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parent.parent
+PUBLIC = "the public names"
+"""``stackit/__init__.py``, where plugins import from."""
+
+GROUND = {"api", "text", "secrets"}
+CORE = {*GROUND, PUBLIC, "runtime", "config", "github", "bus", "journal", "dispatch", "http", "http.server", "web"}
+
+# A room, and the rooms that it may import besides itself.
+ALLOWED: Mapping[str, set[str]] = {
+    "text": set(),
+    "secrets": {"text"},
+    "api": {"text", "secrets"},
+    PUBLIC: {"api", "text"},
+    "http": {"text"},
+    "http.server": {"http", "text"},
+    "http.client": {"http", "text"},
+    "subprocesses": GROUND,
+    "runtime": GROUND,
+    "config": GROUND,
+    "github": GROUND,
+    "journal": GROUND,
+    "bus": {*GROUND, "config"},
+    "dispatch": {*GROUND, "bus", "journal"},
+    "web": {*GROUND, "config", "bus", "journal", "http", "http.server"},
+    "cli": {*GROUND, "config", "bus"},
+    # The composition root, and the programs above it: they know every room but the plugins.
+    "service": CORE,
+    "tap": {*CORE, "service", "demo"},
+    "demo": {*CORE, "service", "testing"},
+    "__main__": {*GROUND, "cli"},
+    # The test kit starts a real stackit, as a process.
+    "testing": {*GROUND, "github", "subprocesses", "http.client"},
+    "plugins": set(),
+}
+PLUGINS = {PUBLIC, "http.client", "subprocesses"}
+"""What the bundled plugins may import besides their own files: what any plugin may."""
+
+# Arrows that are still wrong. This list only ever shrinks: an entry that is mended has to go.
+STILL_WRONG = {
+    ("bus", "github"),
+    ("demo", "tap"),
+    ("dispatch", "github"),
+    ("http.client", PUBLIC),
+    ("http.server", "api"),
+    ("plugins.logger", "text"),
+    ("plugins.mirror", "secrets"),
+    ("web", "github"),
+    ("web", PUBLIC),
+    ("mirror.git", "mirror.remote"),
+    ("mirror.git", "mirror.repository"),
+    ("mirror.sync", "mirror"),
+}
+
+
+def modules() -> dict[str, Path]:
+    """The modules of stackit, by dotted name."""
+    found = {}
+    for file in sorted((ROOT / "stackit").rglob("*.py")):
+        name = ".".join(file.relative_to(ROOT).with_suffix("").parts)
+        found[name.removesuffix(".__init__")] = file
+    return found
+
+
+MODULES = modules()
+
+
+def imported(name: str, file: Path) -> Iterator[str]:
+    """The modules of stackit that a module imports, at its top, inside functions, or for types only."""
+    for node in ast.walk(ast.parse(file.read_text("utf-8"))):
+        if isinstance(node, ast.Import):
+            yield from (alias.name for alias in node.names if alias.name.partition(".")[0] == "stackit")
+        elif isinstance(node, ast.ImportFrom):
+            assert node.level == 0, f"{name}: write the import in full"
+            origin = str(node.module)
+            if origin.partition(".")[0] == "stackit":
+                for alias in node.names:
+                    yield f"{origin}.{alias.name}" if f"{origin}.{alias.name}" in MODULES else origin
+
+
+def room(module: str) -> str:
+    """The room of a module: ``stackit.http.client.pool`` is in ``http.client``."""
+    parts = module.split(".")[1:]
+    if not parts:
+        return PUBLIC
+    deep = parts[0] in ("http", "plugins") and len(parts) > 1 and (ROOT / "stackit" / parts[0] / parts[1]).is_dir()
+    return ".".join(parts[:2]) if deep else parts[0]
+
+
+def inner_room(module: str) -> str:
+    """The folder of a plugin's module, as ``mirror.sync``; of any other module its room."""
+    package = module if MODULES[module].name == "__init__.py" else module.rpartition(".")[0]
+    return package.removeprefix("stackit.plugins.") if package.startswith("stackit.plugins.") else room(module)
+
+
+def arrows(room_of: Mapping[str, str]) -> dict[tuple[str, str], list[str]]:
+    """The imports between different rooms, each as ``importer imports imported``."""
+    found = defaultdict(list)
+    for name, file in MODULES.items():
+        for target in imported(name, file):
+            if room_of[name] != room_of[target]:
+                found[room_of[name], room_of[target]].append(f"{name} imports {target}")
+    return dict(found)
+
+
+ARROWS = arrows({name: room(name) for name in MODULES})
+INNER_ARROWS = arrows({name: inner_room(name) for name in MODULES})
+
+
+def allowed(room: str) -> set[str]:
+    return PLUGINS if room.startswith("plugins.") else ALLOWED[room]
+
+
+def wrong() -> dict[tuple[str, str], list[str]]:
+    return {arrow: imports for arrow, imports in ARROWS.items() if arrow[1] not in allowed(arrow[0])}
+
+
+def test_every_room_has_its_arrows():
+    rooms = {room(name) for name in MODULES}
+    assert {each for each in rooms if not each.startswith("plugins.")} - set(ALLOWED) == set()
+
+
+def test_rooms_import_only_what_they_may():
+    said = [
+        f"{each} ({source} may not import {target})"
+        for (source, target), imports in sorted(wrong().items())
+        if (source, target) not in STILL_WRONG
+        for each in imports
+    ]
+    assert said == []
+
+
+def test_the_list_of_wrong_arrows_holds_none_that_is_mended():
+    assert STILL_WRONG - {*wrong(), *INNER_ARROWS} == set()
+
+
+@pytest.mark.parametrize("room", ["web", "dispatch", "bus", "journal", "http", "http.server", "http.client"])
+def test_the_core_knows_no_plugin_and_no_forge(room):
+    reached = reachable(room, ALLOWED)
+    assert {each for each in reached if each.startswith(("plugins", "github"))} == set()
+
+
+def reachable(start: str, graph: Mapping[str, Iterable[str]]) -> set[str]:
+    found: set[str] = set()
+    ahead = [start]
+    while ahead:
+        for each in graph.get(ahead.pop(), ()):
+            if each not in found:
+                found.add(each)
+                ahead.append(each)
+    return found
+
+
+def circle(graph: Mapping[str, set[str]]) -> list[str]:
+    """A circle of the graph as a list of rooms; empty where there is none."""
+    try:
+        TopologicalSorter(graph).prepare()
+    except CycleError as problem:
+        return list(problem.args[1])
+    return []
+
+
+@pytest.mark.parametrize("found", [ARROWS, INNER_ARROWS], ids=["rooms", "folders of plugins"])
+def test_there_is_no_circle(found):
+    graph: dict[str, set[str]] = defaultdict(set)
+    for source, target in set(found) - STILL_WRONG:
+        graph[source].add(target)
+    assert circle(graph) == []
+
+
+def test_a_circle_would_be_found():
+    assert circle({"a": {"b"}, "b": {"c"}, "c": {"a"}}) != []
+
+
+def test_no_module_imports_the_reactor_at_its_top():
+    """Importing it installs it. ``stackit.testing`` and the entry points take it inside functions, too."""
+    for name, file in MODULES.items():
+        for node in ast.parse(file.read_text("utf-8")).body:
+            if isinstance(node, ast.ImportFrom) and node.module == "twisted.internet":
+                assert "reactor" not in [alias.name for alias in node.names], name
