@@ -26,11 +26,11 @@ from stackit.bus.bus import Bus
 from stackit.bus.loader import PluginTable
 from stackit.cli import commands
 from stackit.config import access, model
-from stackit.http.server.responses import Reason
 from stackit.plugins.metrics import Metrics
 from stackit.plugins.mirror import Mirror
 from stackit.plugins.ratelimit import RateLimit
 from stackit.tap import Options
+from stackit.web.refusals import Reason
 
 ROOT = Path(__file__).parent.parent
 PAGES = sorted([ROOT / "README.md", ROOT / "CHANGELOG.md", *(ROOT / "docs").glob("*.md")])

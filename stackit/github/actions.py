@@ -1,4 +1,4 @@
-"""What can happen in each event: its actions, and which patterns wait for something that never comes.
+"""The actions of each event, and a check of event patterns against them.
 
 The sources are those of ``event_types``.
 """
@@ -103,7 +103,7 @@ def _parsed(table: str) -> Mapping[str, tuple[str, ...]]:
 
 
 ACTIONS: Mapping[str, tuple[str, ...]] = _parsed(_TABLE)
-"""The actions of every event that has any, the usual one first."""
+"""The actions of every event that has any, the most common one first."""
 
 _KNOWN: Mapping[str, tuple[str, ...]] = {**dict.fromkeys(REQUIRED, ()), **ACTIONS, **_parsed(_TABLE_OF_OTHERS)}
 _ANY_ACTION = "repository_dispatch"
@@ -112,16 +112,16 @@ _REF_CHANGES = "refs_changed"
 
 
 def doubt(name: str, action: str | None = None) -> str | None:
-    """Why no event of this name, with this action (None for any), is to be expected, in words; None where one is.
+    """Return why GitHub is not known to send an event of this name and action, in words; None where it is.
 
-    GitHub may have new events and actions tomorrow, so it is a doubt: nothing is refused for it.
+    An ``action`` of None stands for any. GitHub may add events and actions, so nothing is refused for a doubt.
     """
     if name == PING:
         return "a ping is answered by stackit itself, and reaches no handler"
     if name not in _KNOWN:
         if name == _REF_CHANGES:
             return "GitHub has no such event; ref changes of mirrors come to the hook stackit_refs_changed"
-        return f"stackit knows no event of GitHub's with this name{_meant(name, _KNOWN)}"
+        return f"stackit knows no event of GitHub's with this name{_suggestion(name, _KNOWN)}"
     actions = _KNOWN[name]
     if action is None or action in actions or name == _ANY_ACTION:
         return None
@@ -129,11 +129,14 @@ def doubt(name: str, action: str | None = None) -> str | None:
         return f'{name} has no actions; did you mean "{name}"?'
     if (name, action) == _MERGED:
         return 'a merge is a "pull_request.closed" whose payload says so: pull_request.merged'
-    return f"stackit knows no such action of {name}{_meant(action, actions, f'{name}.')}"
+    return f"stackit knows no such action of {name}{_suggestion(action, actions, f'{name}.')}"
 
 
-def _meant(word: str, words: Collection[str], before: str = "") -> str:
-    """A question with the nearest of the words, after ``before``; where none is near, the words themselves."""
+def _suggestion(word: str, words: Collection[str], before: str = "") -> str:
+    """Return a question with the most similar of ``words``, prefixed with ``before``.
+
+    Where none is similar, a list of the words instead if there is a prefix, else "".
+    """
     near = get_close_matches(word.lower(), words, n=1)
     if near:
         return f'; did you mean "{before}{near[0]}"?'

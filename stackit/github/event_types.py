@@ -1,10 +1,11 @@
-"""What tells the events that GitHub documents apart: keys at the top of their payloads.
+"""Check that a payload belongs to the event that its header names, by the keys at its top level.
 
-The header that names an event is not signed, so a signed body could come back under
-another name. These keys are in every variant of an event, so a body that lacks one is
-something else. Facts from GitHub's documentation, "Webhook events and payloads", from its
-OpenAPI descriptions of github.com, Enterprise Cloud and Enterprise Server, and from the
-examples and JSON schemas that the octokit project keeps, back to Enterprise Server 3.1.
+The header ``X-GitHub-Event`` is not signed: a signed body can be sent again under another event name.
+So for each event the tables below list the keys that every payload of it has, and those that none has.
+
+Sources: GitHub's documentation, "Webhook events and payloads"; its OpenAPI descriptions of github.com,
+Enterprise Cloud and Enterprise Server; the examples and JSON schemas of the octokit project, back to
+Enterprise Server 3.1.
 """
 
 from __future__ import annotations
@@ -100,9 +101,9 @@ _KEYS: Mapping[str, str] = {
 REQUIRED: Mapping[str, frozenset[str]] = {name: frozenset(keys.split()) for name, keys in _KEYS.items()}
 """The keys that every payload of an event has, by the name of the event."""
 
-# Required keys whose value is something else than an object.
+# Required keys whose value is text, a number or a list. The values of all others are objects.
 # fmt: off
-_NOT_OBJECTS = frozenset(
+_OTHER_KEYS = frozenset(
     {
         "action", "blocked_issue_id", "blocking_issue_id", "branch", "client_payload", "commit_oid", "context",
         "hook_id", "id", "inputs", "master_branch", "new_property_values", "number", "old_property_values",
@@ -113,105 +114,114 @@ _NOT_OBJECTS = frozenset(
 )
 # fmt: on
 
-_OBJECTS: Mapping[str, frozenset[str]] = {name: keys - _NOT_OBJECTS for name, keys in REQUIRED.items()}
+_OBJECT_KEYS: Mapping[str, frozenset[str]] = {name: keys - _OTHER_KEYS for name, keys in REQUIRED.items()}
 
 NULLABLE = frozenset({"blocked_user", "member"})
-"""Required keys whose value may be null: people, whose accounts may be gone."""
+"""Required keys whose value may be null: users whose accounts were deleted."""
 
-# Events that had no action once: Enterprise Server before 3.6, and GitHub AE.
-_MAY_LACK_ACTION = frozenset({"deployment", "deployment_status"})
+# Events without an action on Enterprise Server before 3.6, and on GitHub AE.
+_OPTIONAL_ACTION = frozenset({"deployment", "deployment_status"})
 
-# Events whose payloads have little of their own are told by their actions instead.
-_ACTIONS: Mapping[str, frozenset[str]] = {
+# Events whose keys are those of many others: they are recognised by their actions.
+_DISTINCT_ACTIONS: Mapping[str, frozenset[str]] = {
     "branch_protection_configuration": frozenset({"enabled", "disabled"}),
     "deployment_protection_rule": frozenset({"requested"}),
     "github_app_authorization": frozenset({"revoked"}),
     "watch": frozenset({"started"}),
 }
 
-# Actions with which an event needs none of its other keys (Enterprise Server).
-_ENOUGH: Mapping[str, frozenset[str]] = {
+# Actions whose payloads lack the other required keys (Enterprise Server).
+_KEYLESS_ACTIONS: Mapping[str, frozenset[str]] = {
     "repository": frozenset({"anonymous_access_disabled", "anonymous_access_enabled"}),
 }
 
-_ABOUT_MEMBERS = frozenset({"invitation", "membership"})
-# What other events are about; an event about a repository, an organization or an installation itself has none of it.
-_SUBJECTS = frozenset().union(*REQUIRED.values()) - {"action", "changes", "installation", "organization", "repository"}
+_MEMBER_KEYS = frozenset({"invitation", "membership"})
+# Keys of an event's subject, such as ``issue``. An event whose subject is a repository, an organization or an
+# installation has none of them.
+_SUBJECT_KEYS = frozenset().union(*REQUIRED.values()) - {
+    "action",
+    "changes",
+    "installation",
+    "organization",
+    "repository",
+}
 
-# Keys that an event never has, where another event has all that this one has to have.
-_ABSENT: Mapping[str, Set[str]] = {
+# Keys that no payload of an event has. They are listed only where another event has all keys that this one requires.
+_FORBIDDEN_KEYS: Mapping[str, Set[str]] = {
     "check_run": frozenset({"deployment_status"}),
     "delete": frozenset({"master_branch"}),
     "deployment": frozenset({"check_run", "check_suite", "deployment_callback_url", "workflow_job"}),
     "deployment_protection_rule": frozenset({"check_suite", "check_run", "workflow_run", "workflow_job"}),
     "github_app_authorization": frozenset({"repository", "organization"}),
-    "installation": _SUBJECTS | _ABOUT_MEMBERS,
+    "installation": _SUBJECT_KEYS | _MEMBER_KEYS,
     "label": frozenset({"issue", "pull_request", "discussion"}),
     "member": frozenset({"scope"}),
     "milestone": frozenset({"issue", "pull_request"}),
-    "organization": _SUBJECTS,
-    "ping": _SUBJECTS - {"hook", "hook_id", "zen"} | {"action"},
+    "organization": _SUBJECT_KEYS,
+    "ping": _SUBJECT_KEYS - {"hook", "hook_id", "zen"} | {"action"},
     "public": frozenset({"commits", "hook", "hook_id", "ref", "zen"}),
     "push": frozenset({"cache_location", "hook", "hook_id", "zen"}),
-    "repository": _SUBJECTS | {"content_reference", "exemption_request", "user"},
+    "repository": _SUBJECT_KEYS | {"content_reference", "exemption_request", "user"},
     "security_and_analysis": frozenset({"action"}),
     "team_add": frozenset({"action"}),
     "workflow_run": frozenset({"deployment", "reviewers", "since"}),
 }
 
-# A body that has all keys of an event that needs more than this one is a body of that event.
-_MORE: Mapping[str, tuple[frozenset[str], ...]] = {
+# For each event, the further keys of each event that requires all its keys and more. A payload with all further keys
+# of one of them belongs to that one.
+_FURTHER_KEYS: Mapping[str, tuple[frozenset[str], ...]] = {
     name: tuple(more - keys for more in REQUIRED.values() if more > keys)
     for name, keys in REQUIRED.items()
-    if name not in _ACTIONS
+    if name not in _DISTINCT_ACTIONS
 }
 
-# Every key that this module asks for.
-_TOLD_BY = frozenset().union(*REQUIRED.values(), *_ABSENT.values())
+# Every key that the tables above name.
+_KNOWN_KEYS = frozenset().union(*REQUIRED.values(), *_FORBIDDEN_KEYS.values())
 
 
 def has_shape(name: str, payload: Mapping[str, msgspec.Raw], action: str | None) -> bool:
-    """Whether ``payload``, key by key, can be that of the event ``name``, with this action (None for no text).
+    """Return whether ``payload`` (raw JSON values by key) can be that of the event ``name`` with this ``action``.
 
-    An event that is not documented may look like anything.
+    ``action`` is None where the payload's action is missing or is not text. True for every event that GitHub does
+    not document, whose keys nothing is known of.
     """
     required = REQUIRED.get(name)
     if required is None:
         return True
-    keys = _TOLD_BY.intersection(payload)
+    keys = _KNOWN_KEYS.intersection(payload)
     if required <= keys:
-        if not all(_is_object(payload[key], or_null=key in NULLABLE) for key in _OBJECTS[name]):
+        if not all(_is_object(payload[key], or_null=key in NULLABLE) for key in _OBJECT_KEYS[name]):
             return False
-    elif not _is_enough(name, keys, action):
+    elif not _may_lack_keys(name, keys, action):
         return False
-    if "action" in (keys if name in _MAY_LACK_ACTION else required) and (
-        action is None or action not in _ACTIONS.get(name, (action,))
+    if "action" in (keys if name in _OPTIONAL_ACTION else required) and (
+        action is None or action not in _DISTINCT_ACTIONS.get(name, (action,))
     ):
         return False
-    return not _is_another(name, keys) and _is_about(name, payload)
+    return not _is_of_another_event(name, keys) and _has_its_subject(name, payload)
 
 
 def _is_object(value: msgspec.Raw, *, or_null: bool) -> bool:
     return bytes(value)[:1] in ((b"{", b"n") if or_null else (b"{",))
 
 
-def _is_enough(name: str, keys: Set[str], action: str | None) -> bool:
-    """Whether a body without all required keys is of the event ``name`` all the same."""
-    if name == PING:  # none of its keys is always there
+def _may_lack_keys(name: str, keys: Set[str], action: str | None) -> bool:
+    """Return whether a payload without all required keys can be of the event ``name`` all the same."""
+    if name == PING:  # each of its keys is missing in some version of GitHub
         return not keys.isdisjoint(REQUIRED[PING] | {"hook"}) or "repository" not in keys
-    return action in _ENOUGH.get(name, ())
+    return action in _KEYLESS_ACTIONS.get(name, ())
 
 
-def _is_about(name: str, payload: Mapping[str, msgspec.Raw]) -> bool:
-    """Whether a body that names several of repository, organization and installation is about the one of its event.
+def _has_its_subject(name: str, payload: Mapping[str, msgspec.Raw]) -> bool:
+    """Return whether a payload with several of repository, organization and installation has the event's own subject.
 
-    An installation is whole in its own events, and an id in all others. An organization's own events that name a
-    repository are about members, or a new login; one that has neither is as good as a repository's.
+    An installation is whole in the events of installations, and only an id in all others. An organization's events
+    that have a repository are about members or a new login; without either they cannot be told from a repository's.
     """
     if name not in ("installation", "organization", "repository"):
         return True
     if "repository" in payload and name != "installation":
-        about_organization = not _ABOUT_MEMBERS.isdisjoint(payload) or _has(payload.get("changes"), "login")
+        about_organization = not _MEMBER_KEYS.isdisjoint(payload) or _has(payload.get("changes"), "login")
         if about_organization is (name == "repository"):
             return False
     if "installation" not in payload or ("repository" not in payload and "organization" not in payload):
@@ -219,35 +229,37 @@ def _is_about(name: str, payload: Mapping[str, msgspec.Raw]) -> bool:
     return _has(payload["installation"], "app_id") is (name == "installation")
 
 
-_OUTLINE = msgspec.json.Decoder(dict[str, msgspec.Raw])
+_OBJECT = msgspec.json.Decoder(dict[str, msgspec.Raw])
 
 
 def _has(value: msgspec.Raw | None, key: str) -> bool:
-    """Whether a value is an object with this key."""
+    """Return whether a value is an object with this key."""
     try:
-        return value is not None and key in _OUTLINE.decode(value)
+        return value is not None and key in _OBJECT.decode(value)
     except msgspec.DecodeError:
         return False
 
 
 @lru_cache(maxsize=256)
-def _is_another(name: str, keys: frozenset[str]) -> bool:
-    """Whether a body with these keys is of an event that needs more, or has what this one never has.
+def _is_of_another_event(name: str, keys: frozenset[str]) -> bool:
+    """Return whether a payload with these keys belongs to another event that requires the keys of ``name`` as well.
 
-    What one sender sends has a few sets of keys; none has others than ``_TOLD_BY``, or a body of many
-    keys would be remembered with all of them.
+    ``keys`` are of ``_KNOWN_KEYS`` only: a sender has a few such sets, so the cache stays small whatever the payload.
     """
-    return bool(keys & _ABSENT.get(name, frozenset())) or any(more <= keys for more in _MORE.get(name, ()))
+    further = _FURTHER_KEYS.get(name, ())
+    return bool(keys & _FORBIDDEN_KEYS.get(name, frozenset())) or any(others <= keys for others in further)
 
 
-def telling_keys(name: str, but: Set[str]) -> frozenset[str]:
-    """Keys of which every body that is of another event, though it has all that ``name`` needs, has one.
+def excluding_keys(name: str, allowed: Set[str]) -> frozenset[str]:
+    """Return keys of which none may be in a payload, so that it surely belongs to the event ``name``.
 
-    None that is in ``but``: what bodies of this event may have themselves. The fewest that do, nearly.
+    A payload that has all keys that ``name`` requires, and belongs to another event, has at least one of them.
+    ``allowed`` are keys that payloads of ``name`` may have: none of these is returned. Few keys are returned
+    (a greedy choice), since each costs the decoder a comparison.
     """
-    telling = set(_ABSENT.get(name, ()))
-    untold = [more - but for more in _MORE.get(name, ())]
-    while untold := [more for more in untold if not more & telling]:
-        most = Counter(chain.from_iterable(untold))
-        telling.add(max(sorted(most), key=most.__getitem__))
-    return frozenset(telling)
+    chosen = set(_FORBIDDEN_KEYS.get(name, ()))
+    uncovered = [further - allowed for further in _FURTHER_KEYS.get(name, ())]
+    while uncovered := [further for further in uncovered if not further & chosen]:
+        counts = Counter(chain.from_iterable(uncovered))
+        chosen.add(max(sorted(counts), key=counts.__getitem__))
+    return frozenset(chosen)

@@ -1,4 +1,4 @@
-"""From the bytes of a verified delivery to an event, or to nothing where they are none."""
+"""Decode the body of a verified delivery into an event."""
 
 from __future__ import annotations
 
@@ -12,43 +12,43 @@ from typing import Any, Literal
 import msgspec
 
 from stackit.api.events import LONGEST_ACTION, Event, Push, Repo
-from stackit.github.event_types import PUSH, has_shape, telling_keys
+from stackit.github.event_types import PUSH, excluding_keys, has_shape
 from stackit.github.refnames import is_ref
 
 _EVENT_NAME = re.compile(r"[a-z0-9_]{1,64}", re.ASCII)
 _OBJECT_ID = re.compile(r"[0-9a-f]{40}|[0-9a-f]{64}", re.ASCII)
 Encoding = Literal["any", "json", "form"]
-"""How JSON comes to a webhook: as it is, in a form, or in either."""
+"""The content types that the webhook accepts: JSON, a form with JSON in the field ``payload``, or both."""
 
 _JSON = b"application/json"
 _FORM = b"application/x-www-form-urlencoded"
 _FIELD = b"payload="
 _QUOTED = bytes.maketrans(b"%+", b"= ")
 _LONGEST_NAME = 200
-"""Characters of an owner and the name of a repository, which ``Repo`` allows 100 each."""
+"""Characters of an owner and a repository's name together; each may have 100."""
 
 
 class _Owner(msgspec.Struct):
-    """What names an owner, whatever it is."""
+    """The keys of an owner that may name it. Any type is accepted, since no payload may fail to decode."""
 
     login: Any = None
     name: Any = None
 
 
 class _Names(msgspec.Struct):
-    """What names a repository, whatever it is; an owner that is no object names nobody."""
+    """The keys of a repository that may name it. Any type is accepted, since no payload may fail to decode."""
 
     owner: _Owner | list[Any] | str | float | bool | None = None
     name: Any = None
     full_name: Any = None
 
 
-# What tells that a body is not that of a push, though it names a repository.
-_TELLING = tuple(sorted(telling_keys(PUSH, {"ref"})))
+# A body with a repository is that of a push if it has none of these keys.
+_NOT_IN_PUSH = tuple(sorted(excluding_keys(PUSH, allowed={"ref"})))
 
 
-class _UsualPush(msgspec.Struct):
-    """A push, as all but strange ones are: decoded in one pass."""
+class _PushFields(msgspec.Struct):
+    """The keys of a push, decoded in one pass."""
 
     repository: _Names
     ref: Any = None
@@ -59,23 +59,24 @@ class _UsualPush(msgspec.Struct):
     forced: Any = None
 
 
-_USUAL_PUSH: msgspec.json.Decoder[Any] = msgspec.json.Decoder(
-    msgspec.defstruct("_Telling", [(key, msgspec.Raw, msgspec.UNSET) for key in _TELLING], bases=(_UsualPush,))
+_PUSH: msgspec.json.Decoder[Any] = msgspec.json.Decoder(
+    msgspec.defstruct("_CheckedPush", [(key, msgspec.Raw, msgspec.UNSET) for key in _NOT_IN_PUSH], bases=(_PushFields,))
 )
-_telling = attrgetter(*_TELLING)
-_NOTHING_TELLING = (msgspec.UNSET,) * len(_TELLING)
+_not_in_push = attrgetter(*_NOT_IN_PUSH)
+_ALL_UNSET = (msgspec.UNSET,) * len(_NOT_IN_PUSH)
 
-_OUTLINE = msgspec.json.Decoder(dict[str, msgspec.Raw])
+_OBJECT = msgspec.json.Decoder(dict[str, msgspec.Raw])
 _ANYTHING = msgspec.json.Decoder()
 _NAMES = msgspec.json.Decoder(_Names)
-_NOBODY = _Owner()
+_NO_OWNER = _Owner()
 
 
 def json_text(body: bytes, content_type: bytes | None, accepts: Encoding) -> bytes | None:
-    """The JSON in a body of this ``Content-Type``; None where the type is not one that GitHub sends, or ``accepts``.
+    """Return the JSON text in a body of this ``Content-Type``.
 
-    A type that was not given counts as JSON. A form is ``payload=`` and what follows, and has no other field: the
-    type is not signed, and JSON may have anything inside it, but never begins like a form.
+    A missing type counts as JSON. None where the type is not one that GitHub sends and ``accepts`` allows, or the form
+    is malformed. A form begins with ``payload=`` and has no other field. This is checked because the type is not
+    signed, and no JSON text begins like that: a body can be read in one way only.
     """
     media_type = _JSON if content_type is None else content_type
     if media_type != _JSON:
@@ -88,32 +89,32 @@ def json_text(body: bytes, content_type: bytes | None, accepts: Encoding) -> byt
 
 
 def _unquoted(value: bytes) -> bytes | None:
-    """The value of a field of a form, without its escapes; None where one of them is none.
+    """Return the value of a form field, percent-decoded; None where an escape is malformed.
 
-    Quoted-printable text has the same escapes behind another sign, and is read in one pass, by C, for which
-    ``urllib`` needs a second and a gigabyte where a large body is full of them.
+    The value is rewritten as quoted-printable text, which has the same escapes behind ``=``, and decoded by the
+    standard library's C code in one pass. ``urllib`` takes a second and a gigabyte for 25 MiB of escapes.
     """
     if b"\n" in value or b"\r" in value:
-        return None  # in quoted-printable text a line may be continued
-    found = binascii.a2b_qp(value.replace(b"=", b"%3D").translate(_QUOTED))
-    # Each escape is two bytes shorter then, and what looks like one is not.
-    return found if len(found) == len(value) - 2 * value.count(b"%") else None
+        return None  # a line end has a meaning of its own in quoted-printable text
+    decoded = binascii.a2b_qp(value.replace(b"=", b"%3D").translate(_QUOTED))
+    # A well-formed escape became two bytes shorter. A malformed one did not.
+    return decoded if len(decoded) == len(value) - 2 * value.count(b"%") else None
 
 
 def decode(name: str, body: bytes, *, id: str, delivery: str, hook: str, received_at: float) -> Event | None:  # noqa: A002
-    """The event ``name`` with this JSON ``body``; a ``Push`` for a push.
+    """Return the event ``name`` with this JSON ``body``; a ``Push`` for a push.
 
-    None where the body is not an object in plain UTF-8 JSON, or does not have the shape of that
-    event; a push has to name a repository. Never raises, whatever the bytes are.
+    None where the body is not a JSON object in UTF-8, or does not have the keys of that event. A push has to name a
+    repository. Never raises, whatever the bytes are.
 
-    Only what is asked here is decoded; the rest is checked to be JSON, which takes a quarter of the time.
+    Only the keys used here are decoded. The rest is validated as JSON, which takes a quarter of the time.
     """
     try:
         if not body.isascii():
-            str(body, "utf-8")  # what is passed over is not checked for it
-        if name == PUSH and (usual := _usual_push(body)) is not None:
-            return _push(usual, id=id, delivery=delivery, hook=hook, received_at=received_at, body=body)
-        payload = _OUTLINE.decode(body)
+            str(body, "utf-8")  # msgspec does not check text that it skips
+        if name == PUSH and (fields := _push_fields(body)) is not None:
+            return _push(fields, id=id, delivery=delivery, hook=hook, received_at=received_at, body=body)
+        payload = _OBJECT.decode(body)
         action = _decoded(payload.get("action"))
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
         return None
@@ -121,8 +122,15 @@ def decode(name: str, body: bytes, *, id: str, delivery: str, hook: str, receive
     if not _EVENT_NAME.fullmatch(name) or not has_shape(name, payload, text):
         return None
     if name == PUSH:
-        push = _UsualPush(_names(payload), *[_decoded(payload.get(key)) for key in _UsualPush.__struct_fields__[1:]])
-        return _push(push, id=id, delivery=delivery, hook=hook, received_at=received_at, body=body)
+        values = [_decoded(payload.get(key)) for key in _PushFields.__struct_fields__[1:]]
+        return _push(
+            _PushFields(_names(payload), *values),
+            id=id,
+            delivery=delivery,
+            hook=hook,
+            received_at=received_at,
+            body=body,
+        )
     return Event(
         name=name,
         id=id,
@@ -135,20 +143,20 @@ def decode(name: str, body: bytes, *, id: str, delivery: str, hook: str, receive
     )
 
 
-def _usual_push(body: bytes) -> _UsualPush | None:
-    """What a push says; None where it takes a closer look to tell. Raises RecursionError."""
+def _push_fields(body: bytes) -> _PushFields | None:
+    """Return the keys of a push; None where the body has to be checked key by key. Raises RecursionError."""
     try:
-        found: _UsualPush = _USUAL_PUSH.decode(body)
+        fields: _PushFields = _PUSH.decode(body)
     except msgspec.DecodeError:
         return None
-    return found if _telling(found) == _NOTHING_TELLING else None
+    return fields if _not_in_push(fields) == _ALL_UNSET else None
 
 
-def _push(said: _UsualPush, *, id: str, delivery: str, hook: str, received_at: float, body: bytes) -> Push | None:  # noqa: A002
-    repo = _repository(said.repository)
+def _push(fields: _PushFields, *, id: str, delivery: str, hook: str, received_at: float, body: bytes) -> Push | None:  # noqa: A002
+    repo = _repository(fields.repository)
     if repo is None:
         return None
-    ref = said.ref
+    ref = fields.ref
     return Push(
         name=PUSH,
         id=id,
@@ -158,16 +166,16 @@ def _push(said: _UsualPush, *, id: str, delivery: str, hook: str, received_at: f
         body=body,
         repo=repo,
         ref=ref if isinstance(ref, str) and is_ref(ref) else None,
-        before=_object_id(said.before),
-        after=_object_id(said.after),
-        created=said.created is True,
-        deleted=said.deleted is True,
-        forced=said.forced is True,
+        before=_object_id(fields.before),
+        after=_object_id(fields.after),
+        created=fields.created is True,
+        deleted=fields.deleted is True,
+        forced=fields.forced is True,
     )
 
 
 def _decoded(found: msgspec.Raw | None) -> Any:
-    """The value; None for a number that no float can be, which is nothing that is asked for."""
+    """Return the decoded value; None for a missing one, and for a number too large for a float."""
     try:
         return None if found is None else _ANYTHING.decode(found)
     except msgspec.ValidationError:
@@ -182,27 +190,31 @@ def _names(payload: Mapping[str, msgspec.Raw]) -> _Names:
 
 
 def _repository(names: _Names) -> Repo | None:
-    """The owner is ``owner.login``, else ``owner.name``, else in ``full_name``; the name is ``name``, else in that."""
-    owner = names.owner if isinstance(names.owner, _Owner) else _NOBODY
+    """Return the repository; None where it has no valid name.
+
+    The owner is ``owner.login``, else ``owner.name``, else from ``full_name``. The name is ``name``, else from
+    ``full_name``.
+    """
+    owner = names.owner if isinstance(names.owner, _Owner) else _NO_OWNER
     full_owner, _, short_name = _text(names.full_name).partition("/")
     login = _text(owner.login) or _text(owner.name) or full_owner
     name = _text(names.name) or short_name
-    # A slash inside either would make another repository of the two; a long one is none, and not worth remembering.
+    # A slash inside the owner would shift the border between both. Overlong names would fill the cache.
     return None if "/" in login or len(login) + len(name) > _LONGEST_NAME else _parsed(f"{login}/{name}")
 
 
 @lru_cache(maxsize=4096)
 def _parsed(full_name: str) -> Repo | None:
-    """What one sender sends names a few repositories."""
+    """Parse a name, or return None. Cached, because deliveries name the same few repositories again and again."""
     try:
         return Repo.parse(full_name)
     except ValueError:
         return None
 
 
-def _text(found: Any) -> str:
-    return found if isinstance(found, str) else ""
+def _text(value: Any) -> str:
+    return value if isinstance(value, str) else ""
 
 
-def _object_id(found: Any) -> str | None:
-    return found if isinstance(found, str) and _OBJECT_ID.fullmatch(found) else None
+def _object_id(value: Any) -> str | None:
+    return value if isinstance(value, str) and _OBJECT_ID.fullmatch(value) else None

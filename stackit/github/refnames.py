@@ -1,4 +1,4 @@
-"""Which names git accepts for a ref."""
+"""Validate the names of refs, by the rules of ``git check-ref-format``."""
 
 from __future__ import annotations
 
@@ -12,5 +12,5 @@ _FORBIDDEN = re.compile(r"[\x00-\x20\x7f~^:?*\[\\]|\.\.|@\{|/(?:[/.]|\Z)|\.\Z|\.
 
 
 def is_ref(name: str) -> bool:
-    """Whether ``name`` is a full ref (``refs/heads/main``) that ``git check-ref-format`` allows, of sane length."""
+    """Return whether ``name`` is a valid full ref (``refs/heads/main``) of at most 1024 characters."""
     return name.startswith("refs/") and len(name) <= _LONGEST and not _FORBIDDEN.search(name)

@@ -29,6 +29,7 @@ from stackit.github.payloads import Encoding, decode, json_text
 from stackit.github.signature import Secrets, Verifier
 from stackit.http.server import responses
 from stackit.http.server.responses import Refusal
+from stackit.web import refusals
 
 _log = Logger(namespace="stackit")
 
@@ -123,12 +124,12 @@ class Webhook:
         """Judge a request by its head, in the order of the contract. The caller observes a Refusal."""
         verifier = self._secrets.begin()
         if not verifier:
-            return responses.NO_SECRET
+            return refusals.NO_SECRET
         if head.method != b"POST":
             return responses.method("POST")
         encodings = head.headers.get(b"content-encoding")
         if encodings is not None and any(each.strip().lower() not in (b"", b"identity") for each in encodings):
-            return responses.ENCODING
+            return refusals.ENCODING
         if length is not None and length > self._max_body:
             return responses.TOO_LARGE
         claimed = signature.parse(head.headers.get(signature.HEADER, ()))
@@ -137,13 +138,13 @@ class Webhook:
         if verdict and refused and (claimed is None or not verdict.unless_verified):
             return refused
         if claimed is None and b"expect" in head.headers:
-            return responses.SIGNATURE  # its sender waits to be asked for a body that would change nothing
+            return refusals.SIGNATURE  # its sender waits to be asked for a body that would change nothing
         return SignedUpload(head, limit=self._max_body, verifier=verifier, claimed=claimed, refused=refused)
 
     def finish(self, upload: SignedUpload, body: bytes, answer: Callable[[Response], object]) -> None:
         """Answer a request whose body is here whole: one that makes a delivery, once that is durable."""
         if not upload.verified():
-            answer(self._turn_away(upload, upload.refused or responses.SIGNATURE))
+            answer(self._turn_away(upload, upload.refused or refusals.SIGNATURE))
             return
         delivery, hook = _identity(upload.head)
         event = self._recognise(upload.head, body, delivery, hook)
@@ -162,11 +163,11 @@ class Webhook:
     def _answer(self, upload: SignedUpload, event: Event, taken: Taken | Failure) -> Response:
         if isinstance(taken, Failure):
             if taken.check(JournalError):
-                return self._turn_away(upload, responses.JOURNAL)
+                return self._turn_away(upload, refusals.JOURNAL)
             _log.error("a delivery could not be taken: {problem}", problem=describe(taken.value))
             return responses.FAILED
         if taken.refused:
-            return self._turn_away(upload, responses.REPLAYED)
+            return self._turn_away(upload, refusals.REPLAYED)
         self._observe(
             Occurrence(
                 name="duplicate" if taken.duplicate else "accepted",

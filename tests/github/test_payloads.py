@@ -294,7 +294,7 @@ def test_a_push_that_is_read_at_once_and_one_that_takes_a_closer_look_say_the_sa
         bodies.append(bytes(body))
     others = [json.dumps(payload_for(name)).encode() for name in EVENTS]
     at_once = [event("push", body) for body in (*bodies, *others)]
-    monkeypatch.setattr("stackit.github.payloads._usual_push", lambda _body: None)
+    monkeypatch.setattr("stackit.github.payloads._push_fields", lambda _body: None)
     closer = [event("push", body) for body in (*bodies, *others)]
     said = [[push and msgspec.structs.asdict(push) for push in pushes] for pushes in (at_once, closer)]
     assert said[0] == said[1]

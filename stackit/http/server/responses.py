@@ -6,26 +6,10 @@ from collections.abc import Callable
 from email.utils import formatdate
 from functools import lru_cache
 from http import HTTPStatus
-from typing import Literal
 
 import msgspec
 
 from stackit.api.admin import Response, error
-
-Reason = Literal[
-    "no_secret",  # a request for the webhook while no secret is configured
-    "not_found",
-    "malformed",  # not HTTP/1.1, or more of it than there may be
-    "method",
-    "encoding",  # a Content-Encoding
-    "too_large",
-    "deadline",
-    "signature",
-    "overload",  # given up in favour of others
-    "journal",  # it cannot be made durable now
-    "replayed",  # a signed body under a new delivery id, where the configuration refuses that
-]
-"""Why stackit itself turns a request away; what plugins refuse has reasons of their own."""
 
 RETRY_AFTER = 5
 """Seconds after which a request that stackit could not take may come again."""
@@ -38,22 +22,17 @@ class Refusal(msgspec.Struct, frozen=True):
     response: Response
 
 
-def _refusal(reason: Reason, status: int, text: str, **headers: str) -> Refusal:
+def _refusal(reason: str, status: int, text: str, **headers: str) -> Refusal:
     return Refusal(reason, Response(status=status, body={"error": text}, headers=headers))
 
 
-NO_SECRET = _refusal("no_secret", 404, "not found")
 NOT_FOUND = _refusal("not_found", 404, "not found")
 MALFORMED = _refusal("malformed", 400, "malformed request")
 HOST = _refusal("malformed", 400, "a request has one Host header, with a name or an address (and perhaps a port)")
 WORDY = _refusal("malformed", 400, "the chunks of the body are too small: send larger ones, or a Content-Length")
-ENCODING = _refusal("encoding", 415, "a Content-Encoding is not supported: send the body as it is")
 TOO_LARGE = _refusal("too_large", 413, "the body is too large")
 TOO_SLOW = _refusal("deadline", 408, "the request took too long")
-SIGNATURE = _refusal("signature", 401, "the signature is missing or wrong")
 OVERLOAD = _refusal("overload", 503, "too busy", **{"Retry-After": str(RETRY_AFTER)})
-JOURNAL = _refusal("journal", 503, "the delivery cannot be stored now", **{"Retry-After": str(RETRY_AFTER)})
-REPLAYED = _refusal("replayed", 409, "this body was delivered before, under another delivery id")
 FAILED = error(500, "internal error")
 
 

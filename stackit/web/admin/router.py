@@ -1,4 +1,4 @@
-"""Which admin route answers a path: exact, and the same whatever order the routes came in."""
+"""Find the admin route of a path: exactly, and independent of the order in which routes were declared."""
 
 from __future__ import annotations
 
@@ -18,10 +18,14 @@ _BAD_ESCAPE = re.compile(rb"%(?![0-9A-Fa-f]{2})")
 _PREFIX = "{prefix}"
 
 
-class Place(msgspec.Struct, frozen=True):
-    """One path and every method it answers; a segment that is None in ``shape`` matches any."""
+class PathEntry(msgspec.Struct, frozen=True):
+    """One path of the routing table, with its routes.
 
-    shape: tuple[str | None, ...]
+    ``pattern`` has one item for each segment: its text, or None for a segment that is an argument.
+    ``routes`` has, for each method, its route and the names of its arguments.
+    """
+
+    pattern: tuple[str | None, ...]
     routes: dict[str, tuple[Route, tuple[str, ...]]]
 
     @property
@@ -33,49 +37,49 @@ class Place(msgspec.Struct, frozen=True):
         return ", ".join(sorted(methods))
 
 
-class Found(msgspec.Struct, frozen=True):
-    """A place and the text of the segments that its shape leaves open."""
+class Match(msgspec.Struct, frozen=True):
+    """The entry that matches a path, and the values of its arguments, percent-decoded."""
 
-    place: Place
+    entry: PathEntry
     values: tuple[str, ...]
 
     def route(self, method: str) -> tuple[Route, Mapping[str, str]] | None:
-        """The route for a method and its ``args``; None where the path has no such method."""
-        entry = self.place.routes.get("GET" if method == "HEAD" else method)
-        if entry is None:
+        """Return the route of a method and its ``args``; None where the path does not answer the method."""
+        found = self.entry.routes.get("GET" if method == "HEAD" else method)
+        if found is None:
             return None
-        route, names = entry
+        route, names = found
         return route, dict(zip(names, self.values, strict=True))
 
 
 class Router:
-    """Finds the place of a path. Where several fit, the one with a literal further left wins."""
+    """The routing table. Where several entries match a path, the one with literal text further left wins."""
 
     def __init__(self, routes: Iterable[Route], prefixes: Sequence[str]) -> None:
-        """Raises StackitError for a route that cannot be served, or two that want the same requests."""
-        places: dict[tuple[str | None, ...], Place] = {}
+        """Raises StackitError for a route that cannot be served, or two for the same requests."""
+        entries: dict[tuple[str | None, ...], PathEntry] = {}
         for route in routes:
             if not (isinstance(route.method, str) and isinstance(route.path, str) and callable(route.handler)):
-                raise _refused(route, "a route is a method and a path, as text, and a function")
+                raise _invalid(route, "a route is a method and a path, as text, and a function")
             if not _METHOD.fullmatch(route.method):
-                raise _refused(route, "the method must be upper-case letters")
+                raise _invalid(route, "the method must be upper-case letters")
             for path in dict.fromkeys(_expand(route.path, prefixes)):
-                shape, names = _parse(route, path)
-                place = places.setdefault(shape, Place(shape, {}))
-                if route.method in place.routes:
-                    raise _refused(route, f"{place.routes[route.method][0].path} is served already")
-                place.routes[route.method] = (route, names)
-        self._places = sorted(places.values(), key=lambda place: [segment is None for segment in place.shape])
+                pattern, names = _parse(route, path)
+                entry = entries.setdefault(pattern, PathEntry(pattern, {}))
+                if route.method in entry.routes:
+                    raise _invalid(route, f"{entry.routes[route.method][0].path} is served already")
+                entry.routes[route.method] = (route, names)
+        self._entries = sorted(entries.values(), key=lambda entry: [segment is None for segment in entry.pattern])
 
-    def find(self, path: bytes) -> Found | None:
-        """The place of a path as it stands in the request line, without the query."""
+    def find(self, path: bytes) -> Match | None:
+        """Return the match of a path as it stands in the request line, without the query; None where none matches."""
         if not path.startswith(b"/"):
             return None
         segments = path[1:].split(b"/")
-        for place in self._places:
-            values = _match(place.shape, segments)
+        for entry in self._entries:
+            values = _values(entry.pattern, segments)
             if values is not None:
-                return Found(place, values)
+                return Match(entry, values)
         return None
 
 
@@ -86,34 +90,35 @@ def _expand(path: str, prefixes: Sequence[str]) -> list[str]:
 
 
 def _parse(route: Route, path: str) -> tuple[tuple[str | None, ...], tuple[str, ...]]:
-    shape: list[str | None] = []
+    pattern: list[str | None] = []
     names: list[str] = []
     if not path.startswith("/"):
-        raise _refused(route, "the path must begin with / or {prefix}/")
+        raise _invalid(route, "the path must begin with / or {prefix}/")
     for segment in path[1:].split("/"):
         if argument := _ARGUMENT.fullmatch(segment):
-            shape.append(None)
+            pattern.append(None)
             names.append(argument[1])
         elif _LITERAL.fullmatch(segment):
-            shape.append(segment)
+            pattern.append(segment)
         else:
-            raise _refused(route, f"{segment!r} is neither a plain segment nor a name in braces")
+            raise _invalid(route, f"{segment!r} is neither a plain segment nor a name in braces")
     if len(set(names)) != len(names):
-        raise _refused(route, "a name in braces occurs twice")
-    return tuple(shape), tuple(names)
+        raise _invalid(route, "a name in braces occurs twice")
+    return tuple(pattern), tuple(names)
 
 
-def _refused(route: Route, reason: str) -> StackitError:
+def _invalid(route: Route, reason: str) -> StackitError:
     shown = isinstance(route.method, str) and isinstance(route.path, str)
     where = f"admin route {route.method} {route.path}" if shown else "admin route"
     return PluginError(route.plugin, f"{where}: {reason}") if route.plugin else StackitError(f"{where}: {reason}")
 
 
-def _match(shape: tuple[str | None, ...], segments: list[bytes]) -> tuple[str, ...] | None:
-    if len(shape) != len(segments):
+def _values(pattern: tuple[str | None, ...], segments: list[bytes]) -> tuple[str, ...] | None:
+    """Return the values of the arguments; None where the segments do not match the pattern."""
+    if len(pattern) != len(segments):
         return None
     values = []
-    for wanted, segment in zip(shape, segments, strict=True):
+    for wanted, segment in zip(pattern, segments, strict=True):
         if wanted is not None:
             if wanted.encode() != segment:
                 return None
@@ -126,8 +131,8 @@ def _match(shape: tuple[str | None, ...], segments: list[bytes]) -> tuple[str, .
 
 
 def _decode(segment: bytes) -> str | None:
-    # An escape that is no escape, or bytes that are no UTF-8, could be read in more than one
-    # way further on; a slash would make one segment look like two.
+    # A broken escape, or bytes that are not UTF-8, would be read in different ways by different code.
+    # An escaped slash would make two segments of one.
     if _BAD_ESCAPE.search(segment):
         return None
     try:

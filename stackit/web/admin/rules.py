@@ -66,8 +66,8 @@ class Admin:
         if found is None:
             return error(404, "not found")
         if found.route(head.method.decode("latin-1")) is None:
-            allowed = error(405, f"this path answers {found.place.allow}")
-            return Response(status=405, body=allowed.body, headers={"Allow": found.place.allow})
+            allowed = error(405, f"this path answers {found.entry.allow}")
+            return Response(status=405, body=allowed.body, headers={"Allow": found.entry.allow})
         return None
 
     def route(self, head: RequestHead) -> str:

@@ -1,0 +1,34 @@
+"""The refusals of the public side, beside those of HTTP itself (``stackit.http.server.responses``)."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+from stackit.api.admin import Response
+from stackit.http.server.responses import RETRY_AFTER, Refusal
+
+Reason = Literal[
+    "no_secret",  # a request for the webhook while no secret is configured
+    "not_found",
+    "malformed",  # not HTTP/1.1, or more of it than there may be
+    "method",
+    "encoding",  # a Content-Encoding
+    "too_large",
+    "deadline",
+    "signature",
+    "overload",  # given up in favour of others
+    "journal",  # it cannot be made durable now
+    "replayed",  # a signed body under a new delivery id, where the configuration refuses that
+]
+"""Reasons for which stackit itself refuses a request of the public side. Plugins have reasons of their own."""
+
+
+def _refusal(reason: Reason, status: int, text: str, **headers: str) -> Refusal:
+    return Refusal(reason, Response(status=status, body={"error": text}, headers=headers))
+
+
+NO_SECRET = _refusal("no_secret", 404, "not found")
+ENCODING = _refusal("encoding", 415, "a Content-Encoding is not supported: send the body as it is")
+SIGNATURE = _refusal("signature", 401, "the signature is missing or wrong")
+JOURNAL = _refusal("journal", 503, "the delivery cannot be stored now", **{"Retry-After": str(RETRY_AFTER)})
+REPLAYED = _refusal("replayed", 409, "this body was delivered before, under another delivery id")
