@@ -6,11 +6,12 @@ These are the names a plugin needs; docs/plugins.md shows them at work.
 from importlib.metadata import version
 
 from stackit.api.admin import AdminRequest, Refused, RequestHead, Response, Route, error
-from stackit.api.app import App, Reactor
+from stackit.api.app import App
 from stackit.api.errors import Permanent, PluginError, StackitError
 from stackit.api.events import Event, Push, RefChange, RefsChanged, Repo
 from stackit.api.hookspecs import hookimpl, on
 from stackit.api.occurrences import Occurrence
+from stackit.api.reactor import Reactor, sleep
 from stackit.api.repos import ManagedRepo, Repos
 from stackit.text.addresses import client_network, parse_address
 from stackit.text.times import rfc3339
@@ -45,4 +46,5 @@ __all__ = [
     "on",
     "parse_address",
     "rfc3339",
+    "sleep",
 ]

@@ -10,7 +10,7 @@ from pathlib import Path
 
 from twisted.internet import task
 
-from stackit.api.app import Reactor
+from stackit.api.reactor import Reactor
 from stackit.cli.commands import parse, run
 
 

@@ -14,12 +14,11 @@ from pathlib import Path
 
 from twisted.application.service import Service
 from twisted.internet.defer import CancelledError, Deferred, DeferredList
-from twisted.internet.task import deferLater
 from twisted.python.failure import Failure
 
 from stackit import RefsChanged, Repo, hookimpl
-from stackit.api.app import Reactor
 from stackit.api.occurrences import Occurrence
+from stackit.api.reactor import Reactor, sleep
 from stackit.api.repos import ManagedRepo
 from stackit.config.model import AdminConfig, Config, Secret, SyncConfig
 from stackit.tap import Stackit
@@ -173,7 +172,7 @@ class Demo(Service):
         sent_at = self._reactor.seconds()
         await DeferredList([Deferred.fromCoroutine(self._github.announce(each)) for each in moves])
         while self._story.visible < BURST and self._reactor.seconds() - began < 60:
-            await deferLater(self._reactor, 0.02)
+            await sleep(self._reactor, 0.02)
         took = (self._reactor.seconds() - sent_at) * 1000
         fetches = self._github.fetches(repo) - before
         noun = "fetch" if fetches == 1 else "fetches"
@@ -189,10 +188,10 @@ class Demo(Service):
                 f"{repo}: pushed {_short(sent.moved.after)}, but its delivery was lost; "
                 f"the backstop looks every {BACKSTOP_INTERVAL:.0f} s"
             )
-        await deferLater(self._reactor, 2 * BACKSTOP_INTERVAL)
+        await sleep(self._reactor, 2 * BACKSTOP_INTERVAL)
 
     async def _pause(self) -> None:
-        await deferLater(self._reactor, PAUSE)
+        await sleep(self._reactor, PAUSE)
 
     @property
     def _public(self) -> str:

@@ -17,14 +17,15 @@ from twisted.python import usage
 from twisted.python.failure import Failure
 
 import stackit
-from stackit.api.app import App, Reactor
+from stackit.api.app import App
 from stackit.api.errors import PluginError, StackitError, describe
 from stackit.api.occurrences import Occurrence
+from stackit.api.reactor import Reactor
 from stackit.api.repos import Repos
 from stackit.bus.backstop import Backstop
 from stackit.bus.bus import Bus
 from stackit.bus.loader import load_plugins
-from stackit.bus.timeouts import called, with_timeout
+from stackit.bus.timeouts import call, with_timeout
 from stackit.config.model import Config, load, secret_files
 from stackit.dispatch.backoff import Backoff
 from stackit.dispatch.dispatch import Dispatch, Limits
@@ -282,7 +283,7 @@ class Stackit(Service):
 
     def _end(self, plugin: str, service: Any) -> Deferred[None]:
         """Stop a plugin's service. One that fails, or does not end in several times the grace, keeps nobody from it."""
-        return self._bounded(called(service.stopService), f"plugin {plugin}: its service did not stop")
+        return self._bounded(call(service.stopService), f"plugin {plugin}: its service did not stop")
 
     def _bounded(self, ending: Deferred[Any], otherwise: str) -> Deferred[None]:
         """Wait for an end, within several times the grace; say ``otherwise`` where it does not come."""

@@ -16,7 +16,7 @@ from twisted.internet.defer import Deferred
 from twisted.internet.task import Clock
 
 from stackit import Event, Occurrence, Repo, hookimpl
-from stackit.api.events import Taken
+from stackit.api.events import DeliveryResult
 from stackit.bus.bus import Bus
 from stackit.dispatch.backoff import Backoff
 from stackit.dispatch.dispatch import Dispatch, Limits
@@ -96,7 +96,7 @@ class House:
 
     async def take(
         self, repo: str = "Octo/Widget", *, name: str = "issues", delivery: str | None = None, **payload: Any
-    ) -> Taken:
+    ) -> DeliveryResult:
         """A delivery comes in; ``payload`` is added to its body, in which ``mark`` is the delivery id by default."""
         if self._recovered is not None:
             await self._recovered
@@ -156,13 +156,13 @@ class House:
         """What was reported under this name, for one subscriber or all."""
         return [each for each in self.seen if each.name == name and subscriber in (None, each.subscriber)]
 
-    async def receipt(self, taken: Taken) -> Receipt:
+    async def receipt(self, taken: DeliveryResult) -> Receipt:
         """What the journal says became of a delivery."""
         found = await self.journal.receipt(int(taken.id))
         assert found is not None
         return found
 
-    async def states(self, taken: Taken) -> dict[str, tuple[str, int, str | None]]:
+    async def states(self, taken: DeliveryResult) -> dict[str, tuple[str, int, str | None]]:
         """State, attempts and error of one delivery, by subscriber key."""
         return {
             each.subscriber: (each.state, each.attempts, each.error) for each in (await self.receipt(taken)).handlings

@@ -5,19 +5,14 @@ from __future__ import annotations
 import time
 from collections.abc import Awaitable, Callable, Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
 
 import msgspec
 
 from stackit.api.events import RefChange, Repo
 from stackit.api.occurrences import Occurrence
+from stackit.api.reactor import Reactor
 from stackit.api.repos import Repos
 from stackit.text.redaction import redacted
-
-if TYPE_CHECKING:
-    Reactor = Any
-else:
-    Reactor = object
 
 
 class App(msgspec.Struct, frozen=True, kw_only=True, eq=False):

@@ -139,7 +139,7 @@ class RefsChanged(msgspec.Struct, frozen=True, kw_only=True, eq=False):
     name: ClassVar[str] = "refs_changed"
 
 
-class Taken(msgspec.Struct, frozen=True, kw_only=True):
+class DeliveryResult(msgspec.Struct, frozen=True, kw_only=True):
     """What became of a delivery that is durable now.
 
     ``id`` is stackit's own. ``duplicate``: it was here before, and is handled; ``handled``:

@@ -10,9 +10,9 @@ from twisted.internet.defer import CancelledError, Deferred
 from twisted.internet.task import LoopingCall
 from twisted.python.failure import Failure
 
-from stackit.api.app import Reactor
 from stackit.api.errors import describe
 from stackit.api.occurrences import Occurrence
+from stackit.api.reactor import Reactor
 from stackit.bus.bus import Bus
 from stackit.bus.timeouts import wait_or_cancel, with_timeout
 
@@ -31,7 +31,7 @@ class Backstop(Service):
         self._grace = grace
         self._running: dict[str, Deferred[Any]] = {}
         self._loop = LoopingCall(self._round)
-        self._loop.clock = reactor
+        self._loop.clock = reactor  # type: ignore[assignment]  # Twisted asks for a zope interface
 
     def startService(self) -> None:
         Service.startService(self)

@@ -21,13 +21,14 @@ from twisted.python.failure import Failure
 
 from stackit.api import hookspecs
 from stackit.api.admin import Refused, RequestHead, Route, check_refused
-from stackit.api.app import App, Reactor
+from stackit.api.app import App
 from stackit.api.errors import PluginError, describe
 from stackit.api.events import Event
 from stackit.api.hookspecs import ON, OPTIONS_ATTRIBUTE, PROJECT, HandlerOptions
 from stackit.api.occurrences import Occurrence
+from stackit.api.reactor import Reactor
 from stackit.bus import checks
-from stackit.bus.timeouts import called, comes_to, contained, with_timeout
+from stackit.bus.timeouts import as_exception, call, to_deferred, with_timeout
 from stackit.secrets.redactor import Redact
 from stackit.text.redaction import redacted
 
@@ -56,9 +57,9 @@ class Subscriber(msgspec.Struct, frozen=True, eq=False):
         """
         try:
             result = self.handler(value)
-            return None if result is None else comes_to(result)
+            return None if result is None else to_deferred(result)
         except BaseException:  # noqa: BLE001 - foreign code: whatever it raises is its outcome
-            return fail(contained(Failure()))
+            return fail(as_exception(Failure()))
 
     def run(self, value: object) -> object:
         """Run the handler in whatever thread this is, and return or raise what it does."""
@@ -324,4 +325,4 @@ def _call_now(implementation: HookImpl, *values: object) -> Any:
 
 
 def _call(implementation: HookImpl, *values: object) -> Deferred[Any]:
-    return called(_call_now, implementation, *values)
+    return call(_call_now, implementation, *values)

@@ -12,8 +12,8 @@ from twisted.internet.defer import Deferred, DeferredList, fail, maybeDeferred
 from twisted.logger import Logger
 from twisted.python.failure import Failure
 
-from stackit.api.app import Reactor
 from stackit.api.errors import describe
+from stackit.api.reactor import Reactor
 
 _log = Logger(namespace="stackit")
 
@@ -25,15 +25,15 @@ class HandlerTimeout(Exception):
         super().__init__(f"not finished after {seconds:g} s, cancelled")
 
 
-def called(function: Callable[..., Any], *values: object) -> Deferred[Any]:
+def call(function: Callable[..., Any], *values: object) -> Deferred[Any]:
     """What foreign code returns or raises, or what the awaitable that it returns comes to. Never raises."""
     try:
-        return comes_to(function(*values))
+        return to_deferred(function(*values))
     except BaseException:  # noqa: BLE001 - foreign code: whatever it raises is its outcome
-        return fail(contained(Failure()))
+        return fail(as_exception(Failure()))
 
 
-def comes_to(value: Any) -> Deferred[Any]:
+def to_deferred(value: Any) -> Deferred[Any]:
     """What a value is, or comes to where it is something to wait for, of whatever class."""
     if isinstance(value, Deferred) or iscoroutine(value) or not isawaitable(value):
         return maybeDeferred(lambda: value)
@@ -81,7 +81,7 @@ def with_timeout(reactor: Reactor, running: Deferred[Any], seconds: float) -> De
         if expired:
             outcome.errback(HandlerTimeout(seconds))
         elif isinstance(result, Failure):
-            outcome.errback(contained(result))
+            outcome.errback(as_exception(result))
         else:
             outcome.callback(result)
 
@@ -95,7 +95,7 @@ def with_timeout(reactor: Reactor, running: Deferred[Any], seconds: float) -> De
     return outcome
 
 
-def contained(failure: Failure) -> Failure:
+def as_exception(failure: Failure) -> Failure:
     """A failure that may be raised anywhere: SystemExit and its like end the call that raised them, and nothing else.
 
     Where a coroutine awaits it, StopIteration would be taken for a result.

@@ -5,18 +5,19 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 from urllib.parse import urlencode, urlsplit
 
 import treq
 from twisted.internet import defer
 from twisted.internet.defer import Deferred
 from twisted.internet.error import ConnectError, ConnectingCancelledError, ConnectionLost, DNSLookupError
+from twisted.internet.interfaces import IReactorTime
 from twisted.web.client import Agent, HTTPConnectionPool, RequestTransmissionFailed, ResponseFailed
 from twisted.web.http_headers import Headers
 
-from stackit.api.app import Reactor
 from stackit.api.errors import ConfigError, StackitError
+from stackit.api.reactor import Reactor
 from stackit.config import checks
 from stackit.config.model import FILE_NAME, AdminConfig, FileTable
 from stackit.config.toml import read_toml
@@ -54,7 +55,7 @@ class AdminSide:
             return response.code, await treq.content(response)
 
         try:
-            status, body = await Deferred.fromCoroutine(exchange()).addTimeout(patience, reactor)
+            status, body = await Deferred.fromCoroutine(exchange()).addTimeout(patience, cast("IReactorTime", reactor))
         except _UNREACHABLE:
             raise StackitError(
                 f"no stackit answers at {self.url}; start it with: twistd -n stackit (or say where with --admin-url)"

@@ -13,9 +13,9 @@ from pathlib import Path
 from typing import Any, TextIO
 from urllib.parse import quote
 
-from stackit.api.app import Reactor
 from stackit.api.errors import ConfigError, StackitError
 from stackit.api.events import Repo
+from stackit.api.reactor import Reactor
 from stackit.cli.client import AdminSide, find
 from stackit.text.tables import plain, table
 from stackit.text.units import Duration

@@ -11,14 +11,13 @@ from typing import Any, TypeVar
 import msgspec
 from twisted.internet.base import DelayedCall
 from twisted.internet.defer import CancelledError, Deferred
-from twisted.internet.task import deferLater
 from twisted.logger import Logger
 from twisted.python.failure import Failure
 
-from stackit.api.app import Reactor
 from stackit.api.errors import JournalError, Permanent, describe, place
-from stackit.api.events import Event, RefChange, RefsChanged, Repo, Taken
+from stackit.api.events import DeliveryResult, Event, RefChange, RefsChanged, Repo
 from stackit.api.occurrences import Occurrence
+from stackit.api.reactor import Reactor, sleep
 from stackit.bus.bus import Bus, Subscriber
 from stackit.bus.timeouts import wait_or_cancel, with_timeout
 from stackit.dispatch.backoff import LONGEST_DELAY, Backoff
@@ -155,7 +154,7 @@ class Dispatch:
 
     # -- in -----------------------------------------------------------------------
 
-    def take(self, event: Event, digest: bytes, done: Callable[[Taken | Failure], object]) -> None:
+    def take(self, event: Event, digest: bytes, done: Callable[[DeliveryResult | Failure], object]) -> None:
         """Make a verified event durable, and hand it to its subscribers; a ping has none.
 
         ``digest`` is what its body is recognised by. ``done`` gets what became of it, or a Failure of JournalError
@@ -182,7 +181,7 @@ class Dispatch:
         self,
         event: Event,
         handled: bool,
-        done: Callable[[Taken | Failure], object],
+        done: Callable[[DeliveryResult | Failure], object],
         appended: AppendResult | Failure,
     ) -> None:
         if isinstance(appended, Failure):
@@ -210,7 +209,7 @@ class Dispatch:
                     reason=reason,
                 )
             )
-        taken = Taken(
+        taken = DeliveryResult(
             id=str(appended.id),
             duplicate=appended.status == "duplicate",
             handled=handled,
@@ -296,7 +295,7 @@ class Dispatch:
             item.start(self._finish_again(queue, item, seconds))
 
     async def _finish_again(self, queue: SubscriberQueue, item: Item, seconds: float) -> None:
-        await deferLater(self._reactor, JOURNAL_RETRY)
+        await sleep(self._reactor, JOURNAL_RETRY)
         await self._finish_later(queue, item, item.event, seconds)
 
     async def _handle_later(
@@ -460,7 +459,7 @@ class Dispatch:
             except JournalError:
                 if self._stopping:
                     raise
-                await deferLater(self._reactor, JOURNAL_RETRY)
+                await sleep(self._reactor, JOURNAL_RETRY)
 
     def _leave(self, running: Coroutine[Deferred[Any], Any, None]) -> None:
         """Run what nobody waits for. Where it fails, what is due is left in the journal until somebody looks again."""

@@ -7,7 +7,7 @@ from collections.abc import Callable, Mapping
 from twisted.application.service import Service
 from twisted.internet.task import LoopingCall
 
-from stackit.api.app import Reactor
+from stackit.api.reactor import Reactor
 from stackit.dispatch.dispatch import Dispatch
 from stackit.dispatch.queues import SubscriberQueue
 
@@ -44,7 +44,7 @@ class StallDetector(Service):
         self._told: set[str] = set()
         self._looked_again = 0.0
         self._loop = LoopingCall(self._watch)
-        self._loop.clock = reactor
+        self._loop.clock = reactor  # type: ignore[assignment]  # Twisted asks for a zope interface
 
     def startService(self) -> None:
         Service.startService(self)

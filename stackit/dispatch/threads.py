@@ -10,7 +10,7 @@ from typing import Any
 from twisted.internet.defer import Deferred, fail
 from twisted.python.failure import Failure
 
-from stackit.api.app import Reactor
+from stackit.api.reactor import Reactor
 
 
 class ThreadsBusy(Exception):

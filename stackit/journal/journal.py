@@ -6,12 +6,12 @@ import math
 from collections.abc import Callable, Sequence
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
 
 from twisted.python.failure import Failure
 
 from stackit.api.errors import JournalError
 from stackit.api.events import RefChange
+from stackit.api.reactor import Reactor
 from stackit.journal import deliveries, outcomes, queries, retention
 from stackit.journal.checkpoints import checkpoint
 from stackit.journal.files import Hurt
@@ -19,11 +19,6 @@ from stackit.journal.opening import Full, Opening
 from stackit.journal.reader import Reader
 from stackit.journal.records import AppendResult, DueHandling, NewDelivery, Page, Receipt, StoredEvent
 from stackit.journal.writer import Writer
-
-if TYPE_CHECKING:
-    Reactor = Any
-else:
-    Reactor = object
 
 _REPLAY_STEP = 500
 

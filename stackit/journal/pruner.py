@@ -8,8 +8,8 @@ from twisted.application.service import Service
 from twisted.internet.defer import Deferred
 from twisted.internet.task import LoopingCall
 
-from stackit.api.app import Reactor
 from stackit.api.errors import JournalError
+from stackit.api.reactor import Reactor
 from stackit.journal import Journal
 
 INTERVAL = 60.0
@@ -22,7 +22,7 @@ class Pruner(Service):
         self._now = now
         self._journal = journal
         self._loop = LoopingCall(lambda: Deferred.fromCoroutine(self._round()))
-        self._loop.clock = reactor
+        self._loop.clock = reactor  # type: ignore[assignment]  # Twisted asks for a zope interface
 
     def startService(self) -> None:
         Service.startService(self)

@@ -7,19 +7,15 @@ from collections.abc import Callable
 from contextlib import suppress
 from queue import SimpleQueue
 from threading import Event, Thread
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import Any, TypeVar
 
 from twisted.internet.defer import Deferred
 from twisted.python.failure import Failure
 
 from stackit.api.errors import JournalError
+from stackit.api.reactor import Reactor
 from stackit.journal.opening import Opening
 from stackit.journal.schema import connect, open_log
-
-if TYPE_CHECKING:
-    Reactor = Any
-else:
-    Reactor = object
 
 T = TypeVar("T")
 Question = Callable[[sqlite3.Connection], T]

@@ -16,24 +16,20 @@ from collections.abc import Callable, Sequence
 from contextlib import suppress
 from queue import SimpleQueue
 from threading import Event, Thread
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import Any, TypeVar
 
 from twisted.internet.defer import Deferred
 from twisted.logger import Logger
 from twisted.python.failure import Failure
 
 from stackit.api.errors import JournalError
+from stackit.api.reactor import Reactor
 from stackit.journal.batch import Asked, Joint, Operation, run_together
 from stackit.journal.checkpoints import UNDER_WAY, behind, checkpoint, checkpoint_now
 from stackit.journal.files import Files, Hurt, JournalCut, LogGone
 from stackit.journal.opening import Opening
 from stackit.journal.rescue import Rescue, is_sound
 from stackit.journal.schema import LOG_BOUND, WAL_LIMIT, Connection, connect, open_log
-
-if TYPE_CHECKING:
-    Reactor = Any
-else:
-    Reactor = object
 
 _log = Logger(namespace="stackit")
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 
-from stackit.api.app import Reactor
+from stackit.api.reactor import Reactor
 
 
 def use_monotonic_time(reactor: Reactor) -> None:
@@ -14,7 +14,7 @@ def use_monotonic_time(reactor: Reactor) -> None:
     already keeps the time that it has left.
     """
     shift = time.monotonic() - reactor.seconds()
-    reactor.seconds = time.monotonic
+    reactor.seconds = time.monotonic  # type: ignore[method-assign]
     for call in reactor.getDelayedCalls():
         call.seconds = time.monotonic
         call.delay(shift)

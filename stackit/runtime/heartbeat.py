@@ -9,7 +9,7 @@ from typing import Protocol
 from twisted.application.service import Service
 from twisted.internet.task import LoopingCall
 
-from stackit.api.app import Reactor
+from stackit.api.reactor import Reactor
 
 INTERVAL = 10.0
 """Seconds between two beats."""
@@ -44,7 +44,7 @@ class Heartbeat(Service):
         self._ticked_at = clock()
         self._pulses = [_Pulse(name, thread) for name, thread in threads.items()]
         self._loop = LoopingCall(self._beat)
-        self._loop.clock = reactor
+        self._loop.clock = reactor  # type: ignore[assignment]  # Twisted asks for a zope interface
 
     def startService(self) -> None:
         Service.startService(self)

@@ -12,8 +12,8 @@ from twisted.internet.interfaces import IListeningPort
 from twisted.internet.protocol import Factory
 from twisted.python.failure import Failure
 
-from stackit.api.app import Reactor
 from stackit.api.errors import StackitError
+from stackit.api.reactor import Reactor
 
 
 def listen(reactor: Reactor, endpoint: str, factory: Factory[Any], what: str) -> Any:

@@ -27,8 +27,8 @@ from twisted.python.failure import Failure
 from twisted.python.logfile import LogFile
 from zope.interface import implementer
 
-from stackit.api.app import Reactor
 from stackit.api.errors import describe
+from stackit.api.reactor import Reactor
 from stackit.runtime.stream import NonBlockingStream
 from stackit.secrets.redactor import Redact
 from stackit.text.escape import escape

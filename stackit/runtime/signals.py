@@ -5,7 +5,7 @@ from __future__ import annotations
 import signal
 from types import FrameType
 
-from stackit.api.app import Reactor
+from stackit.api.reactor import Reactor
 
 
 def stop_on_signals(reactor: Reactor) -> None:

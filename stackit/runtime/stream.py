@@ -11,7 +11,7 @@ from collections.abc import Callable
 from functools import partial
 from threading import RLock
 
-from stackit.api.app import Reactor
+from stackit.api.reactor import Reactor
 
 MOST_KEPT = 2**20
 """Bytes of lines that are kept for a reader who does not read."""

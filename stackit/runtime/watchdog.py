@@ -11,7 +11,7 @@ from collections.abc import Callable, Mapping, Sequence
 from twisted.application.service import Service
 from twisted.internet.task import LoopingCall
 
-from stackit.api.app import Reactor
+from stackit.api.reactor import Reactor
 
 
 class Watchdog(Service):
@@ -36,7 +36,7 @@ class Watchdog(Service):
         self._notice = notice
         self._said: dict[str, bool] = {}
         self._loop = LoopingCall(self._bark)
-        self._loop.clock = reactor
+        self._loop.clock = reactor  # type: ignore[assignment]  # Twisted asks for a zope interface
 
     def startService(self) -> None:
         """It listens: ready."""

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 import msgspec
 from twisted.internet.defer import CancelledError, Deferred
 
-from stackit.api.app import Reactor
+from stackit.api.reactor import Reactor
 from stackit.subprocesses.spawn import Descriptor, NotStarted, PipeReader, PipeWriter, limit_memory, memory, pipe, spawn
 
 if TYPE_CHECKING:

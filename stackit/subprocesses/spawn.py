@@ -20,7 +20,7 @@ from pathlib import Path
 from twisted.internet.main import CONNECTION_DONE
 from twisted.python.failure import Failure
 
-from stackit.api.app import Reactor
+from stackit.api.reactor import Reactor
 
 NOT_FOUND, NOT_RUN = 127, 126
 """What a shell says of a program that is not there, and of one that cannot be run."""

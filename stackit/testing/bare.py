@@ -7,8 +7,8 @@ from pathlib import Path
 import msgspec
 from twisted.internet.defer import DeferredLock
 
-from stackit.api.app import Reactor
 from stackit.api.events import Repo
+from stackit.api.reactor import Reactor
 from stackit.subprocesses.child import run
 from stackit.testing.objects import EPOCH, Commit
 

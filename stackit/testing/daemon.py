@@ -13,7 +13,7 @@ from twisted.internet.error import ProcessTerminated
 from twisted.internet.protocol import ProcessProtocol
 from twisted.python.failure import Failure
 
-from stackit.api.app import Reactor
+from stackit.api.reactor import Reactor
 
 if TYPE_CHECKING:
     from twisted.internet.process import Process

@@ -9,10 +9,9 @@ from typing import Literal, get_args
 
 import msgspec
 from twisted.internet.defer import Deferred
-from twisted.internet.task import deferLater
 from twisted.web.http import Request
 
-from stackit.api.app import Reactor
+from stackit.api.reactor import Reactor, sleep
 
 FaultKind = Literal[
     "hang", "hang_mid", "drip", "endless", "redirect", "truncate", "stale", 401, 403, 404, 429, 500, 502, 503
@@ -67,13 +66,13 @@ class Fault(msgspec.Struct, eq=False):
             request.write(_PACK)
             while True:
                 request.write(_PROGRESS)
-                await deferLater(reactor, _DRIP)
+                await sleep(reactor, _DRIP)
         head = {**headers, "Content-Length": str(len(output))}
         if self.kind == "drip":
             _head(request, status, head)
             for index in range(len(output)):
                 request.write(output[index : index + 1])
-                await deferLater(reactor, _DRIP)
+                await sleep(reactor, _DRIP)
             request.finish()
             return
         _head(request, status, head)

@@ -8,8 +8,8 @@ from typing import Any
 
 import msgspec
 
-from stackit.api.app import Reactor
 from stackit.api.events import Repo
+from stackit.api.reactor import Reactor
 from stackit.testing.bare import BareRepository, RefMoved
 from stackit.testing.deliveries import HOOK_ID
 from stackit.testing.faults import FaultKind, Faults

@@ -6,13 +6,12 @@ from typing import Any
 
 from twisted.internet.defer import Deferred, maybeDeferred
 from twisted.internet.protocol import Protocol
-from twisted.internet.task import deferLater
 from twisted.internet.tcp import Port
 from twisted.protocols.policies import ProtocolWrapper, WrappingFactory
 from twisted.web.resource import Resource
 from twisted.web.server import Site
 
-from stackit.api.app import Reactor
+from stackit.api.reactor import Reactor, sleep
 
 
 class LoopbackSite:
@@ -33,7 +32,7 @@ class LoopbackSite:
         """Stop listening, cut every connection, and wait until the last is gone."""
         await maybeDeferred(self._port.stopListening)
         await self._connections.cut()
-        await deferLater(self._reactor, 0)  # a connection leaves the list before its HTTP end knows
+        await sleep(self._reactor, 0)  # a connection leaves the list before its HTTP end knows
 
 
 class _QuietSite(Site):

@@ -15,11 +15,10 @@ import msgspec
 import treq
 from treq.client import HTTPClient
 from twisted.internet.error import ConnectError
-from twisted.internet.task import deferLater
 from twisted.web.client import Agent, HTTPConnectionPool, RequestTransmissionFailed, ResponseFailed
 from twisted.web.http_headers import Headers
 
-from stackit.api.app import Reactor
+from stackit.api.reactor import Reactor, sleep
 from stackit.testing.daemon import Daemon
 from stackit.testing.deliveries import SignedDelivery, delivery
 
@@ -213,7 +212,7 @@ class RunningStackit:
                 raise StackitFailed(f"stackit ended with status {status} before {what}:\n{self.log[-4000:]}")
             if self._reactor.seconds() > deadline:
                 raise StackitFailed(f"waited {within:g} s in vain for {what}:\n{self.log[-4000:]}")
-            await deferLater(self._reactor, _POLL)
+            await sleep(self._reactor, _POLL)
         return result
 
     # Inside

@@ -23,8 +23,8 @@ from twisted.web.http import Request as HttpRequest
 from twisted.web.resource import Resource
 from twisted.web.server import NOT_DONE_YET, Request
 
-from stackit.api.app import Reactor
 from stackit.api.events import Repo
+from stackit.api.reactor import Reactor
 from stackit.subprocesses.child import run
 from stackit.testing.bare import GIT_ENVIRONMENT
 from stackit.testing.faults import Faults, send

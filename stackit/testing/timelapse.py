@@ -12,10 +12,10 @@ from typing import Any
 
 from twisted.internet.defer import Deferred
 from twisted.internet.process import reapProcessHandlers
-from twisted.internet.task import Clock, deferLater
+from twisted.internet.task import Clock
 from zope.interface import directlyProvides, providedBy
 
-from stackit.api.app import Reactor
+from stackit.api.reactor import Reactor, sleep
 from stackit.subprocesses.spawn import Descriptor
 
 GRAIN = 1.0
@@ -81,7 +81,7 @@ class Timelapse(Clock):
             calm = 0 if busy else calm + 1
             if self._reactor.seconds() > deadline:
                 raise TimeoutError(f"something was still busy after {PATIENCE:g} s, while the time stood")
-            await deferLater(self._reactor, _POLL if busy else 0)
+            await sleep(self._reactor, _POLL if busy else 0)
 
     def _pass_moments(self) -> None:
         """What is a pause in the work, and no waiting, holds up whoever is at work."""

@@ -13,7 +13,7 @@ from twisted.internet.error import ConnectError
 from twisted.web.client import Agent, HTTPConnectionPool, RequestTransmissionFailed, ResponseFailed
 from twisted.web.http_headers import Headers
 
-from stackit.api.app import Reactor
+from stackit.api.reactor import Reactor
 from stackit.testing.bare import RefMoved
 from stackit.testing.deliveries import HOOK_ID, SignedDelivery, delivery
 

@@ -11,8 +11,8 @@ from zope.interface import implementer
 
 import stackit
 from stackit.api.admin import Refused, RequestHead, Response, error
-from stackit.api.app import Reactor
 from stackit.api.occurrences import Occurrence
+from stackit.api.reactor import Reactor
 from stackit.config.model import Config
 from stackit.github.signature import Secrets
 from stackit.http.server import responses

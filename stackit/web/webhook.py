@@ -21,7 +21,7 @@ from zope.interface import implementer
 
 from stackit.api.admin import Refused, RequestHead, Response, error
 from stackit.api.errors import JournalError, describe
-from stackit.api.events import Event, Push, Taken
+from stackit.api.events import DeliveryResult, Event, Push
 from stackit.api.occurrences import Occurrence
 from stackit.github import signature
 from stackit.github.event_types import PING
@@ -33,7 +33,7 @@ from stackit.web import refusals
 
 _log = Logger(namespace="stackit")
 
-Take = Callable[[Event, bytes, Callable[[Taken | Failure], object]], None]
+Take = Callable[[Event, bytes, Callable[[DeliveryResult | Failure], object]], None]
 
 _DELIVERY = re.compile(rb"[A-Za-z0-9-]{1,64}")
 _HOOK = re.compile(rb"[0-9]+")
@@ -160,7 +160,7 @@ class Webhook:
             return
         self._take(event, upload.fingerprint, lambda taken: answer(self._answer(upload, event, taken)))
 
-    def _answer(self, upload: SignedUpload, event: Event, taken: Taken | Failure) -> Response:
+    def _answer(self, upload: SignedUpload, event: Event, taken: DeliveryResult | Failure) -> Response:
         if isinstance(taken, Failure):
             if taken.check(JournalError):
                 return self._turn_away(upload, refusals.JOURNAL)
@@ -222,7 +222,7 @@ class Webhook:
         return refusal.response
 
 
-def _outcome(event: Event, taken: Taken) -> str | None:
+def _outcome(event: Event, taken: DeliveryResult) -> str | None:
     """What becomes of a delivery; of a duplicate, nothing more."""
     if taken.duplicate:
         return None

@@ -22,7 +22,7 @@ from twisted.python.failure import Failure
 from stackit import RefChange, RequestHead, hookimpl, on
 from stackit.api.errors import describe, place
 from stackit.bus.backstop import Backstop
-from stackit.bus.timeouts import called, with_timeout
+from stackit.bus.timeouts import call, with_timeout
 
 Open = Callable[..., House]
 Make = Callable[[], BaseException]
@@ -403,7 +403,7 @@ def test_what_a_backstop_raises_does_not_end_the_rounds(make: Make, text: str) -
     assert len([each for each in said if each[:2] == ("odd", "failed")]) == 2
 
 
-# -- with_timeout ----------------------------------------------------------------------
+# -- bounded ----------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(("make", "text"), FAULTS, ids=IDS)
@@ -428,12 +428,12 @@ def test_calling_foreign_code_never_raises_and_never_takes_a_fault_for_a_result(
 
     async def awaits() -> object:
         try:
-            return await with_timeout(Clock(), called(foreign), 0)
+            return await with_timeout(Clock(), call(foreign), 0)
         except Exception:  # noqa: BLE001 - one of many
             return "failed"
 
     results: list[object] = []
-    called(foreign).addBoth(results.append)
+    call(foreign).addBoth(results.append)
     assert isinstance(results[0], Failure)
     Deferred.fromCoroutine(awaits()).addBoth(results.append)
     assert results[1] == "failed"

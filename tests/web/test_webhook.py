@@ -21,7 +21,7 @@ from twisted.logger import LogEvent, LogLevel, formatEvent, globalLogPublisher
 
 from stackit.api.admin import Refused, RequestHead
 from stackit.api.errors import JournalError
-from stackit.api.events import Event, Push, Repo, Taken
+from stackit.api.events import DeliveryResult, Event, Push, Repo
 from stackit.api.occurrences import Occurrence
 from stackit.config.model import load
 from stackit.github.signature import Secrets
@@ -64,14 +64,14 @@ class House(Listening):
         self.heads.append(head)
         return self.verdict
 
-    async def _take(self, event: Event, digest: bytes) -> Taken:
+    async def _take(self, event: Event, digest: bytes) -> DeliveryResult:
         if self.wait is not None:
             await self.wait
         if self.fault is not None:
             raise self.fault
         duplicate = any((event.hook, event.delivery) == (old.hook, old.delivery) for old, _ in self.taken)
         self.taken.append((event, digest))
-        return Taken(id=str(len(self.taken)), duplicate=duplicate, handled=event.name in self.handled)
+        return DeliveryResult(id=str(len(self.taken)), duplicate=duplicate, handled=event.name in self.handled)
 
     async def deliver(self, event: str = "push", payload: Any = None, /, **changes: Any) -> Answer:
         """A delivery as GitHub makes it, with some headers replaced (None takes one away)."""
@@ -606,7 +606,7 @@ async def test_a_proxy_may_come_by_a_unix_socket(clock: Clock, tmp_path: Path) -
         secrets=Secrets([SECRET], [], print),
         admit=limiter.stackit_admit,
         observe=limiter.stackit_observe,
-        take=lambda _event, _digest, done: done(Taken(id="1", duplicate=False, handled=True)),
+        take=lambda _event, _digest, done: done(DeliveryResult(id="1", duplicate=False, handled=True)),
         reactor=reactor,  # type: ignore[arg-type]
         now=clock.seconds,
         stuck=list,

@@ -8,7 +8,7 @@ from twisted.internet.defer import Deferred
 from twisted.internet.protocol import Protocol, connectionDone
 from twisted.python.failure import Failure
 
-from stackit import Reactor
+from stackit.api.reactor import Reactor
 from stackit.http.client.errors import RemoteError
 from stackit.http.client.response_parser import Malformed, ResponseParser
 

@@ -12,7 +12,7 @@ from twisted.internet.error import ConnectError, ConnectingCancelledError, DNSLo
 from twisted.internet.protocol import Factory
 from twisted.python.failure import Failure
 
-from stackit import Reactor
+from stackit.api.reactor import Reactor
 from stackit.http.client.connection import Connection, StaleConnection
 from stackit.http.client.errors import RemoteError
 from stackit.http.client.response_parser import ResponseParser

@@ -17,8 +17,8 @@ from twisted.internet.protocol import Factory
 from zope.interface import implementer
 
 from stackit.api.admin import RequestHead
-from stackit.api.app import Reactor
 from stackit.api.occurrences import Occurrence
+from stackit.api.reactor import Reactor
 from stackit.http.server.connection import Connection
 from stackit.http.server.limits import ConnectionLimiter
 from stackit.http.server.responses import Dates, Refusal

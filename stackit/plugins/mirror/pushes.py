@@ -5,9 +5,8 @@ from __future__ import annotations
 from typing import Literal
 
 import msgspec
-from twisted.internet.task import deferLater
 
-from stackit import App, Occurrence, Push, StackitError
+from stackit import App, Occurrence, Push, StackitError, sleep
 from stackit.plugins.mirror.git.runner import Git, GitError
 from stackit.plugins.mirror.repository.ancestry import is_ancestor
 from stackit.plugins.mirror.repository.history_cache import Histories
@@ -134,7 +133,7 @@ class Pushes:
             if look and self._keeper.standing.held is not None:
                 raise StackitError(self._keeper.standing.held)
             if delay is not None:
-                await deferLater(self._app.reactor, delay)
+                await sleep(self._app.reactor, delay)
                 await self._keeper.sync("push", push.delivery, look=look, target=target)
         if self._app.reactor.seconds() - arrival.known_at < PATIENCE:
             raise StackitError(f"stale upstream: the remote does not show {ref} at {after[:12]} yet")

@@ -11,9 +11,9 @@ from twisted.logger import Logger
 from twisted.python.failure import Failure
 
 from stackit.api.admin import AdminRequest, RequestHead, Response, Route, error, sendable
-from stackit.api.app import Reactor
 from stackit.api.errors import describe, place
-from stackit.bus.timeouts import called, with_timeout
+from stackit.api.reactor import Reactor
+from stackit.bus.timeouts import call, with_timeout
 from stackit.web.admin.guard import Guard
 from stackit.web.admin.router import Router
 
@@ -92,7 +92,7 @@ class Admin:
             )
         path = head.path.decode("latin-1")
         asked = AdminRequest(method=method, path=path, args=args, query=parameters, body=body)
-        answering = with_timeout(self._reactor, called(route.handler, asked), 0)
+        answering = with_timeout(self._reactor, call(route.handler, asked), 0)
         return await answering.addCallback(_checked).addErrback(_failed, route)
 
 

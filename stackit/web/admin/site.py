@@ -12,7 +12,7 @@ from twisted.web.resource import Resource
 from twisted.web.server import NOT_DONE_YET
 
 from stackit.api.admin import RequestHead, Response, Route
-from stackit.api.app import Reactor
+from stackit.api.reactor import Reactor
 from stackit.config.model import Config
 from stackit.http.server.interfaces import BodySink
 from stackit.http.server.limits import room_for_admin, room_for_connections

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from stackit import Reactor
+from stackit.api.reactor import Reactor
 from stackit.http.client.errors import RemoteError
 
 TROUBLE = (5.0, 600.0)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from stackit import Reactor
+from stackit.api.reactor import Reactor
 from stackit.plugins.mirror.repository.repository import Repository
 
 AT_ONCE = 2

@@ -6,7 +6,7 @@ import contextlib
 from collections.abc import Callable
 from pathlib import Path
 
-from stackit import Reactor
+from stackit.api.reactor import Reactor
 from stackit.plugins.mirror.git.runner import Git, GitError
 from stackit.plugins.mirror.repository.growth import TOO_MUCH, written
 from stackit.plugins.mirror.repository.leftovers import leftovers, unfinished_objects

@@ -5,9 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from twisted.internet.defer import CancelledError, Deferred, DeferredList
-from twisted.internet.task import deferLater
 
-from stackit import Reactor, StackitError
+from stackit import Reactor, StackitError, sleep
 from stackit.plugins.mirror.sync.phase import phase
 from stackit.plugins.mirror.sync.worker import Keeper
 
@@ -75,7 +74,7 @@ class Rota:
             if due > until:
                 wait = began + due - self._reactor.seconds()
                 if wait > 0:
-                    await deferLater(self._reactor, wait)
+                    await sleep(self._reactor, wait)
                 until = due + grain
             if keeper.managed.repo.key not in self._looks:
                 self._start(keeper, cause, over * place)
@@ -95,7 +94,7 @@ class Rota:
     async def _look(self, keeper: Keeper, cause: str, place: float) -> None:
         while not keeper.standing.paused() and keeper.quiet_until > (now := self._reactor.seconds()):
             # Those whose turn it was meanwhile are spread anew, or the silence would end with all of them at once.
-            await deferLater(self._reactor, keeper.quiet_until - now + place)
+            await sleep(self._reactor, keeper.quiet_until - now + place)
         if keeper.standing.paused():
             return
         try:

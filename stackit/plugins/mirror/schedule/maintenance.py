@@ -33,7 +33,7 @@ class Upkeep:
         self._places = places
         self._next = 0
         self._loop = LoopingCall(self._turn)
-        self._loop.clock = reactor
+        self._loop.clock = reactor  # type: ignore[assignment]  # Twisted asks for a zope interface
 
     def start(self) -> None:
         self._loop.start(PERIOD, now=False)

@@ -16,9 +16,8 @@ from typing import Any
 
 import msgspec
 from twisted.internet.defer import Deferred, DeferredList
-from twisted.internet.task import deferLater
 
-from stackit import Reactor, RefChange
+from stackit import Reactor, RefChange, sleep
 from stackit.plugins.mirror.git.runner import TOO_MANY_REFS, Git, GitError
 from stackit.plugins.mirror.remote import protocol_v2
 from stackit.plugins.mirror.remote.client import Remote, RemoteError
@@ -178,8 +177,8 @@ async def _on_its_way(reactor: Reactor) -> None:
 
     A turn of the reactor begins with the calls that are due, and then writes.
     """
-    await deferLater(reactor, 0)
-    await deferLater(reactor, 0)
+    await sleep(reactor, 0)
+    await sleep(reactor, 0)
 
 
 async def _head_start(reactor: Reactor, packing: Deferred[bytes]) -> None:

@@ -6,7 +6,7 @@ import random
 from collections.abc import Callable, Iterable
 from typing import Literal
 
-from stackit import Reactor
+from stackit.api.reactor import Reactor
 from stackit.plugins.mirror.git.errors import Kind
 from stackit.plugins.mirror.sync.shortfall import Shortfall
 

@@ -1,0 +1,72 @@
+"""The reactor, as far as stackit and its plugins use it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any, Protocol, cast
+
+from twisted.internet.base import DelayedCall
+from twisted.internet.defer import Deferred
+from twisted.internet.interfaces import IReactorTime
+from twisted.internet.task import deferLater
+
+# mypy does not know zope interfaces, Twisted's types of a reactor, for types. The arguments have Twisted's names.
+# ruff: noqa: A002, N803
+
+
+class Timers(Protocol):
+    """The timers of a reactor: Twisted's ``IReactorTime``, and so ``task.Clock`` in a test."""
+
+    def seconds(self) -> float:
+        """Return seconds that never run backwards and have no date."""
+
+    def callLater(self, delay: float, callable: Callable[..., object], *args: Any, **kwargs: Any) -> DelayedCall:
+        """Call a function after ``delay`` seconds."""
+
+    def getDelayedCalls(self) -> Sequence[DelayedCall]:
+        """Return the calls that are still to come."""
+
+
+class Reactor(Timers, Protocol):
+    """A reactor: timers, threads, descriptors, processes and the network."""
+
+    def callFromThread(self, callable: Callable[..., object], *args: Any, **kwargs: Any) -> None:
+        """Call a function in the reactor's thread. No other method may be called from another thread."""
+
+    def callWhenRunning(self, callable: Callable[..., object], *args: Any, **kwargs: Any) -> Any:
+        """Call a function as soon as the reactor runs."""
+
+    def stop(self) -> None:
+        """Stop the reactor."""
+
+    def addReader(self, reader: Any) -> None:
+        """Call ``doRead`` of an ``IReadDescriptor`` when it can be read from."""
+
+    def removeReader(self, reader: Any) -> None:
+        """End what ``addReader`` began."""
+
+    def getReaders(self) -> list[Any]:
+        """Return every reader."""
+
+    def addWriter(self, writer: Any) -> None:
+        """Call ``doWrite`` of an ``IWriteDescriptor`` when it can be written to."""
+
+    def removeWriter(self, writer: Any) -> None:
+        """End what ``addWriter`` began."""
+
+    def getWriters(self) -> list[Any]:
+        """Return every writer."""
+
+    def spawnProcess(self, processProtocol: Any, executable: Any, *args: Any, **kwargs: Any) -> Any:
+        """Start a child process; returns an ``IProcessTransport``."""
+
+    def listenTCP(self, port: int, factory: Any, backlog: int = 50, interface: str = "") -> Any:
+        """Listen on a port; returns an ``IListeningPort``."""
+
+    def connectTCP(self, host: str, port: int, factory: Any, timeout: float = 30, bindAddress: Any = None) -> Any:
+        """Connect to a host; returns an ``IConnector``."""
+
+
+def sleep(reactor: Timers, seconds: float) -> Deferred[None]:
+    """Return a Deferred that fires after so many seconds; cancelling it ends the wait."""
+    return deferLater(cast("IReactorTime", reactor), seconds)
