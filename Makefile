@@ -29,7 +29,7 @@ check: $(VENV)/.check  ## ruff, mypy --strict and the tests: before every commit
 MINUTES ?= 60
 
 soak: $(VENV)/.test  ## good and hostile load with faults injected at random, for MINUTES=60: nothing lost, nothing grows
-	PYTHONPATH=tests:tests/end_to_end $(BIN)/python tests/soak/soak.py --minutes $(MINUTES)
+	PYTHONPATH=tests/support $(BIN)/python tests/soak/soak.py --minutes $(MINUTES)
 
 BENCHMARKS := receive visible sweep burst crowded clone growth day
 

@@ -19,8 +19,8 @@ from twisted.logger import globalLogBeginner
 
 from stackit.runtime.logs import LineObserver, text_line
 
-# The same house as in tests/test_day.py.
-sys.path.append(str(harness.HERE.parent / "tests"))
+# The same as in the test of a day.
+sys.path.append(str(harness.HERE.parent / "tests" / "support"))
 from day_house import Day
 
 MEMORY, LOG = "memory, MiB", "log, KiB in the hour"

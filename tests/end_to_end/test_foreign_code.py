@@ -140,7 +140,7 @@ async def test_whatever_a_plugin_raises_everywhere_the_others_and_the_end_are_as
             "handlers": {"retry_for": "1s"},
             "plugins": {"notebook": notebook.table, "hostile": {"file": str(tmp_path / "hostile.py:Hostile")}},
         },
-        environment={**notebook.environment, "PYTHONPATH": str(Path(__file__).parent.parent)},
+        environment={**notebook.environment, "PYTHONPATH": str(Path(__file__).parents[1] / "support")},
     )
     for number in range(3):
         assert (await server.deliver("issues", guid=f"issue-{number}")).status == 202
@@ -172,7 +172,7 @@ async def test_a_refusal_that_cannot_be_sent_is_a_500_and_the_connection_lives_o
     (tmp_path / "hostile.py").write_text(HOSTILE.replace("NUMBER", "0"))
     server: RunningStackit = await running_stackit(
         config={"sync": {"interval": "0"}, "plugins": {"hostile": {"file": str(tmp_path / "hostile.py:Hostile")}}},
-        environment={"PYTHONPATH": str(Path(__file__).parent.parent)},
+        environment={"PYTHONPATH": str(Path(__file__).parents[1] / "support")},
     )
     client = await connect(server)
     for fields in (

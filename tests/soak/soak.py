@@ -19,8 +19,8 @@ from random import Random
 from typing import Any
 
 from injections import Injections
-from load import GoodLoad, HostileLoad
 from outside import Notebook, all_handled, check_log, mirror_refs, together
+from traffic import GoodLoad, HostileLoad
 from twisted.internet.task import deferLater, react
 from vitals import Vitals, growth
 
