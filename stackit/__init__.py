@@ -9,7 +9,7 @@ from stackit.api.admin import AdminRequest, Refused, RequestHead, Response, Rout
 from stackit.api.app import App
 from stackit.api.errors import Permanent, PluginError, StackitError
 from stackit.api.events import Event, Push, RefChange, RefsChanged, Repo
-from stackit.api.hookspecs import hookimpl, on
+from stackit.api.hookimpl import hookimpl, on
 from stackit.api.occurrences import Occurrence
 from stackit.api.reactor import Reactor, sleep
 from stackit.api.repos import ManagedRepo, Repos

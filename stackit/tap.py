@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import time
 from collections.abc import Callable, Mapping
+from functools import partial
 from pathlib import Path
 from random import Random
 from types import MappingProxyType
@@ -19,11 +20,13 @@ from twisted.python.failure import Failure
 import stackit
 from stackit.api.app import App
 from stackit.api.errors import PluginError, StackitError, describe
+from stackit.api.hookspecs import stackit_admit, stackit_routes, stackit_service
 from stackit.api.occurrences import Occurrence
 from stackit.api.reactor import Reactor
 from stackit.api.repos import Repos
 from stackit.bus.backstop import Backstop
 from stackit.bus.bus import Bus
+from stackit.bus.health import plugin_problems
 from stackit.bus.loader import load_plugins
 from stackit.bus.timeouts import call, with_timeout
 from stackit.config.model import Config, load, secret_files
@@ -209,13 +212,13 @@ class Stackit(Service):
             dropped_lines=self.dropped_lines,
             redact=self.redact,
         )
-        self.plugin_services: list[tuple[str, Any]] = self.bus.services(self.app)
+        self.plugin_services: list[tuple[str, Any]] = self.bus.collect(stackit_service, self.app)
 
         self.secrets = webhook_secrets(config, self._notice)
         self.public = public_site(
             config,
             secrets=self.secrets,
-            admit=self.bus.admit,
+            admit=partial(self.bus.first, stackit_admit),
             observe=self.bus.observe,
             take=self.dispatch.take,
             reactor=reactor,
@@ -223,7 +226,7 @@ class Stackit(Service):
             stuck=self.heartbeat.stuck,
         )
         own_routes = [*delivery_routes(self.journal, self.dispatch, self.bus), readyz(self._problems)]
-        self.admin = admin_site(config, [*own_routes, *self.bus.routes(self.app)], reactor)
+        self.admin = admin_site(config, [*own_routes, *self.bus.collect_items(stackit_routes, self.app)], reactor)
 
     def _listen(self) -> None:
         for what, endpoint, site in (
@@ -236,6 +239,7 @@ class Stackit(Service):
             _log.info("{what} on {address}", what=what, address=self.addresses[-1])
 
     def _run(self) -> None:
+        _log.info("plugins: {names}", names=", ".join(self.bus.plugins()))
         for problem in self.left_out:
             self._notice(f"{problem}; it is left out")
         for doubt in self.bus.doubts():
@@ -295,7 +299,7 @@ class Stackit(Service):
 
     async def _problems(self) -> list[str]:
         own = [*self.heartbeat.stuck(), *self.journal.problems(), *self.stalls.problems()]
-        return [*own, *await self.bus.health(self.reactor)]
+        return [*own, *await plugin_problems(self.bus, self.reactor)]
 
     def _journal_changed(self, problem: str | None) -> None:
         self._notice(problem or "the journal can be written again")

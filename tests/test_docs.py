@@ -74,7 +74,7 @@ def test_every_hook_has_a_section_with_an_example_that_a_plugin_could_use(hook):
     exec(compile(example, f"docs/hooks.md, {hook}", "exec"), vars(module))  # noqa: S102 - our own page
     bus = Bus()
     bus.register("example", module.Watch() if hasattr(module, "Watch") else module)
-    implemented = {name for name in HOOKS if bus._called(name)} or {"stackit_event" for _ in bus.subscribers()}
+    implemented = {name for name in HOOKS if bus._of(name)} or {"stackit_event" for _ in bus.subscribers()}
     assert implemented == {hook}
 
 

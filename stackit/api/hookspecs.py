@@ -1,196 +1,156 @@
-"""Every hook of the bus, and the two decorators that implement them.
+"""Every hook of the bus: its arguments, its kind, and the results that it may have.
 
-Any hook that may be async may be a plain function, return a Deferred, or be a
-coroutine. docs/hooks.md says more about each, with an example.
+The bus and the checks of a plugin derive the rest from the kind: a new hook is a specification here, and the place that
+calls it. docs/hooks.md says more about each, with an example.
 """
 
 from __future__ import annotations
 
-import math
-import re
-from collections.abc import Awaitable, Callable, Sequence
-from typing import TYPE_CHECKING, Any, TypeVar, overload
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from enum import Enum
+from types import MappingProxyType
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import msgspec
 import pluggy
 from twisted.application.service import IService
 
-from stackit.api.admin import Refused, RequestHead, Route
-from stackit.api.events import LONGEST_ACTION, Event, RefsChanged
+from stackit.api.admin import Refused, RequestHead, Route, check_refused
+from stackit.api.events import Event, RefsChanged
+from stackit.api.hookimpl import ON, PROJECT
 from stackit.api.occurrences import Occurrence
 
 if TYPE_CHECKING:
     from stackit.api.app import App
 
-PROJECT = "stackit"
-OPTIONS_ATTRIBUTE = "stackit_options"
-ON = "stackit_on"
-"""What pluggy knows ``@on`` handlers as: a hook without a specification, whose argument may have any name."""
-
 Function = TypeVar("Function", bound=Callable[..., Any])
 
-# The action of a repository_dispatch is whatever its sender chose: what is more than a word is quoted, as it stands.
-_PATTERN = re.compile(
-    rf"""\*|(?P<name>[a-z0-9_]+)(\.(\*|(?P<word>[A-Za-z0-9_-]+)|"(?P<quoted>.{{1,{LONGEST_ACTION}}})"))?""", re.DOTALL
-)
-
+_SPEC_ATTRIBUTE = "stackit_hook"
 _spec = pluggy.HookspecMarker(PROJECT)
-_impl = pluggy.HookimplMarker(PROJECT)
 
 
-@_spec(firstresult=True)
-def stackit_admit(request: RequestHead) -> Refused | None:
-    """Turn a public request away before its body is read; the first ``Refused`` wins. Not async."""
+class HookKind(Enum):
+    """How the bus calls the implementations of a hook, and what it does about an exception of one."""
+
+    FIRST = "first result"
+    """In call order, until one returns a result. An exception is logged once, and counts as no result."""
+
+    NOTIFY = "notification"
+    """All of them. Results are ignored; an exception is logged once."""
+
+    EVENT = "event"
+    """Each is a subscriber: it is called by dispatch, and after an exception again. May be async."""
+
+    ASK = "question"
+    """All of them, side by side. The outcome of each is its own, an exception included. May be async."""
+
+    COLLECT = "collection"
+    """Once at start. An exception, or a result that does not fit, stops the start."""
+
+    @property
+    def may_be_async(self) -> bool:
+        """Whether an implementation may be a coroutine, or return a Deferred."""
+        return self in (HookKind.EVENT, HookKind.ASK)
 
 
-@_spec
-def stackit_expect(event: Event) -> None:
-    """Make ready for a verified event while it is on its way to disk, where it may still fail to arrive. Not async."""
+class Hook(msgspec.Struct, frozen=True, kw_only=True):
+    """The marker of a specification.
 
-
-@_spec
-def stackit_event(event: Event) -> Awaitable[None] | None:
-    """Handle a verified event, after it is durable. May be async; an exception means: try again."""
-
-
-@_spec
-def stackit_refs_changed(change: RefsChanged) -> Awaitable[None] | None:
-    """Handle refs of a mirror that moved. May be async; an exception means: try again."""
-
-
-@_spec
-def stackit_backstop() -> Awaitable[None] | None:
-    """Look for what was missed, at start and every sync interval. May be async."""
-
-
-@_spec
-def stackit_service(app: App) -> IService:  # type: ignore[empty-body]
-    """Return a Twisted service that lives as long as stackit. Called once at start."""
-
-
-@_spec
-def stackit_routes(app: App) -> Sequence[Route]:  # type: ignore[empty-body]
-    """Return admin routes of the plugin. Called once at start."""
-
-
-@_spec
-def stackit_health() -> Awaitable[str | None] | str | None:
-    """Say what is wrong, in one line, for ``/readyz``; None is healthy. May be async."""
-
-
-@_spec
-def stackit_observe(occurrence: Occurrence) -> None:
-    """See what stackit did: refused, accepted, handled, failed and so on. Not async, and quick."""
-
-
-class HandlerOptions(msgspec.Struct, frozen=True, kw_only=True):
-    """How the handler of an event wants to be called; see ``on``."""
-
-    patterns: tuple[str, ...] = ("*",)
-    ordered: bool = True
-    timeout: float | None = None
-    concurrency: int | None = None
-    thread: bool = False
-
-    def __post_init__(self) -> None:
-        timeout, concurrency = self.timeout, self.concurrency
-        if timeout is not None and not (isinstance(timeout, int | float) and 0 <= timeout < math.inf):
-            raise ValueError(f"timeout is {timeout!r}, expected seconds, or 0 for no limit")
-        if concurrency is not None and not (isinstance(concurrency, int) and concurrency >= 1):
-            raise ValueError(f"concurrency is {concurrency!r}, expected 1 or more")
-
-    def wants(self, name: str, action: str | None) -> bool:
-        """Whether an event of this name and action passes the filter."""
-        wanted = map(read_pattern, self.patterns)
-        return any(each in ((None, None), (name, None)) or (each == (name, action)) for each in wanted)
-
-
-@overload
-def hookimpl(function: Function, /) -> Function: ...
-@overload
-def hookimpl(
-    *,
-    specname: str | None = None,
-    tryfirst: bool = False,
-    trylast: bool = False,
-    ordered: bool = True,
-    timeout: float | None = None,
-    concurrency: int | None = None,
-    thread: bool = False,
-) -> Callable[[Function], Function]: ...
-def hookimpl(
-    function: Callable[..., Any] | None = None,
-    /,
-    *,
-    specname: str | None = None,
-    tryfirst: bool = False,
-    trylast: bool = False,
-    ordered: bool = True,
-    timeout: float | None = None,
-    concurrency: int | None = None,
-    thread: bool = False,
-) -> Any:
-    """Mark a function as the implementation of the hook whose name it has (or ``specname``).
-
-    ``ordered``, ``timeout``, ``concurrency`` and ``thread`` are for ``stackit_event`` and
-    ``stackit_refs_changed``, and mean what they mean in ``on``.
+    ``fits`` tells whether a result other than None is allowed, ``expected`` names those that are. ``check`` raises
+    ValueError for an allowed one that cannot be used; ``replace(result)`` is used instead. With ``copies`` each
+    implementation gets a copy of the argument.
     """
-    options = HandlerOptions(ordered=ordered, timeout=timeout, concurrency=concurrency, thread=thread)
 
-    def mark(function: Function) -> Function:
-        _set_options(function, options)
-        return _impl(function, specname=specname, tryfirst=tryfirst, trylast=trylast)
+    kind: HookKind
+    expected: str = ""
+    fits: Callable[[Any], bool] = lambda _: True
+    check: Callable[[Any], None] = lambda _: None
+    replace: Callable[[Any], Any] = lambda result: result
+    copies: bool = False
 
-    return mark if function is None else mark(function)
 
-
-def on(
-    *patterns: str,
-    ordered: bool = True,
-    timeout: float | None = None,
-    concurrency: int | None = None,
-    thread: bool = False,
+def _hook(
+    kind: HookKind,
+    expected: str = "",
+    fits: Callable[[Any], bool] = lambda _: True,
+    *,
+    check: Callable[[Any], None] = lambda _: None,
+    replace: Callable[[Any], Any] = lambda result: result,
+    copies: bool = False,
 ) -> Callable[[Function], Function]:
-    """Mark a function, of any name, as the handler of events that match a pattern.
-
-    A pattern is an event name (``push``), with an action (``issues.opened``), with any
-    action (``pull_request.*``), or ``*`` for all. An action that is more than a word of
-    letters, digits, ``_`` and ``-`` stands in double quotes, as it is, whatever is between
-    the first and the last of them: ``repository_dispatch."deploy: prod"``.
-
-    ``ordered=False`` lets events of one repository be handled side by side; ``timeout``
-    (seconds, 0 for none) and ``concurrency`` (events in hand at once) replace the configured
-    defaults. A plain function runs in the reactor's thread and must not block; one that does
-    (``subprocess``, ``requests``) says ``thread=True`` and runs in a thread.
-    Raises ValueError for a pattern that can never match, and for a function that has a filter already.
-    """
-    if not patterns:
-        raise ValueError("on() needs at least one event, such as on('push'), or on('*') for all")
-    for pattern in patterns:
-        read_pattern(pattern)
-    options = HandlerOptions(
-        patterns=patterns, ordered=ordered, timeout=timeout, concurrency=concurrency, thread=thread
-    )
-
     def mark(function: Function) -> Function:
-        _set_options(function, options)
-        return _impl(function, specname=ON, optionalhook=True)
+        hook = Hook(kind=kind, expected=expected, fits=fits, check=check, replace=replace, copies=copies)
+        setattr(function, _SPEC_ATTRIBUTE, hook)
+        return _spec(function)
 
     return mark
 
 
-def _set_options(function: Callable[..., Any], options: HandlerOptions) -> None:
-    if hasattr(function, OPTIONS_ATTRIBUTE):
-        raise ValueError(f"{function.__name__} is marked twice: one on('push', 'issues.opened') holds all its events")
-    setattr(function, OPTIONS_ATTRIBUTE, options)
+def _list_of(wanted: type) -> Callable[[Any], bool]:
+    return lambda result: isinstance(result, Sequence) and all(isinstance(each, wanted) for each in result)
 
 
-def read_pattern(pattern: str) -> tuple[str | None, str | None]:
-    """The name and the action that a pattern asks for; None for any. Raises ValueError."""
-    found = _PATTERN.fullmatch(pattern) if isinstance(pattern, str) else None
-    if found is None:
-        raise ValueError(
-            f"not an event pattern: {pattern!r} (expected 'push', 'issues.opened', 'issues.*' or '*'; "
-            "an action of more than a word is quoted: 'repository_dispatch.\"deploy: prod\"')"
-        )
-    return found["name"], found["word"] or found["quoted"]
+def _failed_refusal(refused: Refused) -> Refused:
+    return Refused(status=500, reason="failed", unless_verified=refused.unless_verified is True)
+
+
+@_hook(
+    HookKind.FIRST,
+    "Refused or None",
+    lambda result: isinstance(result, Refused),
+    check=check_refused,
+    replace=_failed_refusal,
+)
+def stackit_admit(request: RequestHead) -> Refused | None:
+    """Turn a public request away before its body is read; the first ``Refused`` wins."""
+
+
+@_hook(HookKind.NOTIFY, copies=True)
+def stackit_expect(event: Event) -> None:
+    """Prepare for a verified event while it is written to disk, which may still fail."""
+
+
+@_hook(HookKind.EVENT)
+def stackit_event(event: Event) -> Awaitable[None] | None:
+    """Handle a verified event, after it is durable. An exception means: try again."""
+
+
+@_hook(HookKind.EVENT)
+def stackit_refs_changed(change: RefsChanged) -> Awaitable[None] | None:
+    """Handle refs of a mirror that moved. An exception means: try again."""
+
+
+@_hook(HookKind.ASK)
+def stackit_backstop() -> Awaitable[None] | None:
+    """Look for what was missed, at start and every sync interval."""
+
+
+@_hook(HookKind.COLLECT, "an IService", IService.providedBy)
+def stackit_service(app: App) -> IService:  # type: ignore[empty-body]
+    """Return a Twisted service that lives as long as stackit."""
+
+
+@_hook(HookKind.COLLECT, "a list of Route", _list_of(Route))
+def stackit_routes(app: App) -> Sequence[Route]:  # type: ignore[empty-body]
+    """Return admin routes of the plugin."""
+
+
+@_hook(HookKind.ASK, "a line or None", lambda result: isinstance(result, str) or result is False)
+def stackit_health() -> Awaitable[str | None] | str | None:
+    """Return the problem in one line, for ``/readyz``; None is healthy."""
+
+
+@_hook(HookKind.NOTIFY)
+def stackit_observe(occurrence: Occurrence) -> None:
+    """See what stackit did: refused, accepted, handled, failed and so on."""
+
+
+HOOKS: Mapping[str, Hook] = MappingProxyType(
+    {name: getattr(each, _SPEC_ATTRIBUTE) for name, each in vars().items() if hasattr(each, _SPEC_ATTRIBUTE)}
+)
+"""The marker of every hook, by its name."""
+
+
+def kind_of(hook: str) -> HookKind:
+    """The kind of a hook, by its name; ``@on`` handlers have that of ``stackit_event``."""
+    return HookKind.EVENT if hook == ON else HOOKS[hook].kind

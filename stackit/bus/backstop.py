@@ -11,10 +11,11 @@ from twisted.internet.task import LoopingCall
 from twisted.python.failure import Failure
 
 from stackit.api.errors import describe
+from stackit.api.hookspecs import stackit_backstop
 from stackit.api.occurrences import Occurrence
 from stackit.api.reactor import Reactor
 from stackit.bus.bus import Bus
-from stackit.bus.timeouts import wait_or_cancel, with_timeout
+from stackit.bus.timeouts import wait_or_cancel
 
 
 class Backstop(Service):
@@ -45,7 +46,7 @@ class Backstop(Service):
         await wait_or_cancel(self._reactor, list(self._running.values()), self._grace)
 
     def _round(self) -> None:
-        for plugin, look in self._bus.backstops():
+        for plugin, look in self._bus.ask(stackit_backstop, self._reactor, timeout=0):
             if plugin not in self._running:
                 self._start(plugin, look)
 
@@ -63,6 +64,6 @@ class Backstop(Service):
                     Occurrence(name="backstop", plugin=plugin, outcome="failed", seconds=seconds, error=error)
                 )
 
-        running = with_timeout(self._reactor, look(), 0)
+        running = look()
         self._running[plugin] = running
         running.addBoth(ended)

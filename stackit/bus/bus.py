@@ -1,101 +1,72 @@
-"""The bus: who subscribes to an event, and each plugin called in isolation.
-
-pluggy's own call stops at the first exception and leaves coroutines unawaited, so
-the bus asks pluggy for the implementations and calls them one by one.
-"""
+"""The bus: the registered plugins, and one way to call the hooks of each kind, each plugin in isolation."""
 
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
-from functools import lru_cache
-from typing import Any
+from collections.abc import Callable, Sequence
+from functools import lru_cache, partial
+from typing import Any, ParamSpec, TypeVar
 
 import msgspec
-import pluggy
 from pluggy import HookImpl
-from twisted.application.service import IService
-from twisted.internet.defer import Deferred, fail
+from twisted.internet.defer import Deferred
 from twisted.logger import Logger
-from twisted.python.failure import Failure
 
 from stackit.api import hookspecs
-from stackit.api.admin import Refused, RequestHead, Route, check_refused
-from stackit.api.app import App
 from stackit.api.errors import PluginError, describe
 from stackit.api.events import Event
-from stackit.api.hookspecs import ON, OPTIONS_ATTRIBUTE, PROJECT, HandlerOptions
+from stackit.api.hookimpl import ON
+from stackit.api.hookspecs import HOOKS, Hook, HookKind, kind_of
 from stackit.api.occurrences import Occurrence
 from stackit.api.reactor import Reactor
 from stackit.bus import checks
-from stackit.bus.timeouts import as_exception, call, to_deferred, with_timeout
-from stackit.secrets.redactor import Redact
+from stackit.bus.implementations import call_now, implementations, plugin_manager, register, with_one_argument
+from stackit.bus.subscribers import Subscriber
+from stackit.bus.timeouts import call, with_timeout
 from stackit.text.redaction import redacted
 
 _log = Logger(namespace="stackit")
 
+Value = TypeVar("Value")
+Result = TypeVar("Result")
+Item = TypeVar("Item", bound=msgspec.Struct)
+Arguments = ParamSpec("Arguments")
 
-class Subscriber(msgspec.Struct, frozen=True, eq=False):
-    """One handler of one plugin.
 
-    ``key`` (``plugin:function``) is its name in the journal: it stays the same when the
-    plugin gains another handler.
-    """
-
-    key: str
-    plugin: str
-    function: str
-    options: HandlerOptions
-    implementation: HookImpl
-
-    handler: Callable[[object], Any]
-
-    def call(self, value: object) -> Deferred[Any] | None:
-        """Run the handler in this thread: None where it returned None, and is through.
-
-        Else a Deferred of what it returned or raised, or what that comes to.
-        """
-        try:
-            result = self.handler(value)
-            return None if result is None else to_deferred(result)
-        except BaseException:  # noqa: BLE001 - foreign code: whatever it raises is its outcome
-            return fail(as_exception(Failure()))
-
-    def run(self, value: object) -> object:
-        """Run the handler in whatever thread this is, and return or raise what it does."""
-        return _call_now(self.implementation, value)
+class WrongResult(TypeError):
+    """An implementation returned something that its hook does not allow."""
 
 
 class Bus:
-    """The registered plugins, and how to reach each of their hooks."""
+    """The registered plugins.
+
+    A hook is named by its specification in ``stackit.api.hookspecs``, which also gives the call its types: ``first``,
+    ``notify``, ``ask`` and ``collect`` are for the kinds of those names; the implementations of event hooks are
+    ``subscribers``.
+    """
 
     __slots__ = (
-        "_admitting",
-        "_complained",
         "_displayed",
-        "_events",
-        "_expecting",
+        "_failed_before",
         "_implementations",
-        "_observing",
+        "_in_line",
         "_plugins",
-        "_refs_changed",
+        "_subscribers",
         "_wanting",
         "redact",
     )
 
-    def __init__(self, redact: Redact = redacted) -> None:
-        """``redact`` is for texts of plugins, which may have them from anywhere."""
+    def __init__(self, redact: Callable[[str], str] = redacted) -> None:
+        """``redact`` is for texts of plugins, which may hold a secret."""
         self.redact = redact
-        self._plugins = _plugin_manager()
-        self._events: tuple[Subscriber, ...] = ()
-        self._refs_changed: tuple[Subscriber, ...] = ()
-        self._admitting: _Direct = ()
-        self._expecting: _Direct = ()
-        self._observing: _Direct = ()
+        self._plugins = plugin_manager()
+        self._subscribers: dict[str, tuple[Subscriber, ...]] = {}
+        self._in_line: dict[Callable[..., Any], tuple[tuple[HookImpl, Callable[[Any], Any]], ...]] = {}
         self._displayed: dict[str, str] = {}
         self._implementations: dict[str, tuple[HookImpl, ...]] = {}
-        self._complained: set[str] = set()
+        self._failed_before: set[str] = set()
         self._wanting = lru_cache(maxsize=1024)(self._find_wanting)
+        self._prepare()
 
     # -- registration -------------------------------------------------------------
 
@@ -105,18 +76,24 @@ class Bus:
             if name == other or plugin is there:
                 raise PluginError(name, f"is there already, as {other}")
         # A plugin that fails validation half-way would stay registered: try it apart first.
-        trial = _plugin_manager()
-        _register(trial, name, plugin)
-        checks.check(name, _implementations(trial))
-        _register(self._plugins, name, plugin)
+        trial = plugin_manager()
+        register(trial, name, plugin)
+        checks.check(name, implementations(trial))
+        register(self._plugins, name, plugin)
+        self._prepare()
+
+    def _prepare(self) -> None:
+        """Look up once what every delivery needs."""
         self._implementations.clear()
-        self._events = self._find_subscribers("stackit_event", ON)
-        self._refs_changed = self._find_subscribers("stackit_refs_changed")
+        self._subscribers = {
+            name: tuple(map(Subscriber.of, self._of(name))) for name in (*HOOKS, ON) if kind_of(name) is HookKind.EVENT
+        }
         self._wanting.cache_clear()
-        self._admitting, self._expecting, self._observing = (
-            tuple((each, _direct(each)) for each in self._called(hook))
-            for hook in ("stackit_admit", "stackit_expect", "stackit_observe")
-        )
+        self._in_line = {
+            getattr(hookspecs, name): tuple((each, _prepared(each, hook)) for each in self._of(name))
+            for name, hook in HOOKS.items()
+            if hook.kind in (HookKind.FIRST, HookKind.NOTIFY)
+        }
         handlers = Counter(each.plugin for each in self.subscribers())
         self._displayed = {each.key: each.plugin for each in self.subscribers() if handlers[each.plugin] == 1}
 
@@ -125,29 +102,30 @@ class Bus:
         return sorted(name for name, _ in self._plugins.list_name_plugin())
 
     def doubts(self) -> list[str]:
-        """What handlers ask for and may never get, one line for each pattern."""
+        """Return a line for each pattern of a handler that no event may ever match."""
         return [
             doubt
-            for each in sorted(self._events, key=lambda each: each.key)
+            for each in sorted(self.subscribers(hookspecs.stackit_event), key=lambda each: each.key)
             for doubt in checks.doubts(each.plugin, each.function, each.options)
         ]
 
     # -- subscribers --------------------------------------------------------------
 
-    def subscribers(self) -> tuple[Subscriber, ...]:
-        """Every handler of events and of ref changes."""
-        return self._events + self._refs_changed
+    def subscribers(self, hook: Callable[..., Any] | None = None) -> tuple[Subscriber, ...]:
+        """The subscribers of an event hook (default: of all), in call order; ``@on`` counts as ``stackit_event``."""
+        if hook is hookspecs.stackit_event:
+            return self._subscribers["stackit_event"] + self._subscribers[ON]
+        if hook is not None:
+            return self._subscribers[hook.__name__]
+        return tuple(each for subscribers in self._subscribers.values() for each in subscribers)
 
     def wanted_by(self, event: Event) -> tuple[str, ...]:
         """The keys of the handlers whose filter lets this event pass, in call order."""
         return self._wanting(event.name, event.action)
 
     def _find_wanting(self, name: str, action: str | None) -> tuple[str, ...]:
-        return tuple(each.key for each in self._events if each.options.wants(name, action))
-
-    def refs_subscribers(self) -> tuple[Subscriber, ...]:
-        """The handlers of ref changes, in call order."""
-        return self._refs_changed
+        events = self.subscribers(hookspecs.stackit_event)
+        return tuple(each.key for each in events if each.options.wants(name, action))
 
     def display(self, key: str) -> str:
         """A subscriber's name for people: its plugin, with ``:function`` where the plugin has several."""
@@ -158,108 +136,97 @@ class Bus:
         found = tuple(each.key for each in self.subscribers() if name in (each.key, each.plugin))
         return found or (name,)
 
-    def _find_subscribers(self, *hooks: str) -> tuple[Subscriber, ...]:
-        return tuple(
-            Subscriber(
-                key=f"{each.plugin_name}:{each.function.__name__}",
-                plugin=each.plugin_name,
-                function=each.function.__name__,
-                options=getattr(each.function, OPTIONS_ATTRIBUTE, HandlerOptions()),
-                implementation=each,
-                handler=_direct(each),
-            )
-            for hook in hooks
-            for each in self._called(hook)
-        )
+    # -- the other hooks, by kind -------------------------------------------------
 
-    # -- the other hooks ----------------------------------------------------------
-
-    def admit(self, request: RequestHead) -> Refused | None:
-        """The first refusal of a plugin; one that raises admits. A refusal that cannot be sent is a 500."""
-        for each, admit in self._admitting:
+    def first(self, hook: Callable[[Value], Result | None], value: Value) -> Result | None:
+        """Return the first result other than None. Never raises: an exception is logged once and counts as None."""
+        for each, function in self._in_line[hook]:
             try:
-                verdict = admit(request)
-                if verdict is None:
+                result = function(value)
+                if result is None:
                     continue
-                if not isinstance(verdict, Refused):
-                    raise TypeError(f"returned {type(verdict).__name__}, expected Refused or None")
+                unfit = _unfit(HOOKS[hook.__name__], result)
+                if unfit:
+                    raise TypeError(unfit)
             except BaseException as fault:  # noqa: BLE001 - foreign code: its fault must not become the request's
-                self._complain(each, "stackit_admit", fault)
+                self._log_once(each, hook.__name__, fault)
                 continue
             try:
-                check_refused(verdict)
+                HOOKS[hook.__name__].check(result)
             except ValueError as fault:
-                self._complain(each, "stackit_admit", fault)
-                return Refused(status=500, reason="failed", unless_verified=verdict.unless_verified is True)
-            return verdict
+                self._log_once(each, hook.__name__, fault)
+                result = HOOKS[hook.__name__].replace(result)
+            return result  # type: ignore[no-any-return]  # it fits
         return None
 
-    def expect(self, event: Event) -> None:
-        """Tell of an event before it is durable. Never raises; a plugin that does is logged once."""
-        for each, expect in self._expecting:
+    def notify(self, hook: Callable[[Value], None], value: Value) -> None:
+        """Call every implementation. Never raises: an exception is logged once."""
+        for each, function in self._in_line[hook]:
             try:
-                expect(msgspec.structs.replace(event))
-            except BaseException as fault:  # noqa: BLE001 - foreign code: the event goes its way all the same
-                self._complain(each, "stackit_expect", fault)
+                function(value)
+            except BaseException as fault:  # noqa: BLE001 - foreign code: it changes nothing for anybody else
+                self._log_once(each, hook.__name__, fault)
 
     def observe(self, occurrence: Occurrence) -> None:
-        """Tell every observer. Never raises; a plugin that does is logged once."""
-        for each, observe in self._observing:
+        """Notify ``stackit_observe``, which nearly every part of stackit does."""
+        self.notify(hookspecs.stackit_observe, occurrence)
+
+    def ask(
+        self, hook: Callable[[], Any], reactor: Reactor, *, timeout: float
+    ) -> list[tuple[str, Callable[[], Deferred[Any]]]]:
+        """Return each implementation with the name of its plugin: a function that returns a Deferred and never raises.
+
+        The Deferred fails with HandlerTimeout after ``timeout`` seconds (0: no limit), and with WrongResult where the
+        result does not fit. Cancelling it cancels the implementation.
+        """
+        name = hook.__name__
+
+        def start(implementation: HookImpl) -> Deferred[Any]:
+            return with_timeout(reactor, call(call_now, implementation), timeout).addCallback(_checked, name)
+
+        return [(each.plugin_name, partial(start, each)) for each in self._of(name)]
+
+    def collect(
+        self, hook: Callable[Arguments, Result], *args: Arguments.args, **kwargs: Arguments.kwargs
+    ) -> list[tuple[str, Result]]:
+        """Return every result other than None, with the name of its plugin, in the order of registration.
+
+        Arguments are positional. Raises PluginError, which names the first plugin that fails.
+        """
+        del kwargs  # only there for the type checker
+        name = hook.__name__
+        results = []
+        for each in reversed(self._of(name)):
             try:
-                observe(occurrence)
-            except BaseException as fault:  # noqa: BLE001 - foreign code: an observer changes nothing for anyone
-                self._complain(each, "stackit_observe", fault)
-
-    def backstops(self) -> list[tuple[str, Callable[[], Deferred[Any]]]]:
-        """Every ``stackit_backstop`` with the name of its plugin."""
-        return [(each.plugin_name, lambda each=each: _call(each)) for each in self._called("stackit_backstop")]  # type: ignore[misc]
-
-    def services(self, app: App) -> list[tuple[str, IService]]:
-        """Each plugin's service, with the plugin's name. Raises PluginError naming the first plugin that fails."""
-        return self._asked("stackit_service", app, IService.providedBy, "an IService")
-
-    def routes(self, app: App) -> list[Route]:
-        """Every plugin's admin routes. Raises PluginError naming the first plugin that fails."""
-        found = self._asked("stackit_routes", app, _is_routes, "a list of Route")
-        return [Route(each.method, each.path, each.handler, plugin) for plugin, routes in found for each in routes]
-
-    async def health(self, reactor: Reactor, seconds: float = 5.0) -> list[str]:
-        """What plugins say is wrong, one line each; one that does not answer in time is a problem too."""
-        asked = [
-            (each.plugin_name, with_timeout(reactor, _call(each), seconds)) for each in self._called("stackit_health")
-        ]
-        said = [(plugin, await answer.addCallback(_complaint).addErrback(self._failed)) for plugin, answer in asked]
-        return [self.redact(f"{plugin}: {problem}")[:500] for plugin, problem in said if problem]
-
-    def _failed(self, failure: Failure) -> str:
-        return describe(failure.value, self.redact)
-
-    def _asked(self, hook: str, app: App, fits: Callable[[Any], bool], wanted: str) -> list[tuple[str, Any]]:
-        answers = []
-        for each in reversed(self._called(hook)):
-            try:
-                answer = _call_now(each, app)
-                is_right = answer is None or fits(answer)
+                result = call_now(each, *args)
+                unfit = None if result is None else _unfit(HOOKS[name], result)
             except BaseException as fault:  # foreign code: named, and the start stops
-                raise PluginError(each.plugin_name, f"{hook} failed: {describe(fault)}") from fault
-            if not is_right:
-                raise PluginError(each.plugin_name, f"{hook} returned {type(answer).__name__}, expected {wanted}")
-            if answer is not None:
-                answers.append((each.plugin_name, answer))
-        return answers
+                raise PluginError(each.plugin_name, f"{name} failed: {describe(fault)}") from fault
+            if unfit:
+                raise PluginError(each.plugin_name, f"{name} {unfit}")
+            if result is not None:
+                results.append((each.plugin_name, result))
+        return results
 
-    def _called(self, hook: str) -> tuple[HookImpl, ...]:
+    def collect_items(
+        self, hook: Callable[Arguments, Sequence[Item]], *args: Arguments.args, **kwargs: Arguments.kwargs
+    ) -> list[Item]:
+        """Return the items of every list that ``collect`` returns, each with its ``plugin`` filled in."""
+        found = self.collect(hook, *args, **kwargs)
+        return [msgspec.structs.replace(each, plugin=plugin) for plugin, items in found for each in items]
+
+    def _of(self, hook: str) -> tuple[HookImpl, ...]:
         """The implementations in pluggy's call order: tryfirst, later-registered first, trylast."""
         found = self._implementations.get(hook)
         if found is None:
-            found = tuple(each for _, each in _implementations(self._plugins, hook))[::-1]
+            found = tuple(each for _, each in implementations(self._plugins, hook))[::-1]
             self._implementations[hook] = found
         return found
 
-    def _complain(self, implementation: HookImpl, hook: str, fault: BaseException) -> None:
+    def _log_once(self, implementation: HookImpl, hook: str, fault: BaseException) -> None:
         name = f"{implementation.plugin_name}.{hook}"
-        if name not in self._complained:
-            self._complained.add(name)
+        if name not in self._failed_before:
+            self._failed_before.add(name)
             _log.error(
                 "plugin {plugin}: {hook} failed: {problem} (said once)",
                 plugin=implementation.plugin_name,
@@ -268,61 +235,17 @@ class Bus:
             )
 
 
-def _plugin_manager() -> pluggy.PluginManager:
-    plugins = pluggy.PluginManager(PROJECT)
-    plugins.add_hookspecs(hookspecs)
-    return plugins
+def _prepared(implementation: HookImpl, hook: Hook) -> Callable[[Any], Any]:
+    function = with_one_argument(implementation)
+    return (lambda value: function(msgspec.structs.replace(value))) if hook.copies else function
 
 
-def _implementations(plugins: pluggy.PluginManager, *hooks: str) -> Iterator[tuple[str, HookImpl]]:
-    """The implementations of these hooks (default: of all), in the reverse of pluggy's call order."""
-    for name in hooks or (*(each for each in vars(hookspecs) if each.startswith(f"{PROJECT}_")), ON):
-        caller = getattr(plugins.hook, name, None)  # without a specification there is none until it is implemented
-        if caller is not None:
-            yield from ((name, each) for each in caller.get_hookimpls())
+def _unfit(hook: Hook, result: object) -> str | None:
+    return None if hook.fits(result) else f"returned {type(result).__name__}, expected {hook.expected}"
 
 
-def _register(plugins: pluggy.PluginManager, name: str, plugin: object) -> None:
-    try:
-        plugins.register(plugin, name)
-        plugins.check_pending()
-    except pluggy.PluginValidationError as problem:
-        raise PluginError(name, " ".join(str(problem).split())) from None
-    except BaseException as problem:  # noqa: BLE001 - foreign code: looking at its attributes may raise anything
-        raise PluginError(name, describe(problem)) from None
-
-
-def _is_routes(answer: object) -> bool:
-    return isinstance(answer, Sequence) and all(isinstance(each, Route) for each in answer)
-
-
-def _complaint(said: object) -> str:
-    """What a plugin says is wrong with it, as one line; an empty text where nothing is."""
-    if said is None or said is False:
-        return ""
-    if not isinstance(said, str):
-        return f"stackit_health returned {type(said).__name__}, expected a line or None"
-    return " ".join(said.split())
-
-
-_Direct = tuple[tuple[HookImpl, Callable[[Any], Any]], ...]
-
-
-def _direct(implementation: HookImpl) -> Callable[[Any], Any]:
-    """What to call with the one value of a hook, and nothing between: for those that every delivery comes by."""
-    function: Callable[..., Any] = implementation.function
-    return function if implementation.argnames else lambda _: function()
-
-
-def _call_now(implementation: HookImpl, *values: object) -> Any:
-    """What the plugin returns. Raises what it raises, which is an Exception: it ends its call, never stackit."""
-    try:
-        return implementation.function(*values[: len(implementation.argnames)])
-    except Exception:
-        raise
-    except BaseException as leaving:
-        raise RuntimeError(describe(leaving)) from leaving
-
-
-def _call(implementation: HookImpl, *values: object) -> Deferred[Any]:
-    return call(_call_now, implementation, *values)
+def _checked(result: object, hook: str) -> object:
+    unfit = None if result is None else _unfit(HOOKS[hook], result)
+    if unfit:
+        raise WrongResult(f"{hook} {unfit}")
+    return result

@@ -1,4 +1,4 @@
-"""What can be known to be wrong with a plugin before it is ever called."""
+"""Checks of a plugin before it is ever called."""
 
 from __future__ import annotations
 
@@ -8,13 +8,9 @@ from collections.abc import Iterable, Iterator
 from pluggy import HookImpl
 
 from stackit.api.errors import PluginError
-from stackit.api.hookspecs import ON, OPTIONS_ATTRIBUTE, HandlerOptions, read_pattern
+from stackit.api.hookimpl import ON, OPTIONS_ATTRIBUTE, HandlerOptions, read_pattern
+from stackit.api.hookspecs import HookKind, kind_of
 from stackit.github.actions import doubt
-
-HANDLERS = ("stackit_event", ON, "stackit_refs_changed")
-"""The hooks whose implementations are subscribers."""
-
-_SYNCHRONOUS = ("stackit_admit", "stackit_expect", "stackit_service", "stackit_routes", "stackit_observe")
 
 
 def check(plugin: str, implementations: Iterable[tuple[str, HookImpl]]) -> None:
@@ -24,7 +20,7 @@ def check(plugin: str, implementations: Iterable[tuple[str, HookImpl]]) -> None:
         _check_kind(plugin, hook, each)
         _check_arguments(plugin, hook, each)
         # A handler's name is part of its key in the journal; of other hooks one each is enough.
-        name = each.function.__name__ if hook in HANDLERS else hook
+        name = each.function.__name__ if kind_of(hook) is HookKind.EVENT else hook
         if name in names:
             raise PluginError(plugin, f"has two implementations named {name}")
         names.add(name)
@@ -33,7 +29,7 @@ def check(plugin: str, implementations: Iterable[tuple[str, HookImpl]]) -> None:
 
 
 def doubts(plugin: str, function: str, options: HandlerOptions) -> Iterator[str]:
-    """A line for each pattern of a handler that seems to wait for what never comes."""
+    """Yield a line for each pattern of a handler that no event may ever match."""
     for pattern in options.patterns:
         name, action = read_pattern(pattern)
         reason = doubt(name, action) if name else None
@@ -48,7 +44,7 @@ def _check_kind(plugin: str, hook: str, implementation: HookImpl) -> None:
     if inspect.isclass(implementation.plugin):
         raise PluginError(plugin, f"{implementation.plugin.__name__} is a class: register an instance of it")
     asynchronous = inspect.iscoroutinefunction(function)
-    if hook in _SYNCHRONOUS and asynchronous:
+    if asynchronous and not kind_of(hook).may_be_async:
         raise PluginError(plugin, f"{hook} cannot be async")
     if inspect.isgeneratorfunction(function) or inspect.isasyncgenfunction(function):
         raise PluginError(plugin, f"{name} is a generator, and calling it would do nothing: use async def and await")

@@ -16,9 +16,11 @@ from twisted.python.failure import Failure
 
 from stackit.api.errors import JournalError, Permanent, describe, place
 from stackit.api.events import DeliveryResult, Event, RefChange, RefsChanged, Repo
+from stackit.api.hookspecs import stackit_expect, stackit_refs_changed
 from stackit.api.occurrences import Occurrence
 from stackit.api.reactor import Reactor, sleep
-from stackit.bus.bus import Bus, Subscriber
+from stackit.bus.bus import Bus
+from stackit.bus.subscribers import Subscriber
 from stackit.bus.timeouts import wait_or_cancel, with_timeout
 from stackit.dispatch.backoff import LONGEST_DELAY, Backoff
 from stackit.dispatch.queues import Item, SubscriberQueue
@@ -162,7 +164,7 @@ class Dispatch:
         """
         subscribers = () if event.name == PING else self._bus.wanted_by(event)
         if subscribers and not self._limits.refuse_replays:  # of a replay, only the journal knows that it is one
-            self._bus.expect(event)
+            self._bus.notify(stackit_expect, event)
         record = NewDelivery(
             hook=event.hook,
             delivery=event.delivery,
@@ -223,7 +225,7 @@ class Dispatch:
     async def announce(self, repo: Repo, changes: tuple[RefChange, ...], cause: str, delivery: str | None) -> None:
         """Make moved refs durable together with the record of what was announced, and hand them on."""
         received_at = self._now()
-        keys = [each.key for each in self._bus.refs_subscribers()]
+        keys = [each.key for each in self._bus.subscribers(stackit_refs_changed)]
         appended = await self._journal.announce(str(repo), changes, cause, delivery, received_at, keys)
         self._bus.observe(
             Occurrence(

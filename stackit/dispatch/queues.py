@@ -19,7 +19,7 @@ from twisted.python.failure import Failure
 
 from stackit.api.errors import describe, place
 from stackit.api.events import Event, RefsChanged
-from stackit.bus.bus import Subscriber
+from stackit.bus.subscribers import Subscriber
 from stackit.dispatch.coroutines import Run
 from stackit.journal import DueHandling
 

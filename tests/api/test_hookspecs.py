@@ -10,7 +10,7 @@ import pytest
 
 from stackit import hookimpl, on
 from stackit.api import hookspecs
-from stackit.api.hookspecs import OPTIONS_ATTRIBUTE, HandlerOptions
+from stackit.api.hookimpl import OPTIONS_ATTRIBUTE, HandlerOptions
 
 
 def handle(event: object) -> None:

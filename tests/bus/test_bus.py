@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Callable, Generator
 from contextlib import contextmanager
 from pathlib import Path
@@ -17,8 +18,11 @@ from twisted.internet.task import Clock
 from twisted.logger import LogEvent, globalLogPublisher
 
 from stackit import App, Event, Occurrence, PluginError, Refused, RequestHead, Response, Route, hookimpl, on
+from stackit.api import hookspecs
+from stackit.api.hookspecs import HookKind
 from stackit.api.repos import Repos
 from stackit.bus.bus import Bus
+from stackit.bus.health import plugin_problems
 from stackit.secrets.redactor import Redactor
 
 REQUEST = RequestHead(client="192.0.2.1", method=b"POST", path=b"/", headers={})
@@ -176,7 +180,7 @@ def test_stackit_refs_changed_gets_ref_changes_and_no_events() -> None:
 
     bus = bus_with(mine=stackit_refs_changed)
     value = refs_changed()
-    (subscriber,) = bus.refs_subscribers()
+    (subscriber,) = bus.subscribers(hookspecs.stackit_refs_changed)
     outcome(subscriber.call(value))
     assert seen == [value]
     assert bus.wanted_by(push()) == ()
@@ -295,9 +299,7 @@ def test_a_handler_that_needs_more_than_it_is_given_is_refused() -> None:
     assert "stackit_event cannot be called: missing a required argument: 'channel'" in refused(plugin(stackit_event))
 
 
-@pytest.mark.parametrize(
-    "hook", ["stackit_admit", "stackit_expect", "stackit_service", "stackit_routes", "stackit_observe"]
-)
+@pytest.mark.parametrize("hook", [name for name, hook in hookspecs.HOOKS.items() if not hook.kind.may_be_async])
 def test_a_hook_that_cannot_wait_is_refused_as_a_coroutine(hook: str) -> None:
     async def coroutine() -> None: ...
 
@@ -433,12 +435,14 @@ def test_the_first_refusal_wins() -> None:
     too_many = Refused(status=429, reason="too_many")
     forbidden = Refused(status=403, reason="forbidden")
     bus = bus_with(a=admission(lambda: forbidden), b=admission(lambda: too_many), c=admission(lambda: None))
-    assert bus.admit(REQUEST) is too_many  # the later registered is asked first, as pluggy has it
+    assert (
+        bus.first(hookspecs.stackit_admit, REQUEST) is too_many
+    )  # the later registered is asked first, as pluggy has it
 
 
 def test_without_a_refusal_a_request_is_admitted() -> None:
-    assert bus_with(a=admission(lambda: None)).admit(REQUEST) is None
-    assert Bus().admit(REQUEST) is None
+    assert bus_with(a=admission(lambda: None)).first(hookspecs.stackit_admit, REQUEST) is None
+    assert Bus().first(hookspecs.stackit_admit, REQUEST) is None
 
 
 def test_a_plugin_that_raises_admits_and_says_so_once() -> None:
@@ -448,7 +452,7 @@ def test_a_plugin_that_raises_admits_and_says_so_once() -> None:
     no = Refused(status=403, reason="forbidden")
     bus = bus_with(strict=admission(lambda: no), broken=admission(broken))
     with errors_logged() as lines:
-        assert [bus.admit(REQUEST), bus.admit(REQUEST)] == [no, no]
+        assert [bus.first(hookspecs.stackit_admit, REQUEST), bus.first(hookspecs.stackit_admit, REQUEST)] == [no, no]
     assert lines == ["broken: KeyError: 'x'"]
 
 
@@ -456,7 +460,10 @@ def test_a_plugin_that_raises_admits_and_says_so_once() -> None:
 def test_an_answer_that_is_no_refusal_admits_and_says_so_once(answer: object) -> None:
     bus = bus_with(odd=admission(lambda: answer))
     with errors_logged() as lines:
-        assert [bus.admit(REQUEST), bus.admit(REQUEST)] == [None, None]
+        assert [bus.first(hookspecs.stackit_admit, REQUEST), bus.first(hookspecs.stackit_admit, REQUEST)] == [
+            None,
+            None,
+        ]
     assert lines == [f"odd: TypeError: returned {type(answer).__name__}, expected Refused or None"]
 
 
@@ -484,14 +491,16 @@ def test_a_refusal_that_cannot_be_sent_is_a_500_and_is_said_once(fields: dict[st
     odd: Any = Refused(**{"status": 403, "reason": "forbidden", **fields})
     bus = bus_with(odd=admission(lambda: odd))
     with errors_logged() as lines:
-        assert [bus.admit(REQUEST), bus.admit(REQUEST)] == [Refused(status=500, reason="failed")] * 2
+        assert [bus.first(hookspecs.stackit_admit, REQUEST), bus.first(hookspecs.stackit_admit, REQUEST)] == [
+            Refused(status=500, reason="failed")
+        ] * 2
     (line,) = lines
     assert line.startswith("odd: ValueError: ")
 
 
 def test_a_refusal_that_cannot_be_sent_spares_what_verifies_where_it_said_so() -> None:
     bus = bus_with(odd=admission(lambda: Refused(status=599, reason="forbidden", unless_verified=True)))
-    assert bus.admit(REQUEST) == Refused(status=500, reason="failed", unless_verified=True)
+    assert bus.first(hookspecs.stackit_admit, REQUEST) == Refused(status=500, reason="failed", unless_verified=True)
 
 
 # -- observers --------------------------------------------------------------------
@@ -538,8 +547,8 @@ def test_everyone_may_make_ready_for_an_event_and_changes_it_for_nobody() -> Non
     bus = bus_with(a=stackit_expect, b=plugin(fails), c=stackit_expect)
     coming = event("issues", "opened")
     with errors_logged() as lines:
-        bus.expect(coming)
-        bus.expect(coming)
+        bus.notify(hookspecs.stackit_expect, coming)
+        bus.notify(hookspecs.stackit_expect, coming)
     assert [each.payload["mark"] for each in seen] == [1, 2, 3, 4]
     assert "mark" not in coming.payload
     assert lines == ["b: ValueError: no"]
@@ -557,7 +566,7 @@ def test_every_plugin_with_a_backstop_is_asked_to_look() -> None:
     async def broken() -> None:
         raise KeyError("x")
 
-    looks = dict(bus_with(good=stackit_backstop, bad=broken).backstops())
+    looks = dict(bus_with(good=stackit_backstop, bad=broken).ask(hookspecs.stackit_backstop, Clock(), timeout=0))
     assert outcome(looks["good"]()) == "looked"
     assert outcome(looks["bad"]()).check(KeyError)
 
@@ -576,7 +585,7 @@ def test_every_service_is_asked_for_in_the_order_of_registration() -> None:
 
     bus = bus_with(one=with_service(services["one"]), none=with_service(None), two=with_service(services["two"]))
     running = app()
-    assert bus.services(running) == list(services.items())
+    assert bus.collect(hookspecs.stackit_service, running) == list(services.items())
     assert given == [running] * 3
     assert all(IService.providedBy(each) for each in services.values())
 
@@ -596,7 +605,7 @@ def test_a_plugin_whose_service_cannot_be_had_is_named(answer: Callable[[], Any]
         return answer()
 
     with pytest.raises(PluginError) as problem:
-        bus_with(odd=stackit_service).services(app())
+        bus_with(odd=stackit_service).collect(hookspecs.stackit_service, app())
     assert str(problem.value) == reason
 
 
@@ -610,7 +619,7 @@ def test_whatever_a_plugin_raises_at_the_start_it_is_named(
         raise make()
 
     with pytest.raises(PluginError) as problem:
-        (Bus.services if hook == "stackit_service" else Bus.routes)(bus_with(odd=plugin(asked)), app())
+        bus_with(odd=plugin(asked)).collect(getattr(hookspecs, hook), app())
     assert str(problem.value).startswith(f"plugin odd: {hook} failed: ")
     assert text in str(problem.value)
 
@@ -620,7 +629,10 @@ def test_routes_know_whose_they_are_and_cannot_say_that_they_are_anothers() -> N
     def stackit_routes(app: App) -> list[Route]:
         return [Route("GET", "/a", lambda _: Response()), Route("GET", "/b", lambda _: Response(), "mirror")]
 
-    assert [each.plugin for each in bus_with(odd=stackit_routes).routes(app())] == ["odd", "odd"]
+    assert [each.plugin for each in bus_with(odd=stackit_routes).collect_items(hookspecs.stackit_routes, app())] == [
+        "odd",
+        "odd",
+    ]
 
 
 def test_the_routes_of_all_plugins_come_together() -> None:
@@ -635,7 +647,7 @@ def test_the_routes_of_all_plugins_come_together() -> None:
         return plugin(stackit_routes)
 
     bus = bus_with(one=with_routes("/a", "/b"), none=with_routes(), two=with_routes("/c"))
-    assert [each.path for each in bus.routes(app())] == ["/a", "/b", "/c"]
+    assert [each.path for each in bus.collect_items(hookspecs.stackit_routes, app())] == ["/a", "/b", "/c"]
 
 
 def test_routes_that_are_none_are_named() -> None:
@@ -644,7 +656,7 @@ def test_routes_that_are_none_are_named() -> None:
         return ["/a"]
 
     with pytest.raises(PluginError, match="plugin odd: stackit_routes returned list, expected a list of Route"):
-        bus_with(odd=stackit_routes).routes(app())
+        bus_with(odd=stackit_routes).collect_items(hookspecs.stackit_routes, app())
 
 
 def test_what_plugins_say_is_freed_of_secrets() -> None:
@@ -658,7 +670,7 @@ def test_what_plugins_say_is_freed_of_secrets() -> None:
 
     bus = Bus(Redactor(["the-token-of-mine"]))
     bus.register("mine", plugin(stackit_health, stackit_observe))
-    assert Deferred.fromCoroutine(bus.health(Clock())).result == ["mine: no answer to ***"]
+    assert Deferred.fromCoroutine(plugin_problems(bus, Clock())).result == ["mine: no answer to ***"]
     with errors_logged() as lines:
         bus.observe(Occurrence(name="notice", reason="x"))
     assert lines == ["mine: ValueError: ***"]
@@ -684,7 +696,7 @@ def test_health_tells_what_each_plugin_says_is_wrong() -> None:
         broken=with_health(lambda: {}["x"]),
         hanging=with_health(slow),
     )
-    asked = Deferred.fromCoroutine(bus.health(clock, 5))
+    asked = Deferred.fromCoroutine(plugin_problems(bus, clock, 5))
     assert not asked.called
     clock.advance(5)
     assert sorted(outcome(asked)) == [
@@ -694,3 +706,32 @@ def test_health_tells_what_each_plugin_says_is_wrong() -> None:
         "later: out of step",
     ]
     assert clock.getDelayedCalls() == []
+
+
+# -- kinds ------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("name", sorted(hookspecs.HOOKS))
+def test_every_hook_is_reached_by_the_one_way_of_its_kind(name: str) -> None:
+    calls: list[str] = []
+
+    @hookimpl(specname=name)
+    def implementation() -> None:
+        calls.append(name)
+
+    bus, hook = bus_with(mine=plugin(implementation)), getattr(hookspecs, name)
+    arguments = inspect.signature(hook).parameters
+    match hookspecs.kind_of(name):
+        case HookKind.FIRST:
+            bus.first(hook, REQUEST)
+        case HookKind.NOTIFY:
+            bus.notify(hook, event())
+        case HookKind.EVENT:
+            for subscriber in bus.subscribers(hook):
+                subscriber.call(event())
+        case HookKind.ASK:
+            for _, ask in bus.ask(hook, Clock(), timeout=0):
+                ask()
+        case HookKind.COLLECT:
+            bus.collect(hook, *[app()] * len(arguments))
+    assert calls == [name]

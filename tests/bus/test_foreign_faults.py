@@ -20,8 +20,10 @@ from twisted.logger import LogEvent, Logger, globalLogPublisher
 from twisted.python.failure import Failure
 
 from stackit import RefChange, RequestHead, hookimpl, on
+from stackit.api import hookspecs
 from stackit.api.errors import describe, place
 from stackit.bus.backstop import Backstop
+from stackit.bus.health import plugin_problems
 from stackit.bus.timeouts import call, with_timeout
 
 Open = Callable[..., House]
@@ -327,7 +329,7 @@ def test_what_who_admits_raises_admits(make: Make, text: str) -> None:
     bus = bus_with(bad=stackit_admit)
     head = RequestHead(client="192.0.2.1", method=b"POST", path=b"/", headers={})
     with errors_logged() as lines:
-        assert bus.admit(head) is None
+        assert bus.first(hookspecs.stackit_admit, head) is None
     assert lines == [f"bad: {text}"]
 
 
@@ -345,7 +347,7 @@ def test_what_a_health_check_raises_is_a_problem(make: Make, text: str) -> None:
 
     bus = bus_with(now=checking(now), later=checking(later), well=checking(lambda: None))
     found: list[list[str]] = []
-    Deferred.fromCoroutine(bus.health(Clock())).addBoth(found.append)
+    Deferred.fromCoroutine(plugin_problems(bus, Clock())).addBoth(found.append)
     problems = dict(each.split(": ", 1) for each in found[0])
     assert problems.keys() == {"now", "later"}
     assert all(text.partition(":")[0] in each for each in problems.values())
@@ -361,7 +363,7 @@ def test_a_health_check_that_says_no_line_is_a_problem() -> None:
 
     found: list[list[str]] = []
     bus = bus_with(a=saying(Truth()), b=saying(b"bytes"), c=saying("two\nlines"), d=saying(""), e=saying(False))
-    Deferred.fromCoroutine(bus.health(Clock())).addBoth(found.append)
+    Deferred.fromCoroutine(plugin_problems(bus, Clock())).addBoth(found.append)
     assert sorted(found[0]) == [
         "a: stackit_health returned Truth, expected a line or None",
         "b: stackit_health returned bytes, expected a line or None",

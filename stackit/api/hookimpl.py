@@ -1,0 +1,140 @@
+"""The two decorators that mark a plugin's functions: ``hookimpl`` and ``on``."""
+
+from __future__ import annotations
+
+import math
+import re
+from collections.abc import Callable
+from typing import Any, TypeVar, overload
+
+import msgspec
+import pluggy
+
+from stackit.api.events import LONGEST_ACTION
+
+PROJECT = "stackit"
+OPTIONS_ATTRIBUTE = "stackit_options"
+ON = "stackit_on"
+"""The name of the hook of ``@on`` handlers: one without a specification, so that their argument may have any name."""
+
+Function = TypeVar("Function", bound=Callable[..., Any])
+
+# The sender of a repository_dispatch chooses its action: one that is more than a word is quoted, as it stands.
+_PATTERN = re.compile(
+    rf"""\*|(?P<name>[a-z0-9_]+)(\.(\*|(?P<word>[A-Za-z0-9_-]+)|"(?P<quoted>.{{1,{LONGEST_ACTION}}})"))?""", re.DOTALL
+)
+
+_impl = pluggy.HookimplMarker(PROJECT)
+
+
+class HandlerOptions(msgspec.Struct, frozen=True, kw_only=True):
+    """How the handler of an event wants to be called; see ``on``."""
+
+    patterns: tuple[str, ...] = ("*",)
+    ordered: bool = True
+    timeout: float | None = None
+    concurrency: int | None = None
+    thread: bool = False
+
+    def __post_init__(self) -> None:
+        timeout, concurrency = self.timeout, self.concurrency
+        if timeout is not None and not (isinstance(timeout, int | float) and 0 <= timeout < math.inf):
+            raise ValueError(f"timeout is {timeout!r}, expected seconds, or 0 for no limit")
+        if concurrency is not None and not (isinstance(concurrency, int) and concurrency >= 1):
+            raise ValueError(f"concurrency is {concurrency!r}, expected 1 or more")
+
+    def wants(self, name: str, action: str | None) -> bool:
+        """Whether an event of this name and action passes the filter."""
+        wanted = map(read_pattern, self.patterns)
+        return any(each in ((None, None), (name, None)) or (each == (name, action)) for each in wanted)
+
+
+@overload
+def hookimpl(function: Function, /) -> Function: ...
+@overload
+def hookimpl(
+    *,
+    specname: str | None = None,
+    tryfirst: bool = False,
+    trylast: bool = False,
+    ordered: bool = True,
+    timeout: float | None = None,
+    concurrency: int | None = None,
+    thread: bool = False,
+) -> Callable[[Function], Function]: ...
+def hookimpl(
+    function: Callable[..., Any] | None = None,
+    /,
+    *,
+    specname: str | None = None,
+    tryfirst: bool = False,
+    trylast: bool = False,
+    ordered: bool = True,
+    timeout: float | None = None,
+    concurrency: int | None = None,
+    thread: bool = False,
+) -> Any:
+    """Mark a function as the implementation of the hook whose name it has (or ``specname``).
+
+    ``ordered``, ``timeout``, ``concurrency`` and ``thread`` are for ``stackit_event`` and
+    ``stackit_refs_changed``, and mean what they mean in ``on``.
+    """
+    options = HandlerOptions(ordered=ordered, timeout=timeout, concurrency=concurrency, thread=thread)
+
+    def mark(function: Function) -> Function:
+        _set_options(function, options)
+        return _impl(function, specname=specname, tryfirst=tryfirst, trylast=trylast)
+
+    return mark if function is None else mark(function)
+
+
+def on(
+    *patterns: str,
+    ordered: bool = True,
+    timeout: float | None = None,
+    concurrency: int | None = None,
+    thread: bool = False,
+) -> Callable[[Function], Function]:
+    """Mark a function, of any name, as the handler of events that match a pattern.
+
+    A pattern is an event name (``push``), with an action (``issues.opened``), with any
+    action (``pull_request.*``), or ``*`` for all. An action that is more than a word of
+    letters, digits, ``_`` and ``-`` stands in double quotes, as it is, whatever is between
+    the first and the last of them: ``repository_dispatch."deploy: prod"``.
+
+    ``ordered=False`` lets events of one repository be handled side by side; ``timeout``
+    (seconds, 0 for none) and ``concurrency`` (events in hand at once) replace the configured
+    defaults. A plain function runs in the reactor's thread and must not block; one that does
+    (``subprocess``, ``requests``) says ``thread=True`` and runs in a thread.
+    Raises ValueError for a pattern that can never match, and for a function that has a filter already.
+    """
+    if not patterns:
+        raise ValueError("on() needs at least one event, such as on('push'), or on('*') for all")
+    for pattern in patterns:
+        read_pattern(pattern)
+    options = HandlerOptions(
+        patterns=patterns, ordered=ordered, timeout=timeout, concurrency=concurrency, thread=thread
+    )
+
+    def mark(function: Function) -> Function:
+        _set_options(function, options)
+        return _impl(function, specname=ON, optionalhook=True)
+
+    return mark
+
+
+def _set_options(function: Callable[..., Any], options: HandlerOptions) -> None:
+    if hasattr(function, OPTIONS_ATTRIBUTE):
+        raise ValueError(f"{function.__name__} is marked twice: one on('push', 'issues.opened') holds all its events")
+    setattr(function, OPTIONS_ATTRIBUTE, options)
+
+
+def read_pattern(pattern: str) -> tuple[str | None, str | None]:
+    """The name and the action that a pattern asks for; None for any. Raises ValueError."""
+    found = _PATTERN.fullmatch(pattern) if isinstance(pattern, str) else None
+    if found is None:
+        raise ValueError(
+            f"not an event pattern: {pattern!r} (expected 'push', 'issues.opened', 'issues.*' or '*'; "
+            "an action of more than a word is quoted: 'repository_dispatch.\"deploy: prod\"')"
+        )
+    return found["name"], found["word"] or found["quoted"]
