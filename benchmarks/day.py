@@ -21,7 +21,7 @@ from stackit.runtime.logs import LineObserver, text_line
 
 # The same as in the test of a day.
 sys.path.append(str(harness.HERE.parent / "tests" / "support"))
-from day_house import Day
+from simulated_day import Day
 
 MEMORY, LOG = "memory, MiB", "log, KiB in the hour"
 OBJECTS, BLOCKS = "Python objects", "Python memory blocks"

@@ -35,7 +35,7 @@ LATENCY = 0.040
 
 @dataclass(frozen=True)
 class Case:
-    """A column: so many refs, this latency, and perhaps a remote that takes the fast road from stackit."""
+    """A column: so many refs, this latency, and perhaps a remote that denies stackit the fast fetch."""
 
     column: str
     refs: int
@@ -83,7 +83,7 @@ async def measure(directory: Path, rounds: int, sizes: list[int]) -> None:
         "each begins when the disk has nothing left to write of what was before: stackit waits for it, git does not",
         "stackit: from the first byte of the signed delivery, through journal, bus and fetch, until the ref is there; "
         "and from there until a plugin has the event of the ref change, which is on disk by then",
-        "protocol v0: a remote to which stackit's fast road does not lead, so that it has git fetch the pushed ref",
+        "protocol v0: a remote for which stackit has no fast fetch, so that git fetches the pushed ref",
     ]
     rows = {row: table.cells[row][many] for row in table.cells}
     picture = plots.bars(f"Push to visible, {many}, ms", rows, ours="stackit", logarithmic=True)

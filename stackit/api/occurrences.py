@@ -20,7 +20,7 @@ OccurrenceName = Literal[
     "recovered",  # at start: count events of a subscriber were pending from before
     "refs_changed",  # refs of a mirror moved: repo, changes, cause
     "synced",  # a look at a remote ended: repo, cause, outcome, state of the mirror, seconds, count of changes
-    "detour",  # a push could not take the fast road and goes by git fetch: repo, reason
+    "fallback",  # the fast fetch could not bring a push, so git fetch does: repo, reason
     "visible",  # a pushed commit is in the mirror: seconds since it was received
     "unmanaged",  # a push for a repository that is not managed; told once for each
     "backstop",  # the backstop made its round: outcome, seconds, and plugin and error if one failed

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest_twisted
 from certificates import Authority, server_options
-from mirror_house import GitHttp, Upstream
+from mirror_harness import GitHttp, Upstream
 from outside import check_log, descendants, mirror_refs, process_file
 from twisted.internet.defer import Deferred, DeferredList
 

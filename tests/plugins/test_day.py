@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 import pytest_twisted
-from day_house import KEPT, RETRIED, Day
+from simulated_day import KEPT, RETRIED, Day
 
 
 @pytest.fixture(autouse=True)

@@ -138,9 +138,9 @@ def test_a_push_verifies_nothing_but_its_own_ref(scraped):
     assert scraped.labels("stackit_mirror_verified_timestamp_seconds") == []
 
 
-def test_a_push_that_leaves_the_fast_road_is_counted_with_its_reason(scraped):
-    scraped.observe(name="detour", repo=WIDGET, reason="refused")
-    assert scraped.value("stackit_mirror_detours_total", reason="refused") == 1
+def test_a_push_that_falls_back_to_git_fetch_is_counted_with_its_reason(scraped):
+    scraped.observe(name="fallback", repo=WIDGET, reason="refused")
+    assert scraped.value("stackit_mirror_fallbacks_total", reason="refused") == 1
 
 
 def test_a_sync_that_failed_verifies_nothing(scraped):

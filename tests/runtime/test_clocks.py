@@ -11,15 +11,15 @@ from typing import Any
 import pytest
 import pytest_twisted
 from dispatch_house import House
-from mirror_house import House as Mirrors
-from mirror_house import Upstream, managed, pushed, refs
+from mirror_harness import Harness as Mirrors
+from mirror_harness import Upstream, managed, pushed, refs
 from twisted.internet.defer import Deferred
 from twisted.internet.task import Clock
 
 from stackit import StackitError, on
 from stackit.plugins.mirror import pushes
-from stackit.plugins.mirror.sync.moments import Moments
-from stackit.plugins.mirror.sync.status import Standing
+from stackit.plugins.mirror.sync.clock import ClockConverter
+from stackit.plugins.mirror.sync.status import SyncStatus
 from stackit.subprocesses.child import run
 
 DAY = 86400.0
@@ -231,8 +231,8 @@ def upstream(tmp_path: Path) -> Upstream:
 @pytest_twisted.async_yield_fixture
 async def mirrors(tmp_path: Path, upstream: Upstream) -> AsyncIterator[Mirrors]:
     made = Mirrors(tmp_path / "state", managed(upstream), interval=0)
-    await made.keeper().sync("start")
-    await made.keeper().rounds.idle()
+    await made.worker().sync("start")
+    await made.worker().rounds.idle()
     yield made
     await made.stop()
 
@@ -246,7 +246,7 @@ async def test_a_push_is_not_done_by_a_round_that_began_before_it(
     mirrors.ahead = step
     main = "refs/heads/main"
     before = upstream.refs()[main]
-    doubtful = pushed(mirrors, "1" * 40, "2" * 40, ref="refs/heads/unseen")
+    suspect = pushed(mirrors, "1" * 40, "2" * 40, ref="refs/heads/unseen")
     after = upstream.advance()
     event = pushed(mirrors, before, after)
     if expected:
@@ -255,19 +255,19 @@ async def test_a_push_is_not_done_by_a_round_that_began_before_it(
     assert refs(mirrors.path())[main] == after
     rounds = len(mirrors.fetches())
     # What the mirror cannot judge by itself has to be asked for by a round of its own.
-    await mirrors.keeper().rounds.idle()
+    await mirrors.worker().rounds.idle()
     unseen = pushed(mirrors, None, None, ref=None)
     if expected:
         mirrors.mirror.stackit_expect(unseen)
     await mirrors.push(unseen)
     assert len(mirrors.fetches()) == rounds + 1
-    assert doubtful.received_at <= mirrors.app.now()
+    assert suspect.received_at <= mirrors.app.now()
 
 
 @pytest_twisted.ensureDeferred
 async def test_pushes_before_and_after_the_clock_was_set_are_told_apart(mirrors: Mirrors, upstream: Upstream) -> None:
     earlier = pushed(mirrors, None, None, ref=None)
-    await mirrors.keeper().sync("manual")
+    await mirrors.worker().sync("manual")
     done = len(mirrors.fetches())
     await mirrors.push(earlier)
     assert len(mirrors.fetches()) == done, "the round began after it"
@@ -310,26 +310,26 @@ async def test_how_long_a_push_took_does_not_depend_on_who_sets_the_clock(
 @pytest.mark.parametrize("step", STEPS)
 def test_a_remote_that_failed_is_left_alone_for_as_long_as_planned(step: float) -> None:
     clock, ahead = Clock(), [YEAR]
-    standing = Standing(clock, lambda: clock.seconds() + ahead[0])
-    pause = standing.failed("broken", "throttled", 60.0)
+    status = SyncStatus(clock, lambda: clock.seconds() + ahead[0])
+    pause = status.failed("broken", "throttled", 60.0)
     ahead[0] += step
     clock.advance(59)
-    assert (standing.paused(), standing.silenced()) == (True, True)
+    assert (status.paused(), status.silenced()) == (True, True)
     clock.advance(2)
-    assert not standing.silenced()
+    assert not status.silenced()
     clock.advance(pause - 61)
-    assert not standing.paused()
+    assert not status.paused()
 
 
 def test_a_time_of_the_wall_clock_is_known_until_somebody_sets_it() -> None:
     clock, ahead = Clock(), [1000.0]
-    moments = Moments(clock, lambda: clock.seconds() + ahead[0])
+    converter = ClockConverter(clock, lambda: clock.seconds() + ahead[0])
     clock.advance(100)
-    assert moments.of(1040) == 40
-    assert moments.of(900) == -100, "before the machine started"
-    assert moments.of(5000) == 100, "nothing comes from the future"
+    assert converter.to_monotonic(1040) == 40
+    assert converter.to_monotonic(900) == -100, "before the machine started"
+    assert converter.to_monotonic(5000) == 100, "nothing comes from the future"
     ahead[0] = 5000.0
-    assert moments.of(1040) == 100, "perhaps of the clock before"
+    assert converter.to_monotonic(1040) == 100, "perhaps of the clock before"
     clock.advance(50)
-    assert moments.of(5120) == 120
-    assert moments.of(5090) == 150, "before it was known that the clock was set"
+    assert converter.to_monotonic(5120) == 120
+    assert converter.to_monotonic(5090) == 150, "before it was known that the clock was set"

@@ -23,7 +23,7 @@ _SUMMARIES = {
     "recovered": "events from before the start are taken up again",
     "refs_changed": "refs changed",
     "synced": "looked at the remote",
-    "detour": "push goes by git fetch",
+    "fallback": "push goes by git fetch",
     "visible": "pushed commit is visible",
     "unmanaged": "push for a repository that is not managed",
     "backstop": "backstop made its round",

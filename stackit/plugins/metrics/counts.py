@@ -22,7 +22,7 @@ class Counts:
     __slots__ = (
         "_backstop_success",
         "_deliveries",
-        "_detours",
+        "_fallbacks",
         "_found",
         "_handling_seconds",
         "_handlings",
@@ -79,9 +79,9 @@ class Counts:
             buckets=_SECONDS,
             registry=registry,
         )
-        self._detours = Tally(
-            "stackit_mirror_detours",
-            "Pushes that could not take the fast road and went by git fetch.",
+        self._fallbacks = Tally(
+            "stackit_mirror_fallbacks",
+            "Pushes that the fast fetch could not bring, so that git fetch did.",
             ["reason"],
             registry,
         )
@@ -137,8 +137,8 @@ class Counts:
                 self._handling(occurrence)
             case "synced":
                 self._synced(occurrence)
-            case "detour":
-                self._detours.add(occurrence.reason)
+            case "fallback":
+                self._fallbacks.add(occurrence.reason)
             case "visible":
                 if occurrence.seconds is not None:
                     self._visible_seconds.observe(occurrence.seconds)

@@ -9,18 +9,18 @@ from twisted.application.service import IService
 
 from stackit import App, Event, Occurrence, Push, Repo, Route, StackitError, hookimpl, on
 from stackit.plugins.mirror.git.runner import Git, too_old
-from stackit.plugins.mirror.pushes import Pushes
+from stackit.plugins.mirror.pushes import PushHandler
 from stackit.plugins.mirror.remote.client import Remotes
 from stackit.plugins.mirror.repository.disk_space import Room
 from stackit.plugins.mirror.repository.fsck import Checks
 from stackit.plugins.mirror.repository.history_cache import Histories
 from stackit.plugins.mirror.routes import routes
-from stackit.plugins.mirror.schedule.backstop import Rota
-from stackit.plugins.mirror.service import Lifetime
+from stackit.plugins.mirror.schedule.backstop import BackstopSchedule
+from stackit.plugins.mirror.service import MirrorService
 from stackit.plugins.mirror.settings import MirrorSettings
-from stackit.plugins.mirror.sync.fetch_slots import Places
-from stackit.plugins.mirror.sync.moments import Moments
-from stackit.plugins.mirror.sync.worker import Keeper
+from stackit.plugins.mirror.sync.clock import ClockConverter
+from stackit.plugins.mirror.sync.fetch_slots import FetchSlots
+from stackit.plugins.mirror.sync.worker import MirrorWorker
 
 __all__ = ["Mirror", "MirrorSettings"]
 
@@ -29,16 +29,16 @@ MOST_STRANGERS = 10_000
 
 
 class Mirror:
-    """The plugin: from events and the backstop to the keepers of the mirrors."""
+    """The plugin: from events and the backstop to the workers of the mirrors."""
 
     Settings = MirrorSettings
 
     def __init__(self, settings: MirrorSettings = MirrorSettings()) -> None:  # noqa: B008 - frozen
         self._settings = settings
         self._app: App | None = None
-        self._keepers: dict[str, Keeper] = {}
-        self._pushes: dict[str, Pushes] = {}
-        self._rota: Rota | None = None
+        self._workers: dict[str, MirrorWorker] = {}
+        self._pushes: dict[str, PushHandler] = {}
+        self._schedule: BackstopSchedule | None = None
         self._room: Room | None = None
         self._strangers: set[str] = set()
 
@@ -58,23 +58,23 @@ class Mirror:
         except OSError as problem:
             raise StackitError(f"{mirrors} cannot be made: {problem.strerror}; let stackit write there") from None
         git = Git(app.reactor, home, app.redact, now=app.now, most_memory=self._settings.git_memory)
-        places = Places(self._settings.concurrency)
+        slots = FetchSlots(self._settings.concurrency)
         remotes = Remotes(app.reactor, 2 * self._settings.concurrency, now=app.now)
         self._room = room = Room(app.reactor, mirrors, self._settings.reserve)
-        histories, moments = Histories(), Moments(app.reactor, app.now)
+        histories, clock = Histories(), ClockConverter(app.reactor, app.now)
         checks = Checks(app.reactor)
         for managed in app.repos:
-            keeper = Keeper(app, git, places, managed, self._settings, checks, room, remotes.of(managed))
-            self._keepers[managed.repo.key] = keeper
-            self._pushes[managed.repo.key] = Pushes(app, git, keeper, histories, moments)
+            worker = MirrorWorker(app, git, slots, managed, self._settings, checks, room, remotes.of(managed))
+            self._workers[managed.repo.key] = worker
+            self._pushes[managed.repo.key] = PushHandler(app, git, worker, histories, clock)
         self._app = app
-        keepers = list(self._keepers.values())
-        self._rota = Rota(app.reactor, keepers, app.sync_interval)
-        return Lifetime(app, mirrors, keepers, remotes, room, places)  # type: ignore[return-value]  # zope: it implements it
+        workers = list(self._workers.values())
+        self._schedule = BackstopSchedule(app.reactor, workers, app.sync_interval)
+        return MirrorService(app, mirrors, workers, remotes, room, slots)  # type: ignore[return-value]  # zope: it implements it
 
     @hookimpl
     def stackit_routes(self, app: App) -> Sequence[Route]:  # noqa: ARG002 - the hook's
-        return routes(self._find, self._keepers.values)
+        return routes(self._find, self._workers.values)
 
     @hookimpl
     def stackit_expect(self, event: Event) -> None:
@@ -102,15 +102,15 @@ class Mirror:
     @hookimpl
     async def stackit_backstop(self) -> None:
         """Compare every managed repository with its remote."""
-        if self._rota is not None:
-            await self._rota.look()
+        if self._schedule is not None:
+            await self._schedule.run()
 
     @hookimpl
     def stackit_health(self) -> str | None:
         """Whether there is room for what comes."""
-        if self._room is None or not self._keepers or not self._room.is_short:
+        if self._room is None or not self._workers or not self._room.is_short:
             return None
         return f"less than {self._settings.reserve >> 20} MiB are free on the disk of the mirrors: nothing is fetched"
 
-    def _find(self, repo: Repo) -> Keeper | None:
-        return self._keepers.get(repo.key)
+    def _find(self, repo: Repo) -> MirrorWorker | None:
+        return self._workers.get(repo.key)

@@ -11,9 +11,9 @@ from stackit.plugins.mirror.git.runner import Git, GitError
 from stackit.plugins.mirror.repository.ancestry import is_ancestor
 from stackit.plugins.mirror.repository.history_cache import Histories
 from stackit.plugins.mirror.repository.refspecs import destination, destinations
+from stackit.plugins.mirror.sync.clock import ClockConverter
 from stackit.plugins.mirror.sync.fast_fetch import Target
-from stackit.plugins.mirror.sync.moments import Moments
-from stackit.plugins.mirror.sync.worker import Keeper
+from stackit.plugins.mirror.sync.worker import MirrorWorker
 
 DELAYS = (0.2, 0.4, 0.8, 1.6, 3.2, 6.4, 12.8)
 """Seconds between asks of a remote that does not show a pushed commit yet: GitHub answers from replicas."""
@@ -39,56 +39,56 @@ class Arrival(msgspec.Struct, frozen=True):
     known_at: float
 
 
-class Pushes:
+class PushHandler:
     """Handles the pushes of one repository, in the order received."""
 
-    def __init__(self, app: App, git: Git, keeper: Keeper, histories: Histories, moments: Moments) -> None:
+    def __init__(self, app: App, git: Git, worker: MirrorWorker, histories: Histories, clock: ClockConverter) -> None:
         self._app = app
-        self._moments = moments
+        self._clock = clock
         self._git = git
-        self._keeper = keeper
+        self._worker = worker
         self._histories = histories
         self._arrivals: dict[str, Arrival] = {}  # by delivery, oldest first: those that are not through
         self._arrived = 0
-        self._left: dict[tuple[str, str], Arrival] = {}  # oldest first
-        self._doubted: set[str] = set()
+        self._moved_from: dict[tuple[str, str], Arrival] = {}  # oldest first
+        self._unconfirmed: set[str] = set()
 
     def expect(self, push: Push) -> None:
         """Begin to bring what this push announces, before it is there to be handled, if it is the next one.
 
         Only the first push that leaves where the mirror stands is: one that comes again begins nothing here.
         """
-        ref = None if push.ref is None else destination(self._keeper.managed.refspecs, push.ref)
+        ref = None if push.ref is None else destination(self._worker.managed.refspecs, push.ref)
         if push.ref is not None and ref is None:
             return  # a ref that the mirror does not keep
         arrival = self._arrival(push, received=True)
         if ref is None or push.before is None or push.after is None or _nothing(push.after):
             return
-        now = self._keeper.refs.get(ref) or _none_like(push.before)
-        if now != push.before or (ref, push.before) in self._left:
+        now = self._worker.refs.get(ref) or _none_like(push.before)
+        if now != push.before or (ref, push.before) in self._moved_from:
             return
         target = self._target(push, ref, push.after)
         if target is not None:
             self._remember(ref, push.before, arrival)
-            self._keeper.expect(push.delivery, target)
+            self._worker.expect(push.delivery, target)
 
     async def handle(self, push: Push) -> None:
         """Returns when the push is visible in the mirror or superseded.
 
         Raises StackitError where the remote could not be asked, or still does not show the push.
         """
-        ref = None if push.ref is None else destination(self._keeper.managed.refspecs, push.ref)
+        ref = None if push.ref is None else destination(self._worker.managed.refspecs, push.ref)
         if push.ref is not None and ref is None:
             return  # a ref that the mirror does not keep
         arrival = self._arrival(push)
-        self._keeper.awaited += 1
+        self._worker.pending_pushes += 1
         try:
             if ref is None or push.before is None or push.after is None:
-                await self._covered(push, arrival, look=True)
+                await self._covered(push, arrival, full=True)
             else:
                 await self._brought(push, arrival, ref, push.before, push.after)
         finally:
-            self._keeper.awaited -= 1
+            self._worker.pending_pushes -= 1
         self._arrivals.pop(push.delivery, None)
 
     def _arrival(self, push: Push, *, received: bool = False) -> Arrival:
@@ -97,7 +97,7 @@ class Pushes:
         arrival = self._arrivals.get(push.delivery)
         if arrival is not None and not received:
             return arrival
-        at = now if received else self._moments.of(push.received_at)
+        at = now if received else self._clock.to_monotonic(push.received_at)
         if arrival is None:
             self._arrived += 1
             arrival = Arrival(self._arrived, at, now)
@@ -111,35 +111,37 @@ class Pushes:
     def _target(self, push: Push, ref: str, after: str) -> Target | None:
         """What to bring, and nothing else; None where it lands in several places, which git brings together."""
         source = push.ref or ref
-        several = len(list(destinations(self._keeper.managed.refspecs, source))) > 1
+        several = len(list(destinations(self._worker.managed.refspecs, source))) > 1
         return None if several else Target(source, ref, after)
 
     async def _brought(self, push: Push, arrival: Arrival, ref: str, before: str, after: str) -> None:
         self._remember(ref, before, arrival)
-        look = _nothing(after)  # only a look at all refs tells what is gone
-        target = None if look else self._target(push, ref, after)
+        full = _nothing(after)  # only a look at all refs tells what is gone
+        target = None if full else self._target(push, ref, after)
         # What is being told of just now may still fail to be: its round tells whether it did.
-        if not self._keeper.settled or not (self._shows(ref, after) or await self._passed(push, ref, before, after)):
-            await self._covered(push, arrival, look=look, target=target)
+        if not self._worker.all_announced or not (
+            self._shows(ref, after) or await self._passed(push, ref, before, after)
+        ):
+            await self._covered(push, arrival, full=full, target=target)
         for delay in (*DELAYS, None):
             verdict = await self._verdict(push, arrival, ref, before, after)
             if verdict == "visible":
                 await self._visible(push, arrival)
-            missing = self._keeper.standing.missing
+            missing = self._worker.status.missing
             if verdict != "visible" and missing is not None and ref in missing.refs:
                 raise StackitError(str(missing))
             if verdict != "stale":
                 return
-            if look and self._keeper.standing.held is not None:
-                raise StackitError(self._keeper.standing.held)
+            if full and self._worker.status.held is not None:
+                raise StackitError(self._worker.status.held)
             if delay is not None:
                 await sleep(self._app.reactor, delay)
-                await self._keeper.sync("push", push.delivery, look=look, target=target)
+                await self._worker.sync("push", push.delivery, full=full, target=target)
         if self._app.reactor.seconds() - arrival.known_at < PATIENCE:
             raise StackitError(f"stale upstream: the remote does not show {ref} at {after[:12]} yet")
         reason = f"{ref} at {after[:12]}, which a push announced, is not at the remote, and is taken as superseded"
         self._app.observe(
-            Occurrence(name="notice", repo=self._keeper.managed.repo, delivery=push.delivery, id=push.id, reason=reason)
+            Occurrence(name="notice", repo=self._worker.managed.repo, delivery=push.delivery, id=push.id, reason=reason)
         )
 
     async def _passed(self, push: Push, ref: str, before: str, after: str) -> bool:
@@ -147,27 +149,27 @@ class Pushes:
 
         Not where the push went back, to a commit that the mirror's history also has.
         """
-        now = self._keeper.refs.get(ref)
+        now = self._worker.refs.get(ref)
         if now is None or now == before or push.forced or _nothing(before) or _nothing(after):
             return False
         return await self._contains(now, after) and await self._contains(now, before)
 
-    async def _covered(self, push: Push, arrival: Arrival, *, look: bool, target: Target | None = None) -> None:
+    async def _covered(self, push: Push, arrival: Arrival, *, full: bool, target: Target | None = None) -> None:
         """Returns when a round that began after the push was received has succeeded."""
-        standing = self._keeper.standing
-        if standing.covers(arrival.at, look=look, ref=target.ref if target else None):
+        status = self._worker.status
+        if status.covers(arrival.at, full=full, ref=target.ref if target else None):
             return
-        if standing.silenced() or (standing.paused() and standing.tried_since(arrival.at)):
+        if status.silenced() or (status.paused() and status.tried_since(arrival.at)):
             # Asked on behalf of another push meanwhile, in vain; the retry of this one asks again.
-            raise StackitError(standing.error)
-        await self._keeper.sync("push", push.delivery, look=look, target=target, expected=True)
+            raise StackitError(status.error)
+        await self._worker.sync("push", push.delivery, full=full, target=target, expected=True)
 
     async def _verdict(self, push: Push, arrival: Arrival, ref: str, before: str, after: str) -> Verdict:
         if self._shows(ref, after):
-            self._settled(ref)
+            self._confirm(ref)
             return "visible"
-        now = self._keeper.refs.get(ref)
-        leaving = self._left.get((ref, after))
+        now = self._worker.refs.get(ref)
+        leaving = self._moved_from.get((ref, after))
         left = leaving is not None and leaving.order > arrival.order  # a later push started from here
         if (now or _none_like(before)) == before:
             return "superseded" if left else "stale"
@@ -177,31 +179,31 @@ class Pushes:
             # Neither where it was nor where it should be. Most likely pushed over since, which the next push
             # will tell; a remote that is several pushes behind looks the same. So somebody has to look again
             # if nothing tells, but this push need not wait for it.
-            if self._keeper.look_again(LOOK_AGAIN, push.delivery):
-                self._doubted.clear()  # those before have been looked at
+            if self._worker.recheck_after(LOOK_AGAIN, push.delivery):
+                self._unconfirmed.clear()  # those before have been looked at
             # One more than are remembered is none that a push could settle: the look is made.
-            self._doubted.add(ref if len(self._doubted) < REMEMBERED else "")
+            self._unconfirmed.add(ref if len(self._unconfirmed) < REMEMBERED else "")
         return "superseded"
 
-    def _settled(self, ref: str) -> None:
+    def _confirm(self, ref: str) -> None:
         """The newest push of a ref is exactly what the mirror shows."""
-        if ref in self._doubted:
-            self._doubted.remove(ref)
-            if not self._doubted:
-                self._keeper.never_mind()
+        if ref in self._unconfirmed:
+            self._unconfirmed.remove(ref)
+            if not self._unconfirmed:
+                self._worker.cancel_recheck()
 
     def _shows(self, ref: str, after: str) -> bool:
-        now = self._keeper.refs.get(ref)
+        now = self._worker.refs.get(ref)
         if _nothing(after):
             # Before the first round, no ref is known: that is not the same as gone.
-            return now is None and self._keeper.standing.covered_at is not None
+            return now is None and self._worker.status.covered_at is not None
         return now == after
 
     async def _contains(self, tip: str, oid: str) -> bool:
         """Whether the history of ``tip`` contains ``oid``; a burst of pushes asks git once."""
         if _nothing(oid):
             return False
-        directory, mirror = self._keeper.directory, self._keeper.managed.repo.key
+        directory, mirror = self._worker.directory, self._worker.managed.repo.key
         listed = self._histories.of(mirror, tip)
         if listed is None:
             try:
@@ -212,10 +214,13 @@ class Pushes:
         return oid.encode("ascii") in listed or await is_ancestor(self._git, directory, oid, tip)
 
     def _remember(self, ref: str, before: str, arrival: Arrival) -> None:
-        known = self._left.pop((ref, before), arrival)
-        self._left[ref, before] = known if known.order > arrival.order else arrival
-        while len(self._left) > REMEMBERED or next(iter(self._left.values())).known_at < arrival.known_at - RELEVANT:
-            del self._left[next(iter(self._left))]
+        known = self._moved_from.pop((ref, before), arrival)
+        self._moved_from[ref, before] = known if known.order > arrival.order else arrival
+        while (
+            len(self._moved_from) > REMEMBERED
+            or next(iter(self._moved_from.values())).known_at < arrival.known_at - RELEVANT
+        ):
+            del self._moved_from[next(iter(self._moved_from))]
 
     async def _visible(self, push: Push, arrival: Arrival) -> None:
         seconds = self._app.reactor.seconds() - arrival.at
@@ -224,7 +229,7 @@ class Pushes:
         self._app.observe(
             Occurrence(
                 name="visible",
-                repo=self._keeper.managed.repo,
+                repo=self._worker.managed.repo,
                 delivery=push.delivery,
                 id=push.id,
                 seconds=seconds,

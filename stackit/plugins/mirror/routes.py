@@ -8,30 +8,30 @@ from typing import Any
 from stackit import AdminRequest, RefChange, Repo, Response, Route, StackitError, error, rfc3339
 from stackit.plugins.mirror.git.errors import redacted
 from stackit.plugins.mirror.git.runner import GitError
-from stackit.plugins.mirror.sync.worker import Keeper
+from stackit.plugins.mirror.sync.worker import MirrorWorker
 
-Find = Callable[[Repo], Keeper | None]
+Find = Callable[[Repo], MirrorWorker | None]
 
 
-def routes(find: Find, all_keepers: Callable[[], Iterable[Keeper]]) -> list[Route]:
-    """``find`` gives the keeper of a repository, ``all_keepers`` every one of them."""
+def routes(find: Find, all_workers: Callable[[], Iterable[MirrorWorker]]) -> list[Route]:
+    """``find`` gives the worker of a repository, ``all_workers`` every one of them."""
 
     def listing(_: AdminRequest) -> Response:
-        return Response(body={"repos": [_standing(keeper) for keeper in all_keepers()]})
+        return Response(body={"repos": [_status(worker) for worker in all_workers()]})
 
     def one(request: AdminRequest) -> Response:
-        keeper = _asked(request, find)
-        return _unmanaged(request) if keeper is None else Response(body=_standing(keeper))
+        worker = _asked(request, find)
+        return _unmanaged(request) if worker is None else Response(body=_status(worker))
 
     async def sync(request: AdminRequest) -> Response:
-        keeper = _asked(request, find)
-        if keeper is None:
+        worker = _asked(request, find)
+        if worker is None:
             return _unmanaged(request)
         accept = request.query.get("accept")
         if accept not in (None, "deletions"):
             return error(400, "accept: expected deletions, or nothing")
         try:
-            done = await keeper.sync("manual", accept=accept is not None)
+            done = await worker.sync("manual", accept=accept is not None)
         except GitError as problem:
             return error(502, str(problem))
         except StackitError as problem:
@@ -47,7 +47,7 @@ def routes(find: Find, all_keepers: Callable[[], Iterable[Keeper]]) -> list[Rout
     ]
 
 
-def _asked(request: AdminRequest, find: Find) -> Keeper | None:
+def _asked(request: AdminRequest, find: Find) -> MirrorWorker | None:
     try:
         return find(Repo.parse(f"{request.args['owner']}/{request.args['name']}"))
     except ValueError:
@@ -59,18 +59,18 @@ def _unmanaged(request: AdminRequest) -> Response:
     return error(404, f"{name[:150]} is not managed: add it to [[repos]] in the configuration")
 
 
-def _standing(keeper: Keeper) -> dict[str, Any]:
-    standing = keeper.standing
-    error = standing.error or standing.unequal
-    if standing.since is not None:
-        error = f"{error} (since {rfc3339(standing.since)})"
+def _status(worker: MirrorWorker) -> dict[str, Any]:
+    status = worker.status
+    error = status.error or status.unequal
+    if status.since is not None:
+        error = f"{error} (since {rfc3339(status.since)})"
     return {
-        "name": str(keeper.managed.repo),
-        "url": redacted(keeper.managed.url),
-        "state": keeper.state,
-        "verified_at": None if standing.verified_at is None else rfc3339(standing.verified_at),
+        "name": str(worker.managed.repo),
+        "url": redacted(worker.managed.url),
+        "state": worker.state,
+        "verified_at": None if status.verified_at is None else rfc3339(status.verified_at),
         "error": error,
-        "next_at": None if standing.next_at is None else rfc3339(standing.next_at),
+        "next_at": None if status.next_at is None else rfc3339(status.next_at),
     }
 
 

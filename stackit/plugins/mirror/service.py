@@ -13,68 +13,68 @@ from stackit import App, Occurrence, StackitError
 from stackit.plugins.mirror.remote.client import Remotes
 from stackit.plugins.mirror.repository.disk_space import Room
 from stackit.plugins.mirror.repository.leftovers import SAFE_AGE, found_mirrors, half_clones, leftovers
-from stackit.plugins.mirror.schedule.maintenance import Upkeep
-from stackit.plugins.mirror.sync.fetch_slots import Places
-from stackit.plugins.mirror.sync.worker import Keeper
+from stackit.plugins.mirror.schedule.maintenance import MaintenanceSchedule
+from stackit.plugins.mirror.sync.fetch_slots import FetchSlots
+from stackit.plugins.mirror.sync.worker import MirrorWorker
 
 
-class Lifetime(Service):
+class MirrorService(Service):
     """Clears the place at start; at stop lets rounds end within the grace, and ends those that do not."""
 
     def __init__(
-        self, app: App, mirrors: Path, keepers: Sequence[Keeper], remotes: Remotes, room: Room, places: Places
+        self, app: App, mirrors: Path, workers: Sequence[MirrorWorker], remotes: Remotes, room: Room, slots: FetchSlots
     ) -> None:
         self._app = app
         self._mirrors = mirrors
-        self._keepers = keepers
+        self._workers = workers
         self._remotes = remotes
-        self._upkeep = Upkeep(app.reactor, keepers, room, places)
+        self._maintenance = MaintenanceSchedule(app.reactor, workers, room, slots)
 
     def startService(self) -> None:
         Service.startService(self)
         half_clones(self._mirrors)
         found = found_mirrors(self._mirrors)
-        for keeper in self._keepers:
-            known = found.get(keeper.managed.repo.key)
+        for worker in self._workers:
+            known = found.get(worker.managed.repo.key)
             if known is not None:
                 # A mirror that cannot be tidied is one repository's trouble: its first round will say what it is.
                 with contextlib.suppress(OSError):
-                    self._prepare(keeper, known)
-        if self._keepers and not any(keeper.managed.token_file for keeper in self._keepers):
+                    self._prepare(worker, known)
+        if self._workers and not any(worker.managed.token_file for worker in self._workers):
             reason = "no credentials: only public repositories refresh"
             self._app.observe(Occurrence(name="notice", reason=reason))
         if not self._app.sync_interval:
             # No first look of the backstop tells what changed before this start.
             Deferred.fromCoroutine(self._compare())
-        self._upkeep.start()
+        self._maintenance.start()
 
     async def _compare(self) -> None:
         """One after the other, as nobody waits for it."""
-        for keeper in self._keepers:
-            if keeper.directory.exists() and not keeper.rounds.busy:
+        for worker in self._workers:
+            if worker.directory.exists() and not worker.rounds.busy:
                 with contextlib.suppress(StackitError, OSError):  # its next round says what it is
-                    await keeper.compare()
+                    await worker.compare()
 
     def stopService(self) -> Deferred[None]:
         Service.stopService(self)
-        self._upkeep.stop()
-        for keeper in self._keepers:
-            keeper.stop()
+        self._maintenance.stop()
+        for worker in self._workers:
+            worker.stop()
         return Deferred.fromCoroutine(self._stop())
 
     async def _stop(self) -> None:
         # Whoever waits for a round had the grace for it. git gets a moment of its own when it is ended.
-        for keeper in self._keepers:
-            keeper.rounds.cancel()
-        await DeferredList([keeper.rounds.idle() for keeper in self._keepers])
+        for worker in self._workers:
+            worker.rounds.cancel()
+        await DeferredList([worker.rounds.idle() for worker in self._workers])
         await self._remotes.close()
 
-    def _prepare(self, keeper: Keeper, known: Path) -> None:
+    def _prepare(self, worker: MirrorWorker, known: Path) -> None:
         """``known`` is the mirror, which may lie under a spelling of its name that is no longer the configured one."""
-        if known != keeper.directory and not keeper.directory.exists():
-            keeper.directory.parent.mkdir(parents=True, exist_ok=True)
-            known.rename(keeper.directory)
-        removed = leftovers(keeper.directory, before=self._app.now() - SAFE_AGE)
+        if known != worker.directory and not worker.directory.exists():
+            worker.directory.parent.mkdir(parents=True, exist_ok=True)
+            known.rename(worker.directory)
+        removed = leftovers(worker.directory, before=self._app.now() - SAFE_AGE)
         if removed:
             reason = f"removed {removed} leftovers of a git that was killed"
-            self._app.observe(Occurrence(name="healed", repo=keeper.managed.repo, reason=reason, count=removed))
+            self._app.observe(Occurrence(name="healed", repo=worker.managed.repo, reason=reason, count=removed))

@@ -14,7 +14,7 @@ from types import SimpleNamespace
 
 import pytest
 import pytest_twisted
-from mirror_house import ENV, House, Upstream, git, managed, pushed, refs
+from mirror_harness import ENV, Harness, Upstream, git, managed, pushed, refs
 
 from stackit import Size, StackitError
 from stackit.plugins.mirror.repository import disk_space, growth, packs
@@ -43,7 +43,7 @@ def used(directory: Path) -> int:
 
 
 class SmallDisk:
-    """A disk that has room for so many bytes in all, of which the files of a house take some."""
+    """A disk that has room for so many bytes in all, of which the files of a harness take some."""
 
     def __init__(self, directory: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         self.size = 2**62
@@ -82,8 +82,10 @@ def versions(directory: Path, size: int, count: int) -> list[str]:
 class Place:
     """A mirror of a repository with one large file, of which many versions are at the remote already."""
 
-    def __init__(self, house: House, upstream: Upstream, made: list[str], disk: SmallDisk, *, by_http: bool) -> None:
-        self.house = house
+    def __init__(
+        self, harness: Harness, upstream: Upstream, made: list[str], disk: SmallDisk, *, by_http: bool
+    ) -> None:
+        self.harness = harness
         self.upstream = upstream
         self.made = made
         self.disk = disk
@@ -94,12 +96,12 @@ class Place:
         stops = self.made[:: len(self.made) // steps - 1] if steps > 1 else [self.made[0], self.made[-1]]
         for before, after in itertools.pairwise(stops):
             self.upstream.set(MAIN, after)
-            await self.house.push(pushed(self.house, before, after))
+            await self.harness.push(pushed(self.harness, before, after))
 
     def assert_in_step(self) -> None:
-        assert refs(self.house.path()) == self.upstream.refs() == self.house.told[WIDGET]
-        git(self.house.path(), "fsck", "--strict")
-        assert not list(quarantines(self.house.path()))
+        assert refs(self.harness.path()) == self.upstream.refs() == self.harness.told[WIDGET]
+        git(self.harness.path(), "fsck", "--strict")
+        assert not list(quarantines(self.harness.path()))
 
 
 @pytest_twisted.async_yield_fixture(params=["http", "file"])
@@ -111,11 +113,11 @@ async def place(
     upstream.directory = Path(pretend_github.path(WIDGET))
     made = versions(upstream.directory, SIZE, COUNT)
     disk = SmallDisk(tmp_path / "state", monkeypatch)
-    house = House(tmp_path / "state", managed(url if request.param == "http" else upstream), reserve=Size(RESERVE))
-    await house.keeper().sync("start")
-    await house.keeper().rounds.idle()
-    yield Place(house, upstream, made, disk, by_http=request.param == "http")
-    await house.stop()
+    harness = Harness(tmp_path / "state", managed(url if request.param == "http" else upstream), reserve=Size(RESERVE))
+    await harness.worker().sync("start")
+    await harness.worker().rounds.idle()
+    yield Place(harness, upstream, made, disk, by_http=request.param == "http")
+    await harness.stop()
 
 
 # -- what a pack becomes -------------------------------------------------------------
@@ -259,13 +261,13 @@ def test_leftovers_are_quarantines_and_the_marks_of_a_fetch_too_but_nobody_elses
 
 @pytest_twisted.ensureDeferred
 async def test_a_push_of_many_versions_of_a_large_file_takes_no_room_for_each(place: Place) -> None:
-    before = used(place.house.path())
+    before = used(place.harness.path())
     await place.push()
     place.assert_in_step()
     if place.by_http:
-        assert used(place.house.path()) - before < 2 * SIZE
-        assert not place.house.named("detour")
-    assert place.house.keeper().state == "in_step"
+        assert used(place.harness.path()) - before < 2 * SIZE
+        assert not place.harness.named("fallback")
+    assert place.harness.worker().state == "in_step"
 
 
 @pytest_twisted.ensureDeferred
@@ -273,16 +275,16 @@ async def test_a_mirror_that_grew_out_of_proportion_is_repacked_at_the_next_idle
     place: Place, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(growth, "TOO_MUCH", SIZE // 2)
-    before = used(place.house.path())
-    keeper = place.house.keeper()
-    await keeper.maintain()
-    assert keeper.worn == 0
+    before = used(place.harness.path())
+    worker = place.harness.worker()
+    await worker.maintain()
+    assert worker.fetches_since_maintenance == 0
     await place.push(steps=4)
-    assert used(place.house.path()) - before > 4 * SIZE
-    assert keeper.worn >= maintenance.WORN
-    await keeper.maintain()
-    assert used(place.house.path()) - before < 3 * SIZE
-    assert not keeper._refresher.growth.is_too_much
+    assert used(place.harness.path()) - before > 4 * SIZE
+    assert worker.fetches_since_maintenance >= maintenance.WORN
+    await worker.maintain()
+    assert used(place.harness.path()) - before < 3 * SIZE
+    assert not worker._refresher.growth.is_too_much
     place.assert_in_step()
 
 
@@ -291,14 +293,14 @@ async def test_a_git_that_would_fill_the_disk_is_ended_and_leaves_nothing(
     place: Place, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(disk_space, "EVERY", 0.005)
-    before = used(place.house.path())
+    before = used(place.harness.path())
     place.disk.leave(RESERVE + SIZE // 4)  # a copy of the large file is more
     with pytest.raises(StackitError, match=r"plugins\.mirror\.reserve") as caught:
         await place.push()
     assert "\n" not in str(caught.value)
-    assert refs(place.house.path()) == place.house.told[WIDGET]
-    assert abs(used(place.house.path()) - before) < SIZE // 8
-    assert not list(quarantines(place.house.path()))
+    assert refs(place.harness.path()) == place.harness.told[WIDGET]
+    assert abs(used(place.harness.path()) - before) < SIZE // 8
+    assert not list(quarantines(place.harness.path()))
     place.disk.leave(RESERVE + 500 * MIB)
     await place.push()
     place.assert_in_step()
@@ -309,49 +311,49 @@ async def test_a_clone_that_would_fill_the_disk_is_ended_and_leaves_nothing(
     place: Place, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(disk_space, "EVERY", 0.005)
-    keeper = place.house.keeper()
-    shutil.rmtree(place.house.path())
+    worker = place.harness.worker()
+    shutil.rmtree(place.harness.path())
     place.disk.leave(RESERVE + SIZE // 4)
     with pytest.raises(StackitError, match=r"plugins\.mirror\.reserve"):
-        await keeper.sync("manual")
-    assert not list((place.house.state / "mirrors" / ".cloning").rglob("*.git"))
+        await worker.sync("manual")
+    assert not list((place.harness.state / "mirrors" / ".cloning").rglob("*.git"))
     place.disk.leave(RESERVE + 500 * MIB)
-    await keeper.sync("manual", accept=True)
+    await worker.sync("manual", accept=True)
     place.assert_in_step()
 
 
 @pytest_twisted.ensureDeferred
 async def test_leftovers_go_first_when_room_is_short_and_the_next_push_arrives(place: Place) -> None:
-    mirrors = place.house.state / "mirrors"
+    mirrors = place.harness.state / "mirrors"
     place.disk.leave(RESERVE + 50 * MIB)
     for leftover in (
-        place.house.path() / "objects" / "pack" / "tmp_pack_x",
-        place.house.path() / "objects" / "tmp_objdir-stackit-y" / "aa" / "tmp_obj_z",
+        place.harness.path() / "objects" / "pack" / "tmp_pack_x",
+        place.harness.path() / "objects" / "tmp_objdir-stackit-y" / "aa" / "tmp_obj_z",
         mirrors / ".cloning" / "octo" / "widget.git" / "objects" / "pack" / "tmp_pack_x",
     ):
         leftover.parent.mkdir(parents=True, exist_ok=True)
         leftover.write_bytes(bytes(20 * MIB))
-    assert place.house.mirror.stackit_health() is not None
+    assert place.harness.mirror.stackit_health() is not None
     await place.push()
     place.assert_in_step()
-    assert place.house.mirror.stackit_health() is None
-    assert [each.count for each in place.house.named("healed")] == [3]
+    assert place.harness.mirror.stackit_health() is None
+    assert [each.count for each in place.harness.named("healed")] == [3]
 
 
 @pytest_twisted.ensureDeferred
 async def test_leftovers_of_a_mirror_that_nothing_is_pushed_to_go_too(place: Place) -> None:
     place.disk.leave(RESERVE + 10 * MIB)
-    leftover = place.house.path() / "objects" / "pack" / "tmp_pack_x"
+    leftover = place.harness.path() / "objects" / "pack" / "tmp_pack_x"
     leftover.write_bytes(bytes(20 * MIB))
-    place.house.service._upkeep._turn()
+    place.harness.service._maintenance._turn()
     assert not leftover.exists()
-    assert place.house.mirror.stackit_health() is None
+    assert place.harness.mirror.stackit_health() is None
 
 
 @pytest_twisted.ensureDeferred
 async def test_a_fetch_that_brings_what_is_not_whole_leaves_no_pack(place: Place) -> None:
     """However often it is tried: each time would take the same room again."""
-    before = used(place.house.path())
+    before = used(place.harness.path())
     (pack_,) = (place.upstream.directory / "objects" / "pack").glob("*.pack")
     broken = bytearray(pack_.read_bytes())
     broken[-5000] ^= 0xFF
@@ -360,4 +362,4 @@ async def test_a_fetch_that_brings_what_is_not_whole_leaves_no_pack(place: Place
     for _ in range(2):
         with pytest.raises(StackitError):
             await place.push()
-    assert abs(used(place.house.path()) - before) < SIZE // 8
+    assert abs(used(place.harness.path()) - before) < SIZE // 8

@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 import pytest_twisted
-from mirror_house import ENV, GitHttp, House, SilentRemote, Upstream, git, managed, pushed, refs
+from mirror_harness import ENV, GitHttp, Harness, SilentRemote, Upstream, git, managed, pushed, refs
 from twisted.internet.defer import Deferred, gatherResults
 
 from stackit import StackitError
@@ -94,18 +94,18 @@ async def test_a_private_repository_is_fetched_over_http_with_its_token(
         return render(request)
 
     server.render = watching  # type: ignore[method-assign]
-    house = House(tmp_path / "state", managed(server.url("octo/widget.git"), token_file=token_file))
-    await house.keeper().sync("start")
+    harness = Harness(tmp_path / "state", managed(server.url("octo/widget.git"), token_file=token_file))
+    await harness.worker().sync("start")
     upstream.advance()
-    await house.keeper().sync("backstop")
-    assert refs(house.path()) == upstream.refs()
+    await harness.worker().sync("backstop")
+    assert refs(harness.path()) == upstream.refs()
     assert at_work, "git asked, and was looked at while it did"
     assert seen == []
     assert TOKEN in {password for _, password in server.asked}
     for path in (tmp_path / "state").rglob("*"):
         assert not path.is_file() or TOKEN.encode() not in path.read_bytes()
-    assert TOKEN not in repr(house.occurrences)
-    await house.stop()
+    assert TOKEN not in repr(harness.occurrences)
+    await harness.stop()
 
 
 @pytest_twisted.ensureDeferred
@@ -113,31 +113,31 @@ async def test_a_wrong_token_is_named_as_the_reason_and_not_shown(
     server: GitHttp, token_file: Path, tmp_path: Path
 ) -> None:
     server.token = "another"
-    house = House(tmp_path / "state", managed(server.url("octo/widget.git"), token_file=token_file))
+    harness = Harness(tmp_path / "state", managed(server.url("octo/widget.git"), token_file=token_file))
     with pytest.raises(StackitError, match="token_file") as caught:
-        await house.keeper().sync("start")
+        await harness.worker().sync("start")
     assert TOKEN not in str(caught.value)
     assert "\n" not in str(caught.value)
-    assert house.keeper().state == "failing"
-    await house.stop()
+    assert harness.worker().state == "failing"
+    await harness.stop()
 
 
 @pytest_twisted.ensureDeferred
 async def test_a_private_repository_without_a_token_fails_without_a_question(server: GitHttp, tmp_path: Path) -> None:
     server.token = TOKEN
-    house = House(tmp_path / "state", managed(server.url("octo/widget.git")))
+    harness = Harness(tmp_path / "state", managed(server.url("octo/widget.git")))
     with pytest.raises(StackitError, match="token_file"):
-        await house.keeper().sync("start")
-    await house.stop()
+        await harness.worker().sync("start")
+    await harness.stop()
 
 
 @pytest_twisted.ensureDeferred
 async def test_a_missing_token_file_is_a_reason(upstream: Upstream, tmp_path: Path) -> None:
-    house = House(tmp_path / "state", managed(upstream, token_file=tmp_path / "nothing"))
+    harness = Harness(tmp_path / "state", managed(upstream, token_file=tmp_path / "nothing"))
     with pytest.raises(StackitError, match="cannot be read"):
-        await house.keeper().sync("start")
-    assert house.fetches()[-1].outcome == "failed"
-    await house.stop()
+        await harness.worker().sync("start")
+    assert harness.fetches()[-1].outcome == "failed"
+    await harness.stop()
 
 
 @pytest_twisted.ensureDeferred
@@ -146,11 +146,11 @@ async def test_a_redirect_is_reported_and_the_token_goes_nowhere_else(
 ) -> None:
     other = GitHttp(reactor, tmp_path / "remote")
     server.redirect = other.url("").rstrip("/")
-    house = House(tmp_path / "state", managed(server.url("octo/widget.git"), token_file=token_file))
+    harness = Harness(tmp_path / "state", managed(server.url("octo/widget.git"), token_file=token_file))
     with pytest.raises(StackitError, match="renamed or moved"):
-        await house.keeper().sync("start")
+        await harness.worker().sync("start")
     assert other.asked == []
-    await house.stop()
+    await harness.stop()
     await other.stop()
 
 
@@ -162,23 +162,23 @@ async def test_what_the_remote_answers_becomes_one_clear_line(
     server: GitHttp, tmp_path: Path, status: int, reason: str
 ) -> None:
     server.status = status
-    house = House(tmp_path / "state", managed(server.url("octo/widget.git")))
+    harness = Harness(tmp_path / "state", managed(server.url("octo/widget.git")))
     with pytest.raises(StackitError, match=reason) as caught:
-        await house.keeper().sync("start")
+        await harness.worker().sync("start")
     assert len(str(caught.value).splitlines()) == 1
-    await house.stop()
+    await harness.stop()
 
 
 @pytest_twisted.ensureDeferred
 async def test_a_hung_remote_is_ended_with_all_its_children(hung: SilentRemote, tmp_path: Path) -> None:
-    house = House(tmp_path / "state", managed(hung.url), timeout=0.5)
-    git_init = house.keeper()
-    git(tmp_path, "init", "--quiet", "--bare", str(house.path()))
+    harness = Harness(tmp_path / "state", managed(hung.url), timeout=0.5)
+    git_init = harness.worker()
+    git(tmp_path, "init", "--quiet", "--bare", str(harness.path()))
     with pytest.raises(StackitError, match="no progress"):
         await git_init.sync("manual")
-    assert house.fetches()[-1].outcome == "timeout"
+    assert harness.fetches()[-1].outcome == "timeout"
     assert children(hung.url) == []
-    await house.stop()
+    await harness.stop()
 
 
 @pytest_twisted.ensureDeferred
@@ -186,12 +186,12 @@ async def test_a_first_clone_that_stalls_ends_too(
     hung: SilentRemote, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(supervised_git, "STALL", 0.3)
-    house = House(tmp_path / "state", managed(hung.url))
+    harness = Harness(tmp_path / "state", managed(hung.url))
     with pytest.raises(StackitError, match="no progress"):
-        await house.keeper().sync("start")
+        await harness.worker().sync("start")
     assert children(hung.url) == []
-    assert not house.path().exists()
-    await house.stop()
+    assert not harness.path().exists()
+    await harness.stop()
 
 
 @pytest_twisted.ensureDeferred
@@ -199,46 +199,46 @@ async def test_a_fetch_that_ends_before_its_objects_are_here_moves_no_ref(
     server: GitHttp, upstream: Upstream, tmp_path: Path
 ) -> None:
     upstream.set("refs/heads/gone", upstream.refs()["refs/heads/main"])
-    house = House(tmp_path / "state", managed(server.url("octo/widget.git")), timeout=0.6)
-    await house.keeper().sync("start")
+    harness = Harness(tmp_path / "state", managed(server.url("octo/widget.git")), timeout=0.6)
+    await harness.worker().sync("start")
     before = upstream.refs()
     upstream.delete("refs/heads/gone")
     upstream.advance()
     server.hang_on = b"command=fetch"
     with pytest.raises(StackitError, match="no progress"):
-        await house.keeper().sync("backstop")
-    assert refs(house.path()) == before == house.told["octo/widget"]
+        await harness.worker().sync("backstop")
+    assert refs(harness.path()) == before == harness.told["octo/widget"]
     server.hang_on = None
-    await house.keeper().sync("backstop")
-    assert refs(house.path()) == upstream.refs() == house.told["octo/widget"]
-    await house.stop()
+    await harness.worker().sync("backstop")
+    assert refs(harness.path()) == upstream.refs() == harness.told["octo/widget"]
+    await harness.stop()
 
 
 @pytest_twisted.ensureDeferred
 async def test_a_pack_that_breaks_off_leaves_nothing_behind(
     server: GitHttp, upstream: Upstream, tmp_path: Path
 ) -> None:
-    house = House(tmp_path / "state", managed(server.url("octo/widget.git")))
-    await house.keeper().sync("start")
+    harness = Harness(tmp_path / "state", managed(server.url("octo/widget.git")))
+    await harness.worker().sync("start")
     before = upstream.refs()
     for number in range(60):
         upstream.advance(f"refs/heads/b{number}")
     server.cut = 2000
     with pytest.raises(StackitError):
-        await house.keeper().sync("backstop")
-    assert refs(house.path()) == before
-    assert not list((house.path() / "objects" / "pack").glob("tmp_*"))
+        await harness.worker().sync("backstop")
+    assert refs(harness.path()) == before
+    assert not list((harness.path() / "objects" / "pack").glob("tmp_*"))
     server.cut = None
-    await house.keeper().sync("backstop")
-    assert refs(house.path()) == upstream.refs() == house.told["octo/widget"]
-    git(house.path(), "fsck", "--strict")
-    await house.stop()
+    await harness.worker().sync("backstop")
+    assert refs(harness.path()) == upstream.refs() == harness.told["octo/widget"]
+    git(harness.path(), "fsck", "--strict")
+    await harness.stop()
 
 
 @pytest_twisted.ensureDeferred
 async def test_a_reader_who_clones_during_a_storm_never_fails(reactor: Any, upstream: Upstream, tmp_path: Path) -> None:
-    house = House(tmp_path / "state", managed(upstream))
-    await house.keeper().sync("start")
+    harness = Harness(tmp_path / "state", managed(upstream))
+    await harness.worker().sync("start")
     storm = random.Random(1)
     stopped = False
 
@@ -246,7 +246,7 @@ async def test_a_reader_who_clones_during_a_storm_never_fails(reactor: Any, upst
         clones = 0
         while not stopped or not clones:
             target = tmp_path / f"clone-{clones}"
-            url = f"file://{house.path()}"
+            url = f"file://{harness.path()}"
             done = await run(reactor, ["git", "clone", "--quiet", "--mirror", url, str(target)], env=ENV, timeout=60)
             assert (done.status, done.stderr) == (0, b"")
             git(target, "fsck", "--strict")
@@ -261,30 +261,30 @@ async def test_a_reader_who_clones_during_a_storm_never_fails(reactor: Any, upst
             upstream.delete(ref)
         else:
             upstream.set(ref, upstream.commit(main))
-        round_ = Deferred.fromCoroutine(house.keeper().sync("push"))
+        round_ = Deferred.fromCoroutine(harness.worker().sync("push"))
         if storm.random() < 0.4:
-            await house.reactor_turn()
-            kill(f"{house.path()}\0fetch")
+            await harness.reactor_turn()
+            kill(f"{harness.path()}\0fetch")
         with contextlib.suppress(StackitError):
             await round_
-        assert refs(house.path()) == house.told["octo/widget"]
+        assert refs(harness.path()) == harness.told["octo/widget"]
     stopped = True
     await reading
-    await house.keeper().sync("manual")
-    assert refs(house.path()) == upstream.refs() == house.told["octo/widget"]
-    git(house.path(), "fsck", "--strict")
-    await house.stop()
+    await harness.worker().sync("manual")
+    assert refs(harness.path()) == upstream.refs() == harness.told["octo/widget"]
+    git(harness.path(), "fsck", "--strict")
+    await harness.stop()
 
 
 @pytest_twisted.ensureDeferred
 async def test_a_push_does_not_wait_for_looks_at_other_repositories(upstream: Upstream, tmp_path: Path) -> None:
     names = [f"octo/r{number}" for number in range(8)]
-    house = House(tmp_path / "state", *(managed(upstream, name) for name in names), concurrency=1)
-    looking = Deferred.fromCoroutine(house.backstop())
-    await house.push(pushed(house, None, None, None, name=names[-1]))
-    assert len(house.named("synced")) <= 3
+    harness = Harness(tmp_path / "state", *(managed(upstream, name) for name in names), concurrency=1)
+    looking = Deferred.fromCoroutine(harness.backstop())
+    await harness.push(pushed(harness, None, None, None, name=names[-1]))
+    assert len(harness.named("synced")) <= 3
     await looking
-    await house.stop()
+    await harness.stop()
 
 
 @pytest_twisted.ensureDeferred
@@ -292,20 +292,20 @@ async def test_hung_remotes_delay_no_other_repository(
     hung: SilentRemote, upstream: Upstream, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(supervised_git, "LEND_AFTER", 0.2)
-    house = House(
+    harness = Harness(
         tmp_path / "state",
         managed(hung.url, "octo/hung"),
         managed(hung.url, "octo/hung2"),
         managed(upstream),
         concurrency=1,
     )
-    waiting = [Deferred.fromCoroutine(house.keeper(name).sync("start")) for name in ("octo/hung", "octo/hung2")]
-    await house.keeper().sync("start")
-    assert refs(house.path()) == upstream.refs()
+    waiting = [Deferred.fromCoroutine(harness.worker(name).sync("start")) for name in ("octo/hung", "octo/hung2")]
+    await harness.worker().sync("start")
+    assert refs(harness.path()) == upstream.refs()
     assert not any(each.called for each in waiting)
     for each in waiting:
         each.addErrback(lambda failure: failure.trap(StackitError) and None)
-    await house.stop()
+    await harness.stop()
     await gatherResults(waiting)
     assert children(hung.url) == []
 
@@ -314,27 +314,27 @@ async def test_hung_remotes_delay_no_other_repository(
 async def test_stopping_ends_what_hangs_and_leaves_no_child(
     hung: SilentRemote, upstream: Upstream, tmp_path: Path
 ) -> None:
-    house = House(tmp_path / "state", managed(hung.url, "octo/hung"), managed(upstream))
-    stuck = Deferred.fromCoroutine(house.keeper("octo/hung").sync("manual"))
-    await house.push(pushed(house, None, None, None))
-    await house.stop()
-    assert refs(house.path()) == upstream.refs()
+    harness = Harness(tmp_path / "state", managed(hung.url, "octo/hung"), managed(upstream))
+    stuck = Deferred.fromCoroutine(harness.worker("octo/hung").sync("manual"))
+    await harness.push(pushed(harness, None, None, None))
+    await harness.stop()
+    assert refs(harness.path()) == upstream.refs()
     with pytest.raises(StackitError, match="stopping"):
         await stuck
     with pytest.raises(StackitError, match="stopping"):
-        await house.keeper().sync("manual")
+        await harness.worker().sync("manual")
     assert children(hung.url) == []
 
 
 @pytest_twisted.ensureDeferred
 async def test_no_more_fetches_than_the_concurrency_run_at_once(upstream: Upstream, tmp_path: Path) -> None:
     names = [f"octo/r{number}" for number in range(6)]
-    house = House(tmp_path / "state", *(managed(upstream, name) for name in names), concurrency=2)
+    harness = Harness(tmp_path / "state", *(managed(upstream, name) for name in names), concurrency=2)
     most = 0
     running = 0
     for name in names:
-        keeper = house.keeper(name)
-        refresh = keeper._refresher.refresh
+        worker = harness.worker(name)
+        refresh = worker._refresher.refresh
 
         async def counted(refresh: Any = refresh, **options: Any) -> None:
             nonlocal most, running
@@ -343,11 +343,11 @@ async def test_no_more_fetches_than_the_concurrency_run_at_once(upstream: Upstre
             await refresh(**options)
             running -= 1
 
-        keeper._refresher.refresh = counted
-    await house.backstop()
+        worker._refresher.refresh = counted
+    await harness.backstop()
     assert most == 2
-    assert all(refs(house.path(name)) == upstream.refs() for name in names)
-    await house.stop()
+    assert all(refs(harness.path(name)) == upstream.refs() for name in names)
+    await harness.stop()
 
 
 def test_a_url_is_shown_without_its_user_and_password() -> None:

@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 import pytest_twisted
-from mirror_house import House, Upstream, git, managed, pushed, refs
+from mirror_harness import Harness, Upstream, git, managed, pushed, refs
 from twisted.internet.defer import Deferred
 from twisted.internet.task import Clock
 
@@ -19,7 +19,7 @@ from stackit.plugins.mirror.remote.protocol_v2 import Listing
 from stackit.plugins.mirror.repository.disk_space import Room
 from stackit.plugins.mirror.repository.refspecs import destination
 from stackit.plugins.mirror.schedule import maintenance
-from stackit.plugins.mirror.sync.fetch_slots import Places
+from stackit.plugins.mirror.sync.fetch_slots import FetchSlots
 from stackit.plugins.mirror.sync.progress import Progress
 from stackit.plugins.mirror.sync.reconcile import go_together, in_the_way, landing
 from stackit.secrets.redactor import Redactor
@@ -34,10 +34,10 @@ def upstream(tmp_path: Path) -> Upstream:
 
 
 @pytest.fixture
-def house(tmp_path: Path, upstream: Upstream) -> Iterator[House]:
-    house = House(tmp_path / "state", managed(upstream), interval=0)
-    yield house
-    pytest_twisted.blockon(house.stop())
+def harness(tmp_path: Path, upstream: Upstream) -> Iterator[Harness]:
+    harness = Harness(tmp_path / "state", managed(upstream), interval=0)
+    yield harness
+    pytest_twisted.blockon(harness.stop())
 
 
 @pytest_twisted.ensureDeferred
@@ -46,21 +46,21 @@ async def test_an_upstream_with_sha256_is_mirrored_and_one_made_anew_with_it_rep
 ) -> None:
     url = await pretend_github.create("octo/widget")
     await pretend_github.commit("octo/widget", count=2)
-    house = House(tmp_path / "state", managed(url))
-    await house.keeper().sync("start")
+    harness = Harness(tmp_path / "state", managed(url))
+    await harness.worker().sync("start")
     path = pretend_github.path("octo/widget")
     path.rename(path.with_name("away"))
     await pretend_github.create("octo/widget", object_format="sha256")
     await pretend_github.commit("octo/widget", count=2)
     await pretend_github.commit("octo/widget", "refs/heads/topic")
-    await house.keeper().sync("backstop")
-    assert refs(house.path()) == await pretend_github.refs("octo/widget") == house.told["octo/widget"]
-    assert {len(oid) for oid in refs(house.path()).values()} == {64}
+    await harness.worker().sync("backstop")
+    assert refs(harness.path()) == await pretend_github.refs("octo/widget") == harness.told["octo/widget"]
+    assert {len(oid) for oid in refs(harness.path()).values()} == {64}
     moved = await pretend_github.commit("octo/widget")
-    await house.push(pushed(house, moved.before, moved.after))
-    assert len(house.seen) == 1
-    git(house.path(), "fsck", "--strict")
-    await house.stop()
+    await harness.push(pushed(harness, moved.before, moved.after))
+    assert len(harness.seen) == 1
+    git(harness.path(), "fsck", "--strict")
+    await harness.stop()
 
 
 @pytest_twisted.ensureDeferred
@@ -68,92 +68,92 @@ async def test_an_empty_sha256_upstream_is_mirrored_once_it_has_something(
     pretend_github: PretendGitHub, tmp_path: Path
 ) -> None:
     url = await pretend_github.create("octo/widget", object_format="sha256")
-    house = House(tmp_path / "state", managed(url))
-    await house.keeper().sync("start")
+    harness = Harness(tmp_path / "state", managed(url))
+    await harness.worker().sync("start")
     moved = await pretend_github.commit("octo/widget")
-    await house.push(pushed(house, moved.before, moved.after))
-    assert refs(house.path()) == await pretend_github.refs("octo/widget") == house.told["octo/widget"]
-    await house.stop()
+    await harness.push(pushed(harness, moved.before, moved.after))
+    assert refs(harness.path()) == await pretend_github.refs("octo/widget") == harness.told["octo/widget"]
+    await harness.stop()
 
 
 @pytest_twisted.ensureDeferred
 async def test_a_default_branch_that_was_renamed_is_told_and_no_reader_finds_none(
-    house: House, upstream: Upstream
+    harness: Harness, upstream: Upstream
 ) -> None:
-    await house.keeper().sync("start")
+    await harness.worker().sync("start")
     upstream.set("refs/heads/trunk", upstream.advance())
     git(upstream.directory, "symbolic-ref", "HEAD", "refs/heads/trunk")
     upstream.delete("refs/heads/main")
-    syncing: Deferred[Any] = Deferred.fromCoroutine(house.keeper().sync("backstop"))
+    syncing: Deferred[Any] = Deferred.fromCoroutine(harness.worker().sync("backstop"))
     while not syncing.called:
-        git(house.path(), "rev-parse", "--verify", "HEAD^{commit}")
-        await house.reactor_turn()
-    assert refs(house.path()) == upstream.refs()
-    assert git(house.path(), "symbolic-ref", "HEAD") == "refs/heads/trunk"
-    assert "HEAD names refs/heads/trunk now" in str(house.named("notice")[-1].reason)
+        git(harness.path(), "rev-parse", "--verify", "HEAD^{commit}")
+        await harness.reactor_turn()
+    assert refs(harness.path()) == upstream.refs()
+    assert git(harness.path(), "symbolic-ref", "HEAD") == "refs/heads/trunk"
+    assert "HEAD names refs/heads/trunk now" in str(harness.named("notice")[-1].reason)
 
 
 @pytest_twisted.ensureDeferred
-async def test_the_default_branch_becomes_a_folder_of_branches(house: House, upstream: Upstream) -> None:
-    await house.keeper().sync("start")
+async def test_the_default_branch_becomes_a_folder_of_branches(harness: Harness, upstream: Upstream) -> None:
+    await harness.worker().sync("start")
     oid = upstream.refs()["refs/heads/main"]
     upstream.delete("refs/heads/main")
     upstream.set("refs/heads/main/new", oid)
     git(upstream.directory, "symbolic-ref", "HEAD", "refs/heads/main/new")
-    await house.keeper().sync("push", look=False)
-    assert refs(house.path()) == upstream.refs() == house.told["octo/widget"]
-    assert git(house.path(), "symbolic-ref", "HEAD") == "refs/heads/main/new"
+    await harness.worker().sync("push", full=False)
+    assert refs(harness.path()) == upstream.refs() == harness.told["octo/widget"]
+    assert git(harness.path(), "symbolic-ref", "HEAD") == "refs/heads/main/new"
 
 
 @pytest_twisted.ensureDeferred
 async def test_a_remote_that_did_not_change_is_not_fetched(pretend_github: PretendGitHub, tmp_path: Path) -> None:
     url = await pretend_github.create("octo/widget")
     await pretend_github.commit("octo/widget")
-    house = House(tmp_path / "state", managed(url))
-    await house.keeper().sync("start")
+    harness = Harness(tmp_path / "state", managed(url))
+    await harness.worker().sync("start")
     fetched = pretend_github.fetches("octo/widget")
     await pretend_github.set_ref("octo/widget", "refs/pull/1/head", "refs/heads/main")
-    await house.keeper().sync("backstop")
+    await harness.worker().sync("backstop")
     assert pretend_github.fetches("octo/widget") == fetched
-    await house.stop()
+    await harness.stop()
 
 
 @pytest_twisted.ensureDeferred
-async def test_what_a_person_did_in_the_mirror_is_undone_and_told(house: House, upstream: Upstream) -> None:
-    await house.keeper().sync("start")
+async def test_what_a_person_did_in_the_mirror_is_undone_and_told(harness: Harness, upstream: Upstream) -> None:
+    await harness.worker().sync("start")
     oid = upstream.advance()
-    await house.keeper().sync("backstop")
-    git(house.path(), "update-ref", "refs/heads/mine", oid)
-    git(house.path(), "update-ref", "refs/heads/main", f"{oid}~1")
-    git(house.path(), "symbolic-ref", "HEAD", "refs/heads/mine")
-    await house.keeper().sync("backstop")
-    assert refs(house.path()) == upstream.refs() == house.told["octo/widget"]
-    assert git(house.path(), "symbolic-ref", "HEAD") == "refs/heads/main"
+    await harness.worker().sync("backstop")
+    git(harness.path(), "update-ref", "refs/heads/mine", oid)
+    git(harness.path(), "update-ref", "refs/heads/main", f"{oid}~1")
+    git(harness.path(), "symbolic-ref", "HEAD", "refs/heads/mine")
+    await harness.worker().sync("backstop")
+    assert refs(harness.path()) == upstream.refs() == harness.told["octo/widget"]
+    assert git(harness.path(), "symbolic-ref", "HEAD") == "refs/heads/main"
 
 
 @pytest_twisted.ensureDeferred
-async def test_thousands_of_refs_move_at_once(house: House, upstream: Upstream) -> None:
+async def test_thousands_of_refs_move_at_once(harness: Harness, upstream: Upstream) -> None:
     def move(oid: str, count: int) -> None:
         lines = "".join(f"update refs/heads/b{number} {oid}\n" for number in range(count))
         git(upstream.directory, "update-ref", "--stdin", stdin=lines.encode())
 
     move(upstream.advance(), 1500)
-    done = await house.keeper().sync("start")
+    done = await harness.worker().sync("start")
     assert len(done.changes) == 1501
-    assert not list((house.path() / "refs" / "heads").iterdir()), "they are packed"
+    assert not list((harness.path() / "refs" / "heads").iterdir()), "they are packed"
     move(upstream.advance(), 1500)
-    done = await house.keeper().sync("backstop")
+    done = await harness.worker().sync("backstop")
     assert {change.forced for change in done.changes} == {False}
-    assert refs(house.path()) == upstream.refs() == house.told["octo/widget"]
+    assert refs(harness.path()) == upstream.refs() == harness.told["octo/widget"]
 
 
 @pytest_twisted.ensureDeferred
 async def test_without_a_backstop_a_start_still_tells_what_a_crash_left_untold(
-    house: House, upstream: Upstream, tmp_path: Path
+    harness: Harness, upstream: Upstream, tmp_path: Path
 ) -> None:
-    await house.keeper().sync("start")
-    again = House(tmp_path / "state", managed("file:///nowhere"), interval=0)
-    await again.keeper().rounds.idle()
+    await harness.worker().sync("start")
+    again = Harness(tmp_path / "state", managed("file:///nowhere"), interval=0)
+    await again.worker().rounds.idle()
     assert again.told["octo/widget"] == upstream.refs()
     assert [each[2] for each in again.announcements] == ["start"]
     assert again.fetches() == [], "the remote was not asked"
@@ -164,38 +164,38 @@ async def test_without_a_backstop_a_start_still_tells_what_a_crash_left_untold(
 
 
 @pytest_twisted.ensureDeferred
-async def test_maintenance_makes_a_commit_graph_and_readers_do_not_notice(house: House, upstream: Upstream) -> None:
-    await house.keeper().sync("start")
+async def test_maintenance_makes_a_commit_graph_and_readers_do_not_notice(harness: Harness, upstream: Upstream) -> None:
+    await harness.worker().sync("start")
     for _ in range(120):
         last = upstream.advance()
-    await house.keeper().sync("backstop")
-    await house.keeper().maintain()
-    assert list((house.path() / "objects" / "info").glob("commit-graph*"))
-    assert git(house.path(), "rev-parse", "refs/heads/main") == last
-    git(house.path(), "fsck", "--strict")
-    healed = house.named("healed")
-    await house.keeper().sync("backstop")
-    assert house.named("healed") == healed == []
+    await harness.worker().sync("backstop")
+    await harness.worker().maintain()
+    assert list((harness.path() / "objects" / "info").glob("commit-graph*"))
+    assert git(harness.path(), "rev-parse", "refs/heads/main") == last
+    git(harness.path(), "fsck", "--strict")
+    healed = harness.named("healed")
+    await harness.worker().sync("backstop")
+    assert harness.named("healed") == healed == []
 
 
 @pytest_twisted.ensureDeferred
-async def test_a_push_does_not_wait_for_maintenance(house: House, upstream: Upstream) -> None:
-    await house.keeper().sync("start")
-    maintaining: Deferred[Any] = Deferred.fromCoroutine(house.keeper().maintain())
+async def test_a_push_does_not_wait_for_maintenance(harness: Harness, upstream: Upstream) -> None:
+    await harness.worker().sync("start")
+    maintaining: Deferred[Any] = Deferred.fromCoroutine(harness.worker().maintain())
     ended: list[object] = []
     maintaining.addBoth(ended.append)
     old, new = upstream.refs()["refs/heads/main"], upstream.advance()
-    await house.push(pushed(house, old, new))
-    assert len(house.seen) == 1
+    await harness.push(pushed(harness, old, new))
+    assert len(harness.seen) == 1
     assert ended
-    assert house.keeper().worn > 0
+    assert harness.worker().fetches_since_maintenance > 0
 
 
 class Worn:
-    """What upkeep needs of a keeper."""
+    """What upkeep needs of a worker."""
 
-    def __init__(self, worn: int) -> None:
-        self.worn = worn
+    def __init__(self, fetches_since_maintenance: int) -> None:
+        self.fetches_since_maintenance = fetches_since_maintenance
         self.rounds = self
         self.busy = False
         self.maintained: list[Deferred[None]] = []
@@ -207,26 +207,26 @@ class Worn:
 
 def test_upkeep_takes_one_mirror_at_a_time_in_idle_moments_the_most_worn_first() -> None:
     clock = Clock()
-    keepers: list[Any] = [Worn(30), Worn(90), Worn(3)]
-    places = Places(1)
-    at_work = maintenance.Upkeep(clock, keepers, Room(clock, Path("/"), reserve=0), places)
+    workers: list[Any] = [Worn(30), Worn(90), Worn(3)]
+    places = FetchSlots(1)
+    at_work = maintenance.MaintenanceSchedule(clock, workers, Room(clock, Path("/"), reserve=0), places)
     at_work.start()
     push = places.of("push").acquire()
     clock.advance(maintenance.PERIOD)
-    assert [len(each.maintained) for each in keepers] == [0, 0, 0]
-    push.turn.result.lend()  # its remote hangs
-    keepers[2].busy = True
+    assert [len(each.maintained) for each in workers] == [0, 0, 0]
+    push.turn.result.release_early()  # its remote hangs
+    workers[2].busy = True
     clock.advance(maintenance.PERIOD)
     clock.advance(maintenance.PERIOD)
-    assert [len(each.maintained) for each in keepers] == [0, 1, 0]
-    keepers[1].worn = 0
-    keepers[1].maintained[0].errback(StackitError("a push came first"))
+    assert [len(each.maintained) for each in workers] == [0, 1, 0]
+    workers[1].fetches_since_maintenance = 0
+    workers[1].maintained[0].errback(StackitError("a push came first"))
     clock.pump([maintenance.PERIOD] * 2)
-    assert [len(each.maintained) for each in keepers] == [1, 1, 0]
-    keepers[0].worn = 0
-    keepers[0].maintained[0].callback(None)
+    assert [len(each.maintained) for each in workers] == [1, 1, 0]
+    workers[0].fetches_since_maintenance = 0
+    workers[0].maintained[0].callback(None)
     clock.pump([maintenance.PERIOD] * 2)
-    assert [len(each.maintained) for each in keepers] == [1, 1, 0]
+    assert [len(each.maintained) for each in workers] == [1, 1, 0]
     at_work.stop()
     assert clock.getDelayedCalls() == []
 

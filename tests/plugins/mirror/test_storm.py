@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 import pytest_twisted
-from mirror_house import ENV, House, end_git, git, managed, refs
+from mirror_harness import ENV, Harness, end_git, git, managed, refs
 from twisted.internet.defer import Deferred
 
 from stackit import StackitError
@@ -92,19 +92,19 @@ class Weather:
 
 
 @pytest_twisted.async_yield_fixture
-async def house(pretend_github: PretendGitHub, tmp_path: Path) -> AsyncIterator[House]:
+async def harness(pretend_github: PretendGitHub, tmp_path: Path) -> AsyncIterator[Harness]:
     url = await pretend_github.create(WIDGET)
     await pretend_github.commit(WIDGET)
-    house = House(tmp_path / "state", managed(url))
-    yield house
-    await house.stop()
+    harness = Harness(tmp_path / "state", managed(url))
+    yield harness
+    await harness.stop()
 
 
 class Reader:
     """Somebody who clones from the mirror in a loop."""
 
-    def __init__(self, house: House, directory: Path) -> None:
-        self._house = house
+    def __init__(self, harness: Harness, directory: Path) -> None:
+        self._house = harness
         self._directory = directory
         self._enough = False
         self.clones = 0
@@ -126,58 +126,58 @@ class Reader:
         await self._reading
 
 
-def assert_equal(house: House, github: PretendGitHub) -> None:
+def assert_equal(harness: Harness, github: PretendGitHub) -> None:
     upstream = github.path(WIDGET)
-    assert refs(house.path()) == refs(upstream) == house.told[WIDGET]
+    assert refs(harness.path()) == refs(upstream) == harness.told[WIDGET]
     if refs(upstream):
-        assert git(house.path(), "symbolic-ref", "HEAD") == git(upstream, "symbolic-ref", "HEAD")
-    git(house.path(), "fsck", "--strict")
+        assert git(harness.path(), "symbolic-ref", "HEAD") == git(upstream, "symbolic-ref", "HEAD")
+    git(harness.path(), "fsck", "--strict")
 
 
 @pytest.mark.parametrize("seed", [1, 2])
 @pytest_twisted.ensureDeferred
 async def test_after_a_storm_one_sync_makes_mirror_remote_and_announcements_equal(
-    house: House, pretend_github: PretendGitHub, tmp_path: Path, seed: int
+    harness: Harness, pretend_github: PretendGitHub, tmp_path: Path, seed: int
 ) -> None:
-    await house.keeper().sync("start")
+    await harness.worker().sync("start")
     weather = Weather(pretend_github, seed)
-    reader = Reader(house, tmp_path)
+    reader = Reader(harness, tmp_path)
     for number in range(STEPS):
         await weather.step()
         syncing: Deferred[Any] = Deferred.fromCoroutine(
-            house.keeper().sync("push" if weather.chance() < 0.6 else "backstop", look=weather.chance() < 0.5)
+            harness.worker().sync("push" if weather.chance() < 0.6 else "backstop", full=weather.chance() < 0.5)
         )
         if weather.chance() < 0.5:
             await weather.step()  # while the fetch runs
         if weather.chance() < 0.3:
-            end_git(house.path())
+            end_git(harness.path())
         with contextlib.suppress(StackitError):
             await syncing
-        assert refs(house.path()) == house.told[WIDGET], f"step {number}"
-    await house.keeper().sync("manual", accept=True)
-    assert_equal(house, pretend_github)
+        assert refs(harness.path()) == harness.told[WIDGET], f"step {number}"
+    await harness.worker().sync("manual", accept=True)
+    assert_equal(harness, pretend_github)
     await reader.end()
     assert reader.clones
 
 
 @pytest_twisted.ensureDeferred
 async def test_an_upstream_that_was_emptied_and_made_anew_is_followed_with_a_persons_word(
-    house: House, pretend_github: PretendGitHub, tmp_path: Path
+    harness: Harness, pretend_github: PretendGitHub, tmp_path: Path
 ) -> None:
     await pretend_github.commit(WIDGET, "refs/heads/topic")
-    await house.keeper().sync("start")
-    reader = Reader(house, tmp_path)
+    await harness.worker().sync("start")
+    reader = Reader(harness, tmp_path)
     weather = Weather(pretend_github, 1)
     await weather.empty()
-    done = await house.keeper().sync("backstop")
+    done = await harness.worker().sync("backstop")
     assert "deleted 2 of 2" in done.unequal
-    assert len(refs(house.path())) == 2
-    await house.keeper().sync("manual", accept=True)
-    assert_equal(house, pretend_github)
+    assert len(refs(harness.path())) == 2
+    await harness.worker().sync("manual", accept=True)
+    assert_equal(harness, pretend_github)
     await weather.recreate()
-    await house.keeper().sync("backstop")
-    assert_equal(house, pretend_github)
+    await harness.worker().sync("backstop")
+    assert_equal(harness, pretend_github)
     await weather.recreate()
-    await house.keeper().sync("manual")
-    assert_equal(house, pretend_github)
+    await harness.worker().sync("manual")
+    assert_equal(harness, pretend_github)
     await reader.end()

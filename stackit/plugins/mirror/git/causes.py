@@ -8,7 +8,7 @@ LONGEST = 300
 
 _PROGRESS = re.compile(
     r"remote: (?:Enumerating|Counting|Compressing|Finding|Getting|Reusing|Total|warning: )"
-    r"|(?:Receiving|Unpacking|Writing|Resolving|Updating|Checking) |From |Cloning into | [ *+=!t-] "
+    r"|(?:Receiving|Unpacking|Writing|Resolving|Updating|Checking) |From |Cloner into | [ *+=!t-] "
     r"|Warning: Permanently|warning: |hint: "
 )
 # What git says whatever the cause was.

@@ -13,10 +13,10 @@ from stackit.plugins.mirror.remote.protocol_v2 import Listing
 from stackit.plugins.mirror.repository.refspecs import KEPT, for_git
 from stackit.plugins.mirror.repository.repository import Repository
 from stackit.plugins.mirror.repository.swap import exchange
+from stackit.plugins.mirror.sync.missing_refs import MissingRefs, find_missing_refs
 from stackit.plugins.mirror.sync.progress import Progress
 from stackit.plugins.mirror.sync.reconcile import follow_head, go_together
-from stackit.plugins.mirror.sync.shortfall import Shortfall, shortfall
-from stackit.plugins.mirror.sync.supervised_git import LONGEST, Asker
+from stackit.plugins.mirror.sync.supervised_git import LONGEST, SupervisedGit
 
 MANY = 100
 """Refs of the remote from which on a first fetch, which makes a file for each, is slower than ``git clone``."""
@@ -29,14 +29,14 @@ def object_format(listing: Listing) -> str | None:
     return None
 
 
-class Cloning:
+class Cloner:
     """Makes the mirror at ``place``, or makes it anew in the place of one that is broken."""
 
-    def __init__(self, app: App, git: Git, managed: ManagedRepo, asker: Asker, place: Path) -> None:
+    def __init__(self, app: App, git: Git, managed: ManagedRepo, supervised_git: SupervisedGit, place: Path) -> None:
         self._app = app
         self._git = git
         self._managed = managed
-        self._asker = asker
+        self._supervised_git = supervised_git
         self._place = place
 
     # No owner's name begins with a dot, so these can be nobody's mirror.
@@ -53,7 +53,7 @@ class Cloning:
         mirrors = self._app.state_dir / "mirrors"
         return mirrors / folder / self._place.relative_to(mirrors)
 
-    async def clone(self, listing: Listing) -> Shortfall | None:
+    async def clone(self, listing: Listing) -> MissingRefs | None:
         """``listing`` is what the remote has; returns what of it the mirror cannot hold. Raises GitError and OSError.
 
         Where that is everything, there is no mirror, and the old one stays.
@@ -64,22 +64,22 @@ class Cloning:
             # What did not become the mirror takes room, and nothing goes on from there.
             shutil.rmtree(self._beside, ignore_errors=True)
 
-    async def _clone(self, listing: Listing) -> Shortfall | None:
+    async def _clone(self, listing: Listing) -> MissingRefs | None:
         made = Repository(self._git, self._beside)
         progress = Progress(self._app, self._managed.repo)
         fetched = Fetched("", certain=True)
         if not (_clone_does(self._managed.refspecs, listing) and await self._cloned(made, progress)):
             self._clear()
             await made.make(object_format(listing) or "sha1")
-            fetched = await self._asker.fetch(self._beside, first=True, progress=progress)
-        missing = await shortfall(
+            fetched = await self._supervised_git.fetch(self._beside, first=True, progress=progress)
+        missing = await find_missing_refs(
             made,
             self._managed.refspecs,
             listing,
             await made.refs(),
             fetched,
-            fetch=lambda: self._asker.fetch(self._beside, first=True, progress=progress),
-            ask=self._asker.listing,
+            fetch=lambda: self._supervised_git.fetch(self._beside, first=True, progress=progress),
+            ask=self._supervised_git.listing,
         )
         if missing is not None and not await made.refs():
             raise GitError(str(missing), kind="remote")
@@ -107,7 +107,7 @@ class Cloning:
         """Whether ``git clone`` has made what a fetch would make."""
         self._clear()
         try:
-            await self._asker.clone(self._beside, progress)
+            await self._supervised_git.clone(self._beside, progress)
         except GitError as problem:
             if problem.kind != "mirror":
                 raise

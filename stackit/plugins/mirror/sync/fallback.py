@@ -1,15 +1,16 @@
-"""Why a push cannot come by the fast road."""
+"""Why a push has to be fetched in a slower way."""
 
 from __future__ import annotations
 
 
-class Detour(Exception):
-    """This push cannot go this way; ``reason`` is from a small closed set, fit for a metric's label.
+class Fallback(Exception):
+    """A push cannot be fetched in this way; the next slower one is tried.
 
-    ``wide``: nor by any other that brings only what was pushed.
+    ``reason`` is from a small closed set, fit for a metric's label. ``needs_all_refs``: only a fetch of all refs
+    will do, no fetch of the pushed ref alone.
     """
 
-    def __init__(self, reason: str, *, wide: bool = False) -> None:
+    def __init__(self, reason: str, *, needs_all_refs: bool = False) -> None:
         super().__init__(reason)
         self.reason = reason
-        self.wide = wide
+        self.needs_all_refs = needs_all_refs

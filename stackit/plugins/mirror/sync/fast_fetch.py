@@ -1,4 +1,4 @@
-"""The fast road of a push: the announced commits in one round trip, whatever the number of refs.
+"""The fast fetch of a push: the announced commits in one round trip, whatever the number of refs.
 
 git's own client lists every ref before it asks for anything, and starts half a dozen
 processes. A push names its commit, so there is nothing to look up: one request asks for
@@ -27,10 +27,10 @@ from stackit.plugins.mirror.repository.ancestry import forward as forward_moves
 from stackit.plugins.mirror.repository.disk_space import Room
 from stackit.plugins.mirror.repository.growth import Growth
 from stackit.plugins.mirror.repository.refs import Snapshot, ref_bytes
-from stackit.plugins.mirror.sync.fallback import Detour
-from stackit.plugins.mirror.sync.intake import Intake
+from stackit.plugins.mirror.sync.fallback import Fallback
+from stackit.plugins.mirror.sync.pack_receiver import PackReceiver
 
-__all__ = ["Detour", "Road", "Target"]
+__all__ = ["Fallback", "FastFetch", "Target"]
 
 MOST_REFS = 50
 """Refs that are asked for by name; pushes of more are rare, and git is good at it."""
@@ -49,8 +49,8 @@ class Target(msgspec.Struct, frozen=True):
     after: str
 
 
-class Road:
-    """The fast road into one mirror."""
+class FastFetch:
+    """The fast fetch into one mirror."""
 
     def __init__(
         self, reactor: Reactor, git: Git, remote: Remote, directory: Path, *, room: Room, growth: Growth
@@ -61,54 +61,58 @@ class Road:
         self._directory = directory
         self._room = room
         self._growth = growth
-        self._intake: Intake | None = None
+        self._receiver: PackReceiver | None = None
 
-    async def travel(self, refs: Snapshot, targets: Mapping[str, Target]) -> tuple[RefChange, ...]:
+    async def fetch(self, refs: Snapshot, targets: Mapping[str, Target]) -> tuple[RefChange, ...]:
         """Bring the targets (by ref) to where the remote says they stand now; returns what moved.
 
-        ``refs`` are all refs of the mirror, as they are known to be. Raises Detour, with no ref
+        ``refs`` are all refs of the mirror, as they are known to be. Raises Fallback, with no ref
         moved, where this is not the way; StackitError and OSError as git and the remote do.
         """
         try:
             await self._remote.ready()
         except RemoteError as problem:
-            raise Detour(problem.reason) from problem
-        self._intake = intake = Intake(self._git, self._directory, self._room, self._growth)
+            raise Fallback(problem.reason) from problem
+        self._receiver = receiver = PackReceiver(self._git, self._directory, self._room, self._growth)
         try:
-            return await self._travelled(intake, refs, targets)
+            return await self._fetch(receiver, refs, targets)
         except RemoteError as problem:
-            raise Detour(problem.reason) from problem
+            raise Fallback(problem.reason) from problem
         finally:
-            self._intake = None
-            await intake.close()
+            self._receiver = None
+            await receiver.close()
 
     def rest(self) -> None:
         """Have no git wait for a remote that hangs."""
-        if self._intake is not None:
-            self._intake.rest()
+        if self._receiver is not None:
+            self._receiver.rest()
 
-    async def _travelled(self, intake: Intake, refs: Snapshot, targets: Mapping[str, Target]) -> tuple[RefChange, ...]:
+    async def _fetch(
+        self, receiver: PackReceiver, refs: Snapshot, targets: Mapping[str, Target]
+    ) -> tuple[RefChange, ...]:
         wants, haves = sorted({target.after for target in targets.values()}), _haves(refs, targets)
         packing = Deferred.fromCoroutine(self._remote.pack(wants, haves))
-        asking = Deferred.fromCoroutine(self._standing(targets, packing))
-        arriving = Deferred.fromCoroutine(self._arrived(intake, packing, wants, haves))
-        standing, walked = await _both(asking, arriving)
-        if len(standing) < len(targets):
-            raise Detour("gone", wide=True)  # deleted since: what else that means, the whole list of refs tells
-        moved = {ref: oid for ref, oid in standing.items() if oid != refs.get(ref)}
+        asking = Deferred.fromCoroutine(self._remote_oids(targets, packing))
+        arriving = Deferred.fromCoroutine(self._arrived(receiver, packing, wants, haves))
+        remote_oids, walked = await _both(asking, arriving)
+        if len(remote_oids) < len(targets):
+            raise Fallback(
+                "gone", needs_all_refs=True
+            )  # deleted since: what else that means, the whole list of refs tells
+        moved = {ref: oid for ref, oid in remote_oids.items() if oid != refs.get(ref)}
         if not moved:
             return ()
         if later := sorted(set(moved.values()) - set(wants)):
             # Pushed over since: the mirror goes to where the remote is, in one step.
-            await intake.take(await self._remote.pack(later, [*wants, *haves][:MOST_HAVES]), _id_size(later))
+            await receiver.take(await self._remote.pack(later, [*wants, *haves][:MOST_HAVES]), _id_size(later))
         if set(moved.values()) != set(wants):
-            walked = await intake.walked(sorted(set(moved.values())), haves)
-        intake.admit()
+            walked = await receiver.walked(sorted(set(moved.values())), haves)
+        receiver.admit()
         changes = await self._changes(refs, moved, walked)
         await self._move(changes, walked)
         return changes
 
-    async def _standing(self, targets: Mapping[str, Target], packing: Deferred[bytes]) -> dict[str, str]:
+    async def _remote_oids(self, targets: Mapping[str, Target], packing: Deferred[bytes]) -> dict[str, str]:
         """Where the remote says that the targets stand: the object id by ref, for those that are there."""
         await _head_start(self._reactor, packing)
         sources = {ref: ref_bytes(target.source) for ref, target in targets.items()}
@@ -126,17 +130,17 @@ class Road:
         return {ref: listed[source] for ref, source in sources.items() if source in listed}
 
     async def _arrived(
-        self, intake: Intake, packing: Deferred[bytes], wants: Sequence[str], haves: Sequence[str]
+        self, receiver: PackReceiver, packing: Deferred[bytes], wants: Sequence[str], haves: Sequence[str]
     ) -> dict[str, list[str]]:
         """Take in what comes, and walk it, by gits that are started meanwhile."""
         try:
             await _on_its_way(self._reactor)
-            intake.start()
+            receiver.start()
         except BaseException:
             await _cancelled(packing)
             raise
-        await intake.take(await packing, _id_size(wants))
-        return await intake.walked(wants, haves)
+        await receiver.take(await packing, _id_size(wants))
+        return await receiver.walked(wants, haves)
 
     async def _changes(
         self, refs: Snapshot, moved: Mapping[str, str], walked: Mapping[str, list[str]]
@@ -169,7 +173,7 @@ class Road:
         try:
             await self._git.local(self._directory, "update-ref", "--stdin", "-z", stdin=said)
         except GitError:
-            raise Detour("ref_lock", wide=True) from None
+            raise Fallback("ref_lock", needs_all_refs=True) from None
 
 
 async def _on_its_way(reactor: Reactor) -> None:
@@ -212,8 +216,8 @@ async def _both(asking: Deferred[Any], arriving: Deferred[Any]) -> tuple[dict[st
     for succeeded, outcome in outcomes:
         if not succeeded:
             outcome.raiseException()
-    (_, standing), (_, walked) = outcomes
-    return standing, walked
+    (_, remote_oids), (_, walked) = outcomes
+    return remote_oids, walked
 
 
 def _id_size(oids: Sequence[str]) -> int:

@@ -1,4 +1,4 @@
-"""Who may work at once, and whose turn is next: neither one that hangs nor a slow host stands in the way of others."""
+"""The limits on concurrent fetches, fair among hosts: a remote that hangs does not block the others."""
 
 from __future__ import annotations
 
@@ -8,92 +8,92 @@ from typing import Literal, TypeAlias
 
 from twisted.internet.defer import Deferred
 
-Kind: TypeAlias = Literal["quick", "push", "look", "clone"]
-"""``quick``: a push by the fast road. ``push``: what git fetches for a push or a person. ``look``: what nobody waits
-for. ``clone``: a mirror that is made."""
+Kind: TypeAlias = Literal["quick", "push", "background", "clone"]
+"""``quick``: a fast fetch. ``push``: a git fetch for a push or a person. ``background``: a fetch of the backstop or the
+start. ``clone``: a first clone."""
 
-LENDABLE = 4
-"""Those that hang are at most this many times as many as may work; beyond, the one that hangs longest is ended."""
+EARLY_PER_SLOT = 4
+"""The most hanging holders without a slot, as a multiple of the slots. Beyond, the one that hangs longest is ended."""
 
-HURRIED = 4
-"""Of so many turns, one goes to those that nobody waits for, however many pushes come."""
+URGENT_TURNS = 4
+"""Of this many turns, one goes to a waiter that is not urgent, however many pushes come."""
 
 _ORDERS = ((0, 1, 2), (1, 0, 2), (2, 1, 0))
 
 
-class Slots:
-    """At most ``in_all`` holders that have not lent their slot, and ``each`` of one host.
+class SlotPool:
+    """At most ``total`` working holders, and ``each`` of one host. Slots that were released early do not count.
 
-    In the order of asking, host by host; but those in a hurry go before those that are not, and those in doubt, whose
-    last attempt hung, go behind both. All have a turn now and then.
+    First come, first served, host by host. Urgent waiters go before the others; suspect ones, whose last attempt
+    hung, go last. Each rank has a turn now and then.
     """
 
-    def __init__(self, each: int, in_all: int) -> None:
+    def __init__(self, each: int, total: int) -> None:
         self._each = each
-        self._in_all = in_all
+        self._total = total
         self._working: Counter[str] = Counter()
-        self._lent: dict[Slot, None] = {}  # longest first
+        self._early: dict[Slot, None] = {}  # longest first
         self._turns = 0
-        self._lines: tuple[dict[str, deque[Place]], ...] = ({}, {}, {})
+        self._queues: tuple[dict[str, deque[Waiter]], ...] = ({}, {}, {})
 
     @property
     def busy(self) -> bool:
-        """Whether any holder works."""
+        """True while any holder works."""
         return self._working.total() > 0
 
     def acquire(
-        self, host: str = "", *, hurried: bool = False, doubtful: bool = False, end: Callable[[], None] = lambda: None
-    ) -> Place:
-        """A place in the line of a host. ``end`` is called where it hangs, and has to make way for others that do."""
-        place = Place(self, host, end)
-        self._join(place, 2 if doubtful else 0 if hurried else 1)
+        self, host: str = "", *, urgent: bool = False, suspect: bool = False, end: Callable[[], None] = lambda: None
+    ) -> Waiter:
+        """Queue for a slot of this host. ``end`` is called if its holder hangs and has to make way for others."""
+        waiter = Waiter(self, host, end)
+        self._join(waiter, 2 if suspect else 0 if urgent else 1)
         self._serve()
-        return place
+        return waiter
 
-    def hurry(self, place: Place) -> None:
-        """Somebody waits for this one now."""
-        if place.rank == 1 and not place.turn.called:
-            self.leave(place)
-            self._join(place, 0)
+    def prioritise(self, waiter: Waiter) -> None:
+        """Make a waiter urgent."""
+        if waiter.rank == 1 and not waiter.turn.called:
+            self.leave(waiter)
+            self._join(waiter, 0)
             self._serve()
 
-    def leave(self, place: Place) -> None:
-        """Give up waiting."""
-        line = self._lines[place.rank]
-        line[place.host].remove(place)
-        if not line[place.host]:
-            del line[place.host]
+    def leave(self, waiter: Waiter) -> None:
+        """Remove a waiter from its queue."""
+        queues = self._queues[waiter.rank]
+        queues[waiter.host].remove(waiter)
+        if not queues[waiter.host]:
+            del queues[waiter.host]
 
-    def lend(self, slot: Slot) -> None:
-        """Let another work meanwhile, as this one hangs."""
-        if len(self._lent) - sum(each.long for each in self._lent) >= LENDABLE * self._in_all:
-            longest = next((each for each in self._lent if each.hangs and not each.long), None)
+    def release_early(self, slot: Slot) -> None:
+        """Free the slot of a holder that hangs."""
+        if len(self._early) - sum(each.long for each in self._early) >= EARLY_PER_SLOT * self._total:
+            longest = next((each for each in self._early if each.hangs and not each.long), None)
             if longest is None:
                 return
-            del self._lent[longest]
-            longest.lent = longest.ended = True
+            del self._early[longest]
+            longest.released_early = longest.ended = True
             longest.end()
-        slot.lent = True
-        self._lent[slot] = None
+        slot.released_early = True
+        self._early[slot] = None
         self._stop(slot.host)
 
-    def lend_long(self, slot: Slot) -> None:
-        """Let another work meanwhile, as this one takes long; not beside more than ``in_all`` of those."""
-        if sum(each.long for each in self._lent) < self._in_all:
-            slot.long = slot.lent = True
-            self._lent[slot] = None
+    def release_long_running(self, slot: Slot) -> None:
+        """Free the slot of a holder that takes long, unless ``total`` of those go on already."""
+        if sum(each.long for each in self._early) < self._total:
+            slot.long = slot.released_early = True
+            self._early[slot] = None
             self._stop(slot.host)
 
     def release(self, slot: Slot) -> None:
-        """Let another work from now on."""
-        if slot.lent:
-            self._lent.pop(slot, None)
+        """Free the slot of a holder that has finished."""
+        if slot.released_early:
+            self._early.pop(slot, None)
         else:
             self._stop(slot.host)
 
-    def _join(self, place: Place, rank: int) -> None:
-        place.rank = rank
-        self._lines[rank].setdefault(place.host, deque()).append(place)
+    def _join(self, waiter: Waiter, rank: int) -> None:
+        waiter.rank = rank
+        self._queues[rank].setdefault(waiter.host, deque()).append(waiter)
 
     def _stop(self, host: str) -> None:
         self._working[host] -= 1
@@ -102,34 +102,34 @@ class Slots:
         self._serve()
 
     def _serve(self) -> None:
-        while self._working.total() < self._in_all:
-            place = self._next()
-            if place is None:
+        while self._working.total() < self._total:
+            waiter = self._next()
+            if waiter is None:
                 return
-            self._working[place.host] += 1
-            place.turn.callback(Slot(self, place.host, place.end))
+            self._working[waiter.host] += 1
+            waiter.turn.callback(Slot(self, waiter.host, waiter.end))
 
-    def _next(self) -> Place | None:
+    def _next(self) -> Waiter | None:
         turns = self._turns + 1
-        order = _ORDERS[0 if turns % HURRIED else 1 if turns % (2 * HURRIED) else 2]
+        order = _ORDERS[0 if turns % URGENT_TURNS else 1 if turns % (2 * URGENT_TURNS) else 2]
         for rank in order:
-            line = self._lines[rank]
-            # At most so many hosts are passed over as have all the slots that they can have.
-            host = next((each for each in line if self._working[each] < self._each), None)
+            queues = self._queues[rank]
+            # The hosts that are passed over have all their slots, so they are few.
+            host = next((each for each in queues if self._working[each] < self._each), None)
             if host is not None:
                 self._turns = turns
-                queue = line.pop(host)
-                place = queue.popleft()
+                queue = queues.pop(host)
+                waiter = queue.popleft()
                 if queue:
-                    line[host] = queue  # the other hosts come first now
-                return place
+                    queues[host] = queue  # the other hosts come first now
+                return waiter
         return None
 
 
-class Place:
-    """A place in a line; ``turn`` fires with a Slot when it is this one's turn, and cancelling it leaves the line."""
+class Waiter:
+    """A request for a slot: ``turn`` fires with the Slot. Cancelling it leaves the queue."""
 
-    def __init__(self, slots: Slots, host: str, end: Callable[[], None]) -> None:
+    def __init__(self, slots: SlotPool, host: str, end: Callable[[], None]) -> None:
         self.host = host
         self.end = end
         self.rank = 1
@@ -137,33 +137,33 @@ class Place:
 
 
 class Slot:
-    """Permission to work. ``lend`` lets another work meanwhile; ``release`` gives it back, once and for all."""
+    """Permission to work. ``release_early`` frees it while the work goes on; ``release`` ends the work."""
 
-    def __init__(self, slots: Slots, host: str, end: Callable[[], None]) -> None:
+    def __init__(self, slots: SlotPool, host: str, end: Callable[[], None]) -> None:
         self.host = host
         self.end = end
-        self.lent = False
+        self.released_early = False
         self.ended = False
-        """Whether it had to make way."""
+        """True once its work was ended for others."""
         self.hangs = False
         self.long = False
-        """Whether it lent its slot because it takes long, and is not ended for others."""
+        """True once it released its slot because it takes long. It is not ended for others."""
         self._slots = slots
         self._released = False
 
-    def lend(self) -> None:
-        """There is no sign of life."""
+    def release_early(self) -> None:
+        """Note that the work hangs, and let another start."""
         self.hangs = True
-        if not self.lent and not self._released:
-            self._slots.lend(self)
+        if not self.released_early and not self._released:
+            self._slots.release_early(self)
 
-    def lend_long(self) -> None:
-        """It takes long, and those that do not should not wait for it."""
-        if not self.lent and not self._released:
-            self._slots.lend_long(self)
+    def release_long_running(self) -> None:
+        """Note that the work takes long, and let another start."""
+        if not self.released_early and not self._released:
+            self._slots.release_long_running(self)
 
-    def alive(self) -> None:
-        """There is one again."""
+    def resume(self) -> None:
+        """Note that the work makes progress again."""
         self.hangs = False
 
     def release(self) -> None:
@@ -172,25 +172,25 @@ class Slot:
             self._slots.release(self)
 
 
-class Places:
-    """Slots of each kind, so that none waits for one of another kind.
+class FetchSlots:
+    """A pool of slots for each kind of work, so that no kind waits for another.
 
-    One host has ``concurrency`` of them, for all hosts there are twice as many. The fast road costs little but waiting,
-    and has more.
+    One host has ``concurrency`` slots of a pool, all hosts together twice as many. A fast fetch costs little but
+    waiting, and has more.
     """
 
     def __init__(self, concurrency: int) -> None:
-        self._kinds: dict[Kind, Slots] = {
-            "quick": Slots(4 * concurrency, 16 * concurrency),
-            "push": Slots(concurrency, 2 * concurrency),
-            "look": Slots(concurrency, 2 * concurrency),
-            "clone": Slots(concurrency, 2 * concurrency),
+        self._kinds: dict[Kind, SlotPool] = {
+            "quick": SlotPool(4 * concurrency, 16 * concurrency),
+            "push": SlotPool(concurrency, 2 * concurrency),
+            "background": SlotPool(concurrency, 2 * concurrency),
+            "clone": SlotPool(concurrency, 2 * concurrency),
         }
 
-    def of(self, kind: Kind) -> Slots:
+    def of(self, kind: Kind) -> SlotPool:
         return self._kinds[kind]
 
     @property
     def pushing(self) -> bool:
-        """Whether a push is being brought at this moment."""
+        """True while a push is being fetched."""
         return self._kinds["quick"].busy or self._kinds["push"].busy

@@ -26,7 +26,7 @@ SETTLED = 1.0
 """Seconds after which a file's time tells of every change: clocks of file systems tick slowly."""
 
 
-class Seen(msgspec.Struct, frozen=True):
+class Answer(msgspec.Struct, frozen=True):
     """What a look found: the digest of the remote's words, the words, and how the mirror's files stood before it."""
 
     digest: bytes
@@ -43,7 +43,7 @@ class Equal(msgspec.Struct, frozen=True):
     object_format: str
 
 
-class Look:
+class QuickCheck:
     """Looks at the remote of one repository, and remembers when the mirror was equal to it."""
 
     def __init__(self, remote: Remote, managed: ManagedRepo) -> None:
@@ -51,7 +51,7 @@ class Look:
         self._refspecs = managed.refspecs
         self._equal: Equal | None = None
 
-    async def glance(self, directory: Path) -> bool:
+    async def is_unchanged(self, directory: Path) -> bool:
         """Whether mirror and remote are as they were when they were equal: one request at most.
 
         False says nothing. Raises RemoteError.
@@ -62,18 +62,18 @@ class Look:
         words = await self._remote.words(_question(self._refspecs, equal.object_format), patient=True)
         return hashlib.sha256(words).digest() == equal.digest
 
-    async def seen(self, directory: Path, object_format: str) -> Seen:
+    async def ask(self, directory: Path, object_format: str) -> Answer:
         """Ask the remote. Raises RemoteError, and OSError where the mirror has no refs."""
         touched = traces(directory)
         words = await self._remote.words(_question(self._refspecs, object_format))
-        return Seen(hashlib.sha256(words).digest(), words, touched, object_format)
+        return Answer(hashlib.sha256(words).digest(), words, touched, object_format)
 
-    def is_as_before(self, seen: Seen) -> bool:
+    def is_as_before(self, seen: Answer) -> bool:
         """Whether remote and mirror are both as they were when they were equal."""
         equal = self._equal
         return equal is not None and (equal.digest, equal.touched) == (seen.digest, seen.touched)
 
-    def is_equal(self, seen: Seen, refs: Snapshot, head: str | None, now: float) -> bool:
+    def is_equal(self, seen: Answer, refs: Snapshot, head: str | None, now: float) -> bool:
         """Whether the mirror with these refs (taken after the look), and this HEAD, has what the remote says.
 
         Raises RemoteError where the remote's words make no sense.

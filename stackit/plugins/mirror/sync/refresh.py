@@ -22,15 +22,15 @@ from stackit.plugins.mirror.repository.remains import Remains
 from stackit.plugins.mirror.repository.repair import mend
 from stackit.plugins.mirror.repository.repository import Repository
 from stackit.plugins.mirror.settings import MirrorSettings
-from stackit.plugins.mirror.sync.clone import Cloning, object_format
-from stackit.plugins.mirror.sync.fast_fetch import Detour, Road, Target
+from stackit.plugins.mirror.sync.clone import Cloner, object_format
+from stackit.plugins.mirror.sync.fast_fetch import Fallback, FastFetch, Target
 from stackit.plugins.mirror.sync.guard import objection
-from stackit.plugins.mirror.sync.holding import Holding
+from stackit.plugins.mirror.sync.missing_refs import MissingRefs, find_missing_refs
 from stackit.plugins.mirror.sync.phase import phase
-from stackit.plugins.mirror.sync.quick_check import Look
+from stackit.plugins.mirror.sync.quick_check import QuickCheck
 from stackit.plugins.mirror.sync.reconcile import reconcile
-from stackit.plugins.mirror.sync.shortfall import Shortfall, shortfall
-from stackit.plugins.mirror.sync.supervised_git import QUICK_LEND_AFTER, Asker
+from stackit.plugins.mirror.sync.slot_holder import SlotHolder
+from stackit.plugins.mirror.sync.supervised_git import QUICK_LEND_AFTER, SupervisedGit
 
 THOROUGH_EVERY = 86400.0
 """Seconds between two looks of the backstop that git takes, even if the remote says that nothing has changed."""
@@ -42,18 +42,18 @@ class Outcome(msgspec.Struct, frozen=True):
     """How a refresh ended.
 
     ``held`` is the objection to deletions, where there is one; ``missing`` is what the remote has and the mirror
-    cannot hold. ``looked``: all refs were compared. ``untouched``: the mirror was equal to its remote already,
+    cannot hold. ``full``: all refs were compared. ``untouched``: the mirror was equal to its remote already,
     and nothing was done.
     """
 
     held: str | None = None
-    missing: Shortfall | None = None
-    looked: bool = True
+    missing: MissingRefs | None = None
+    full: bool = True
     untouched: bool = False
 
 
 class Refresher:
-    """``holding`` is the slot of this repository. Methods raise GitError, StackitError and OSError."""
+    """``slot`` is the slot of this repository. Methods raise GitError, StackitError and OSError."""
 
     def __init__(
         self,
@@ -62,7 +62,7 @@ class Refresher:
         managed: ManagedRepo,
         settings: MirrorSettings,
         *,
-        holding: Holding,
+        slot: SlotHolder,
         checks: Checks,
         room: Room,
         remote: Remote | None = None,
@@ -71,23 +71,23 @@ class Refresher:
         self._app = app
         self._managed = managed
         self._settings = settings
-        self._holding = holding
+        self._slot = slot
         self.growth = Growth()
         self._room = room
-        self._asker = Asker(
-            app.reactor, app.now, git, managed, settings.timeout, holding=holding, room=room, growth=self.growth
+        self._supervised_git = SupervisedGit(
+            app.reactor, app.now, git, managed, settings.timeout, slot=slot, room=room, growth=self.growth
         )
-        self._cloning = Cloning(app, git, managed, self._asker, self.directory)
+        self._cloner = Cloner(app, git, managed, self._supervised_git, self.directory)
         self._repository = Repository(git, self.directory)
         self._check = Check(checks, self._repository)
         self._census = Census(self.directory)
         self._git = git
         self._checked = False
         self._remote = remote
-        self._look = None if remote is None else Look(remote, managed)
-        self._road = None
+        self._quick_check = None if remote is None else QuickCheck(remote, managed)
+        self._fast_fetch = None
         if remote is not None:
-            self._road = Road(app.reactor, git, remote, self.directory, room=room, growth=self.growth)
+            self._fast_fetch = FastFetch(app.reactor, git, remote, self.directory, room=room, growth=self.growth)
         # The first thorough look is not at the start, where all mirrors are looked at at once.
         self._thorough_at = app.reactor.seconds() + THOROUGH_EVERY * phase(managed.repo.key)
         self._touched = False
@@ -108,7 +108,7 @@ class Refresher:
     async def maintain(self) -> None:
         """git's own maintenance; what was left lying about is thrown away."""
         leftovers(self.directory, before=self._app.now() - SAFE_AGE)
-        self._cloning.discard()
+        self._cloner.discard()
         self._touched = self._touched or self._census.is_touched()
         if self._touched:
             return  # the next look reads all objects first, so that nothing broken is packed
@@ -131,34 +131,36 @@ class Refresher:
     def tidy(self) -> None:
         """Make room: throw away what no git that was ended will come back for. No round may be at work."""
         before = math.inf if nobody_works_in(self.directory) else self._app.now() - SAFE_AGE
-        removed = leftovers(self.directory, before=before) + self._cloning.discard_all()
+        removed = leftovers(self.directory, before=before) + self._cloner.discard_all()
         if removed:
             self._healed(f"the disk is nearly full: {removed} leftovers were removed", removed)
 
-    async def travel(self, refs: Snapshot, targets: Mapping[str, Target]) -> tuple[RefChange, ...]:
-        """Bring the targets by the fast road; ``refs`` is all that the mirror has. Raises Detour, with no ref moved."""
-        road = self._road
-        if road is None:
-            raise Detour("not_http")
+    async def fast_fetch(self, refs: Snapshot, targets: Mapping[str, Target]) -> tuple[RefChange, ...]:
+        """Fetch the targets without git's client; ``refs`` are all refs here. Raises Fallback, with no ref moved."""
+        fast_fetch = self._fast_fetch
+        if fast_fetch is None:
+            raise Fallback("not_http")
         self._begin()
-        return await self._asker.watched(lambda _: road.travel(refs, targets), road.rest, QUICK_LEND_AFTER)
+        return await self._supervised_git.watched(
+            lambda _: fast_fetch.fetch(refs, targets), fast_fetch.rest, QUICK_LEND_AFTER
+        )
 
-    async def fetch(self, refs: Snapshot, targets: Mapping[str, Target]) -> None:
-        """Bring the targets by git, and nothing else; ``refs`` is as above. Raises Detour where that does not do."""
+    async def fetch_targets(self, refs: Snapshot, targets: Mapping[str, Target]) -> None:
+        """Bring the targets by git, and nothing else; ``refs`` is as above. Raises Fallback where that does not do."""
         head = self._repository.head
         if head is None or refs.get(head) is None:
-            raise Detour("head", wide=True)  # where it should be, only the list of all refs tells
+            raise Fallback("head", needs_all_refs=True)  # where it should be, only the list of all refs tells
         self._begin()
         only = tuple(f"+{target.source}:{target.ref}" for target in targets.values())
         tips = tuple(oid for ref in targets if (oid := refs.get(ref)) is not None)
         try:
-            fetched = await self._asker.fetch(self.directory, only=only, tips=tips)
+            fetched = await self._supervised_git.fetch(self.directory, only=only, tips=tips)
         except GitError as problem:
             if problem.kind != "mirror" and "couldn't find remote ref" not in problem.stderr:
                 raise
-            raise Detour("fetch", wide=True) from problem
+            raise Fallback("fetch", needs_all_refs=True) from problem
         if fetched.warnings:
-            raise Detour("left_out", wide=True)  # what git left out, only the list of all refs tells
+            raise Fallback("left_out", needs_all_refs=True)  # what git left out, only the list of all refs tells
 
     def _begin(self) -> None:
         self._make_room()
@@ -166,44 +168,44 @@ class Refresher:
         self._census.begin()
 
     async def refresh(
-        self, *, look: bool, accept: bool, quietly: bool, timeouts: int, expected: Collection[str] = ()
+        self, *, full: bool, accept: bool, quietly: bool, timeouts: int, expected: Collection[str] = ()
     ) -> Outcome:
         """Ask the remote, and make the mirror equal to it.
 
-        ``look``: compare all refs; else only what is new is fetched, if that brings the ``expected`` refs.
+        ``full``: compare all refs; else only what is new is fetched, if that brings the ``expected`` refs.
         ``accept``: no objection to deletions.
         ``quietly``: one request is enough where it says that nothing has changed. ``timeouts``: how many
         rounds before this one ended in vain because their time was up.
         """
-        self._asker.timeouts = timeouts
-        if quietly and await self._asker.watched(lambda _: self._nothing_new()):
+        self._supervised_git.timeouts = timeouts
+        if quietly and await self._supervised_git.watched(lambda _: self._nothing_new()):
             return Outcome(untouched=True)
         self._make_room()
         self._touched = self._touched or self._census.is_touched()
-        if self._touched and look:
+        if self._touched and full:
             self._mend("", self._app.now())
-        outcome = await self._refreshed(look=look, accept=accept, expected=expected)
-        if self._touched and look:
+        outcome = await self._refreshed(full=full, accept=accept, expected=expected)
+        if self._touched and full:
             # Somebody's hand was in the mirror. What it broke, and a fetch does not mend, shows only when it is read.
             replaced = await self._replace_if_broken()
             if replaced:
-                outcome = await self._refreshed(look=look, accept=accept, expected=expected)
+                outcome = await self._refreshed(full=full, accept=accept, expected=expected)
             self._touched = replaced is None
         return outcome
 
-    async def glance(self) -> bool:
+    async def is_unchanged(self) -> bool:
         """Whether one request told that mirror and remote are as they were when they were equal. False says nothing."""
-        if self._look is None or self._touched or self._app.reactor.seconds() >= self._thorough_at:
+        if self._quick_check is None or self._touched or self._app.reactor.seconds() >= self._thorough_at:
             return False
         try:
-            return await self._look.glance(self.directory)
+            return await self._quick_check.is_unchanged(self.directory)
         except (RemoteError, StackitError, OSError):
             return False  # a round asks again, and tells what it is
 
     async def _nothing_new(self) -> bool:
         """Whether one request told that mirror and remote are equal, and no thorough look is due."""
         now = self._app.reactor.seconds()
-        if self._look is None or not self.directory.exists():
+        if self._quick_check is None or not self.directory.exists():
             return False
         if not self._checked:  # what was done to the files while stackit did not run
             self._checked = True
@@ -214,10 +216,10 @@ class Refresher:
             self._thorough_at = now + THOROUGH_EVERY
             return False
         try:
-            seen = await self._look.seen(self.directory, self._repository.object_format)
-            if self._look.is_as_before(seen):
+            seen = await self._quick_check.ask(self.directory, self._repository.object_format)
+            if self._quick_check.is_as_before(seen):
                 return True
-            return self._look.is_equal(seen, await self.refs(), self._repository.head, self._app.now())
+            return self._quick_check.is_equal(seen, await self.refs(), self._repository.head, self._app.now())
         except RemoteError as problem:
             if problem.retry_after is not None:
                 raise GitError(str(problem), kind="throttled", retry_after=problem.retry_after) from None
@@ -227,12 +229,12 @@ class Refresher:
         except (GitError, OSError):
             return False  # as above
 
-    async def _refreshed(self, *, look: bool, accept: bool, expected: Collection[str]) -> Outcome:
+    async def _refreshed(self, *, full: bool, accept: bool, expected: Collection[str]) -> Outcome:
         steps = ["mend", "replace"]
         while True:
             began = self._app.now()
             try:
-                return await self._attempt(look=look, accept=accept, expected=expected)
+                return await self._attempt(full=full, accept=accept, expected=expected)
             except (GitError, PermissionError) as problem:
                 if isinstance(problem, GitError) and problem.kind != "mirror":
                     raise
@@ -240,11 +242,11 @@ class Refresher:
                 if not await self._heal(steps, said, began):
                     raise
 
-    async def _attempt(self, *, look: bool, accept: bool, expected: Collection[str]) -> Outcome:
+    async def _attempt(self, *, full: bool, accept: bool, expected: Collection[str]) -> Outcome:
         if not self.directory.exists():
             return Outcome(missing=await self._clone())
-        if not look and await self._fetched_quickly(expected):
-            return Outcome(looked=False)
+        if not full and await self._fetched_quickly(expected):
+            return Outcome(full=False)
         listing = await self._listing()
         if object_format(listing) not in (None, self._repository.object_format):
             self._notice("the remote was made anew with another kind of object ids, and so is the mirror")
@@ -255,18 +257,18 @@ class Refresher:
             self._repository,
             self._managed.refspecs,
             listing,
-            fetch=lambda: self._asker.fetch(self.directory),
+            fetch=lambda: self._supervised_git.fetch(self.directory),
             objection=lambda *refs: None if accept else objection(self._settings, *refs),
         )
         missing = None
         if done.fetched is not None:
-            missing = await shortfall(
+            missing = await find_missing_refs(
                 self._repository,
                 self._managed.refspecs,
                 listing,
                 done.refs,
                 done.fetched,
-                fetch=lambda: self._asker.fetch(self.directory),
+                fetch=lambda: self._supervised_git.fetch(self.directory),
                 ask=self._listing,
             )
         self._census.end()
@@ -276,7 +278,7 @@ class Refresher:
 
     async def _listing(self) -> Listing:
         """Every ref of the remote, of which git also finds out what it speaks."""
-        listing = await self._asker.listing()
+        listing = await self._supervised_git.listing()
         if self._remote is not None and listing.by_v2 is not None:
             self._remote.learned(speaks=listing.by_v2)
         return listing
@@ -285,7 +287,7 @@ class Refresher:
         """Whether what is new is here, with no need to look at all refs of the remote."""
         self._census.begin()
         try:
-            fetched = await self._asker.fetch(self.directory)
+            fetched = await self._supervised_git.fetch(self.directory)
         except GitError as problem:
             # Perhaps a branch was replaced by a folder of branches (a lock of another git says so differently),
             # or the whole repository by one with other object ids.
@@ -299,10 +301,10 @@ class Refresher:
             return False
         return not refs or (head is not None and refs.get(head) is not None)
 
-    async def _clone(self) -> Shortfall | None:
-        await self._holding.enter("clone")
+    async def _clone(self) -> MissingRefs | None:
+        await self._slot.enter("clone")
         listing = await self._listing()
-        missing = await self._cloning.clone(listing)
+        missing = await self._cloner.clone(listing)
         self._census.end()
         return missing
 
@@ -334,7 +336,7 @@ class Refresher:
         now = self._app.reactor.seconds()
         if self._replaced_at is not None and now - self._replaced_at < REPLACE_EVERY:
             return None
-        self._holding.leave()  # reading all objects takes long, and asks nothing of the remote
+        self._slot.leave()  # reading all objects takes long, and asks nothing of the remote
         sound = await self._check.is_sound()
         if sound is not False:
             return None if sound is None else False

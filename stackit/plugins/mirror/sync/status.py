@@ -8,7 +8,7 @@ from typing import Literal
 
 from stackit.api.reactor import Reactor
 from stackit.plugins.mirror.git.errors import Kind
-from stackit.plugins.mirror.sync.shortfall import Shortfall
+from stackit.plugins.mirror.sync.missing_refs import MissingRefs
 
 State = Literal["in_step", "behind", "cloning", "failing", "quarantined"]
 
@@ -22,7 +22,7 @@ COVERED = 1000
 """Single refs whose rounds are remembered: for others, the remote is asked once more."""
 
 
-class Standing:
+class SyncStatus:
     """The outcome of the rounds of one repository so far.
 
     What is compared is the reactor's time, which nobody can set. Only ``verified_at``, ``since`` and ``next_at`` are
@@ -39,7 +39,7 @@ class Standing:
         """When the latest round that succeeded began: what was pushed before it has been fetched."""
         self.covered_refs: dict[str, float] = {}
         """The same for single refs, of rounds since then that asked for nothing else."""
-        self.looked_at: float | None = None
+        self.full_at: float | None = None
         """When the latest of them began that compared all refs."""
         self.verified_at: float | None = None
         """When the mirror was last found, or made, equal to its remote."""
@@ -48,7 +48,7 @@ class Standing:
         """When the first failure in a row was."""
         self.held: str | None = None
         """Why the mirror keeps refs that its remote does not have any more, where it does."""
-        self.missing: Shortfall | None = None
+        self.missing: MissingRefs | None = None
         """What the remote has and the mirror cannot hold."""
         self.next_at: float | None = None
         """When it is tried again, unless something new is known before."""
@@ -70,9 +70,9 @@ class Standing:
         return "; ".join(reasons) or None
 
     def succeeded(
-        self, *, looked: bool, held: str | None = None, missing: Shortfall | None = None, refs: Iterable[str] = ()
+        self, *, full: bool, held: str | None = None, missing: MissingRefs | None = None, refs: Iterable[str] = ()
     ) -> None:
-        """``looked``: all refs were compared, and are equal but for those that are ``held``, or ``missing``.
+        """``full``: all refs were compared, and are equal but for those that are ``held``, or ``missing``.
 
         ``refs``: only these were asked for (none: everything was).
         """
@@ -85,8 +85,8 @@ class Standing:
             self.covered_refs.clear()
         elif self.missing is not None:
             self.missing = self.missing.without(asked)
-        if looked:
-            self.looked_at = self.started_at
+        if full:
+            self.full_at = self.started_at
             self.held = held
             self.missing = missing
             if self.unequal is None:
@@ -133,13 +133,13 @@ class Standing:
         """Whether the remote asked for silence that is not over."""
         return self._clock.seconds() < self._quiet_until and self.error is not None
 
-    def covers(self, moment: float, *, look: bool = False, ref: str | None = None) -> bool:
+    def covers(self, moment: float, *, full: bool = False, ref: str | None = None) -> bool:
         """Whether a round that succeeded, and where asked for compared all refs, began after ``moment``.
 
         Rounds that asked for ``ref`` alone count as well.
         """
-        at = self.looked_at if look else self.covered_at
-        single = None if look or ref is None else self.covered_refs.get(ref)
+        at = self.full_at if full else self.covered_at
+        single = None if full or ref is None else self.covered_refs.get(ref)
         return any(each is not None and each >= moment for each in (at, single))
 
     def tried_since(self, moment: float) -> bool:

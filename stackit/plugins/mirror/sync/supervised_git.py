@@ -15,7 +15,7 @@ from stackit.plugins.mirror.remote.protocol_v2 import Listing
 from stackit.plugins.mirror.repository.disk_space import Room
 from stackit.plugins.mirror.repository.growth import Growth
 from stackit.plugins.mirror.repository.remains import Remains
-from stackit.plugins.mirror.sync.holding import Holding
+from stackit.plugins.mirror.sync.slot_holder import SlotHolder
 
 LEND_AFTER = 5.0
 """Seconds without progress after which a fetch no longer counts against the concurrency."""
@@ -36,8 +36,8 @@ Answer = TypeVar("Answer")
 Progress = Callable[[bytes], None]
 
 
-class Asker:
-    """Asks the remote of one repository. ``holding`` is its slot, which what hangs lends.
+class SupervisedGit:
+    """Asks the remote of one repository. ``slot`` is its slot, which what hangs lends.
 
     ``now`` is the wall clock, which files' times are of. ``timeout`` is in seconds, and doubles with each of
     ``timeouts`` in a row.
@@ -51,7 +51,7 @@ class Asker:
         managed: ManagedRepo,
         timeout: float,
         *,
-        holding: Holding,
+        slot: SlotHolder,
         room: Room,
         growth: Growth,
     ) -> None:
@@ -61,7 +61,7 @@ class Asker:
         self._now = now
         self._git = git
         self._managed = managed
-        self._holding = holding
+        self._slot = slot
         self._room = room
         self._growth = growth
 
@@ -112,7 +112,7 @@ class Asker:
 
     async def _at_length(self, work: Awaitable[Answer]) -> Answer:
         """The answer of what may take very long."""
-        long = self._reactor.callLater(LONG, self._holding.lend_long)
+        long = self._reactor.callLater(LONG, self._slot.release_long_running)
         try:
             return await work
         finally:
@@ -165,13 +165,13 @@ class Asker:
         after = LEND_AFTER if after is None else after
 
         def hang() -> None:
-            self._holding.lend()
+            self._slot.release_early()
             rest()
 
         hung = self._reactor.callLater(after, hang)
 
         def alive(_: bytes) -> None:
-            self._holding.alive()
+            self._slot.resume()
             if hung.active():
                 hung.reset(after)
 

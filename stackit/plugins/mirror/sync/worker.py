@@ -16,37 +16,37 @@ from stackit.plugins.mirror.repository.disk_space import Room
 from stackit.plugins.mirror.repository.fsck import Checks
 from stackit.plugins.mirror.repository.refs import Snapshot
 from stackit.plugins.mirror.settings import MirrorSettings
-from stackit.plugins.mirror.sync.announcer import Telling
+from stackit.plugins.mirror.sync.announcer import RefAnnouncer
 from stackit.plugins.mirror.sync.coalescer import Coalescer
-from stackit.plugins.mirror.sync.fast_fetch import MOST_REFS, Detour, Target
-from stackit.plugins.mirror.sync.fetch_slots import Kind, Places
-from stackit.plugins.mirror.sync.holding import Holding
+from stackit.plugins.mirror.sync.fast_fetch import MOST_REFS, Fallback, Target
+from stackit.plugins.mirror.sync.fetch_slots import FetchSlots, Kind
 from stackit.plugins.mirror.sync.refresh import Outcome, Refresher
-from stackit.plugins.mirror.sync.status import Standing, State
+from stackit.plugins.mirror.sync.slot_holder import SlotHolder
+from stackit.plugins.mirror.sync.status import State, SyncStatus
 
 if TYPE_CHECKING:
     from twisted.internet.base import DelayedCall
 
 _CAUSES = ("push", "manual", "start", "backstop")
-_AWAITED = ("push", "manual")
+_FOREGROUND = ("push", "manual")
 """The causes that somebody waits for."""
 MANY = 1000
 """Changes of one round that are worth packing refs at the next idle moment."""
-_NEVER_WORN = 1000
-"""How worn a mirror counts that was just cloned, or that nothing is known of since the start."""
+_NEVER_MAINTAINED = 1000
+"""``fetches_since_maintenance`` of a mirror that was just cloned, or whose history since the start is unknown."""
 
 
 class Request(msgspec.Struct, frozen=True):
     """Why a round is asked for, and by which delivery.
 
     ``push``, ``manual``, ``start`` and ``backstop`` ask the remote; ``compare`` only tells what changed,
-    ``upkeep`` is maintenance. ``look``: compare all refs with the remote, deletions included. ``accept``: a person
+    ``maintenance`` is maintenance. ``full``: compare all refs with the remote, deletions included. ``accept``: a person
     accepts deletions, however many. ``target``: the commit that a push announced, and where.
     """
 
     cause: str
     delivery: str | None = None
-    look: bool = True
+    full: bool = True
     accept: bool = False
     target: Target | None = None
 
@@ -62,14 +62,14 @@ class Round(msgspec.Struct, frozen=True):
     unequal: str | None = None
 
 
-class Keeper:
+class MirrorWorker:
     """Keeps the mirror of one repository. The only one to run git in it."""
 
     def __init__(
         self,
         app: App,
         git: Git,
-        places: Places,
+        slots: FetchSlots,
         managed: ManagedRepo,
         settings: MirrorSettings,
         checks: Checks,
@@ -78,46 +78,48 @@ class Keeper:
     ) -> None:
         """``remote`` is for what goes without git; None where the URL is not HTTP."""
         self.managed = managed
-        self.standing = Standing(app.reactor, app.now)
-        self.awaited = 0
+        self.status = SyncStatus(app.reactor, app.now)
+        self.pending_pushes = 0
         """Pushes that were received and are not known to be in the mirror yet."""
-        self.worn = _NEVER_WORN
+        self.fetches_since_maintenance = _NEVER_MAINTAINED
         """Fetches since git's own maintenance."""
         self._app = app
         self._remote = remote
-        self._holding = Holding(places, managed.url, end=self._make_way, doubtful=self._is_doubtful)
+        self._slot = SlotHolder(slots, managed.url, end=self._end_round, suspect=self._is_suspect)
         self._refresher = Refresher(
-            app, git, managed, settings, holding=self._holding, checks=checks, room=room, remote=remote
+            app, git, managed, settings, slot=self._slot, checks=checks, room=room, remote=remote
         )
-        self._telling = Telling(app, git, managed, self._refresher)
+        self._announcer = RefAnnouncer(app, git, managed, self._refresher)
         self.directory = self._refresher.directory
-        self._again: DelayedCall | None = None
+        self._recheck: DelayedCall | None = None
         self._retry: DelayedCall | None = None
         self._maintaining = False
-        self.rounds: Coalescer[Request, Round] = Coalescer(app.reactor, self._round, self._turn, settings.debounce)
+        self.rounds: Coalescer[Request, Round] = Coalescer(
+            app.reactor, self._round, self._wait_for_slot, settings.debounce
+        )
 
     @property
     def refs(self) -> Snapshot:
         """All refs, as they were last seen or moved."""
-        return self._telling.refs
+        return self._announcer.refs
 
     @property
-    def settled(self) -> bool:
+    def all_announced(self) -> bool:
         """Whether everything that is known of the refs has been told."""
-        return self._telling.settled
+        return self._announcer.all_announced
 
     @property
     def state(self) -> State:
-        return self._state(awaited=self.awaited)
+        return self._state(pending_pushes=self.pending_pushes)
 
-    def _state(self, awaited: int) -> State:
-        if self.standing.quarantined:
+    def _state(self, pending_pushes: int) -> State:
+        if self.status.quarantined:
             return "quarantined"
-        if self.standing.error is not None:
+        if self.status.error is not None:
             return "failing"
         if not self.directory.exists():
             return "cloning"
-        behind = awaited or self.standing.unequal or self.standing.verified_at is None
+        behind = pending_pushes or self.status.unequal or self.status.verified_at is None
         return "behind" if behind else "in_step"
 
     async def sync(
@@ -125,7 +127,7 @@ class Keeper:
         cause: str,
         delivery: str | None = None,
         *,
-        look: bool = True,
+        full: bool = True,
         accept: bool = False,
         target: Target | None = None,
         expected: bool = False,
@@ -134,38 +136,38 @@ class Keeper:
 
         The one that runs will do where ``expected``, and it was asked for just this, as ``expect`` does it.
         """
-        if cause in _AWAITED:
-            self.standing.release()
+        if cause in _FOREGROUND:
+            self.status.release()
         if self._maintaining:
             self.rounds.cancel()  # what it did so far is not lost, and the rest can wait
-        request = Request(cause, delivery, look, accept, target)
+        request = Request(cause, delivery, full, accept, target)
         answer = self.rounds.join(request) if expected else None
         if answer is None:
             answer = self.rounds.ask(request, urgent=cause != "push")
-        if cause in _AWAITED:
-            self._holding.hurry()
+        if cause in _FOREGROUND:
+            self._slot.prioritise()
         return await answer
 
     def expect(self, delivery: str, target: Target) -> None:
         """Begin a round for what a push announces, if nothing is in its way; ``sync`` can join it."""
-        if not self.rounds.busy and self.settled and self.standing.error is None:
-            self._ask_quietly(Request("push", delivery, look=False, target=target))
+        if not self.rounds.busy and self.all_announced and self.status.error is None:
+            self._ask_quietly(Request("push", delivery, full=False, target=target))
 
     @property
     def quiet_until(self) -> float:
         """Until when the remote's host wants to be asked less, by the reactor's clock."""
         return 0.0 if self._remote is None else self._remote.quiet_until
 
-    async def glance(self) -> bool:
+    async def is_unchanged(self) -> bool:
         """Whether a look at the remote, without a round, told that nothing is new. False: a round has to tell."""
-        standing, began = self.standing, self._app.reactor.seconds()
-        if not self.settled or self.rounds.busy or standing.error or standing.unequal or standing.verified_at is None:
+        status, began = self.status, self._app.reactor.seconds()
+        if not self.all_announced or self.rounds.busy or status.error or status.unequal or status.verified_at is None:
             return False
-        if not await self._refresher.glance():
+        if not await self._refresher.is_unchanged():
             return False
-        if not self.rounds.busy and standing.started_at < began:  # else a round tells, and knows more
-            standing.started(began)
-            standing.succeeded(looked=True)
+        if not self.rounds.busy and status.started_at < began:  # else a round tells, and knows more
+            status.started(began)
+            status.succeeded(full=True)
             self._app.observe(
                 Occurrence(
                     name="synced",
@@ -181,112 +183,114 @@ class Keeper:
 
     async def compare(self) -> None:
         """Tell what changed since it was told last, without asking the remote."""
-        await self.rounds.ask(Request("compare", look=False), urgent=True)
+        await self.rounds.ask(Request("compare", full=False), urgent=True)
 
     async def maintain(self) -> None:
         """Run git's own maintenance, as a round; a push or a person ends it. Raises StackitError."""
-        await self.rounds.ask(Request("upkeep", look=False), urgent=True)
+        await self.rounds.ask(Request("maintenance", full=False), urgent=True)
 
     def tidy(self) -> None:
         """Throw away what takes room and is nobody's."""
         if not self.rounds.busy:
             self._refresher.tidy()
 
-    def look_again(self, delay: float, delivery: str | None) -> bool:
+    def recheck_after(self, delay: float, delivery: str | None) -> bool:
         """Have one more round after so many seconds, however often this is asked until then: False where it was."""
-        if self._again is not None and self._again.active():
+        if self._recheck is not None and self._recheck.active():
             return False
-        self._again = self._app.reactor.callLater(delay, self._ask_quietly, Request("push", delivery))
+        self._recheck = self._app.reactor.callLater(delay, self._ask_quietly, Request("push", delivery))
         return True
 
     def _ask_quietly(self, request: Request) -> None:
         # The round tells by itself how it ended.
         self.rounds.ask(request).addErrback(lambda failure: failure.trap(StackitError) and None)
 
-    def never_mind(self) -> None:
+    def cancel_recheck(self) -> None:
         """Nobody needs to look again."""
-        _cancel(self._again)
+        _cancel(self._recheck)
 
     def stop(self) -> None:
         """Start nothing more; a round that runs goes on."""
-        self.never_mind()
+        self.cancel_recheck()
         _cancel(self._retry)
         self.rounds.stop()
 
     # -- one round ------------------------------------------------------------------
 
-    async def _turn(self) -> Callable[[], None]:
+    async def _wait_for_slot(self) -> Callable[[], None]:
         asking = [request for request in self.rounds.waiting if request.cause in _CAUSES]
         if asking:  # else nobody is asked, and nothing waits for it
-            await self._holding.enter(self._kind(asking))
-        return self._holding.leave
+            await self._slot.enter(self._kind(asking))
+        return self._slot.leave
 
     def _kind(self, asking: list[Request]) -> Kind:
         if not self.directory.exists():
             return "clone"
-        if self._remote is not None and self.settled and all(each.target is not None for each in asking):
+        if self._remote is not None and self.all_announced and all(each.target is not None for each in asking):
             return "quick"
-        return "push" if any(each.cause in _AWAITED for each in asking) else "look"
+        return "push" if any(each.cause in _FOREGROUND for each in asking) else "background"
 
-    def _is_doubtful(self) -> bool:
+    def _is_suspect(self) -> bool:
         """Whether the remote hung at the last attempt, so that others go first."""
-        return self.standing.timeouts > 0
+        return self.status.timeouts > 0
 
-    def _make_way(self) -> None:
+    def _end_round(self) -> None:
         self.rounds.cancel()
 
     async def _round(self, requests: list[Request]) -> Round:
         asking = [request for request in requests if request.cause in _CAUSES]
         if not asking:
-            return await self._apart(upkeep=any(request.cause == "upkeep" for request in requests))
+            return await self._apart(maintenance=any(request.cause == "maintenance" for request in requests))
         reactor = self._app.reactor
         began: float = reactor.seconds()
-        self.standing.started(began)
+        self.status.started(began)
         _cancel(self._retry)
         request = min(asking, key=lambda each: _CAUSES.index(each.cause))
-        look = any(each.look for each in asking) or not self.directory.exists()
-        outcome = Outcome(looked=False)
+        full = any(each.full for each in asking) or not self.directory.exists()
+        outcome = Outcome(full=False)
         changes: tuple[RefChange, ...] = ()
         settled = False
         targets = _targets(asking)
         problem: Exception | None = None
         try:
             try:
-                if not self._telling.begun:
+                if not self._announcer.has_baseline:
                     # What happened before this start, by a crash's or a person's hand, is not this round's doing.
                     # Where the mirror cannot be read, the fetch may mend it, or says why it cannot.
                     with contextlib.suppress(GitError, PermissionError):
-                        await self._telling.settle("start", None)
-                pushed = await self._pushed(request, targets) if targets and not look else None
+                        await self._announcer.announce_all("start", None)
+                pushed = await self._pushed(request, targets) if targets and not full else None
                 if pushed is not None:
                     changes, settled = pushed, True
                 else:
                     expected, targets = tuple(targets), {}
                     if self.directory.exists():
-                        await self._holding.enter("push" if request.cause in _AWAITED else "look")
+                        await self._slot.enter("push" if request.cause in _FOREGROUND else "background")
                     outcome = await self._refresher.refresh(
-                        look=look,
+                        full=full,
                         accept=any(each.accept for each in asking),
-                        quietly=request.cause in ("start", "backstop") and self._telling.begun,
-                        timeouts=self.standing.timeouts,
+                        quietly=request.cause in ("start", "backstop") and self._announcer.has_baseline,
+                        timeouts=self.status.timeouts,
                         expected=expected,
                     )
                     settled = outcome.untouched
             finally:
                 # Also a fetch that failed, or was ended half way, may have moved refs.
                 if not settled:
-                    changes = await self._telling.settle(request.cause, request.delivery)
+                    changes = await self._announcer.announce_all(request.cause, request.delivery)
         except (StackitError, OSError) as caught:
             problem = caught
         except CancelledError:
             problem = StackitError("stackit is stopping")
-            if self._holding.made_way:
+            if self._slot.made_way:
                 problem = GitError("no progress, and others wait: git was ended", kind="stalled", killed=True)
         if problem is None:
             # A quick round leaves what is held as it is.
-            self.standing.succeeded(looked=outcome.looked, held=outcome.held, missing=outcome.missing, refs=targets)
+            self.status.succeeded(full=outcome.full, held=outcome.held, missing=outcome.missing, refs=targets)
             # Thousands of refs that moved at once are thousands of files until they are packed.
-            self.worn += bool(changes) + (len(changes) // MANY + self._refresher.growth.is_too_much) * _NEVER_WORN
+            self.fetches_since_maintenance += (
+                bool(changes) + (len(changes) // MANY + self._refresher.growth.is_too_much) * _NEVER_MAINTAINED
+            )
         else:
             self._failed(problem)
         self._app.observe(
@@ -297,55 +301,55 @@ class Keeper:
                 delivery=request.delivery,
                 outcome=_outcome(problem, changes),
                 # The pushes that it answers learn of it only now.
-                state=self._state(awaited=0),
+                state=self._state(pending_pushes=0),
                 seconds=reactor.seconds() - began,
                 count=len(changes),
-                error=self.standing.error or (self.standing.unequal if outcome.looked else None),
-                missing=None if self.standing.missing is None else len(self.standing.missing.refs),
+                error=self.status.error or (self.status.unequal if outcome.full else None),
+                missing=None if self.status.missing is None else len(self.status.missing.refs),
             )
         )
         if problem is not None:
             raise problem if isinstance(problem, StackitError) else StackitError(_one_line(problem)) from problem
-        return Round(changes, self.standing.unequal if outcome.looked else None)
+        return Round(changes, self.status.unequal if outcome.full else None)
 
     async def _pushed(self, request: Request, targets: Mapping[str, Target]) -> tuple[RefChange, ...] | None:
         """Bring what was pushed, and nothing else, and tell of it; None where that will not do."""
         known = self.refs
         try:
-            if not self.settled:
-                raise Detour("unsettled", wide=True)
+            if not self.all_announced:
+                raise Fallback("unsettled", needs_all_refs=True)
             if len(targets) > MOST_REFS:
-                raise Detour("many_refs", wide=True)
+                raise Fallback("many_refs", needs_all_refs=True)
             try:
-                changes = await self._refresher.travel(known, targets)
-            except Detour as detour:
-                if detour.wide:
+                changes = await self._refresher.fast_fetch(known, targets)
+            except Fallback as fallback:
+                if fallback.needs_all_refs:
                     raise
-                self._observe_detour(request, detour)
-                await self._holding.enter("push")
-                await self._refresher.fetch(known, targets)
-                return await self._telling.settle_only(targets, request.cause, request.delivery)
-        except Detour as detour:
-            self._observe_detour(request, detour)
+                self._observe_fallback(request, fallback)
+                await self._slot.enter("push")
+                await self._refresher.fetch_targets(known, targets)
+                return await self._announcer.announce_only(targets, request.cause, request.delivery)
+        except Fallback as fallback:
+            self._observe_fallback(request, fallback)
             return None
-        await self._telling.moved(changes, request.cause, request.delivery)
+        await self._announcer.announce_moves(changes, request.cause, request.delivery)
         return changes
 
-    def _observe_detour(self, request: Request, detour: Detour) -> None:
+    def _observe_fallback(self, request: Request, fallback: Fallback) -> None:
         self._app.observe(
-            Occurrence(name="detour", repo=self.managed.repo, delivery=request.delivery, reason=detour.reason)
+            Occurrence(name="fallback", repo=self.managed.repo, delivery=request.delivery, reason=fallback.reason)
         )
 
     def _failed(self, problem: Exception) -> None:
         kind, retry_after = (problem.kind, problem.retry_after) if isinstance(problem, GitError) else (None, None)
-        pause = self.standing.failed(self._app.redact(_one_line(problem)), kind, retry_after)
+        pause = self.status.failed(self._app.redact(_one_line(problem)), kind, retry_after)
         if self._app.sync_interval and not self.rounds.stopped:
             self._retry = self._app.reactor.callLater(pause, self._ask_quietly, Request("backstop"))
 
-    async def _apart(self, *, upkeep: bool) -> Round:
+    async def _apart(self, *, maintenance: bool) -> Round:
         """A round that does not ask the remote."""
-        if not upkeep:
-            await self._telling.settle("start", None)
+        if not maintenance:
+            await self._announcer.announce_all("start", None)
         elif self.directory.exists():
             self._maintaining = True
             try:
@@ -360,7 +364,7 @@ class Keeper:
                 raise StackitError("maintenance was ended for something more urgent") from None
             finally:
                 self._maintaining = False
-        self.worn = 0 if upkeep else self.worn
+        self.fetches_since_maintenance = 0 if maintenance else self.fetches_since_maintenance
         return Round()
 
 

@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 import pytest_twisted
-from mirror_house import GitHttp, House, Upstream, managed, pushed, refs
+from mirror_harness import GitHttp, Harness, Upstream, managed, pushed, refs
 
 from stackit import StackitError
 from stackit.plugins.mirror.git.access import variables
@@ -55,14 +55,14 @@ def token_file(tmp_path: Path) -> Path:
     return file
 
 
-async def pushes_and_looks(house: House, upstream: Upstream) -> None:
-    """A clone by git, a push by the fast road, and a look by git."""
-    await house.keeper().sync("start")
+async def pushes_and_looks(harness: Harness, upstream: Upstream) -> None:
+    """A clone by git, a push by the fast fetch, and a look by git."""
+    await harness.worker().sync("start")
     old = upstream.refs()["refs/heads/main"]
-    await house.push(pushed(house, old, upstream.advance()))
-    assert house.named("detour") == []
-    await house.keeper().sync("manual")
-    assert refs(house.path()) == upstream.refs()
+    await harness.push(pushed(harness, old, upstream.advance()))
+    assert harness.named("fallback") == []
+    await harness.worker().sync("manual")
+    assert refs(harness.path()) == upstream.refs()
 
 
 @pytest.mark.parametrize("many", [clone.MANY, 0], ids=["by fetch", "by clone"])
@@ -78,14 +78,14 @@ async def test_a_bearer_token_travels_by_itself(
     monkeypatch.setattr(clone, "MANY", many)
     server.bearer = TOKEN
     remote = managed(server.url("octo/widget.git"), token_file=token_file, token_scheme="bearer")
-    house = House(tmp_path / "state", remote)
-    await pushes_and_looks(house, upstream)
+    harness = Harness(tmp_path / "state", remote)
+    await pushes_and_looks(harness, upstream)
     assert set(server.authorizations) == {f"Bearer {TOKEN}"}
-    assert TOKEN not in (house.path() / "config").read_text()
+    assert TOKEN not in (harness.path() / "config").read_text()
     server.bearer = "another"
     with pytest.raises(StackitError, match="refuses access"):
-        await house.keeper().sync("manual")
-    await house.stop()
+        await harness.worker().sync("manual")
+    await harness.stop()
 
 
 @pytest_twisted.ensureDeferred
@@ -94,11 +94,11 @@ async def test_a_user_name_stands_beside_the_token(
 ) -> None:
     server.token = TOKEN
     remote = managed(server.url("octo/widget.git"), token_file=token_file, token_user="me@example.org")
-    house = House(tmp_path / "state", remote)
-    await pushes_and_looks(house, upstream)
+    harness = Harness(tmp_path / "state", remote)
+    await pushes_and_looks(harness, upstream)
     sent = f"Basic {b64encode(f'me@example.org:{TOKEN}'.encode()).decode()}"
     assert set(server.authorizations) == {None, sent}  # git asks first without
-    await house.stop()
+    await harness.stop()
 
 
 @pytest_twisted.ensureDeferred
@@ -118,9 +118,9 @@ async def test_ssh_is_given_the_key_and_the_hosts_of_the_repository(
         ssh_key_file=odd / "id",
         known_hosts_file=odd / "known",
     )
-    house = House(tmp_path / "state", remote)
-    await house.keeper().sync("start")
-    assert refs(house.path()) == upstream.refs()
+    harness = Harness(tmp_path / "state", remote)
+    await harness.worker().sync("start")
+    assert refs(harness.path()) == upstream.refs()
     calls = (tmp_path / "bin" / "ssh.arguments").read_text().split("--\n")[:-1]
     for call in calls:
         arguments = call.splitlines()
@@ -136,7 +136,7 @@ async def test_ssh_is_given_the_key_and_the_hosts_of_the_repository(
         assert arguments[arguments.index("-p") + 1] == "2222"
         assert "git@host.example.org" in arguments
     assert calls
-    await house.stop()
+    await harness.stop()
     left_behind = sorted(os.scandir(tmp_path), key=lambda each: each.name)
     assert [each.name for each in left_behind] == [odd.name, "bin", "remote", "state"]
 

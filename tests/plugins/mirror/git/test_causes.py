@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 import pytest_twisted
-from mirror_house import House, Upstream, git, managed
+from mirror_harness import Harness, Upstream, git, managed
 
 from stackit import StackitError
 from stackit.plugins.mirror.git.causes import cause
@@ -119,8 +119,8 @@ async def test_a_corrupt_remote_says_so_and_no_mirror_is_read_for_it(
 ) -> None:
     upstream = Upstream(tmp_path / "upstream")
     upstream.advance()
-    house = House(tmp_path / "state", managed(upstream))
-    await house.keeper().sync("start")
+    harness = Harness(tmp_path / "state", managed(upstream))
+    await harness.worker().sync("start")
     runs = noted_gits(tmp_path, monkeypatch)
     broken = upstream.advance()
     upstream.advance()
@@ -129,11 +129,11 @@ async def test_a_corrupt_remote_says_so_and_no_mirror_is_read_for_it(
     path.write_bytes(b"garbage")
     for cause_ in ("manual", "backstop", "start"):
         with pytest.raises(StackitError, match="is corrupt"):
-            await house.keeper().sync(cause_)
+            await harness.worker().sync(cause_)
     assert " fetch " in runs.read_text()
     assert " fsck " not in runs.read_text()
-    assert git(house.path(), "rev-parse", "main")
-    await house.stop()
+    assert git(harness.path(), "rev-parse", "main")
+    await harness.stop()
 
 
 @pytest_twisted.ensureDeferred
@@ -144,11 +144,11 @@ async def test_ssh_that_cannot_reach_its_host_says_why(tmp_path: Path, monkeypat
     ssh.write_text("#!/bin/sh\necho 'ssh: connect to host h port 22: No route to host' >&2\nexit 255\n")
     ssh.chmod(0o755)
     monkeypatch.setenv("PATH", f"{folder}:{os.environ['PATH']}")
-    house = House(tmp_path / "state", managed("ssh://git@h/octo/widget.git"))
+    harness = Harness(tmp_path / "state", managed("ssh://git@h/octo/widget.git"))
     with pytest.raises(StackitError, match="No route to host"):
-        await house.keeper().sync("start")
-    assert "token" not in house.keeper().standing.error
-    await house.stop()
+        await harness.worker().sync("start")
+    assert "token" not in harness.worker().status.error
+    await harness.stop()
 
 
 def noted_gits(folder: Path, monkeypatch: pytest.MonkeyPatch) -> Path:

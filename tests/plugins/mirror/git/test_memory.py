@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 import pytest_twisted
-from mirror_house import GitHttp, House, Upstream, git, managed, pushed, refs
+from mirror_harness import GitHttp, Harness, Upstream, git, managed, pushed, refs
 from twisted.internet.interfaces import IPullProducer
 from twisted.web.http import Request
 from twisted.web.resource import Resource
@@ -118,12 +118,12 @@ async def endless() -> AsyncIterator[Endless]:
 async def test_a_list_of_refs_without_an_end_takes_no_more_memory_than_git_may_have(
     tmp_path: Path, endless: Endless, cause: str
 ) -> None:
-    house = House(tmp_path / "state", managed(endless.url), git_memory=128 * MIB)
+    harness = Harness(tmp_path / "state", managed(endless.url), git_memory=128 * MIB)
     with pytest.raises(StackitError, match=r"needs more memory than it may have \(plugins\.mirror\.git_memory\)"):
-        await house.keeper().sync(cause)
-    assert house.keeper().state == "failing"
-    assert house.named("healed") == []
-    await house.stop()
+        await harness.worker().sync(cause)
+    assert harness.worker().state == "failing"
+    assert harness.named("healed") == []
+    await harness.stop()
 
 
 @pytest.mark.parametrize("cause", ["backstop", "push"])
@@ -131,21 +131,23 @@ async def test_a_list_of_refs_without_an_end_takes_no_more_memory_than_git_may_h
 async def test_after_an_answer_that_is_too_large_no_git_is_started(
     tmp_path: Path, upstream: Upstream, server: TooMany, cause: str
 ) -> None:
-    house = House(tmp_path / "state", managed(server.url("octo/widget.git")))
-    await house.keeper().sync("start")
+    harness = Harness(tmp_path / "state", managed(server.url("octo/widget.git")))
+    await harness.worker().sync("start")
     before, after = upstream.refs()[MAIN], upstream.advance()
     server.too_many = True
     server.agents.clear()
     with pytest.raises(StackitError, match="the remote's list of refs is larger than stackit reads"):
-        await (house.keeper().sync("backstop") if cause == "backstop" else house.push(pushed(house, before, after)))
+        await (
+            harness.worker().sync("backstop") if cause == "backstop" else harness.push(pushed(harness, before, after))
+        )
     assert server.agents
     assert {agent for agent in server.agents if "stackit" not in agent} == set()
-    assert house.keeper().state == "failing"
+    assert harness.worker().state == "failing"
     server.too_many = False
-    await house.keeper().sync("manual")
-    assert refs(house.path())[MAIN] == after
-    assert house.keeper().state == "in_step"
-    await house.stop()
+    await harness.worker().sync("manual")
+    assert refs(harness.path())[MAIN] == after
+    assert harness.worker().state == "in_step"
+    await harness.stop()
 
 
 @pytest_twisted.ensureDeferred
@@ -156,18 +158,18 @@ async def test_a_repository_that_needs_more_memory_says_so_and_comes_when_it_has
     tree = git(upstream.directory, "mktree", stdin=f"100644 blob {blob}\tlarge\n".encode())
     upstream.set(MAIN, git(upstream.directory, "commit-tree", tree, "-m", "large"))
     url = server.url("octo/widget.git")
-    small = House(tmp_path / "state", managed(url), git_memory=64 * MIB)
+    small = Harness(tmp_path / "state", managed(url), git_memory=64 * MIB)
     with pytest.raises(StackitError, match=r"plugins\.mirror\.git_memory"):
-        await small.keeper().sync("manual")
+        await small.worker().sync("manual")
     await small.stop()
-    large = House(tmp_path / "state", managed(url), git_memory=1024 * MIB)
-    await large.keeper().sync("manual")
-    assert large.keeper().state == "in_step"
+    large = Harness(tmp_path / "state", managed(url), git_memory=1024 * MIB)
+    await large.worker().sync("manual")
+    assert large.worker().state == "in_step"
     await large.stop()
     # Where reading all of it takes more than there may be, nothing is known of its soundness.
-    small = House(tmp_path / "state", managed(url), git_memory=64 * MIB)
+    small = Harness(tmp_path / "state", managed(url), git_memory=64 * MIB)
     with pytest.raises(GitError, match=r"plugins\.mirror\.git_memory"):
-        await small.keeper()._refresher._repository.is_sound()
+        await small.worker()._refresher._repository.is_sound()
     await small.stop()
 
 

@@ -1,4 +1,4 @@
-"""Remotes behind a private authority, and such as ask for a certificate: by the fast road and by git alike."""
+"""Remotes behind a private authority, and such as ask for a certificate: by the fast fetch and by git alike."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 import pytest_twisted
 from certificates import Authority, server_options
-from mirror_house import GitHttp, House, Upstream, managed, pushed, refs
+from mirror_harness import GitHttp, Harness, Upstream, managed, pushed, refs
 
 from stackit import StackitError
 
@@ -49,46 +49,48 @@ def serve(upstream: Upstream, authority: Authority) -> Iterator[Start]:
         pytest_twisted.blockon(server.stop())
 
 
-async def pushes_and_looks(house: House, upstream: Upstream) -> None:
-    """A clone and a look by git, a push by the fast road, and a look without git."""
-    await house.keeper().sync("start")
-    assert refs(house.path()) == upstream.refs()
+async def pushes_and_looks(harness: Harness, upstream: Upstream) -> None:
+    """A clone and a look by git, a push by the fast fetch, and a look without git."""
+    await harness.worker().sync("start")
+    assert refs(harness.path()) == upstream.refs()
     old = upstream.refs()["refs/heads/main"]
-    await house.push(pushed(house, old, upstream.advance()))
-    assert refs(house.path()) == upstream.refs()
-    assert house.named("detour") == []
-    await house.keeper().sync("manual")
-    assert house.keeper().state == "in_step"
+    await harness.push(pushed(harness, old, upstream.advance()))
+    assert refs(harness.path()) == upstream.refs()
+    assert harness.named("fallback") == []
+    await harness.worker().sync("manual")
+    assert harness.worker().state == "in_step"
 
 
 @pytest_twisted.ensureDeferred
 async def test_a_private_authority_is_trusted_for_its_host(
     upstream: Upstream, serve: Start, authority: Authority, tmp_path: Path
 ) -> None:
-    house = House(tmp_path / "state", managed(serve().url("octo/widget.git"), ca_file=authority.ca))
-    await pushes_and_looks(house, upstream)
-    await house.stop()
+    harness = Harness(tmp_path / "state", managed(serve().url("octo/widget.git"), ca_file=authority.ca))
+    await pushes_and_looks(harness, upstream)
+    await harness.stop()
 
 
 @pytest_twisted.ensureDeferred
 async def test_without_it_neither_road_trusts_the_host(serve: Start, tmp_path: Path) -> None:
     server = serve()
-    house = House(tmp_path / "state", managed(server.url("octo/widget.git")))
+    harness = Harness(tmp_path / "state", managed(server.url("octo/widget.git")))
     with pytest.raises(StackitError, match="certificate"):
-        await house.keeper().sync("start")
+        await harness.worker().sync("start")
     assert server.asked == []
-    await house.stop()
+    await harness.stop()
 
 
 @pytest_twisted.ensureDeferred
 async def test_another_authority_is_not_trusted(serve: Start, tmp_path: Path) -> None:
     (tmp_path / "other").mkdir()
     server = serve()
-    house = House(tmp_path / "state", managed(server.url("octo/widget.git"), ca_file=Authority(tmp_path / "other").ca))
+    harness = Harness(
+        tmp_path / "state", managed(server.url("octo/widget.git"), ca_file=Authority(tmp_path / "other").ca)
+    )
     with pytest.raises(StackitError, match="certificate"):
-        await house.keeper().sync("start")
+        await harness.worker().sync("start")
     assert server.asked == []
-    await house.stop()
+    await harness.stop()
 
 
 @pytest.mark.parametrize("variable", ["SSL_CERT_FILE", "SSL_CERT_DIR"])
@@ -111,9 +113,9 @@ async def test_what_openssl_is_told_by_the_environment_holds_for_both_roads(
         certificate = X509.from_cryptography(x509.load_pem_x509_certificate(authority.ca.read_bytes()))
         (place / f"{certificate.subject_name_hash():08x}.0").write_bytes(authority.ca.read_bytes())
     monkeypatch.setenv(variable, str(place))
-    house = House(tmp_path / "state", managed(serve().url("octo/widget.git")))
-    await pushes_and_looks(house, upstream)
-    await house.stop()
+    harness = Harness(tmp_path / "state", managed(serve().url("octo/widget.git")))
+    await pushes_and_looks(harness, upstream)
+    await harness.stop()
 
 
 @pytest.mark.parametrize("form", ["apart", "in one file", "below another authority"])
@@ -127,22 +129,22 @@ async def test_a_certificate_is_shown_to_a_host_that_asks_for_one(
         cert.write_bytes(cert.read_bytes() + key.read_bytes())
         key = cert
     server = serve(clients=authority.ca)
-    house = House(
+    harness = Harness(
         tmp_path / "state",
         managed(server.url("octo/widget.git"), ca_file=authority.ca, client_cert=cert, client_key=key),
     )
-    await pushes_and_looks(house, upstream)
-    await house.stop()
+    await pushes_and_looks(harness, upstream)
+    await harness.stop()
 
 
 @pytest_twisted.ensureDeferred
 async def test_without_one_such_a_host_answers_nothing(serve: Start, authority: Authority, tmp_path: Path) -> None:
     server = serve(clients=authority.ca)
-    house = House(tmp_path / "state", managed(server.url("octo/widget.git"), ca_file=authority.ca))
+    harness = Harness(tmp_path / "state", managed(server.url("octo/widget.git"), ca_file=authority.ca))
     with pytest.raises(StackitError):
-        await house.keeper().sync("start")
+        await harness.worker().sync("start")
     assert server.asked == []
-    await house.stop()
+    await harness.stop()
 
 
 @pytest_twisted.ensureDeferred
@@ -152,16 +154,16 @@ async def test_files_that_are_replaced_hold_from_the_next_connection_on(
     ca_file = tmp_path / "trusted.pem"
     (tmp_path / "other").mkdir()
     ca_file.write_bytes(authority.ca.read_bytes())
-    house = House(tmp_path / "state", managed(serve().url("octo/widget.git"), ca_file=ca_file))
-    await pushes_and_looks(house, upstream)
+    harness = Harness(tmp_path / "state", managed(serve().url("octo/widget.git"), ca_file=ca_file))
+    await pushes_and_looks(harness, upstream)
     ca_file.write_bytes(Authority(tmp_path / "other").ca.read_bytes())
     with pytest.raises(StackitError, match="certificate"):
-        await house.keeper().sync("manual")
+        await harness.worker().sync("manual")
     ca_file.write_text("broken")
     old = upstream.refs()["refs/heads/main"]
     with pytest.raises(StackitError, match="certificate"):
-        await house.push(pushed(house, old, upstream.advance()))
+        await harness.push(pushed(harness, old, upstream.advance()))
     ca_file.write_bytes(authority.ca.read_bytes())
-    await house.push(pushed(house, old, upstream.refs()["refs/heads/main"]))
-    assert refs(house.path()) == upstream.refs()
-    await house.stop()
+    await harness.push(pushed(harness, old, upstream.refs()["refs/heads/main"]))
+    assert refs(harness.path()) == upstream.refs()
+    await harness.stop()

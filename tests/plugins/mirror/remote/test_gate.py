@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 import pytest_twisted
-from mirror_house import GitHttp, House, Upstream, managed, pushed, refs
+from mirror_harness import GitHttp, Harness, Upstream, managed, pushed, refs
 from twisted.internet.task import Clock
 from twisted.web.http import Request
 from twisted.web.resource import Resource
@@ -66,23 +66,23 @@ class Street:
         self.upstream.advance()
         self._git = GitHttp(reactor, folder / "served")
         self.front = Front(reactor, self._git)
-        self.houses: list[House] = []
+        self.harnesses: list[Harness] = []
 
-    def open(self) -> House:
+    def open(self) -> Harness:
         """A stackit that has just started, with the mirror that the one before left."""
-        house = House(self._folder / "state", managed(self.front.url("upstream.git")))
-        house.told = self.houses[-1].told if self.houses else {}
-        self.houses.append(house)
-        return house
+        harness = Harness(self._folder / "state", managed(self.front.url("upstream.git")))
+        harness.told = self.harnesses[-1].told if self.harnesses else {}
+        self.harnesses.append(harness)
+        return harness
 
     async def push(self) -> None:
-        house = self.houses[-1]
+        harness = self.harnesses[-1]
         before, after = self.upstream.refs()[MAIN], self.upstream.advance()
-        await house.push(pushed(house, before, after))
-        assert refs(house.path())[MAIN] == after
+        await harness.push(pushed(harness, before, after))
+        assert refs(harness.path())[MAIN] == after
 
     async def stop(self) -> None:
-        await self.houses[-1].stop()
+        await self.harnesses[-1].stop()
         await self.front.stop()
         await self._git.stop()
 
@@ -144,14 +144,14 @@ def test_what_a_server_says_of_itself_tells_what_it_speaks(said: tuple[bytes | N
 
 @pytest_twisted.ensureDeferred
 async def test_what_git_found_out_need_not_be_asked_again(street: Street) -> None:
-    house = street.open()
-    await house.keeper().sync("start")
+    harness = street.open()
+    await harness.worker().sync("start")
     for _ in range(2):
         street.front.asked.clear()
         await street.push()
         assert sorted(street.front.asked) == ["fetch", "ls-refs"]
-    await house.stop()
-    await street.open().keeper().sync("start")
+    await harness.stop()
+    await street.open().worker().sync("start")
     street.front.asked.clear()
     await street.push()
     assert sorted(street.front.asked) == ["fetch", "ls-refs"], "the first look has asked"
@@ -160,17 +160,17 @@ async def test_what_git_found_out_need_not_be_asked_again(street: Street) -> Non
 @pytest_twisted.ensureDeferred
 async def test_a_remote_of_the_old_protocol_that_answers_no_command_gets_none(street: Street) -> None:
     street.front.old = True
-    house = street.open()
-    await house.keeper().sync("start")
+    harness = street.open()
+    await harness.worker().sync("start")
     await street.push()
-    await house.keeper().sync("backstop")
-    await house.stop()
-    house = street.open()
+    await harness.worker().sync("backstop")
+    await harness.stop()
+    harness = street.open()
     for _ in range(3):
-        await house.keeper().sync("start")
+        await harness.worker().sync("start")
         await street.push()
     assert street.front.asked == ["capabilities"], "once after the start, and never a command"
-    assert house.keeper().state == "in_step"
+    assert harness.worker().state == "in_step"
 
 
 def busy(request: Request) -> bytes:
@@ -194,30 +194,30 @@ async def test_a_remote_that_does_not_answer_is_left_to_git_for_a_while_and_not_
     street: Street, monkeypatch: pytest.MonkeyPatch, instead: Any
 ) -> None:
     monkeypatch.setattr(connection, "ANSWER_TIMEOUT", 0.3)
-    house = street.open()
-    await house.keeper().sync("start")
+    harness = street.open()
+    await harness.worker().sync("start")
     street.front.instead = instead
     await street.push()
     asked = len(street.front.asked)
     for _ in range(3):
         await street.push()
-        await house.keeper().sync("backstop")
+        await harness.worker().sync("backstop")
     assert len(street.front.asked) == asked, "it is not asked in vain each time"
     street.front.instead = None
-    remote = house.keeper()._remote
+    remote = harness.worker()._remote
     for gate in (remote._listing, remote._packing):
-        assert gate._until - house.reactor.seconds() <= TROUBLE[0]
+        assert gate._until - harness.reactor.seconds() <= TROUBLE[0]
         gate._until = 0.0  # a few seconds later
-    detours = len(house.named("detour"))
+    fallbacks = len(harness.named("fallback"))
     await street.push()
-    assert len(house.named("detour")) == detours, "the fast way is open again"
+    assert len(harness.named("fallback")) == fallbacks, "the fast way is open again"
 
 
 @pytest_twisted.ensureDeferred
 async def test_a_commit_that_is_not_there_yet_closes_nothing(street: Street) -> None:
-    house = street.open()
-    await house.keeper().sync("start")
-    remote = house.keeper()._remote
+    harness = street.open()
+    await harness.worker().sync("start")
+    remote = harness.worker()._remote
     with pytest.raises(RemoteError, match="refused"):
         await remote.pack(["1" * 40], [])
     await remote.ready()

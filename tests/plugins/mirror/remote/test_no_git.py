@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 import pytest_twisted
-from mirror_house import GitHttp, House, Upstream, git, managed, pushed, refs
+from mirror_harness import GitHttp, Harness, Upstream, git, managed, pushed, refs
 from twisted.internet.defer import Deferred, maybeDeferred
 from twisted.web.http import Request as HttpRequest
 from twisted.web.resource import Resource
@@ -74,9 +74,9 @@ async def pages() -> AsyncIterator[Pages]:
     await pages.stop()
 
 
-async def fails(house: House, cause: str) -> str:
+async def fails(harness: Harness, cause: str) -> str:
     with pytest.raises(StackitError) as caught:
-        await house.keeper().sync(cause)
+        await harness.worker().sync(cause)
     return str(caught.value)
 
 
@@ -85,14 +85,14 @@ async def fails(house: House, cause: str) -> str:
 async def test_a_page_makes_no_mirror(pages: Pages, tmp_path: Path, page: str) -> None:
     body, content_type, said = PAGES[page]
     pages.page = (body, content_type)
-    house = House(tmp_path / "state", managed(pages.url))
-    error = await fails(house, "start")
+    harness = Harness(tmp_path / "state", managed(pages.url))
+    error = await fails(harness, "start")
     assert said in error
     assert not said or "not git: check the URL" in error
-    assert not house.path().exists()
-    assert house.keeper().state == "failing"
-    assert house.keeper().standing.verified_at is None
-    await house.stop()
+    assert not harness.path().exists()
+    assert harness.worker().state == "failing"
+    assert harness.worker().status.verified_at is None
+    await harness.stop()
 
 
 @pytest.mark.parametrize("page", PAGES)
@@ -101,28 +101,28 @@ async def test_a_page_deletes_nothing_and_no_push_is_done_by_it(pages: Pages, tm
     upstream = Upstream(tmp_path / "upstream")
     upstream.advance()
     upstream.set("refs/heads/other", upstream.refs()[MAIN])
-    made = House(tmp_path / "state", managed(upstream))
-    await made.keeper().sync("start")
+    made = Harness(tmp_path / "state", managed(upstream))
+    await made.worker().sync("start")
     await made.stop()
     body, content_type, said = PAGES[page]
     pages.page = (body, content_type)
-    house = House(tmp_path / "state", managed(pages.url))
-    house.told = made.told
-    before = refs(house.path())
+    harness = Harness(tmp_path / "state", managed(pages.url))
+    harness.told = made.told
+    before = refs(harness.path())
     for cause in ("start", "manual", "backstop"):
-        error = await fails(house, cause)
+        error = await fails(harness, cause)
         assert said in error
         assert "deleted" not in error
-        assert house.keeper().state == "failing"
-    assert house.keeper().standing.verified_at is None
+        assert harness.worker().state == "failing"
+    assert harness.worker().status.verified_at is None
     with pytest.raises(StackitError):
-        await house.push(pushed(house, before[MAIN], "1" * 40))
+        await harness.push(pushed(harness, before[MAIN], "1" * 40))
     with pytest.raises(StackitError):
-        await house.push(pushed(house, "2" * 40, "1" * 40, ref="refs/heads/new"))
-    assert house.announcements == []
-    assert refs(house.path()) == before
-    assert not house.named("healed")
-    await house.stop()
+        await harness.push(pushed(harness, "2" * 40, "1" * 40, ref="refs/heads/new"))
+    assert harness.announcements == []
+    assert refs(harness.path()) == before
+    assert not harness.named("healed")
+    await harness.stop()
 
 
 @pytest.mark.parametrize("content_type", ["text/html", RESULT])
@@ -137,11 +137,11 @@ async def test_a_server_of_git_that_answers_the_question_for_refs_with_a_page_li
         ADVERTISED,
     )
     pages.posted = (body, content_type)
-    house = House(tmp_path / "state", managed(pages.url))
-    await fails(house, "start")
-    assert not house.path().exists()
-    assert house.keeper().state == "failing"
-    await house.stop()
+    harness = Harness(tmp_path / "state", managed(pages.url))
+    await fails(harness, "start")
+    assert not harness.path().exists()
+    assert harness.worker().state == "failing"
+    await harness.stop()
 
 
 @pytest_twisted.ensureDeferred
@@ -150,14 +150,14 @@ async def test_an_empty_repository_of_an_honest_server_is_in_step(tmp_path: Path
 
     upstream = Upstream(tmp_path / "upstream")
     server = GitHttp(reactor, tmp_path)
-    house = House(tmp_path / "state", managed(server.url("upstream")))
+    harness = Harness(tmp_path / "state", managed(server.url("upstream")))
     for cause in ("start", "manual", "backstop"):
-        await house.keeper().sync(cause)
-        assert house.keeper().state == "in_step"
+        await harness.worker().sync(cause)
+        assert harness.worker().state == "in_step"
     upstream.advance()
-    await house.keeper().sync("manual")
-    assert refs(house.path()) == upstream.refs()
-    await house.stop()
+    await harness.worker().sync("manual")
+    assert refs(harness.path()) == upstream.refs()
+    await harness.stop()
     await server.stop()
 
 
@@ -169,16 +169,16 @@ async def test_a_dumb_server_is_mirrored_and_what_comes_in_its_place_is_not_beli
     upstream.advance()
     git(upstream.directory, "update-server-info")
     port = reactor.listenTCP(0, Site(File(str(tmp_path))), interface="127.0.0.1")  # type: ignore[attr-defined]
-    house = House(tmp_path / "state", managed(f"http://127.0.0.1:{port.getHost().port}/upstream"))
-    await house.keeper().sync("start")
-    assert refs(house.path()) == upstream.refs()
-    assert house.keeper().state == "in_step"
+    harness = Harness(tmp_path / "state", managed(f"http://127.0.0.1:{port.getHost().port}/upstream"))
+    await harness.worker().sync("start")
+    assert refs(harness.path()) == upstream.refs()
+    assert harness.worker().state == "in_step"
     before, after = upstream.refs()[MAIN], upstream.advance()
     git(upstream.directory, "update-server-info")
-    await house.push(pushed(house, before, after))
-    assert house.named("visible")
+    await harness.push(pushed(harness, before, after))
+    assert harness.named("visible")
     (upstream.directory / "info" / "refs").write_bytes(b"")
-    assert "an empty answer (200, " in await fails(house, "manual")
-    assert refs(house.path()) == upstream.refs()
-    await house.stop()
+    assert "an empty answer (200, " in await fails(harness, "manual")
+    assert refs(harness.path()) == upstream.refs()
+    await harness.stop()
     await maybeDeferred(port.stopListening)

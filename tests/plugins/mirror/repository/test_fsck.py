@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 import pytest_twisted
-from mirror_house import House, Upstream, managed, refs
+from mirror_harness import Harness, Upstream, managed, refs
 from twisted.internet.defer import Deferred, gatherResults
 
 from stackit import StackitError
@@ -61,30 +61,30 @@ async def test_many_mirrors_that_somebody_touched_are_read_two_at_a_time_until_a
     upstream: Upstream, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     names = [f"octo/r{number}" for number in range(MIRRORS)]
-    house = House(tmp_path / "state", *(managed(upstream, name) for name in names))
-    keepers = [house.keeper(name) for name in names]
+    harness = Harness(tmp_path / "state", *(managed(upstream, name) for name in names))
+    workers = [harness.worker(name) for name in names]
 
     async def look() -> None:
-        await gatherResults([Deferred.fromCoroutine(keeper.sync("backstop")) for keeper in keepers])
+        await gatherResults([Deferred.fromCoroutine(worker.sync("backstop")) for worker in workers])
 
     await look()
     gits = Gits(tmp_path / "bin", monkeypatch)
     for name in names:
-        touch_an_object(house.path(name), 1)
+        touch_an_object(harness.path(name), 1)
     for _ in range(MIRRORS):
         await look()
     number, most = gits.checks
     assert number == MIRRORS, "each was read, and once"
     assert most <= fsck.AT_ONCE
-    assert {keeper.state for keeper in keepers} == {"in_step"}
+    assert {worker.state for worker in workers} == {"in_step"}
     for name in names:
-        touch_an_object(house.path(name), 2)
+        touch_an_object(harness.path(name), 2)
     await look()
     assert gits.checks[0] == MIRRORS, "they were read a moment ago"
     monkeypatch.setattr(fsck, "CHECK_EVERY", 0.0)
     await look()
     assert gits.checks[0] > MIRRORS, "what somebody touched is not forgotten"
-    await house.stop()
+    await harness.stop()
 
 
 @pytest_twisted.ensureDeferred
@@ -92,45 +92,45 @@ async def test_a_fault_that_lasts_has_a_mirror_read_once(
     upstream: Upstream, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A folder is in the way of a ref: git says that the mirror is at fault, and it is, but no object is broken."""
-    house = House(tmp_path / "state", managed(upstream))
-    await house.keeper().sync("start")
+    harness = Harness(tmp_path / "state", managed(upstream))
+    await harness.worker().sync("start")
     upstream.set("refs/heads/new", upstream.refs()["refs/heads/main"])
-    folder = house.path() / "refs" / "heads" / "new"
+    folder = harness.path() / "refs" / "heads" / "new"
     folder.mkdir()
     (folder / "in.lock").write_text("")
     gits = Gits(tmp_path / "bin", monkeypatch)
     for _ in range(4):
         with pytest.raises(StackitError):
-            await house.keeper().sync("backstop")
+            await harness.worker().sync("backstop")
     assert gits.checks[0] == 1
     (folder / "in.lock").unlink()
-    await house.keeper().sync("manual")
-    assert refs(house.path()) == upstream.refs()
-    await house.stop()
+    await harness.worker().sync("manual")
+    assert refs(harness.path()) == upstream.refs()
+    await harness.stop()
 
 
 @pytest_twisted.ensureDeferred
 async def test_a_mirror_that_was_found_broken_is_replaced_when_the_remote_is_back(
     upstream: Upstream, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    house = House(tmp_path / "state", managed(upstream))
-    keeper = house.keeper()
-    await keeper.sync("start")
+    harness = Harness(tmp_path / "state", managed(upstream))
+    worker = harness.worker()
+    await worker.sync("start")
     gits = Gits(tmp_path / "bin", monkeypatch)
-    tip = refs(house.path())["refs/heads/main"]
-    (house.path() / "objects" / tip[:2] / tip[2:]).unlink()
-    clone = keeper._refresher._cloning.clone
+    tip = refs(harness.path())["refs/heads/main"]
+    (harness.path() / "objects" / tip[:2] / tip[2:]).unlink()
+    clone = worker._refresher._cloner.clone
 
     async def fails(_: Any) -> None:
         raise refresh.GitError("the remote is away", kind="remote")
 
-    keeper._refresher._cloning.clone = fails
+    worker._refresher._cloner.clone = fails
     for _ in range(3):
         with pytest.raises(StackitError, match="away"):
-            await keeper.sync("backstop")
-    keeper._refresher._cloning.clone = clone
-    await keeper.sync("backstop")
-    assert refs(house.path()) == upstream.refs()
+            await worker.sync("backstop")
+    worker._refresher._cloner.clone = clone
+    await worker.sync("backstop")
+    assert refs(harness.path()) == upstream.refs()
     assert gits.checks[0] == 1
-    assert keeper.state == "in_step"
-    await house.stop()
+    assert worker.state == "in_step"
+    await harness.stop()

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 import pytest_twisted
-from mirror_house import GitHttp, House, Upstream, git, managed, pushed, refs
+from mirror_harness import GitHttp, Harness, Upstream, git, managed, pushed, refs
 
 from stackit.plugins.mirror.remote.protocol_v2 import FLUSH, Listing, line, listing
 from stackit.plugins.mirror.repository.heads import head_for
@@ -33,10 +33,10 @@ class Street:
         self.upstream = upstream
         self.server = GitHttp(reactor, folder / "served")
         self._folder = folder
-        self._houses: list[House] = []
+        self._houses: list[Harness] = []
 
-    def open(self, **more: Any) -> House:
-        self._houses.append(House(self._folder / "state", managed(self.server.url("upstream.git"), **more)))
+    def open(self, **more: Any) -> Harness:
+        self._houses.append(Harness(self._folder / "state", managed(self.server.url("upstream.git"), **more)))
         return self._houses[-1]
 
     def checked_out(self) -> tuple[str, str]:
@@ -46,8 +46,8 @@ class Street:
         return git(clone, "rev-parse", "--symbolic-full-name", "HEAD"), git(clone, "rev-parse", "HEAD")
 
     async def stop(self) -> None:
-        for house in self._houses:
-            await house.stop()
+        for harness in self._houses:
+            await harness.stop()
         await self.server.stop()
 
 
@@ -66,17 +66,17 @@ def detach(upstream: Upstream, commit: str) -> str:
     return oid
 
 
-async def is_settled(street: Street, house: House) -> bool:
+async def is_settled(street: Street, harness: Harness) -> bool:
     """Whether a look finds the mirror equal by one question, and pushes take the fast way."""
-    await house.keeper().sync("backstop")
+    await harness.worker().sync("backstop")
     asked = len(street.server.asked)
-    await house.keeper().sync("backstop")
+    await harness.worker().sync("backstop")
     looked = len(street.server.asked) - asked
-    assert house.keeper().state == "in_step"
-    detours = len(house.named("detour"))
+    assert harness.worker().state == "in_step"
+    fallbacks = len(harness.named("fallback"))
     before, after = street.upstream.refs()["refs/heads/release/1"], street.upstream.advance("refs/heads/release/1")
-    await house.push(pushed(house, before, after, ref="refs/heads/release/1"))
-    return looked == 1 and len(house.named("detour")) == detours
+    await harness.push(pushed(harness, before, after, ref="refs/heads/release/1"))
+    return looked == 1 and len(harness.named("fallback")) == fallbacks
 
 
 @pytest.mark.parametrize(
@@ -88,53 +88,53 @@ async def test_where_the_remotes_head_is_at_a_commit_the_branch_there_is_taken(
     street: Street, commit: str, branch: str
 ) -> None:
     detach(street.upstream, commit)
-    house = street.open()
-    await house.keeper().sync("start")
+    harness = street.open()
+    await harness.worker().sync("start")
     assert street.checked_out() == (branch, street.upstream.refs()[branch])
-    assert await is_settled(street, house)
+    assert await is_settled(street, harness)
 
 
 @pytest_twisted.ensureDeferred
 async def test_where_the_refspecs_leave_the_default_branch_out_another_is_taken(street: Street) -> None:
-    house = street.open(refspecs=("+refs/heads/release/*:refs/heads/release/*",))
-    await house.keeper().sync("start")
+    harness = street.open(refspecs=("+refs/heads/release/*:refs/heads/release/*",))
+    await harness.worker().sync("start")
     assert street.checked_out() == ("refs/heads/release/1", street.upstream.refs()["refs/heads/release/1"])
-    assert await is_settled(street, house)
+    assert await is_settled(street, harness)
 
 
 @pytest_twisted.ensureDeferred
 async def test_where_the_default_branch_does_not_exist_another_is_taken_until_it_does(street: Street) -> None:
     git(street.upstream.directory, "symbolic-ref", "HEAD", "refs/heads/none")
-    house = street.open()
-    await house.keeper().sync("start")
+    harness = street.open()
+    await harness.worker().sync("start")
     assert street.checked_out()[0] == MAIN
-    assert await is_settled(street, house)
+    assert await is_settled(street, harness)
     street.upstream.advance("refs/heads/none")
-    await house.keeper().sync("backstop")
+    await harness.worker().sync("backstop")
     assert street.checked_out()[0] == "refs/heads/none"
 
 
 @pytest_twisted.ensureDeferred
 async def test_where_the_default_branch_is_deleted_head_moves_before_it_goes(street: Street) -> None:
-    house = street.open()
-    await house.keeper().sync("start")
+    harness = street.open()
+    await harness.worker().sync("start")
     street.upstream.delete(MAIN)
-    await house.keeper().sync("manual")
-    assert MAIN not in refs(house.path())
+    await harness.worker().sync("manual")
+    assert MAIN not in refs(harness.path())
     assert street.checked_out()[0] == "refs/heads/a"
-    assert await is_settled(street, house)
-    assert any("HEAD names refs/heads/a now" in (each.reason or "") for each in house.named("notice"))
+    assert await is_settled(street, harness)
+    assert any("HEAD names refs/heads/a now" in (each.reason or "") for each in harness.named("notice"))
 
 
 @pytest_twisted.ensureDeferred
 async def test_a_head_that_comes_and_goes_is_followed(street: Street) -> None:
-    house = street.open()
-    await house.keeper().sync("start")
+    harness = street.open()
+    await harness.worker().sync("start")
     detach(street.upstream, "release/2")
-    await house.keeper().sync("backstop")
+    await harness.worker().sync("backstop")
     assert street.checked_out()[0] == "refs/heads/release/2"
     git(street.upstream.directory, "symbolic-ref", "HEAD", "refs/heads/a")
-    await house.keeper().sync("backstop")
+    await harness.worker().sync("backstop")
     assert street.checked_out()[0] == "refs/heads/a"
 
 

@@ -7,7 +7,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from mirror_house import ZERO, Upstream, git, refs
+from mirror_harness import ZERO, Upstream, git, refs
 
 from stackit import RefChange
 from stackit.plugins.mirror.repository.loose_refs import move

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 import pytest_twisted
-from mirror_house import GitHttp, House, Upstream, git, managed, pushed, refs
+from mirror_harness import GitHttp, Harness, Upstream, git, managed, pushed, refs
 
 from stackit.api.repos import DEFAULT_REFSPECS
 from stackit.plugins.mirror.repository.refspecs import for_git, is_destination
@@ -60,50 +60,50 @@ async def test_what_is_written_is_what_the_mirror_has(
     upstream: Upstream, server: GitHttp, tmp_path: Path, scheme: str, refspecs: tuple[str, ...], left_out: tuple[str]
 ) -> None:
     url = server.url("octo/widget.git") if scheme == "http" else upstream.url
-    house = House(tmp_path / "state", managed(url, refspecs=refspecs, keep_forced=True), interval=0)
-    await house.keeper().sync("start")
-    assert refs(house.path()) == theirs(upstream, *left_out) == house.told["octo/widget"]
+    harness = Harness(tmp_path / "state", managed(url, refspecs=refspecs, keep_forced=True), interval=0)
+    await harness.worker().sync("start")
+    assert refs(harness.path()) == theirs(upstream, *left_out) == harness.told["octo/widget"]
     # A forced push keeps the old tip, and no round after it takes that for something that the remote deleted.
     old = upstream.refs()["refs/heads/main"]
     new = upstream.commit()
     upstream.set("refs/heads/main", new)
-    await house.push(pushed(house, old, new))
+    await harness.push(pushed(harness, old, new))
     kept = {f"refs/stackit-kept/heads/main/{old}": old}
-    assert refs(house.path()) == theirs(upstream, *left_out) | kept
+    assert refs(harness.path()) == theirs(upstream, *left_out) | kept
     upstream.delete("refs/notes/commits")
     upstream.advance("refs/pull/1/head")
     upstream.set("refs/stackit-kept/theirs/x", new)
-    await house.keeper().sync("manual")
-    assert refs(house.path()) == theirs(upstream, *left_out) | kept
-    assert house.told["octo/widget"] == theirs(upstream, *left_out)
-    await house.backstop()
-    assert house.fetches()[-1].outcome == "unchanged"
-    assert house.keeper().state == "in_step"
-    await house.stop()
+    await harness.worker().sync("manual")
+    assert refs(harness.path()) == theirs(upstream, *left_out) | kept
+    assert harness.told["octo/widget"] == theirs(upstream, *left_out)
+    await harness.backstop()
+    assert harness.fetches()[-1].outcome == "unchanged"
+    assert harness.worker().state == "in_step"
+    await harness.stop()
 
 
 @pytest_twisted.ensureDeferred
 async def test_a_push_of_what_is_left_out_asks_for_nothing_to_be_there(
     upstream: Upstream, server: GitHttp, tmp_path: Path
 ) -> None:
-    house = House(tmp_path / "state", managed(server.url("octo/widget.git"), refspecs=(ALL, "^refs/heads/tmp/*")))
-    await house.keeper().sync("start")
+    harness = Harness(tmp_path / "state", managed(server.url("octo/widget.git"), refspecs=(ALL, "^refs/heads/tmp/*")))
+    await harness.worker().sync("start")
     for ref in ("refs/heads/tmp/a", "refs/stackit-kept/theirs/x"):
-        await house.push(pushed(house, upstream.refs()[ref], upstream.advance(ref), ref=ref))
-    assert refs(house.path()) == theirs(upstream, "refs/heads/tmp/")
-    await house.stop()
+        await harness.push(pushed(harness, upstream.refs()[ref], upstream.advance(ref), ref=ref))
+    assert refs(harness.path()) == theirs(upstream, "refs/heads/tmp/")
+    await harness.stop()
 
 
 @pytest_twisted.ensureDeferred
 async def test_what_is_left_out_from_now_on_goes_without_a_question(upstream: Upstream, tmp_path: Path) -> None:
     for number in range(60):
         upstream.set(f"refs/pull/{number}/head", upstream.refs()["refs/heads/main"])
-    house = House(tmp_path / "state", managed(upstream, refspecs=(ALL,)))
-    await house.keeper().sync("start")
-    await house.stop()
-    again = House(tmp_path / "state", managed(upstream, refspecs=(ALL, "^refs/pull/*")))
-    again.told = house.told
-    done = await again.keeper().sync("backstop")
+    harness = Harness(tmp_path / "state", managed(upstream, refspecs=(ALL,)))
+    await harness.worker().sync("start")
+    await harness.stop()
+    again = Harness(tmp_path / "state", managed(upstream, refspecs=(ALL, "^refs/pull/*")))
+    again.told = harness.told
+    done = await again.worker().sync("backstop")
     assert done.unequal is None
     assert refs(again.path()) == theirs(upstream, "refs/pull/") == again.told["octo/widget"]
     await again.stop()
@@ -118,17 +118,17 @@ async def test_a_ref_that_lands_in_two_places_is_in_both_and_stays_there(
         return branches | {ref.replace("heads", "copies"): oid for ref, oid in branches.items()}
 
     twice = ("+refs/heads/*:refs/heads/*", "+refs/heads/*:refs/copies/*")
-    house = House(tmp_path / "state", managed(server.url("octo/widget.git"), refspecs=twice))
-    await house.keeper().sync("start")
+    harness = Harness(tmp_path / "state", managed(server.url("octo/widget.git"), refspecs=twice))
+    await harness.worker().sync("start")
     for _ in range(2):
-        assert refs(house.path()) == expected() == house.told["octo/widget"]
-        await house.keeper().sync("manual")
-    assert house.fetches()[-1].outcome == "unchanged"
-    event = pushed(house, upstream.refs()["refs/heads/main"], upstream.advance())
-    house.mirror.stackit_expect(event)
-    await house.push(event)
-    assert refs(house.path()) == expected() == house.told["octo/widget"]
-    await house.stop()
+        assert refs(harness.path()) == expected() == harness.told["octo/widget"]
+        await harness.worker().sync("manual")
+    assert harness.fetches()[-1].outcome == "unchanged"
+    event = pushed(harness, upstream.refs()["refs/heads/main"], upstream.advance())
+    harness.mirror.stackit_expect(event)
+    await harness.push(event)
+    assert refs(harness.path()) == expected() == harness.told["octo/widget"]
+    await harness.stop()
 
 
 @pytest.mark.parametrize(

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 import pytest_twisted
-from mirror_house import House, Upstream, git, managed, refs
+from mirror_harness import Harness, Upstream, git, managed, refs
 from twisted.internet.defer import Deferred
 
 from stackit import StackitError
@@ -29,11 +29,11 @@ def upstream(tmp_path: Path) -> Upstream:
 
 
 @pytest.fixture
-def house(tmp_path: Path, upstream: Upstream) -> Iterator[House]:
-    house = House(tmp_path / "state", managed(upstream))
-    pytest_twisted.blockon(Deferred.fromCoroutine(house.keeper().sync("start")))
-    yield house
-    pytest_twisted.blockon(house.stop())
+def harness(tmp_path: Path, upstream: Upstream) -> Iterator[Harness]:
+    harness = Harness(tmp_path / "state", managed(upstream))
+    pytest_twisted.blockon(Deferred.fromCoroutine(harness.worker().sync("start")))
+    yield harness
+    pytest_twisted.blockon(harness.stop())
 
 
 def overwrite(path: Path, content: bytes) -> None:
@@ -106,105 +106,105 @@ DAMAGES: dict[str, Callable[[Path], object]] = {
 
 @pytest.mark.parametrize("damage", DAMAGES)
 @pytest_twisted.ensureDeferred
-async def test_one_more_sync_heals(house: House, upstream: Upstream, damage: str) -> None:
-    DAMAGES[damage](house.path())
-    told = len(house.announcements)
-    await house.keeper().sync("manual")
-    assert refs(house.path()) == upstream.refs() == house.told["octo/widget"]
-    assert git(house.path(), "symbolic-ref", "HEAD") == "refs/heads/main"
-    git(house.path(), "fsck", "--strict")
-    assert house.announcements[told:] == [], "nothing was deleted, so nobody is told so"
+async def test_one_more_sync_heals(harness: Harness, upstream: Upstream, damage: str) -> None:
+    DAMAGES[damage](harness.path())
+    told = len(harness.announcements)
+    await harness.worker().sync("manual")
+    assert refs(harness.path()) == upstream.refs() == harness.told["octo/widget"]
+    assert git(harness.path(), "symbolic-ref", "HEAD") == "refs/heads/main"
+    git(harness.path(), "fsck", "--strict")
+    assert harness.announcements[told:] == [], "nothing was deleted, so nobody is told so"
     if damage != "the mirror is gone":
-        assert house.named("healed") or damage.startswith("the packed refs are")
-    assert house.keeper().state == "in_step"
+        assert harness.named("healed") or damage.startswith("the packed refs are")
+    assert harness.worker().state == "in_step"
 
 
 @pytest.mark.parametrize("damage", ["an old object is garbage", "a byte of the pack is another", "HEAD is gone"])
 @pytest_twisted.ensureDeferred
 async def test_what_was_damaged_while_stackit_did_not_run_is_healed_at_the_start(
-    house: House, upstream: Upstream, tmp_path: Path, damage: str
+    harness: Harness, upstream: Upstream, tmp_path: Path, damage: str
 ) -> None:
-    await house.stop()
-    DAMAGES[damage](house.path())
-    again = House(tmp_path / "state", managed(upstream))
-    again.told = house.told
+    await harness.stop()
+    DAMAGES[damage](harness.path())
+    again = Harness(tmp_path / "state", managed(upstream))
+    again.told = harness.told
     await again.backstop()
-    assert refs(house.path()) == upstream.refs()
-    git(house.path(), "fsck", "--strict")
+    assert refs(harness.path()) == upstream.refs()
+    git(harness.path(), "fsck", "--strict")
     await again.stop()
 
 
 @pytest_twisted.ensureDeferred
 async def test_damage_is_not_forgotten_over_pushes_maintenance_and_a_remote_that_fails(
-    house: House, upstream: Upstream
+    harness: Harness, upstream: Upstream
 ) -> None:
-    DAMAGES["an old object is garbage"](house.path())
+    DAMAGES["an old object is garbage"](harness.path())
     upstream.advance()
-    await house.keeper().sync("push", look=False)
-    await house.keeper().maintain()
+    await harness.worker().sync("push", full=False)
+    await harness.worker().maintain()
     upstream.directory.rename(upstream.directory.with_name("away"))
     with pytest.raises(StackitError):
-        await house.keeper().sync("backstop")
+        await harness.worker().sync("backstop")
     upstream.directory.with_name("away").rename(upstream.directory)
-    await house.keeper().sync("backstop")
-    assert refs(house.path()) == upstream.refs()
-    git(house.path(), "fsck", "--strict")
+    await harness.worker().sync("backstop")
+    assert refs(harness.path()) == upstream.refs()
+    git(harness.path(), "fsck", "--strict")
 
 
 @pytest_twisted.ensureDeferred
-async def test_small_damage_is_mended_in_place(house: House) -> None:
-    inode = house.path().stat().st_ino
+async def test_small_damage_is_mended_in_place(harness: Harness) -> None:
+    inode = harness.path().stat().st_ino
     for damage in ("a ref is garbage", "HEAD is empty", "HEAD is gone"):
-        DAMAGES[damage](house.path())
-        await house.keeper().sync("manual")
-    assert house.path().stat().st_ino == inode
+        DAMAGES[damage](harness.path())
+        await harness.worker().sync("manual")
+    assert harness.path().stat().st_ino == inode
 
 
 @pytest_twisted.ensureDeferred
 async def test_a_broken_mirror_stays_in_its_place_until_a_fresh_clone_takes_it(
-    house: House, upstream: Upstream
+    harness: Harness, upstream: Upstream
 ) -> None:
-    inode = house.path().stat().st_ino
-    DAMAGES["an old object is garbage"](house.path())
+    inode = harness.path().stat().st_ino
+    DAMAGES["an old object is garbage"](harness.path())
     upstream.directory.rename(upstream.directory.with_name("away"))
     with pytest.raises(StackitError):
-        await house.keeper().sync("manual")
-    assert house.path().stat().st_ino == inode
-    assert len(refs(house.path())) == 2
+        await harness.worker().sync("manual")
+    assert harness.path().stat().st_ino == inode
+    assert len(refs(harness.path())) == 2
     upstream.directory.with_name("away").rename(upstream.directory)
-    await house.keeper().sync("manual")
-    git(house.path(), "fsck", "--strict")
+    await harness.worker().sync("manual")
+    git(harness.path(), "fsck", "--strict")
 
 
 @pytest_twisted.ensureDeferred
 async def test_an_upstream_that_is_broken_itself_is_not_cloned_again_and_again(
-    house: House, upstream: Upstream
+    harness: Harness, upstream: Upstream
 ) -> None:
     odd = b"tree 4b825dc642cb6eb9a060e54bf8d69288fbee4904\nauthor a <a@b> 1 +99999\ncommitter a <a@b> 1 +0000\n\nodd\n"
     oid = git(upstream.directory, "hash-object", "-t", "commit", "-w", "--stdin", "--literally", stdin=odd)
     upstream.set("refs/heads/odd", oid)
-    await house.keeper().sync("backstop")
-    inode = house.path().stat().st_ino
-    an_object(house.path(), "main").touch()
-    await house.keeper().sync("backstop")
-    assert house.path().stat().st_ino == inode
-    assert house.named("healed") == []
+    await harness.worker().sync("backstop")
+    inode = harness.path().stat().st_ino
+    an_object(harness.path(), "main").touch()
+    await harness.worker().sync("backstop")
+    assert harness.path().stat().st_ino == inode
+    assert harness.named("healed") == []
 
 
 @pytest_twisted.ensureDeferred
 async def test_the_old_tips_that_were_kept_move_to_the_fresh_clone(upstream: Upstream, tmp_path: Path) -> None:
-    house = House(tmp_path / "keeping", managed(upstream, keep_forced=True))
-    await house.keeper().sync("start")
+    harness = Harness(tmp_path / "keeping", managed(upstream, keep_forced=True))
+    await harness.worker().sync("start")
     old = upstream.refs()["refs/heads/main"]
     upstream.set("refs/heads/main", upstream.commit())
-    await house.keeper().sync("backstop")
-    DAMAGES["the configuration is garbage"](house.path())
-    (house.path() / "config").write_text("[core]\n\tbare = true\n")
-    overwrite(an_object(house.path(), "main"), b"garbage")
-    await house.keeper().sync("backstop")
-    assert refs(house.path()) == upstream.refs() | {f"refs/stackit-kept/heads/main/{old}": old}
-    git(house.path(), "fsck", "--strict")
-    await house.stop()
+    await harness.worker().sync("backstop")
+    DAMAGES["the configuration is garbage"](harness.path())
+    (harness.path() / "config").write_text("[core]\n\tbare = true\n")
+    overwrite(an_object(harness.path(), "main"), b"garbage")
+    await harness.worker().sync("backstop")
+    assert refs(harness.path()) == upstream.refs() | {f"refs/stackit-kept/heads/main/{old}": old}
+    git(harness.path(), "fsck", "--strict")
+    await harness.stop()
 
 
 @contextlib.contextmanager
@@ -219,39 +219,41 @@ LOCKS = ("packed-refs.lock", "HEAD.lock", "refs/heads/main.lock", "objects/maint
 
 
 @pytest_twisted.ensureDeferred
-async def test_locks_that_a_git_left_a_moment_ago_are_removed_where_none_runs(house: House, upstream: Upstream) -> None:
+async def test_locks_that_a_git_left_a_moment_ago_are_removed_where_none_runs(
+    harness: Harness, upstream: Upstream
+) -> None:
     for name in LOCKS:
-        (house.path() / name).parent.mkdir(exist_ok=True)
-        (house.path() / name).touch()
+        (harness.path() / name).parent.mkdir(exist_ok=True)
+        (harness.path() / name).touch()
     upstream.advance()
-    await house.keeper().sync("manual")
-    assert refs(house.path()) == upstream.refs()
-    assert not [name for name in LOCKS if (house.path() / name).exists()]
+    await harness.worker().sync("manual")
+    assert refs(harness.path()) == upstream.refs()
+    assert not [name for name in LOCKS if (harness.path() / name).exists()]
 
 
 @pytest_twisted.ensureDeferred
 async def test_the_lock_of_somebody_who_is_at_work_in_the_mirror_is_left_alone(
-    house: House, upstream: Upstream
+    harness: Harness, upstream: Upstream
 ) -> None:
-    lock = house.path() / "refs" / "heads" / "main.lock"
+    lock = harness.path() / "refs" / "heads" / "main.lock"
     lock.parent.mkdir(exist_ok=True)
     lock.touch()
     upstream.advance()
-    with somebody_in(house.path()), pytest.raises(StackitError, match=r"main\.lock"):
-        await house.keeper().sync("manual")
+    with somebody_in(harness.path()), pytest.raises(StackitError, match=r"main\.lock"):
+        await harness.worker().sync("manual")
     assert lock.exists()
-    await house.keeper().sync("manual")
-    assert refs(house.path()) == upstream.refs()
+    await harness.worker().sync("manual")
+    assert refs(harness.path()) == upstream.refs()
 
 
 @pytest_twisted.ensureDeferred
-async def test_permissions_that_were_taken_away_are_given_back(house: House, upstream: Upstream) -> None:
-    mirror = house.path()
+async def test_permissions_that_were_taken_away_are_given_back(harness: Harness, upstream: Upstream) -> None:
+    mirror = harness.path()
     (mirror / "objects").chmod(0)
     (mirror / "refs").chmod(0o400)
     an_object(mirror, "main").chmod(0)
     upstream.advance()
-    await house.keeper().sync("manual")
+    await harness.worker().sync("manual")
     assert refs(mirror) == upstream.refs()
     assert (mirror / "objects").stat().st_mode & 0o700 == 0o700
     assert readable(mirror) == 0
@@ -259,26 +261,26 @@ async def test_permissions_that_were_taken_away_are_given_back(house: House, ups
 
 @pytest_twisted.ensureDeferred
 async def test_a_disk_that_is_full_in_a_fetch_leaves_the_mirror_as_it_was(
-    house: House, upstream: Upstream, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    harness: Harness, upstream: Upstream, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     # A limit on the size of files is what a disk without room looks like to git.
     program = tmp_path / "bin" / "git"
     program.parent.mkdir()
     program.write_text('#!/bin/sh\ntrap "" XFSZ\nulimit -f 8\nexec /usr/bin/git "$@"\n')
     program.chmod(0o755)
-    before = refs(house.path())
+    before = refs(harness.path())
     blob = git(upstream.directory, "hash-object", "-w", "--stdin", stdin=os.urandom(200_000))
     tree = git(upstream.directory, "mktree", stdin=f"100644 blob {blob}\tlarge\n".encode())
     upstream.set("refs/heads/large", git(upstream.directory, "commit-tree", "-m", "large", tree))
     with monkeypatch.context() as small:
         small.setenv("PATH", f"{program.parent}:{os.environ['PATH']}")
         with pytest.raises(StackitError, match="no room left"):
-            await house.keeper().sync("manual")
-    assert refs(house.path()) == before == house.told["octo/widget"]
-    assert not list((house.path() / "objects").rglob("tmp_*"))
-    await house.keeper().sync("manual")
-    assert refs(house.path()) == upstream.refs()
-    git(house.path(), "fsck", "--strict")
+            await harness.worker().sync("manual")
+    assert refs(harness.path()) == before == harness.told["octo/widget"]
+    assert not list((harness.path() / "objects").rglob("tmp_*"))
+    await harness.worker().sync("manual")
+    assert refs(harness.path()) == upstream.refs()
+    git(harness.path(), "fsck", "--strict")
 
 
 def test_two_folders_swap_their_names(tmp_path: Path) -> None:

@@ -9,12 +9,12 @@ from typing import Any
 
 import pytest
 import pytest_twisted
-from mirror_house import House, Upstream, ask, managed, refs
+from mirror_harness import Harness, Upstream, ask, managed, refs
 from twisted.internet.defer import CancelledError, Deferred
 from twisted.internet.task import Clock
 
 from stackit.plugins.mirror import MirrorSettings
-from stackit.plugins.mirror.schedule.backstop import Rota
+from stackit.plugins.mirror.schedule.backstop import BackstopSchedule
 
 
 @pytest.fixture
@@ -25,62 +25,64 @@ def upstream(tmp_path: Path) -> Upstream:
 
 
 @pytest.fixture
-def house(tmp_path: Path, upstream: Upstream) -> Iterator[House]:
-    house = House(
+def harness(tmp_path: Path, upstream: Upstream) -> Iterator[Harness]:
+    harness = Harness(
         tmp_path / "state",
         managed(upstream),
         managed("file://user:pass@/nowhere", "octo/gone"),
         interval=0,
     )
-    yield house
-    pytest_twisted.blockon(house.stop())
+    yield harness
+    pytest_twisted.blockon(harness.stop())
 
 
 @pytest_twisted.ensureDeferred
-async def test_the_first_look_clones_everything_and_one_failure_is_its_own(house: House, upstream: Upstream) -> None:
-    await house.backstop()
-    assert refs(house.path()) == upstream.refs()
-    assert {(str(each.repo), each.cause, each.outcome) for each in house.named("synced")} == {
+async def test_the_first_look_clones_everything_and_one_failure_is_its_own(
+    harness: Harness, upstream: Upstream
+) -> None:
+    await harness.backstop()
+    assert refs(harness.path()) == upstream.refs()
+    assert {(str(each.repo), each.cause, each.outcome) for each in harness.named("synced")} == {
         ("octo/widget", "start", "changed"),
         ("octo/gone", "start", "failed"),
     }
 
 
 @pytest_twisted.ensureDeferred
-async def test_later_looks_find_what_no_delivery_announced(house: House, upstream: Upstream) -> None:
-    await house.backstop()
+async def test_later_looks_find_what_no_delivery_announced(harness: Harness, upstream: Upstream) -> None:
+    await harness.backstop()
     oid = upstream.advance()
     upstream.set("refs/stackit/review", oid)
-    await house.backstop()
-    assert refs(house.path()) == upstream.refs() == house.told["octo/widget"]
-    assert house.announcements[-1][2:] == ("backstop", None)
-    assert len(house.announcements[-1][1]) == 2
+    await harness.backstop()
+    assert refs(harness.path()) == upstream.refs() == harness.told["octo/widget"]
+    assert harness.announcements[-1][2:] == ("backstop", None)
+    assert len(harness.announcements[-1][1]) == 2
 
 
 @pytest_twisted.ensureDeferred
-async def test_a_failing_repository_is_left_alone_until_its_next_try(house: House) -> None:
-    await house.backstop()
-    await house.backstop()
-    assert len(house.fetches("octo/gone")) == 1
+async def test_a_failing_repository_is_left_alone_until_its_next_try(harness: Harness) -> None:
+    await harness.backstop()
+    await harness.backstop()
+    assert len(harness.fetches("octo/gone")) == 1
 
 
-class FakeKeeper:
-    """What the rota needs of a keeper."""
+class FakeWorker:
+    """What the schedule needs of a worker."""
 
     def __init__(self, name: str, asked: list[tuple[str, str]]) -> None:
         self.managed = managed("file:///x", name)
-        self.standing = self
+        self.status = self
         self.answer: Deferred[None] | None = None
         self.quiet_until = 0.0
-        self.glances = 0
+        self.quick_checks = 0
         self._name = name
         self._asked = asked
 
     def paused(self) -> bool:
         return False
 
-    async def glance(self) -> bool:
-        self.glances += 1
+    async def is_unchanged(self) -> bool:
+        self.quick_checks += 1
         return False
 
     async def sync(self, cause: str) -> None:
@@ -92,12 +94,12 @@ class FakeKeeper:
 def test_the_first_look_is_at_once_and_later_ones_are_spread_over_the_interval() -> None:
     clock = Clock()
     asked: list[tuple[str, str]] = []
-    keepers: list[Any] = [FakeKeeper(f"octo/r{number}", asked) for number in range(100)]
-    rota = Rota(clock, keepers, 100)
-    assert Deferred.fromCoroutine(rota.look()).called
+    workers: list[Any] = [FakeWorker(f"octo/r{number}", asked) for number in range(100)]
+    schedule = BackstopSchedule(clock, workers, 100)
+    assert Deferred.fromCoroutine(schedule.run()).called
     assert [cause for _, cause in asked] == ["start"] * 100
     asked.clear()
-    later = Deferred.fromCoroutine(rota.look())
+    later = Deferred.fromCoroutine(schedule.run())
     assert asked == []
     counts = []
     for _ in range(10):
@@ -106,7 +108,7 @@ def test_the_first_look_is_at_once_and_later_ones_are_spread_over_the_interval()
         counts.append(len(asked) - before)
     assert sum(counts) == 100
     assert max(counts) < 20, "no tenth of the interval has twice its share"
-    assert sorted(asked) == sorted((str(each.managed.repo), "backstop") for each in keepers)
+    assert sorted(asked) == sorted((str(each.managed.repo), "backstop") for each in workers)
     assert later.called
     assert clock.getDelayedCalls() == []
 
@@ -119,13 +121,13 @@ def turn(clock: Clock, seconds: int) -> None:
 def test_every_repository_has_the_same_turn_in_every_round() -> None:
     clock = Clock()
     asked: list[tuple[str, str]] = []
-    keepers: list[Any] = [FakeKeeper(f"octo/r{number}", asked) for number in range(20)]
-    rota = Rota(clock, keepers, 100)
-    Deferred.fromCoroutine(rota.look())
+    workers: list[Any] = [FakeWorker(f"octo/r{number}", asked) for number in range(20)]
+    schedule = BackstopSchedule(clock, workers, 100)
+    Deferred.fromCoroutine(schedule.run())
     rounds = []
     for _ in range(2):
         asked.clear()
-        Deferred.fromCoroutine(rota.look())
+        Deferred.fromCoroutine(schedule.run())
         turn(clock, 100)
         rounds.append(list(asked))
     assert rounds[0] == rounds[1]
@@ -134,10 +136,10 @@ def test_every_repository_has_the_same_turn_in_every_round() -> None:
 
 def test_a_round_costs_one_timer_whatever_the_number_of_repositories() -> None:
     clock = Clock()
-    keepers: list[Any] = [FakeKeeper(f"octo/r{number}", []) for number in range(1000)]
-    rota = Rota(clock, keepers, 100)
-    Deferred.fromCoroutine(rota.look())
-    Deferred.fromCoroutine(rota.look())
+    workers: list[Any] = [FakeWorker(f"octo/r{number}", []) for number in range(1000)]
+    schedule = BackstopSchedule(clock, workers, 100)
+    Deferred.fromCoroutine(schedule.run())
+    Deferred.fromCoroutine(schedule.run())
     assert len(clock.getDelayedCalls()) == 2, "the next turn, and the end of the round"
     turn(clock, 100)
 
@@ -145,15 +147,15 @@ def test_a_round_costs_one_timer_whatever_the_number_of_repositories() -> None:
 def test_a_repository_whose_host_wants_silence_is_looked_at_after_it_at_a_time_of_its_own() -> None:
     clock = Clock()
     asked: list[tuple[str, str]] = []
-    keepers: list[Any] = [FakeKeeper(f"octo/r{number}", asked) for number in range(100)]
-    rota = Rota(clock, keepers, 100)
-    Deferred.fromCoroutine(rota.look())
+    workers: list[Any] = [FakeWorker(f"octo/r{number}", asked) for number in range(100)]
+    schedule = BackstopSchedule(clock, workers, 100)
+    Deferred.fromCoroutine(schedule.run())
     asked.clear()
-    for keeper in keepers:
-        keeper.quiet_until = 150.0
-    Deferred.fromCoroutine(rota.look())
+    for worker in workers:
+        worker.quiet_until = 150.0
+    Deferred.fromCoroutine(schedule.run())
     turn(clock, 100)
-    Deferred.fromCoroutine(rota.look())
+    Deferred.fromCoroutine(schedule.run())
     turn(clock, 49)
     assert asked == [], "nothing as long as it lasts"
     turn(clock, 10)
@@ -165,27 +167,27 @@ def test_a_repository_whose_host_wants_silence_is_looked_at_after_it_at_a_time_o
 def test_one_long_clone_does_not_keep_the_backstop_from_the_others() -> None:
     clock = Clock()
     asked: list[tuple[str, str]] = []
-    keepers: list[Any] = [FakeKeeper("octo/large", asked), FakeKeeper("octo/small", asked)]
-    keepers[0].answer = Deferred()
-    rota = Rota(clock, keepers, 100)
-    first = Deferred.fromCoroutine(rota.look())
+    workers: list[Any] = [FakeWorker("octo/large", asked), FakeWorker("octo/small", asked)]
+    workers[0].answer = Deferred()
+    schedule = BackstopSchedule(clock, workers, 100)
+    first = Deferred.fromCoroutine(schedule.run())
     assert not first.called
     clock.advance(100)
     assert first.called
     asked.clear()
-    second = Deferred.fromCoroutine(rota.look())
+    second = Deferred.fromCoroutine(schedule.run())
     turn(clock, 95)
     assert asked == [("octo/small", "backstop")]
-    keepers[0].answer.callback(None)
+    workers[0].answer.callback(None)
     assert second.called
 
 
 def test_cancelling_a_look_ends_its_waiting() -> None:
     clock = Clock()
-    keeper: Any = FakeKeeper("octo/r1", [])
-    rota = Rota(clock, [keeper], 100)
-    Deferred.fromCoroutine(rota.look())
-    look = Deferred.fromCoroutine(rota.look())
+    worker: Any = FakeWorker("octo/r1", [])
+    schedule = BackstopSchedule(clock, [worker], 100)
+    Deferred.fromCoroutine(schedule.run())
+    look = Deferred.fromCoroutine(schedule.run())
     look.addErrback(lambda failure: failure.trap(CancelledError) and None)
     look.cancel()
     assert look.called
@@ -193,11 +195,11 @@ def test_cancelling_a_look_ends_its_waiting() -> None:
 
 
 @pytest_twisted.ensureDeferred
-async def test_the_list_says_how_each_repository_stands(house: House) -> None:
-    answer = await ask(house, "GET", "{prefix}/repos")
+async def test_the_list_says_how_each_repository_stands(harness: Harness) -> None:
+    answer = await ask(harness, "GET", "{prefix}/repos")
     assert {each["state"] for each in answer.body["repos"]} == {"cloning"}
-    await house.backstop()
-    widget, gone = (await ask(house, "GET", "{prefix}/repos")).body["repos"]
+    await harness.backstop()
+    widget, gone = (await ask(harness, "GET", "{prefix}/repos")).body["repos"]
     assert widget.keys() == gone.keys() == {"name", "url", "state", "verified_at", "error", "next_at"}
     assert (widget["name"], widget["state"], widget["error"], widget["next_at"]) == (
         "octo/widget",
@@ -212,37 +214,37 @@ async def test_the_list_says_how_each_repository_stands(house: House) -> None:
 
 
 @pytest_twisted.ensureDeferred
-async def test_one_repository_is_found_in_any_letter_case(house: House) -> None:
-    answer = await ask(house, "GET", "{prefix}/repos/{owner}/{name}", owner="OCTO", name="Widget")
+async def test_one_repository_is_found_in_any_letter_case(harness: Harness) -> None:
+    answer = await ask(harness, "GET", "{prefix}/repos/{owner}/{name}", owner="OCTO", name="Widget")
     assert (answer.status, answer.body["name"]) == (200, "octo/widget")
 
 
 @pytest.mark.parametrize("name", ["other", "..", "a b", ""])
 @pytest_twisted.ensureDeferred
-async def test_an_unmanaged_repository_is_not_found(house: House, name: str) -> None:
+async def test_an_unmanaged_repository_is_not_found(harness: Harness, name: str) -> None:
     for method, path in (("GET", "{prefix}/repos/{owner}/{name}"), ("POST", "{prefix}/repos/{owner}/{name}/sync")):
-        answer = await ask(house, method, path, owner="octo", name=name)
+        answer = await ask(harness, method, path, owner="octo", name=name)
         assert answer.status == 404
         assert "not managed" in answer.body["error"]
 
 
 @pytest_twisted.ensureDeferred
-async def test_a_sync_by_hand_answers_what_changed(house: House, upstream: Upstream) -> None:
+async def test_a_sync_by_hand_answers_what_changed(harness: Harness, upstream: Upstream) -> None:
     sync = "{prefix}/repos/{owner}/{name}/sync"
     main = upstream.refs()["refs/heads/main"]
-    answer = await ask(house, "POST", sync, owner="octo", name="widget")
+    answer = await ask(harness, "POST", sync, owner="octo", name="widget")
     change = {"ref": "refs/heads/main", "old": "0" * 40, "new": main, "kind": "created", "forced": False}
     assert (answer.status, answer.body) == (200, {"changes": [change]})
     upstream.set("refs/heads/caf\udce9", main)
-    answer = await ask(house, "POST", sync, owner="octo", name="widget")
+    answer = await ask(harness, "POST", sync, owner="octo", name="widget")
     assert [each["ref"] for each in answer.body["changes"]] == ["refs/heads/caf\\xe9"]
-    assert (await ask(house, "POST", sync, owner="octo", name="widget")).body == {"changes": []}
-    assert house.named("synced")[-1].cause == "manual"
+    assert (await ask(harness, "POST", sync, owner="octo", name="widget")).body == {"changes": []}
+    assert harness.named("synced")[-1].cause == "manual"
 
 
 @pytest_twisted.ensureDeferred
-async def test_a_sync_that_the_remote_fails_answers_with_the_reason(house: House) -> None:
-    answer = await ask(house, "POST", "{prefix}/repos/{owner}/{name}/sync", owner="octo", name="gone")
+async def test_a_sync_that_the_remote_fails_answers_with_the_reason(harness: Harness) -> None:
+    answer = await ask(harness, "POST", "{prefix}/repos/{owner}/{name}/sync", owner="octo", name="gone")
     assert answer.status == 502
     assert "no such repository" in answer.body["error"]
 

@@ -9,13 +9,13 @@ from typing import Any
 
 import pytest
 import pytest_twisted
-from mirror_house import GitHttp, House, Upstream, git, managed, refs
+from mirror_harness import GitHttp, Harness, Upstream, git, managed, refs
 
 from stackit import StackitError
 from stackit.api.repos import DEFAULT_REFSPECS
 from stackit.plugins.mirror.remote.protocol_v2 import line
 from stackit.plugins.mirror.sync import clone, supervised_git
-from stackit.plugins.mirror.sync.supervised_git import Asker
+from stackit.plugins.mirror.sync.supervised_git import SupervisedGit
 
 COUNT = clone.MANY + 20
 
@@ -50,13 +50,13 @@ def server(reactor: Any, upstream: Upstream) -> Iterator[GitHttp]:
 def fetched(monkeypatch: pytest.MonkeyPatch) -> list[Path]:
     """Where refs were brought by a fetch."""
     where: list[Path] = []
-    fetch = Asker.fetch
+    fetch = SupervisedGit.fetch
 
-    async def noted(self: Asker, directory: Path, **more: Any) -> None:
+    async def noted(self: SupervisedGit, directory: Path, **more: Any) -> None:
         where.append(directory)
         await fetch(self, directory, **more)
 
-    monkeypatch.setattr(Asker, "fetch", noted)
+    monkeypatch.setattr(SupervisedGit, "fetch", noted)
     return where
 
 
@@ -64,13 +64,13 @@ def fetched(monkeypatch: pytest.MonkeyPatch) -> list[Path]:
 def cloned(monkeypatch: pytest.MonkeyPatch) -> list[Path]:
     """Where a clone was tried."""
     where: list[Path] = []
-    clone = Asker.clone
+    clone = SupervisedGit.clone
 
-    async def noted(self: Asker, directory: Path, progress: Any) -> None:
+    async def noted(self: SupervisedGit, directory: Path, progress: Any) -> None:
         where.append(directory)
         await clone(self, directory, progress)
 
-    monkeypatch.setattr(Asker, "clone", noted)
+    monkeypatch.setattr(SupervisedGit, "clone", noted)
     return where
 
 
@@ -80,17 +80,21 @@ def files(folder: Path) -> list[Path]:
 
 async def mirrored(state: Path, url: str, **more: Any) -> object:
     """What a first sync makes: refs, HEAD and settings; or the reason why it makes nothing."""
-    house = House(state, managed(url, **more), interval=0)
+    harness = Harness(state, managed(url, **more), interval=0)
     try:
-        await house.keeper().sync("start")
-        git(house.path(), "rev-list", "--objects", "--all")
-        assert refs(house.path()) == house.told.get("octo/widget", {})
-        return refs(house.path()), git(house.path(), "symbolic-ref", "HEAD"), (house.path() / "config").read_text()
+        await harness.worker().sync("start")
+        git(harness.path(), "rev-list", "--objects", "--all")
+        assert refs(harness.path()) == harness.told.get("octo/widget", {})
+        return (
+            refs(harness.path()),
+            git(harness.path(), "symbolic-ref", "HEAD"),
+            (harness.path() / "config").read_text(),
+        )
     except StackitError as problem:
-        assert not house.path().exists()
+        assert not harness.path().exists()
         return str(problem)
     finally:
-        await house.stop()
+        await harness.stop()
 
 
 async def both_ways(monkeypatch: pytest.MonkeyPatch, path: Path, url: str, **more: Any) -> list[object]:
@@ -104,16 +108,16 @@ async def both_ways(monkeypatch: pytest.MonkeyPatch, path: Path, url: str, **mor
 async def test_many_refs_come_in_one_file_with_nothing_that_tells_of_the_clone(
     upstream: Upstream, tmp_path: Path, fetched: list[Path]
 ) -> None:
-    house = House(tmp_path / "state", managed(upstream), interval=0)
-    await house.keeper().sync("start")
+    harness = Harness(tmp_path / "state", managed(upstream), interval=0)
+    await harness.worker().sync("start")
     expected = {ref: oid for ref, oid in upstream.refs().items() if ref != "refs/pull/1/head"}
-    assert refs(house.path()) == expected == house.told["octo/widget"]
+    assert refs(harness.path()) == expected == harness.told["octo/widget"]
     assert fetched == []
-    assert files(house.path() / "refs") == []
-    assert sorted(path.name for path in house.path().iterdir() if path.name != "stackit-census") == [
+    assert files(harness.path() / "refs") == []
+    assert sorted(path.name for path in harness.path().iterdir() if path.name != "stackit-census") == [
         "HEAD", "config", "objects", "packed-refs", "refs",
     ]  # fmt: skip
-    await house.stop()
+    await harness.stop()
 
 
 @pytest.mark.parametrize(
@@ -300,17 +304,17 @@ async def test_a_clone_that_hangs_or_breaks_off_leaves_nothing_behind(
 async def test_old_tips_that_were_kept_come_into_a_clone_that_replaces_the_mirror(
     upstream: Upstream, tmp_path: Path, fetched: list[Path]
 ) -> None:
-    house = House(tmp_path / "state", managed(upstream, keep_forced=True), interval=0)
-    await house.keeper().sync("start")
+    harness = Harness(tmp_path / "state", managed(upstream, keep_forced=True), interval=0)
+    await harness.worker().sync("start")
     old = upstream.refs()["refs/heads/main"]
     new = upstream.commit()
     upstream.set("refs/heads/main", new)
-    await house.keeper().sync("manual")
-    broken = house.path() / "objects" / new[:2] / new[2:]
+    await harness.worker().sync("manual")
+    broken = harness.path() / "objects" / new[:2] / new[2:]
     broken.chmod(0o644)
     broken.write_bytes(b"garbage")
-    await house.keeper().sync("manual")
+    await harness.worker().sync("manual")
     kept = f"refs/stackit-kept/heads/main/{old}"
-    assert "fresh clone" in str(house.named("healed")[-1].reason)
-    assert {**house.told["octo/widget"], kept: old} == refs(house.path())
-    await house.stop()
+    assert "fresh clone" in str(harness.named("healed")[-1].reason)
+    assert {**harness.told["octo/widget"], kept: old} == refs(harness.path())
+    await harness.stop()

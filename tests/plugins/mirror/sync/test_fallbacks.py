@@ -1,4 +1,4 @@
-"""Remotes to which the fast road does not lead, and remotes that lie: what the mirror does then."""
+"""Remotes that the fast fetch cannot use, and remotes that lie: the fallbacks."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 import pytest_twisted
-from mirror_house import ZERO, GitHttp, House, Upstream, git, managed, pushed, refs
+from mirror_harness import ZERO, GitHttp, Harness, Upstream, git, managed, pushed, refs
 from twisted.internet.defer import Deferred
 from twisted.web.http import Request
 from twisted.web.resource import Resource
@@ -63,18 +63,18 @@ def gits_in(mirror: Path) -> list[bytes]:
 class Street:
     """A mirror, its remote, and what stands between them."""
 
-    def __init__(self, house: House, upstream: Upstream, between: Between) -> None:
-        self.house = house
+    def __init__(self, harness: Harness, upstream: Upstream, between: Between) -> None:
+        self.harness = harness
         self.upstream = upstream
         self.between = between
 
     @property
-    def detours(self) -> list[str | None]:
-        return [each.reason for each in self.house.named("detour")]
+    def fallbacks(self) -> list[str | None]:
+        return [each.reason for each in self.harness.named("fallback")]
 
     async def push(self, new: str, ref: str = MAIN) -> None:
-        before = refs(self.house.path()).get(ref)
-        await self.house.push(pushed(self.house, before or ZERO, new, ref))
+        before = refs(self.harness.path()).get(ref)
+        await self.harness.push(pushed(self.harness, before or ZERO, new, ref))
 
     def content(self, text: str, *parents: str) -> tuple[str, str, str]:
         """A commit on no branch yet, its tree, and a file that only it has."""
@@ -98,11 +98,11 @@ async def street(tmp_path: Path) -> AsyncIterator[Street]:
     upstream.advance()
     remote = GitHttp(reactor, tmp_path / "served")
     between = Between(reactor, remote)
-    house = House(tmp_path / "state", managed(between.url("upstream.git")))
-    await house.keeper().sync("start")
+    harness = Harness(tmp_path / "state", managed(between.url("upstream.git")))
+    await harness.worker().sync("start")
     between.asked.clear()
-    yield Street(house, upstream, between)
-    await house.stop()
+    yield Street(harness, upstream, between)
+    await harness.stop()
     await between.stop()
     await remote.stop()
 
@@ -111,10 +111,10 @@ async def street(tmp_path: Path) -> AsyncIterator[Street]:
 async def test_an_honest_remote_needs_no_git_to_be_asked(street: Street) -> None:
     for _ in range(3):
         await street.push(street.upstream.advance())
-        assert refs(street.house.path()) == street.upstream.refs() == street.house.told["octo/widget"]
+        assert refs(street.harness.path()) == street.upstream.refs() == street.harness.told["octo/widget"]
     assert set(street.between.asked) == {"stackit"}
-    assert street.detours == []
-    git(street.house.path(), "fsck", "--strict")
+    assert street.fallbacks == []
+    git(street.harness.path(), "fsck", "--strict")
 
 
 @pytest.mark.parametrize("lacking", ["file", "folder", "parent"])
@@ -128,9 +128,9 @@ async def test_a_pack_that_lacks_something_moves_nothing(street: Street, lacking
     street.between.pack = street.pack_of(*sent)
     street.upstream.set(MAIN, new)
     await street.push(new)
-    assert street.detours == ["unconnected"]
-    assert refs(street.house.path()) == street.upstream.refs() == street.house.told["octo/widget"]
-    git(street.house.path(), "fsck", "--strict")
+    assert street.fallbacks == ["unconnected"]
+    assert refs(street.harness.path()) == street.upstream.refs() == street.harness.told["octo/widget"]
+    git(street.harness.path(), "fsck", "--strict")
 
 
 @pytest_twisted.ensureDeferred
@@ -146,17 +146,17 @@ async def test_what_lies_in_the_mirror_without_its_links_is_not_taken_for_whole(
     street.between.pack = street.pack_of(first, tree)
     with pytest.raises(StackitError):
         await street.push(first)
-    assert not (street.house.path() / "objects" / tree[:2] / tree[2:]).exists()
+    assert not (street.harness.path() / "objects" / tree[:2] / tree[2:]).exists()
     entries = git(street.upstream.directory, "ls-tree", tree)
-    assert git(street.house.path(), "mktree", "--missing", stdin=f"{entries}\n".encode()) == tree
+    assert git(street.harness.path(), "mktree", "--missing", stdin=f"{entries}\n".encode()) == tree
     second = git(street.upstream.directory, "commit-tree", tree, "-m", "second", "-p", old)
     street.upstream.set(MAIN, second)
     street.between.pack = street.pack_of(second)
     with pytest.raises(StackitError):
         await street.push(second)
-    assert street.detours[0] == "unconnected"
-    assert "unconnected" in street.detours[1:]
-    assert refs(street.house.path()) == {MAIN: old}
+    assert street.fallbacks[0] == "unconnected"
+    assert "unconnected" in street.fallbacks[1:]
+    assert refs(street.harness.path()) == {MAIN: old}
 
 
 @pytest_twisted.ensureDeferred
@@ -166,8 +166,8 @@ async def test_a_commit_that_is_not_what_was_asked_for_moves_nothing(street: Str
     street.upstream.set(MAIN, new)
     street.between.pack = street.pack_of(other, tree, blob)
     await street.push(new)
-    assert street.detours == ["unconnected"]
-    assert refs(street.house.path()) == street.upstream.refs()
+    assert street.fallbacks == ["unconnected"]
+    assert refs(street.harness.path()) == street.upstream.refs()
 
 
 @pytest_twisted.ensureDeferred
@@ -175,8 +175,8 @@ async def test_a_pack_of_rubbish_leaves_no_git_waiting(street: Street) -> None:
     new = street.upstream.advance()
     street.between.pack = b"PACK" + bytes(60)
     await street.push(new)
-    assert refs(street.house.path()) == street.upstream.refs()
-    assert gits_in(street.house.path()) == []
+    assert refs(street.harness.path()) == street.upstream.refs()
+    assert gits_in(street.harness.path()) == []
 
 
 @pytest_twisted.ensureDeferred
@@ -185,11 +185,11 @@ async def test_a_remote_of_the_old_protocol_is_asked_by_git_for_what_was_pushed_
     for number in range(3):
         street.upstream.advance("refs/heads/other")  # nobody says so
         await street.push(street.upstream.advance())
-        assert street.detours == ["protocol"] * (number + 1)
-    shown = refs(street.house.path())
-    assert shown == {MAIN: street.upstream.refs()[MAIN]} == street.house.told["octo/widget"]
+        assert street.fallbacks == ["protocol"] * (number + 1)
+    shown = refs(street.harness.path())
+    assert shown == {MAIN: street.upstream.refs()[MAIN]} == street.harness.told["octo/widget"]
     assert street.between.asked.count("stackit") == 2, "it is not asked in vain each time"
-    assert [change.kind for _, changes, *_ in street.house.announcements for change in changes] == [
+    assert [change.kind for _, changes, *_ in street.harness.announcements for change in changes] == [
         "created",
         *["updated"] * 3,
     ]
@@ -204,7 +204,7 @@ async def test_by_git_a_force_push_and_a_new_branch_are_told_exactly_too(street:
     await street.push(forced)
     made = street.upstream.advance("refs/heads/topic/one")
     await street.push(made, "refs/heads/topic/one")
-    changes = [each for _, changes, *_ in street.house.announcements[1:] for each in changes]
+    changes = [each for _, changes, *_ in street.harness.announcements[1:] for each in changes]
     assert [(each.ref, each.old, each.new, each.kind, each.forced) for each in changes] == [
         (MAIN, old, forced, "updated", True),
         ("refs/heads/topic/one", ZERO, made, "created", False),
@@ -216,11 +216,11 @@ async def test_where_the_pushed_ref_alone_does_not_do_all_are_fetched(street: St
     """A branch has become a folder of branches, which only the list of all refs tells."""
     street.between.version = False
     street.upstream.advance("refs/heads/topic")
-    await street.house.keeper().sync("manual")
+    await street.harness.worker().sync("manual")
     street.upstream.delete("refs/heads/topic")
     await street.push(street.upstream.advance("refs/heads/topic/one"), "refs/heads/topic/one")
-    assert street.detours == ["protocol", "fetch"]
-    assert refs(street.house.path()) == street.upstream.refs() == street.house.told["octo/widget"]
+    assert street.fallbacks == ["protocol", "fetch"]
+    assert refs(street.harness.path()) == street.upstream.refs() == street.harness.told["octo/widget"]
 
 
 @pytest_twisted.ensureDeferred
@@ -228,25 +228,25 @@ async def test_a_ref_that_somebody_deletes_meanwhile_is_told_of_as_well(street: 
     """In the mirror, by hand: nothing that is known of the other refs counts any more."""
     street.between.version = False
     street.upstream.advance("refs/heads/other")
-    await street.house.keeper().sync("manual")
-    git(street.house.path(), "update-ref", "-d", "refs/heads/other")
-    keeper = street.house.keeper()
-    assert await keeper._telling.settle_only(["refs/heads/other"], "push", None)
-    assert refs(street.house.path()) == street.house.told["octo/widget"]
+    await street.harness.worker().sync("manual")
+    git(street.harness.path(), "update-ref", "-d", "refs/heads/other")
+    worker = street.harness.worker()
+    assert await worker._announcer.announce_only(["refs/heads/other"], "push", None)
+    assert refs(street.harness.path()) == street.harness.told["octo/widget"]
 
 
 @pytest_twisted.ensureDeferred
 async def test_a_remote_that_is_not_http_is_asked_for_what_was_pushed_alone(tmp_path: Path) -> None:
     upstream = Upstream(tmp_path / "upstream")
     old = upstream.advance()
-    house = House(tmp_path / "state", managed(upstream))
-    await house.keeper().sync("start")
+    harness = Harness(tmp_path / "state", managed(upstream))
+    await harness.worker().sync("start")
     upstream.advance("refs/heads/other")
     new = upstream.advance()
-    await house.push(pushed(house, old, new))
-    assert refs(house.path()) == {MAIN: new} == house.told["octo/widget"]
-    assert [each.reason for each in house.named("detour")] == ["not_http"]
-    await house.stop()
+    await harness.push(pushed(harness, old, new))
+    assert refs(harness.path()) == {MAIN: new} == harness.told["octo/widget"]
+    assert [each.reason for each in harness.named("fallback")] == ["not_http"]
+    await harness.stop()
 
 
 @pytest_twisted.ensureDeferred
@@ -258,5 +258,5 @@ async def test_a_push_of_very_many_refs_is_one_fetch_of_all(street: Street) -> N
     pushes = [Deferred.fromCoroutine(street.push(new, name)) for name in names]
     for push in pushes:
         await push
-    assert refs(street.house.path()) == street.upstream.refs() == street.house.told["octo/widget"]
-    assert "many_refs" in street.detours
+    assert refs(street.harness.path()) == street.upstream.refs() == street.harness.told["octo/widget"]
+    assert "many_refs" in street.fallbacks

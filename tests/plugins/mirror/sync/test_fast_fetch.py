@@ -1,4 +1,4 @@
-"""The fast road of a push, against real git: the pretend GitHub serves, a bare mirror receives."""
+"""The fast fetch of a push, against real git: the pretend GitHub serves, a bare mirror receives."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from stackit.plugins.mirror.remote.protocol_v2 import FLUSH, ProtocolError, line
 from stackit.plugins.mirror.repository.disk_space import Room
 from stackit.plugins.mirror.repository.growth import Growth
 from stackit.plugins.mirror.repository.refs import Snapshot
-from stackit.plugins.mirror.sync.fast_fetch import Detour, Road, Target
+from stackit.plugins.mirror.sync.fast_fetch import Fallback, FastFetch, Target
 from stackit.testing import PretendGitHub
 from stackit.text.redaction import redacted
 
@@ -24,7 +24,7 @@ MAIN = "refs/heads/main"
 ZEROS = "0" * 40
 
 
-class House:
+class Harness:
     """A mirror of octo/widget that was cloned, and the remote that it is brought in step with."""
 
     def __init__(self, github: PretendGitHub, git: Git, remote: Remote, directory: Path) -> None:
@@ -34,22 +34,22 @@ class House:
         self.directory = directory
         self.growth = Growth()
         room = Room(git._reactor, directory, reserve=0)
-        self.road = Road(git._reactor, git, remote, directory, room=room, growth=self.growth)
+        self.fast_fetch = FastFetch(git._reactor, git, remote, directory, room=room, growth=self.growth)
 
     async def refs(self) -> Snapshot:
         return await Snapshot.take(self.git, self.directory)
 
-    async def travel(self, *targets: tuple[str, str]) -> Any:
+    async def fetch(self, *targets: tuple[str, str]) -> Any:
         """Take the road to these refs and commits; ``refs`` are then what the mirror has."""
         before = await self.refs()
         wanted = {ref: Target(ref, ref, after) for ref, after in targets}
-        changes = await self.road.travel(before, wanted)
+        changes = await self.fast_fetch.fetch(before, wanted)
         assert before.moved(changes) == await self.refs()
         await self.git.local(self.directory, "fsck", "--strict")
         return [(each.ref, each.old, each.new, each.kind, each.forced) for each in changes]
 
 
-async def furnish(github: PretendGitHub, tmp_path: Path, **settings: Any) -> tuple[House, Remotes]:
+async def furnish(github: PretendGitHub, tmp_path: Path, **settings: Any) -> tuple[Harness, Remotes]:
     from twisted.internet import reactor  # noqa: PLC0415
 
     url = await github.create("octo/widget", **settings)
@@ -65,85 +65,85 @@ async def furnish(github: PretendGitHub, tmp_path: Path, **settings: Any) -> tup
     remotes = Remotes(reactor, 4)
     remote = remotes.of(managed)
     assert remote is not None
-    return House(github, git, remote, directory), remotes
+    return Harness(github, git, remote, directory), remotes
 
 
 @pytest_twisted.async_yield_fixture
-async def house(pretend_github: PretendGitHub, tmp_path: Path) -> AsyncIterator[House]:
-    house, remotes = await furnish(pretend_github, tmp_path)
-    yield house
+async def harness(pretend_github: PretendGitHub, tmp_path: Path) -> AsyncIterator[Harness]:
+    harness, remotes = await furnish(pretend_github, tmp_path)
+    yield harness
     await remotes.close()
 
 
 @pytest_twisted.ensureDeferred
-async def test_a_pushed_commit_arrives_without_a_fetch_by_git(house: House) -> None:
-    moved = await house.github.commit("octo/widget")
-    assert await house.travel((MAIN, moved.after)) == [(MAIN, moved.before, moved.after, "updated", False)]
+async def test_a_pushed_commit_arrives_without_a_fetch_by_git(harness: Harness) -> None:
+    moved = await harness.github.commit("octo/widget")
+    assert await harness.fetch((MAIN, moved.after)) == [(MAIN, moved.before, moved.after, "updated", False)]
     # What the remote speaks is asked once, where git has not found out.
-    assert sorted(each.command for each in house.github.requests) == ["capabilities", "fetch", "ls-refs"]
-    moved = await house.github.commit("octo/widget")
-    await house.travel((MAIN, moved.after))
-    assert sorted(each.command for each in house.github.requests[3:]) == ["fetch", "ls-refs"]
+    assert sorted(each.command for each in harness.github.requests) == ["capabilities", "fetch", "ls-refs"]
+    moved = await harness.github.commit("octo/widget")
+    await harness.fetch((MAIN, moved.after))
+    assert sorted(each.command for each in harness.github.requests[3:]) == ["fetch", "ls-refs"]
 
 
 @pytest_twisted.ensureDeferred
-async def test_a_new_branch_arrives(house: House) -> None:
-    moved = await house.github.commit("octo/widget", "refs/heads/topic/one")
-    changes = await house.travel(("refs/heads/topic/one", moved.after))
+async def test_a_new_branch_arrives(harness: Harness) -> None:
+    moved = await harness.github.commit("octo/widget", "refs/heads/topic/one")
+    changes = await harness.fetch(("refs/heads/topic/one", moved.after))
     assert changes == [("refs/heads/topic/one", ZEROS, moved.after, "created", False)]
 
 
 @pytest_twisted.ensureDeferred
-async def test_a_force_push_is_known_as_one(house: House) -> None:
-    moved = await house.github.force("octo/widget")
-    assert await house.travel((MAIN, moved.after)) == [(MAIN, moved.before, moved.after, "updated", True)]
+async def test_a_force_push_is_known_as_one(harness: Harness) -> None:
+    moved = await harness.github.force("octo/widget")
+    assert await harness.fetch((MAIN, moved.after)) == [(MAIN, moved.before, moved.after, "updated", True)]
 
 
 @pytest_twisted.ensureDeferred
-async def test_several_refs_move_in_one_round_trip(house: House) -> None:
-    one = await house.github.commit("octo/widget", "refs/heads/one")
-    two = await house.github.commit("octo/widget", count=2)
-    changes = await house.travel(("refs/heads/one", one.after), (MAIN, two.after))
+async def test_several_refs_move_in_one_round_trip(harness: Harness) -> None:
+    one = await harness.github.commit("octo/widget", "refs/heads/one")
+    two = await harness.github.commit("octo/widget", count=2)
+    changes = await harness.fetch(("refs/heads/one", one.after), (MAIN, two.after))
     assert {each[0] for each in changes} == {"refs/heads/one", MAIN}
-    assert len([each for each in house.github.requests if each.command != "capabilities"]) == 2
+    assert len([each for each in harness.github.requests if each.command != "capabilities"]) == 2
 
 
 @pytest_twisted.ensureDeferred
-async def test_a_ref_that_was_pushed_again_meanwhile_goes_to_where_the_remote_is(house: House) -> None:
-    first = await house.github.commit("octo/widget")
-    second = await house.github.commit("octo/widget")
-    assert await house.travel((MAIN, first.after)) == [(MAIN, first.before, second.after, "updated", False)]
+async def test_a_ref_that_was_pushed_again_meanwhile_goes_to_where_the_remote_is(harness: Harness) -> None:
+    first = await harness.github.commit("octo/widget")
+    second = await harness.github.commit("octo/widget")
+    assert await harness.fetch((MAIN, first.after)) == [(MAIN, first.before, second.after, "updated", False)]
 
 
 @pytest_twisted.ensureDeferred
-async def test_a_remote_that_does_not_show_the_push_yet_moves_nothing(house: House) -> None:
+async def test_a_remote_that_does_not_show_the_push_yet_moves_nothing(harness: Harness) -> None:
     """The commit can be had, but the ref is not there: GitHub answers from replicas."""
-    moved = await house.github.commit("octo/widget")
-    await house.github.set_ref("octo/widget", "refs/heads/other", moved.after)
-    await house.github.set_ref("octo/widget", MAIN, moved.before)
-    assert await house.travel((MAIN, moved.after)) == []
+    moved = await harness.github.commit("octo/widget")
+    await harness.github.set_ref("octo/widget", "refs/heads/other", moved.after)
+    await harness.github.set_ref("octo/widget", MAIN, moved.before)
+    assert await harness.fetch((MAIN, moved.after)) == []
 
 
 @pytest_twisted.ensureDeferred
-async def test_a_large_push_arrives_as_one_pack(house: House) -> None:
-    moved = await house.github.commit("octo/widget", count=300)
-    await house.travel((MAIN, moved.after))
-    assert list((house.directory / "objects" / "pack").glob("*.pack"))
+async def test_a_large_push_arrives_as_one_pack(harness: Harness) -> None:
+    moved = await harness.github.commit("octo/widget", count=300)
+    await harness.fetch((MAIN, moved.after))
+    assert list((harness.directory / "objects" / "pack").glob("*.pack"))
 
 
 @pytest_twisted.ensureDeferred
 async def test_a_sha256_repository_takes_the_road_too(pretend_github: PretendGitHub, tmp_path: Path) -> None:
-    house, remotes = await furnish(pretend_github, tmp_path, object_format="sha256")
+    harness, remotes = await furnish(pretend_github, tmp_path, object_format="sha256")
     moved = await pretend_github.commit("octo/widget")
-    assert await house.travel((MAIN, moved.after)) == [(MAIN, moved.before, moved.after, "updated", False)]
+    assert await harness.fetch((MAIN, moved.after)) == [(MAIN, moved.before, moved.after, "updated", False)]
     await remotes.close()
 
 
 @pytest_twisted.ensureDeferred
 async def test_a_private_repository_is_asked_with_its_token(pretend_github: PretendGitHub, tmp_path: Path) -> None:
-    house, remotes = await furnish(pretend_github, tmp_path, private_token="ghp_secret")
+    harness, remotes = await furnish(pretend_github, tmp_path, private_token="ghp_secret")
     moved = await pretend_github.commit("octo/widget")
-    assert len(await house.travel((MAIN, moved.after))) == 1
+    assert len(await harness.fetch((MAIN, moved.after))) == 1
     await remotes.close()
 
 
@@ -154,25 +154,25 @@ def test_what_a_remote_calls_an_object_id_must_be_one(oid: bytes) -> None:
         listing(line(oid + b" refs/heads/main\n") + FLUSH)
 
 
-async def detour(house: House, *targets: tuple[str, str]) -> str:
-    before = await house.refs()
-    with pytest.raises(Detour) as detour:
-        await house.travel(*targets)
-    assert await house.refs() == before, "a detour begins where nothing has moved"
-    return detour.value.reason
+async def fallback(harness: Harness, *targets: tuple[str, str]) -> str:
+    before = await harness.refs()
+    with pytest.raises(Fallback) as fallback:
+        await harness.fetch(*targets)
+    assert await harness.refs() == before, "a fallback begins where nothing has moved"
+    return fallback.value.reason
 
 
 @pytest_twisted.ensureDeferred
-async def test_a_commit_that_the_remote_does_not_have_is_refused(house: House) -> None:
-    assert await detour(house, (MAIN, "1" * 40)) == "refused"
+async def test_a_commit_that_the_remote_does_not_have_is_refused(harness: Harness) -> None:
+    assert await fallback(harness, (MAIN, "1" * 40)) == "refused"
 
 
 @pytest_twisted.ensureDeferred
-async def test_a_ref_that_is_gone_is_not_for_this_road(house: House) -> None:
-    moved = await house.github.commit("octo/widget", "refs/heads/short")
-    await house.github.set_ref("octo/widget", "refs/heads/keeps", moved.after)
-    await house.github.delete_ref("octo/widget", "refs/heads/short")
-    assert await detour(house, ("refs/heads/short", moved.after)) == "gone"
+async def test_a_ref_that_is_gone_is_not_for_the_fast_fetch(harness: Harness) -> None:
+    moved = await harness.github.commit("octo/widget", "refs/heads/short")
+    await harness.github.set_ref("octo/widget", "refs/heads/keeps", moved.after)
+    await harness.github.delete_ref("octo/widget", "refs/heads/short")
+    assert await fallback(harness, ("refs/heads/short", moved.after)) == "gone"
 
 
 @pytest.mark.parametrize(
@@ -180,38 +180,38 @@ async def test_a_ref_that_is_gone_is_not_for_this_road(house: House) -> None:
     [(401, "status"), (403, "status"), (404, "status"), (429, "status"), (500, "status"), ("redirect", "status")],
 )
 @pytest_twisted.ensureDeferred
-async def test_an_answer_that_is_none_is_a_detour(house: House, fault: Any, reason: str) -> None:
-    moved = await house.github.commit("octo/widget")
-    house.github.fault("octo/widget", fault)
-    assert await detour(house, (MAIN, moved.after)) == reason
+async def test_an_answer_that_is_none_is_a_fallback(harness: Harness, fault: Any, reason: str) -> None:
+    moved = await harness.github.commit("octo/widget")
+    harness.github.fault("octo/widget", fault)
+    assert await fallback(harness, (MAIN, moved.after)) == reason
 
 
 @pytest_twisted.ensureDeferred
-async def test_an_answer_that_breaks_off_is_a_detour(house: House) -> None:
-    moved = await house.github.commit("octo/widget", count=20)
-    house.github.fault("octo/widget", "truncate")
-    assert await detour(house, (MAIN, moved.after)) in ("unreachable", "protocol")
+async def test_an_answer_that_breaks_off_is_a_fallback(harness: Harness) -> None:
+    moved = await harness.github.commit("octo/widget", count=20)
+    harness.github.fault("octo/widget", "truncate")
+    assert await fallback(harness, (MAIN, moved.after)) in ("unreachable", "protocol")
 
 
 @pytest_twisted.ensureDeferred
-async def test_a_ref_that_somebody_moved_by_hand_is_left_to_git(house: House) -> None:
-    known = await house.refs()
-    moved = await house.github.commit("octo/widget")
-    await house.git.local(house.directory, "update-ref", MAIN, f"{moved.before}~1")
-    with pytest.raises(Detour) as detour:
-        await house.road.travel(known, {MAIN: Target(MAIN, MAIN, moved.after)})
-    assert detour.value.reason == "ref_lock"
+async def test_a_ref_that_somebody_moved_by_hand_is_left_to_git(harness: Harness) -> None:
+    known = await harness.refs()
+    moved = await harness.github.commit("octo/widget")
+    await harness.git.local(harness.directory, "update-ref", MAIN, f"{moved.before}~1")
+    with pytest.raises(Fallback) as fallback:
+        await harness.fast_fetch.fetch(known, {MAIN: Target(MAIN, MAIN, moved.after)})
+    assert fallback.value.reason == "ref_lock"
 
 
 @pytest_twisted.ensureDeferred
-async def test_a_mirror_that_lacks_what_its_refs_need_is_left_to_git(house: House) -> None:
+async def test_a_mirror_that_lacks_what_its_refs_need_is_left_to_git(harness: Harness) -> None:
     """The objects of the old tip are gone: the new commit cannot be connected to anything."""
-    moved = await house.github.commit("octo/widget")
-    known = await house.refs()
-    for pack in (house.directory / "objects" / "pack").iterdir():
+    moved = await harness.github.commit("octo/widget")
+    known = await harness.refs()
+    for pack in (harness.directory / "objects" / "pack").iterdir():
         pack.unlink()
-    for loose in (house.directory / "objects").glob("??/*"):
+    for loose in (harness.directory / "objects").glob("??/*"):
         loose.unlink()
-    with pytest.raises(Detour) as detour:
-        await house.road.travel(known, {MAIN: Target(MAIN, MAIN, moved.after)})
-    assert detour.value.reason in ("unconnected", "pack")
+    with pytest.raises(Fallback) as fallback:
+        await harness.fast_fetch.fetch(known, {MAIN: Target(MAIN, MAIN, moved.after)})
+    assert fallback.value.reason in ("unconnected", "pack")

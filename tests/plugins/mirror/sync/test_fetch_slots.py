@@ -5,137 +5,137 @@ from __future__ import annotations
 import pytest
 from twisted.internet.defer import CancelledError
 
-from stackit.plugins.mirror.sync.fetch_slots import HURRIED, LENDABLE, Place, Places, Slots
-from stackit.plugins.mirror.sync.holding import host_of
+from stackit.plugins.mirror.sync.fetch_slots import EARLY_PER_SLOT, URGENT_TURNS, FetchSlots, SlotPool, Waiter
+from stackit.plugins.mirror.sync.slot_holder import host_of
 
 
-def taken(*places: Place) -> list[bool]:
-    return [place.turn.called for place in places]
+def taken(*waiters: Waiter) -> list[bool]:
+    return [waiter.turn.called for waiter in waiters]
 
 
-def give_up(place: Place) -> None:
-    place.turn.addErrback(lambda failure: failure.trap(CancelledError) and None)
-    place.turn.cancel()
+def give_up(waiter: Waiter) -> None:
+    waiter.turn.addErrback(lambda failure: failure.trap(CancelledError) and None)
+    waiter.turn.cancel()
 
 
 def test_slots_are_given_in_the_order_of_asking() -> None:
-    slots = Slots(2, 2)
-    places = [slots.acquire() for _ in range(4)]
-    assert taken(*places) == [True, True, False, False]
-    places[1].turn.result.release()
-    assert taken(*places) == [True, True, True, False]
+    slots = SlotPool(2, 2)
+    waiters = [slots.acquire() for _ in range(4)]
+    assert taken(*waiters) == [True, True, False, False]
+    waiters[1].turn.result.release()
+    assert taken(*waiters) == [True, True, True, False]
 
 
 def test_releasing_twice_counts_once() -> None:
-    slots = Slots(1, 1)
-    places = [slots.acquire() for _ in range(3)]
-    places[0].turn.result.release()
-    places[0].turn.result.release()
-    assert taken(*places) == [True, True, False]
+    slots = SlotPool(1, 1)
+    waiters = [slots.acquire() for _ in range(3)]
+    waiters[0].turn.result.release()
+    waiters[0].turn.result.release()
+    assert taken(*waiters) == [True, True, False]
 
 
 def test_who_gives_up_leaves_the_line() -> None:
-    slots = Slots(1, 1)
-    places = [slots.acquire() for _ in range(3)]
-    give_up(places[1])
-    places[0].turn.result.release()
-    assert taken(places[2]) == [True]
-    places[2].turn.result.release()
+    slots = SlotPool(1, 1)
+    waiters = [slots.acquire() for _ in range(3)]
+    give_up(waiters[1])
+    waiters[0].turn.result.release()
+    assert taken(waiters[2]) == [True]
+    waiters[2].turn.result.release()
     assert not slots.busy
 
 
 def test_a_lent_slot_lets_another_work() -> None:
-    slots = Slots(1, 1)
-    places = [slots.acquire() for _ in range(3)]
-    places[0].turn.result.lend()
-    places[0].turn.result.lend()
-    assert taken(*places) == [True, True, False]
-    places[0].turn.result.release()
-    assert taken(*places) == [True, True, False]
-    places[1].turn.result.release()
-    assert taken(*places) == [True, True, True]
+    slots = SlotPool(1, 1)
+    waiters = [slots.acquire() for _ in range(3)]
+    waiters[0].turn.result.release_early()
+    waiters[0].turn.result.release_early()
+    assert taken(*waiters) == [True, True, False]
+    waiters[0].turn.result.release()
+    assert taken(*waiters) == [True, True, False]
+    waiters[1].turn.result.release()
+    assert taken(*waiters) == [True, True, True]
 
 
 def test_of_too_many_that_hang_the_one_that_hangs_longest_is_ended() -> None:
-    slots, ended = Slots(1, 1), []
-    places = [slots.acquire(end=lambda number=number: ended.append(number)) for number in range(LENDABLE + 3)]
-    for place in places[:LENDABLE]:
-        place.turn.result.lend()
+    slots, ended = SlotPool(1, 1), []
+    waiters = [slots.acquire(end=lambda number=number: ended.append(number)) for number in range(EARLY_PER_SLOT + 3)]
+    for waiter in waiters[:EARLY_PER_SLOT]:
+        waiter.turn.result.release_early()
     assert ended == []
-    places[0].turn.result.alive()  # it goes on after all
-    places[LENDABLE].turn.result.lend()
+    waiters[0].turn.result.resume()  # it goes on after all
+    waiters[EARLY_PER_SLOT].turn.result.release_early()
     assert ended == [1]
-    assert places[1].turn.result.ended
-    places[1].turn.result.release()
-    assert taken(*places) == [True] * (LENDABLE + 2) + [False]
+    assert waiters[1].turn.result.ended
+    waiters[1].turn.result.release()
+    assert taken(*waiters) == [True] * (EARLY_PER_SLOT + 2) + [False]
 
 
 def test_what_works_though_it_hung_once_is_never_ended_for_what_hangs() -> None:
-    slots, ended = Slots(1, 1), []
-    places = [slots.acquire(end=lambda: ended.append(1)) for _ in range(LENDABLE + 2)]
-    for place in places[: LENDABLE + 1]:
-        place.turn.result.lend()
-        place.turn.result.alive()
+    slots, ended = SlotPool(1, 1), []
+    waiters = [slots.acquire(end=lambda: ended.append(1)) for _ in range(EARLY_PER_SLOT + 2)]
+    for waiter in waiters[: EARLY_PER_SLOT + 1]:
+        waiter.turn.result.release_early()
+        waiter.turn.result.resume()
     assert ended == []
-    assert taken(*places) == [True] * (LENDABLE + 1) + [False]
-    places[LENDABLE].turn.result.release()
-    assert taken(*places) == [True] * (LENDABLE + 2)
+    assert taken(*waiters) == [True] * (EARLY_PER_SLOT + 1) + [False]
+    waiters[EARLY_PER_SLOT].turn.result.release()
+    assert taken(*waiters) == [True] * (EARLY_PER_SLOT + 2)
 
 
 def test_what_takes_long_lends_its_slot_and_so_do_no_more_than_there_are_slots() -> None:
-    slots, ended = Slots(1, 2), []
+    slots, ended = SlotPool(1, 2), []
     long = [slots.acquire(str(number), end=lambda: ended.append(1)) for number in range(6)]
-    for place in long[:3]:
-        place.turn.result.lend_long()
+    for waiter in long[:3]:
+        waiter.turn.result.release_long_running()
     assert taken(*long) == [True] * 4 + [False] * 2
-    long[0].turn.result.lend()  # it hangs as well
+    long[0].turn.result.release_early()  # it hangs as well
     long[0].turn.result.release()
-    long[2].turn.result.lend_long()
+    long[2].turn.result.release_long_running()
     assert taken(*long) == [True] * 5 + [False]
     assert ended == []
 
 
 def test_who_is_in_a_hurry_goes_first_and_the_others_still_have_turns() -> None:
-    slots = Slots(1, 1)
+    slots = SlotPool(1, 1)
     holder = slots.acquire()
-    doubtful = [slots.acquire(doubtful=True) for _ in range(2)]
+    suspect = [slots.acquire(suspect=True) for _ in range(2)]
     patient = [slots.acquire() for _ in range(3)]
-    hurried = [slots.acquire() for _ in range(3 * HURRIED)]
-    for place in (*hurried, *doubtful):
-        slots.hurry(place)
+    urgent = [slots.acquire() for _ in range(3 * URGENT_TURNS)]
+    for waiter in (*urgent, *suspect):
+        slots.prioritise(waiter)
     served = []
-    waiting = {"doubtful": doubtful, "patient": patient, "hurried": hurried}
+    waiting = {"suspect": suspect, "patient": patient, "urgent": urgent}
     while any(waiting.values()):
         holder.turn.result.release()
-        for name, places in waiting.items():
-            for place in [each for each in places if each.turn.called]:
+        for name, waiters in waiting.items():
+            for waiter in [each for each in waiters if each.turn.called]:
                 served.append(name)
-                places.remove(place)
-                holder = place
-    assert served[:HURRIED].count("patient") == 1
-    assert served[: 2 * HURRIED].count("doubtful") == 1
-    assert served[HURRIED : 2 * HURRIED].count("hurried") == HURRIED - 1
-    assert served[: 2 * HURRIED].count("hurried") == 2 * HURRIED - 2
+                waiters.remove(waiter)
+                holder = waiter
+    assert served[:URGENT_TURNS].count("patient") == 1
+    assert served[: 2 * URGENT_TURNS].count("suspect") == 1
+    assert served[URGENT_TURNS : 2 * URGENT_TURNS].count("urgent") == URGENT_TURNS - 1
+    assert served[: 2 * URGENT_TURNS].count("urgent") == 2 * URGENT_TURNS - 2
 
 
 def test_hurrying_after_the_turn_has_come_changes_nothing() -> None:
-    slots = Slots(1, 1)
-    place = slots.acquire()
-    slots.hurry(place)
-    assert taken(place, slots.acquire()) == [True, False]
+    slots = SlotPool(1, 1)
+    waiter = slots.acquire()
+    slots.prioritise(waiter)
+    assert taken(waiter, slots.acquire()) == [True, False]
 
 
 def test_who_gives_up_in_a_hurry_leaves_the_line_too() -> None:
-    slots = Slots(1, 1)
-    places = [slots.acquire() for _ in range(3)]
-    slots.hurry(places[1])
-    give_up(places[1])
-    places[0].turn.result.release()
-    assert taken(places[2]) == [True]
+    slots = SlotPool(1, 1)
+    waiters = [slots.acquire() for _ in range(3)]
+    slots.prioritise(waiters[1])
+    give_up(waiters[1])
+    waiters[0].turn.result.release()
+    assert taken(waiters[2]) == [True]
 
 
 def test_one_host_cannot_have_all_slots() -> None:
-    slots = Slots(2, 4)
+    slots = SlotPool(2, 4)
     slow = [slots.acquire("slow") for _ in range(10)]
     good = [slots.acquire("good") for _ in range(3)]
     assert taken(*slow) == [True] * 2 + [False] * 8
@@ -145,7 +145,7 @@ def test_one_host_cannot_have_all_slots() -> None:
 
 
 def test_hosts_take_turns_however_many_wait_for_one() -> None:
-    slots = Slots(1, 1)
+    slots = SlotPool(1, 1)
     holder = slots.acquire("other")
     many = [slots.acquire("many") for _ in range(5)]
     few = slots.acquire("few")
@@ -155,12 +155,12 @@ def test_hosts_take_turns_however_many_wait_for_one() -> None:
 
 
 def test_each_kind_has_slots_of_its_own() -> None:
-    places = Places(1)
-    clones = [places.of("clone").acquire(host) for host in "abcd"]
+    waiters = FetchSlots(1)
+    clones = [waiters.of("clone").acquire(host) for host in "abcd"]
     assert taken(*clones) == [True, True, False, False]
-    assert not places.pushing
-    assert taken(places.of("look").acquire("a"), places.of("push").acquire("a")) == [True, True]
-    assert places.pushing
+    assert not waiters.pushing
+    assert taken(waiters.of("background").acquire("a"), waiters.of("push").acquire("a")) == [True, True]
+    assert waiters.pushing
 
 
 @pytest.mark.parametrize(

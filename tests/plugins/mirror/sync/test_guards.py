@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 import pytest_twisted
-from mirror_house import ZERO, House, Upstream, ask, git, managed, pushed, refs
+from mirror_harness import ZERO, Harness, Upstream, ask, git, managed, pushed, refs
 from twisted.internet.defer import Deferred
 
 from stackit import Size, StackitError
@@ -25,11 +25,11 @@ def upstream(tmp_path: Path) -> Upstream:
 
 
 @pytest.fixture
-def house(tmp_path: Path, upstream: Upstream) -> Iterator[House]:
-    house = House(tmp_path / "state", managed(upstream))
-    pytest_twisted.blockon(Deferred.fromCoroutine(house.keeper().sync("start")))
-    yield house
-    pytest_twisted.blockon(house.stop())
+def harness(tmp_path: Path, upstream: Upstream) -> Iterator[Harness]:
+    harness = Harness(tmp_path / "state", managed(upstream))
+    pytest_twisted.blockon(Deferred.fromCoroutine(harness.worker().sync("start")))
+    yield harness
+    pytest_twisted.blockon(harness.stop())
 
 
 def empty(upstream: Upstream) -> None:
@@ -39,75 +39,77 @@ def empty(upstream: Upstream) -> None:
 
 @pytest_twisted.ensureDeferred
 async def test_deletions_of_more_than_half_wait_for_a_persons_word_and_the_rest_goes_on(
-    house: House, upstream: Upstream
+    harness: Harness, upstream: Upstream
 ) -> None:
     before = upstream.refs()
     for number in range(13):
         upstream.delete(f"refs/heads/b{number}")
     new = upstream.advance()
-    done = await house.keeper().sync("backstop")
+    done = await harness.worker().sync("backstop")
     assert done.unequal is not None
     assert "deleted 13 of 25 refs" in done.unequal
-    assert refs(house.path()) == before | {"refs/heads/main": new} == house.told["octo/widget"]
-    assert house.keeper().state == "behind"
-    [stands] = (await ask(house, "GET", "{prefix}/repos")).body["repos"]
+    assert refs(harness.path()) == before | {"refs/heads/main": new} == harness.told["octo/widget"]
+    assert harness.worker().state == "behind"
+    [stands] = (await ask(harness, "GET", "{prefix}/repos")).body["repos"]
     assert "accept=deletions" in stands["error"]
-    refused = await ask(house, "POST", SYNC, owner="octo", name="widget")
+    refused = await ask(harness, "POST", SYNC, owner="octo", name="widget")
     assert (refused.status, refused.body) == (409, {"error": done.unequal})
-    answer = await ask(house, "POST", SYNC, owner="octo", name="widget", accept="deletions")
+    answer = await ask(harness, "POST", SYNC, owner="octo", name="widget", accept="deletions")
     assert answer.status == 200
     assert [change["kind"] for change in answer.body["changes"]] == ["deleted"] * 13
-    assert refs(house.path()) == upstream.refs() == house.told["octo/widget"]
-    assert house.keeper().state == "in_step"
+    assert refs(harness.path()) == upstream.refs() == harness.told["octo/widget"]
+    assert harness.worker().state == "in_step"
 
 
 @pytest_twisted.ensureDeferred
-async def test_deletions_of_half_are_followed(house: House, upstream: Upstream) -> None:
+async def test_deletions_of_half_are_followed(harness: Harness, upstream: Upstream) -> None:
     for number in range(12):
         upstream.delete(f"refs/heads/b{number}")
-    await house.keeper().sync("backstop")
-    assert refs(house.path()) == upstream.refs()
+    await harness.worker().sync("backstop")
+    assert refs(harness.path()) == upstream.refs()
 
 
 @pytest_twisted.ensureDeferred
 async def test_the_last_ref_of_a_small_repository_waits_too_and_comes_back_by_itself(tmp_path: Path) -> None:
     upstream = Upstream(tmp_path / "small")
     oid = upstream.advance()
-    house = House(tmp_path / "small-state", managed(upstream))
-    await house.keeper().sync("start")
+    harness = Harness(tmp_path / "small-state", managed(upstream))
+    await harness.worker().sync("start")
     upstream.delete("refs/heads/main")
-    assert (await house.keeper().sync("backstop")).unequal is not None
-    assert refs(house.path()) == {"refs/heads/main": oid}
+    assert (await harness.worker().sync("backstop")).unequal is not None
+    assert refs(harness.path()) == {"refs/heads/main": oid}
     upstream.set("refs/heads/main", oid)
-    assert (await house.keeper().sync("backstop")).unequal is None
-    assert house.keeper().state == "in_step"
-    await house.stop()
+    assert (await harness.worker().sync("backstop")).unequal is None
+    assert harness.worker().state == "in_step"
+    await harness.stop()
 
 
 @pytest_twisted.ensureDeferred
-async def test_a_push_that_deletes_what_is_held_says_why_it_is_not_done(house: House, upstream: Upstream) -> None:
+async def test_a_push_that_deletes_what_is_held_says_why_it_is_not_done(harness: Harness, upstream: Upstream) -> None:
     oid = upstream.refs()["refs/heads/b1"]
     empty(upstream)
     with pytest.raises(StackitError, match="accept=deletions"):
-        await house.push(pushed(house, oid, ZERO, "refs/heads/b1"))
-    assert len(refs(house.path())) == 25
+        await harness.push(pushed(harness, oid, ZERO, "refs/heads/b1"))
+    assert len(refs(harness.path())) == 25
 
 
 @pytest_twisted.ensureDeferred
-async def test_another_word_than_deletions_is_refused(house: House) -> None:
-    answer = await ask(house, "POST", SYNC, owner="octo", name="widget", accept="everything")
+async def test_another_word_than_deletions_is_refused(harness: Harness) -> None:
+    answer = await ask(harness, "POST", SYNC, owner="octo", name="widget", accept="everything")
     assert answer.status == 400
 
 
 @pytest_twisted.ensureDeferred
 async def test_refs_that_the_configuration_asks_for_no_longer_go_and_are_told_as_deleted(
-    house: House, upstream: Upstream, tmp_path: Path
+    harness: Harness, upstream: Upstream, tmp_path: Path
 ) -> None:
     narrowed = managed(upstream, refspecs=("+refs/heads/main:refs/heads/main",))
-    again = House(tmp_path / "state", narrowed)
-    again.told = house.told
-    done = await again.keeper().sync("start")
-    assert refs(house.path()) == {"refs/heads/main": upstream.refs()["refs/heads/main"]} == house.told["octo/widget"]
+    again = Harness(tmp_path / "state", narrowed)
+    again.told = harness.told
+    done = await again.worker().sync("start")
+    assert (
+        refs(harness.path()) == {"refs/heads/main": upstream.refs()["refs/heads/main"]} == harness.told["octo/widget"]
+    )
     assert [change.kind for change in done.changes] == ["deleted"] * 24
     await again.stop()
 
@@ -116,50 +118,50 @@ async def test_refs_that_the_configuration_asks_for_no_longer_go_and_are_told_as
 async def test_old_tips_are_kept_where_that_is_configured_and_nobody_is_told_of_them(
     upstream: Upstream, tmp_path: Path
 ) -> None:
-    house = House(tmp_path / "keeping", managed(upstream, keep_forced=True))
-    await house.keeper().sync("start")
+    harness = Harness(tmp_path / "keeping", managed(upstream, keep_forced=True))
+    await harness.worker().sync("start")
     base = upstream.refs()["refs/heads/main"]
     git(upstream.directory, "tag", "v1", base)
     lost = [upstream.advance()]
-    await house.keeper().sync("push", look=False)
+    await harness.worker().sync("push", full=False)
     upstream.set("refs/heads/main", upstream.commit(base))
-    await house.keeper().sync("push", look=False)
+    await harness.worker().sync("push", full=False)
     lost.append(upstream.refs()["refs/heads/main"])
     upstream.set("refs/heads/main", upstream.commit(base))
-    await house.keeper().sync("backstop")
+    await harness.worker().sync("backstop")
     kept = {f"refs/stackit-kept/heads/main/{oid}": oid for oid in lost}
-    assert refs(house.path()) == upstream.refs() | kept
-    assert house.told["octo/widget"] == upstream.refs()
-    await house.keeper().sync("backstop")
-    assert house.fetches()[-1].outcome == "unchanged"
-    await house.stop()
+    assert refs(harness.path()) == upstream.refs() | kept
+    assert harness.told["octo/widget"] == upstream.refs()
+    await harness.worker().sync("backstop")
+    assert harness.fetches()[-1].outcome == "unchanged"
+    await harness.stop()
 
 
 @pytest_twisted.ensureDeferred
 async def test_a_crash_after_a_forced_push_loses_no_old_tip(upstream: Upstream, tmp_path: Path) -> None:
-    house = House(tmp_path / "keeping", managed(upstream, keep_forced=True))
-    await house.keeper().sync("start")
+    harness = Harness(tmp_path / "keeping", managed(upstream, keep_forced=True))
+    await harness.worker().sync("start")
     old = upstream.refs()["refs/heads/main"]
     upstream.set("refs/heads/main", upstream.commit())
-    git(house.path(), "fetch", "--quiet", upstream.url, "+refs/heads/main:refs/heads/main")  # and then the crash
-    again = House(tmp_path / "keeping", managed(upstream, keep_forced=True))
-    again.told = house.told
-    await again.keeper().compare()
-    assert refs(house.path())[f"refs/stackit-kept/heads/main/{old}"] == old
+    git(harness.path(), "fetch", "--quiet", upstream.url, "+refs/heads/main:refs/heads/main")  # and then the crash
+    again = Harness(tmp_path / "keeping", managed(upstream, keep_forced=True))
+    again.told = harness.told
+    await again.worker().compare()
+    assert refs(harness.path())[f"refs/stackit-kept/heads/main/{old}"] == old
     await again.stop()
-    await house.stop()
+    await harness.stop()
 
 
 @pytest_twisted.ensureDeferred
 async def test_below_the_reserve_nothing_is_fetched_and_what_is_there_is_still_told(
-    house: House, upstream: Upstream, tmp_path: Path
+    harness: Harness, upstream: Upstream, tmp_path: Path
 ) -> None:
-    again = House(tmp_path / "state", managed(upstream), reserve=Size(2**62))
+    again = Harness(tmp_path / "state", managed(upstream), reserve=Size(2**62))
     upstream.advance()
     with pytest.raises(StackitError, match=r"plugins\.mirror\.reserve"):
-        await again.keeper().sync("manual")
-    assert again.told["octo/widget"] == refs(house.path())
-    assert again.keeper().state == "failing"
+        await again.worker().sync("manual")
+    assert again.told["octo/widget"] == refs(harness.path())
+    assert again.worker().state == "failing"
     assert "nothing is fetched" in str(again.mirror.stackit_health())
-    assert house.mirror.stackit_health() is None
+    assert harness.mirror.stackit_health() is None
     await again.stop()

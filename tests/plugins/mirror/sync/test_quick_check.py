@@ -1,4 +1,4 @@
-"""The cheap look: is a mirror equal to its remote, asked of the pretend GitHub by one request."""
+"""The quick check of a mirror against its remote, by one request to the pretend GitHub."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from stackit.plugins.mirror.git.runner import Git
 from stackit.plugins.mirror.remote.client import RemoteError, Remotes
 from stackit.plugins.mirror.repository.refs import Snapshot
 from stackit.plugins.mirror.repository.traces import traces
-from stackit.plugins.mirror.sync.quick_check import Look
+from stackit.plugins.mirror.sync.quick_check import QuickCheck
 from stackit.testing import PretendGitHub
 from stackit.text.redaction import redacted
 
@@ -24,26 +24,26 @@ LATER = 4e9
 """A moment at which every file has been as it is for long."""
 
 
-class House:
-    """A mirror of octo/widget, and a look at its remote."""
+class Harness:
+    """A mirror of octo/widget, and the quick check of its remote."""
 
-    def __init__(self, github: PretendGitHub, git: Git, look: Look, directory: Path) -> None:
+    def __init__(self, github: PretendGitHub, git: Git, quick_check: QuickCheck, directory: Path) -> None:
         self.github = github
         self.git = git
-        self.look = look
+        self.quick_check = quick_check
         self.directory = directory
 
     async def is_as_before(self) -> bool:
-        return self.look.is_as_before(await self.look.seen(self.directory, "sha1"))
+        return self.quick_check.is_as_before(await self.quick_check.ask(self.directory, "sha1"))
 
     async def is_equal(self, now: float = LATER) -> bool:
-        seen = await self.look.seen(self.directory, "sha1")
+        answer = await self.quick_check.ask(self.directory, "sha1")
         head = (await self.git.local(self.directory, "symbolic-ref", "HEAD")).stdout.decode().strip()
-        return self.look.is_equal(seen, await Snapshot.take(self.git, self.directory), head, now)
+        return self.quick_check.is_equal(answer, await Snapshot.take(self.git, self.directory), head, now)
 
 
 @pytest_twisted.async_yield_fixture
-async def house(pretend_github: PretendGitHub, tmp_path: Path) -> AsyncIterator[House]:
+async def harness(pretend_github: PretendGitHub, tmp_path: Path) -> AsyncIterator[Harness]:
     from twisted.internet import reactor  # noqa: PLC0415
 
     url = await pretend_github.create("octo/widget")
@@ -60,48 +60,48 @@ async def house(pretend_github: PretendGitHub, tmp_path: Path) -> AsyncIterator[
     remotes = Remotes(reactor, 4)
     remote = remotes.of(managed)
     assert remote is not None
-    yield House(pretend_github, git, Look(remote, managed), directory)
+    yield Harness(pretend_github, git, QuickCheck(remote, managed), directory)
     await remotes.close()
 
 
 @pytest_twisted.ensureDeferred
-async def test_a_mirror_that_was_equal_is_as_before_by_one_request(house: House) -> None:
-    assert not await house.is_as_before(), "nothing is known at first"
-    assert await house.is_equal()
-    asked = len(house.github.requests)
-    assert await house.is_as_before()
-    assert [each.command for each in house.github.requests[asked:]] == ["ls-refs"]
+async def test_a_mirror_that_was_equal_is_as_before_by_one_request(harness: Harness) -> None:
+    assert not await harness.is_as_before(), "nothing is known at first"
+    assert await harness.is_equal()
+    asked = len(harness.github.requests)
+    assert await harness.is_as_before()
+    assert [each.command for each in harness.github.requests[asked:]] == ["ls-refs"]
 
 
 @pytest_twisted.ensureDeferred
-async def test_a_change_at_the_remote_is_seen(house: House) -> None:
-    assert await house.is_equal()
-    await house.github.commit("octo/widget")
-    assert not await house.is_as_before()
-    assert not await house.is_equal()
+async def test_a_change_at_the_remote_is_seen(harness: Harness) -> None:
+    assert await harness.is_equal()
+    await harness.github.commit("octo/widget")
+    assert not await harness.is_as_before()
+    assert not await harness.is_equal()
 
 
 @pytest.mark.parametrize("ref", ["refs/heads/new", "refs/tags/v1"])
 @pytest_twisted.ensureDeferred
-async def test_a_new_ref_at_the_remote_is_seen(house: House, ref: str) -> None:
-    assert await house.is_equal()
-    await house.github.set_ref("octo/widget", ref, MAIN)
-    assert not await house.is_as_before()
+async def test_a_new_ref_at_the_remote_is_seen(harness: Harness, ref: str) -> None:
+    assert await harness.is_equal()
+    await harness.github.set_ref("octo/widget", ref, MAIN)
+    assert not await harness.is_as_before()
 
 
 @pytest_twisted.ensureDeferred
-async def test_a_ref_that_the_mirror_does_not_keep_changes_nothing(house: House) -> None:
-    assert await house.is_equal()
-    await house.github.set_ref("octo/widget", "refs/pull/2/head", MAIN)
-    assert await house.is_as_before()
+async def test_a_ref_that_the_mirror_does_not_keep_changes_nothing(harness: Harness) -> None:
+    assert await harness.is_equal()
+    await harness.github.set_ref("octo/widget", "refs/pull/2/head", MAIN)
+    assert await harness.is_as_before()
 
 
 @pytest_twisted.ensureDeferred
-async def test_another_default_branch_is_seen(house: House) -> None:
-    assert await house.is_equal()
-    await house.github.git("octo/widget", "symbolic-ref", "HEAD", "refs/heads/topic/one")
-    assert not await house.is_as_before()
-    assert not await house.is_equal()
+async def test_another_default_branch_is_seen(harness: Harness) -> None:
+    assert await harness.is_equal()
+    await harness.github.git("octo/widget", "symbolic-ref", "HEAD", "refs/heads/topic/one")
+    assert not await harness.is_as_before()
+    assert not await harness.is_equal()
 
 
 @pytest.mark.parametrize(
@@ -114,29 +114,29 @@ async def test_another_default_branch_is_seen(house: House) -> None:
     ],
 )
 @pytest_twisted.ensureDeferred
-async def test_a_change_of_the_mirror_by_hand_is_seen(house: House, by_hand: Any) -> None:
-    await house.git.local(house.directory, "pack-refs", "--all", "--no-prune")
-    assert await house.is_equal()
-    await house.git.local(house.directory, *by_hand)
-    assert not await house.is_as_before()
-    assert not await house.is_equal()
+async def test_a_change_of_the_mirror_by_hand_is_seen(harness: Harness, by_hand: Any) -> None:
+    await harness.git.local(harness.directory, "pack-refs", "--all", "--no-prune")
+    assert await harness.is_equal()
+    await harness.git.local(harness.directory, *by_hand)
+    assert not await harness.is_as_before()
+    assert not await harness.is_equal()
 
 
 @pytest_twisted.ensureDeferred
-async def test_a_file_that_changed_a_moment_ago_is_not_trusted(house: House) -> None:
+async def test_a_file_that_changed_a_moment_ago_is_not_trusted(harness: Harness) -> None:
     """The clock of a file system may not tick between two changes, so the second could leave no trace."""
-    newest = traces(house.directory).newest
-    assert await house.is_equal(now=newest + 0.5)
-    assert not await house.is_as_before()
-    assert await house.is_equal(now=newest + 1.5)
-    assert await house.is_as_before()
+    newest = traces(harness.directory).newest
+    assert await harness.is_equal(now=newest + 0.5)
+    assert not await harness.is_as_before()
+    assert await harness.is_equal(now=newest + 1.5)
+    assert await harness.is_as_before()
 
 
 @pytest_twisted.ensureDeferred
-async def test_a_remote_that_does_not_answer_is_no_equal_mirror(house: House) -> None:
-    house.github.fault("octo/widget", 429)
+async def test_a_remote_that_does_not_answer_is_no_equal_mirror(harness: Harness) -> None:
+    harness.github.fault("octo/widget", 429)
     with pytest.raises(RemoteError) as unanswered:
-        await house.is_as_before()
+        await harness.is_as_before()
     assert unanswered.value.status == 429
 
 

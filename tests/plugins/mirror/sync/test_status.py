@@ -8,14 +8,14 @@ from typing import Any
 
 import pytest
 import pytest_twisted
-from mirror_house import GitHttp, House, ask, managed, pushed, refs
+from mirror_harness import GitHttp, Harness, ask, managed, pushed, refs
 from twisted.internet.defer import Deferred
 from twisted.internet.task import Clock
 
 from stackit import StackitError
 from stackit.plugins.mirror.git.errors import Answered, heard, kind_of
 from stackit.plugins.mirror.sync import supervised_git
-from stackit.plugins.mirror.sync.status import COVERED, REFUSALS, Standing
+from stackit.plugins.mirror.sync.status import COVERED, REFUSALS, SyncStatus
 from stackit.testing import PretendGitHub
 from stackit.testing.faults import FaultKind
 
@@ -24,19 +24,19 @@ MAIN = "refs/heads/main"
 
 
 @pytest_twisted.async_yield_fixture
-async def house(pretend_github: PretendGitHub, tmp_path: Path) -> AsyncIterator[House]:
+async def harness(pretend_github: PretendGitHub, tmp_path: Path) -> AsyncIterator[Harness]:
     url = await pretend_github.create(WIDGET)
     await pretend_github.commit(WIDGET)
-    house = House(tmp_path / "state", managed(url), timeout=0.8)
-    await house.keeper().sync("start")
-    yield house
-    await house.stop()
+    harness = Harness(tmp_path / "state", managed(url), timeout=0.8)
+    await harness.worker().sync("start")
+    yield harness
+    await harness.stop()
 
 
-async def failing(house: House, cause: str = "backstop") -> str:
+async def failing(harness: Harness, cause: str = "backstop") -> str:
     """A sync that fails; returns the reason."""
     with pytest.raises(StackitError) as caught:
-        await house.keeper().sync(cause)
+        await harness.worker().sync(cause)
     return str(caught.value)
 
 
@@ -59,96 +59,96 @@ FAULTS: tuple[tuple[FaultKind, str], ...] = (
 @pytest.mark.parametrize(("fault", "reason"), FAULTS)
 @pytest_twisted.ensureDeferred
 async def test_the_mirror_keeps_its_state_in_every_fault_names_it_and_gets_well_after_it(
-    house: House, pretend_github: PretendGitHub, fault: FaultKind, reason: str
+    harness: Harness, pretend_github: PretendGitHub, fault: FaultKind, reason: str
 ) -> None:
-    before = refs(house.path())
+    before = refs(harness.path())
     await pretend_github.commit(WIDGET, count=3)
     pretend_github.fault(WIDGET, fault)
-    told = await failing(house, "manual")
+    told = await failing(harness, "manual")
     assert reason in told
     assert "\n" not in told
-    assert house.keeper().state == "failing"
-    assert refs(house.path()) == before == house.told[WIDGET]
+    assert harness.worker().state == "failing"
+    assert refs(harness.path()) == before == harness.told[WIDGET]
     pretend_github.heal(WIDGET)
-    await house.keeper().sync("manual")
-    assert refs(house.path()) == await pretend_github.refs(WIDGET) == house.told[WIDGET]
-    assert house.keeper().state == "in_step"
-    assert house.named("healed") == [], "nothing was wrong with the mirror"
+    await harness.worker().sync("manual")
+    assert refs(harness.path()) == await pretend_github.refs(WIDGET) == harness.told[WIDGET]
+    assert harness.worker().state == "in_step"
+    assert harness.named("healed") == [], "nothing was wrong with the mirror"
 
 
 @pytest_twisted.ensureDeferred
 async def test_a_remote_that_answers_with_an_old_state_is_asked_until_it_shows_the_push(
-    house: House, pretend_github: PretendGitHub
+    harness: Harness, pretend_github: PretendGitHub
 ) -> None:
     pretend_github.fault(WIDGET, "stale", times=4)
     moved = await pretend_github.commit(WIDGET)
-    await house.push(pushed(house, moved.before, moved.after))
-    assert len(house.seen) == 1
-    assert refs(house.path()) == await pretend_github.refs(WIDGET)
+    await harness.push(pushed(harness, moved.before, moved.after))
+    assert len(harness.seen) == 1
+    assert refs(harness.path()) == await pretend_github.refs(WIDGET)
 
 
 @pytest_twisted.ensureDeferred
 async def test_what_is_gone_is_put_in_quarantine_after_a_few_tries_and_a_person_gets_it_out(
-    house: House, pretend_github: PretendGitHub
+    harness: Harness, pretend_github: PretendGitHub
 ) -> None:
     pretend_github.fault(WIDGET, 404)
     for _ in range(REFUSALS):
-        assert house.keeper().state != "quarantined"
-        await failing(house)
-    assert house.keeper().state == "quarantined"
-    assert house.keeper().standing.next_at > house.app.now() + 2000
-    [stands] = (await ask(house, "GET", "{prefix}/repos")).body["repos"]
+        assert harness.worker().state != "quarantined"
+        await failing(harness)
+    assert harness.worker().state == "quarantined"
+    assert harness.worker().status.next_at > harness.app.now() + 2000
+    [stands] = (await ask(harness, "GET", "{prefix}/repos")).body["repos"]
     assert (stands["state"], "since 20" in stands["error"]) == ("quarantined", True)
     asked = len(pretend_github.requests)
-    await house.backstop()
+    await harness.backstop()
     assert len(pretend_github.requests) == asked
-    await failing(house, "manual")
-    assert house.keeper().state == "failing"
+    await failing(harness, "manual")
+    assert harness.worker().state == "failing"
     pretend_github.heal(WIDGET)
-    await house.keeper().sync("manual")
-    assert house.keeper().state == "in_step"
+    await harness.worker().sync("manual")
+    assert harness.worker().state == "in_step"
 
 
 @pytest_twisted.ensureDeferred
-async def test_a_push_gets_a_repository_out_of_quarantine(house: House, pretend_github: PretendGitHub) -> None:
+async def test_a_push_gets_a_repository_out_of_quarantine(harness: Harness, pretend_github: PretendGitHub) -> None:
     pretend_github.fault(WIDGET, 403)
     for _ in range(REFUSALS):
-        await failing(house)
+        await failing(harness)
     pretend_github.heal(WIDGET)
     moved = await pretend_github.commit(WIDGET)
-    await house.push(pushed(house, moved.before, moved.after))
-    assert house.keeper().state == "in_step"
+    await harness.push(pushed(harness, moved.before, moved.after))
+    assert harness.worker().state == "in_step"
 
 
 @pytest_twisted.ensureDeferred
 async def test_a_remote_that_says_when_to_come_back_is_left_alone_until_then(
-    house: House, pretend_github: PretendGitHub
+    harness: Harness, pretend_github: PretendGitHub
 ) -> None:
     pretend_github.fault(WIDGET, 429)
     moved = await pretend_github.commit(WIDGET)
     with pytest.raises(StackitError, match="none for 60 seconds"):
-        await house.push(pushed(house, moved.before, moved.after))
+        await harness.push(pushed(harness, moved.before, moved.after))
     asked = len(pretend_github.requests)
-    assert house.keeper().standing.next_at > house.app.now() + 50
-    await house.backstop()
+    assert harness.worker().status.next_at > harness.app.now() + 50
+    await harness.backstop()
     later = await pretend_github.commit(WIDGET)
     with pytest.raises(StackitError, match="none for 60 seconds"):
-        await house.push(pushed(house, later.before, later.after))
+        await harness.push(pushed(harness, later.before, later.after))
     assert len(pretend_github.requests) == asked
-    assert house.keeper().state == "failing"
+    assert harness.worker().state == "failing"
 
 
 @pytest_twisted.ensureDeferred
 async def test_a_failure_is_tried_again_by_itself_when_its_time_has_come(
-    house: House, pretend_github: PretendGitHub, monkeypatch: pytest.MonkeyPatch
+    harness: Harness, pretend_github: PretendGitHub, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("stackit.plugins.mirror.sync.status.FIRST_PAUSE", 0.05)
     pretend_github.fault(WIDGET, 500)
-    await failing(house)
+    await failing(harness)
     pretend_github.heal(WIDGET)
-    while house.keeper().state == "failing":
-        await house.reactor_turn()
-    assert house.fetches()[-1].cause == "backstop"
+    while harness.worker().state == "failing":
+        await harness.reactor_turn()
+    assert harness.fetches()[-1].cause == "backstop"
 
 
 @pytest.fixture
@@ -171,22 +171,22 @@ async def test_a_moved_repository_is_named_with_its_new_address_and_the_token_st
     old.redirect = elsewhere.url("new").rstrip("/")
     token = tmp_path / "token"
     token.write_text("ghs_secret")
-    house = House(tmp_path / "state", managed(old.url("octo/widget.git"), token_file=token))
-    told = await failing(house)
+    harness = Harness(tmp_path / "state", managed(old.url("octo/widget.git"), token_file=token))
+    told = await failing(harness)
     assert f"set its url to {elsewhere.url('new/octo/widget.git')}" in told
     assert elsewhere.asked == []
-    assert "ghs_secret" not in repr(house.occurrences)
-    await house.stop()
+    assert "ghs_secret" not in repr(harness.occurrences)
+    await harness.stop()
     await old.stop()
 
 
 @pytest_twisted.ensureDeferred
 async def test_one_git_that_hangs_after_it_sent_all_ends_all_the_same(
-    house: House, pretend_github: PretendGitHub, monkeypatch: pytest.MonkeyPatch
+    harness: Harness, pretend_github: PretendGitHub, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(supervised_git, "STALL", 0.5)
     await pretend_github.commit(WIDGET)
-    done: Deferred[Any] = Deferred.fromCoroutine(house.keeper().sync("push", look=False))
+    done: Deferred[Any] = Deferred.fromCoroutine(harness.worker().sync("push", full=False))
     pretend_github.fault(WIDGET, "hang_mid")
     with pytest.raises(StackitError, match="no progress"):
         await done
@@ -194,45 +194,45 @@ async def test_one_git_that_hangs_after_it_sent_all_ends_all_the_same(
 
 def test_pauses_grow_to_an_hour_and_in_quarantine_to_a_day() -> None:
     clock = Clock()
-    standing = Standing(clock, clock.seconds)
+    status = SyncStatus(clock, clock.seconds)
     pauses = []
     for _ in range(14):
-        standing.failed("broken")
-        pauses.append(standing.next_at or 0)
+        status.failed("broken")
+        pauses.append(status.next_at or 0)
     assert 4 <= pauses[0] <= 6
     assert 2880 <= pauses[-1] <= 4320
     for _ in range(12):
-        standing.failed("no", "gone")
-    assert standing.quarantined
-    assert 69120 <= (standing.next_at or 0) <= 103680
-    standing.failed("another trouble", "remote")
-    assert not standing.quarantined
+        status.failed("no", "gone")
+    assert status.quarantined
+    assert 69120 <= (status.next_at or 0) <= 103680
+    status.failed("another trouble", "remote")
+    assert not status.quarantined
 
 
 def test_only_so_many_refs_that_were_asked_for_alone_are_remembered() -> None:
     clock = Clock()
-    standing = Standing(clock, clock.seconds)
+    status = SyncStatus(clock, clock.seconds)
     for number in range(COVERED + 10):
         clock.advance(1)
-        standing.started(clock.seconds())
-        standing.succeeded(looked=False, refs=[f"refs/heads/{number}"])
-    assert len(standing.covered_refs) == COVERED
-    assert standing.covers(COVERED, ref=f"refs/heads/{COVERED + 9}")
-    assert not standing.covers(0, ref="refs/heads/0")
+        status.started(clock.seconds())
+        status.succeeded(full=False, refs=[f"refs/heads/{number}"])
+    assert len(status.covered_refs) == COVERED
+    assert status.covers(COVERED, ref=f"refs/heads/{COVERED + 9}")
+    assert not status.covers(0, ref="refs/heads/0")
 
 
 def test_a_failure_keeps_when_the_first_one_was() -> None:
     clock = Clock()
-    standing = Standing(clock, clock.seconds)
+    status = SyncStatus(clock, clock.seconds)
     clock.advance(10)
-    standing.failed("broken")
+    status.failed("broken")
     clock.advance(10)
-    standing.failed("broken")
-    assert standing.since == 10
-    standing.started(20)
+    status.failed("broken")
+    assert status.since == 10
+    status.started(20)
     clock.advance(10)
-    standing.succeeded(looked=True)
-    assert (standing.since, standing.verified_at) == (None, 20)
+    status.succeeded(full=True)
+    assert (status.since, status.verified_at) == (None, 20)
 
 
 TRACE = "19:45:31.303679 http.c:684              <= Recv header: {}\n"

@@ -8,12 +8,12 @@ from typing import Any
 
 import pytest
 import pytest_twisted
-from mirror_house import ZERO, GitHttp, House, Upstream, ask, git, managed, pushed, refs
+from mirror_harness import ZERO, GitHttp, Harness, Upstream, ask, git, managed, pushed, refs
 
 from stackit import StackitError
 from stackit.plugins.mirror.remote.protocol_v2 import Listing, line
 from stackit.plugins.mirror.sync import clone
-from stackit.plugins.mirror.sync.shortfall import Shortfall
+from stackit.plugins.mirror.sync.missing_refs import MissingRefs
 
 MAIN = "refs/heads/main"
 BAD = ("refs/heads/bad..name", "refs/heads/x.lock", "refs/heads/a~b", "refs/heads/@{odd")
@@ -60,20 +60,20 @@ async def served(upstream: Upstream) -> AsyncIterator[Served]:
     await served.http.stop()
 
 
-Open = Callable[..., House]
+Open = Callable[..., Harness]
 
 
 @pytest_twisted.async_yield_fixture
 async def opened(tmp_path: Path) -> AsyncIterator[Open]:
-    houses: list[House] = []
+    harnesses: list[Harness] = []
 
-    def make(remote: Upstream | str, **more: Any) -> House:
-        houses.append(House(tmp_path / f"state{len(houses)}", managed(remote, **more)))
-        return houses[-1]
+    def make(remote: Upstream | str, **more: Any) -> Harness:
+        harnesses.append(Harness(tmp_path / f"state{len(harnesses)}", managed(remote, **more)))
+        return harnesses[-1]
 
     yield make
-    for house in houses:
-        await house.stop()
+    for harness in harnesses:
+        await harness.stop()
 
 
 async def fails(work: Awaitable[object]) -> str:
@@ -83,9 +83,9 @@ async def fails(work: Awaitable[object]) -> str:
 
 
 async def test_the_text_names_a_few_refs_and_what_to_do() -> None:
-    few = Shortfall(frozenset({"refs/heads/b\udce9\n", "refs/heads/a"}), "why")
+    few = MissingRefs(frozenset({"refs/heads/b\udce9\n", "refs/heads/a"}), "why")
     assert str(few) == "the mirror cannot hold 2 refs of the remote: refs/heads/a, refs/heads/b\\xe9?: why"
-    many = Shortfall(frozenset(f"refs/heads/{number}" for number in range(9)), "why")
+    many = MissingRefs(frozenset(f"refs/heads/{number}" for number in range(9)), "why")
     assert str(many).endswith("refs/heads/0, refs/heads/1, refs/heads/2 and 6 more: why")
     assert many.without(dict.fromkeys(many.refs)) is None
 
@@ -97,52 +97,52 @@ async def test_a_shallow_remote_gives_no_mirror_and_the_error_says_why(
 ) -> None:
     monkeypatch.setattr(clone, "MANY", most)
     make_shallow(upstream.directory)
-    house = opened(upstream)
-    error = await fails(house.keeper().sync("start"))
+    harness = opened(upstream)
+    error = await fails(harness.worker().sync("start"))
     assert "the mirror cannot hold 2 refs of the remote: refs/heads/main, refs/heads/other" in error
     assert "shallow" in error
-    assert not house.path().exists()
-    assert house.keeper().state == "failing"
-    assert house.keeper().standing.verified_at is None
+    assert not harness.path().exists()
+    assert harness.worker().state == "failing"
+    assert harness.worker().status.verified_at is None
     unshallow(upstream.directory)
-    await house.keeper().sync("manual")
-    assert refs(house.path()) == upstream.refs()
-    assert house.keeper().state == "in_step"
+    await harness.worker().sync("manual")
+    assert refs(harness.path()) == upstream.refs()
+    assert harness.worker().state == "in_step"
 
 
 @pytest_twisted.ensureDeferred
 async def test_a_remote_that_became_shallow_leaves_the_mirror_as_it_is_and_behind(
     opened: Open, upstream: Upstream
 ) -> None:
-    house = opened(upstream)
-    await house.keeper().sync("start")
-    verified = house.keeper().standing.verified_at
-    before = refs(house.path())
+    harness = opened(upstream)
+    await harness.worker().sync("start")
+    verified = harness.worker().status.verified_at
+    before = refs(harness.path())
     # A commit that the mirror has not lies at the bottom.
     upstream.advance()
     after = upstream.advance()
     (upstream.directory / "shallow").write_text(f"{after}\n")
-    answer = await ask(house, "POST", "{prefix}/repos/{owner}/{name}/sync", owner="octo", name="widget")
+    answer = await ask(harness, "POST", "{prefix}/repos/{owner}/{name}/sync", owner="octo", name="widget")
     assert answer.status == 409
-    assert house.keeper().state == "behind"
-    assert house.keeper().standing.verified_at == verified
-    assert refs(house.path()) == before
-    [told] = house.named("synced")[-1:]
+    assert harness.worker().state == "behind"
+    assert harness.worker().status.verified_at == verified
+    assert refs(harness.path()) == before
+    [told] = harness.named("synced")[-1:]
     assert (told.state, told.missing) == ("behind", 1)
     assert "refs/heads/main: the remote is a shallow clone" in (told.error or "")
-    shown = await ask(house, "GET", "{prefix}/repos/{owner}/{name}", owner="octo", name="widget")
+    shown = await ask(harness, "GET", "{prefix}/repos/{owner}/{name}", owner="octo", name="widget")
     assert "refs/heads/main" in shown.body["error"]  # type: ignore[index,call-overload]
-    error = await fails(house.push(pushed(house, before[MAIN], after)))
+    error = await fails(harness.push(pushed(harness, before[MAIN], after)))
     assert "refs/heads/main" in error
-    assert not house.named("visible")
-    await house.keeper().sync("backstop")
-    assert house.keeper().state == "behind"
+    assert not harness.named("visible")
+    await harness.worker().sync("backstop")
+    assert harness.worker().state == "behind"
     unshallow(upstream.directory)
-    await house.push(pushed(house, before[MAIN], after))
-    assert house.named("visible")
-    await house.keeper().sync("manual")
-    assert house.keeper().state == "in_step"
-    assert house.named("synced")[-1].missing is None
+    await harness.push(pushed(harness, before[MAIN], after))
+    assert harness.named("visible")
+    await harness.worker().sync("manual")
+    assert harness.worker().state == "in_step"
+    assert harness.named("synced")[-1].missing is None
 
 
 @pytest.mark.parametrize("most", [1, 1000], ids=["by git clone", "by git fetch"])
@@ -153,22 +153,22 @@ async def test_a_ref_that_git_refuses_is_named_and_the_others_are_followed(
 ) -> None:
     monkeypatch.setattr(clone, "MANY", most)
     served.list_too(name)
-    house = opened(served.url)
-    await house.keeper().sync("start")
-    assert refs(house.path()) == served.upstream.refs()
-    assert house.keeper().state == "behind"
-    assert house.keeper().standing.verified_at is None
-    assert name in house.keeper().standing.unequal
+    harness = opened(served.url)
+    await harness.worker().sync("start")
+    assert refs(harness.path()) == served.upstream.refs()
+    assert harness.worker().state == "behind"
+    assert harness.worker().status.verified_at is None
+    assert name in harness.worker().status.unequal
     upstream = served.upstream
     before, after = upstream.refs()[MAIN], upstream.advance()
-    await house.push(pushed(house, before, after))
-    assert house.named("visible")
-    assert house.keeper().state == "behind", "a push that came does not bring the others"
-    await house.keeper().sync("backstop")
-    assert house.keeper().state == "behind"
+    await harness.push(pushed(harness, before, after))
+    assert harness.named("visible")
+    assert harness.worker().state == "behind", "a push that came does not bring the others"
+    await harness.worker().sync("backstop")
+    assert harness.worker().state == "behind"
     served.http.said_too = b""
-    await house.keeper().sync("backstop")
-    assert house.keeper().state == "in_step"
+    await harness.worker().sync("backstop")
+    assert harness.worker().state == "in_step"
 
 
 @pytest.mark.parametrize("created", [True, False])
@@ -177,24 +177,24 @@ async def test_a_ref_that_git_refuses_is_named_and_the_others_are_followed(
 async def test_a_push_to_a_ref_that_git_refuses_is_not_done(
     opened: Open, served: Served, name: str, created: bool
 ) -> None:
-    house = opened(served.url)
-    await house.keeper().sync("start")
+    harness = opened(served.url)
+    await harness.worker().sync("start")
     served.list_too(name)
     after = served.upstream.refs()[MAIN]
     before = ZERO if created else git(served.upstream.directory, "rev-parse", f"{after}~1")
-    error = await fails(house.push(pushed(house, before, after, ref=name)))
+    error = await fails(harness.push(pushed(harness, before, after, ref=name)))
     assert name in error
-    assert house.keeper().state == "behind"
-    assert not house.named("visible")
+    assert harness.worker().state == "behind"
+    assert not harness.named("visible")
 
 
 @pytest_twisted.ensureDeferred
 async def test_refs_that_move_come_and_go_between_list_and_fetch_are_no_shortfall(
     opened: Open, upstream: Upstream
 ) -> None:
-    house = opened(upstream)
-    asker = house.keeper()._refresher._asker
-    listing = asker.listing
+    harness = opened(upstream)
+    supervised_git = harness.worker()._refresher._supervised_git
+    listing = supervised_git.listing
 
     async def and_then() -> Listing:
         found: Listing = await listing()
@@ -203,27 +203,27 @@ async def test_refs_that_move_come_and_go_between_list_and_fetch_are_no_shortfal
         upstream.set(f"refs/heads/new{len(upstream.refs())}", upstream.refs()[MAIN])
         return found
 
-    asker.listing = and_then
-    await house.keeper().sync("start")
-    assert house.keeper().state == "in_step"
-    await house.keeper().sync("manual")
-    assert house.keeper().state == "in_step"
-    del asker.listing
-    await house.keeper().sync("manual")
-    assert refs(house.path()) == upstream.refs()
+    supervised_git.listing = and_then
+    await harness.worker().sync("start")
+    assert harness.worker().state == "in_step"
+    await harness.worker().sync("manual")
+    assert harness.worker().state == "in_step"
+    del supervised_git.listing
+    await harness.worker().sync("manual")
+    assert refs(harness.path()) == upstream.refs()
 
 
 @pytest_twisted.ensureDeferred
 async def test_a_broken_mirror_is_not_replaced_by_an_empty_one(opened: Open, upstream: Upstream) -> None:
-    house = opened(upstream)
-    await house.keeper().sync("start")
-    before = refs(house.path())
+    harness = opened(upstream)
+    await harness.worker().sync("start")
+    before = refs(harness.path())
     tip = before[MAIN]
-    (house.path() / "objects" / tip[:2] / tip[2:]).unlink()
+    (harness.path() / "objects" / tip[:2] / tip[2:]).unlink()
     make_shallow(upstream.directory)
-    await fails(house.keeper().sync("manual"))
-    assert (house.path() / "refs").is_dir()
-    assert house.keeper().state == "failing"
+    await fails(harness.worker().sync("manual"))
+    assert (harness.path() / "refs").is_dir()
+    assert harness.worker().state == "failing"
     unshallow(upstream.directory)
-    await house.keeper().sync("manual")
-    assert refs(house.path()) == upstream.refs() == before
+    await harness.worker().sync("manual")
+    assert refs(harness.path()) == upstream.refs() == before

@@ -19,7 +19,7 @@ Ask = Callable[[], Awaitable[Listing]]
 Fetch = Callable[[], Awaitable[Fetched]]
 
 
-class Shortfall(msgspec.Struct, frozen=True):
+class MissingRefs(msgspec.Struct, frozen=True):
     """The refs, by their names in the mirror, that the remote has and the mirror cannot hold, and why."""
 
     refs: frozenset[str]
@@ -31,13 +31,13 @@ class Shortfall(msgspec.Struct, frozen=True):
         what = "a ref" if len(names) == 1 else f"{len(names)} refs"
         return f"the mirror cannot hold {what} of the remote: {listed}: {self.why}"
 
-    def without(self, refs: Mapping[str, object]) -> Shortfall | None:
+    def without(self, refs: Mapping[str, object]) -> MissingRefs | None:
         """What is left when these have come; None where nothing is."""
         left = self.refs.difference(refs)
-        return Shortfall(left, self.why) if left else None
+        return MissingRefs(left, self.why) if left else None
 
 
-async def shortfall(
+async def find_missing_refs(
     repository: Repository,
     refspecs: tuple[str, ...],
     listing: Listing,
@@ -46,7 +46,7 @@ async def shortfall(
     *,
     fetch: Fetch,
     ask: Ask,
-) -> Shortfall | None:
+) -> MissingRefs | None:
     """What ``refs`` lack of what the remote listed, after a fetch that ended as ``fetched``; None where nothing.
 
     A ref may have moved or gone meanwhile: so the remote is asked again (``ask``), and where git did not
@@ -64,7 +64,7 @@ async def shortfall(
         if not missing:
             return None
         if fetched.warnings:
-            return Shortfall(frozenset(missing), _why(fetched.warnings))
+            return MissingRefs(frozenset(missing), _why(fetched.warnings))
         fetched, refs = await fetch(), await repository.refs()
         if not fetched.warnings:
             fetched = Fetched("git does not say why", fetched.certain)

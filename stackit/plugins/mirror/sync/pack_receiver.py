@@ -1,4 +1,4 @@
-"""What comes by the fast road: unpacked apart from the mirror, walked there, and admitted once it lacks nothing."""
+"""The packs of a fast fetch: unpacked in a quarantine, walked there, and admitted once nothing is missing."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from stackit.plugins.mirror.repository.disk_space import Room
 from stackit.plugins.mirror.repository.growth import Growth
 from stackit.plugins.mirror.repository.packs import is_small_unpacked
 from stackit.plugins.mirror.repository.quarantine import Quarantine
-from stackit.plugins.mirror.sync.fallback import Detour
+from stackit.plugins.mirror.sync.fallback import Fallback
 
 FEW_OBJECTS = 500
 """Up to so many objects are unpacked one by one if they are small, which leaves no small packs behind."""
@@ -25,15 +25,15 @@ _INDEX = ("index-pack", "--stdin", "--fix-thin")
 _WALK = ("rev-list", "--objects", "--no-object-names", "--parents", "--stdin")
 
 
-class Intake:
+class PackReceiver:
     """One or more packs on their way into the repository at ``directory``; ``close`` has to be its end."""
 
     def __init__(self, git: Git, directory: Path, room: Room, growth: Growth) -> None:
-        """Raises Detour where the mirror takes in nothing."""
+        """Raises Fallback where the mirror takes in nothing."""
         try:
             self._quarantine = Quarantine(directory)
         except OSError:
-            raise Detour("pack") from None  # whatever it is, git says it in words
+            raise Fallback("pack") from None  # whatever it is, git says it in words
         self._ahead = Ahead(git, directory, self._quarantine.environment)
         self._room = room
         self._growth = growth
@@ -51,12 +51,12 @@ class Intake:
     async def take(self, pack: bytes, id_size: int) -> None:
         """Unpack a pack; ``id_size`` is that of an object id in bytes.
 
-        Raises Detour, and GitError where there is no room for it.
+        Raises Fallback, and GitError where there is no room for it.
         """
         try:
             count = protocol_v2.objects_in(pack)
         except ProtocolError:
-            raise Detour("protocol") from None
+            raise Fallback("protocol") from None
         self._sent += len(pack)
         if count == 0:
             return
@@ -70,28 +70,28 @@ class Intake:
         except GitError as problem:
             if problem.kind == "disk":
                 raise
-            raise Detour("pack") from None
+            raise Fallback("pack") from None
 
     async def walked(self, tips: Sequence[str], haves: Sequence[str]) -> dict[str, list[str]]:
         """The parents of each new commit that has any, once it is sure that the tips lack nothing.
 
         Everything down to what refs pointed to before must be here, which is what git itself
-        checks after a fetch. Raises Detour.
+        checks after a fetch. Raises Fallback.
         """
         said = "".join([*(f"{oid}\n" for oid in tips), *(f"^{oid}\n" for oid in haves)]).encode()
         try:
             walked = await self._ahead.run(_WALK, said)
         except GitError:
-            raise Detour("unconnected") from None
+            raise Fallback("unconnected") from None
         lines = (line.split() for line in walked.stdout.decode("ascii").splitlines())
         return {commit: parents for commit, *parents in lines if parents}
 
     def admit(self) -> None:
-        """Take the objects into the mirror. Raises Detour."""
+        """Take the objects into the mirror. Raises Fallback."""
         try:
             self._growth.add(self._quarantine.admit(), self._sent)
         except OSError:
-            raise Detour("pack") from None  # as above
+            raise Fallback("pack") from None  # as above
 
     async def close(self) -> None:
         """End what still runs, and drop what was not admitted."""

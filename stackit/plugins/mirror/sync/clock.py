@@ -11,7 +11,7 @@ STEP = 0.1
 """Seconds by which the wall clock was set, and does not only run a little faster or slower."""
 
 
-class Moments:
+class ClockConverter:
     """Turns times of the wall clock into the reactor's, as far as nobody set the wall clock since."""
 
     def __init__(self, reactor: Reactor, now: Callable[[], float]) -> None:
@@ -20,7 +20,7 @@ class Moments:
         self._ahead = now() - reactor.seconds()
         self._set_at = -math.inf
 
-    def of(self, at: float) -> float:
+    def to_monotonic(self, at: float) -> float:
         """The reactor's time of ``at``, in epoch seconds, which has passed; the present where that cannot be known."""
         seconds: float = self._reactor.seconds()
         ahead = self._now() - seconds

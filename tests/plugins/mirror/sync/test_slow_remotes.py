@@ -9,12 +9,12 @@ from typing import Any
 
 import pytest
 import pytest_twisted
-from mirror_house import GitHttp, House, SilentRemote, Upstream, managed, pushed, refs
+from mirror_harness import GitHttp, Harness, SilentRemote, Upstream, managed, pushed, refs
 from twisted.internet.defer import Deferred, gatherResults
 
 from stackit import StackitError
 from stackit.plugins.mirror.sync import supervised_git
-from stackit.plugins.mirror.sync.fetch_slots import LENDABLE
+from stackit.plugins.mirror.sync.fetch_slots import EARLY_PER_SLOT
 from stackit.testing import PretendGitHub
 
 MAIN = "refs/heads/main"
@@ -54,23 +54,23 @@ async def test_a_push_arrives_beside_forty_that_hang_and_four_clones_without_end
     urls |= dict.fromkeys(HUNG, hung.url)
     if by_git:
         urls[WIDGET] = f"file://{pretend_github.path(WIDGET)}"
-    house = House(tmp_path / "state", *(managed(url, name) for name, url in urls.items()))
-    await gatherResults([Deferred.fromCoroutine(house.keeper(name).sync("start")) for name in (WIDGET, *PUSHED)])
+    harness = Harness(tmp_path / "state", *(managed(url, name) for name, url in urls.items()))
+    await gatherResults([Deferred.fromCoroutine(harness.worker(name).sync("start")) for name in (WIDGET, *PUSHED)])
     for name in ENDLESS:
         pretend_github.fault(name, "endless")
     moved = {name: await pretend_github.commit(name) for name in (WIDGET, *PUSHED)}
     for name in PUSHED:
         pretend_github.fault(name, "hang")
-    others = [quietly(Deferred.fromCoroutine(house.keeper(name).sync("start"))) for name in (*ENDLESS, *HUNG)] + [
-        quietly(house.push(pushed(house, moved[name].before, moved[name].after, name=name))) for name in PUSHED
+    others = [quietly(Deferred.fromCoroutine(harness.worker(name).sync("start"))) for name in (*ENDLESS, *HUNG)] + [
+        quietly(harness.push(pushed(harness, moved[name].before, moved[name].after, name=name))) for name in PUSHED
     ]
     while sum(each.command == "fetch" and each.repo in ENDLESS for each in pretend_github.requests) < len(ENDLESS):
-        await house.reactor_turn()
-    await house.push(pushed(house, moved[WIDGET].before, moved[WIDGET].after))
-    assert refs(house.path())[MAIN] == moved[WIDGET].after
-    assert len(house.seen) == 1
+        await harness.reactor_turn()
+    await harness.push(pushed(harness, moved[WIDGET].before, moved[WIDGET].after))
+    assert refs(harness.path())[MAIN] == moved[WIDGET].after
+    assert len(harness.seen) == 1
     assert not any(each.called for each in others), "they hang, and go on, for much longer"
-    await house.stop()
+    await harness.stop()
     await gatherResults(others)
 
 
@@ -80,17 +80,19 @@ async def test_a_clone_comes_to_its_end_while_pushes_never_stop(reactor: Any, tm
     first = busy.advance()
     new.advance()
     names = [f"octo/busy{number}" for number in range(3)]
-    house = House(tmp_path / "state", *(managed(busy, name) for name in names), managed(new, "octo/new"), concurrency=1)
-    await gatherResults([Deferred.fromCoroutine(house.keeper(name).sync("start")) for name in names])
-    cloning = Deferred.fromCoroutine(house.keeper("octo/new").sync("start"))
+    harness = Harness(
+        tmp_path / "state", *(managed(busy, name) for name in names), managed(new, "octo/new"), concurrency=1
+    )
+    await gatherResults([Deferred.fromCoroutine(harness.worker(name).sync("start")) for name in names])
+    cloning = Deferred.fromCoroutine(harness.worker("octo/new").sync("start"))
     before = first
     for _ in itertools.takewhile(lambda _: not cloning.called, range(1000)):
         after = busy.advance()
-        await gatherResults([house.push(pushed(house, before, after, name=name)) for name in names])
+        await gatherResults([harness.push(pushed(harness, before, after, name=name)) for name in names])
         before = after
     assert cloning.called
-    assert refs(house.path("octo/new")) == new.refs()
-    await house.stop()
+    assert refs(harness.path("octo/new")) == new.refs()
+    await harness.stop()
 
 
 @pytest_twisted.ensureDeferred
@@ -102,11 +104,11 @@ async def test_a_small_clone_does_not_wait_for_one_that_takes_long(
     for name in urls:
         await pretend_github.commit(name)
     pretend_github.fault(ENDLESS[0], "endless")
-    house = House(tmp_path / "state", *(managed(url, name) for name, url in urls.items()), concurrency=1)
-    endless = quietly(Deferred.fromCoroutine(house.keeper(ENDLESS[0]).sync("start")))
-    await house.keeper().sync("start")
+    harness = Harness(tmp_path / "state", *(managed(url, name) for name, url in urls.items()), concurrency=1)
+    endless = quietly(Deferred.fromCoroutine(harness.worker(ENDLESS[0]).sync("start")))
+    await harness.worker().sync("start")
     assert not endless.called
-    await house.stop()
+    await harness.stop()
     await endless
 
 
@@ -119,17 +121,19 @@ async def test_looks_at_remotes_that_hang_let_others_have_their_turn(
     upstream = Upstream(tmp_path / "remote.git")
     upstream.advance()
     names = [f"hung/r{number}" for number in range(20)]
-    house = House(tmp_path / "state", *(managed(hung.url, name) for name in names), managed(upstream), concurrency=1)
-    waiting = [quietly(Deferred.fromCoroutine(house.keeper(name).sync("start"))) for name in names]
-    await house.keeper().sync("start")
-    assert refs(house.path()) == upstream.refs()
+    harness = Harness(
+        tmp_path / "state", *(managed(hung.url, name) for name in names), managed(upstream), concurrency=1
+    )
+    waiting = [quietly(Deferred.fromCoroutine(harness.worker(name).sync("start"))) for name in names]
+    await harness.worker().sync("start")
+    assert refs(harness.path()) == upstream.refs()
     # More than so many do not hang at once: those that hang longest are ended, say why, and are tried again later.
-    while sum(each.called for each in waiting) < len(names) - 2 * (LENDABLE + 1):
-        await house.reactor_turn()
-    ended = [house.keeper(name).standing for name in names if house.keeper(name).standing.error is not None]
+    while sum(each.called for each in waiting) < len(names) - 2 * (EARLY_PER_SLOT + 1):
+        await harness.reactor_turn()
+    ended = [harness.worker(name).status for name in names if harness.worker(name).status.error is not None]
     assert {each.error for each in ended} == {"no progress, and others wait: git was ended"}
     assert all(each.timeouts == 1 and each.paused() for each in ended)
-    await house.stop()
+    await harness.stop()
     await gatherResults(waiting)
 
 
@@ -143,18 +147,18 @@ async def test_a_remote_that_hung_last_time_waits_behind_those_that_did_not(
     server = GitHttp(reactor, tmp_path / "remote")
     names = ["octo/a", "octo/b", "octo/c"]
     url = server.url("octo/widget.git")
-    house = House(tmp_path / "state", *(managed(url, name) for name in names), concurrency=1)
+    harness = Harness(tmp_path / "state", *(managed(url, name) for name in names), concurrency=1)
     server.hang_on = b"command=ls-refs"
     with pytest.raises(StackitError, match="no progress"):
-        await house.keeper("octo/a").sync("start")
+        await harness.worker("octo/a").sync("start")
     server.hang_on = None
     monkeypatch.setattr(supervised_git, "STALL", 60.0)
-    taken = await house.keeper("octo/b")._holding._places.of("clone").acquire(url.split("/")[2]).turn
-    syncing = [Deferred.fromCoroutine(house.keeper(name).sync("start")) for name in names]
+    taken = await harness.worker("octo/b")._slot._slots.of("clone").acquire(url.split("/")[2]).turn
+    syncing = [Deferred.fromCoroutine(harness.worker(name).sync("start")) for name in names]
     taken.release()
     await gatherResults(syncing)
-    assert [str(each.repo) for each in house.named("synced")] == ["octo/a", "octo/b", "octo/c", "octo/a"]
-    await house.stop()
+    assert [str(each.repo) for each in harness.named("synced")] == ["octo/a", "octo/b", "octo/c", "octo/a"]
+    await harness.stop()
     await server.stop()
 
 
@@ -162,15 +166,15 @@ async def test_a_remote_that_hung_last_time_waits_behind_those_that_did_not(
 async def test_a_push_that_comes_while_a_look_waits_takes_it_along(tmp_path: Path) -> None:
     upstream = Upstream(tmp_path / "remote.git")
     before = upstream.advance()
-    house = House(tmp_path / "state", managed(upstream), concurrency=1)
-    await house.keeper().sync("start")
-    taken = await house.keeper()._holding._places.of("look").acquire().turn
-    looking = Deferred.fromCoroutine(house.keeper().sync("backstop"))
-    await house.reactor_turn()
+    harness = Harness(tmp_path / "state", managed(upstream), concurrency=1)
+    await harness.worker().sync("start")
+    taken = await harness.worker()._slot._slots.of("background").acquire().turn
+    looking = Deferred.fromCoroutine(harness.worker().sync("backstop"))
+    await harness.reactor_turn()
     assert not looking.called
-    await house.push(pushed(house, before, upstream.advance()))
+    await harness.push(pushed(harness, before, upstream.advance()))
     await looking
-    assert refs(house.path()) == upstream.refs()
-    assert len(house.fetches()) == 2
+    assert refs(harness.path()) == upstream.refs()
+    assert len(harness.fetches()) == 2
     taken.release()
-    await house.stop()
+    await harness.stop()

@@ -1,4 +1,4 @@
-"""A house for the mirror plugin in tests: a pretend stackit around it, real git behind it."""
+"""A harness for the mirror plugin in tests: a pretend stackit around it, real git behind it."""
 
 from __future__ import annotations
 
@@ -97,7 +97,7 @@ def refs(directory: Path) -> dict[str, str]:
     return {line.split(" ", 1)[1]: line.split(" ", 1)[0] for line in listed.splitlines()}
 
 
-class House:
+class Harness:
     """A mirror plugin that runs, and all that it said."""
 
     def __init__(
@@ -170,8 +170,8 @@ class House:
     async def backstop(self) -> None:
         await self.mirror.stackit_backstop()
 
-    def keeper(self, name: str = "octo/widget") -> Any:
-        return self.mirror._keepers[name.lower()]
+    def worker(self, name: str = "octo/widget") -> Any:
+        return self.mirror._workers[name.lower()]
 
     def stop(self) -> Deferred[None]:
         stopped: Deferred[None] = self.service.stopService()
@@ -183,9 +183,9 @@ def managed(upstream: Upstream | str, name: str = "octo/widget", **more: Any) ->
     return ManagedRepo(repo=Repo.parse(name), url=url, **more)
 
 
-async def ask(house: House, method: str, path: str, accept: str | None = None, **args: str) -> Response:
+async def ask(harness: Harness, method: str, path: str, accept: str | None = None, **args: str) -> Response:
     """Ask an admin route of the mirrors."""
-    for route in house.mirror.stackit_routes(house.app):
+    for route in harness.mirror.stackit_routes(harness.app):
         if (route.method, route.path) == (method, path):
             query = {} if accept is None else {"accept": accept}
             request = AdminRequest(method=method, path=path, args=args, query=query, body=b"")
@@ -198,7 +198,11 @@ _numbers = itertools.count(1)
 
 
 def pushed(
-    house: House, before: str | None, after: str | None, ref: str | None = "refs/heads/main", name: str = "octo/widget"
+    harness: Harness,
+    before: str | None,
+    after: str | None,
+    ref: str | None = "refs/heads/main",
+    name: str = "octo/widget",
 ) -> Push:
     """The event of a push that stackit received just now."""
     number = next(_numbers)
@@ -206,7 +210,7 @@ def pushed(
         name="push",
         id=f"id-{number}",
         delivery=f"delivery-{number}",
-        received_at=house.app.now(),
+        received_at=harness.app.now(),
         body=b"{}",
         repo=Repo.parse(name),
         ref=ref,

@@ -327,7 +327,7 @@ class Day:
         dispatch, bus, public = self.stackit.dispatch, self.stackit.bus, self.stackit.public
         mirror: Any = bus._plugins.get_plugin("mirror")
         metrics: Any = bus._plugins.get_plugin("metrics")
-        keepers = list(mirror._keepers.values())
+        workers = list(mirror._workers.values())
         pushes = list(mirror._pushes.values())
         return {
             "queues": sum(
@@ -335,11 +335,11 @@ class Day:
                 for each in dispatch._queues.values()
             ),
             "dispatch": sum(dispatch._pending.values()) + len(dispatch._background) + len(dispatch._timers),
-            "coalescers": sum(len(each.rounds._next) + len(each.rounds._idle) for each in keepers),
-            "pushes remembered": sum(len(each._left) + len(each._doubted) for each in pushes),
+            "coalescers": sum(len(each.rounds._next) + len(each.rounds._idle) for each in workers),
+            "pushes remembered": sum(len(each._moved_from) + len(each._unconfirmed) for each in pushes),
             "histories remembered": len(pushes[0]._histories),
-            "refs covered": sum(len(each.standing.covered_refs) for each in keepers),
-            "looks": len(mirror._rota._looks),
+            "refs covered": sum(len(each.status.covered_refs) for each in workers),
+            "looks": len(mirror._schedule._checks),
             "rate limiter": len(self.limiter._buckets),
             "connections": len(public._connections) + len(public.limiter),
             "metrics": sum(len(family.samples) for family in metrics._registry.collect()),
