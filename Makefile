@@ -6,7 +6,7 @@ BIN    := $(VENV)/bin
 
 SOURCES := setup.py pyproject.toml $(shell find stackit twisted -name '*.py')
 
-.PHONY: help demo test test-shapes check format soak test-lowest bench bench-receive bench-visible bench-sweep bench-burst bench-crowded bench-clone bench-growth bench-day clean
+.PHONY: help demo test test-shapes lint check coverage dist format soak test-lowest bench bench-receive bench-visible bench-sweep bench-burst bench-crowded bench-clone bench-growth bench-day clean
 
 help:  ## say what there is
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*##/\t/' | expand -t 14
@@ -14,17 +14,30 @@ help:  ## say what there is
 demo: $(VENV)/.test  ## show stackit at work beside a pretend GitHub; Ctrl-C ends it
 	@$(BIN)/twistd -n --pidfile= stackit --demo
 
-test: $(VENV)/.test  ## run the tests
-	$(BIN)/python -m pytest
+test: $(VENV)/.test  ## run the tests, or those of TESTS=
+	$(BIN)/python -m pytest $(TESTS)
 
 test-shapes: $(VENV)/.test $(VENV)/.shapes  ## hold every event that GitHub publishes against stackit; needs npm
 	$(BIN)/python -m pytest tests/github/published_shapes.py
 
-check: $(VENV)/.check  ## ruff, mypy --strict and the tests: before every commit
+lint: $(VENV)/.check  ## ruff and mypy --strict
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
+
+check: lint  ## ruff, mypy --strict and the tests: before every commit
 	$(BIN)/python -m pytest
+
+coverage: $(VENV)/.check  ## run the tests and show the lines and branches that none of them reaches
+	@rm -rf .coverage && mkdir .coverage
+	$(BIN)/coverage run -m pytest
+	@$(BIN)/coverage combine --quiet && $(BIN)/coverage report
+
+dist: $(VENV)/.check  ## build the wheel and the source distribution, and install and try both
+	@rm -rf build dist
+	$(BIN)/python -m build
+	$(BIN)/twine check --strict dist/*
+	@for each in dist/*.whl dist/*.tar.gz; do tests/install.sh $$each || exit 1; done
 
 MINUTES ?= 60
 
@@ -66,8 +79,8 @@ bench-day: .venv-bench/.bench  ## 24 hours on a simulated clock: does anything g
 	@$(MAKE) --no-print-directory VENV=.venv-bench .venv-bench/.venv
 	@echo "setting up .venv-bench ..."
 	@rm -rf build
-	@.venv-bench/bin/pip install --quiet --disable-pip-version-check '.[bench]' \
-	  || { .venv-bench/bin/pip install --quiet --disable-pip-version-check . \
+	@.venv-bench/bin/python -m pip install --quiet --disable-pip-version-check '.[bench]' \
+	  || { .venv-bench/bin/python -m pip install --quiet --disable-pip-version-check . \
 	  && echo "the peers from PyPI cannot be installed here, and will be skipped"; }
 	@touch $@
 
@@ -75,11 +88,13 @@ format: $(VENV)/.check  ## let ruff mend what it can
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
 
-test-lowest:  ## run the tests with the oldest dependencies that setup.py allows
+test-lowest:  ## run the tests with the oldest dependencies that pyproject.toml allows
 	$(MAKE) test VENV=.venv-lowest CONSTRAINTS=tests/lowest.txt
 
 clean:  ## remove everything that make has set up
-	rm -rf .venv .venv-lowest .venv-bench .bench build *.egg-info .mypy_cache .ruff_cache .pytest_cache
+	rm -rf .venv .venv-lowest .venv-bench .bench build dist *.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis .coverage
+
+CONSTRAINTS ?= tests/tools.txt
 
 # One marker for each set of packages, made again when what it was made from changes.
 
@@ -89,12 +104,12 @@ $(VENV)/.venv:
 	@command -v git > /dev/null || { echo "stackit needs git: apt install git"; exit 1; }
 	@$(PYTHON) -m venv $(VENV) \
 	  || { echo "this Python cannot make a virtual environment: apt install python3-venv"; exit 1; }
-	@$(BIN)/pip install --quiet --disable-pip-version-check --upgrade pip setuptools
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --upgrade pip setuptools
 	@touch $@
 
 $(VENV)/.test $(VENV)/.check: $(VENV)/.%: $(VENV)/.venv setup.py pyproject.toml $(CONSTRAINTS)
 	@echo "setting up $(VENV) ($*) ..."
-	@$(BIN)/pip install --quiet --disable-pip-version-check $(CONSTRAINTS:%=--constraint %) --editable '.[$*]'
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check $(CONSTRAINTS:%=--constraint %) --editable '.[$*]'
 	@touch $@
 
 $(VENV)/.shapes: $(VENV)/.venv tests/github/published_shapes.txt

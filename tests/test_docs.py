@@ -33,7 +33,7 @@ from stackit.tap import Options
 from stackit.web.refusals import Reason
 
 ROOT = Path(__file__).parent.parent
-PAGES = sorted([ROOT / "README.md", ROOT / "CHANGELOG.md", *(ROOT / "docs").glob("*.md")])
+PAGES = sorted([*ROOT.glob("*.md"), *(ROOT / "docs").glob("*.md")])
 TABLES = {"admin", "webhook", "sync", "journal", "handlers", "repos", "owners", "hosts", "plugins"}
 HOOKS = sorted(name for name in vars(hookspecs) if name.startswith("stackit_"))
 
