@@ -144,7 +144,7 @@ async def _crowd(
     for each in names:
         copy = directory / "crowd" / "state" / "mirrors" / f"{each}.git"
         shutil.copytree(state / f"{name}.git", copy)
-        (copy / "stackit-census").unlink(missing_ok=True)  # it knows its files by their place
+        (copy / "stackit-object-digest").unlink(missing_ok=True)  # it knows its files by their place
     (directory / "crowd" / "state").chmod(0o700)
     moments: list[float] = []
     with _answering_from_memory(moments):

@@ -12,6 +12,7 @@ from stackit.api.events import Event, Push, RefChange, RefsChanged, Repo
 from stackit.api.hookimpl import hookimpl, on
 from stackit.api.occurrences import Occurrence
 from stackit.api.reactor import Reactor, sleep
+from stackit.api.refs import ref_bytes, ref_text
 from stackit.api.repos import ManagedRepo, Repos
 from stackit.text.addresses import client_network, parse_address
 from stackit.text.times import rfc3339
@@ -45,6 +46,8 @@ __all__ = [
     "hookimpl",
     "on",
     "parse_address",
+    "ref_bytes",
+    "ref_text",
     "rfc3339",
     "sleep",
 ]

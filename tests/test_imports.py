@@ -62,8 +62,6 @@ STILL_WRONG = {
     ("plugins.mirror", "secrets"),
     ("web", "github"),
     ("web", PUBLIC),
-    ("mirror.git", "mirror.remote"),
-    ("mirror.git", "mirror.repository"),
     ("mirror.sync", "mirror"),
 }
 

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from itertools import chain
 
 from stackit.api.events import RefChange
+from stackit.api.refs import ref_bytes
 from stackit.journal import bodies, dedup, rows
 from stackit.journal.deliveries import MAKE_DUE, insert_events, make_due, storable
 from stackit.journal.records import REFS_EVENT, AppendResult, DueHandling, encode_changes, repo_key
@@ -44,11 +45,6 @@ def announce(
         bodies.keep(connection, [(event_id, body)])
     due = [(event_id, subscriber, key, received_at, len(body)) for subscriber in subscribers]
     return AppendResult(event_id, "new", tuple(make_due(connection, due)))
-
-
-def ref_bytes(ref: str) -> bytes:
-    """A ref as git has it."""
-    return ref.encode("utf-8", "surrogateescape")
 
 
 def start(connection: sqlite3.Connection, handling: int, at: float) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import sqlite3
 from collections.abc import Iterator
 
+from stackit.api.refs import ref_text
 from stackit.journal import bodies
 from stackit.journal.records import (
     REFS_EVENT,
@@ -87,7 +88,7 @@ def pending(connection: sqlite3.Connection) -> dict[str, int]:
 def announced(connection: sqlite3.Connection, key: str) -> dict[str, str]:
     """The refs of a repository as they were last announced, and their object ids."""
     rows = connection.execute("SELECT ref, oid FROM refs WHERE repo_key = ?", (key,))
-    return {ref.decode("utf-8", "surrogateescape"): oid for ref, oid in rows}
+    return {ref_text(ref): oid for ref, oid in rows}
 
 
 def load(connection: sqlite3.Connection, event_id: int) -> StoredEvent | None:

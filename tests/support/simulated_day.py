@@ -21,7 +21,7 @@ from stackit.api.events import Repo
 from stackit.api.repos import ManagedRepo
 from stackit.config.model import AdminConfig, Config, HandlersConfig, JournalConfig, Secret, SyncConfig
 from stackit.plugins.logger import Logger
-from stackit.plugins.mirror.repository.traces import traces
+from stackit.plugins.mirror.repository.tamper import ref_stamps
 from stackit.plugins.ratelimit import RateLimit
 from stackit.tap import Stackit
 from stackit.testing import PretendGitHub, delivery, payload_for, push_payload
@@ -94,7 +94,7 @@ class QuickGit(SmartHttp):
         if not body[4:].startswith(b"command=ls-refs"):
             return await super()._backend(request, path, service_path, body)
         touched, said = self._said.get((path, body), (None, None))
-        now = traces(path)
+        now = ref_stamps(path)
         if touched != now:
             said = await super()._backend(request, path, service_path, body)
             self._said[path, body] = now, said

@@ -11,9 +11,9 @@ from stackit import App, Event, Occurrence, Push, Repo, Route, StackitError, hoo
 from stackit.plugins.mirror.git.runner import Git, too_old
 from stackit.plugins.mirror.pushes import PushHandler
 from stackit.plugins.mirror.remote.client import Remotes
-from stackit.plugins.mirror.repository.disk_space import Room
-from stackit.plugins.mirror.repository.fsck import Checks
-from stackit.plugins.mirror.repository.history_cache import Histories
+from stackit.plugins.mirror.repository.disk_space import DiskReserve
+from stackit.plugins.mirror.repository.fsck import FsckSlots
+from stackit.plugins.mirror.repository.history_cache import HistoryCache
 from stackit.plugins.mirror.routes import routes
 from stackit.plugins.mirror.schedule.backstop import BackstopSchedule
 from stackit.plugins.mirror.service import MirrorService
@@ -39,7 +39,7 @@ class Mirror:
         self._workers: dict[str, MirrorWorker] = {}
         self._pushes: dict[str, PushHandler] = {}
         self._schedule: BackstopSchedule | None = None
-        self._room: Room | None = None
+        self._disk: DiskReserve | None = None
         self._strangers: set[str] = set()
 
     @hookimpl
@@ -60,17 +60,17 @@ class Mirror:
         git = Git(app.reactor, home, app.redact, now=app.now, most_memory=self._settings.git_memory)
         slots = FetchSlots(self._settings.concurrency)
         remotes = Remotes(app.reactor, 2 * self._settings.concurrency, now=app.now)
-        self._room = room = Room(app.reactor, mirrors, self._settings.reserve)
-        histories, clock = Histories(), ClockConverter(app.reactor, app.now)
-        checks = Checks(app.reactor)
+        self._disk = disk = DiskReserve(app.reactor, mirrors, self._settings.reserve)
+        histories, clock = HistoryCache(), ClockConverter(app.reactor, app.now)
+        checks = FsckSlots(app.reactor)
         for managed in app.repos:
-            worker = MirrorWorker(app, git, slots, managed, self._settings, checks, room, remotes.of(managed))
+            worker = MirrorWorker(app, git, slots, managed, self._settings, checks, disk, remotes.get(managed))
             self._workers[managed.repo.key] = worker
             self._pushes[managed.repo.key] = PushHandler(app, git, worker, histories, clock)
         self._app = app
         workers = list(self._workers.values())
         self._schedule = BackstopSchedule(app.reactor, workers, app.sync_interval)
-        return MirrorService(app, mirrors, workers, remotes, room, slots)  # type: ignore[return-value]  # zope: it implements it
+        return MirrorService(app, mirrors, workers, remotes, disk, slots)  # type: ignore[return-value]  # zope: it implements it
 
     @hookimpl
     def stackit_routes(self, app: App) -> Sequence[Route]:  # noqa: ARG002 - the hook's
@@ -108,7 +108,7 @@ class Mirror:
     @hookimpl
     def stackit_health(self) -> str | None:
         """Whether there is room for what comes."""
-        if self._room is None or not self._workers or not self._room.is_short:
+        if self._disk is None or not self._workers or not self._disk.is_short:
             return None
         return f"less than {self._settings.reserve >> 20} MiB are free on the disk of the mirrors: nothing is fetched"
 

@@ -7,10 +7,11 @@ from typing import Literal
 import msgspec
 
 from stackit import App, Occurrence, Push, StackitError, sleep
-from stackit.plugins.mirror.git.runner import Git, GitError
+from stackit.plugins.mirror.git.errors import GitError
+from stackit.plugins.mirror.git.runner import Git
+from stackit.plugins.mirror.refs.refspecs import destination, destinations
 from stackit.plugins.mirror.repository.ancestry import is_ancestor
-from stackit.plugins.mirror.repository.history_cache import Histories
-from stackit.plugins.mirror.repository.refspecs import destination, destinations
+from stackit.plugins.mirror.repository.history_cache import HistoryCache
 from stackit.plugins.mirror.sync.clock import ClockConverter
 from stackit.plugins.mirror.sync.fast_fetch import Target
 from stackit.plugins.mirror.sync.worker import MirrorWorker
@@ -42,7 +43,9 @@ class Arrival(msgspec.Struct, frozen=True):
 class PushHandler:
     """Handles the pushes of one repository, in the order received."""
 
-    def __init__(self, app: App, git: Git, worker: MirrorWorker, histories: Histories, clock: ClockConverter) -> None:
+    def __init__(
+        self, app: App, git: Git, worker: MirrorWorker, histories: HistoryCache, clock: ClockConverter
+    ) -> None:
         self._app = app
         self._clock = clock
         self._git = git
@@ -204,7 +207,7 @@ class PushHandler:
         if _nothing(oid):
             return False
         directory, mirror = self._worker.directory, self._worker.managed.repo.key
-        listed = self._histories.of(mirror, tip)
+        listed = self._histories.get(mirror, tip)
         if listed is None:
             try:
                 listed = (await self._git.local(directory, "rev-list", f"--max-count={REMEMBERED}", tip, "--")).stdout

@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable
 from typing import Any
 
-from stackit import AdminRequest, RefChange, Repo, Response, Route, StackitError, error, rfc3339
-from stackit.plugins.mirror.git.errors import redacted
-from stackit.plugins.mirror.git.runner import GitError
+from stackit import AdminRequest, RefChange, Repo, Response, Route, StackitError, error, ref_bytes, rfc3339
+from stackit.plugins.mirror.git.diagnosis import redacted
+from stackit.plugins.mirror.git.errors import GitError
 from stackit.plugins.mirror.sync.worker import MirrorWorker
 
 Find = Callable[[Repo], MirrorWorker | None]
@@ -76,5 +76,5 @@ def _status(worker: MirrorWorker) -> dict[str, Any]:
 
 def _change(change: RefChange) -> dict[str, Any]:
     # JSON has no place for bytes that are not UTF-8: they are shown as \xNN.
-    ref = change.ref.encode("utf-8", "surrogateescape").decode("utf-8", "backslashreplace")
+    ref = ref_bytes(change.ref).decode("utf-8", "backslashreplace")
     return {"ref": ref, "old": change.old, "new": change.new, "kind": change.kind, "forced": change.forced}

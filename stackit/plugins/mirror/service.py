@@ -11,8 +11,13 @@ from twisted.internet.defer import Deferred, DeferredList
 
 from stackit import App, Occurrence, StackitError
 from stackit.plugins.mirror.remote.client import Remotes
-from stackit.plugins.mirror.repository.disk_space import Room
-from stackit.plugins.mirror.repository.leftovers import SAFE_AGE, found_mirrors, half_clones, leftovers
+from stackit.plugins.mirror.repository.disk_space import DiskReserve
+from stackit.plugins.mirror.repository.leftovers import (
+    SAFE_AGE,
+    mirrors_on_disk,
+    remove_leftovers,
+    remove_partial_clones,
+)
 from stackit.plugins.mirror.schedule.maintenance import MaintenanceSchedule
 from stackit.plugins.mirror.sync.fetch_slots import FetchSlots
 from stackit.plugins.mirror.sync.worker import MirrorWorker
@@ -22,18 +27,24 @@ class MirrorService(Service):
     """Clears the place at start; at stop lets rounds end within the grace, and ends those that do not."""
 
     def __init__(
-        self, app: App, mirrors: Path, workers: Sequence[MirrorWorker], remotes: Remotes, room: Room, slots: FetchSlots
+        self,
+        app: App,
+        mirrors: Path,
+        workers: Sequence[MirrorWorker],
+        remotes: Remotes,
+        disk: DiskReserve,
+        slots: FetchSlots,
     ) -> None:
         self._app = app
         self._mirrors = mirrors
         self._workers = workers
         self._remotes = remotes
-        self._maintenance = MaintenanceSchedule(app.reactor, workers, room, slots)
+        self._maintenance = MaintenanceSchedule(app.reactor, workers, disk, slots)
 
     def startService(self) -> None:
         Service.startService(self)
-        half_clones(self._mirrors)
-        found = found_mirrors(self._mirrors)
+        remove_partial_clones(self._mirrors)
+        found = mirrors_on_disk(self._mirrors)
         for worker in self._workers:
             known = found.get(worker.managed.repo.key)
             if known is not None:
@@ -74,7 +85,7 @@ class MirrorService(Service):
         if known != worker.directory and not worker.directory.exists():
             worker.directory.parent.mkdir(parents=True, exist_ok=True)
             known.rename(worker.directory)
-        removed = leftovers(worker.directory, before=self._app.now() - SAFE_AGE)
+        removed = remove_leftovers(worker.directory, before=self._app.now() - SAFE_AGE)
         if removed:
             reason = f"removed {removed} leftovers of a git that was killed"
             self._app.observe(Occurrence(name="healed", repo=worker.managed.repo, reason=reason, count=removed))

@@ -18,7 +18,7 @@ from mirror_harness import ENV, Harness, Upstream, git, managed, pushed, refs
 
 from stackit import Size, StackitError
 from stackit.plugins.mirror.repository import disk_space, growth, packs
-from stackit.plugins.mirror.repository.leftovers import leftovers
+from stackit.plugins.mirror.repository.leftovers import remove_leftovers
 from stackit.plugins.mirror.repository.packs import is_small_unpacked
 from stackit.plugins.mirror.repository.quarantine import Quarantine, quarantines
 from stackit.plugins.mirror.schedule import maintenance
@@ -252,7 +252,7 @@ def test_leftovers_are_quarantines_and_the_marks_of_a_fetch_too_but_nobody_elses
     (objects / "pack" / "pack-1.keep").write_text("fetch-pack 17 on somewhere")
     (objects / "pack" / "pack-2.keep").write_text("a person wants it so")
     (objects / "pack" / "tmp_pack_x").write_text("")
-    assert leftovers(tmp_path) == 6
+    assert remove_leftovers(tmp_path) == 6
     assert [each.name for each in objects.rglob("*") if each.is_file()] == ["pack-2.keep"]
 
 

@@ -15,7 +15,7 @@ from mirror_harness import ENV, GitHttp, Harness, SilentRemote, Upstream, git, m
 from twisted.internet.defer import Deferred, gatherResults
 
 from stackit import StackitError
-from stackit.plugins.mirror.git.errors import redacted
+from stackit.plugins.mirror.git.diagnosis import redacted
 from stackit.plugins.mirror.git.runner import environment
 from stackit.plugins.mirror.sync import supervised_git
 from stackit.subprocesses.child import run

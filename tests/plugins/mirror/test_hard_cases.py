@@ -15,13 +15,13 @@ from twisted.internet.task import Clock
 
 from stackit import Occurrence, Repo, StackitError
 from stackit.plugins.mirror.git.runner import too_old
-from stackit.plugins.mirror.remote.protocol_v2 import Listing
-from stackit.plugins.mirror.repository.disk_space import Room
-from stackit.plugins.mirror.repository.refspecs import destination
+from stackit.plugins.mirror.refs.listing import Listing
+from stackit.plugins.mirror.refs.refspecs import destination, mapped_refs
+from stackit.plugins.mirror.repository.disk_space import DiskReserve
 from stackit.plugins.mirror.schedule import maintenance
 from stackit.plugins.mirror.sync.fetch_slots import FetchSlots
 from stackit.plugins.mirror.sync.progress import Progress
-from stackit.plugins.mirror.sync.reconcile import go_together, in_the_way, landing
+from stackit.plugins.mirror.sync.reconcile import go_together, in_the_way
 from stackit.secrets.redactor import Redactor
 from stackit.testing import PretendGitHub
 
@@ -209,7 +209,7 @@ def test_upkeep_takes_one_mirror_at_a_time_in_idle_moments_the_most_worn_first()
     clock = Clock()
     workers: list[Any] = [Worn(30), Worn(90), Worn(3)]
     places = FetchSlots(1)
-    at_work = maintenance.MaintenanceSchedule(clock, workers, Room(clock, Path("/"), reserve=0), places)
+    at_work = maintenance.MaintenanceSchedule(clock, workers, DiskReserve(clock, Path("/"), reserve=0), places)
     at_work.start()
     push = places.of("push").acquire()
     clock.advance(maintenance.PERIOD)
@@ -303,7 +303,7 @@ def test_where_refs_land_is_the_same_by_the_short_way_and_the_long(refspecs: tup
     names = ("heads/main", "heads/a/x", "heads/tmp/y", "tags/v1", "tags/w", "pull/1/head", "stackit-kept/heads/z/1")
     listing = Listing({f"refs/{name}".encode(): "1" * 40 for name in names}, None)
     expected = {destination(refspecs, f"refs/{name}") for name in names} - {None, "refs/stackit-kept/heads/z/1"}
-    assert {ref.decode() for ref in landing(refspecs, listing)} == expected
+    assert {ref.decode() for ref in mapped_refs(refspecs, listing.refs)} == expected
 
 
 @pytest.mark.parametrize(

@@ -13,7 +13,7 @@ from twisted.internet.defer import Deferred, gatherResults
 from stackit import Push, StackitError
 from stackit.api.errors import JournalError
 from stackit.plugins.mirror import pushes
-from stackit.plugins.mirror.repository.refspecs import destination
+from stackit.plugins.mirror.refs.refspecs import destination
 
 
 @pytest.fixture

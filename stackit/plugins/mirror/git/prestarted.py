@@ -11,7 +11,7 @@ from stackit.subprocesses.child import Finished
 Command = tuple[str, ...]
 
 
-class Ahead:
+class PrestartedGit:
     """The gits of one piece of work in the repository at ``directory``; ``dismissed`` has to be its end.
 
     ``variables`` are added to their environment.

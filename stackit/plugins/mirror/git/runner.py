@@ -12,11 +12,12 @@ from types import MappingProxyType
 
 import msgspec
 
-from stackit import ManagedRepo, Reactor, StackitError
+from stackit import ManagedRepo, Reactor
 from stackit.plugins.mirror.git.access import token_settings, variables, web_host
-from stackit.plugins.mirror.git.errors import Answered, Kind, heard, kind_of, left_out, no_git, reason
-from stackit.plugins.mirror.remote.protocol_v2 import Listing, is_object_id
-from stackit.plugins.mirror.repository.refspecs import for_git
+from stackit.plugins.mirror.git.diagnosis import Answered, heard, kind_of, left_out, no_git, reason
+from stackit.plugins.mirror.git.errors import GitError, GitErrorKind
+from stackit.plugins.mirror.refs.listing import Listing, is_object_id
+from stackit.plugins.mirror.refs.refspecs import for_git
 from stackit.secrets.redactor import Redact, Redactor
 from stackit.subprocesses.child import COLLECTED, STDERR_LIMIT, Child, Finished, run
 from stackit.subprocesses.spawn import NotStarted
@@ -54,29 +55,6 @@ TOO_MANY_REFS = "the remote's list of refs is larger than stackit reads"
 _LOCAL_TIMEOUT = 300.0
 _LISTING_LIMIT = 256 * 1024 * 1024
 _NONE: Mapping[str, str] = MappingProxyType({})
-
-
-class GitError(StackitError):
-    """git could not do it; the text is the reason, in one line, without secrets.
-
-    ``stderr`` is what git said; ``kind`` what sort of trouble it is; ``retry_after`` for how many seconds the
-    remote wants no request; ``killed`` that git could not tidy up after itself.
-    """
-
-    def __init__(
-        self,
-        reason: str,
-        *,
-        stderr: str = "",
-        kind: Kind = "mirror",
-        retry_after: float | None = None,
-        killed: bool = False,
-    ) -> None:
-        super().__init__(reason)
-        self.stderr = stderr
-        self.kind = kind
-        self.retry_after = retry_after
-        self.killed = killed
 
 
 class Fetched(msgspec.Struct, frozen=True):
@@ -249,7 +227,7 @@ class Git:
         timeout: float,  # noqa: ASYNC109 - as above
         stall: float | None = None,
         on_stderr: Callable[[bytes], None] | None = None,
-        otherwise: Kind = "remote",
+        otherwise: GitErrorKind = "remote",
     ) -> tuple[Finished, str, Answered]:
         """Run git; returns how it ended, what it said, and what the remote answered. Raises GitError.
 
@@ -350,7 +328,7 @@ def _scheme(url: str) -> str:
 
 
 def _error(
-    finished: Finished, redact: Redact, now: float, url: str | None = None, otherwise: Kind = "mirror"
+    finished: Finished, redact: Redact, now: float, url: str | None = None, otherwise: GitErrorKind = "mirror"
 ) -> GitError:
     """``url`` is that of the remote which was asked, if any was."""
     stderr = finished.stderr
@@ -360,7 +338,7 @@ def _error(
     if finished.timed_out:
         return GitError("no progress in time, or far too slow: git was ended", stderr=said, kind="stalled", killed=True)
     if finished.truncated:
-        large: Kind = "mirror" if url is None else "remote"
+        large: GitErrorKind = "mirror" if url is None else "remote"
         return GitError("git's answer is larger than stackit reads", stderr=said, kind=large)
     if finished.status is None:
         # Perhaps it was killed; of the remote's trouble or the mirror's, nothing is known.

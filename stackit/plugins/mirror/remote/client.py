@@ -15,9 +15,8 @@ from stackit.http.client.pool import Address, ConnectionPool
 from stackit.http.client.response_parser import ResponseParser
 from stackit.http.client.retry_after import parse_retry_after
 from stackit.http.client.tls import TlsFiles
-from stackit.plugins.mirror.git.errors import ADVERTISED
 from stackit.plugins.mirror.remote import protocol_v2
-from stackit.plugins.mirror.remote.gate import OLD_PROTOCOL, Gate
+from stackit.plugins.mirror.remote.circuit_breaker import OLD_PROTOCOL, CircuitBreaker
 from stackit.plugins.mirror.remote.protocol_v2 import ProtocolError, RefusedError
 
 __all__ = ["Remote", "RemoteError", "Remotes"]
@@ -29,9 +28,6 @@ PACK_LIMIT = 16 * 2**20
 """Bytes of answer that are worth holding in memory; what is larger, git fetches."""
 SILENCE = 60.0
 """Seconds for which a host that answers 429 without more is left alone, as GitHub's documentation asks."""
-
-RESULT = "application/x-git-upload-pack-result"
-"""The content type of an answer of git's own servers."""
 
 _PORTS = {"http": 80, "https": 443}
 # The variables that git knows, which is who asks where there is a proxy.
@@ -48,7 +44,7 @@ class Remotes:
         self._most = most
         self._hosts: dict[tuple[Address, TlsFiles], ConnectionPool] = {}
 
-    def of(self, managed: ManagedRepo) -> Remote | None:
+    def get(self, managed: ManagedRepo) -> Remote | None:
         """The remote of a repository; None where its URL is not HTTP, or has to be asked through a proxy."""
         parts = urlsplit(managed.url)
         if parts.scheme not in _PORTS or parts.hostname is None or _is_behind_proxy(parts.scheme, parts.hostname):
@@ -73,7 +69,7 @@ class Remotes:
 
 
 class Remote:
-    """One repository at its remote. Every method raises Unanswered, and StackitError for a broken token file."""
+    """One repository at its remote. Every method raises RemoteError, and StackitError for a broken token file."""
 
     def __init__(
         self,
@@ -91,26 +87,26 @@ class Remote:
         self._netloc = netloc
         self._path = path
         self._speaks: bool | None = None
-        self._old = Gate(reactor, OLD_PROTOCOL)
-        self._listing = Gate(reactor)
-        self._packing = Gate(reactor)
+        self._old = CircuitBreaker(reactor, OLD_PROTOCOL)
+        self._listing = CircuitBreaker(reactor)
+        self._packing = CircuitBreaker(reactor)
 
     @property
     def quiet_until(self) -> float:
         """Until when the host wants to be asked less, by the reactor's clock: looks that nobody waits for have time."""
         return self._host.quiet_until
 
-    async def ready(self) -> None:
-        """Return where the remote speaks protocol v2, and has answered when it was asked last.
+    async def check_ready(self) -> None:
+        """Return if the remote speaks protocol v2 and answered the last request.
 
-        A remote is asked once, as git does it, and remembered; not even that where git had asked it (``learned``).
+        The remote is asked once, as git does it, unless git already told (``set_speaks_v2``).
         """
         for gate in (self._old, self._listing, self._packing):
             gate.check()
         if not self._speaks:
             await self._introduced()
 
-    def learned(self, *, speaks: bool) -> None:
+    def set_speaks_v2(self, *, speaks: bool) -> None:
         """Whether the remote speaks protocol v2, as somebody else found out."""
         self._speaks = speaks
         if speaks:
@@ -118,18 +114,21 @@ class Remote:
         else:
             self._old.failed("protocol")
 
-    def disappointed(self, problem: ProtocolError) -> RemoteError:
+    def reject_listing(self, problem: ProtocolError) -> RemoteError:
         """What a list of refs that makes no sense, or is none, amounts to; the remote is left alone for a while."""
         error = _remote_error(problem)
         self._listing.failed(error.reason)
         return error
 
-    async def listing(self, prefixes: Iterable[bytes], object_format: str) -> bytes:
+    async def list_refs(self, prefixes: Iterable[bytes], object_format: str) -> bytes:
         """The remote's own words on its refs that begin with any of the prefixes: equal words mean equal refs."""
-        return await self.words(protocol_v2.ls_refs(prefixes, object_format))
+        return await self.ls_refs(protocol_v2.ls_refs_request(prefixes, object_format))
 
-    async def words(self, question: bytes, *, patient: bool = False) -> bytes:
-        """The answer to a ``protocol_v2.ls_refs``. A ``patient`` one waits while many are under way to this host."""
+    async def ls_refs(self, question: bytes, *, patient: bool = False) -> bytes:
+        """Return the answer to a ``protocol_v2.ls_refs_request``.
+
+        A ``patient`` request waits while many are under way to this host.
+        """
         self._old.check()
         self._listing.check()
         if not self._speaks:
@@ -137,13 +136,13 @@ class Remote:
         with _watched(self._listing):
             return _ended(await self._ask(question, LISTING_LIMIT, patient=patient))
 
-    async def pack(self, wants: Sequence[str], haves: Sequence[str]) -> bytes:
-        """A pack with ``wants`` and what they need beyond ``haves``, of a remote that is ``ready``."""
+    async def fetch_pack(self, wants: Sequence[str], haves: Sequence[str]) -> bytes:
+        """A pack with ``wants`` and what they need beyond ``haves``, of a remote that is ``check_ready``."""
         # It may not have the commit yet, and the pack may be large: the next push is another.
         with _watched(self._packing, ("refused", "too_large")):
-            answer = await self._ask(protocol_v2.fetch(wants, haves, _object_format(wants)), PACK_LIMIT)
+            answer = await self._ask(protocol_v2.fetch_request(wants, haves, _object_format(wants)), PACK_LIMIT)
             try:
-                return protocol_v2.pack(answer)
+                return protocol_v2.parse_pack(answer)
             except ProtocolError as problem:
                 raise _remote_error(problem) from problem
 
@@ -153,9 +152,9 @@ class Remote:
         with _watched(self._listing):
             answer = await self._host.exchange(head, CAPABILITIES_LIMIT)
             self._check(answer)
-            if not answer.too_large and _content_type(answer) != ADVERTISED:
+            if not answer.too_large and _content_type(answer) != protocol_v2.ADVERTISEMENT_TYPE:
                 raise RemoteError("not_git")
-        self.learned(speaks=not answer.too_large and protocol_v2.speaks_v2(answer.body))
+        self.set_speaks_v2(speaks=not answer.too_large and protocol_v2.speaks_v2(answer.body))
         self._old.check()
 
     async def _ask(self, question: bytes, limit: int, *, patient: bool = False) -> bytes:
@@ -163,7 +162,7 @@ class Remote:
         self._check(answer)
         if answer.too_large:
             raise RemoteError("too_large")
-        if _content_type(answer) != RESULT:
+        if _content_type(answer) != protocol_v2.RESULT_TYPE:
             raise RemoteError("not_git")  # a page of somebody else, whatever is in it
         return answer.body
 
@@ -177,7 +176,7 @@ class Remote:
             "POST",
             f"/{protocol_v2.SERVICE}",
             f"Content-Type: application/x-{protocol_v2.SERVICE}-request\r\n"
-            f"Accept: {RESULT}\r\n"
+            f"Accept: {protocol_v2.RESULT_TYPE}\r\n"
             f"Content-Length: {length}\r\n",
         )
 
@@ -207,7 +206,7 @@ class Remote:
 
 
 @contextlib.contextmanager
-def _watched(gate: Gate, accepted: tuple[str, ...] = ()) -> Iterator[None]:
+def _watched(gate: CircuitBreaker, accepted: tuple[str, ...] = ()) -> Iterator[None]:
     """Close the gate where the remote does not answer as hoped, but for ``accepted`` reasons; open it where it does."""
     try:
         yield

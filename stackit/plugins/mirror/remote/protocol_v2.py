@@ -8,9 +8,13 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable, Iterator, Sequence
 
-import msgspec
+from stackit.plugins.mirror.refs.listing import Listing
 
 SERVICE = "git-upload-pack"
+ADVERTISEMENT_TYPE = f"application/x-{SERVICE}-advertisement"
+"""The content type of the answer to ``/info/refs`` of a server that speaks git's protocol."""
+RESULT_TYPE = f"application/x-{SERVICE}-result"
+"""The content type of the answer to a request of protocol v2."""
 FLUSH = b"0000"
 DELIMITER = b"0001"
 
@@ -27,36 +31,18 @@ class RefusedError(ProtocolError):
     """The remote says that it will not, and why; for instance because it has no such commit (yet)."""
 
 
-class Listing(msgspec.Struct, frozen=True):
-    """What a remote says of its refs: object id by ref (bytes, as git has them), and the ref that HEAD names.
-
-    ``tip`` is the object id of HEAD, also where it names no ref.
-    """
-
-    refs: dict[bytes, str]
-    head: bytes | None
-    by_v2: bool | None = None
-    """Whether it came by protocol v2; None where that is not known."""
-    tip: str | None = None
-
-
-def is_object_id(oid: str) -> bool:
-    """Whether it is one, of something: zeros stand for nothing."""
-    return _OBJECT_ID.fullmatch(oid.encode("utf-8", "replace")) is not None and bool(oid.strip("0"))
-
-
-def line(payload: bytes) -> bytes:
+def pkt_line(payload: bytes) -> bytes:
     """One pkt-line."""
     return b"%04x" % (len(payload) + 4) + payload
 
 
-def ls_refs(prefixes: Iterable[bytes], object_format: str = "sha1") -> bytes:
+def ls_refs_request(prefixes: Iterable[bytes], object_format: str = "sha1") -> bytes:
     """Ask for the refs that begin with any of the prefixes; ``HEAD`` comes with the branch that it names."""
-    asked = [line(b"symrefs\n"), *(line(b"ref-prefix %b\n" % prefix) for prefix in prefixes)]
+    asked = [pkt_line(b"symrefs\n"), *(pkt_line(b"ref-prefix %b\n" % prefix) for prefix in prefixes)]
     return _command(b"ls-refs", object_format, asked)
 
 
-def fetch(wants: Sequence[str], haves: Sequence[str], object_format: str = "sha1") -> bytes:
+def fetch_request(wants: Sequence[str], haves: Sequence[str], object_format: str = "sha1") -> bytes:
     """Ask for a pack with ``wants`` and all they need, beyond what is reachable from ``haves``.
 
     ``done`` ends the negotiation before it begins: one request, one answer.
@@ -64,14 +50,14 @@ def fetch(wants: Sequence[str], haves: Sequence[str], object_format: str = "sha1
     said = [b"thin-pack\n", b"ofs-delta\n", b"no-progress\n"]
     said += [b"want %b\n" % oid.encode() for oid in wants]
     said += [b"have %b\n" % oid.encode() for oid in haves]
-    return _command(b"fetch", object_format, [line(each) for each in (*said, b"done\n")])
+    return _command(b"fetch", object_format, [pkt_line(each) for each in (*said, b"done\n")])
 
 
-def listing(answer: bytes) -> Listing:
-    """The answer to ``ls_refs``. Raises ProtocolError."""
+def parse_listing(answer: bytes) -> Listing:
+    """The answer to ``ls_refs_request``. Raises ProtocolError."""
     refs: dict[bytes, str] = {}
     head = tip = None
-    for packet in packets(answer):
+    for packet in parse_pkt_lines(answer):
         if packet is None:
             return Listing(refs, head, tip=tip)
         oid, _, rest = packet.rstrip(b"\n").partition(b" ")
@@ -93,7 +79,7 @@ def listing(answer: bytes) -> Listing:
 def speaks_v2(advertised: bytes) -> bool:
     """Whether a server that says this of itself can be asked for refs and packs in protocol v2."""
     try:
-        said = [packet.rstrip(b"\n") for packet in packets(advertised) if packet is not None]
+        said = [packet.rstrip(b"\n") for packet in parse_pkt_lines(advertised) if packet is not None]
     except ProtocolError:
         return False
     if said[:1] == [b"# service=%b" % SERVICE.encode()]:  # some say it first, as before protocol v2
@@ -102,11 +88,11 @@ def speaks_v2(advertised: bytes) -> bool:
     return said[:1] == [b"version 2"] and {b"ls-refs", b"fetch"} <= commands
 
 
-def pack(answer: bytes) -> bytes:
-    """The pack in the answer to ``fetch``. Raises ProtocolError, with what the remote has against it where it says."""
+def parse_pack(answer: bytes) -> bytes:
+    """Return the pack in the answer to a ``fetch_request``. Raises ProtocolError; RefusedError has the reason."""
     pieces: list[bytes] = []
     inside = False
-    for packet in packets(answer):
+    for packet in parse_pkt_lines(answer):
         if packet is None:
             if inside:
                 return b"".join(pieces)
@@ -122,14 +108,14 @@ def pack(answer: bytes) -> bytes:
     raise ProtocolError("the pack ends too early")
 
 
-def objects_in(pack_: bytes) -> int:
+def object_count(pack_: bytes) -> int:
     """How many objects a pack says it has. Raises ProtocolError for what is no pack."""
     if len(pack_) < 32 or pack_[:4] != b"PACK":
         raise ProtocolError("not a pack")
     return int.from_bytes(pack_[8:12])
 
 
-def packets(answer: bytes) -> Iterator[bytes | None]:
+def parse_pkt_lines(answer: bytes) -> Iterator[bytes | None]:
     """Each payload, and None for a packet that only separates. Raises ProtocolError."""
     at = 0
     while at < len(answer):
@@ -152,4 +138,4 @@ def packets(answer: bytes) -> Iterator[bytes | None]:
 
 def _command(name: bytes, object_format: str, arguments: Iterable[bytes]) -> bytes:
     capabilities = [b"command=%b\n" % name, b"agent=stackit\n", b"object-format=%b\n" % object_format.encode()]
-    return b"".join([*map(line, capabilities), DELIMITER, *arguments, FLUSH])
+    return b"".join([*map(pkt_line, capabilities), DELIMITER, *arguments, FLUSH])

@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 
-from stackit.plugins.mirror.git.runner import Git, GitError
+from stackit.plugins.mirror.git.errors import GitError
+from stackit.plugins.mirror.git.runner import Git
 
 FAR = 1000
 """Commits to walk for one move before git is asked about it alone."""
@@ -20,7 +21,7 @@ async def is_ancestor(git: Git, directory: Path, old: str, new: str) -> bool:
     return finished.status == 0
 
 
-async def forward(git: Git, directory: Path, moves: Iterable[Move]) -> set[Move]:
+async def fast_forwards(git: Git, directory: Path, moves: Iterable[Move]) -> set[Move]:
     """Those of the moves whose new commit contains the old one."""
     moves = set(moves)
     commits = await _commits(git, directory, {oid for move in moves for oid in move})

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 from twisted.internet.defer import CancelledError, Deferred
 
 from stackit import Reactor, StackitError
-from stackit.plugins.mirror.git.runner import GitError
+from stackit.plugins.mirror.git.errors import GitError
 
 if TYPE_CHECKING:
     from twisted.internet.base import DelayedCall
@@ -21,7 +21,7 @@ EVERY = 0.2
 Result = TypeVar("Result")
 
 
-class Room:
+class DiskReserve:
     """Keeps ``reserve`` bytes of the disk that ``directory`` is on free."""
 
     def __init__(self, reactor: Reactor, directory: Path, reserve: int) -> None:
@@ -49,7 +49,7 @@ class Room:
                 "nothing is fetched until there is room"
             )
 
-    async def watched(self, work: Coroutine[Any, Any, Result], size: Callable[[], int]) -> Result:
+    async def supervise(self, work: Coroutine[Any, Any, Result], size: Callable[[], int]) -> Result:
         """The result of ``work``, which is ended when the reserve would be passed; of several, the one that takes most.
 
         ``size`` is how many bytes it has written so far. Raises GitError when it was ended for want of room.

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from stackit.api.reactor import Reactor
+from stackit import Reactor
 from stackit.plugins.mirror.repository.repository import Repository
 
 AT_ONCE = 2
@@ -10,7 +10,7 @@ CHECK_EVERY = 3600.0
 """Seconds between two checks of a mirror that was found whole."""
 
 
-class Checks:
+class FsckSlots:
     """Permission for all mirrors together: at most ``AT_ONCE`` are read at any time."""
 
     def __init__(self, reactor: Reactor) -> None:
@@ -18,10 +18,10 @@ class Checks:
         self.running = 0
 
 
-class Check:
+class Fsck:
     """What is known of one mirror."""
 
-    def __init__(self, checks: Checks, repository: Repository) -> None:
+    def __init__(self, checks: FsckSlots, repository: Repository) -> None:
         self._checks = checks
         self._repository = repository
         self._whole_at: float | None = None

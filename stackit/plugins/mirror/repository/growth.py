@@ -29,7 +29,7 @@ class Growth:
         self._excess = 0
 
 
-def written(objects: Path, since: float) -> int:
+def bytes_written(objects: Path, since: float) -> int:
     """The bytes in files below a directory of objects that were written after an epoch time."""
     size = 0
     folders = [os.fspath(objects)]

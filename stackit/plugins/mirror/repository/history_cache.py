@@ -8,7 +8,7 @@ ROOM = 16 * 2**20
 """Bytes: 41 for each commit, 65 in a repository with SHA-256."""
 
 
-class Histories:
+class HistoryCache:
     """What ``git rev-list`` printed for a tip: one for each mirror; those asked for longest ago are forgotten."""
 
     def __init__(self, room: int = ROOM) -> None:
@@ -19,7 +19,7 @@ class Histories:
     def __len__(self) -> int:
         return len(self._listed)
 
-    def of(self, mirror: str, tip: str) -> bytes | None:
+    def get(self, mirror: str, tip: str) -> bytes | None:
         """The lines for a tip; None where they are not remembered."""
         known, listed = self._listed.get(mirror, ("", b""))
         if known != tip:

@@ -1,4 +1,4 @@
-"""What a git that was killed leaves behind, and how it is cleared away."""
+"""Remove lock files and temporary files that a killed git, or a crash, left in a mirror."""
 
 from __future__ import annotations
 
@@ -12,44 +12,47 @@ from pathlib import Path
 from stackit.plugins.mirror.repository.quarantine import quarantines
 
 SAFE_AGE = 60.0
-"""Seconds after which a leftover from before this start belongs to nobody who is still alive."""
+"""Seconds after which a leftover from before this start belongs to no running process."""
 
 
-def leftovers(mirror: Path, *, since: float = 0, before: float = math.inf) -> int:
-    """Remove lock files and unfinished objects last touched between two epoch times; returns how many.
+def remove_leftovers(mirror: Path, *, since: float = 0, before: float = math.inf) -> int:
+    """Remove lock files and unfinished objects last modified between two epoch times; return their number.
 
-    Only for times at which no git of ours that still runs was at work in this mirror.
+    The interval must not overlap with the run of a git of this process that is still at work in the mirror.
     """
     return _removed((*_locks(mirror), *_kept(mirror), *_objects(mirror)), since, before)
 
 
-def unfinished_objects(mirror: Path, *, since: float) -> int:
-    """Remove what a fetch that began at an epoch time, and is over, did not finish; returns how many files."""
+def remove_unfinished_objects(mirror: Path, *, since: float) -> int:
+    """Remove temporary objects modified since an epoch time, the start of a fetch that is over; return their number."""
     return _removed(_objects(mirror), since, math.inf)
 
 
-def nobody_works_in(mirror: Path) -> bool:
-    """Whether no process of this machine is at work in the mirror, as far as its files tell (Linux only)."""
+def is_in_use(mirror: Path) -> bool:
+    """Return True if a process of this machine names the mirror in its command, environment or directory.
+
+    True as well where there is no ``/proc`` to tell.
+    """
     marks = (os.fsencode(mirror), os.fsencode(mirror.resolve()))
     processes = list(Path("/proc").glob("[0-9]*"))
     for process in processes:
-        # Those of other users cannot be looked at, and have no business here.
+        # Processes of other users cannot be read, and do not work in mirrors.
         with contextlib.suppress(OSError):
             said = (process / "cmdline").read_bytes() + (process / "environ").read_bytes()
             said += os.fsencode((process / "cwd").readlink())
             if any(mark in said for mark in marks):
-                return False
-    return bool(processes)
+                return True
+    return not processes
 
 
-def half_clones(mirrors: Path) -> None:
-    """Remove clones that did not come to their end, and mirrors that were replaced by one."""
+def remove_partial_clones(mirrors: Path) -> None:
+    """Remove unfinished clones, and mirrors that a new clone has replaced."""
     for name in (".cloning", ".replaced"):
         shutil.rmtree(mirrors / name, ignore_errors=True)
 
 
-def found_mirrors(mirrors: Path) -> dict[str, Path]:
-    """The mirrors that there are, by ``owner/name`` in lower case, however they are spelled on disk."""
+def mirrors_on_disk(mirrors: Path) -> dict[str, Path]:
+    """Return the mirrors below a directory by ``owner/name`` in lower case; names on disk may have capitals."""
     found = {}
     for owner in _folders(mirrors):
         for mirror in _folders(owner.path):
@@ -59,7 +62,7 @@ def found_mirrors(mirrors: Path) -> dict[str, Path]:
 
 
 def _folders(directory: Path | str) -> list[os.DirEntry[str]]:
-    # One that cannot be read is the trouble of the mirrors in it: their first rounds will say what it is.
+    # The first rounds of the mirrors in an unreadable folder report the error.
     with contextlib.suppress(OSError), os.scandir(directory) as entries:
         return [entry for entry in entries if entry.is_dir()]
     return []
@@ -68,7 +71,7 @@ def _folders(directory: Path | str) -> list[os.DirEntry[str]]:
 def _removed(paths: Iterable[Path], since: float, before: float) -> int:
     removed = 0
     for path in paths:
-        # It may be somebody else's, and go while we look.
+        # Another process may remove its own file meanwhile.
         with contextlib.suppress(FileNotFoundError):
             if since <= path.stat().st_mtime < before:
                 if path.is_dir():
@@ -87,7 +90,7 @@ def _locks(mirror: Path) -> Iterator[Path]:
 
 
 def _kept(mirror: Path) -> Iterator[Path]:
-    """Marks by which a fetch keeps its new pack until the refs have moved: with one left over, it is never repacked."""
+    """Yield the ``.keep`` files of fetches: each protects a new pack until the refs have moved."""
     for mark in (mirror / "objects" / "pack").glob("pack-*.keep"):
         with contextlib.suppress(OSError):
             if mark.read_bytes().startswith(b"fetch-pack "):

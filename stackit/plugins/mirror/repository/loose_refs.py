@@ -13,8 +13,7 @@ import os
 import re
 from pathlib import Path
 
-from stackit import RefChange
-from stackit.plugins.mirror.repository.refs import ref_bytes
+from stackit import RefChange, ref_bytes
 
 # A repository with a word like this in its settings wants more done than is done here.
 _MORE = re.compile(rb"refstorage|sharedrepository|logallrefupdates|fsync|include", re.IGNORECASE)

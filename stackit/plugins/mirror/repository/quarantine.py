@@ -12,7 +12,7 @@ import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
-from stackit.plugins.mirror.repository.growth import written
+from stackit.plugins.mirror.repository.growth import bytes_written
 
 PREFIX = "tmp_objdir-"
 """What the names of such directories begin with, git's own as well."""
@@ -58,7 +58,7 @@ class Quarantine:
 
     def size(self) -> int:
         """The bytes of all files in it, as far as they are written."""
-        return written(Path(self._directory), since=0)
+        return bytes_written(Path(self._directory), since=0)
 
     def drop(self) -> None:
         """Remove it, with all that was not taken in. No git may be at work in it any more."""

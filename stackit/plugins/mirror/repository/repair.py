@@ -13,7 +13,7 @@ import stat
 from collections.abc import Iterator
 from pathlib import Path
 
-from stackit.plugins.mirror.repository.leftovers import leftovers, nobody_works_in
+from stackit.plugins.mirror.repository.leftovers import is_in_use, remove_leftovers
 
 _REF = re.compile(rb"(?:[0-9a-f]{40}|[0-9a-f]{64}|ref: refs/[^\n]+)\n?")
 
@@ -21,7 +21,7 @@ LOCK_AGE = 10.0
 """Seconds for which a person's git may hold a lock."""
 
 
-def mend(mirror: Path, said: str, began: float) -> list[tuple[str, int]]:
+def repair(mirror: Path, said: str, began: float) -> list[tuple[str, int]]:
     """Repair what can be seen without reading every object; returns what was done, and how many times.
 
     ``said`` is what git complained of at a time from which nothing of ours runs; ``began`` is the epoch time
@@ -31,21 +31,21 @@ def mend(mirror: Path, said: str, began: float) -> list[tuple[str, int]]:
         return []
     steps = [
         # First of all, as without it the others see nothing.
-        ("permissions set right", readable(mirror)),
+        ("permissions set right", make_readable(mirror)),
         ("HEAD written anew", _head(mirror)),
         ("empty files removed, as a power cut leaves them", _removed(_empty(mirror))),
         ("broken refs removed", _removed(_broken_refs(mirror))),
     ]
     if ".lock': File exists" in said:
         # Where somebody is working in the mirror by hand this moment, only what is old is nobody's.
-        age = 0 if nobody_works_in(mirror) else LOCK_AGE
-        steps.append(("leftovers of a git that was killed removed", leftovers(mirror, before=began - age)))
+        age = LOCK_AGE if is_in_use(mirror) else 0
+        steps.append(("leftovers of a git that was killed removed", remove_leftovers(mirror, before=began - age)))
     indexes = [index for index in ("commit-graph", "multi-pack-index") if index in said]
     steps += [(f"broken {index} removed", _without(mirror, index)) for index in indexes]
     return [(reason, count) for reason, count in steps if count]
 
 
-def readable(mirror: Path) -> int:
+def make_readable(mirror: Path) -> int:
     """Let the owner, where that is this user, read all files and change all folders; returns how many needed it."""
     changed = 0
     folders = [mirror]

@@ -9,7 +9,7 @@ from twisted.internet.defer import Deferred
 from twisted.internet.task import LoopingCall
 
 from stackit import Reactor, StackitError
-from stackit.plugins.mirror.repository.disk_space import Room
+from stackit.plugins.mirror.repository.disk_space import DiskReserve
 from stackit.plugins.mirror.sync.fetch_slots import FetchSlots
 from stackit.plugins.mirror.sync.worker import MirrorWorker
 
@@ -27,9 +27,9 @@ class MaintenanceSchedule:
     And removes leftovers of all while the disk is nearly full, as nothing is fetched then that would.
     """
 
-    def __init__(self, reactor: Reactor, workers: Sequence[MirrorWorker], room: Room, slots: FetchSlots) -> None:
+    def __init__(self, reactor: Reactor, workers: Sequence[MirrorWorker], disk: DiskReserve, slots: FetchSlots) -> None:
         self._workers = workers
-        self._room = room
+        self._disk = disk
         self._slots = slots
         self._next = 0
         self._loop = LoopingCall(self._turn)
@@ -44,7 +44,7 @@ class MaintenanceSchedule:
             self._loop.stop()
 
     def _turn(self) -> Deferred[None] | None:
-        if self._room.is_short:
+        if self._disk.is_short:
             self._tidy()
         # A remote that hangs, or a clone that takes hours, must not keep all mirrors from it.
         if self._slots.pushing:

@@ -6,7 +6,8 @@ from collections.abc import Iterable
 
 from stackit import App, ManagedRepo, RefChange
 from stackit.plugins.mirror.git.runner import Git
-from stackit.plugins.mirror.repository.refs import Snapshot, changes_between
+from stackit.plugins.mirror.refs.snapshot import Snapshot
+from stackit.plugins.mirror.repository.ref_changes import changes_between
 from stackit.plugins.mirror.sync.refresh import Refresher
 
 

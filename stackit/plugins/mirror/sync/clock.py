@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 
-from stackit.api.reactor import Reactor
+from stackit import Reactor
 
 STEP = 0.1
 """Seconds by which the wall clock was set, and does not only run a little faster or slower."""

@@ -8,9 +8,10 @@ from pathlib import Path
 import msgspec
 
 from stackit import App, ManagedRepo
-from stackit.plugins.mirror.git.runner import BRANCHES, Fetched, Git, GitError
-from stackit.plugins.mirror.remote.protocol_v2 import Listing
-from stackit.plugins.mirror.repository.refspecs import KEPT, for_git
+from stackit.plugins.mirror.git.errors import GitError
+from stackit.plugins.mirror.git.runner import BRANCHES, Fetched, Git
+from stackit.plugins.mirror.refs.listing import Listing
+from stackit.plugins.mirror.refs.refspecs import KEPT, for_git
 from stackit.plugins.mirror.repository.repository import Repository
 from stackit.plugins.mirror.repository.swap import exchange
 from stackit.plugins.mirror.sync.missing_refs import MissingRefs, find_missing_refs

@@ -17,16 +17,17 @@ from typing import Any
 import msgspec
 from twisted.internet.defer import Deferred, DeferredList
 
-from stackit import Reactor, RefChange, sleep
-from stackit.plugins.mirror.git.runner import TOO_MANY_REFS, Git, GitError
+from stackit import Reactor, RefChange, ref_bytes, sleep
+from stackit.plugins.mirror.git.errors import GitError
+from stackit.plugins.mirror.git.runner import TOO_MANY_REFS, Git
+from stackit.plugins.mirror.refs.snapshot import Snapshot
 from stackit.plugins.mirror.remote import protocol_v2
 from stackit.plugins.mirror.remote.client import Remote, RemoteError
 from stackit.plugins.mirror.remote.protocol_v2 import ProtocolError
 from stackit.plugins.mirror.repository import loose_refs
-from stackit.plugins.mirror.repository.ancestry import forward as forward_moves
-from stackit.plugins.mirror.repository.disk_space import Room
+from stackit.plugins.mirror.repository.ancestry import fast_forwards
+from stackit.plugins.mirror.repository.disk_space import DiskReserve
 from stackit.plugins.mirror.repository.growth import Growth
-from stackit.plugins.mirror.repository.refs import Snapshot, ref_bytes
 from stackit.plugins.mirror.sync.fallback import Fallback
 from stackit.plugins.mirror.sync.pack_receiver import PackReceiver
 
@@ -53,13 +54,13 @@ class FastFetch:
     """The fast fetch into one mirror."""
 
     def __init__(
-        self, reactor: Reactor, git: Git, remote: Remote, directory: Path, *, room: Room, growth: Growth
+        self, reactor: Reactor, git: Git, remote: Remote, directory: Path, *, disk: DiskReserve, growth: Growth
     ) -> None:
         self._reactor = reactor
         self._git = git
         self._remote = remote
         self._directory = directory
-        self._room = room
+        self._disk = disk
         self._growth = growth
         self._receiver: PackReceiver | None = None
 
@@ -70,10 +71,10 @@ class FastFetch:
         moved, where this is not the way; StackitError and OSError as git and the remote do.
         """
         try:
-            await self._remote.ready()
+            await self._remote.check_ready()
         except RemoteError as problem:
             raise Fallback(problem.reason) from problem
-        self._receiver = receiver = PackReceiver(self._git, self._directory, self._room, self._growth)
+        self._receiver = receiver = PackReceiver(self._git, self._directory, self._disk, self._growth)
         try:
             return await self._fetch(receiver, refs, targets)
         except RemoteError as problem:
@@ -91,7 +92,7 @@ class FastFetch:
         self, receiver: PackReceiver, refs: Snapshot, targets: Mapping[str, Target]
     ) -> tuple[RefChange, ...]:
         wants, haves = sorted({target.after for target in targets.values()}), _haves(refs, targets)
-        packing = Deferred.fromCoroutine(self._remote.pack(wants, haves))
+        packing = Deferred.fromCoroutine(self._remote.fetch_pack(wants, haves))
         asking = Deferred.fromCoroutine(self._remote_oids(targets, packing))
         arriving = Deferred.fromCoroutine(self._arrived(receiver, packing, wants, haves))
         remote_oids, walked = await _both(asking, arriving)
@@ -104,7 +105,7 @@ class FastFetch:
             return ()
         if later := sorted(set(moved.values()) - set(wants)):
             # Pushed over since: the mirror goes to where the remote is, in one step.
-            await receiver.take(await self._remote.pack(later, [*wants, *haves][:MOST_HAVES]), _id_size(later))
+            await receiver.take(await self._remote.fetch_pack(later, [*wants, *haves][:MOST_HAVES]), _id_size(later))
         if set(moved.values()) != set(wants):
             walked = await receiver.walked(sorted(set(moved.values())), haves)
         receiver.admit()
@@ -118,15 +119,15 @@ class FastFetch:
         sources = {ref: ref_bytes(target.source) for ref, target in targets.items()}
         sha256 = any(len(target.after) == 64 for target in targets.values())
         try:
-            answer = await self._remote.listing(sources.values(), "sha256" if sha256 else "sha1")
+            answer = await self._remote.list_refs(sources.values(), "sha256" if sha256 else "sha1")
         except RemoteError as problem:
             if problem.reason == "too_large":  # for a few refs: git, which takes whatever comes, is not to try
                 raise GitError(TOO_MANY_REFS, kind="remote") from None
             raise
         try:
-            listed = protocol_v2.listing(answer).refs
+            listed = protocol_v2.parse_listing(answer).refs
         except ProtocolError as problem:
-            raise self._remote.disappointed(problem) from None
+            raise self._remote.reject_listing(problem) from None
         return {ref: listed[source] for ref, source in sources.items() if source in listed}
 
     async def _arrived(
@@ -158,7 +159,7 @@ class FastFetch:
             elif len(moved) == 1 and ref.startswith("refs/heads/") and old in parents:
                 changes.append(RefChange(ref, old, new, "updated"))
             else:  # several histories in one walk, or a tag, which may be no commit
-                forward = {(old, new)} == await forward_moves(self._git, self._directory, [(old, new)])
+                forward = {(old, new)} == await fast_forwards(self._git, self._directory, [(old, new)])
                 changes.append(RefChange(ref, old, new, "updated", forced=not forward))
         return tuple(changes)
 

@@ -6,11 +6,12 @@ from collections.abc import Awaitable, Callable, Mapping
 
 import msgspec
 
+from stackit import ref_bytes, ref_text
 from stackit.plugins.mirror.git.runner import Fetched
-from stackit.plugins.mirror.remote.protocol_v2 import Listing
-from stackit.plugins.mirror.repository.refs import Snapshot, ref_text
+from stackit.plugins.mirror.refs.listing import Listing
+from stackit.plugins.mirror.refs.refspecs import mapped_refs
+from stackit.plugins.mirror.refs.snapshot import Snapshot
 from stackit.plugins.mirror.repository.repository import Repository
-from stackit.plugins.mirror.sync.reconcile import landing
 
 SHOWN = 3
 """Refs that are named in the text."""
@@ -71,7 +72,7 @@ async def find_missing_refs(
 
 
 def _landed(refspecs: tuple[str, ...], listing: Listing) -> dict[str, str]:
-    return {ref_text(ref): oid for ref, oid in landing(refspecs, listing).items()}
+    return {ref_text(ref): oid for ref, oid in mapped_refs(refspecs, listing.refs).items()}
 
 
 def _why(warnings: str) -> str:
@@ -84,5 +85,5 @@ def _why(warnings: str) -> str:
 
 def _shown(ref: str) -> str:
     """A ref in a text: a remote may put anything into its name."""
-    name = ref.encode("utf-8", "surrogateescape").decode("utf-8", "backslashreplace")[:100]
+    name = ref_bytes(ref).decode("utf-8", "backslashreplace")[:100]
     return "".join(each if each.isprintable() else "?" for each in name)

@@ -7,11 +7,12 @@ from pathlib import Path
 
 from twisted.internet.defer import Deferred, DeferredList
 
-from stackit.plugins.mirror.git.prestarted import Ahead
-from stackit.plugins.mirror.git.runner import Git, GitError
+from stackit.plugins.mirror.git.errors import GitError
+from stackit.plugins.mirror.git.prestarted import PrestartedGit
+from stackit.plugins.mirror.git.runner import Git
 from stackit.plugins.mirror.remote import protocol_v2
 from stackit.plugins.mirror.remote.protocol_v2 import ProtocolError
-from stackit.plugins.mirror.repository.disk_space import Room
+from stackit.plugins.mirror.repository.disk_space import DiskReserve
 from stackit.plugins.mirror.repository.growth import Growth
 from stackit.plugins.mirror.repository.packs import is_small_unpacked
 from stackit.plugins.mirror.repository.quarantine import Quarantine
@@ -28,14 +29,14 @@ _WALK = ("rev-list", "--objects", "--no-object-names", "--parents", "--stdin")
 class PackReceiver:
     """One or more packs on their way into the repository at ``directory``; ``close`` has to be its end."""
 
-    def __init__(self, git: Git, directory: Path, room: Room, growth: Growth) -> None:
+    def __init__(self, git: Git, directory: Path, disk: DiskReserve, growth: Growth) -> None:
         """Raises Fallback where the mirror takes in nothing."""
         try:
             self._quarantine = Quarantine(directory)
         except OSError:
             raise Fallback("pack") from None  # whatever it is, git says it in words
-        self._ahead = Ahead(git, directory, self._quarantine.environment)
-        self._room = room
+        self._ahead = PrestartedGit(git, directory, self._quarantine.environment)
+        self._disk = disk
         self._growth = growth
         self._sent = 0
         self._resting: list[Deferred[None]] = []
@@ -54,7 +55,7 @@ class PackReceiver:
         Raises Fallback, and GitError where there is no room for it.
         """
         try:
-            count = protocol_v2.objects_in(pack)
+            count = protocol_v2.object_count(pack)
         except ProtocolError:
             raise Fallback("protocol") from None
         self._sent += len(pack)
@@ -66,7 +67,7 @@ class PackReceiver:
                 await self._ahead.run(_UNPACK, pack)
             else:
                 # Also with few objects: a thin pack brings copies of what its deltas are made from.
-                await self._room.watched(self._ahead.run(_INDEX, pack), self._quarantine.size)
+                await self._disk.supervise(self._ahead.run(_INDEX, pack), self._quarantine.size)
         except GitError as problem:
             if problem.kind == "disk":
                 raise

@@ -13,14 +13,14 @@ from pathlib import Path
 
 import msgspec
 
-from stackit import ManagedRepo
+from stackit import ManagedRepo, ref_bytes
+from stackit.plugins.mirror.refs.refspecs import mapped_refs
+from stackit.plugins.mirror.refs.snapshot import Snapshot
 from stackit.plugins.mirror.remote import protocol_v2
 from stackit.plugins.mirror.remote.client import Remote
 from stackit.plugins.mirror.remote.protocol_v2 import ProtocolError
-from stackit.plugins.mirror.repository.heads import head_for
-from stackit.plugins.mirror.repository.refs import Snapshot, ref_bytes
-from stackit.plugins.mirror.repository.traces import Traces, traces
-from stackit.plugins.mirror.sync.reconcile import landing
+from stackit.plugins.mirror.repository.head import choose_head
+from stackit.plugins.mirror.repository.tamper import RefStamps, ref_stamps
 
 SETTLED = 1.0
 """Seconds after which a file's time tells of every change: clocks of file systems tick slowly."""
@@ -31,7 +31,7 @@ class Answer(msgspec.Struct, frozen=True):
 
     digest: bytes
     words: bytes
-    touched: Traces
+    stamps: RefStamps
     object_format: str
 
 
@@ -39,7 +39,7 @@ class Equal(msgspec.Struct, frozen=True):
     """Remote and mirror when they were equal. It is as large with many refs as with one."""
 
     digest: bytes
-    touched: Traces
+    stamps: RefStamps
     object_format: str
 
 
@@ -57,21 +57,21 @@ class QuickCheck:
         False says nothing. Raises RemoteError.
         """
         equal = self._equal
-        if equal is None or not equal.touched.still(directory):
+        if equal is None or not equal.stamps.is_current(directory):
             return False
-        words = await self._remote.words(_question(self._refspecs, equal.object_format), patient=True)
+        words = await self._remote.ls_refs(_question(self._refspecs, equal.object_format), patient=True)
         return hashlib.sha256(words).digest() == equal.digest
 
     async def ask(self, directory: Path, object_format: str) -> Answer:
         """Ask the remote. Raises RemoteError, and OSError where the mirror has no refs."""
-        touched = traces(directory)
-        words = await self._remote.words(_question(self._refspecs, object_format))
+        touched = ref_stamps(directory)
+        words = await self._remote.ls_refs(_question(self._refspecs, object_format))
         return Answer(hashlib.sha256(words).digest(), words, touched, object_format)
 
     def is_as_before(self, seen: Answer) -> bool:
         """Whether remote and mirror are both as they were when they were equal."""
         equal = self._equal
-        return equal is not None and (equal.digest, equal.touched) == (seen.digest, seen.touched)
+        return equal is not None and (equal.digest, equal.stamps) == (seen.digest, seen.stamps)
 
     def is_equal(self, seen: Answer, refs: Snapshot, head: str | None, now: float) -> bool:
         """Whether the mirror with these refs (taken after the look), and this HEAD, has what the remote says.
@@ -79,14 +79,14 @@ class QuickCheck:
         Raises RemoteError where the remote's words make no sense.
         """
         try:
-            listing = protocol_v2.listing(seen.words)
+            listing = protocol_v2.parse_listing(seen.words)
         except ProtocolError as problem:
-            raise self._remote.disappointed(problem) from None
-        equal = Snapshot.of(landing(self._refspecs, listing)) == refs
-        equal = equal and head_for(self._refspecs, listing, refs, head) in (None, head)
+            raise self._remote.reject_listing(problem) from None
+        equal = Snapshot.from_refs(mapped_refs(self._refspecs, listing.refs)) == refs
+        equal = equal and choose_head(self._refspecs, listing, refs, head) in (None, head)
         self._equal = None
-        if equal and seen.touched.newest < now - SETTLED:
-            self._equal = Equal(seen.digest, seen.touched, seen.object_format)
+        if equal and seen.stamps.newest < now - SETTLED:
+            self._equal = Equal(seen.digest, seen.stamps, seen.object_format)
         return equal
 
 
@@ -95,4 +95,4 @@ def _question(refspecs: tuple[str, ...], object_format: str) -> bytes:
     """What to ask; nearly all repositories have the same refspecs."""
     sources = (each.removeprefix("+").partition(":")[0] for each in refspecs if not each.startswith("^"))
     prefixes = dict.fromkeys(ref_bytes(source.partition("*")[0]) for source in sources)
-    return protocol_v2.ls_refs([b"HEAD", *prefixes], object_format)
+    return protocol_v2.ls_refs_request([b"HEAD", *prefixes], object_format)

@@ -7,11 +7,13 @@ from itertools import pairwise
 
 import msgspec
 
-from stackit.plugins.mirror.git.runner import Fetched, GitError
-from stackit.plugins.mirror.remote.protocol_v2 import Listing
-from stackit.plugins.mirror.repository.heads import head_for
-from stackit.plugins.mirror.repository.refs import Snapshot, ref_bytes, ref_text
-from stackit.plugins.mirror.repository.refspecs import destinations, folders, is_destination
+from stackit import ref_bytes, ref_text
+from stackit.plugins.mirror.git.errors import GitError
+from stackit.plugins.mirror.git.runner import Fetched
+from stackit.plugins.mirror.refs.listing import Listing
+from stackit.plugins.mirror.refs.refspecs import is_destination, mapped_refs
+from stackit.plugins.mirror.refs.snapshot import Snapshot
+from stackit.plugins.mirror.repository.head import choose_head
 from stackit.plugins.mirror.repository.repository import Repository
 
 LONGEST_PART = 250
@@ -34,16 +36,6 @@ class Reconciled(msgspec.Struct, frozen=True):
     fetched: Fetched | None = None
 
 
-def landing(refspecs: tuple[str, ...], listing: Listing) -> dict[bytes, str]:
-    """Where the remote's refs land in the mirror, with their object ids."""
-    whole = folders(refspecs)
-    if whole is not None:  # the usual case, and a hundred thousand refs are to be gone through
-        return {ref: oid for ref, oid in listing.refs.items() if whole.take(ref)}
-    return {
-        ref_bytes(landed): oid for ref, oid in listing.refs.items() for landed in destinations(refspecs, ref_text(ref))
-    }
-
-
 async def reconcile(
     repository: Repository, refspecs: tuple[str, ...], listing: Listing, *, fetch: Fetch, objection: Object
 ) -> Reconciled:
@@ -53,9 +45,9 @@ async def reconcile(
     reader miss a branch that was renamed. ``objection`` is asked with all refs, those that would go, and
     the remote's. Raises GitError.
     """
-    landed = landing(refspecs, listing)
+    landed = mapped_refs(refspecs, listing.refs)
     before = await repository.refs()
-    if Snapshot.of(landed) == before:
+    if Snapshot.from_refs(landed) == before:
         await follow_head(repository, refspecs, listing, before)
         return Reconciled(before)
     wanted = {ref_text(ref): oid for ref, oid in landed.items()}
@@ -81,16 +73,16 @@ async def reconcile(
     # A ref that the fetch found is not gone, whatever the list said before.
     gone = {ref: oid for ref, oid in gone.items() if now.get(ref) == oid} if gone else {}
     if gone:
-        left = Snapshot.of({ref_bytes(ref): oid for ref, oid in now.as_dict().items() if ref not in gone})
+        left = Snapshot.from_refs({ref_bytes(ref): oid for ref, oid in now.as_dict().items() if ref not in gone})
     await follow_head(repository, refspecs, listing, left)
     await repository.delete(gone)
     return Reconciled(now, held, fetched)
 
 
 async def follow_head(repository: Repository, refspecs: tuple[str, ...], listing: Listing, refs: Snapshot) -> None:
-    """Let HEAD name what it should (``head_for``); ``refs`` are all that the mirror keeps."""
+    """Let HEAD name what it should (``choose_head``); ``refs`` are all that the mirror keeps."""
     head = repository.head
-    target = head_for(refspecs, listing, refs, head)
+    target = choose_head(refspecs, listing, refs, head)
     if target not in (None, head):
         await repository.set_head(target)
 

@@ -9,18 +9,19 @@ import msgspec
 from twisted.internet.defer import CancelledError
 
 from stackit import App, ManagedRepo, Occurrence, RefChange, StackitError
-from stackit.plugins.mirror.git.runner import TOO_MANY_REFS, Git, GitError
+from stackit.plugins.mirror.git.errors import GitError
+from stackit.plugins.mirror.git.runner import TOO_MANY_REFS, Git
+from stackit.plugins.mirror.refs.listing import Listing
+from stackit.plugins.mirror.refs.snapshot import Snapshot
 from stackit.plugins.mirror.remote.client import Remote, RemoteError
-from stackit.plugins.mirror.remote.protocol_v2 import Listing
-from stackit.plugins.mirror.repository.census import Census
-from stackit.plugins.mirror.repository.disk_space import Room
-from stackit.plugins.mirror.repository.fsck import Check, Checks
+from stackit.plugins.mirror.repository.disk_space import DiskReserve
+from stackit.plugins.mirror.repository.fetch_cleanup import FetchCleanup
+from stackit.plugins.mirror.repository.fsck import Fsck, FsckSlots
 from stackit.plugins.mirror.repository.growth import Growth
-from stackit.plugins.mirror.repository.leftovers import SAFE_AGE, leftovers, nobody_works_in
-from stackit.plugins.mirror.repository.refs import Snapshot
-from stackit.plugins.mirror.repository.remains import Remains
-from stackit.plugins.mirror.repository.repair import mend
+from stackit.plugins.mirror.repository.leftovers import SAFE_AGE, is_in_use, remove_leftovers
+from stackit.plugins.mirror.repository.repair import repair
 from stackit.plugins.mirror.repository.repository import Repository
+from stackit.plugins.mirror.repository.tamper import ObjectDigest
 from stackit.plugins.mirror.settings import MirrorSettings
 from stackit.plugins.mirror.sync.clone import Cloner, object_format
 from stackit.plugins.mirror.sync.fast_fetch import Fallback, FastFetch, Target
@@ -63,8 +64,8 @@ class Refresher:
         settings: MirrorSettings,
         *,
         slot: SlotHolder,
-        checks: Checks,
-        room: Room,
+        checks: FsckSlots,
+        disk: DiskReserve,
         remote: Remote | None = None,
     ) -> None:
         self.directory = app.state_dir / "mirrors" / managed.repo.owner / f"{managed.repo.name}.git"
@@ -73,21 +74,21 @@ class Refresher:
         self._settings = settings
         self._slot = slot
         self.growth = Growth()
-        self._room = room
+        self._disk = disk
         self._supervised_git = SupervisedGit(
-            app.reactor, app.now, git, managed, settings.timeout, slot=slot, room=room, growth=self.growth
+            app.reactor, app.now, git, managed, settings.timeout, slot=slot, disk=disk, growth=self.growth
         )
         self._cloner = Cloner(app, git, managed, self._supervised_git, self.directory)
         self._repository = Repository(git, self.directory)
-        self._check = Check(checks, self._repository)
-        self._census = Census(self.directory)
+        self._check = Fsck(checks, self._repository)
+        self._object_digest = ObjectDigest(self.directory)
         self._git = git
         self._checked = False
         self._remote = remote
         self._quick_check = None if remote is None else QuickCheck(remote, managed)
         self._fast_fetch = None
         if remote is not None:
-            self._fast_fetch = FastFetch(app.reactor, git, remote, self.directory, room=room, growth=self.growth)
+            self._fast_fetch = FastFetch(app.reactor, git, remote, self.directory, disk=disk, growth=self.growth)
         # The first thorough look is not at the start, where all mirrors are looked at at once.
         self._thorough_at = app.reactor.seconds() + THOROUGH_EVERY * phase(managed.repo.key)
         self._touched = False
@@ -107,20 +108,20 @@ class Refresher:
 
     async def maintain(self) -> None:
         """git's own maintenance; what was left lying about is thrown away."""
-        leftovers(self.directory, before=self._app.now() - SAFE_AGE)
+        remove_leftovers(self.directory, before=self._app.now() - SAFE_AGE)
         self._cloner.discard()
-        self._touched = self._touched or self._census.is_touched()
+        self._touched = self._touched or self._object_digest.is_touched()
         if self._touched:
             return  # the next look reads all objects first, so that nothing broken is packed
-        self._census.begin()
+        self._object_digest.begin()
         await self._repository.pack_refs()
-        remains = Remains(self._git, self.directory, self._app.reactor, self._app.now)
+        cleanup = FetchCleanup(self._git, self.directory, self._app.reactor, self._app.now)
         try:
-            await self._room.watched(self._maintained(), lambda: remains.size)
+            await self._disk.supervise(self._maintained(), lambda: cleanup.size)
         except (GitError, CancelledError):
-            remains.clear_files(locks=True)
+            cleanup.clear_files(locks=True)
             raise
-        self._census.end()
+        self._object_digest.end()
 
     async def _maintained(self) -> None:
         if self.growth.is_too_much:
@@ -130,8 +131,8 @@ class Refresher:
 
     def tidy(self) -> None:
         """Make room: throw away what no git that was ended will come back for. No round may be at work."""
-        before = math.inf if nobody_works_in(self.directory) else self._app.now() - SAFE_AGE
-        removed = leftovers(self.directory, before=before) + self._cloner.discard_all()
+        before = self._app.now() - SAFE_AGE if is_in_use(self.directory) else math.inf
+        removed = remove_leftovers(self.directory, before=before) + self._cloner.discard_all()
         if removed:
             self._healed(f"the disk is nearly full: {removed} leftovers were removed", removed)
 
@@ -164,8 +165,8 @@ class Refresher:
 
     def _begin(self) -> None:
         self._make_room()
-        self._touched = self._touched or self._census.is_touched()
-        self._census.begin()
+        self._touched = self._touched or self._object_digest.is_touched()
+        self._object_digest.begin()
 
     async def refresh(
         self, *, full: bool, accept: bool, quietly: bool, timeouts: int, expected: Collection[str] = ()
@@ -181,7 +182,7 @@ class Refresher:
         if quietly and await self._supervised_git.watched(lambda _: self._nothing_new()):
             return Outcome(untouched=True)
         self._make_room()
-        self._touched = self._touched or self._census.is_touched()
+        self._touched = self._touched or self._object_digest.is_touched()
         if self._touched and full:
             self._mend("", self._app.now())
         outcome = await self._refreshed(full=full, accept=accept, expected=expected)
@@ -209,7 +210,7 @@ class Refresher:
             return False
         if not self._checked:  # what was done to the files while stackit did not run
             self._checked = True
-            self._touched = self._touched or self._census.is_touched()
+            self._touched = self._touched or self._object_digest.is_touched()
         if self._touched:
             return False
         if now >= self._thorough_at:
@@ -252,7 +253,7 @@ class Refresher:
             self._notice("the remote was made anew with another kind of object ids, and so is the mirror")
             return Outcome(missing=await self._clone())
         head = self._repository.head
-        self._census.begin()
+        self._object_digest.begin()
         done = await reconcile(
             self._repository,
             self._managed.refspecs,
@@ -271,7 +272,7 @@ class Refresher:
                 fetch=lambda: self._supervised_git.fetch(self.directory),
                 ask=self._listing,
             )
-        self._census.end()
+        self._object_digest.end()
         if self._repository.head != head:
             self._notice(f"HEAD names {self._repository.head} now, and named {head} before")
         return Outcome(held=done.held, missing=missing)
@@ -280,12 +281,12 @@ class Refresher:
         """Every ref of the remote, of which git also finds out what it speaks."""
         listing = await self._supervised_git.listing()
         if self._remote is not None and listing.by_v2 is not None:
-            self._remote.learned(speaks=listing.by_v2)
+            self._remote.set_speaks_v2(speaks=listing.by_v2)
         return listing
 
     async def _fetched_quickly(self, expected: Collection[str]) -> bool:
         """Whether what is new is here, with no need to look at all refs of the remote."""
-        self._census.begin()
+        self._object_digest.begin()
         try:
             fetched = await self._supervised_git.fetch(self.directory)
         except GitError as problem:
@@ -296,7 +297,7 @@ class Refresher:
                 return False
             raise
         refs, head = await self.refs(), self._repository.head
-        self._census.end()
+        self._object_digest.end()
         if fetched.warnings or not fetched.certain or any(refs.get(ref) is None for ref in expected):
             return False
         return not refs or (head is not None and refs.get(head) is not None)
@@ -305,13 +306,13 @@ class Refresher:
         await self._slot.enter("clone")
         listing = await self._listing()
         missing = await self._cloner.clone(listing)
-        self._census.end()
+        self._object_digest.end()
         return missing
 
     def _make_room(self) -> None:
-        if self._room.is_short:
+        if self._disk.is_short:
             self.tidy()
-            self._room.check()
+            self._disk.check()
 
     # -- healing --------------------------------------------------------------------------
 
@@ -326,7 +327,7 @@ class Refresher:
         return False
 
     def _mend(self, said: str, began: float) -> bool:
-        done = mend(self.directory, said, began)
+        done = repair(self.directory, said, began)
         for reason, count in done:
             self._healed(f"{reason}: {count}", count)
         return bool(done)

@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterable
 from typing import Literal
 
 from stackit.api.reactor import Reactor
-from stackit.plugins.mirror.git.errors import Kind
+from stackit.plugins.mirror.git.errors import GitErrorKind
 from stackit.plugins.mirror.sync.missing_refs import MissingRefs
 
 State = Literal["in_step", "behind", "cloning", "failing", "quarantined"]
@@ -95,7 +95,7 @@ class SyncStatus:
         self.timeouts = self._failures = self._refusals = 0
         self.quarantined = False
 
-    def failed(self, error: str, kind: Kind | None = None, retry_after: float | None = None) -> float:
+    def failed(self, error: str, kind: GitErrorKind | None = None, retry_after: float | None = None) -> float:
         """``kind`` of trouble, where git told; ``retry_after``: seconds for which the remote wants no request.
 
         Returns in how many seconds it is to be tried again.

@@ -10,11 +10,12 @@ from typing import TypeVar
 from twisted.internet.defer import CancelledError
 
 from stackit import ManagedRepo, Reactor
-from stackit.plugins.mirror.git.runner import Fetched, Git, GitError
-from stackit.plugins.mirror.remote.protocol_v2 import Listing
-from stackit.plugins.mirror.repository.disk_space import Room
+from stackit.plugins.mirror.git.errors import GitError
+from stackit.plugins.mirror.git.runner import Fetched, Git
+from stackit.plugins.mirror.refs.listing import Listing
+from stackit.plugins.mirror.repository.disk_space import DiskReserve
+from stackit.plugins.mirror.repository.fetch_cleanup import FetchCleanup
 from stackit.plugins.mirror.repository.growth import Growth
-from stackit.plugins.mirror.repository.remains import Remains
 from stackit.plugins.mirror.sync.slot_holder import SlotHolder
 
 LEND_AFTER = 5.0
@@ -52,7 +53,7 @@ class SupervisedGit:
         timeout: float,
         *,
         slot: SlotHolder,
-        room: Room,
+        disk: DiskReserve,
         growth: Growth,
     ) -> None:
         self.timeouts = 0
@@ -62,7 +63,7 @@ class SupervisedGit:
         self._git = git
         self._managed = managed
         self._slot = slot
-        self._room = room
+        self._disk = disk
         self._growth = growth
 
     async def listing(self) -> Listing:
@@ -123,7 +124,7 @@ class SupervisedGit:
         self, directory: Path, bring: Callable[[Progress], Awaitable[Answer]], progress: Progress | None
     ) -> Answer:
         """Run what brings objects into ``directory``, and clear away what it leaves where it fails."""
-        remains = Remains(self._git, directory, self._reactor, self._now)
+        cleanup = FetchCleanup(self._git, directory, self._reactor, self._now)
         said = b""
 
         def watched(alive: Progress) -> Awaitable[Answer]:
@@ -137,16 +138,16 @@ class SupervisedGit:
             return bring(heard)
 
         try:
-            answer = await self._room.watched(self.watched(watched), lambda: remains.size)
+            answer = await self._disk.supervise(self.watched(watched), lambda: cleanup.size)
         except (GitError, CancelledError) as problem:
             # Nothing of it runs any more: what it was unpacking is nobody's, nor is what it had locked
             # where it could not tidy up. (Otherwise the lock is somebody else's, and the reason of the failure.)
-            remains.clear_files(locks=isinstance(problem, CancelledError) or problem.killed)
+            cleanup.clear_files(locks=isinstance(problem, CancelledError) or problem.killed)
             if isinstance(problem, GitError):
-                await remains.clear_objects(problem)
+                await cleanup.clear_objects(problem)
             raise
         sent = _SENT.findall(said)
-        self._growth.add(remains.size, int(float(sent[-1][0]) * _UNITS[sent[-1][1]]) if sent else 0)
+        self._growth.add(cleanup.size, int(float(sent[-1][0]) * _UNITS[sent[-1][1]]) if sent else 0)
         return answer
 
     def _grown(self, timeout: float) -> float:

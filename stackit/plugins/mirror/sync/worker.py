@@ -10,11 +10,12 @@ import msgspec
 from twisted.internet.defer import CancelledError
 
 from stackit import App, ManagedRepo, Occurrence, RefChange, StackitError
-from stackit.plugins.mirror.git.runner import Git, GitError
+from stackit.plugins.mirror.git.errors import GitError
+from stackit.plugins.mirror.git.runner import Git
+from stackit.plugins.mirror.refs.snapshot import Snapshot
 from stackit.plugins.mirror.remote.client import Remote
-from stackit.plugins.mirror.repository.disk_space import Room
-from stackit.plugins.mirror.repository.fsck import Checks
-from stackit.plugins.mirror.repository.refs import Snapshot
+from stackit.plugins.mirror.repository.disk_space import DiskReserve
+from stackit.plugins.mirror.repository.fsck import FsckSlots
 from stackit.plugins.mirror.settings import MirrorSettings
 from stackit.plugins.mirror.sync.announcer import RefAnnouncer
 from stackit.plugins.mirror.sync.coalescer import Coalescer
@@ -72,8 +73,8 @@ class MirrorWorker:
         slots: FetchSlots,
         managed: ManagedRepo,
         settings: MirrorSettings,
-        checks: Checks,
-        room: Room,
+        checks: FsckSlots,
+        disk: DiskReserve,
         remote: Remote | None = None,
     ) -> None:
         """``remote`` is for what goes without git; None where the URL is not HTTP."""
@@ -87,7 +88,7 @@ class MirrorWorker:
         self._remote = remote
         self._slot = SlotHolder(slots, managed.url, end=self._end_round, suspect=self._is_suspect)
         self._refresher = Refresher(
-            app, git, managed, settings, slot=self._slot, checks=checks, room=room, remote=remote
+            app, git, managed, settings, slot=self._slot, checks=checks, disk=disk, remote=remote
         )
         self._announcer = RefAnnouncer(app, git, managed, self._refresher)
         self.directory = self._refresher.directory

@@ -12,7 +12,7 @@ from mirror_harness import Harness, Upstream, git, managed
 
 from stackit import StackitError
 from stackit.plugins.mirror.git.causes import cause
-from stackit.plugins.mirror.git.errors import Answered, kind_of, left_out, reason
+from stackit.plugins.mirror.git.diagnosis import Answered, kind_of, left_out, reason
 
 SSH_END = """fatal: Could not read from remote repository.
 

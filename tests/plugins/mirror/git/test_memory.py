@@ -18,7 +18,7 @@ from zope.interface import implementer
 
 from stackit import StackitError
 from stackit.plugins.mirror import MirrorSettings
-from stackit.plugins.mirror.git.runner import GitError
+from stackit.plugins.mirror.git.errors import GitError
 
 MIB = 2**20
 MAIN = "refs/heads/main"

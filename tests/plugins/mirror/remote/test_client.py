@@ -77,15 +77,15 @@ class House:
         self.remote = self.of(f"http://127.0.0.1:{self.server.port}/octo/widget.git")
 
     def of(self, url: str, **more: Any) -> Remote:
-        remote = self.remotes.of(ManagedRepo(repo=Repo("octo", "widget"), url=url, **more))
+        remote = self.remotes.get(ManagedRepo(repo=Repo("octo", "widget"), url=url, **more))
         assert remote is not None
-        remote.learned(speaks=True)
+        remote.set_speaks_v2(speaks=True)
         return remote
 
     async def ask(self) -> bytes:
         """Ask, also a remote that did not answer a moment ago, and would be left alone."""
         self.remote._listing.succeeded()
-        return await self.remote.words(QUESTION)
+        return await self.remote.ls_refs(QUESTION)
 
     async def fails(self) -> RemoteError:
         with pytest.raises(RemoteError) as caught:
@@ -134,33 +134,33 @@ async def test_a_token_is_sent_as_it_is_in_its_file_now(house: House, tmp_path: 
     token_file = tmp_path / "token"
     token_file.write_text("one\n")
     remote = house.of(f"http://127.0.0.1:{house.server.port}/octo/widget.git", token_file=token_file)
-    await remote.words(QUESTION)
+    await remote.ls_refs(QUESTION)
     token_file.write_text("two\n")
-    await remote.words(QUESTION)
+    await remote.ls_refs(QUESTION)
     sent = [request.partition(b"Authorization: Basic ")[2].split(b"\r\n")[0] for request in house.server.requests]
     assert sent == [b"eC1hY2Nlc3MtdG9rZW46b25l", b"eC1hY2Nlc3MtdG9rZW46dHdv"]
     token_file.unlink()
     with pytest.raises(StackitError, match="cannot be read"):
-        await remote.words(QUESTION)
+        await remote.ls_refs(QUESTION)
 
 
 @pytest_twisted.ensureDeferred
 async def test_a_path_cannot_carry_a_second_request(house: House) -> None:
     remote = house.of(f"http://127.0.0.1:{house.server.port}/a b/é%20\x7f.git")
-    await remote.words(QUESTION)
+    await remote.ls_refs(QUESTION)
     assert house.server.requests[0].startswith(b"POST /a%20b/%C3%A9%20%7F.git/git-upload-pack HTTP/1.1\r\n")
 
 
 @pytest.mark.parametrize("url", ["ssh://git@host/x", "file:///x", "git@host:x"])
 def test_what_is_not_http_has_no_remote(url: str) -> None:
-    assert Remotes(None, 2).of(ManagedRepo(repo=Repo("octo", "widget"), url=url)) is None
+    assert Remotes(None, 2).get(ManagedRepo(repo=Repo("octo", "widget"), url=url)) is None
 
 
 def test_behind_a_proxy_git_asks(monkeypatch: pytest.MonkeyPatch) -> None:
     from twisted.internet import reactor  # noqa: PLC0415
 
     def direct(url: str) -> bool:
-        return Remotes(reactor, 2).of(ManagedRepo(repo=Repo("octo", "widget"), url=url)) is not None
+        return Remotes(reactor, 2).get(ManagedRepo(repo=Repo("octo", "widget"), url=url)) is not None
 
     monkeypatch.setenv("https_proxy", "http://proxy:3128")
     monkeypatch.setenv("no_proxy", "example.org")
@@ -184,7 +184,7 @@ async def test_a_crowd_of_patient_questions_opens_few_connections_and_one_in_a_h
     house: House,
 ) -> None:
     house.server.answers = [lambda peer: None, lambda peer: None]
-    crowd = [Deferred.fromCoroutine(house.remote.words(QUESTION, patient=True)) for _ in range(20)]
+    crowd = [Deferred.fromCoroutine(house.remote.ls_refs(QUESTION, patient=True)) for _ in range(20)]
     await house.until(lambda: len(house.server.requests) == 2)
     assert await house.ask() == b"0000"
     crowd[-1].cancel()
@@ -493,22 +493,22 @@ async def test_over_tls_the_certificate_must_be_known_and_the_hosts(
 ) -> None:
     unknown = house.of(f"https://localhost:{tls}/octo/widget.git")
     with pytest.raises(RemoteError, match="unreachable"):
-        await unknown.words(QUESTION)
+        await unknown.ls_refs(QUESTION)
     assert house.server.requests == [], "nothing is said to somebody else"
     monkeypatch.setenv("SSL_CERT_FILE", str(certificate))
     trusting = Remotes(house.reactor, 2)
     repo = Repo("octo", "widget")
-    known = trusting.of(ManagedRepo(repo=repo, url=f"https://localhost:{tls}/octo/widget.git"))
-    other = trusting.of(ManagedRepo(repo=repo, url=f"https://127.0.0.1:{tls}/octo/widget.git"))
+    known = trusting.get(ManagedRepo(repo=repo, url=f"https://localhost:{tls}/octo/widget.git"))
+    other = trusting.get(ManagedRepo(repo=repo, url=f"https://127.0.0.1:{tls}/octo/widget.git"))
     assert known is not None
     assert other is not None
-    known.learned(speaks=True)
-    other.learned(speaks=True)
+    known.set_speaks_v2(speaks=True)
+    other.set_speaks_v2(speaks=True)
     for _ in range(3):
-        assert await known.words(QUESTION) == b"0000"
+        assert await known.ls_refs(QUESTION) == b"0000"
     peers = len(house.server.peers)
     with pytest.raises(RemoteError, match="unreachable"):
-        await other.words(QUESTION)
+        await other.ls_refs(QUESTION)
     assert len(house.server.requests) == 3
     assert peers == 2, "one connection for three requests, after the one that was refused"
     await trusting.close()

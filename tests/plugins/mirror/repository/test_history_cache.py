@@ -2,27 +2,27 @@
 
 from __future__ import annotations
 
-from stackit.plugins.mirror.repository.history_cache import Histories
+from stackit.plugins.mirror.repository.history_cache import HistoryCache
 
 
 def test_a_history_is_that_of_the_newest_tip_that_was_asked_for() -> None:
-    histories = Histories()
+    histories = HistoryCache()
     histories.remember("octo/widget", "a", b"a\n")
     histories.remember("octo/widget", "b", b"b\na\n")
-    assert histories.of("octo/widget", "a") is None
-    assert histories.of("octo/widget", "b") == b"b\na\n"
-    assert histories.of("octo/gadget", "b") is None
+    assert histories.get("octo/widget", "a") is None
+    assert histories.get("octo/widget", "b") == b"b\na\n"
+    assert histories.get("octo/gadget", "b") is None
     assert len(histories) == 1
 
 
 def test_all_of_them_together_have_a_bound_and_the_least_asked_for_goes() -> None:
-    histories = Histories(room=100)
+    histories = HistoryCache(room=100)
     histories.remember("octo/one", "a", b"x" * 40)
     histories.remember("octo/two", "b", b"x" * 40)
-    assert histories.of("octo/one", "a") is not None
+    assert histories.get("octo/one", "a") is not None
     histories.remember("octo/three", "c", b"x" * 40)
-    assert histories.of("octo/two", "b") is None
-    assert histories.of("octo/one", "a") is not None
+    assert histories.get("octo/two", "b") is None
+    assert histories.get("octo/one", "a") is not None
     for _ in range(10):
         histories.remember("octo/three", "d", b"x" * 50)
     assert len(histories) == 2

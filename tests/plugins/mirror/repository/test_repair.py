@@ -15,7 +15,7 @@ from mirror_harness import Harness, Upstream, git, managed, refs
 from twisted.internet.defer import Deferred
 
 from stackit import StackitError
-from stackit.plugins.mirror.repository.repair import readable
+from stackit.plugins.mirror.repository.repair import make_readable
 from stackit.plugins.mirror.repository.swap import exchange
 
 
@@ -256,7 +256,7 @@ async def test_permissions_that_were_taken_away_are_given_back(harness: Harness,
     await harness.worker().sync("manual")
     assert refs(mirror) == upstream.refs()
     assert (mirror / "objects").stat().st_mode & 0o700 == 0o700
-    assert readable(mirror) == 0
+    assert make_readable(mirror) == 0
 
 
 @pytest_twisted.ensureDeferred

@@ -13,7 +13,7 @@ from mirror_harness import GitHttp, Harness, Upstream, git, managed, refs
 
 from stackit import StackitError
 from stackit.api.repos import DEFAULT_REFSPECS
-from stackit.plugins.mirror.remote.protocol_v2 import line
+from stackit.plugins.mirror.remote.protocol_v2 import pkt_line
 from stackit.plugins.mirror.sync import clone, supervised_git
 from stackit.plugins.mirror.sync.supervised_git import SupervisedGit
 
@@ -114,7 +114,7 @@ async def test_many_refs_come_in_one_file_with_nothing_that_tells_of_the_clone(
     assert refs(harness.path()) == expected == harness.told["octo/widget"]
     assert fetched == []
     assert files(harness.path() / "refs") == []
-    assert sorted(path.name for path in harness.path().iterdir() if path.name != "stackit-census") == [
+    assert sorted(path.name for path in harness.path().iterdir() if path.name != "stackit-object-digest") == [
         "HEAD", "config", "objects", "packed-refs", "refs",
     ]  # fmt: skip
     await harness.stop()
@@ -239,7 +239,7 @@ async def test_a_remote_that_says_odd_things_is_met_as_a_fetch_meets_it(
         (b"%(nowhere)", NOWHERE),
     ):
         said = said.replace(name, oid)
-    server.said_too = line(said)
+    server.said_too = pkt_line(said)
     many, few = await both_ways(monkeypatch, tmp_path, server.url("octo/widget.git"))
     assert many == few
     assert len(cloned) == 1
@@ -258,7 +258,7 @@ async def test_a_remote_that_says_odd_things_is_met_as_a_fetch_meets_it(
 async def test_a_remote_whose_listing_is_none_is_not_cloned(
     server: GitHttp, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, cloned: list[Path], said: bytes
 ) -> None:
-    server.said_too = line(said)
+    server.said_too = pkt_line(said)
     many, few = await both_ways(monkeypatch, tmp_path, server.url("octo/widget.git"))
     assert many == few
     assert isinstance(many, str)

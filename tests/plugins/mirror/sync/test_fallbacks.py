@@ -16,7 +16,7 @@ from twisted.web.http import Request
 from twisted.web.resource import Resource
 
 from stackit import StackitError
-from stackit.plugins.mirror.remote.protocol_v2 import FLUSH, line
+from stackit.plugins.mirror.remote.protocol_v2 import FLUSH, pkt_line
 from stackit.testing.listening import LoopbackSite
 
 MAIN = "refs/heads/main"
@@ -45,7 +45,7 @@ class Between(Resource):
         self.asked.append("stackit" if direct else "git")
         if direct and self.pack is not None and b"command=fetch" in said:
             request.setHeader("content-type", "application/x-git-upload-pack-result")
-            return line(b"packfile\n") + line(b"\1" + self.pack) + FLUSH
+            return pkt_line(b"packfile\n") + pkt_line(b"\1" + self.pack) + FLUSH
         if not self.version:
             request.requestHeaders.removeHeader("Git-Protocol")
         return self._remote.render(request)

@@ -11,11 +11,12 @@ import pytest_twisted
 
 from stackit import ManagedRepo, Repo
 from stackit.plugins.mirror.git.runner import Git
+from stackit.plugins.mirror.refs.snapshot import Snapshot
 from stackit.plugins.mirror.remote.client import Remote, Remotes
-from stackit.plugins.mirror.remote.protocol_v2 import FLUSH, ProtocolError, line, listing
-from stackit.plugins.mirror.repository.disk_space import Room
+from stackit.plugins.mirror.remote.protocol_v2 import FLUSH, ProtocolError, parse_listing, pkt_line
+from stackit.plugins.mirror.repository.disk_space import DiskReserve
 from stackit.plugins.mirror.repository.growth import Growth
-from stackit.plugins.mirror.repository.refs import Snapshot
+from stackit.plugins.mirror.repository.repository import Repository
 from stackit.plugins.mirror.sync.fast_fetch import Fallback, FastFetch, Target
 from stackit.testing import PretendGitHub
 from stackit.text.redaction import redacted
@@ -33,11 +34,11 @@ class Harness:
         self.remote = remote
         self.directory = directory
         self.growth = Growth()
-        room = Room(git._reactor, directory, reserve=0)
-        self.fast_fetch = FastFetch(git._reactor, git, remote, directory, room=room, growth=self.growth)
+        disk = DiskReserve(git._reactor, directory, reserve=0)
+        self.fast_fetch = FastFetch(git._reactor, git, remote, directory, disk=disk, growth=self.growth)
 
     async def refs(self) -> Snapshot:
-        return await Snapshot.take(self.git, self.directory)
+        return await Repository(self.git, self.directory).refs()
 
     async def fetch(self, *targets: tuple[str, str]) -> Any:
         """Take the road to these refs and commits; ``refs`` are then what the mirror has."""
@@ -63,7 +64,7 @@ async def furnish(github: PretendGitHub, tmp_path: Path, **settings: Any) -> tup
         (tmp_path / "token").write_text(token)
     managed = ManagedRepo(repo=Repo("octo", "widget"), url=url, token_file=tmp_path / "token" if token else None)
     remotes = Remotes(reactor, 4)
-    remote = remotes.of(managed)
+    remote = remotes.get(managed)
     assert remote is not None
     return Harness(github, git, remote, directory), remotes
 
@@ -151,7 +152,7 @@ async def test_a_private_repository_is_asked_with_its_token(pretend_github: Pret
 def test_what_a_remote_calls_an_object_id_must_be_one(oid: bytes) -> None:
     """git would also take a name, and in some places an option."""
     with pytest.raises(ProtocolError):
-        listing(line(oid + b" refs/heads/main\n") + FLUSH)
+        parse_listing(pkt_line(oid + b" refs/heads/main\n") + FLUSH)
 
 
 async def fallback(harness: Harness, *targets: tuple[str, str]) -> str:

@@ -11,7 +11,8 @@ import pytest_twisted
 from mirror_harness import ZERO, GitHttp, Harness, Upstream, ask, git, managed, pushed, refs
 
 from stackit import StackitError
-from stackit.plugins.mirror.remote.protocol_v2 import Listing, line
+from stackit.plugins.mirror.refs.listing import Listing
+from stackit.plugins.mirror.remote.protocol_v2 import pkt_line
 from stackit.plugins.mirror.sync import clone
 from stackit.plugins.mirror.sync.missing_refs import MissingRefs
 
@@ -48,7 +49,7 @@ class Served:
 
     def list_too(self, *names: str) -> None:
         tip = self.upstream.refs()[MAIN]
-        self.http.said_too = b"".join(line(f"{tip} {name}\n".encode()) for name in names)
+        self.http.said_too = b"".join(pkt_line(f"{tip} {name}\n".encode()) for name in names)
 
 
 @pytest_twisted.async_yield_fixture

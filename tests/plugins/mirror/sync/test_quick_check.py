@@ -13,8 +13,8 @@ import pytest_twisted
 from stackit import ManagedRepo, Repo
 from stackit.plugins.mirror.git.runner import Git
 from stackit.plugins.mirror.remote.client import RemoteError, Remotes
-from stackit.plugins.mirror.repository.refs import Snapshot
-from stackit.plugins.mirror.repository.traces import traces
+from stackit.plugins.mirror.repository.repository import Repository
+from stackit.plugins.mirror.repository.tamper import ref_stamps
 from stackit.plugins.mirror.sync.quick_check import QuickCheck
 from stackit.testing import PretendGitHub
 from stackit.text.redaction import redacted
@@ -39,7 +39,7 @@ class Harness:
     async def is_equal(self, now: float = LATER) -> bool:
         answer = await self.quick_check.ask(self.directory, "sha1")
         head = (await self.git.local(self.directory, "symbolic-ref", "HEAD")).stdout.decode().strip()
-        return self.quick_check.is_equal(answer, await Snapshot.take(self.git, self.directory), head, now)
+        return self.quick_check.is_equal(answer, await Repository(self.git, self.directory).refs(), head, now)
 
 
 @pytest_twisted.async_yield_fixture
@@ -58,7 +58,7 @@ async def harness(pretend_github: PretendGitHub, tmp_path: Path) -> AsyncIterato
     await pretend_github.git("octo/widget", "clone", "--quiet", "--bare", source, str(directory))
     managed = ManagedRepo(repo=Repo("octo", "widget"), url=url, refspecs=refspecs)
     remotes = Remotes(reactor, 4)
-    remote = remotes.of(managed)
+    remote = remotes.get(managed)
     assert remote is not None
     yield Harness(pretend_github, git, QuickCheck(remote, managed), directory)
     await remotes.close()
@@ -125,7 +125,7 @@ async def test_a_change_of_the_mirror_by_hand_is_seen(harness: Harness, by_hand:
 @pytest_twisted.ensureDeferred
 async def test_a_file_that_changed_a_moment_ago_is_not_trusted(harness: Harness) -> None:
     """The clock of a file system may not tick between two changes, so the second could leave no trace."""
-    newest = traces(harness.directory).newest
+    newest = ref_stamps(harness.directory).newest
     assert await harness.is_equal(now=newest + 0.5)
     assert not await harness.is_as_before()
     assert await harness.is_equal(now=newest + 1.5)
@@ -143,28 +143,28 @@ async def test_a_remote_that_does_not_answer_is_no_equal_mirror(harness: Harness
 @pytest.mark.parametrize("folder", ["refs", "refs/heads/a", "refs/heads/a/b"])
 def test_every_folder_of_refs_is_watched(tmp_path: Path, folder: str) -> None:
     (tmp_path / "refs" / "heads" / "a" / "b").mkdir(parents=True)
-    before = traces(tmp_path)
-    assert before.still(tmp_path)
+    before = ref_stamps(tmp_path)
+    assert before.is_current(tmp_path)
     os.utime(tmp_path / folder, (1, 1))
-    assert traces(tmp_path) != before
-    assert not before.still(tmp_path)
+    assert ref_stamps(tmp_path) != before
+    assert not before.is_current(tmp_path)
 
 
 def test_a_folder_that_is_new_or_gone_is_noticed(tmp_path: Path) -> None:
     (tmp_path / "refs" / "heads").mkdir(parents=True)
     for folder in ("refs", "refs/heads"):
         os.utime(tmp_path / folder, (1, 1))
-    before = traces(tmp_path)
+    before = ref_stamps(tmp_path)
     (tmp_path / "refs" / "heads" / "topic").mkdir()
-    assert not before.still(tmp_path)
-    with_topic = traces(tmp_path)
+    assert not before.is_current(tmp_path)
+    with_topic = ref_stamps(tmp_path)
     (tmp_path / "refs" / "heads" / "topic").rmdir()
-    assert not with_topic.still(tmp_path)
+    assert not with_topic.is_current(tmp_path)
 
 
 def test_a_mirror_of_many_refs_leaves_no_more_traces_than_one_of_few(tmp_path: Path) -> None:
     (tmp_path / "refs" / "heads").mkdir(parents=True)
-    few = traces(tmp_path)
+    few = ref_stamps(tmp_path)
     packed = b"".join(b"%040x refs/heads/b%d\n" % (number, number) for number in range(10_000))
     (tmp_path / "packed-refs").write_bytes(packed)
-    assert len(traces(tmp_path).marks) == len(few.marks)
+    assert len(ref_stamps(tmp_path).stamps) == len(few.stamps)

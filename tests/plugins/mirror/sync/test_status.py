@@ -13,7 +13,7 @@ from twisted.internet.defer import Deferred
 from twisted.internet.task import Clock
 
 from stackit import StackitError
-from stackit.plugins.mirror.git.errors import Answered, heard, kind_of
+from stackit.plugins.mirror.git.diagnosis import Answered, heard, kind_of
 from stackit.plugins.mirror.sync import supervised_git
 from stackit.plugins.mirror.sync.status import COVERED, REFUSALS, SyncStatus
 from stackit.testing import PretendGitHub

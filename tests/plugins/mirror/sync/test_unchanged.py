@@ -124,7 +124,7 @@ async def test_what_is_kept_for_an_unchanged_mirror_does_not_grow_with_its_refs(
     def kept() -> int:
         look: QuickCheck = mirrored.harness.worker()._refresher._quick_check
         assert look._equal is not None
-        return len(look._equal.digest) + len(look._equal.touched.marks) + sum(map(len, look._equal.touched.folders))
+        return len(look._equal.digest) + len(look._equal.stamps.stamps) + sum(map(len, look._equal.stamps.folders))
 
     few = kept()
     source, mirror = mirrored.github.path("octo/widget"), mirrored.harness.path()

@@ -6,8 +6,8 @@ import random
 
 import pytest
 
-from stackit import RefChange
-from stackit.plugins.mirror.repository.refs import ASIDE, Snapshot, ref_bytes
+from stackit import RefChange, ref_bytes
+from stackit.plugins.mirror.refs.snapshot import ASIDE, Snapshot
 
 ZERO = "0" * 40
 
@@ -17,7 +17,7 @@ def oid(number: int) -> str:
 
 
 def snapshot(refs: dict[str, str]) -> Snapshot:
-    return Snapshot.of({ref_bytes(ref): each for ref, each in refs.items()})
+    return Snapshot.from_refs({ref_bytes(ref): each for ref, each in refs.items()})
 
 
 NAMES = ["refs/heads/a", "refs/heads/a-b", "refs/heads/a/b", "refs/heads/caf\udce9", "refs/heads/main", "refs/tags/v1"]

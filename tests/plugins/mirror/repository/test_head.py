@@ -10,9 +10,10 @@ import pytest
 import pytest_twisted
 from mirror_harness import GitHttp, Harness, Upstream, git, managed, pushed, refs
 
-from stackit.plugins.mirror.remote.protocol_v2 import FLUSH, Listing, line, listing
-from stackit.plugins.mirror.repository.heads import head_for
-from stackit.plugins.mirror.repository.refs import Snapshot
+from stackit.plugins.mirror.refs.listing import Listing
+from stackit.plugins.mirror.refs.snapshot import Snapshot
+from stackit.plugins.mirror.remote.protocol_v2 import FLUSH, parse_listing, pkt_line
+from stackit.plugins.mirror.repository.head import choose_head
 
 MAIN = "refs/heads/main"
 ALL = ("+refs/heads/*:refs/heads/*", "+refs/tags/*:refs/tags/*")
@@ -142,20 +143,20 @@ def test_what_is_there_and_as_likely_is_kept() -> None:
     """Else HEAD would go to and fro between branches at one commit."""
     tip = "1" * 40
     found = Listing({f"refs/heads/{name}".encode(): tip for name in ("a", "b", "master")}, None, tip=tip)
-    have = Snapshot.of(found.refs)
-    assert head_for(ALL, found, have, "refs/heads/b") == "refs/heads/b"
-    assert head_for(ALL, found, have, "refs/heads/gone") == "refs/heads/master"
-    assert head_for(ALL, found, have, None) == "refs/heads/master"
-    assert head_for(ALL, Listing(found.refs, None), have, "refs/heads/a") == "refs/heads/a"
-    assert head_for(ALL, Listing({}, None), Snapshot(), "refs/heads/a") is None
-    assert head_for(("+refs/tags/*:refs/tags/*",), found, Snapshot(), None) is None
+    have = Snapshot.from_refs(found.refs)
+    assert choose_head(ALL, found, have, "refs/heads/b") == "refs/heads/b"
+    assert choose_head(ALL, found, have, "refs/heads/gone") == "refs/heads/master"
+    assert choose_head(ALL, found, have, None) == "refs/heads/master"
+    assert choose_head(ALL, Listing(found.refs, None), have, "refs/heads/a") == "refs/heads/a"
+    assert choose_head(ALL, Listing({}, None), Snapshot(), "refs/heads/a") is None
+    assert choose_head(("+refs/tags/*:refs/tags/*",), found, Snapshot(), None) is None
     elsewhere = ("+refs/heads/*:refs/remotes/origin/*",)
-    landed = Snapshot.of({b"refs/remotes/origin/a": tip})
-    assert head_for(elsewhere, Listing({b"refs/heads/a": tip}, b"refs/heads/none"), landed, MAIN) == (
+    landed = Snapshot.from_refs({b"refs/remotes/origin/a": tip})
+    assert choose_head(elsewhere, Listing({b"refs/heads/a": tip}, b"refs/heads/none"), landed, MAIN) == (
         "refs/remotes/origin/a"
     )
 
 
 def test_the_commit_that_head_is_at_is_read() -> None:
-    said = line(b"1" * 40 + b" HEAD\n") + line(b"1" * 40 + b" refs/heads/a\n") + FLUSH
-    assert (listing(said).head, listing(said).tip) == (None, "1" * 40)
+    said = pkt_line(b"1" * 40 + b" HEAD\n") + pkt_line(b"1" * 40 + b" refs/heads/a\n") + FLUSH
+    assert (parse_listing(said).head, parse_listing(said).tip) == (None, "1" * 40)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from stackit.api.reactor import Reactor
+from stackit import Reactor
 from stackit.http.client.errors import RemoteError
 
 TROUBLE = (5.0, 600.0)
@@ -11,7 +11,7 @@ OLD_PROTOCOL = (600.0, 86400.0)
 """The same for a remote that does not speak protocol v2, which changes with its software only."""
 
 
-class Gate:
+class CircuitBreaker:
     """Closes after each failure, twice as long as after the one before; a success opens it."""
 
     def __init__(self, reactor: Reactor, pauses: tuple[float, float] = TROUBLE) -> None:

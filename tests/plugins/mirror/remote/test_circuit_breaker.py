@@ -16,9 +16,8 @@ from twisted.web.server import NOT_DONE_YET
 
 from stackit.http.client import connection
 from stackit.http.client.errors import RemoteError
-from stackit.plugins.mirror.remote.client import RESULT
-from stackit.plugins.mirror.remote.gate import OLD_PROTOCOL, TROUBLE, Gate
-from stackit.plugins.mirror.remote.protocol_v2 import FLUSH, line, speaks_v2
+from stackit.plugins.mirror.remote.circuit_breaker import OLD_PROTOCOL, TROUBLE, CircuitBreaker
+from stackit.plugins.mirror.remote.protocol_v2 import FLUSH, RESULT_TYPE, pkt_line, speaks_v2
 from stackit.testing.listening import LoopbackSite
 
 MAIN = "refs/heads/main"
@@ -102,7 +101,7 @@ async def street(tmp_path: Path) -> AsyncIterator[Street]:
 @pytest.mark.parametrize("pauses", [TROUBLE, OLD_PROTOCOL])
 def test_a_gate_closes_for_growing_times_and_a_success_opens_it(pauses: tuple[float, float]) -> None:
     clock = Clock()
-    gate = Gate(clock, pauses)
+    gate = CircuitBreaker(clock, pauses)
     gate.check()
     pause = pauses[0]
     for _ in range(12):
@@ -135,7 +134,7 @@ def test_a_gate_closes_for_growing_times_and_a_success_opens_it(pauses: tuple[fl
     ],
 )
 def test_what_a_server_says_of_itself_tells_what_it_speaks(said: tuple[bytes | None, ...], speaks: bool) -> None:
-    assert speaks_v2(b"".join(FLUSH if each is None else line(each) for each in said) + FLUSH) == speaks
+    assert speaks_v2(b"".join(FLUSH if each is None else pkt_line(each) for each in said) + FLUSH) == speaks
     assert not speaks_v2(b"<html>")
 
 
@@ -174,8 +173,8 @@ async def test_a_remote_of_the_old_protocol_that_answers_no_command_gets_none(st
 
 
 def busy(request: Request) -> bytes:
-    request.setHeader("content-type", RESULT)
-    return line(b"ERR upload-pack: refused due to load\n")
+    request.setHeader("content-type", RESULT_TYPE)
+    return pkt_line(b"ERR upload-pack: refused due to load\n")
 
 
 def failing(request: Request) -> bytes:
@@ -219,5 +218,5 @@ async def test_a_commit_that_is_not_there_yet_closes_nothing(street: Street) -> 
     await harness.worker().sync("start")
     remote = harness.worker()._remote
     with pytest.raises(RemoteError, match="refused"):
-        await remote.pack(["1" * 40], [])
-    await remote.ready()
+        await remote.fetch_pack(["1" * 40], [])
+    await remote.check_ready()

@@ -11,7 +11,7 @@ import pytest_twisted
 from mirror_harness import GitHttp, Harness, Upstream, git, managed, pushed, refs
 
 from stackit.api.repos import DEFAULT_REFSPECS
-from stackit.plugins.mirror.repository.refspecs import for_git, is_destination
+from stackit.plugins.mirror.refs.refspecs import for_git, is_destination
 
 ALL = "+refs/*:refs/*"
 

@@ -4,15 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from stackit.plugins.mirror.remote.protocol_v2 import Listing
-from stackit.plugins.mirror.repository.refs import Snapshot, ref_text
-from stackit.plugins.mirror.repository.refspecs import destination
+from stackit import ref_text
+from stackit.plugins.mirror.refs.listing import Listing
+from stackit.plugins.mirror.refs.refspecs import destination
+from stackit.plugins.mirror.refs.snapshot import Snapshot
 
 _BRANCHES = b"refs/heads/"
 _USUAL = (b"refs/heads/main", b"refs/heads/master")
 
 
-def head_for(refspecs: tuple[str, ...], listing: Listing, refs: Snapshot, current: str | None) -> str | None:
+def choose_head(refspecs: tuple[str, ...], listing: Listing, refs: Snapshot, current: str | None) -> str | None:
     """The ref that HEAD should name, of ``refs``, which are all of the mirror; None where no branch is there.
 
     That is the remote's default branch. Where its HEAD names none (it is at a commit), the branch at that

@@ -1,17 +1,12 @@
-"""The refs of a mirror at one moment, and exactly how two moments differ."""
+"""The refs of a mirror at one moment."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
-from pathlib import Path
+from collections.abc import Iterable, Mapping
 from types import MappingProxyType
 
-from stackit import RefChange
-from stackit.plugins.mirror.git.runner import Git, GitError
-from stackit.plugins.mirror.repository.ancestry import forward
-from stackit.plugins.mirror.repository.refspecs import KEPT
+from stackit import RefChange, ref_bytes, ref_text
 
-ZERO = "0" * 40
 ASIDE = 256
 """Refs that moved since the list was made, before a new one is made: each has to be copied with each move."""
 
@@ -29,24 +24,7 @@ class Snapshot:
         self._aside = aside
 
     @classmethod
-    async def take(cls, git: Git, directory: Path, only: Sequence[str] = ()) -> Snapshot:
-        """All refs, or ``only`` these. Raises GitError where the repository cannot be read."""
-        # Sorted by name, so that equal refs are equal bytes.
-        listed = await git.local(
-            directory, "for-each-ref", "--format=%(refname) %(objectname)", "--", *map(ref_bytes, only)
-        )
-        if b"broken ref" in listed.stderr:
-            # git leaves it out and is content; but it was not deleted, and nobody must be told so.
-            raise GitError("the mirror has a broken ref", stderr=listed.stderr.decode("utf-8", "replace"))
-        if only:  # git also lists what lies below a ref that is a folder
-            wanted = {ref_bytes(ref) for ref in only}
-            return cls(b"".join(each for each in listed.stdout.splitlines(keepends=True) if each.split()[0] in wanted))
-        if KEPT not in listed.stdout:
-            return cls(listed.stdout)
-        return cls(b"".join(line for line in listed.stdout.splitlines(keepends=True) if not line.startswith(KEPT)))
-
-    @classmethod
-    def of(cls, refs: Mapping[bytes, str]) -> Snapshot:
+    def from_refs(cls, refs: Mapping[bytes, str]) -> Snapshot:
         """The snapshot that has exactly these refs."""
         return cls(b"".join(b"%b %b\n" % (ref, oid.encode()) for ref, oid in sorted(refs.items())))
 
@@ -80,7 +58,7 @@ class Snapshot:
         return [oid.decode("ascii") for oid in found[:most]]
 
     def moved(self, changes: Iterable[RefChange]) -> Snapshot:
-        """The refs after these were created or updated: what ``take`` would find then."""
+        """The refs after these were created or updated: as ``Repository.refs`` would read them then."""
         aside = {**self._aside, **{ref_bytes(change.ref): change.new.encode("ascii") for change in changes}}
         after = Snapshot(self._listing, aside)
         return after if len(aside) <= ASIDE else Snapshot(after._whole())
@@ -88,7 +66,7 @@ class Snapshot:
     def as_dict(self) -> dict[str, str]:
         """Ref to object id."""
         pairs = (line.rpartition(b" ") for line in self._whole().splitlines())
-        return {ref.decode("utf-8", "surrogateescape"): oid.decode("ascii") for ref, _, oid in pairs}
+        return {ref_text(ref): oid.decode("ascii") for ref, _, oid in pairs}
 
     def _whole(self) -> bytes:
         """The list with what lies aside put in."""
@@ -114,26 +92,3 @@ def _line_of(listing: bytes, name: bytes) -> tuple[int, int]:
         else:
             high = start
     return low, low
-
-
-async def changes_between(
-    git: Git, directory: Path, old: Mapping[str, str], new: Mapping[str, str]
-) -> tuple[RefChange, ...]:
-    """How to come from ``old`` to ``new``: deletions first, so that applying them in order never conflicts."""
-    zero = "0" * len(next(iter((*new.values(), *old.values())), ZERO))
-    deleted = [RefChange(ref, old[ref], "0" * len(old[ref]), "deleted") for ref in sorted(old.keys() - new.keys())]
-    created = [RefChange(ref, zero, new[ref], "created") for ref in sorted(new.keys() - old.keys())]
-    moved = sorted(ref for ref in old.keys() & new.keys() if old[ref] != new[ref])
-    ahead = await forward(git, directory, ((old[ref], new[ref]) for ref in moved))
-    updated = [RefChange(ref, old[ref], new[ref], "updated", forced=(old[ref], new[ref]) not in ahead) for ref in moved]
-    return (*deleted, *updated, *created)
-
-
-def ref_text(ref: bytes) -> str:
-    """A ref as plugins see it."""
-    return ref.decode("utf-8", "surrogateescape")
-
-
-def ref_bytes(ref: str) -> bytes:
-    """A ref as git has it."""
-    return ref.encode("utf-8", "surrogateescape")

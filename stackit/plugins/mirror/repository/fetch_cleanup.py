@@ -6,14 +6,15 @@ import contextlib
 from collections.abc import Callable
 from pathlib import Path
 
-from stackit.api.reactor import Reactor
-from stackit.plugins.mirror.git.runner import Git, GitError
-from stackit.plugins.mirror.repository.growth import TOO_MUCH, written
-from stackit.plugins.mirror.repository.leftovers import leftovers, unfinished_objects
-from stackit.plugins.mirror.repository.traces import Traces, traces
+from stackit import Reactor
+from stackit.plugins.mirror.git.errors import GitError
+from stackit.plugins.mirror.git.runner import Git
+from stackit.plugins.mirror.repository.growth import TOO_MUCH, bytes_written
+from stackit.plugins.mirror.repository.leftovers import remove_leftovers, remove_unfinished_objects
+from stackit.plugins.mirror.repository.tamper import RefStamps, ref_stamps
 
 
-class Remains:
+class FetchCleanup:
     """Made before a fetch into the mirror at ``directory``, and asked to clear it away where that fails.
 
     No other git may write in this mirror meanwhile.
@@ -27,9 +28,9 @@ class Remains:
         self._now = now
         self._began, self._began_at = reactor.seconds(), now()
         self._packs = self._packs_now()
-        self._refs: Traces | None
+        self._refs: RefStamps | None
         try:
-            self._refs = traces(directory)
+            self._refs = ref_stamps(directory)
         except OSError:
             self._refs = None
 
@@ -43,12 +44,12 @@ class Remains:
     @property
     def size(self) -> int:
         """The bytes that were written since the beginning."""
-        return written(self._directory / "objects", self._since)
+        return bytes_written(self._directory / "objects", self._since)
 
     def clear_files(self, *, locks: bool) -> None:
         """Remove what is unfinished; ``locks`` too where git could not tidy up, else they are somebody else's."""
-        (leftovers if locks else unfinished_objects)(self._directory, since=self._since)
-        if self._refs is not None and self._refs.still(self._directory):
+        (remove_leftovers if locks else remove_unfinished_objects)(self._directory, since=self._since)
+        if self._refs is not None and self._refs.is_current(self._directory):
             # No ref has moved, so what each of them needs was here before.
             for pack in self._packs_now() - self._packs:
                 for file in (self._directory / "objects" / "pack").glob(f"{pack}.*"):
