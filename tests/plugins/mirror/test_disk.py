@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import itertools
+import os
 import random
 import shutil
 import subprocess
@@ -34,11 +36,10 @@ RESERVE = 16 * MIB
 def used(directory: Path) -> int:
     """The bytes in all files below a directory."""
     size = 0
-    for path in directory.rglob("*"):
-        try:
-            size += path.stat().st_size if path.is_file() else 0
-        except FileNotFoundError:
-            continue
+    for folder, _, names in os.walk(directory):  # passes over a folder that git removes meanwhile
+        for name in names:
+            with contextlib.suppress(FileNotFoundError):
+                size += (Path(folder) / name).lstat().st_size
     return size
 
 
