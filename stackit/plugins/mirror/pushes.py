@@ -165,7 +165,7 @@ class PushHandler:
         if status.silenced() or (status.paused() and status.tried_since(arrival.at)):
             # Asked on behalf of another push meanwhile, in vain; the retry of this one asks again.
             raise StackitError(status.error)
-        await self._worker.sync("push", push.delivery, full=full, target=target, expected=True)
+        await self._worker.sync("push", push.delivery, full=full, target=target, since=arrival.at)
 
     async def _verdict(self, push: Push, arrival: Arrival, ref: str, before: str, after: str) -> Verdict:
         if self._shows(ref, after):

@@ -9,11 +9,13 @@ import pytest
 import pytest_twisted
 from mirror_harness import ZERO, Harness, Upstream, managed, pushed, refs
 from twisted.internet.defer import Deferred, gatherResults
+from twisted.internet.task import deferLater
 
 from stackit import Push, StackitError
 from stackit.api.errors import JournalError
 from stackit.plugins.mirror import pushes
 from stackit.plugins.mirror.refs.refspecs import destination
+from stackit.plugins.mirror.sync.fast_fetch import Target
 
 
 @pytest.fixture
@@ -68,6 +70,37 @@ async def test_pushes_side_by_side_share_one_fetch_after_the_one_in_flight(
     await gatherResults(running)
     assert len(harness.fetches()) == 1 + 2
     assert len(harness.seen) == 20
+
+
+@pytest_twisted.ensureDeferred
+@pytest.mark.parametrize("before_the_round", [True, False])
+async def test_a_push_joins_the_round_that_runs_if_that_began_after_it_was_received(
+    harness: Harness, upstream: Upstream, before_the_round: bool
+) -> None:
+    last = upstream.refs()["refs/heads/main"]
+    event = pushed(harness, last, upstream.advance())
+    await deferLater(harness.reactor, 0.01)
+    running = Deferred.fromCoroutine(harness.worker().sync("manual"))
+    assert harness.worker().rounds.running
+    if not before_the_round:
+        event = pushed(harness, last, event.after)
+    await harness.push(event)
+    await running
+    assert len(harness.fetches()) == 1 + (1 if before_the_round else 2)
+    assert len(harness.seen) == 1
+
+
+@pytest_twisted.ensureDeferred
+async def test_a_push_does_not_join_a_round_for_another_ref(harness: Harness, upstream: Upstream) -> None:
+    last = upstream.refs()["refs/heads/main"]
+    event = pushed(harness, last, upstream.advance())
+    other = upstream.advance("refs/heads/other")
+    await deferLater(harness.reactor, 0.01)
+    harness.worker().expect("delivery", Target("refs/heads/other", "refs/heads/other", other))
+    assert harness.worker().rounds.running
+    await harness.push(event)
+    assert len(harness.fetches()) == 1 + 2
+    assert refs(harness.path()) == upstream.refs() == harness.told["octo/widget"]
 
 
 @pytest_twisted.ensureDeferred

@@ -40,7 +40,8 @@ class Coalescer(Generic[Ask, Result]):
         self._turn = turn
         self._debounce = debounce
         self._next: list[tuple[Ask, Deferred[Result]]] = []
-        self._taken: list[tuple[Ask, Deferred[Result]]] = []
+        self._current: list[Ask] = []
+        self._joined: list[Deferred[Result]] = []
         self._busy = False
         self._running: Deferred[None] | None = None
         self._window: DelayedCall | None = None
@@ -57,6 +58,11 @@ class Coalescer(Generic[Ask, Result]):
     def waiting(self) -> list[Ask]:
         """What was asked since the last round began."""
         return [ask for ask, _ in self._next]
+
+    @property
+    def running(self) -> list[Ask]:
+        """The requests of the round that runs; none if no round does."""
+        return self._current
 
     @property
     def busy(self) -> bool:
@@ -78,12 +84,10 @@ class Coalescer(Generic[Ask, Result]):
         self._schedule(urgent)
         return answer
 
-    def join(self, ask: Ask) -> Deferred[Result] | None:
-        """The result of the round that runs, if that was asked for the very same; else None."""
-        if all(each != ask for each, _ in self._taken):
-            return None
+    def join(self) -> Deferred[Result]:
+        """The result of the round that runs; there must be one, see ``running``. Cancelling ends only the waiting."""
         answer: Deferred[Result] = Deferred()
-        self._taken.append((ask, answer))
+        self._joined.append(answer)
         return answer
 
     def stop(self) -> None:
@@ -135,14 +139,15 @@ class Coalescer(Generic[Ask, Result]):
     async def _round(self) -> None:
         give_back = await self._turn()
         try:
-            self._taken, self._next = self._next, []
+            taken, self._next = self._next, []
+            self._current, self._joined = [ask for ask, _ in taken], [answer for _, answer in taken]
             outcome: Result | Failure
             try:
-                outcome = await self._work([ask for ask, _ in self._taken])
+                outcome = await self._work(self._current)
             except Exception as problem:  # noqa: BLE001 - whatever ended the round is the answer for who asked
                 outcome = Failure(problem)
-            taken, self._taken = self._taken, []
-            for _, answer in taken:
+            joined, self._joined, self._current = self._joined, [], []
+            for answer in joined:
                 if not answer.called:
                     answer.callback(outcome)  # a Failure goes down the errbacks
         finally:

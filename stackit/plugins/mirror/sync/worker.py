@@ -131,23 +131,32 @@ class MirrorWorker:
         full: bool = True,
         accept: bool = False,
         target: Target | None = None,
-        expected: bool = False,
+        since: float | None = None,
     ) -> Round:
-        """A round that starts after this call. Raises StackitError with the reason where it failed.
+        """Run a round that starts after this call. Raises StackitError with the reason if it failed.
 
-        The one that runs will do where ``expected``, and it was asked for just this, as ``expect`` does it.
+        The round that runs is joined if it began after ``since``, by the reactor's clock, and asks for as much.
         """
         if cause in _FOREGROUND:
             self.status.release()
         if self._maintaining:
             self.rounds.cancel()  # what it did so far is not lost, and the rest can wait
         request = Request(cause, delivery, full, accept, target)
-        answer = self.rounds.join(request) if expected else None
-        if answer is None:
+        if since is not None and self.status.tried_since(since) and self._runs_for(request):
+            answer = self.rounds.join()
+        else:
             answer = self.rounds.ask(request, urgent=cause != "push")
         if cause in _FOREGROUND:
             self._slot.prioritise()
         return await answer
+
+    def _runs_for(self, request: Request) -> bool:
+        """True if the round that runs asks the remote for all that this request asks for."""
+        running = [each for each in self.rounds.running if each.cause in _CAUSES]
+        if request.full:
+            return any(each.full for each in running)
+        targets = _targets(running)
+        return bool(running) and (not targets or (request.target is not None and request.target.ref in targets))
 
     def expect(self, delivery: str, target: Target) -> None:
         """Begin a round for what a push announces, if nothing is in its way; ``sync`` can join it."""

@@ -80,19 +80,19 @@ def test_a_request_made_from_an_answer_starts_a_round_of_its_own() -> None:
     assert not bench.coalescer.busy
 
 
-def test_a_round_can_be_joined_while_it_runs_by_who_asks_for_the_very_same() -> None:
+def test_a_round_that_runs_tells_what_it_is_for_and_can_be_joined() -> None:
     bench = Bench()
     answers: list[object] = []
-    assert bench.coalescer.join("a") is None
+    assert bench.coalescer.running == []
     bench.ask("a")
-    assert bench.coalescer.join("b") is None
-    joined = bench.coalescer.join("a")
-    assert joined is not None
-    joined.addBoth(answers.append)
+    bench.ask("b")
+    assert bench.coalescer.running == ["a"]
+    bench.coalescer.join().addBoth(answers.append)
     bench.rounds[0][1].callback("done")
     assert answers == ["done"]
-    assert bench.asked == [["a"]]
-    assert bench.coalescer.join("a") is None
+    assert bench.asked == [["a"], ["b"]]
+    bench.rounds[1][1].callback("done")
+    assert bench.coalescer.running == []
 
 
 def test_requests_that_come_while_a_round_waits_for_its_turn_join_it() -> None:
