@@ -21,7 +21,7 @@ from stackit.api.occurrences import Occurrence
 from stackit.api.reactor import Reactor, sleep
 from stackit.api.repos import ManagedRepo
 from stackit.config.model import AdminConfig, Config, Secret, SyncConfig
-from stackit.tap import Stackit
+from stackit.service import Stackit
 from stackit.testing import PretendGitHub
 from stackit.text.units import Duration
 

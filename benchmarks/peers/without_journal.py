@@ -12,7 +12,7 @@ from typing import Any
 
 from twisted.scripts.twistd import run
 
-from stackit import tap
+from stackit import service
 from stackit.journal import AppendResult, DueHandling, NewDelivery
 
 
@@ -54,5 +54,5 @@ class NoJournal:
     def problem(self) -> None: ...
 
 
-tap.Journal = NoJournal  # type: ignore[misc, assignment]
+service.Journal = NoJournal  # type: ignore[misc, assignment]
 sys.exit(run())

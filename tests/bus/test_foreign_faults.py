@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 import pytest_twisted
-from dispatch_house import House
+from dispatch_harness import Harness
 from foreign_faults import FAULTS, IDS, FinalWithoutText, OddDeferred, TextRaises
 from plugin_maker import ONE, ZEROS, bus_with, plugin
 from twisted.internet.defer import Deferred, DeferredList, fail, inlineCallbacks, succeed
@@ -26,17 +26,17 @@ from stackit.bus.backstop import Backstop
 from stackit.bus.health import plugin_problems
 from stackit.bus.timeouts import call, with_timeout
 
-Open = Callable[..., House]
+Open = Callable[..., Harness]
 Make = Callable[[], BaseException]
 
 
 @pytest_twisted.async_yield_fixture
-async def house(tmp_path: Path) -> AsyncIterator[Open]:
-    """Opens houses that are closed afterwards."""
-    opened: list[House] = []
+async def harness(tmp_path: Path) -> AsyncIterator[Open]:
+    """Opens harnesses that are closed afterwards."""
+    opened: list[Harness] = []
 
-    def open_one(**arguments: Any) -> House:
-        opened.append(House(tmp_path, **arguments))
+    def open_one(**arguments: Any) -> Harness:
+        opened.append(Harness(tmp_path, **arguments))
         return opened[-1]
 
     yield open_one
@@ -132,7 +132,7 @@ def test_a_long_text_is_cut_also_where_it_grows_by_what_is_escaped() -> None:
 
 @pytest.mark.parametrize(("make", "text"), FAULTS, ids=IDS)
 @pytest_twisted.ensureDeferred
-async def test_what_a_handler_raises_is_its_outcome_and_is_tried_again(make: Make, text: str, house: Open) -> None:
+async def test_what_a_handler_raises_is_its_outcome_and_is_tried_again(make: Make, text: str, harness: Open) -> None:
     handlers = raising(make)
     seen: list[str] = []
 
@@ -140,7 +140,7 @@ async def test_what_a_handler_raises_is_its_outcome_and_is_tried_again(make: Mak
     def good(event: Any) -> None:
         seen.append(event.delivery)
 
-    one = house(mine=plugin(*handlers.values()), good=good, retry_for=1)
+    one = harness(mine=plugin(*handlers.values()), good=good, retry_for=1)
     first = await one.take()
     second = await one.take()  # of the same repository: it waits for the first, and comes to its turn
     await one.until(lambda: len(one.outcomes("failed")) == 2 * len(handlers))
@@ -156,16 +156,16 @@ async def test_what_a_handler_raises_is_its_outcome_and_is_tried_again(make: Mak
 
 
 @pytest_twisted.ensureDeferred
-async def test_a_final_failure_is_final_whether_its_text_can_be_had_or_not(house: Open) -> None:
+async def test_a_final_failure_is_final_whether_its_text_can_be_had_or_not(harness: Open) -> None:
     handlers = raising(FinalWithoutText)
-    one = house(mine=plugin(*handlers.values()))
+    one = harness(mine=plugin(*handlers.values()))
     await one.take()
     await one.until(lambda: len(one.outcomes("dead")) == len(handlers))
     assert one.outcomes("failed") == []
 
 
 @pytest_twisted.ensureDeferred
-async def test_a_handler_may_return_anything_that_can_be_awaited(house: Open) -> None:
+async def test_a_handler_may_return_anything_that_can_be_awaited(harness: Open) -> None:
     seen: list[str] = []
 
     class Waitable:
@@ -194,7 +194,7 @@ async def test_a_handler_may_return_anything_that_can_be_awaited(house: Open) ->
     def blocks(event: object) -> Any:
         return Waitable()
 
-    opened = house(mine=plugin(one, two, odd, blocks))
+    opened = harness(mine=plugin(one, two, odd, blocks))
     taken = await opened.take()
     await opened.until(lambda: len(opened.outcomes("handled")) + len(opened.outcomes("failed")) == 4)
     states = await opened.states(taken)
@@ -205,7 +205,7 @@ async def test_a_handler_may_return_anything_that_can_be_awaited(house: Open) ->
 
 
 @pytest_twisted.ensureDeferred
-async def test_what_a_handler_of_ref_changes_raises_is_its_outcome(house: Open) -> None:
+async def test_what_a_handler_of_ref_changes_raises_is_its_outcome(harness: Open) -> None:
     calls: list[object] = []
 
     @hookimpl
@@ -214,7 +214,7 @@ async def test_what_a_handler_of_ref_changes_raises_is_its_outcome(house: Open) 
         if len(calls) == 1:
             raise TextRaises
 
-    one = house(mine=stackit_refs_changed)
+    one = harness(mine=stackit_refs_changed)
     await one.announce("octo/widget", RefChange("refs/heads/main", ZEROS, ONE, "created"))
     await one.until(lambda: bool(one.outcomes("failed")))
     await one.pass_time(1)
@@ -223,7 +223,7 @@ async def test_what_a_handler_of_ref_changes_raises_is_its_outcome(house: Open) 
 
 
 @pytest_twisted.ensureDeferred
-async def test_a_deferred_that_a_thread_calls_back_ends_its_handling_in_the_reactors_thread(house: Open) -> None:
+async def test_a_deferred_that_a_thread_calls_back_ends_its_handling_in_the_reactors_thread(harness: Open) -> None:
     ended_in: list[int] = []
 
     @on("issues")
@@ -237,7 +237,7 @@ async def test_a_deferred_that_a_thread_calls_back_ends_its_handling_in_the_reac
         if occurrence.name == "handled":
             ended_in.append(threading.get_ident())
 
-    one = house(mine=plugin(handle, stackit_observe))
+    one = harness(mine=plugin(handle, stackit_observe))
     for _ in range(20):
         await one.take()
     await one.until(lambda: len(one.outcomes("handled")) == 20)
@@ -248,14 +248,14 @@ async def test_a_deferred_that_a_thread_calls_back_ends_its_handling_in_the_reac
 
 
 @pytest_twisted.ensureDeferred
-async def test_a_handler_whose_thread_cannot_be_started_has_failed_and_its_lane_goes_on(house: Open) -> None:
+async def test_a_handler_whose_thread_cannot_be_started_has_failed_and_its_queue_goes_on(harness: Open) -> None:
     seen: list[str] = []
 
     @on("issues", thread=True, concurrency=1)
     def blocks(event: Any) -> None:
         seen.append(event.delivery)
 
-    one = house(mine=blocks)
+    one = harness(mine=blocks)
     await one.take("octo/first")
     await one.until(lambda: len(one.outcomes("handled")) == 1)
     with no_threads():
@@ -277,7 +277,7 @@ async def test_a_handler_whose_thread_cannot_be_started_has_failed_and_its_lane_
 @pytest.mark.parametrize(("make", "text"), FAULTS, ids=IDS)
 @pytest_twisted.ensureDeferred
 async def test_what_observers_and_those_who_expect_raise_changes_nothing_for_a_delivery(
-    make: Make, text: str, house: Open
+    make: Make, text: str, harness: Open
 ) -> None:
     @hookimpl
     def stackit_observe(occurrence: object) -> None:
@@ -290,7 +290,7 @@ async def test_what_observers_and_those_who_expect_raise_changes_nothing_for_a_d
     @on("issues")
     def good(event: object) -> None: ...
 
-    one = house(bad=plugin(stackit_observe, stackit_expect, good))
+    one = harness(bad=plugin(stackit_observe, stackit_expect, good))
     with errors_logged() as lines:
         for _ in range(3):
             assert (await one.take()).handled
@@ -302,14 +302,14 @@ async def test_what_observers_and_those_who_expect_raise_changes_nothing_for_a_d
 @pytest.mark.parametrize(("make", "text"), FAULTS, ids=IDS)
 @pytest_twisted.ensureDeferred
 async def test_whatever_one_who_is_told_of_a_commit_raises_the_journal_goes_on(
-    make: Make, text: str, house: Open, monkeypatch: pytest.MonkeyPatch
+    make: Make, text: str, harness: Open, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def told(outcome: object) -> None:
         raise make()
 
     logged: list[Any] = []
     monkeypatch.setattr("stackit.journal.writer._log", Logger(namespace="stackit", observer=logged.append))
-    one = house()
+    one = harness()
     behind: list[object] = []
     one.journal.finish(1, told, at=1.0)
     one.journal.finish(2, behind.append, at=1.0)

@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 import pytest_twisted
-from dispatch_house import GRACE, START, TIMEOUT, House
+from dispatch_harness import GRACE, START, TIMEOUT, Harness
 from outcomes import outcome
 from plugin_maker import ONE, TWO, ZEROS, plugin
 from twisted.internet.defer import CancelledError, Deferred, DeferredList, succeed
@@ -23,16 +23,16 @@ from stackit.api.errors import JournalError
 from stackit.dispatch.queues import SHARE, WINDOW
 from stackit.journal import Journal, NewDelivery
 
-Open = Callable[..., House]
+Open = Callable[..., Harness]
 
 
 @pytest_twisted.async_yield_fixture
-async def house(tmp_path: Path) -> AsyncIterator[Open]:
-    """Opens houses over one state directory; what is left open is closed afterwards."""
-    opened: list[House] = []
+async def harness(tmp_path: Path) -> AsyncIterator[Open]:
+    """Opens harnesses over one state directory; what is left open is closed afterwards."""
+    opened: list[Harness] = []
 
-    def open_one(**arguments: Any) -> House:
-        opened.append(House(tmp_path, **arguments))
+    def open_one(**arguments: Any) -> Harness:
+        opened.append(Harness(tmp_path, **arguments))
         return opened[-1]
 
     yield open_one
@@ -88,7 +88,7 @@ def failing(fault: Exception) -> Callable[[Any], None]:
 
 
 @pytest_twisted.ensureDeferred
-async def test_every_subscriber_that_wants_an_event_gets_it_once(house: Open) -> None:
+async def test_every_subscriber_that_wants_an_event_gets_it_once(harness: Open) -> None:
     seen: list[str] = []
 
     @on("issues.opened")
@@ -112,7 +112,7 @@ async def test_every_subscriber_that_wants_an_event_gets_it_once(house: Open) ->
     def other(event: Any) -> None:
         seen.append("other")
 
-    one = house(mine=plugin(plain, deferred, coroutine, thread, other))
+    one = harness(mine=plugin(plain, deferred, coroutine, thread, other))
     taken = await one.take()
     assert (taken.duplicate, taken.handled) == (False, True)
     await one.until(lambda: len(one.outcomes("handled")) == 4)
@@ -124,25 +124,25 @@ async def test_every_subscriber_that_wants_an_event_gets_it_once(house: Open) ->
 
 
 @pytest_twisted.ensureDeferred
-async def test_an_event_that_nobody_wants_is_written_down_and_that_is_all(house: Open) -> None:
+async def test_an_event_that_nobody_wants_is_written_down_and_that_is_all(harness: Open) -> None:
     @on("push")
     def handle(event: object) -> None: ...
 
-    one = house(mine=handle)
+    one = harness(mine=handle)
     taken = await one.take(name="star")
     assert (taken.duplicate, taken.handled) == (False, False)
     assert (await one.receipt(taken)).state == "done"
 
 
 @pytest_twisted.ensureDeferred
-async def test_a_handler_that_raises_and_one_that_hangs_change_nothing_for_a_third(house: Open) -> None:
+async def test_a_handler_that_raises_and_one_that_hangs_change_nothing_for_a_third(harness: Open) -> None:
     seen: list[str] = []
 
     @on("*")
     async def hang(event: object) -> None:
         await Deferred()
 
-    one = house(broken=failing(OSError("no route")), hanging=hang, fine=noting(seen), retry_for=1)
+    one = harness(broken=failing(OSError("no route")), hanging=hang, fine=noting(seen), retry_for=1)
     taken = [await one.take() for _ in range(3)]
     await one.until(lambda: len(one.outcomes("handled", "fine")) == 3)
     assert seen == ["d1", "d2", "d3"]
@@ -160,8 +160,8 @@ async def test_a_handler_that_raises_and_one_that_hangs_change_nothing_for_a_thi
 
 
 @pytest_twisted.ensureDeferred
-async def test_a_failed_event_is_tried_again_later_and_later_then_it_is_dead(house: Open) -> None:
-    one = house(broken=failing(OSError("no route")), retry_for=7)
+async def test_a_failed_event_is_tried_again_later_and_later_then_it_is_dead(harness: Open) -> None:
+    one = harness(broken=failing(OSError("no route")), retry_for=7)
     taken = await one.take()
     await one.until(lambda: len(one.outcomes("failed")) == 1)
     for attempts, delay in ((1, 1.0), (2, 2.0), (3, 4.0)):
@@ -178,24 +178,24 @@ async def test_a_failed_event_is_tried_again_later_and_later_then_it_is_dead(hou
 
 
 @pytest_twisted.ensureDeferred
-async def test_a_credential_in_what_a_handler_failed_with_is_not_kept(house: Open) -> None:
-    one = house(broken=failing(Permanent("401 for https://octo:hush@api.example.org/x")))
+async def test_a_credential_in_what_a_handler_failed_with_is_not_kept(harness: Open) -> None:
+    one = harness(broken=failing(Permanent("401 for https://octo:hush@api.example.org/x")))
     taken = await one.take()
     await one.until(lambda: bool(one.outcomes("dead")))
     assert await one.states(taken) == {"broken:handle": ("dead", 1, "Permanent: 401 for https://***@api.example.org/x")}
 
 
 @pytest_twisted.ensureDeferred
-async def test_a_credential_that_is_longer_than_what_is_kept_of_an_error_is_not_kept(house: Open) -> None:
-    one = house(broken=failing(Permanent(f"401 for https://octo:{'hush' * 200}@api.example.org/x")))
+async def test_a_credential_that_is_longer_than_what_is_kept_of_an_error_is_not_kept(harness: Open) -> None:
+    one = harness(broken=failing(Permanent(f"401 for https://octo:{'hush' * 200}@api.example.org/x")))
     taken = await one.take()
     await one.until(lambda: bool(one.outcomes("dead")))
     assert await one.states(taken) == {"broken:handle": ("dead", 1, "Permanent: 401 for https://***@api.example.org/x")}
 
 
 @pytest_twisted.ensureDeferred
-async def test_a_failure_that_is_permanent_is_dead_at_once(house: Open) -> None:
-    one = house(broken=failing(Permanent("no such channel")))
+async def test_a_failure_that_is_permanent_is_dead_at_once(harness: Open) -> None:
+    one = harness(broken=failing(Permanent("no such channel")))
     taken = await one.take()
     await one.until(lambda: bool(one.outcomes("dead")))
     assert await one.states(taken) == {"broken:handle": ("dead", 1, "Permanent: no such channel")}
@@ -204,7 +204,7 @@ async def test_a_failure_that_is_permanent_is_dead_at_once(house: Open) -> None:
 
 
 @pytest_twisted.ensureDeferred
-async def test_a_failing_event_does_not_hold_up_later_ones_of_its_repository(house: Open) -> None:
+async def test_a_failing_event_does_not_hold_up_later_ones_of_its_repository(harness: Open) -> None:
     seen: list[str] = []
 
     @on("*")
@@ -213,7 +213,7 @@ async def test_a_failing_event_does_not_hold_up_later_ones_of_its_repository(hou
         if seen == ["d1"]:
             raise OSError
 
-    one = house(mine=handle)
+    one = harness(mine=handle)
     await one.take()
     await one.until(lambda: bool(one.outcomes("failed")))
     await one.take()
@@ -225,7 +225,7 @@ async def test_a_failing_event_does_not_hold_up_later_ones_of_its_repository(hou
 
 
 @pytest_twisted.ensureDeferred
-async def test_a_handler_that_leaves_the_process_or_cancels_itself_has_failed(house: Open) -> None:
+async def test_a_handler_that_leaves_the_process_or_cancels_itself_has_failed(harness: Open) -> None:
     @on("*")
     def leave(event: object) -> None:
         raise SystemExit(1)
@@ -242,7 +242,7 @@ async def test_a_handler_that_leaves_the_process_or_cancels_itself_has_failed(ho
     def leave_thread(event: object) -> None:
         raise SystemExit(2)
 
-    one = house(mine=plugin(leave, interrupt, cancel, leave_thread), retry_for=0)
+    one = harness(mine=plugin(leave, interrupt, cancel, leave_thread), retry_for=0)
     taken = await one.take()
     await one.until(lambda: len(one.outcomes("dead")) == 4)
     assert {key: error for key, (_, _, error) in (await one.states(taken)).items()} == {
@@ -254,7 +254,7 @@ async def test_a_handler_that_leaves_the_process_or_cancels_itself_has_failed(ho
 
 
 @pytest_twisted.ensureDeferred
-async def test_what_a_handler_sets_in_its_context_no_other_sees(house: Open) -> None:
+async def test_what_a_handler_sets_in_its_context_no_other_sees(harness: Open) -> None:
     handled: ContextVar[str] = ContextVar("handled", default="nothing")
     seen: list[str] = []
 
@@ -275,7 +275,7 @@ async def test_what_a_handler_sets_in_its_context_no_other_sees(house: Open) -> 
         await deferLater(one.reactor, 0)
         assert handled.get() == event.delivery
 
-    one = house(mine=plugin(plain, deferred, coroutine))
+    one = harness(mine=plugin(plain, deferred, coroutine))
     for _ in range(2):
         await one.take()
     await one.until(lambda: len(one.outcomes("handled")) == 6)
@@ -284,7 +284,7 @@ async def test_what_a_handler_sets_in_its_context_no_other_sees(house: Open) -> 
 
 
 @pytest_twisted.ensureDeferred
-async def test_a_payload_that_one_handler_changes_is_as_it_was_for_every_other_and_the_next_try(house: Open) -> None:
+async def test_a_payload_that_one_handler_changes_is_as_it_was_for_every_other_and_the_next_try(harness: Open) -> None:
     found: list[list[str]] = []
 
     @on("*")
@@ -298,7 +298,7 @@ async def test_a_payload_that_one_handler_changes_is_as_it_was_for_every_other_a
         found.append(list(event.payload["labels"]))
         event.payload.clear()
 
-    one = house(a=look, b=spoil, c=look, retry_for=1)
+    one = harness(a=look, b=spoil, c=look, retry_for=1)
     await one.take(labels=["bug"])
     await one.until(lambda: bool(one.outcomes("failed")))
     one.clock.advance(1)
@@ -311,7 +311,7 @@ async def test_a_payload_that_one_handler_changes_is_as_it_was_for_every_other_a
 
 
 @pytest_twisted.ensureDeferred
-async def test_a_handler_may_have_a_timeout_of_its_own_or_none(house: Open) -> None:
+async def test_a_handler_may_have_a_timeout_of_its_own_or_none(harness: Open) -> None:
     @on("*", timeout=5)
     async def short(event: object) -> None:
         await Deferred()
@@ -324,7 +324,7 @@ async def test_a_handler_may_have_a_timeout_of_its_own_or_none(house: Open) -> N
     async def none(event: object) -> None:
         await Deferred()
 
-    one = house(mine=plugin(short, default, none), retry_for=0)
+    one = harness(mine=plugin(short, default, none), retry_for=0)
     await one.take()
     await one.quiet()
     await one.pass_time(5)
@@ -337,7 +337,7 @@ async def test_a_handler_may_have_a_timeout_of_its_own_or_none(house: Open) -> N
 
 
 @pytest_twisted.ensureDeferred
-async def test_a_handler_that_swallows_its_cancellation_is_abandoned(house: Open) -> None:
+async def test_a_handler_that_swallows_its_cancellation_is_abandoned(harness: Open) -> None:
     seen: list[str] = []
 
     @on("*")
@@ -349,7 +349,7 @@ async def test_a_handler_that_swallows_its_cancellation_is_abandoned(house: Open
             except CancelledError:
                 continue
 
-    one = house(mine=stubborn, concurrency=1, retry_for=0)
+    one = harness(mine=stubborn, concurrency=1, retry_for=0)
     await one.take()
     await one.take()
     await one.quiet()
@@ -360,7 +360,7 @@ async def test_a_handler_that_swallows_its_cancellation_is_abandoned(house: Open
 
 
 @pytest_twisted.ensureDeferred
-async def test_threads_that_hang_are_left_behind_and_bounded_and_cost_nobody_else(house: Open) -> None:
+async def test_threads_that_hang_are_left_behind_and_bounded_and_cost_nobody_else(harness: Open) -> None:
     release, seen = threading.Event(), []
 
     @on("*", thread=True, ordered=False)
@@ -371,7 +371,7 @@ async def test_threads_that_hang_are_left_behind_and_bounded_and_cost_nobody_els
     def work(event: Any) -> None:
         seen.append(event.delivery)
 
-    one = house(hanging=hang, working=work, concurrency=2, retry_for=0)
+    one = harness(hanging=hang, working=work, concurrency=2, retry_for=0)
     for _ in range(4):
         await one.take()
     await one.until(lambda: len(one.outcomes("handled", "working")) == 4)
@@ -392,9 +392,9 @@ async def test_threads_that_hang_are_left_behind_and_bounded_and_cost_nobody_els
 
 
 @pytest_twisted.ensureDeferred
-async def test_a_repository_is_handled_in_order_and_beside_others(house: Open) -> None:
+async def test_a_repository_is_handled_in_order_and_beside_others(harness: Open) -> None:
     hand = ByHand()
-    one = house(mine=hand)
+    one = harness(mine=hand)
     await one.take("octo/a")
     await one.take("Octo/A")
     await one.take("octo/b")
@@ -407,9 +407,9 @@ async def test_a_repository_is_handled_in_order_and_beside_others(house: Open) -
 
 
 @pytest_twisted.ensureDeferred
-async def test_without_order_events_of_one_repository_are_handled_side_by_side(house: Open) -> None:
+async def test_without_order_events_of_one_repository_are_handled_side_by_side(harness: Open) -> None:
     hand = UnorderedByHand()
-    one = house(mine=hand, concurrency=2)
+    one = harness(mine=hand, concurrency=2)
     for _ in range(3):
         await one.take("octo/a")
     await one.quiet()
@@ -420,9 +420,9 @@ async def test_without_order_events_of_one_repository_are_handled_side_by_side(h
 
 
 @pytest_twisted.ensureDeferred
-async def test_a_busy_repository_does_not_keep_a_quiet_one_waiting(house: Open) -> None:
+async def test_a_busy_repository_does_not_keep_a_quiet_one_waiting(harness: Open) -> None:
     hand = ByHand()
-    one = house(mine=hand, concurrency=1)
+    one = harness(mine=hand, concurrency=1)
     for _ in range(50):
         await one.take("octo/busy")
     await one.take("octo/quiet", delivery="quiet")
@@ -434,7 +434,7 @@ async def test_a_busy_repository_does_not_keep_a_quiet_one_waiting(house: Open) 
 
 
 @pytest_twisted.ensureDeferred
-async def test_a_stuck_repository_with_thousands_of_events_costs_neither_memory_nor_others(house: Open) -> None:
+async def test_a_stuck_repository_with_thousands_of_events_costs_neither_memory_nor_others(harness: Open) -> None:
     stuck: list[str] = []
     fine: list[str] = []
 
@@ -445,7 +445,7 @@ async def test_a_stuck_repository_with_thousands_of_events_costs_neither_memory_
             await Deferred()
         fine.append(event.delivery)
 
-    one = house(mine=handle, concurrency=2)
+    one = harness(mine=handle, concurrency=2)
     await DeferredList([Deferred.fromCoroutine(one.take("octo/stuck")) for _ in range(5000)], fireOnOneErrback=True)
     queue = one.dispatch._queues["mine:handle"]
     assert queue._waiting <= 2 * SHARE
@@ -460,7 +460,7 @@ async def test_a_stuck_repository_with_thousands_of_events_costs_neither_memory_
 
 
 @pytest_twisted.ensureDeferred
-async def test_order_is_kept_from_memory_to_the_journal_and_back(house: Open) -> None:
+async def test_order_is_kept_from_memory_to_the_journal_and_back(harness: Open) -> None:
     seen: list[str] = []
     gate: Deferred[None] = Deferred()
 
@@ -472,7 +472,7 @@ async def test_order_is_kept_from_memory_to_the_journal_and_back(house: Open) ->
         else:
             seen.append(event.delivery)
 
-    one = house(mine=handle)
+    one = harness(mine=handle)
     total = 8 * SHARE
     expected = [f"d{number + 1}" for number in range(total)]
     await DeferredList([Deferred.fromCoroutine(one.take()) for _ in range(total // 2)], fireOnOneErrback=True)
@@ -483,12 +483,12 @@ async def test_order_is_kept_from_memory_to_the_journal_and_back(house: Open) ->
     assert seen == expected
     await one.quiet()
     queue = one.dispatch._queues["mine:handle"]
-    assert (queue._groups, queue._known, queue._waiting, queue._kept) == ({}, set(), 0, 0)
+    assert (queue._groups, queue._known, queue._waiting, queue._kept_bytes) == ({}, set(), 0, 0)
     assert one.dispatch.pending() == {"mine": 0}
 
 
 @pytest_twisted.ensureDeferred
-async def test_more_repositories_than_memory_holds_are_all_handled(house: Open) -> None:
+async def test_more_repositories_than_memory_holds_are_all_handled(harness: Open) -> None:
     seen: list[str] = []
     gate: Deferred[None] = Deferred()
 
@@ -498,7 +498,7 @@ async def test_more_repositories_than_memory_holds_are_all_handled(house: Open) 
             await gate
         seen.append(event.delivery)
 
-    one = house(mine=handle, concurrency=1)
+    one = harness(mine=handle, concurrency=1)
     total = WINDOW + 200
     takes = [Deferred.fromCoroutine(one.take(f"octo/r{number}")) for number in range(total)]
     await DeferredList(takes, fireOnOneErrback=True)
@@ -514,9 +514,9 @@ async def test_more_repositories_than_memory_holds_are_all_handled(house: Open) 
 
 
 @pytest_twisted.ensureDeferred
-async def test_a_stop_lets_what_is_in_hand_finish_within_the_grace(house: Open) -> None:
+async def test_a_stop_lets_what_is_in_hand_finish_within_the_grace(harness: Open) -> None:
     hand = ByHand()
-    one = house(mine=hand)
+    one = harness(mine=hand)
     first = await one.take()
     second = await one.take()
     await one.quiet()
@@ -532,7 +532,7 @@ async def test_a_stop_lets_what_is_in_hand_finish_within_the_grace(house: Open) 
 
 
 @pytest_twisted.ensureDeferred
-async def test_a_stop_leaves_what_outlives_the_grace_pending_without_counting_an_attempt(house: Open) -> None:
+async def test_a_stop_leaves_what_outlives_the_grace_pending_without_counting_an_attempt(harness: Open) -> None:
     @on("*")
     async def stubborn(event: object) -> None:
         while True:
@@ -541,7 +541,7 @@ async def test_a_stop_leaves_what_outlives_the_grace_pending_without_counting_an
             except CancelledError:
                 continue
 
-    one = house(hand=ByHand(), stubborn=stubborn, broken=failing(OSError("no")))
+    one = harness(hand=ByHand(), stubborn=stubborn, broken=failing(OSError("no")))
     taken = await one.take()
     await one.until(lambda: bool(one.outcomes("failed")))
     stopped = Deferred.fromCoroutine(one.dispatch.stop())
@@ -559,15 +559,15 @@ async def test_a_stop_leaves_what_outlives_the_grace_pending_without_counting_an
 
 
 @pytest_twisted.ensureDeferred
-async def test_what_was_pending_is_handled_after_the_start_before_what_is_new(house: Open) -> None:
+async def test_what_was_pending_is_handled_after_the_start_before_what_is_new(harness: Open) -> None:
     hand = ByHand()
-    one = house(mine=hand)
+    one = harness(mine=hand)
     for number in range(3):
         await one.take(delivery=f"old{number}")
     await one.close()
 
     seen: list[str] = []
-    two = house(mine=noting(seen), start=False)
+    two = harness(mine=noting(seen), start=False)
     for number in range(3):
         await two.take(delivery=f"new{number}")
     await two.dispatch.recover()
@@ -578,14 +578,14 @@ async def test_what_was_pending_is_handled_after_the_start_before_what_is_new(ho
 
 
 @pytest_twisted.ensureDeferred
-async def test_a_retry_that_was_due_while_nothing_ran_comes_at_once_and_a_later_one_in_time(house: Open) -> None:
-    one = house(mine=failing(OSError("no")), retry_for=100)
+async def test_a_retry_that_was_due_while_nothing_ran_comes_at_once_and_a_later_one_in_time(harness: Open) -> None:
+    one = harness(mine=failing(OSError("no")), retry_for=100)
     await one.take()
     await one.until(lambda: bool(one.outcomes("failed")))
     await one.close()
 
     seen: list[str] = []
-    two = house(mine=noting(seen), start=False)
+    two = harness(mine=noting(seen), start=False)
     two.clock.rightNow = START + 0.5
     await two.dispatch.recover()
     await two.quiet()
@@ -595,13 +595,13 @@ async def test_a_retry_that_was_due_while_nothing_ran_comes_at_once_and_a_later_
 
 
 @pytest_twisted.ensureDeferred
-async def test_a_subscriber_that_is_gone_keeps_its_events_and_is_listed(house: Open) -> None:
-    one = house(mine=ByHand(), other=ByHand())
+async def test_a_subscriber_that_is_gone_keeps_its_events_and_is_listed(harness: Open) -> None:
+    one = harness(mine=ByHand(), other=ByHand())
     await one.take()
     await one.close()
 
     seen: list[str] = []
-    two = house(other=noting(seen))
+    two = harness(other=noting(seen))
     await two.until(lambda: bool(two.outcomes("notice")))
     (notice,) = two.outcomes("notice")
     assert notice.reason == "1 events wait for mine:handle, which is not loaded"
@@ -610,13 +610,13 @@ async def test_a_subscriber_that_is_gone_keeps_its_events_and_is_listed(house: O
     await two.close()
 
     back: list[str] = []
-    three = house(mine=noting(back), other=noting(seen))
+    three = harness(mine=noting(back), other=noting(seen))
     await three.until(lambda: bool(three.outcomes("handled")))
     assert (back, seen) == (["d1"], ["d1"])
 
 
 @pytest_twisted.ensureDeferred
-async def test_ref_changes_of_any_bytes_reach_their_subscribers_also_after_a_restart(house: Open) -> None:
+async def test_ref_changes_of_any_bytes_reach_their_subscribers_also_after_a_restart(harness: Open) -> None:
     changes = (
         RefChange("refs/heads/main", ZEROS, ONE, "created"),
         RefChange("refs/heads/caf\udce9", ONE, TWO, "updated", forced=True),
@@ -632,14 +632,14 @@ async def test_ref_changes_of_any_bytes_reach_their_subscribers_also_after_a_res
 
         return plugin(stackit_refs_changed)
 
-    one = house(mine=telling(OSError("later")))
+    one = harness(mine=telling(OSError("later")))
     await one.announce("Octo/Widget", *changes)
     await one.until(lambda: bool(one.outcomes("failed")))
     assert one.outcomes("refs_changed")[0].changes == changes
     assert await one.journal.announced("octo/widget") == {"refs/heads/main": ONE, "refs/heads/caf\udce9": TWO}
     await one.close()
 
-    two = house(mine=telling(None))
+    two = harness(mine=telling(None))
     two.clock.advance(1)
     await two.until(lambda: bool(two.outcomes("handled")))
     first, second = told
@@ -648,8 +648,8 @@ async def test_ref_changes_of_any_bytes_reach_their_subscribers_also_after_a_res
 
 
 @pytest_twisted.ensureDeferred
-async def test_an_event_whose_body_is_gone_is_done_with(house: Open, tmp_path: Path) -> None:
-    one = house(mine=ByHand())
+async def test_an_event_whose_body_is_gone_is_done_with(harness: Open, tmp_path: Path) -> None:
+    one = harness(mine=ByHand())
     taken = await one.take()
     await one.close()
     with sqlite3.connect(tmp_path / "state" / "journal.sqlite3") as connection:
@@ -657,7 +657,7 @@ async def test_an_event_whose_body_is_gone_is_done_with(house: Open, tmp_path: P
     connection.close()
 
     seen: list[str] = []
-    two = house(mine=noting(seen))
+    two = harness(mine=noting(seen))
     await two.until(lambda: True)
     await two.quiet()
     assert seen == []
@@ -666,19 +666,21 @@ async def test_an_event_whose_body_is_gone_is_done_with(house: Open, tmp_path: P
 
 
 @pytest_twisted.ensureDeferred
-async def test_an_event_that_cannot_be_read_back_has_failed_and_holds_up_no_other(house: Open, tmp_path: Path) -> None:
+async def test_an_event_that_cannot_be_read_back_has_failed_and_holds_up_no_other(
+    harness: Open, tmp_path: Path
+) -> None:
     @hookimpl
     def stackit_refs_changed(change: object) -> Deferred[None]:
         return Deferred()
 
-    one = house(mine=stackit_refs_changed)
+    one = harness(mine=stackit_refs_changed)
     await one.announce("octo/a", RefChange("refs/heads/main", ZEROS, ONE, "created"))
     await one.close()
     with sqlite3.connect(tmp_path / "state" / "journal.sqlite3") as connection:
         connection.execute("UPDATE bodies SET body = 'null'")
     connection.close()
 
-    two = house(mine=stackit_refs_changed, retry_for=0)
+    two = harness(mine=stackit_refs_changed, retry_for=0)
     await two.until(lambda: bool(two.outcomes("dead")))
     (dead,) = two.outcomes("dead")
     assert dead.error is not None
@@ -686,15 +688,15 @@ async def test_an_event_that_cannot_be_read_back_has_failed_and_holds_up_no_othe
 
 
 @pytest_twisted.ensureDeferred
-async def test_an_event_whose_body_is_damaged_is_a_dead_letter_at_once(house: Open, tmp_path: Path) -> None:
-    one = house(mine=ByHand())
+async def test_an_event_whose_body_is_damaged_is_a_dead_letter_at_once(harness: Open, tmp_path: Path) -> None:
+    one = harness(mine=ByHand())
     await one.take()
     await one.close()
     with sqlite3.connect(tmp_path / "state" / "journal.sqlite3") as connection:
         connection.execute("UPDATE bodies SET body = substr(body, 1, length(body) - 8)")
     connection.close()
 
-    two = house(mine=noting([]))
+    two = harness(mine=noting([]))
     await two.until(lambda: bool(two.outcomes("dead")))
     (dead,) = two.outcomes("dead")
     assert "is damaged in the journal" in (dead.error or "")
@@ -704,9 +706,9 @@ async def test_an_event_whose_body_is_damaged_is_a_dead_letter_at_once(house: Op
 
 
 @pytest_twisted.ensureDeferred
-async def test_a_delivery_that_was_handled_is_a_duplicate_and_runs_no_handler(house: Open) -> None:
+async def test_a_delivery_that_was_handled_is_a_duplicate_and_runs_no_handler(harness: Open) -> None:
     seen: list[str] = []
-    one = house(mine=noting(seen))
+    one = harness(mine=noting(seen))
     first = await one.take(delivery="x")
     await one.until(lambda: bool(one.outcomes("handled")))
     again = await one.take(delivery="x")
@@ -717,9 +719,9 @@ async def test_a_delivery_that_was_handled_is_a_duplicate_and_runs_no_handler(ho
 
 
 @pytest_twisted.ensureDeferred
-async def test_a_delivery_that_is_in_hand_is_not_handled_a_second_time(house: Open) -> None:
+async def test_a_delivery_that_is_in_hand_is_not_handled_a_second_time(harness: Open) -> None:
     hand = ByHand()
-    one = house(mine=hand)
+    one = harness(mine=hand)
     await one.take(delivery="x")
     for _ in range(3):
         await one.take(delivery="x")
@@ -734,7 +736,7 @@ async def test_a_delivery_that_is_in_hand_is_not_handled_a_second_time(house: Op
 
 
 @pytest_twisted.ensureDeferred
-async def test_a_delivery_that_failed_runs_again_at_once_when_it_is_delivered_again(house: Open) -> None:
+async def test_a_delivery_that_failed_runs_again_at_once_when_it_is_delivered_again(harness: Open) -> None:
     faults: list[Exception] = [OSError("no"), Permanent("never")]
 
     @on("*")
@@ -742,7 +744,7 @@ async def test_a_delivery_that_failed_runs_again_at_once_when_it_is_delivered_ag
         if faults:
             raise faults.pop(0)
 
-    one = house(mine=handle, retry_for=1000)
+    one = harness(mine=handle, retry_for=1000)
     taken = await one.take(delivery="x")
     await one.until(lambda: bool(one.outcomes("failed")))
     assert not (await one.take(delivery="x")).duplicate  # pending: goes on
@@ -755,9 +757,9 @@ async def test_a_delivery_that_failed_runs_again_at_once_when_it_is_delivered_ag
 
 
 @pytest_twisted.ensureDeferred
-async def test_another_body_under_a_delivery_id_that_came_before_is_handled_and_told(house: Open) -> None:
+async def test_another_body_under_a_delivery_id_that_came_before_is_handled_and_told(harness: Open) -> None:
     seen: list[str] = []
-    one = house(mine=noting(seen))
+    one = harness(mine=noting(seen))
     await one.take(delivery="x", mark="one")
     await one.until(lambda: len(seen) == 1)
     other = await one.take(delivery="x", mark="other")
@@ -776,9 +778,9 @@ async def test_another_body_under_a_delivery_id_that_came_before_is_handled_and_
 
 
 @pytest_twisted.ensureDeferred
-async def test_a_body_that_comes_back_under_a_new_delivery_id_is_told(house: Open) -> None:
+async def test_a_body_that_comes_back_under_a_new_delivery_id_is_told(harness: Open) -> None:
     seen: list[str] = []
-    one = house(mine=noting(seen))
+    one = harness(mine=noting(seen))
     await one.take(delivery="x", mark="same")
     await one.take(delivery="y", mark="other")
     await one.take(delivery="z", mark="same")
@@ -789,7 +791,7 @@ async def test_a_body_that_comes_back_under_a_new_delivery_id_is_told(house: Ope
 
 
 @pytest_twisted.ensureDeferred
-async def test_a_dead_letter_is_replayed_to_those_named_or_to_all(house: Open) -> None:
+async def test_a_dead_letter_is_replayed_to_those_named_or_to_all(harness: Open) -> None:
     seen: list[str] = []
     faults: list[Exception] = [Permanent("no")]
 
@@ -799,7 +801,7 @@ async def test_a_dead_letter_is_replayed_to_those_named_or_to_all(house: Open) -
             raise faults.pop()
         seen.append("was dead")
 
-    one = house(broken=handle, fine=noting(seen))
+    one = harness(broken=handle, fine=noting(seen))
     taken = await one.take()
     await one.until(lambda: bool(one.outcomes("dead")))
     assert await one.dispatch.replay(int(taken.id), ["broken:handle"]) == 1
@@ -815,7 +817,7 @@ async def test_a_dead_letter_is_replayed_to_those_named_or_to_all(house: Open) -
 
 
 @pytest_twisted.ensureDeferred
-async def test_every_dead_letter_of_a_subscriber_is_replayed_and_counted(house: Open) -> None:
+async def test_every_dead_letter_of_a_subscriber_is_replayed_and_counted(harness: Open) -> None:
     working = False
 
     @on("*", ordered=False)
@@ -823,7 +825,7 @@ async def test_every_dead_letter_of_a_subscriber_is_replayed_and_counted(house: 
         if not working:
             raise Permanent
 
-    one = house(mine=handle, concurrency=100)
+    one = harness(mine=handle, concurrency=100)
     total = 700  # more than one step of the journal
     takes = [Deferred.fromCoroutine(one.take(f"octo/r{number % 7}")) for number in range(total)]
     await DeferredList(takes, fireOnOneErrback=True)
@@ -837,11 +839,11 @@ async def test_every_dead_letter_of_a_subscriber_is_replayed_and_counted(house: 
 
 
 @pytest_twisted.ensureDeferred
-async def test_the_number_pending_is_exact_whatever_overlaps(house: Open) -> None:
+async def test_the_number_pending_is_exact_whatever_overlaps(harness: Open) -> None:
     hand = UnorderedByHand()
-    one = house(mine=hand, concurrency=1000)
+    one = harness(mine=hand, concurrency=1000)
     await one.close()
-    two = house(mine=hand, concurrency=1000, start=False)
+    two = harness(mine=hand, concurrency=1000, start=False)
     takes = [Deferred.fromCoroutine(two.take(delivery=f"x{number}")) for number in range(50)]
     recovered = Deferred.fromCoroutine(two.dispatch.recover())
     takes += [Deferred.fromCoroutine(two.take(delivery=f"y{number}")) for number in range(50)]
@@ -902,9 +904,9 @@ class Troubled(Journal):
 
 
 @pytest_twisted.ensureDeferred
-async def test_while_the_journal_cannot_write_outcomes_wait_and_no_handler_runs_twice(house: Open) -> None:
+async def test_while_the_journal_cannot_write_outcomes_wait_and_no_handler_runs_twice(harness: Open) -> None:
     seen: list[str] = []
-    one = house(mine=noting(seen), broken=failing(Permanent("no")), journal=Troubled)
+    one = harness(mine=noting(seen), broken=failing(Permanent("no")), journal=Troubled)
     await one.quiet()
     journal: Any = one.journal
     journal.trouble = {"finish", "fail"}
@@ -924,9 +926,9 @@ async def test_while_the_journal_cannot_write_outcomes_wait_and_no_handler_runs_
 
 
 @pytest_twisted.ensureDeferred
-async def test_a_delivery_that_cannot_be_written_down_reaches_no_handler(house: Open) -> None:
+async def test_a_delivery_that_cannot_be_written_down_reaches_no_handler(harness: Open) -> None:
     seen: list[str] = []
-    one = house(mine=noting(seen), journal=Troubled)
+    one = harness(mine=noting(seen), journal=Troubled)
     journal: Any = one.journal
     journal.trouble = {"append"}
     with pytest.raises(JournalError):
@@ -937,9 +939,9 @@ async def test_a_delivery_that_cannot_be_written_down_reaches_no_handler(house: 
 
 
 @pytest_twisted.ensureDeferred
-async def test_what_is_in_the_journal_though_it_was_not_confirmed_is_handed_on(house: Open) -> None:
+async def test_what_is_in_the_journal_though_it_was_not_confirmed_is_handed_on(harness: Open) -> None:
     seen: list[str] = []
-    one = house(mine=noting(seen))
+    one = harness(mine=noting(seen))
     await one.take()
     await one.quiet()
     there = NewDelivery(
@@ -971,14 +973,14 @@ def expecting(seen: list[str]) -> Any:
 
 
 @pytest_twisted.ensureDeferred
-async def test_an_event_is_expected_before_it_is_durable_where_somebody_will_handle_it(house: Open) -> None:
+async def test_an_event_is_expected_before_it_is_durable_where_somebody_will_handle_it(harness: Open) -> None:
     expected: list[str] = []
 
     @on("issues")
     def handle(event: Event) -> None:
         """Handled."""
 
-    one = house(mine=handle, ready=expecting(expected), journal=Troubled)
+    one = harness(mine=handle, ready=expecting(expected), journal=Troubled)
     journal: Any = one.journal
     journal.trouble = {"append"}
     with pytest.raises(JournalError):
@@ -990,15 +992,15 @@ async def test_an_event_is_expected_before_it_is_durable_where_somebody_will_han
 
 
 @pytest_twisted.ensureDeferred
-async def test_where_replays_reach_nobody_no_event_is_expected(house: Open) -> None:
+async def test_where_replays_reach_nobody_no_event_is_expected(harness: Open) -> None:
     expected: list[str] = []
-    one = house(mine=noting([]), ready=expecting(expected), refuse_replays=True)
+    one = harness(mine=noting([]), ready=expecting(expected), refuse_replays=True)
     await one.take()
     assert expected == []
 
 
 @pytest_twisted.ensureDeferred
-async def test_while_the_journal_cannot_be_read_retries_wait_and_none_is_forgotten(house: Open) -> None:
+async def test_while_the_journal_cannot_be_read_retries_wait_and_none_is_forgotten(harness: Open) -> None:
     faults: list[Exception] = [OSError("no")]
     seen: list[str] = []
 
@@ -1008,7 +1010,7 @@ async def test_while_the_journal_cannot_be_read_retries_wait_and_none_is_forgott
             raise faults.pop()
         seen.append(event.delivery)
 
-    one = house(mine=handle, journal=Troubled)
+    one = harness(mine=handle, journal=Troubled)
     await one.take()
     await one.until(lambda: bool(one.outcomes("failed")))
     await one.quiet()
@@ -1025,8 +1027,8 @@ async def test_while_the_journal_cannot_be_read_retries_wait_and_none_is_forgott
 
 @pytest.mark.parametrize("trouble", [{"finish", "fail", "read"}, {"finish", "fail"}, {"read"}])
 @pytest_twisted.ensureDeferred
-async def test_a_stop_amid_trouble_ends_and_leaves_nothing_behind(house: Open, trouble: set[str]) -> None:
-    one = house(mine=ByHand(), broken=failing(OSError("no")), journal=Troubled, retry_for=100, start=False)
+async def test_a_stop_amid_trouble_ends_and_leaves_nothing_behind(harness: Open, trouble: set[str]) -> None:
+    one = harness(mine=ByHand(), broken=failing(OSError("no")), journal=Troubled, retry_for=100, start=False)
     journal: Any = one.journal
     journal.trouble = trouble
     taken = await one.take()
@@ -1042,9 +1044,9 @@ async def test_a_stop_amid_trouble_ends_and_leaves_nothing_behind(house: Open, t
 
 
 @pytest_twisted.ensureDeferred
-async def test_a_clock_that_is_set_back_delays_an_event_and_loses_none(house: Open) -> None:
+async def test_a_clock_that_is_set_back_delays_an_event_and_loses_none(harness: Open) -> None:
     seen: list[str] = []
-    one = house(mine=noting(seen), start=False)
+    one = harness(mine=noting(seen), start=False)
     taking = Deferred.fromCoroutine(one.take())  # left to the journal, as long as older events may be in it
     one.clock.rightNow = START - 100
     await taking
@@ -1055,9 +1057,9 @@ async def test_a_clock_that_is_set_back_delays_an_event_and_loses_none(house: Op
 
 
 @pytest_twisted.ensureDeferred
-async def test_thousands_of_events_for_a_plain_function_are_handled(house: Open) -> None:
+async def test_thousands_of_events_for_a_plain_function_are_handled(harness: Open) -> None:
     seen: list[str] = []
-    one = house(mine=noting(seen), concurrency=16)
+    one = harness(mine=noting(seen), concurrency=16)
     total = 3000
     takes = [Deferred.fromCoroutine(one.take(f"octo/r{number % 40}")) for number in range(total)]
     await DeferredList(takes, fireOnOneErrback=True)

@@ -10,13 +10,16 @@ import pytest
 from plugin_maker import bus_with, event
 from twisted.internet.defer import Deferred, succeed
 from twisted.logger import Logger
+from twisted.python.failure import Failure
 
 from stackit import on
-from stackit.dispatch.queues import KEPT_BYTES, SHARE, WINDOW, Item, SubscriberQueue
+from stackit.dispatch.entries import QueueEntry
+from stackit.dispatch.handling import CoroutineRunner
+from stackit.dispatch.queues import KEPT_BYTES, SHARE, WINDOW, SubscriberQueue
 from stackit.journal import DueHandling
 
 
-class House:
+class Harness:
     """A queue over a list that stands for the journal; handlings and reads end when the test says so."""
 
     def __init__(self, *, concurrency: int = 4, ordered: bool = True, by_hand: bool = True, woken: bool = True) -> None:
@@ -28,7 +31,7 @@ class House:
         self.by_hand = by_hand
         self.pending: dict[int, DueHandling] = {}
         self.groups: dict[str, list[int]] = {}
-        self.items: list[Item] = []
+        self.entries: list[QueueEntry] = []
         self.started: list[int] = []
         self.kept: list[bool] = []
         self.active: dict[int, Deferred[None]] = {}
@@ -58,15 +61,19 @@ class House:
         handlings, reading = self.reads.pop(0)
         reading.callback(handlings)
 
-    def _handle(self, _queue: SubscriberQueue, item: Item) -> None:
-        item.start(self._run(item))
+    def _handle(self, _queue: SubscriberQueue, entry: QueueEntry) -> None:
+        def ended(failure: Failure | None) -> None:
+            self.queue.ended(entry, failure)
 
-    async def _run(self, item: Item) -> None:
-        handling = item.handling.id
-        self.items.append(item)
-        self.groups.setdefault(item.handling.group, []).append(handling)
+        entry.task = task = CoroutineRunner(self._run(entry), ended, ended)
+        task.start()
+
+    async def _run(self, entry: QueueEntry) -> None:
+        handling = entry.due.id
+        self.entries.append(entry)
+        self.groups.setdefault(entry.due.group, []).append(handling)
         self.started.append(handling)
-        self.kept.append(item.event is not None)
+        self.kept.append(entry.event is not None)
         if self.by_hand:
             self.active[handling] = Deferred()
             await self.active[handling]
@@ -85,7 +92,7 @@ class House:
     def empty(self) -> bool:
         queue = self.queue
         left: list[Any] = [queue._groups, queue._ready, queue._to_read, queue._known, queue._active, self.active]
-        return not any(left) and queue._waiting == 0 and queue._kept == 0
+        return not any(left) and queue._waiting == 0 and queue._kept_bytes == 0
 
 
 def throw(fault: BaseException) -> Any:
@@ -93,217 +100,217 @@ def throw(fault: BaseException) -> Any:
 
 
 def test_events_of_one_group_are_handled_one_at_a_time_in_order() -> None:
-    house = House()
-    first, second, third = (house.offer("a") for _ in range(3))
-    assert house.started == [first]
-    house.end(first)
-    assert house.started == [first, second]
-    house.end(second)
-    house.end(third)
-    assert house.started == [first, second, third]
-    assert house.empty()
+    harness = Harness()
+    first, second, third = (harness.offer("a") for _ in range(3))
+    assert harness.started == [first]
+    harness.end(first)
+    assert harness.started == [first, second]
+    harness.end(second)
+    harness.end(third)
+    assert harness.started == [first, second, third]
+    assert harness.empty()
 
 
 def test_groups_are_handled_side_by_side_up_to_the_concurrency() -> None:
-    house = House(concurrency=2)
-    house.offer("a")
-    house.offer("b")
-    house.offer("c")
-    assert house.started == [1, 2]
-    house.end(1)
-    assert house.started == [1, 2, 3]
+    harness = Harness(concurrency=2)
+    harness.offer("a")
+    harness.offer("b")
+    harness.offer("c")
+    assert harness.started == [1, 2]
+    harness.end(1)
+    assert harness.started == [1, 2, 3]
 
 
 def test_events_without_a_repository_wait_for_each_other_as_little_as_unordered_ones() -> None:
-    for house, group in ((House(), ""), (House(ordered=False), "a")):
-        house.offer(group)
-        house.offer(group)
-        assert house.started == [1, 2]
-        house.end(2)
-        house.end(1)
-        assert house.empty()
+    for harness, group in ((Harness(), ""), (Harness(ordered=False), "a")):
+        harness.offer(group)
+        harness.offer(group)
+        assert harness.started == [1, 2]
+        harness.end(2)
+        harness.end(1)
+        assert harness.empty()
 
 
 def test_a_busy_group_takes_turns_with_the_others() -> None:
-    house = House(concurrency=1)
+    harness = Harness(concurrency=1)
     for _ in range(20):
-        house.offer("busy")
-    quiet = house.offer("quiet")
-    house.end(1)
-    house.end(house.started[-1])
-    assert quiet in house.started[:3]
+        harness.offer("busy")
+    quiet = harness.offer("quiet")
+    harness.end(1)
+    harness.end(harness.started[-1])
+    assert quiet in harness.started[:3]
 
 
 def test_a_group_that_outgrows_its_share_waits_in_the_journal_and_keeps_its_order() -> None:
-    house = House()
+    harness = Harness()
     total = 5 * SHARE
     for _ in range(total):
-        house.offer("a")
-    assert house.queue._waiting == SHARE
-    while house.active:
-        house.end(house.started[-1])
-        assert house.queue._waiting <= 2 * SHARE
-        while house.reads:
-            house.answer()
-    assert house.started == list(range(1, total + 1))
-    assert house.empty()
+        harness.offer("a")
+    assert harness.queue._waiting == SHARE
+    while harness.active:
+        harness.end(harness.started[-1])
+        assert harness.queue._waiting <= 2 * SHARE
+        while harness.reads:
+            harness.answer()
+    assert harness.started == list(range(1, total + 1))
+    assert harness.empty()
 
 
 def test_what_arrives_while_older_events_wait_in_the_journal_waits_behind_them() -> None:
-    house = House()
+    harness = Harness()
     for _ in range(SHARE + 2):
-        house.offer("a")
+        harness.offer("a")
     for _ in range(SHARE):
-        house.end(house.started[-1])
-    late = house.offer("a")  # the read is under way, and was asked before
-    while house.active or house.reads:
-        while house.reads:
-            house.answer()
-        house.end(house.started[-1])
-    assert house.started == list(range(1, late + 1))
-    assert house.empty()
+        harness.end(harness.started[-1])
+    late = harness.offer("a")  # the read is under way, and was asked before
+    while harness.active or harness.reads:
+        while harness.reads:
+            harness.answer()
+        harness.end(harness.started[-1])
+    assert harness.started == list(range(1, late + 1))
+    assert harness.empty()
 
 
 def test_what_ends_during_a_read_that_still_shows_it_is_not_handled_twice() -> None:
-    house = House()
+    harness = Harness()
     for _ in range(3):
-        house.offer("a")
-    house.queue.wake(["a"])
-    house.end(1)
-    house.end(2)
-    house.end(3)  # all of them pending in what the read saw
-    house.answer()
-    assert house.started == [1, 2, 3]
-    assert house.empty()
+        harness.offer("a")
+    harness.queue.wake(["a"])
+    harness.end(1)
+    harness.end(2)
+    harness.end(3)  # all of them pending in what the read saw
+    harness.answer()
+    assert harness.started == [1, 2, 3]
+    assert harness.empty()
 
 
 def test_what_is_in_hand_or_waits_is_not_taken_again_from_the_journal() -> None:
-    house = House()
-    house.offer("a")
-    house.offer("a")
-    house.queue.wake(["a"])
-    house.answer()
-    house.end(1)
-    house.end(2)
-    assert house.started == [1, 2]
-    assert house.empty()
+    harness = Harness()
+    harness.offer("a")
+    harness.offer("a")
+    harness.queue.wake(["a"])
+    harness.answer()
+    harness.end(1)
+    harness.end(2)
+    assert harness.started == [1, 2]
+    assert harness.empty()
 
 
 def test_a_wake_during_a_read_causes_another_read() -> None:
-    house = House()
-    house.queue.wake(["a"])
-    house.add(DueHandling(7, 7, "mine:handle", "a", 0, 1))
-    house.queue.wake(["a"])
-    house.answer()
-    assert house.started == []
-    house.answer()
-    assert house.started == [7]
-    house.end(7)
-    assert house.empty()
+    harness = Harness()
+    harness.queue.wake(["a"])
+    harness.add(DueHandling(7, 7, "mine:handle", "a", 0, 1))
+    harness.queue.wake(["a"])
+    harness.answer()
+    assert harness.started == []
+    harness.answer()
+    assert harness.started == [7]
+    harness.end(7)
+    assert harness.empty()
 
 
 def test_before_the_first_wake_older_events_in_the_journal_go_first() -> None:
-    house = House(woken=False)
+    harness = Harness(woken=False)
     for number in range(3):
-        house.add(DueHandling(100 + number, number, "mine:handle", "a", 0, 1))
-    house.offer("a")
-    house.queue.wake(["a"])
-    while house.reads or house.active:
-        while house.reads:
-            house.answer()
-        if house.active:
-            house.end(house.started[-1])
-    assert house.started == [100, 101, 102, 1]
-    assert house.empty()
+        harness.add(DueHandling(100 + number, number, "mine:handle", "a", 0, 1))
+    harness.offer("a")
+    harness.queue.wake(["a"])
+    while harness.reads or harness.active:
+        while harness.reads:
+            harness.answer()
+        if harness.active:
+            harness.end(harness.started[-1])
+    assert harness.started == [100, 101, 102, 1]
+    assert harness.empty()
 
 
 def test_a_group_with_nothing_in_the_journal_after_all_is_forgotten() -> None:
-    house = House()
-    house.queue.wake(["a", "b"])
-    house.answer()
-    house.answer()
-    assert house.empty()
+    harness = Harness()
+    harness.queue.wake(["a", "b"])
+    harness.answer()
+    harness.answer()
+    assert harness.empty()
 
 
 def test_stuck_groups_that_fill_the_window_do_not_starve_a_new_one() -> None:
     stuck = WINDOW // SHARE + 8
-    house = House(concurrency=stuck + 1)
+    harness = Harness(concurrency=stuck + 1)
     for number in range(stuck):
         for _ in range(2 * SHARE):
-            house.offer(f"stuck{number}")
-    newcomer = house.offer("new")
+            harness.offer(f"stuck{number}")
+    newcomer = harness.offer("new")
     for _ in range(4 * stuck):
-        if house.reads:
-            house.answer()
-    assert newcomer in house.started
-    assert house.queue._waiting <= WINDOW
+        if harness.reads:
+            harness.answer()
+    assert newcomer in harness.started
+    assert harness.queue._waiting <= WINDOW
 
 
 def test_bodies_are_kept_up_to_a_number_of_bytes() -> None:
-    house = House(concurrency=1)
+    harness = Harness(concurrency=1)
     for _ in range(4):
-        house.offer("", size=KEPT_BYTES // 2)
-    assert house.queue._kept <= KEPT_BYTES
+        harness.offer("", size=KEPT_BYTES // 2)
+    assert harness.queue._kept_bytes <= KEPT_BYTES
     for number in range(1, 5):
-        house.end(number)
-    assert house.kept == [True, True, True, False]
-    assert house.empty()
+        harness.end(number)
+    assert harness.kept == [True, True, True, False]
+    assert harness.empty()
 
 
 def test_thousands_of_handlers_that_end_at_once_are_no_deep_recursion() -> None:
-    house = House(by_hand=False, woken=False)
+    harness = Harness(by_hand=False, woken=False)
     for number in range(1, 5001):
-        house.add(DueHandling(number, number, "mine:handle", "a", 0, 1))
-    house.queue.wake(["a"])
-    assert house.started == list(range(1, 5001))
-    house.count = 5000
+        harness.add(DueHandling(number, number, "mine:handle", "a", 0, 1))
+    harness.queue.wake(["a"])
+    assert harness.started == list(range(1, 5001))
+    harness.count = 5000
     for _ in range(5000):
-        house.offer("b")
-    assert house.started == list(range(1, 10001))
-    assert house.empty()
+        harness.offer("b")
+    assert harness.started == list(range(1, 10001))
+    assert harness.empty()
 
 
 def test_after_a_stop_nothing_starts_and_it_ends_with_what_runs() -> None:
-    house = House(concurrency=1)
-    house.offer("a")
-    house.offer("b")
-    house.queue.wake(["a"])
-    stopped = house.queue.stop()
-    house.offer("c")
+    harness = Harness(concurrency=1)
+    harness.offer("a")
+    harness.offer("b")
+    harness.queue.wake(["a"])
+    stopped = harness.queue.stop()
+    harness.offer("c")
     assert not stopped.called
-    house.end(1)
+    harness.end(1)
     assert stopped.called
-    assert house.started == [1]
+    assert harness.started == [1]
 
 
-def test_an_idle_lane_stops_at_once() -> None:
-    house = House()
-    house.offer("a")
-    house.end(1)
-    assert house.queue.stop().called
+def test_an_idle_queue_stops_at_once() -> None:
+    harness = Harness()
+    harness.offer("a")
+    harness.end(1)
+    assert harness.queue.stop().called
 
 
 def test_a_stop_that_is_cancelled_cancels_what_is_in_hand() -> None:
-    house = House()
-    house.offer("a")
-    house.offer("b")
-    stopped = house.queue.stop()
+    harness = Harness()
+    harness.offer("a")
+    harness.offer("b")
+    stopped = harness.queue.stop()
     stopped.cancel()
     assert stopped.result is None
-    assert not house.queue._active
+    assert not harness.queue._active
 
 
 def test_a_handling_that_fails_after_all_is_logged_and_holds_up_no_other(monkeypatch: pytest.MonkeyPatch) -> None:
     logged: list[Any] = []
     monkeypatch.setattr("stackit.dispatch.queues._log", Logger(namespace="stackit", observer=logged.append))
-    house = House()
-    house.offer("a")
-    second = house.offer("a")
-    del house.pending[1]
-    house.active.pop(1).errback(ZeroDivisionError())
+    harness = Harness()
+    harness.offer("a")
+    second = harness.offer("a")
+    del harness.pending[1]
+    harness.active.pop(1).errback(ZeroDivisionError())
     assert [(each["subscriber"], each["log_failure"].type) for each in logged] == [("mine:handle", ZeroDivisionError)]
-    house.end(second)
-    assert house.empty()
+    harness.end(second)
+    assert harness.empty()
 
 
 @pytest.mark.parametrize("fault", [RuntimeError("can't start new thread"), KeyboardInterrupt(), GeneratorExit()])
@@ -312,21 +319,21 @@ def test_a_handling_that_cannot_be_begun_holds_up_no_other(
 ) -> None:
     logged: list[Any] = []
     monkeypatch.setattr("stackit.dispatch.queues._log", Logger(namespace="stackit", observer=logged.append))
-    house = House(concurrency=1)
-    begin, house.queue._handle = house.queue._handle, lambda *_: throw(fault)
-    house.offer("a")  # begun at once
-    house.count = 2
-    house.add(DueHandling(2, 2, "mine:handle", "b", 0, 10))
-    house.queue.wake(["b"])
-    house.answer()  # begun by the loop
+    harness = Harness(concurrency=1)
+    begin, harness.queue._handle = harness.queue._handle, lambda *_: throw(fault)
+    harness.offer("a")  # begun at once
+    harness.count = 2
+    harness.add(DueHandling(2, 2, "mine:handle", "b", 0, 10))
+    harness.queue.wake(["b"])
+    harness.answer()  # begun by the loop
     assert [each["log_failure"].value for each in logged] == [fault] * 2
-    assert house.queue.moves == 4
-    house.queue._handle = begin
-    third, fourth = house.offer("a"), house.offer("b")
-    assert house.started == [third]
-    house.end(third)
-    house.end(fourth)
-    assert house.empty()
+    assert harness.queue.moves == 4
+    harness.queue._handle = begin
+    third, fourth = harness.offer("a"), harness.offer("b")
+    assert harness.started == [third]
+    harness.end(third)
+    harness.end(fourth)
+    assert harness.empty()
 
 
 def test_what_cannot_be_read_is_read_at_the_next_wake_and_goes_before_what_is_new(
@@ -334,91 +341,91 @@ def test_what_cannot_be_read_is_read_at_the_next_wake_and_goes_before_what_is_ne
 ) -> None:
     logged: list[Any] = []
     monkeypatch.setattr("stackit.dispatch.queues._log", Logger(namespace="stackit", observer=logged.append))
-    house = House()
-    read, house.queue._read = house.queue._read, lambda *_: throw(MemoryError())
-    house.add(DueHandling(1, 1, "mine:handle", "a", 0, 10))
-    house.queue.wake(["a"])
-    house.count = 1
-    second = house.offer("a")
-    assert house.queue.waits()
-    assert house.started == []
+    harness = Harness()
+    read, harness.queue._read = harness.queue._read, lambda *_: throw(MemoryError())
+    harness.add(DueHandling(1, 1, "mine:handle", "a", 0, 10))
+    harness.queue.wake(["a"])
+    harness.count = 1
+    second = harness.offer("a")
+    assert harness.queue.has_due()
+    assert harness.started == []
     assert [each["problem"] for each in logged] == ["MemoryError"]
-    house.queue._read = read
-    house.queue.wake([])
-    house.answer()
-    house.end(1)
-    assert house.started == [1, second]
-    house.end(second)
-    assert house.empty()
+    harness.queue._read = read
+    harness.queue.wake([])
+    harness.answer()
+    harness.end(1)
+    assert harness.started == [1, second]
+    harness.end(second)
+    assert harness.empty()
 
 
 def test_a_handling_that_ends_twice_has_ended_once() -> None:
-    house = House(concurrency=1)
-    house.offer("a")
-    second = house.offer("a")
-    item = house.items[0]
-    house.end(1)
-    house.queue.ended(item)
-    assert house.started == [1, second]
-    house.end(second)
-    assert house.empty()
+    harness = Harness(concurrency=1)
+    harness.offer("a")
+    second = harness.offer("a")
+    entry = harness.entries[0]
+    harness.end(1)
+    harness.queue.ended(entry)
+    assert harness.started == [1, second]
+    harness.end(second)
+    assert harness.empty()
 
 
-def test_a_lane_tells_whether_something_waits_that_should_have_its_turn() -> None:
-    house = House(concurrency=2)
-    house.offer("a")
-    assert not house.queue.waits()
-    house.offer("a")  # behind the older event of its repository
-    assert not house.queue.waits()
-    house.offer("b")
-    assert not house.queue.waits()
-    house.offer("c")  # no handler is left for it
-    assert house.queue.waits()
-    house.end(1)
-    assert house.queue.moves == 4
-    house.queue.handled(house.items[1])  # through, and not written down
-    house.end(house.started[-1])
-    assert house.queue.waits()
+def test_a_queue_tells_whether_something_waits_that_should_have_its_turn() -> None:
+    harness = Harness(concurrency=2)
+    harness.offer("a")
+    assert not harness.queue.has_due()
+    harness.offer("a")  # behind the older event of its repository
+    assert not harness.queue.has_due()
+    harness.offer("b")
+    assert not harness.queue.has_due()
+    harness.offer("c")  # no handler is left for it
+    assert harness.queue.has_due()
+    harness.end(1)
+    assert harness.queue.moves == 4
+    harness.queue.handled(harness.entries[1])  # through, and not written down
+    harness.end(harness.started[-1])
+    assert harness.queue.has_due()
 
 
 def test_once_a_handler_is_through_the_next_event_of_its_group_starts() -> None:
-    house = House(concurrency=1)
-    house.offer("a")
-    house.offer("a")
-    house.queue.handled(house.items[0])
-    assert house.started == [1, 2]
-    house.end(1)
-    assert house.started == [1, 2]
-    house.end(2)
-    assert house.empty()
+    harness = Harness(concurrency=1)
+    harness.offer("a")
+    harness.offer("a")
+    harness.queue.handled(harness.entries[0])
+    assert harness.started == [1, 2]
+    harness.end(1)
+    assert harness.started == [1, 2]
+    harness.end(2)
+    assert harness.empty()
 
 
 @pytest.mark.parametrize("seed", range(20))
 def test_whatever_the_timing_every_event_is_handled_once_and_in_order(seed: int) -> None:
     random = Random(seed)
-    house = House(concurrency=random.choice([1, 3, 50]), woken=False)
+    harness = Harness(concurrency=random.choice([1, 3, 50]), woken=False)
     groups = [f"group{number}" for number in range(random.choice([1, 5, 60]))]
     weights = [1 / (number + 1) for number in range(len(groups))]
     total = 2000
-    while house.count < total or house.pending:
+    while harness.count < total or harness.pending:
         step = random.random()
-        if step < 0.4 and house.count < total:
+        if step < 0.4 and harness.count < total:
             for _ in range(random.choice([1, 1, 50])):
-                house.offer(random.choices(groups, weights)[0])
-        elif step < 0.8 and house.active:
-            house.end(random.choice(list(house.active)))
-        elif step < 0.98 and house.reads:
-            house.answer()
-        elif step >= 0.98 or not (house.active or house.reads):
-            if house.count >= total:
-                assert house.active or house.reads or step >= 0.98, "nothing moves, and events are left"
+                harness.offer(random.choices(groups, weights)[0])
+        elif step < 0.8 and harness.active:
+            harness.end(random.choice(list(harness.active)))
+        elif step < 0.98 and harness.reads:
+            harness.answer()
+        elif step >= 0.98 or not (harness.active or harness.reads):
+            if harness.count >= total:
+                assert harness.active or harness.reads or step >= 0.98, "nothing moves, and events are left"
             if step >= 0.98:
-                house.queue.wake(sorted({handling.group for handling in house.pending.values()}))
-        assert house.queue._waiting <= WINDOW
-    while house.reads:
-        house.answer()
-    assert max(Counter(house.started).values()) == 1
-    assert len(house.started) == house.count
-    for order in house.groups.values():
+                harness.queue.wake(sorted({handling.group for handling in harness.pending.values()}))
+        assert harness.queue._waiting <= WINDOW
+    while harness.reads:
+        harness.answer()
+    assert max(Counter(harness.started).values()) == 1
+    assert len(harness.started) == harness.count
+    for order in harness.groups.values():
         assert order == sorted(order)
-    assert house.empty()
+    assert harness.empty()

@@ -7,35 +7,35 @@ from pathlib import Path
 from typing import Any
 
 import pytest_twisted
-from dispatch_house import TIMEOUT, House
+from dispatch_harness import TIMEOUT, Harness
 from twisted.internet.defer import Deferred
 
 from stackit import on
 from stackit.dispatch.stalls import BOUND, INTERVAL, LOOK_AGAIN, StallDetector
 from stackit.journal import Journal
 
-Open = Callable[..., tuple[House, StallDetector, list[str]]]
+Open = Callable[..., tuple[Harness, StallDetector, list[str]]]
 
 
 @pytest_twisted.async_yield_fixture
 async def watched(tmp_path: Path) -> AsyncIterator[Open]:
-    """Opens houses whose queues are watched: the house, who watches, and what it tells."""
-    opened: list[tuple[House, StallDetector]] = []
+    """Opens harnesses whose queues are watched: the harness, who watches, and what it tells."""
+    opened: list[tuple[Harness, StallDetector]] = []
 
-    def open_one(**arguments: Any) -> tuple[House, StallDetector, list[str]]:
+    def open_one(**arguments: Any) -> tuple[Harness, StallDetector, list[str]]:
         told: list[str] = []
-        house = House(tmp_path, **arguments)
+        harness = Harness(tmp_path, **arguments)
         stalls = StallDetector(
-            reactor=house.clock, dispatch=house.dispatch, display=house.bus.display, notice=told.append
+            reactor=harness.clock, dispatch=harness.dispatch, display=harness.bus.display, notice=told.append
         )
         stalls.startService()
-        opened.append((house, stalls))
-        return house, stalls, told
+        opened.append((harness, stalls))
+        return harness, stalls, told
 
     yield open_one
-    for house, stalls in opened:
+    for harness, stalls in opened:
         stalls.stopService()
-        await house.close()
+        await harness.close()
 
 
 class Hanging:
@@ -50,22 +50,22 @@ class Hanging:
         return self.running[-1]
 
 
-async def pass_time(house: House, seconds: float) -> None:
+async def pass_time(harness: Harness, seconds: float) -> None:
     """In steps, as the reactor makes them."""
     for _ in range(int(seconds / INTERVAL)):
-        house.clock.advance(INTERVAL)
-    await house.quiet()
+        harness.clock.advance(INTERVAL)
+    await harness.quiet()
 
 
 @pytest_twisted.ensureDeferred
 async def test_where_nothing_is_due_or_all_that_is_due_has_its_turn_nothing_stands_still(watched: Open) -> None:
     hanging = Hanging()
-    house, stalls, told = watched(mine=hanging)
+    harness, stalls, told = watched(mine=hanging)
     assert stalls.seconds() == {"mine": 0}
     for _ in range(3):  # of one repository: two wait for the first, as they should
-        await house.take("octo/first")
-    await house.take("octo/second")
-    await pass_time(house, 10 * BOUND)
+        await harness.take("octo/first")
+    await harness.take("octo/second")
+    await pass_time(harness, 10 * BOUND)
     assert len(hanging.running) == 2
     assert (stalls.seconds(), stalls.problems(), told) == ({"mine": 0}, [], [])
 
@@ -73,14 +73,14 @@ async def test_where_nothing_is_due_or_all_that_is_due_has_its_turn_nothing_stan
 @pytest_twisted.ensureDeferred
 async def test_a_subscriber_whose_handlers_all_hang_is_told_of_once_and_no_more_when_it_moves(watched: Open) -> None:
     hanging = Hanging()
-    house, stalls, told = watched(mine=hanging)
+    harness, stalls, told = watched(mine=hanging)
     for number in range(5):
-        await house.take(f"octo/r{number}")
+        await harness.take(f"octo/r{number}")
     assert stalls.seconds() == {"mine": 0}
-    await pass_time(house, BOUND)
+    await pass_time(harness, BOUND)
     assert stalls.seconds() == {"mine": BOUND}
     assert stalls.problems() == []
-    await pass_time(house, 5 * INTERVAL)
+    await pass_time(harness, 5 * INTERVAL)
     problem = (
         f"mine: 5 events are due or in hand, and none has begun or ended for {BOUND + 5 * INTERVAL:.0f} seconds: "
         "see whether its handlers hang, and restart stackit"
@@ -88,16 +88,16 @@ async def test_a_subscriber_whose_handlers_all_hang_is_told_of_once_and_no_more_
     assert stalls.problems() == [problem]
     assert [each.partition(":")[0] for each in told] == ["mine"]
     hanging.running[0].callback(None)
-    await house.quiet()
+    await harness.quiet()
     assert (stalls.seconds(), stalls.problems()) == ({"mine": 0}, [])
-    await pass_time(house, BOUND + 2 * INTERVAL)
+    await pass_time(harness, BOUND + 2 * INTERVAL)
     assert len(told) == 2
-    while house.dispatch.pending()["mine"]:
+    while harness.dispatch.pending()["mine"]:
         for each in hanging.running:
             if not each.called:
                 each.callback(None)
-        await house.quiet()
-    await pass_time(house, 2 * BOUND)
+        await harness.quiet()
+    await pass_time(harness, 2 * BOUND)
     assert (stalls.seconds(), len(told)) == ({"mine": 0}, 2)
 
 
@@ -107,11 +107,11 @@ async def test_handlers_with_a_limit_have_their_time_before_they_count_as_stuck(
     def slow(event: object) -> Deferred[None]:
         return Deferred()
 
-    house, stalls, _ = watched(mine=slow, retry_for=0)
+    harness, stalls, _ = watched(mine=slow, retry_for=0)
     for number in range(3):
-        await house.take(f"octo/r{number}")
+        await harness.take(f"octo/r{number}")
     assert stalls.seconds() == {"mine": 0}
-    await pass_time(house, 4 * BOUND - INTERVAL)
+    await pass_time(harness, 4 * BOUND - INTERVAL)
     assert stalls.seconds()["mine"] == 4 * BOUND - INTERVAL
     assert stalls.problems() == []
 
@@ -138,18 +138,18 @@ async def test_a_retry_that_was_lost_on_its_way_from_the_journal_is_found_again(
         if len(calls) == 1:
             raise ValueError("not yet")
 
-    house, stalls, _ = watched(mine=once, journal=Faulty)
-    await house.take()
-    await house.until(lambda: bool(house.outcomes("failed")))
-    journal: Any = house.journal
+    harness, stalls, _ = watched(mine=once, journal=Faulty)
+    await harness.take()
+    await harness.until(lambda: bool(harness.outcomes("failed")))
+    journal: Any = harness.journal
     journal.faults = 1
-    await house.pass_time(1)  # the retry is due, and cannot be read
+    await harness.pass_time(1)  # the retry is due, and cannot be read
     assert (journal.faults, len(calls)) == (0, 1)
-    assert house.dispatch.pending() == {"mine": 1}
-    await pass_time(house, LOOK_AGAIN - INTERVAL)
+    assert harness.dispatch.pending() == {"mine": 1}
+    await pass_time(harness, LOOK_AGAIN - INTERVAL)
     assert stalls.seconds()["mine"] > 0
-    await pass_time(house, 3 * INTERVAL)
-    await house.until(lambda: bool(house.outcomes("handled")))
+    await pass_time(harness, 3 * INTERVAL)
+    await harness.until(lambda: bool(harness.outcomes("handled")))
     assert stalls.seconds() == {"mine": 0}
 
 
@@ -159,8 +159,8 @@ async def test_a_retry_that_waits_for_its_time_is_not_due(watched: Open) -> None
     def fails(event: object) -> None:
         raise ValueError("never")
 
-    house, stalls, _ = watched(mine=fails, retry_for=100 * TIMEOUT)
-    await house.take()
+    harness, stalls, _ = watched(mine=fails, retry_for=100 * TIMEOUT)
+    await harness.take()
     for _ in range(10):
-        await pass_time(house, 10 * INTERVAL)
+        await pass_time(harness, 10 * INTERVAL)
         assert stalls.seconds() == {"mine": 0}

@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 import pytest_twisted
-from dispatch_house import House
+from dispatch_harness import Harness
 from mirror_harness import Harness as Mirrors
 from mirror_harness import Upstream, managed, pushed, refs
 from twisted.internet.defer import Deferred
@@ -84,20 +84,20 @@ async def test_every_timer_of_a_reactor_fires_in_time_whatever_is_done_to_the_cl
 
 # -- the journal ------------------------------------------------------------------
 
-Open = Callable[..., House]
+Open = Callable[..., Harness]
 
 
 @pytest_twisted.async_yield_fixture
-async def house(tmp_path: Path) -> AsyncIterator[Open]:
-    """Opens houses over one state directory, one after the other."""
-    opened: list[House] = []
+async def harness(tmp_path: Path) -> AsyncIterator[Open]:
+    """Opens harnesses over one state directory, one after the other."""
+    opened: list[Harness] = []
 
-    async def open_one(ahead: float = 0.0, **arguments: Any) -> House:
+    async def open_one(ahead: float = 0.0, **arguments: Any) -> Harness:
         if opened:
             await opened[-1].close()
-        opened.append(House(tmp_path, retry_for=1000.0, start=False, **arguments))
+        opened.append(Harness(tmp_path, retry_for=1000.0, start=False, **arguments))
         opened[-1].ahead = ahead
-        opened[-1].dispatch._ahead += ahead
+        opened[-1].dispatch._backlog._clock_offset += ahead
         await opened[-1].dispatch.recover()
         return opened[-1]
 
@@ -121,9 +121,9 @@ class Flaky:
 
 @pytest.mark.parametrize("step", STEPS)
 @pytest_twisted.ensureDeferred
-async def test_a_retry_comes_in_its_time_though_the_clock_was_set(house: Any, step: float) -> None:
+async def test_a_retry_comes_in_its_time_though_the_clock_was_set(harness: Any, step: float) -> None:
     flaky = Flaky(3)
-    one = await house(mine=flaky)
+    one = await harness(mine=flaky)
     await one.take()
     await one.quiet()
     one.ahead = step
@@ -139,9 +139,9 @@ async def test_a_retry_comes_in_its_time_though_the_clock_was_set(house: Any, st
 
 @pytest.mark.parametrize("step", STEPS)
 @pytest_twisted.ensureDeferred
-async def test_the_retries_of_all_handlers_come_in_their_time(house: Any, step: float) -> None:
+async def test_the_retries_of_all_handlers_come_in_their_time(harness: Any, step: float) -> None:
     soon, late = Flaky(1), Flaky(4)
-    one = await house(soon=soon, late=late)
+    one = await harness(soon=soon, late=late)
     await one.take()
     await one.quiet()
     for delay in (1, 2, 4):
@@ -163,7 +163,9 @@ async def test_the_retries_of_all_handlers_come_in_their_time(house: Any, step: 
 
 @pytest.mark.parametrize("step", STEPS)
 @pytest_twisted.ensureDeferred
-async def test_what_came_before_the_clock_was_set_and_waits_in_the_journal_is_handled(house: Any, step: float) -> None:
+async def test_what_came_before_the_clock_was_set_and_waits_in_the_journal_is_handled(
+    harness: Any, step: float
+) -> None:
     running: list[Deferred[None]] = []
     seen: list[str] = []
 
@@ -173,7 +175,7 @@ async def test_what_came_before_the_clock_was_set_and_waits_in_the_journal_is_ha
         running.append(Deferred())
         return running[-1]
 
-    one = await house(mine=handle)
+    one = await harness(mine=handle)
     for number in range(100):  # more than are kept in memory
         await one.take(delivery=f"before{number}")
     one.ahead = step
@@ -189,24 +191,24 @@ async def test_what_came_before_the_clock_was_set_and_waits_in_the_journal_is_ha
 @pytest.mark.parametrize("tried", [False, True])
 @pytest.mark.parametrize("step", [-YEAR, -DAY])
 @pytest_twisted.ensureDeferred
-async def test_what_is_pending_from_the_future_is_due_at_the_start(house: Any, step: float, tried: bool) -> None:
+async def test_what_is_pending_from_the_future_is_due_at_the_start(harness: Any, step: float, tried: bool) -> None:
     @on("*")
     def handle(event: Any) -> Deferred[None]:
         if tried:
             raise OSError("not yet")
         return Deferred()
 
-    one = await house(mine=handle)
+    one = await harness(mine=handle)
     await one.take()
     await one.quiet()
-    two = await house(ahead=step, mine=Flaky(0))
+    two = await harness(ahead=step, mine=Flaky(0))
     await two.quiet()
     assert len(two.outcomes("handled")) == 1
 
 
 @pytest_twisted.ensureDeferred
-async def test_the_retry_time_that_people_are_shown_goes_by_their_clock(house: Any) -> None:
-    one = await house(mine=Flaky(9))
+async def test_the_retry_time_that_people_are_shown_goes_by_their_clock(harness: Any) -> None:
+    one = await harness(mine=Flaky(9))
     taken = await one.take()
     for delay in (0, 1, 2, 4):
         await one.pass_time(delay)

@@ -23,7 +23,7 @@ from stackit.config.model import AdminConfig, Config, HandlersConfig, JournalCon
 from stackit.plugins.logger import Logger
 from stackit.plugins.mirror.repository.tamper import ref_stamps
 from stackit.plugins.ratelimit import RateLimit
-from stackit.tap import Stackit
+from stackit.service import Stackit
 from stackit.testing import PretendGitHub, delivery, payload_for, push_payload
 from stackit.testing.listening import LoopbackSite
 from stackit.testing.smarthttp import SmartHttp
@@ -325,6 +325,7 @@ class Day:
     def registries(self) -> dict[str, int]:
         """How much is in what stackit keeps in memory."""
         dispatch, bus, public = self.stackit.dispatch, self.stackit.bus, self.stackit.public
+        backlog = dispatch._backlog
         mirror: Any = bus._plugins.get_plugin("mirror")
         metrics: Any = bus._plugins.get_plugin("metrics")
         workers = list(mirror._workers.values())
@@ -334,7 +335,7 @@ class Day:
                 len(each._groups) + len(each._known) + len(each._ready) + len(each._to_read) + len(each._active)
                 for each in dispatch._queues.values()
             ),
-            "dispatch": sum(dispatch._pending.values()) + len(dispatch._background) + len(dispatch._timers),
+            "dispatch": sum(backlog.pending.values()) + len(backlog._tasks) + len(backlog._timers),
             "coalescers": sum(len(each.rounds._next) + len(each.rounds._idle) for each in workers),
             "pushes remembered": sum(len(each._moved_from) + len(each._unconfirmed) for each in pushes),
             "histories remembered": len(pushes[0]._histories),

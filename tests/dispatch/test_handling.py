@@ -11,18 +11,18 @@ import pytest
 from twisted.internet.defer import CancelledError, Deferred, succeed
 from twisted.python.failure import Failure
 
-from stackit.dispatch.coroutines import Run
+from stackit.dispatch.handling import CoroutineRunner
 
 
 class Outcome:
-    """What ``Run`` said at the end: what was returned, and what was raised."""
+    """What ``CoroutineRunner`` said at the end: what was returned, and what was raised."""
 
     def __init__(self) -> None:
         self.returned: list[object] = []
         self.raised: list[BaseException] = []
 
-    def of(self, work: Any) -> Run[Any]:
-        running = Run(work, self.returned.append, self.failed)
+    def of(self, work: Any) -> CoroutineRunner[Any]:
+        running = CoroutineRunner(work, self.returned.append, self.failed)
         running.start()
         return running
 
@@ -71,7 +71,7 @@ def test_what_is_raised_is_told_once(problem: BaseException, outcome: Outcome) -
     outcome.of(added(first, second))
     first.callback(1)
     second.callback(1)
-    Run(added(), fail, outcome.failed).start()
+    CoroutineRunner(added(), fail, outcome.failed).start()
     assert (outcome.returned, outcome.raised) == ([], [problem, problem])
 
 

@@ -22,6 +22,7 @@ from stackit.dispatch.backoff import Backoff
 from stackit.dispatch.dispatch import Dispatch, Limits
 from stackit.github.payloads import decode
 from stackit.journal import Journal, Receipt
+from stackit.service import restore
 
 START = 1_000_000.0
 GRACE = 10.0
@@ -44,7 +45,7 @@ class HandClock(Clock):
         self.callFromThread = reactor.callFromThread
 
 
-class House:
+class Harness:
     """stackit without the web: plugins, bus, journal and dispatch."""
 
     def __init__(
@@ -80,6 +81,7 @@ class House:
             journal=self.journal,
             backoff=Backoff(retry_for, Longest()),
             limits=Limits(timeout=TIMEOUT, concurrency=concurrency, grace=GRACE, refuse_replays=refuse_replays),
+            restore=restore,
         )
         self.dispatch.open_queues()
         self._recovered = Deferred.fromCoroutine(self.dispatch.recover()) if start else None

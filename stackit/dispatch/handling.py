@@ -1,0 +1,274 @@
+"""One event in one handler: the call, bounded in time, and its outcome, written down."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Coroutine
+from contextvars import copy_context
+from typing import Any, Generic, Literal, TypeVar
+
+from twisted.internet.defer import CancelledError, Deferred
+from twisted.python.failure import Failure
+
+from stackit.api.errors import JournalError, Permanent, describe
+from stackit.api.events import Event, RefsChanged
+from stackit.api.occurrences import Occurrence
+from stackit.api.reactor import Reactor, sleep
+from stackit.bus.bus import Bus
+from stackit.bus.subscribers import Subscriber
+from stackit.bus.timeouts import with_timeout
+from stackit.dispatch.backlog import JOURNAL_RETRY, Backlog
+from stackit.dispatch.backoff import Backoff
+from stackit.dispatch.entries import QueueEntry
+from stackit.dispatch.queues import SubscriberQueue
+from stackit.dispatch.threads import Threads
+from stackit.journal import Journal, StoredEvent
+
+Restore = Callable[[StoredEvent], Event | RefsChanged | None]
+"""Make an event of what the journal has of it; None if its body is no longer kept."""
+
+T = TypeVar("T")
+
+
+class Handler:
+    """A subscriber's handler: how it is called, and what its handlings need to record their outcomes.
+
+    ``name`` is the subscriber's name for people, ``timeout`` in seconds (0 for none); with ``threads``, each call has
+    a thread.
+    """
+
+    def __init__(
+        self,
+        subscriber: Subscriber,
+        *,
+        reactor: Reactor,
+        now: Callable[[], float],
+        bus: Bus,
+        journal: Journal,
+        backlog: Backlog,
+        backoff: Backoff,
+        restore: Restore,
+        timeout: float,
+        threads: Threads | None,
+    ) -> None:
+        """``now`` is the wall clock."""
+        self.subscriber = subscriber
+        self.key = subscriber.key
+        self.name = bus.display(subscriber.key)
+        self.reactor = reactor
+        self.now = now
+        self.bus = bus
+        self.journal = journal
+        self.backlog = backlog
+        self.backoff = backoff
+        self.restore = restore
+        self.timeout = timeout
+        self.threads = threads
+
+    def handle(self, queue: SubscriberQueue, entry: QueueEntry) -> None:
+        """Begin to handle an entry of the subscriber's queue."""
+        Handling(self, queue, entry).start()
+
+    def call(self, event: Event | RefsChanged) -> Deferred[Exception | None] | None:
+        """Call the handler.
+
+        Returns None if it is through at once, else a Deferred of None or of the exception it failed with, as a value:
+        raised once more, an exception could do to stackit what it did to the handler.
+        """
+        # Each call has a context (contextvars) of its own.
+        threads = self.threads
+        running = (
+            copy_context().run(self.subscriber.call, event)
+            if threads is None
+            else threads.call(self.subscriber.run, event)
+        )
+        if running is None:
+            return None
+        return with_timeout(self.reactor, running, self.timeout).addCallbacks(_no_fault, _fault)
+
+
+class Handling:
+    """One event on its way through a handler to its outcome in the journal: done, tried again later, or dead.
+
+    ``QueueEntry.state`` says how far it is; it ends, in every case, by ``SubscriberQueue.ended``.
+    A handler that is through when it returns needs no Deferred and no coroutine on this way.
+    """
+
+    __slots__ = ("_began", "_entry", "_event", "_handler", "_queue", "_seconds")
+
+    def __init__(self, handler: Handler, queue: SubscriberQueue, entry: QueueEntry) -> None:
+        self._handler = handler
+        self._queue = queue
+        self._entry = entry
+        self._event = entry.event
+        self._began = handler.reactor.seconds()
+        self._seconds = 0.0
+
+    def start(self) -> None:
+        """Call the handler, and see its outcome written down."""
+        handler, event = self._handler, self._event
+        running = None if event is None else handler.call(event)
+        if event is None or running is not None:
+            self._run(self._wait(running))
+            return
+        self._returned()
+        handler.journal.finish(self._entry.due.id, self._recorded, at=handler.now())
+
+    # -- the handler --------------------------------------------------------------
+
+    async def _wait(self, running: Deferred[Exception | None] | None) -> None:
+        """Wait for the handler, which is called first if the event has still to be read, and record the outcome."""
+        fault: Exception | None = None
+        try:
+            if self._event is None:
+                self._event = await self._load()
+                # If the body is no longer kept, there is nothing to handle.
+                running = None if self._event is None else self._handler.call(self._event)
+            if running is not None:
+                fault = await running
+        except Exception as problem:  # noqa: BLE001 - a stored event that cannot be restored is the outcome of this handling alone
+            fault = problem
+        if self._handler.backlog.stopping and isinstance(fault, CancelledError | JournalError):
+            return  # out of grace: it stays pending, and is handled after the next start
+        if fault is not None:
+            await self._fail(fault)
+            return
+        self._returned()
+        await self._finish()
+
+    async def _load(self) -> Event | RefsChanged | None:
+        handler = self._handler
+        stored = await handler.backlog.retry_journal(lambda: handler.journal.load(self._entry.due.event_id))
+        return None if stored is None else handler.restore(stored)
+
+    def _returned(self) -> None:
+        """Let the next event of the group begin: it need not wait until this outcome is on disk."""
+        self._seconds = self._handler.reactor.seconds() - self._began
+        self._queue.handled(self._entry)
+
+    # -- the outcome --------------------------------------------------------------
+
+    def _recorded(self, failure: Failure | None) -> None:
+        if failure is None:
+            self._done()
+            self._queue.ended(self._entry)
+        elif self._handler.backlog.stopping:
+            self._queue.ended(self._entry)  # it stays pending, and is handled again after the next start
+        else:
+            self._run(self._finish(JOURNAL_RETRY))
+
+    async def _finish(self, delay: float = 0.0) -> None:
+        """Record that it is done, after so many seconds."""
+        handler = self._handler
+        if delay:
+            await sleep(handler.reactor, delay)
+
+        def finish() -> Deferred[None]:
+            written: Deferred[None] = Deferred()
+            handler.journal.finish(self._entry.due.id, written.callback, at=handler.now())
+            return written
+
+        await handler.backlog.retry_journal(finish)
+        self._done()
+
+    def _done(self) -> None:
+        self._handler.backlog.pending[self._handler.key] -= 1
+        if self._event is not None:
+            self._report("handled")
+
+    async def _fail(self, fault: Exception) -> None:
+        """Record that it failed: to be tried again later, or dead."""
+        handler, due = self._handler, self._entry.due
+        self._seconds = handler.reactor.seconds() - self._began
+        now = await handler.backlog.wall_time()
+        delay = None if isinstance(fault, Permanent) else handler.backoff.delay(due.attempts + 1)
+        error = describe(fault, handler.bus.redact)
+        next_at = None if delay is None else now + delay
+        await handler.backlog.retry_journal(lambda: handler.journal.fail(due.id, at=now, error=error, next_at=next_at))
+        if delay is None:
+            handler.backlog.pending[handler.key] -= 1
+            self._report("dead", error=error)
+        else:
+            self._report("failed", error=error, retry_in=delay)
+            handler.backlog.wake_later(handler.key, delay)
+
+    def _report(
+        self, name: Literal["handled", "failed", "dead"], *, error: str | None = None, retry_in: float | None = None
+    ) -> None:
+        event, due = self._event, self._entry.due
+        self._handler.bus.observe(
+            Occurrence(
+                name=name,
+                subscriber=self._handler.name,
+                event=getattr(event, "name", None),
+                action=getattr(event, "action", None),
+                repo=getattr(event, "repo", None),
+                delivery=getattr(event, "delivery", None),
+                id=str(due.event_id),
+                attempts=due.attempts + 1,
+                seconds=self._seconds,
+                error=error,
+                retry_in=retry_in,
+            )
+        )
+
+    def _run(self, work: Coroutine[Deferred[Any], Any, None]) -> None:
+        """Run a coroutine to the end of this handling. The queue cancels it when it is stopped out of grace."""
+        self._entry.task = task = CoroutineRunner(work, self._ended, self._ended)
+        task.start()
+
+    def _ended(self, failure: Failure | None) -> None:
+        self._queue.ended(self._entry, failure)
+
+
+class CoroutineRunner(Generic[T]):
+    """Run a coroutine, then call ``done`` with what it returned; call ``failed`` with what either of them raised.
+
+    ``Deferred.fromCoroutine`` makes a Deferred that can be awaited, takes three times as long, and leaves work for
+    the garbage collector. It also gives the coroutine a context of its own (``contextvars``); this runs it in the
+    caller's.
+    """
+
+    __slots__ = ("_awaited", "_coroutine", "_done", "_failed")
+
+    def __init__(
+        self,
+        coroutine: Coroutine[Deferred[Any], Any, T],
+        done: Callable[[T], object],
+        failed: Callable[[Failure], object],
+    ) -> None:
+        self._coroutine = coroutine
+        self._done = done
+        self._failed = failed
+        self._awaited: Deferred[Any] | None = None
+
+    def start(self) -> None:
+        """Run the coroutine until it waits for something, or ends."""
+        self._resume(None)
+
+    def cancel(self) -> None:
+        """Cancel what the coroutine waits for; it goes on with the CancelledError of that."""
+        if self._awaited is not None:
+            self._awaited.cancel()
+
+    def _resume(self, result: Any) -> None:
+        try:
+            try:
+                failure = isinstance(result, Failure)
+                awaited = (
+                    result.throwExceptionIntoGenerator(self._coroutine) if failure else self._coroutine.send(result)
+                )
+            except StopIteration as end:
+                self._done(end.value)
+            else:
+                self._awaited = awaited
+                awaited.addBoth(self._resume)
+        except BaseException:  # noqa: BLE001 - as a Deferred does it
+            self._failed(Failure())
+
+
+def _no_fault(_result: object) -> None:
+    """Drop what a handler returned."""
+
+
+def _fault(failure: Failure) -> Any:
+    return failure.value

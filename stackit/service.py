@@ -1,0 +1,346 @@
+"""All of stackit as one Twisted service: the composition root. Read ``Stackit`` from top to bottom."""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Callable, Mapping
+from functools import partial
+from pathlib import Path
+from random import Random
+from types import MappingProxyType
+from typing import Any
+
+from twisted.application.service import Service
+from twisted.internet.defer import Deferred, DeferredList, maybeDeferred
+from twisted.logger import Logger
+from twisted.python.failure import Failure
+
+import stackit
+from stackit.api.app import App
+from stackit.api.errors import PluginError, StackitError, describe
+from stackit.api.events import Event, RefsChanged
+from stackit.api.hookspecs import stackit_admit, stackit_routes, stackit_service
+from stackit.api.occurrences import Occurrence
+from stackit.api.reactor import Reactor
+from stackit.api.repos import Repos
+from stackit.bus.backstop import Backstop
+from stackit.bus.bus import Bus
+from stackit.bus.health import plugin_problems
+from stackit.bus.loader import load_plugins
+from stackit.bus.timeouts import call, with_timeout
+from stackit.config.model import Config, secret_files
+from stackit.dispatch.backoff import Backoff
+from stackit.dispatch.dispatch import Dispatch, Limits
+from stackit.dispatch.stalls import StallDetector
+from stackit.github.payloads import decode
+from stackit.journal import Journal, StoredEvent, decode_changes
+from stackit.journal.pruner import Pruner
+from stackit.runtime.heartbeat import Heartbeat
+from stackit.runtime.listen import address, listen
+from stackit.runtime.signals import stop_on_signals
+from stackit.runtime.watchdog import Watchdog
+from stackit.secrets.redactor import Redactor, proxy_passwords
+from stackit.web.admin.deliveries import delivery_routes
+from stackit.web.admin.rules import readyz
+from stackit.web.admin.site import admin_site
+from stackit.web.public import public_site, webhook_secrets
+
+_log = Logger(namespace="stackit")
+
+_STOP_GRACES = 3
+"""Graces that the service of a plugin, or the journal, has to stop; what it leaves undone is for the next start."""
+
+
+class CannotStart(SystemExit, Exception):
+    """One line for the person who started stackit.
+
+    As a SystemExit it is printed without a traceback and makes the exit status 1; as an
+    Exception it lets twistd remove its PID file on the way out.
+    """
+
+
+class Stackit(Service):
+    """All of stackit, from ``startService`` to ``stopService``.
+
+    ``addresses`` are where the public and the admin side listen, as URLs.
+    """
+
+    def __init__(
+        self,
+        config: Config,
+        reactor: Reactor,
+        plugins: Mapping[str, object] = MappingProxyType({}),
+        *,
+        now: Callable[[], float] = time.time,
+    ) -> None:
+        """``plugins`` are registered beside those that are installed or configured; ``now`` is the wall clock.
+
+        Raises StackitError for a configured plugin that is broken.
+        """
+        self.config = config
+        self.reactor = reactor
+        self.now = now
+        self.addresses: list[str] = []
+        self.dropped_lines: Callable[[], int] = int
+        self._ports: list[Any] = []
+        self._started_plugins: list[tuple[str, Any]] = []
+        self._closers: list[Callable[[], object]] = []  # of what was opened, in the order in which it was
+        self._stopped: Deferred[None] | None = None
+
+        self.redact = redactor(config, reactor)
+        self.bus = Bus(self.redact)
+        for name, plugin in plugins.items():
+            self.bus.register(name, plugin)
+        self.left_out = load_plugins(
+            self.bus,
+            config.plugins,
+            directory=config.source.parent if config.source else Path.cwd(),
+            source=config.source,
+        )
+
+    # -- start --------------------------------------------------------------------
+
+    def startService(self) -> None:
+        """Open the journal, listen, and start the plugins.
+
+        Raises CannotStart: a port that is taken, a journal that is held, a plugin that fails at start. What was opened
+        by then is closed again, in reverse order; the Deferred of ``stopService`` says when.
+        """
+        try:
+            self._open_journal()
+            self._make_dispatch()
+            self._make_app()
+            self._make_sites()
+            self._listen()
+            self._give_notice()
+            self._start_plugins()
+            self._start_work()
+        except BaseException as problem:
+            self._stopped = Deferred.fromCoroutine(self._close())
+            if not isinstance(problem, StackitError):
+                raise
+            raise CannotStart(self.redact(f"stackit: {problem}")) from None
+        Service.startService(self)
+        stop_on_signals(self.reactor)
+
+    def _open_journal(self) -> None:
+        config, reactor = self.config, self.reactor
+        self.journal = Journal.open(
+            config.state_dir,
+            reactor=reactor,
+            keep_for=config.journal.keep_for,
+            keep_bytes=config.journal.keep_bytes,
+            on_change=self._journal_changed,
+            on_behind=self._journal_behind,
+        )
+        self._closers.append(self._close_journal)
+        self.heartbeat = Heartbeat(reactor=reactor, threads=self.journal.threads())
+        self._closers.append(self.heartbeat.stopService)
+        self.watchdog = Watchdog(
+            reactor=reactor,
+            environ=os.environ,
+            pid=os.getpid(),
+            stuck=self.heartbeat.stuck,
+            notice=self._notice,
+        )
+        self._closers.insert(0, self.watchdog.stopService)  # its signs of life go on until all else is closed
+
+    def _make_dispatch(self) -> None:
+        config, reactor = self.config, self.reactor
+        self.pruner = Pruner(reactor=reactor, now=self.now, journal=self.journal)
+        self.dispatch = Dispatch(
+            reactor=reactor,
+            now=self.now,
+            bus=self.bus,
+            journal=self.journal,
+            backoff=Backoff(config.handlers.retry_for, Random()),  # noqa: S311 - jitter, not a secret
+            limits=Limits(
+                timeout=config.handlers.timeout,
+                concurrency=config.handlers.concurrency,
+                grace=config.grace,
+                refuse_replays=config.webhook.refuse_replays,
+            ),
+            restore=restore,
+        )
+        self.stalls = StallDetector(
+            reactor=reactor, dispatch=self.dispatch, display=self.bus.display, notice=self._notice
+        )
+        self.backstop = Backstop(reactor=reactor, bus=self.bus, interval=config.sync.interval, grace=config.grace)
+
+    def _make_app(self) -> None:
+        """Make what plugins are given of stackit, and the plugins' services of it."""
+        config = self.config
+        self.app = App(
+            reactor=self.reactor,
+            now=self.now,
+            version=stackit.__version__,
+            state_dir=config.state_dir,
+            repos=Repos(config.repos),
+            sync_interval=config.sync.interval,
+            grace=config.grace,
+            observe=self.bus.observe,
+            announced=lambda repo: self.journal.announced(repo.key),
+            announce=self.dispatch.announce,
+            visible=lambda event_id, at: self.journal.visible(int(event_id), at),
+            pending=self.dispatch.pending,
+            stalled=self.stalls.seconds,
+            dropped_lines=self.dropped_lines,
+            redact=self.redact,
+        )
+        self.plugin_services: list[tuple[str, Any]] = self.bus.collect(stackit_service, self.app)
+
+    def _make_sites(self) -> None:
+        config = self.config
+        self.secrets = webhook_secrets(config, self._notice)
+        self.public = public_site(
+            config,
+            secrets=self.secrets,
+            admit=partial(self.bus.first, stackit_admit),
+            observe=self.bus.observe,
+            take=self.dispatch.take,
+            reactor=self.reactor,
+            now=self.now,
+            stuck=self.heartbeat.stuck,
+        )
+        own_routes = [*delivery_routes(self.journal, self.dispatch, self.bus), readyz(self._problems)]
+        self.admin = admin_site(config, [*own_routes, *self.bus.collect_items(stackit_routes, self.app)], self.reactor)
+
+    def _listen(self) -> None:
+        self._closers.append(self._close_ports)
+        for what, endpoint, site in (
+            ("public side", self.config.listen, self.public),
+            ("admin side", self.config.admin.listen, self.admin),
+        ):
+            port = listen(self.reactor, endpoint, site, what)
+            self._ports.append(port)
+            self.addresses.append(address(port, endpoint))
+            _log.info("{what} on {address}", what=what, address=self.addresses[-1])
+
+    def _start_plugins(self) -> None:
+        """Start the plugins' services. What they announce already finds the queues of its subscribers."""
+        self._closers.append(self.dispatch.stop)
+        self.dispatch.open_queues()
+        self._closers.append(self._stop_plugins)
+        for plugin, service in self.plugin_services:
+            self._started_plugins.append((plugin, service))
+            try:
+                service.startService()
+            except BaseException as fault:  # foreign code: named, and the start stops
+                raise PluginError(plugin, f"its service cannot be started: {describe(fault)}") from fault
+
+    def _start_work(self) -> None:
+        """Hand on what the last process left, look for what was missed, and watch over it."""
+        Deferred.fromCoroutine(self.dispatch.recover())
+        self._closers.append(self.backstop.stop)
+        self.backstop.startService()
+        for each in (self.pruner, self.stalls):
+            self._closers.append(each.stopService)
+            each.startService()
+        self.heartbeat.startService()
+        self.watchdog.startService()
+
+    def _give_notice(self) -> None:
+        """Tell what an operator should know of this start."""
+        _log.info("plugins: {names}", names=", ".join(self.bus.plugins()))
+        for problem in self.left_out:
+            self._notice(f"{problem}; it is left out")
+        for doubt in self.bus.doubts():
+            self._notice(doubt)
+        if not self.secrets:
+            self._notice("no webhook secret is configured: the webhook endpoint answers 404")
+        for doubt in self.secrets.doubts():
+            self._notice(doubt)
+
+    # -- stop ---------------------------------------------------------------------
+
+    def stopService(self) -> Deferred[None]:
+        """Take nothing new, let what runs end within the grace, and leave the rest to the next start.
+
+        After a start that failed, the Deferred fires when everything that it opened is closed.
+        """
+        Service.stopService(self)
+        if self._stopped is None:
+            self._stopped = Deferred.fromCoroutine(self._stop())
+        return self._stopped
+
+    async def _stop(self) -> None:
+        self.watchdog.stopping()
+        await self._close_ports()
+        drains = [self.public.drain(self.config.grace), self.admin.drain(self.config.grace)]
+        drains += [Deferred.fromCoroutine(each.stop()) for each in (self.backstop, self.dispatch)]
+        await DeferredList(drains)
+        await self._close()
+
+    async def _close(self) -> None:
+        """Close everything that was opened, in reverse order; what is closed already stays as it is."""
+        while self._closers:
+            await maybeDeferred(self._closers.pop()).addErrback(self._not_closed)
+
+    def _not_closed(self, failure: Failure) -> None:
+        _log.error("not everything was closed: {problem}", problem=describe(failure.value))
+
+    async def _close_ports(self) -> None:
+        while self._ports:
+            await maybeDeferred(self._ports.pop().stopListening)
+
+    async def _stop_plugins(self) -> None:
+        """Stop the plugins' services, all at once."""
+        started, self._started_plugins = self._started_plugins, []
+        await DeferredList(
+            [
+                self._bounded(call(service.stopService), f"plugin {plugin}: its service did not stop")
+                for plugin, service in reversed(started)
+            ]
+        )
+
+    async def _close_journal(self) -> None:
+        closing = Deferred.fromCoroutine(self.journal.close())
+        await self._bounded(closing, "the journal was not closed, which loses nothing")
+
+    def _bounded(self, ending: Deferred[Any], otherwise: str) -> Deferred[None]:
+        """Wait for an end, within several times the grace; log ``otherwise`` if it does not come."""
+
+        def failed(failure: Failure) -> None:
+            _log.error("{otherwise}: {problem}", otherwise=otherwise, problem=describe(failure.value))
+
+        return with_timeout(self.reactor, ending, _STOP_GRACES * max(self.config.grace, 1.0)).addErrback(failed)
+
+    # -- reports ------------------------------------------------------------------
+
+    async def _problems(self) -> list[str]:
+        own = [*self.heartbeat.stuck(), *self.journal.problems(), *self.stalls.problems()]
+        return [*own, *await plugin_problems(self.bus, self.reactor)]
+
+    def _journal_changed(self, problem: str | None) -> None:
+        self._notice(problem or "the journal can be written again")
+        if problem is None:
+            self.dispatch.look_again()
+
+    def _journal_behind(self, problem: str | None) -> None:
+        self._notice(problem or "the journal's log is brought into the journal's file again")
+
+    def _notice(self, reason: str) -> None:
+        self.bus.observe(Occurrence(name="notice", reason=reason))
+
+
+def redactor(config: Config, reactor: Reactor) -> Redactor:
+    """Return what takes the secrets of this configuration out of texts."""
+    own = (secret for secret in (config.webhook_secret, config.api_token) if secret)
+    return Redactor((*own, *proxy_passwords(os.environ)), secret_files(config), reactor.seconds)
+
+
+def restore(stored: StoredEvent) -> Event | RefsChanged | None:
+    """Return an event as it was handed on the first time; None if its body is no longer kept."""
+    if stored.body is None:
+        return None
+    if stored.kind == "refs":
+        return decode_changes(stored)
+    return decode(
+        stored.event,
+        stored.body,
+        id=str(stored.id),
+        delivery=stored.delivery or "",
+        hook=stored.hook,
+        received_at=stored.received_at,
+    )
