@@ -5,9 +5,21 @@ from __future__ import annotations
 import re
 from collections.abc import Awaitable, Callable, Mapping
 from http import HTTPStatus
-from typing import Any
 
 import msgspec
+
+from stackit.http.messages import RequestHead, Response, error
+
+__all__ = [
+    "AdminRequest",
+    "Refused",
+    "RequestHead",
+    "Response",
+    "Route",
+    "check_refused",
+    "error",
+    "sendable",
+]
 
 # What can be sent as it is (RFC 9110, 5.5 and 5.6.2).
 _NAME = re.compile(r"[A-Za-z0-9!#$%&'*+.^_`|~-]{1,200}")
@@ -15,19 +27,6 @@ _VALUE = re.compile(r"[\t\x20-\x7e\xa0-\xff]*")
 _STATUSES = frozenset(each.value for each in HTTPStatus if each.value >= HTTPStatus.OK)
 _FRAMING = frozenset({"connection", "content-length", "keep-alive", "te", "trailer", "transfer-encoding", "upgrade"})
 _LONGEST = 200
-
-
-class RequestHead(msgspec.Struct, frozen=True, kw_only=True, eq=False):
-    """The head of a request, before its body is read.
-
-    ``client`` is the address of the peer, without port; ``unix`` for that of a unix socket. ``headers`` has lower-case
-    names and every value that came, as bytes: nothing in them is verified.
-    """
-
-    client: str
-    method: bytes
-    path: bytes
-    headers: Mapping[bytes, tuple[bytes, ...]]
 
 
 class Refused(msgspec.Struct, frozen=True, kw_only=True):
@@ -58,19 +57,6 @@ class AdminRequest(msgspec.Struct, frozen=True, kw_only=True):
     body: bytes
 
 
-class Response(msgspec.Struct, frozen=True, kw_only=True):
-    """An answer: ``body`` is JSON-able, or bytes with a ``content_type`` of their own.
-
-    ``status`` is a final status that HTTP knows. Values of ``headers`` are Latin-1 text without control characters;
-    those that frame the answer, such as ``Content-Length``, are stackit's to set.
-    """
-
-    status: int = 200
-    body: Any = None
-    content_type: str = "application/json"
-    headers: Mapping[str, str] = {}
-
-
 class Route(msgspec.Struct, frozen=True):
     """One admin route.
 
@@ -83,11 +69,6 @@ class Route(msgspec.Struct, frozen=True):
     path: str
     handler: Callable[[AdminRequest], Response | Awaitable[Response]]
     plugin: str | None = None
-
-
-def error(status: int, text: str) -> Response:
-    """The one shape of every error: ``{"error": text}``."""
-    return Response(status=status, body={"error": text})
 
 
 def check_refused(refused: Refused) -> None:

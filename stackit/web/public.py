@@ -5,22 +5,18 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import Any
 
-from twisted.web.resource import IResource
-from twisted.web.server import NOT_DONE_YET
-from zope.interface import implementer
-
 import stackit
 from stackit.api.admin import Refused, RequestHead, Response, error
 from stackit.api.occurrences import Occurrence
 from stackit.api.reactor import Reactor
 from stackit.config.model import Config
 from stackit.github.signature import Secrets
-from stackit.http.server import responses
-from stackit.http.server.interfaces import SMALL_BODY, SmallBodySink
+from stackit.http.server.interfaces import SMALL_BODY, RequestHandler, ServerRequest, SmallBodySink
 from stackit.http.server.limits import room_for_connections
-from stackit.http.server.responses import Refusal
-from stackit.http.server.site import Limits, PublicSite
-from stackit.web.webhook import Take, Webhook, WebhookResource
+from stackit.http.server.refusals import TOO_LARGE, Refusal, method_not_allowed
+from stackit.http.server.site import BoundedSite, Limits
+from stackit.web.failures import log_failure
+from stackit.web.webhook import Take, Webhook
 
 MEMORY = 256 * 2**20
 """Bytes that the bodies of all requests may hold at once; at least two of the largest fit."""
@@ -42,25 +38,23 @@ def public_site(
     reactor: Reactor,
     now: Callable[[], float],
     stuck: Callable[[], Sequence[str]],
-) -> PublicSite:
+) -> BoundedSite:
     """What listens on ``config.listen``; ``now`` is the wall clock, ``stuck`` what of the process does not move."""
-    webhook = WebhookResource(
-        Webhook(
-            secrets=secrets,
-            admit=admit,
-            observe=observe,
-            take=take,
-            now=now,
-            max_body=int(config.webhook.max_body),
-            accepts=config.webhook.content_type,
-        )
+    webhook = Webhook(
+        secrets=secrets,
+        admit=admit,
+        observe=observe,
+        take=take,
+        now=now,
+        max_body=int(config.webhook.max_body),
+        accepts=config.webhook.content_type,
     )
     about = {
         "version": stackit.__version__,
         "read_only": False,
         "auth_required": bool(config.api_token or config.admin.token_files),
     }
-    routes: dict[bytes, Any] = {b"/healthz": Health(stuck)}
+    routes: dict[bytes, RequestHandler] = {b"/healthz": Health(stuck)}
     for prefix in config.api_prefixes:
         routes[f"{prefix}/webhooks/github".encode()] = webhook
         routes[f"{prefix}/config".encode()] = Constant(about)
@@ -69,45 +63,35 @@ def public_site(
         connections=room_for_connections(),
         memory=max(MEMORY, 2 * int(config.webhook.max_body)),
     )
-    return PublicSite(routes, reactor=reactor, observe=observe, limits=limits, now=now)
+    return BoundedSite(
+        routes, reactor=reactor, on_refused=webhook.on_refused, on_failure=log_failure, limits=limits, now=now
+    )
 
 
-@implementer(IResource)
 class Constant:
-    """A resource that always gives the same answer to GET and HEAD."""
-
-    isLeaf = True
-    server = None
+    """A handler that always gives the same answer to GET and HEAD."""
 
     def __init__(self, body: Any) -> None:
         self._response = Response(body=body)
 
     def handle_head(self, head: RequestHead, length: int | None) -> SmallBodySink | Refusal:
         if head.method not in (b"GET", b"HEAD"):
-            return responses.method("GET, HEAD")
-        return responses.TOO_LARGE if length is not None and length > SMALL_BODY else SmallBodySink()
+            return method_not_allowed("GET, HEAD")
+        return TOO_LARGE if length is not None and length > SMALL_BODY else SmallBodySink()
 
-    def render(self, request: Any) -> int:
+    def handle_request(self, request: ServerRequest) -> None:
         request.answer(self._response)
-        return NOT_DONE_YET
-
-    def getChildWithDefault(self, _name: Any, _request: Any) -> Any:
-        """Itself: paths are exact, so it has no children."""
-        return self
-
-    def putChild(self, _path: Any, _child: Any) -> None:
-        raise NotImplementedError("a constant has no children")
 
 
 class Health(Constant):
-    """Whether all that must move does; strangers are not told what does not."""
+    """Answers whether all that must move does; strangers are not told what does not."""
 
     def __init__(self, stuck: Callable[[], Sequence[str]]) -> None:
         super().__init__({"status": "ok"})
         self._stuck = stuck
 
-    def render(self, request: Any) -> int:
-        if not self._stuck():
-            return super().render(request)
-        request.answer(error(503, "a part of stackit does not move: /readyz on the admin side says which"))
-        return NOT_DONE_YET
+    def handle_request(self, request: ServerRequest) -> None:
+        if self._stuck():
+            request.answer(error(503, "a part of stackit does not move: /readyz on the admin side says which"))
+        else:
+            super().handle_request(request)

@@ -1,11 +1,10 @@
-"""The refusals of the public side, beside those of HTTP itself (``stackit.http.server.responses``)."""
+"""The refusals of the public side, beside those of HTTP itself (``stackit.http.server.refusals``)."""
 
 from __future__ import annotations
 
 from typing import Literal
 
-from stackit.api.admin import Response
-from stackit.http.server.responses import RETRY_AFTER, Refusal
+from stackit.http.server.refusals import RETRY_AFTER, Refusal, refusal
 
 Reason = Literal[
     "no_secret",  # a request for the webhook while no secret is configured
@@ -24,7 +23,7 @@ Reason = Literal[
 
 
 def _refusal(reason: Reason, status: int, text: str, **headers: str) -> Refusal:
-    return Refusal(reason, Response(status=status, body={"error": text}, headers=headers))
+    return refusal(reason, status, text, **headers)
 
 
 NO_SECRET = _refusal("no_secret", 404, "not found")

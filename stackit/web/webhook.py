@@ -1,7 +1,7 @@
 """The rules of the webhook endpoint: what is let in, and what it is answered.
 
-``Webhook`` knows no carrier: a head, then a body, become a ``Response``.
-``WebhookResource`` is how twisted.web asks it.
+``Webhook`` is a handler of requests, as ``BoundedSite`` serves it. ``WebhookResource`` serves it under any Site of
+twisted.web.
 """
 
 from __future__ import annotations
@@ -11,13 +11,9 @@ import re
 import uuid
 from collections.abc import Callable
 from functools import lru_cache
-from typing import Any
 
 from twisted.logger import Logger
 from twisted.python.failure import Failure
-from twisted.web.resource import IResource
-from twisted.web.server import NOT_DONE_YET
-from zope.interface import implementer
 
 from stackit.api.admin import Refused, RequestHead, Response, error
 from stackit.api.errors import JournalError, describe
@@ -27,9 +23,11 @@ from stackit.github import signature
 from stackit.github.event_types import PING
 from stackit.github.payloads import Encoding, decode, json_text
 from stackit.github.signature import Secrets, Verifier
-from stackit.http.server import responses
-from stackit.http.server.responses import Refusal
+from stackit.http.server.interfaces import ServerRequest
+from stackit.http.server.refusals import FAILED, TOO_LARGE, Refusal, method_not_allowed
+from stackit.http.server.resource import HandlerResource
 from stackit.web import refusals
+from stackit.web.failures import log_failure
 
 _log = Logger(namespace="stackit")
 
@@ -126,12 +124,12 @@ class Webhook:
         if not verifier:
             return refusals.NO_SECRET
         if head.method != b"POST":
-            return responses.method("POST")
+            return method_not_allowed("POST")
         encodings = head.headers.get(b"content-encoding")
         if encodings is not None and any(each.strip().lower() not in (b"", b"identity") for each in encodings):
             return refusals.ENCODING
         if length is not None and length > self._max_body:
-            return responses.TOO_LARGE
+            return TOO_LARGE
         claimed = signature.parse(head.headers.get(signature.HEADER, ()))
         verdict = self._admit(head)
         refused = _refusal(verdict) if verdict else None
@@ -141,13 +139,15 @@ class Webhook:
             return refusals.SIGNATURE  # its sender waits to be asked for a body that would change nothing
         return SignedUpload(head, limit=self._max_body, verifier=verifier, claimed=claimed, refused=refused)
 
-    def finish(self, upload: SignedUpload, body: bytes, answer: Callable[[Response], object]) -> None:
-        """Answer a request whose body is here whole: one that makes a delivery, once that is durable."""
+    def handle_request(self, request: ServerRequest) -> None:
+        """Answer a request that has arrived whole: one that makes a delivery, once that is durable."""
+        upload: SignedUpload = request.body_sink
+        answer = request.answer
         if not upload.verified():
             answer(self._turn_away(upload, upload.refused or refusals.SIGNATURE))
             return
         delivery, hook = _identity(upload.head)
-        event = self._recognise(upload.head, body, delivery, hook)
+        event = self._recognise(upload.head, request.body, delivery, hook)
         if not isinstance(event, Event):
             said = Occurrence(
                 name="accepted",
@@ -165,7 +165,7 @@ class Webhook:
             if taken.check(JournalError):
                 return self._turn_away(upload, refusals.JOURNAL)
             _log.error("a delivery could not be taken: {problem}", problem=describe(taken.value))
-            return responses.FAILED
+            return FAILED.response
         if taken.refused:
             return self._turn_away(upload, refusals.REPLAYED)
         self._observe(
@@ -209,17 +209,23 @@ class Webhook:
         return Response(status=204)
 
     def _turn_away(self, upload: SignedUpload, refusal: Refusal) -> Response:
+        self.on_refused(upload.head.client, upload.head, refusal, upload.verified_by)
+        return refusal.response
+
+    def on_refused(
+        self, client: str, head: RequestHead | None, refusal: Refusal, verified_by: str | None = None
+    ) -> None:
+        """Tell the observers about a request that was refused. ``client`` is an address."""
         self._observe(
             Occurrence(
                 name="refused",
                 reason=refusal.reason,
                 status=refusal.response.status,
-                client=upload.head.client,
-                request=upload.head,
-                verified_by=upload.verified_by,
+                client=client,
+                request=head,
+                verified_by=verified_by,
             )
         )
-        return refusal.response
 
 
 def _outcome(event: Event, taken: DeliveryResult) -> str | None:
@@ -253,26 +259,8 @@ def _refusal(refused: Refused) -> Refusal:
     return Refusal(refused.reason, Response(status=refused.status, body=body, headers=headers))
 
 
-@implementer(IResource)
-class WebhookResource:
-    """The endpoint as twisted.web sees it."""
-
-    isLeaf = True
-    server = None
+class WebhookResource(HandlerResource):
+    """The endpoint as a resource, for any ``twisted.web.server.Site``."""
 
     def __init__(self, webhook: Webhook) -> None:
-        self._webhook = webhook
-
-    def handle_head(self, head: RequestHead, length: int | None) -> SignedUpload | Refusal:
-        return self._webhook.handle_head(head, length)
-
-    def render(self, request: Any) -> int:
-        self._webhook.finish(request.body_sink, request.body, request.answer)
-        return NOT_DONE_YET
-
-    def getChildWithDefault(self, _name: Any, _request: Any) -> Any:
-        """Itself: paths are exact, so it has no children."""
-        return self
-
-    def putChild(self, _path: Any, _child: Any) -> None:
-        raise NotImplementedError("the webhook has no children")
+        super().__init__(webhook, on_refused=webhook.on_refused, on_failure=log_failure)

@@ -12,8 +12,7 @@ from twisted.internet.endpoints import HostnameEndpoint, connectProtocol
 from twisted.internet.protocol import Protocol, connectionDone
 from twisted.python.failure import Failure
 
-from stackit.api.occurrences import Occurrence
-from stackit.http.server.site import PublicSite
+from stackit.http.server.site import BoundedSite
 
 PATIENCE = 10.0
 
@@ -97,7 +96,7 @@ class Client(Protocol):
 class Listening:
     """A site on a port of its own, and what it told its observers."""
 
-    def __init__(self, reactor: Any, site: PublicSite, seen: list[Occurrence]) -> None:
+    def __init__(self, reactor: Any, site: BoundedSite, seen: list[Any]) -> None:
         self.site = site
         self.seen = seen
         self._reactor = reactor

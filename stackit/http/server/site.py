@@ -1,4 +1,4 @@
-"""The public listener: exact paths, and bounds on everything that a stranger can make it hold.
+"""A listener that serves exact paths, and bounds everything that a stranger can make it hold.
 
 ``Connection`` bounds time, ``RequestParser`` form, ``Request`` the body, ``ConnectionLimiter`` all of them together.
 HTTP/1.1 only: HTTP/2 ends at the proxy.
@@ -8,20 +8,19 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Mapping
-from typing import Any
 
 import msgspec
 from twisted.internet.defer import Deferred
 from twisted.internet.interfaces import IAddress, IProtocolNegotiationFactory
 from twisted.internet.protocol import Factory
+from twisted.python.failure import Failure
 from zope.interface import implementer
 
-from stackit.api.admin import RequestHead
-from stackit.api.occurrences import Occurrence
-from stackit.api.reactor import Reactor
-from stackit.http.server.connection import Connection
+from stackit.api.reactor import Timers
+from stackit.http.server.connection import Connection, State
+from stackit.http.server.interfaces import OnRefused, RequestHandler
 from stackit.http.server.limits import ConnectionLimiter
-from stackit.http.server.responses import Dates, Refusal
+from stackit.http.server.responses import Dates
 
 
 class Limits(msgspec.Struct, frozen=True, kw_only=True):
@@ -38,35 +37,34 @@ class Limits(msgspec.Struct, frozen=True, kw_only=True):
 
 
 @implementer(IProtocolNegotiationFactory)
-class PublicSite(Factory):
-    """Serves ``routes``, by the exact bytes of the path: nothing is decoded, no slash more or less.
+class BoundedSite(Factory):
+    """Serves ``routes``, by the exact bytes of the path: nothing is decoded, no slash more or less; any other is 404.
 
-    A route leads to an ``IResource``, which may be a ``HeadHandler``, to see the head before the
-    body is read. Any other path is ``otherwise``, or ``404``. Refusals that happen before a
-    resource renders are observed as ``refused``. ``now`` returns seconds since the epoch, for the ``Date`` of answers.
+    ``on_refused`` is told of each request that is refused before its handler had it whole, ``on_failure`` of what
+    handlers raise. ``now`` returns seconds since the epoch, for the ``Date`` of responses.
     """
 
     noisy = False
 
     def __init__(
         self,
-        routes: Mapping[bytes, Any],
+        routes: Mapping[bytes, RequestHandler],
         *,
-        reactor: Reactor,
-        observe: Callable[[Occurrence], None],
+        reactor: Timers,
+        on_refused: OnRefused,
+        on_failure: Callable[[Failure], object],
         limits: Limits = Limits(),  # noqa: B008 - frozen
-        otherwise: Any = None,
         now: Callable[[], float] = time.time,
     ) -> None:
         self.reactor = reactor
+        self.on_refused = on_refused
+        self.on_failure = on_failure
         self.dates = Dates(now)
         self.limits = limits
         self.limiter = ConnectionLimiter(connections=limits.connections, memory=limits.memory)
-        self.draining = False
-        self._routes = dict(routes)
-        self._otherwise = otherwise
-        self._observe = observe
+        self.stopping = False
         self.large_readers: set[Connection] = set()
+        self._routes = dict(routes)
         self._connections: set[Connection] = set()
         self._empty: Deferred[None] | None = None
 
@@ -76,28 +74,20 @@ class PublicSite(Factory):
         return connection
 
     def acceptableProtocols(self) -> list[bytes]:
-        """What a TLS client can choose from; without an answer, one that asks gets no connection."""
+        """Return the protocols that a TLS client can choose from; without any, one that asks gets no connection."""
         return [b"http/1.1"]
 
-    def getResourceFor(self, request: Any) -> Any:
-        return self._routes.get(request.path, self._otherwise)
-
-    def refused(self, client: str, head: RequestHead | None, refusal: Refusal) -> None:
-        """Tell the observers about a request that was turned away."""
-        head = head or RequestHead(client=client, method=b"", path=b"", headers={})
-        self._observe(
-            Occurrence(
-                name="refused", reason=refusal.reason, status=refusal.response.status, client=client, request=head
-            )
-        )
+    def find_handler(self, path: bytes, connection: Connection) -> RequestHandler | None:  # noqa: ARG002
+        """Return the handler of a request; None for 404."""
+        return self._routes.get(path)
 
     @property
-    def too_many_draining(self) -> bool:
-        """Whether no more connections can be given the time to read their last answer."""
+    def has_too_many_draining(self) -> bool:
+        """Whether no more connections can be given the time to read their last response."""
         return len(self._connections) > 2 * self.limits.connections
 
-    def left(self, connection: Connection) -> None:
-        """A connection is gone."""
+    def connection_lost(self, connection: Connection) -> None:
+        """Forget a connection that is closed."""
         self.limiter.leave(connection)
         self.large_readers.discard(connection)
         self._connections.discard(connection)
@@ -106,20 +96,20 @@ class PublicSite(Factory):
             empty.callback(None)
 
     def drain(self, grace: float) -> Deferred[None]:
-        """Close what waits, let whole requests have their answer within ``grace`` seconds; fires when all are gone.
+        """Close what waits, let whole requests have their response within ``grace`` seconds; fires when all are gone.
 
         Stop listening first.
         """
-        self.draining = True
+        self.stopping = True
         for connection in tuple(self._connections):
-            if not connection.handling:
-                connection.drop(abort=True)
+            if connection.state is not State.HANDLING:
+                connection.abort()
         empty: Deferred[None] = Deferred()
         if not self._connections:
             empty.callback(None)
             return empty
         self._empty = empty
-        timer: Any = self.reactor.callLater(grace, self.abort)
+        timer = self.reactor.callLater(grace, self.abort)
 
         def gone(_: None) -> None:
             if timer.active():
@@ -130,4 +120,4 @@ class PublicSite(Factory):
     def abort(self) -> None:
         """Cut every connection, answered or not."""
         for connection in tuple(self._connections):
-            connection.drop(abort=True)
+            connection.abort()

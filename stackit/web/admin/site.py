@@ -8,19 +8,18 @@ from typing import Any
 
 from twisted.internet.defer import Deferred
 from twisted.logger import Logger
-from twisted.web.resource import Resource
-from twisted.web.server import NOT_DONE_YET
 
 from stackit.api.admin import RequestHead, Response, Route
 from stackit.api.reactor import Reactor
 from stackit.config.model import Config
-from stackit.http.server.interfaces import BodySink
+from stackit.http.server.connection import Connection
+from stackit.http.server.interfaces import BodySink, ServerRequest
 from stackit.http.server.limits import room_for_admin, room_for_connections
-from stackit.http.server.request import Request
-from stackit.http.server.responses import RETRY_AFTER, TOO_LARGE, Refusal
-from stackit.http.server.site import Limits, PublicSite
+from stackit.http.server.refusals import RETRY_AFTER, TOO_LARGE, Refusal
+from stackit.http.server.site import BoundedSite, Limits
 from stackit.web.admin.rules import BODY_CAP, Admin, encode
 from stackit.web.admin.tokens import Tokens
+from stackit.web.failures import log_failure
 
 _BUSY = encode(
     Response(
@@ -44,14 +43,14 @@ def admin_site(config: Config, routes: Iterable[Route], reactor: Reactor, *, lim
     return AdminSite(admin, reactor=reactor, limits=limits)
 
 
-class AdminSite(PublicSite):
+class AdminSite(BoundedSite):
     """Every path is the admin's to answer; what it turns away is a line in the log, and no occurrence.
 
     Occurrences of refusals are about strangers, whose addresses the rate limiter then slows down.
     """
 
     def __init__(self, admin: Admin, *, reactor: Reactor, limits: Limits) -> None:
-        super().__init__({}, reactor=reactor, observe=lambda _occurrence: None, limits=limits)
+        super().__init__({}, reactor=reactor, on_refused=_log_refusal, on_failure=log_failure, limits=limits)
         self._admin = admin
         self._waiting: Counter[str] = Counter()  # requests by route
 
@@ -71,17 +70,19 @@ class AdminSite(PublicSite):
         """A request that ``admit`` let in has its answer."""
         self._waiting[route] -= 1
 
-    def getResourceFor(self, request: Any) -> _AdminResource:
-        return _AdminResource(self, self._admin, str(getattr(request.channel.transport.getHost(), "host", "localhost")))
+    def find_handler(self, path: bytes, connection: Connection) -> _AdminHandler:  # noqa: ARG002
+        """Return the handler of a request: its rules know the routes."""
+        return _AdminHandler(self, self._admin, str(getattr(connection.transport.getHost(), "host", "localhost")))
 
-    def refused(self, client: str, head: RequestHead | None, refusal: Refusal) -> None:  # noqa: ARG002
-        if refusal.response.status not in _NOT_WORTH_A_LINE:
-            _log.warn(
-                "admin request refused client={client} status={status} reason={reason}",
-                client=client,
-                status=refusal.response.status,
-                reason=refusal.reason,
-            )
+
+def _log_refusal(client: str, head: RequestHead | None, refusal: Refusal) -> None:  # noqa: ARG001
+    if refusal.response.status not in _NOT_WORTH_A_LINE:
+        _log.warn(
+            "admin request refused client={client} status={status} reason={reason}",
+            client=client,
+            status=refusal.response.status,
+            reason=refusal.reason,
+        )
 
 
 class _Body(BodySink):
@@ -93,13 +94,10 @@ class _Body(BodySink):
         """Nothing: the bytes are kept."""
 
 
-class _AdminResource(Resource):
-    """One request's way to the rules; a ``HeadHandler``. ``address`` is the listener's end of its connection."""
-
-    isLeaf = True
+class _AdminHandler:
+    """One request's way to the rules. ``address`` is the listener's end of its connection."""
 
     def __init__(self, site: AdminSite, admin: Admin, address: str) -> None:
-        super().__init__()  # type: ignore[no-untyped-call]
         self._site = site
         self._admin = admin
         self._address = address
@@ -111,13 +109,12 @@ class _AdminResource(Resource):
             return Refusal("admin", refused)
         return TOO_LARGE if length is not None and length > BODY_CAP else _Body()
 
-    def render(self, request: Request) -> int:
+    def handle_request(self, request: ServerRequest) -> None:
         route = self._admin.route(request.head)
         if not self._site.admit(route):
             request.answer(_BUSY)
-            return NOT_DONE_YET
-        query: bytes = request.uri.partition(b"?")[2]
-        body: bytes = request.body
+            return
+        query, body = request.target.partition(b"?")[2], request.body
 
         def answered(result: Any) -> Any:
             self._site.answered(route)
@@ -126,5 +123,4 @@ class _AdminResource(Resource):
         # A client that hangs up ends nothing: others may wait for the same sync, and a replay
         # must not stop half way. Its answer goes nowhere.
         answering = Deferred.fromCoroutine(self._admin.answer(request.head, query, body))
-        answering.addBoth(answered).addCallback(request.answer).addErrback(request.processingFailed)
-        return NOT_DONE_YET
+        answering.addBoth(answered).addCallback(request.answer).addErrback(request.fail)

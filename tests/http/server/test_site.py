@@ -8,6 +8,7 @@ from itertools import pairwise
 from random import Random
 from typing import Any
 
+import msgspec
 import pytest
 import pytest_twisted
 from rawhttp import Client, Listening, request
@@ -15,19 +16,19 @@ from twisted.internet import reactor
 from twisted.internet.defer import Deferred
 from twisted.internet.task import Clock, LoopingCall, deferLater
 from twisted.logger import LogEvent, LogLevel, globalLogPublisher
-from twisted.web.resource import Resource
-from twisted.web.server import NOT_DONE_YET
+from twisted.python.failure import Failure
 
-from stackit.api.admin import RequestHead, Response
-from stackit.api.occurrences import Occurrence
-from stackit.http.server.connection import LINGER
+from stackit.http.messages import RequestHead, Response
+from stackit.http.server.connection import DRAIN_TIME, State
+from stackit.http.server.interfaces import SmallBodySink
 from stackit.http.server.limits import room_for_connections
-from stackit.http.server.site import Limits, PublicSite
+from stackit.http.server.refusals import TOO_LARGE, Refusal, method_not_allowed
+from stackit.http.server.site import BoundedSite, Limits
 
 POST = b"POST /echo HTTP/1.1\r\nHost: x\r\n"
 
 
-class BodySink:
+class Sink:
     def __init__(self, limit: int) -> None:
         self.limit = limit
         self.keep = True
@@ -40,76 +41,67 @@ class BodySink:
         self.pieces += 1
 
 
-class Echo(Resource):
+class Echo:
     """Answers with how much of a body came, in pieces and in all; ``gate`` makes it wait."""
 
-    isLeaf = True
-
     def __init__(self) -> None:
-        super().__init__()
         self.gate: Deferred[None] | None = None
-        self.uploads: list[BodySink] = []
+        self.sinks: list[Sink] = []
 
     def handle_head(self, head: RequestHead, length: int | None) -> Any:
-        self.uploads.append(BodySink(1000))
-        return self.uploads[-1]
+        self.sinks.append(Sink(1000))
+        return self.sinks[-1]
 
-    def render(self, request: Any) -> int:
-        response = Response(body={"hashed": request.body_sink.size, "read": len(request.content.read())})
+    def handle_request(self, request: Any) -> None:
+        response = Response(body={"hashed": request.body_sink.size, "read": len(request.body)})
         if self.gate is None:
             request.answer(response)
         else:
             self.gate.addCallback(lambda _: request.answer(response))
-        return NOT_DONE_YET
 
 
-class Spacious(Resource):
+class Spacious:
     """Answers with the hash of a body of any size."""
 
-    isLeaf = True
+    def handle_head(self, head: RequestHead, length: int | None) -> Any:
+        return Sink(2**22)
+
+    def handle_request(self, request: Any) -> None:
+        request.answer(Response(body=hashlib.sha256(request.body).hexdigest()))
+
+
+class Constant:
+    """Answers GET and HEAD with the same text."""
+
+    def __init__(self, body: bytes) -> None:
+        self.body = body
 
     def handle_head(self, head: RequestHead, length: int | None) -> Any:
-        return BodySink(2**22)
+        if head.method not in (b"GET", b"HEAD"):
+            return method_not_allowed("GET, HEAD")
+        return SmallBodySink()
 
-    def render(self, request: Any) -> int:
-        request.answer(Response(body=hashlib.sha256(request.body).hexdigest()))
-        return NOT_DONE_YET
+    def handle_request(self, request: Any) -> None:
+        request.answer(Response(body=self.body, content_type="text/plain"))
 
 
-class Told(Resource):
+LARGE = bytes(range(256)) * 40_000
+"""More than a socket takes at once."""
+
+
+class Told:
     """Answers with what the head says."""
 
-    isLeaf = True
+    def handle_head(self, head: RequestHead, length: int | None) -> Any:
+        return SmallBodySink()
 
-    def render(self, request: Any) -> int:
+    def handle_request(self, request: Any) -> None:
         head = request.head
         request.answer(Response(body={"path": head.path.decode(), "host": head.headers[b"host"][0].decode()}))
-        return NOT_DONE_YET
 
 
-class Plain(Resource):
-    """An ordinary resource of twisted.web."""
-
-    isLeaf = True
-
-    def render_GET(self, _request: Any) -> bytes:
-        return b"hello"
-
-
-class Large(Resource):
-    """More than a socket takes at once."""
-
-    isLeaf = True
-    body = bytes(range(256)) * 40_000
-
-    def render_GET(self, _request: Any) -> bytes:
-        return self.body
-
-
-class Broken(Resource):
-    isLeaf = True
-
-    def render(self, _request: Any) -> bytes:
+class Broken(Told):
+    def handle_request(self, request: Any) -> None:
         raise RuntimeError("two\nlines")
 
 
@@ -130,6 +122,12 @@ async def passing(clock: Clock) -> AsyncIterator[None]:
 
 
 @pytest.fixture
+def failures() -> list[Failure]:
+    """What handlers raised."""
+    return []
+
+
+@pytest.fixture
 def echo() -> Echo:
     return Echo()
 
@@ -137,16 +135,35 @@ def echo() -> Echo:
 Listen = Callable[..., Listening]
 
 
+class Refused(msgspec.Struct, frozen=True):
+    """A request that was refused, as ``on_refused`` was told of it."""
+
+    client: str
+    reason: str
+    name: str = "refused"
+
+
 @pytest_twisted.async_yield_fixture
-async def listen(clock: Clock, echo: Echo) -> AsyncIterator[Listen]:
+async def listen(clock: Clock, echo: Echo, failures: list[Failure]) -> AsyncIterator[Listen]:
     made: list[Listening] = []
 
     def make(**limits: Any) -> Listening:
-        seen: list[Occurrence] = []
-        routes: dict[bytes, Any] = {b"/echo": echo, b"/plain": Plain(), b"/large": Large(), b"/broken": Broken()}
-        routes[b"/spacious"] = Spacious()
+        seen: list[Any] = []
+        routes: dict[bytes, Any] = {b"/echo": echo, b"/spacious": Spacious(), b"/broken": Broken()}
+        routes |= {b"/plain": Constant(b"hello"), b"/large": Constant(LARGE)}
         routes[b"/told"] = routes[b"/"] = Told()
-        site = PublicSite(routes, reactor=clock, observe=seen.append, limits=Limits(**limits), now=clock.seconds)
+
+        def refused(client: str, head: RequestHead | None, refusal: Refusal) -> None:
+            seen.append(Refused(client=client, reason=refusal.reason))
+
+        site = BoundedSite(
+            routes,
+            reactor=clock,
+            on_refused=refused,
+            on_failure=failures.append,
+            limits=Limits(**limits),
+            now=clock.seconds,
+        )
         made.append(Listening(reactor, site, seen))
         return made[-1]
 
@@ -202,12 +219,12 @@ async def test_a_query_does_not_change_the_path(listen: Listen) -> None:
 
 
 @pytest_twisted.ensureDeferred
-async def test_an_ordinary_resource_is_served_too(listen: Listen) -> None:
+async def test_a_handler_may_refuse_by_the_head_and_gets_no_more_of_a_body_than_it_wants(listen: Listen) -> None:
     house = listen()
     assert (await house.ask(request("/plain", "GET"))).body == b"hello"
     refused = await house.ask(request("/plain", "PUT"))
     assert (refused.status, refused.headers["allow"]) == (405, "GET, HEAD")
-    assert (await house.ask(request("/plain", body=b"x" * 70_000))).status == 413
+    assert (await house.ask(request("/plain", "GET", body=b"x" * 70_000))).status == 413
 
 
 @pytest.mark.usefixtures("passing")
@@ -294,26 +311,26 @@ async def test_a_peer_that_goes_between_head_and_body_leaves_nothing(listen: Lis
 
 
 @pytest_twisted.ensureDeferred
-async def test_a_resource_that_raises_costs_one_line_and_says_nothing(listen: Listen, logged: list[LogEvent]) -> None:
+async def test_a_handler_that_raises_is_reported_once_and_answers_with_a_500_that_says_nothing(
+    listen: Listen, failures: list[Failure]
+) -> None:
     house = listen()
     client = await house.connect()
     answer = await client.send(request("/broken", "GET")).answer()
     assert (answer.status, answer.json()) == (500, {"error": "internal error"})
-    assert len(logged) == 1
-    assert "RuntimeError: two lines" in str(logged[0]["problem"])
-    assert logged[0].get("log_failure") is None
+    assert [str(each.value) for each in failures] == ["two\nlines"]
     assert (await client.send(request("/echo", body=b"")).answer()).status == 200
 
 
 @pytest_twisted.ensureDeferred
-async def test_a_resource_that_fails_at_the_head_costs_no_more(
-    listen: Listen, logged: list[LogEvent], echo: Echo
+async def test_a_handler_that_fails_at_the_head_costs_no_more(
+    listen: Listen, failures: list[Failure], echo: Echo
 ) -> None:
     echo.handle_head = None  # type: ignore[method-assign, assignment]
     house = listen()
     for body in (b"x", b"", None):
         assert (await house.ask(request("/echo", body=body))).json() == {"error": "internal error"}
-    assert len(logged) == 3
+    assert len(failures) == 3
 
 
 # -- what is not HTTP
@@ -515,10 +532,10 @@ async def test_all_that_was_sent_before_a_half_was_closed_is_answered(listen: Li
     sent = b"".join(request("/echo", body=b"x" * size) for size in range(9)) + request("/large", "GET")
     client.send(sent).transport.loseWriteConnection()
     if gated:
-        await arrives(client, lambda: any(each.handling for each in house.site._connections))
+        await arrives(client, lambda: any(each.state is State.HANDLING for each in house.site._connections))
         echo.gate.callback(None)  # type: ignore[union-attr]
     assert [(await client.answer()).json()["read"] for _ in range(9)] == list(range(9))
-    assert (await client.answer()).body == Large.body
+    assert (await client.answer()).body == LARGE
     assert await client.end() == b""
     await arrives(client, lambda: not house.site._connections)
 
@@ -575,9 +592,7 @@ async def test_an_upgrade_is_answered_as_if_it_had_not_been_asked_for(listen: Li
 async def test_a_length_over_the_limit_is_refused_before_the_body(listen: Listen) -> None:
     class Picky(Echo):
         def handle_head(self, head: RequestHead, length: int | None) -> Any:
-            from stackit.http.server import responses  # noqa: PLC0415
-
-            return responses.TOO_LARGE if (length or 0) > 1000 else super().handle_head(head, length)
+            return TOO_LARGE if (length or 0) > 1000 else super().handle_head(head, length)
 
     house = listen()
     house.site._routes[b"/echo"] = Picky()
@@ -616,7 +631,7 @@ CHUNKED = POST + b"Transfer-Encoding: chunked\r\n\r\n"
 async def test_the_chunks_of_one_read_are_one_piece(listen: Listen, echo: Echo) -> None:
     body = b"".join(b"1\r\n%c\r\n" % letter for letter in b"x" * 900)
     assert (await listen().ask(CHUNKED + body + b"0\r\n\r\n")).json() == {"hashed": 900, "read": 900}
-    assert echo.uploads[0].pieces < 50
+    assert echo.sinks[0].pieces < 50
 
 
 @pytest.mark.usefixtures("passing")
@@ -671,9 +686,9 @@ async def test_requests_that_come_together_are_answered_in_turn_with_those_of_ot
     house = listen()
     client = await house.connect()
     client.send(request("/echo", body=b"x") * 100)
-    await arrives(client, lambda: bool(echo.uploads))
+    await arrives(client, lambda: bool(echo.sinks))
     assert (await house.ask(request("/plain", "GET"))).status == 200
-    assert len(echo.uploads) == 8  # and the rest when the reactor comes round again
+    assert len(echo.sinks) == 8  # and the rest when the reactor comes round again
     clock.advance(0)
     for _ in range(100):
         assert (await client.answer()).status == 200
@@ -717,7 +732,7 @@ async def test_a_sender_that_goes_on_sending_can_read_its_refusal(listen: Listen
     assert (await client.answer()).status == 404
     await client.end()
     assert len(house.site.limiter) == 0
-    clock.advance(LINGER)
+    clock.advance(DRAIN_TIME)
     assert len(house.seen) == 1
 
 
@@ -764,7 +779,7 @@ async def test_dripping_does_not_prolong_the_deadline(listen: Listen, clock: Clo
     assert not client.received
     clock.advance(1)
     assert (await client.answer()).status == 408
-    assert echo.uploads[0].size == 29
+    assert echo.sinks[0].size == 29
 
 
 @pytest_twisted.ensureDeferred
@@ -799,7 +814,7 @@ async def test_a_whole_request_may_wait_longer_than_the_deadline(listen: Listen,
     house = listen(deadline=30)
     client = await house.connect()
     client.send(request("/echo", body=b"x"))
-    await arrives(client, lambda: any(each.handling for each in house.site._connections))
+    await arrives(client, lambda: any(each.state is State.HANDLING for each in house.site._connections))
     clock.advance(300)
     echo.gate.callback(None)
     assert (await client.answer()).status == 200
@@ -813,7 +828,7 @@ async def test_a_peer_that_stays_after_its_last_answer_is_thrown_out(listen: Lis
     client.send(b"nonsense\r\n")
     await arrives(client, lambda: bool(house.seen))
     assert len(house.site._connections) == 1
-    clock.advance(LINGER)
+    clock.advance(DRAIN_TIME)
     await arrives(client, lambda: not house.site._connections)
 
 
@@ -857,7 +872,7 @@ async def test_a_whole_request_is_never_evicted(listen: Listen, echo: Echo) -> N
     echo.gate = Deferred()
     house = listen(connections=3)
     busy = await crowd_of(house, 3, request("/echo", body=b"x"))
-    await arrives(busy[0], lambda: all(each.handling for each in house.site._connections))
+    await arrives(busy[0], lambda: all(each.state is State.HANDLING for each in house.site._connections))
     late = await house.connect()
     answer = await late.answer()
     assert (answer.status, answer.headers["retry-after"]) == (503, "5")
@@ -889,7 +904,7 @@ async def test_nobody_goes_for_memory_that_whole_requests_hold(listen: Listen, e
     house = listen(memory=3000)
     head = POST + b"Content-Length: 1000\r\n\r\n"
     busy = await crowd_of(house, 3, head + b"x" * 1000, "127.0.0.2")
-    await arrives(busy[0], lambda: all(each.handling for each in house.site._connections))
+    await arrives(busy[0], lambda: all(each.state is State.HANDLING for each in house.site._connections))
     idle = await crowd_of(house, 3, b"", "127.0.0.1") + await crowd_of(house, 3, head, "127.0.0.2")
     (late,) = await crowd_of(house, 1, head + b"x", "127.0.0.3")
     assert (await late.answer()).status == 503
@@ -952,7 +967,7 @@ async def test_an_answer_that_the_socket_takes_in_pieces_comes_whole_and_before_
     house = listen()
     client = await house.connect()
     client.send(request("/large", "GET") + request("/plain", "GET"))
-    assert (await client.answer()).body == Large.body
+    assert (await client.answer()).body == LARGE
     assert (await client.answer()).body == b"hello"
 
 
@@ -966,7 +981,7 @@ async def test_draining_answers_what_is_whole_and_closes_the_rest(listen: Listen
     whole, half = await house.connect(), await house.connect()
     whole.send(request("/echo", body=b"x"))
     half.send(POST)
-    await arrives(half, lambda: [each.handling for each in house.site._connections].count(True) == 1)
+    await arrives(half, lambda: [each.state for each in house.site._connections].count(State.HANDLING) == 1)
     drained = house.site.drain(10)
     assert await half.end() == b""
     assert not drained.called
@@ -982,7 +997,7 @@ async def test_draining_takes_no_longer_than_the_grace(listen: Listen, clock: Cl
     house = listen()
     client = await house.connect()
     client.send(request("/echo", body=b"x"))
-    await arrives(client, lambda: any(each.handling for each in house.site._connections))
+    await arrives(client, lambda: any(each.state is State.HANDLING for each in house.site._connections))
     drained: Awaitable[None] = house.site.drain(10)
     clock.advance(10)
     await client.end()
