@@ -5,9 +5,14 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 import pytest
+from hypothesis import HealthCheck, settings
 from twisted.logger import LogEvent, globalLogPublisher
 
 from stackit.runtime.clocks import use_monotonic_time
+
+# A busy machine is no fault of the code under test.
+settings.register_profile("stackit", deadline=None, suppress_health_check=[HealthCheck.too_slow])
+settings.load_profile("stackit")
 
 
 @pytest.fixture(autouse=True, scope="session")
