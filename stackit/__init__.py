@@ -7,6 +7,7 @@ from importlib.metadata import version
 
 from stackit.api.admin import AdminRequest, Refused, RequestHead, Response, Route, error
 from stackit.api.app import App
+from stackit.api.commands import AdminClient, Command, Printer, Shell
 from stackit.api.errors import Permanent, PluginError, StackitError
 from stackit.api.events import Event, Push, RefChange, RefsChanged, Repo
 from stackit.api.hookimpl import hookimpl, on
@@ -21,14 +22,17 @@ from stackit.text.units import Duration, Size
 __version__ = version("stackit")
 
 __all__ = [
+    "AdminClient",
     "AdminRequest",
     "App",
+    "Command",
     "Duration",
     "Event",
     "ManagedRepo",
     "Occurrence",
     "Permanent",
     "PluginError",
+    "Printer",
     "Push",
     "Reactor",
     "RefChange",
@@ -39,6 +43,7 @@ __all__ = [
     "RequestHead",
     "Response",
     "Route",
+    "Shell",
     "Size",
     "StackitError",
     "client_network",

@@ -18,9 +18,10 @@ from twisted.python.failure import Failure
 
 import stackit
 from stackit.api.app import App
+from stackit.api.commands import check_commands
 from stackit.api.errors import PluginError, StackitError, describe
 from stackit.api.events import Event, RefsChanged
-from stackit.api.hookspecs import stackit_admit, stackit_routes, stackit_service
+from stackit.api.hookspecs import stackit_admit, stackit_commands, stackit_routes, stackit_service
 from stackit.api.occurrences import Occurrence
 from stackit.api.reactor import Reactor
 from stackit.api.repos import Repos
@@ -29,6 +30,7 @@ from stackit.bus.bus import Bus
 from stackit.bus.health import plugin_problems
 from stackit.bus.loader import load_plugins
 from stackit.bus.timeouts import call, with_timeout
+from stackit.cli.commands import COMMANDS
 from stackit.config.model import Config, secret_files
 from stackit.dispatch.backoff import Backoff
 from stackit.dispatch.dispatch import Dispatch, Limits
@@ -188,6 +190,7 @@ class Stackit(Service):
             dropped_lines=self.dropped_lines,
             redact=self.redact,
         )
+        check_commands([*COMMANDS, *self.bus.collect_items(stackit_commands)])
         self.plugin_services: list[tuple[str, Any]] = self.bus.collect(stackit_service, self.app)
 
     def _make_sites(self) -> None:

@@ -24,7 +24,7 @@ from stackit.api import hookspecs
 from stackit.api.occurrences import OccurrenceName
 from stackit.bus.bus import Bus
 from stackit.bus.loader import PluginTable
-from stackit.cli import commands
+from stackit.cli.commands import COMMANDS
 from stackit.config import access, model
 from stackit.plugins.metrics import Metrics
 from stackit.plugins.mirror import Mirror
@@ -114,8 +114,8 @@ def test_every_option_and_variable_is_documented():
 
 
 def test_every_shell_command_is_documented():
-    (choices,) = [each.choices for each in commands.parser()._actions if isinstance(each.choices, dict)]
-    assert [each for each in choices if f"python -m stackit {each}" not in page("http-api")] == []
+    commands = [*COMMANDS, *Mirror().stackit_commands()]
+    assert [each.name for each in commands if f"python -m stackit {each.name}" not in page("http-api")] == []
 
 
 async def _never(*_: Any) -> Any:

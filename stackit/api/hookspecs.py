@@ -16,6 +16,7 @@ import pluggy
 from twisted.application.service import IService
 
 from stackit.api.admin import Refused, RequestHead, Route, check_refused
+from stackit.api.commands import Command
 from stackit.api.events import Event, RefsChanged
 from stackit.api.hookimpl import ON, PROJECT
 from stackit.api.occurrences import Occurrence
@@ -133,6 +134,11 @@ def stackit_service(app: App) -> IService:  # type: ignore[empty-body]
 @_hook(HookKind.COLLECT, "a list of Route", _list_of(Route))
 def stackit_routes(app: App) -> Sequence[Route]:  # type: ignore[empty-body]
     """Return admin routes of the plugin."""
+
+
+@_hook(HookKind.COLLECT, "a list of Command", _list_of(Command))
+def stackit_commands() -> Sequence[Command]:  # type: ignore[empty-body]
+    """Return commands of ``python -m stackit``. The shell asks too, where nothing else of the plugin is called."""
 
 
 @_hook(HookKind.ASK, "a line or None", lambda result: isinstance(result, str) or result is False)

@@ -44,14 +44,15 @@ def load_plugins(
     directory: Path,
     source: Path | None = None,
     installed: Iterable[EntryPoint] | None = None,
+    strict: bool = True,
 ) -> list[PluginError]:
     """Register every plugin that is installed or configured, and not disabled.
 
     ``tables`` are the ``[plugins.NAME]`` tables, ``directory`` what a relative ``file`` is
     relative to, ``source`` the file that they come from, ``installed`` the entry points
-    (default: those of this environment). Returns what was wrong with plugins that nobody named;
-    raises PluginError for one that the configuration names, and ConfigError for a table that
-    cannot be right.
+    (default: those of this environment). Returns the faults of plugins that nobody named. For one that the
+    configuration names PluginError is raised, and ConfigError for a table that cannot be right; without ``strict``
+    these are returned as well.
     """
     problems: list[PluginError] = []
     found, clashes = _installed(entry_points(group=GROUP) if installed is None else installed)
@@ -65,7 +66,7 @@ def load_plugins(
                 target = _target(name, where, table, found, directory)
                 bus.register(name, _instance(name, where, target, tables.get(name, {})))
         except StackitError as problem:
-            if named or isinstance(problem.__cause__, KeyboardInterrupt):  # a person may have meant us
+            if (named and strict) or isinstance(problem.__cause__, KeyboardInterrupt):  # a person may have meant us
                 raise
             problems.append(problem if isinstance(problem, PluginError) else PluginError(name, str(problem)))
     return problems

@@ -1,4 +1,4 @@
-"""The shell's way to the admin side of the running stackit: where it is, and how to ask it."""
+"""The client of the admin side of the running stackit, and the search for its address and token."""
 
 from __future__ import annotations
 
@@ -27,25 +27,30 @@ _UNREACHABLE = (ConnectError, ConnectingCancelledError, DNSLookupError)
 _UNFINISHED = (RequestTransmissionFailed, ResponseFailed, ConnectionLost, defer.TimeoutError)
 
 
-class AdminSide:
-    """The admin side at ``url``, with the first API prefix and the token it wants, if any."""
+class HTTPAdminClient:
+    """An ``AdminClient`` over HTTP.
 
-    def __init__(self, url: str, prefix: str, token: str | None) -> None:
+    ``url`` is the admin side, ``prefix`` the first API prefix. ``answered`` tells whether it gave an answer before.
+    """
+
+    def __init__(self, reactor: Reactor, url: str, prefix: str, token: str | None, *, timeout: float) -> None:
+        """``timeout`` is in seconds, for a whole exchange; ``token`` is the bearer token, if one is wanted."""
         self.url = url
+        self.answered = False
+        self._reactor = reactor
+        self._timeout = timeout
         self._prefix = prefix
         self._headers = Headers({"X-Stackit-CSRF": ["1"]})
         if token is not None:
             self._headers.addRawHeader("Authorization", f"Bearer {token}")
 
-    async def ask(
-        self, reactor: Reactor, method: str, path: str, query: Mapping[str, str] | None = None, *, patience: float
-    ) -> Any:
-        """The JSON of the answer to a request below the API prefix.
+    async def ask(self, method: str, path: str, query: Mapping[str, str] | None = None) -> Any:
+        """Return the decoded JSON of the answer to a request below the API prefix.
 
-        Raises StackitError, with the way out, where stackit does not answer or says no.
+        Raises StackitError, with the way out, where stackit does not answer or answers with an error.
         """
-        pool = HTTPConnectionPool(reactor)
-        agent = Agent(reactor, connectTimeout=_CONNECT_TIMEOUT, pool=pool)
+        pool = HTTPConnectionPool(self._reactor)
+        agent = Agent(self._reactor, connectTimeout=_CONNECT_TIMEOUT, pool=pool)
         url = self.url + self._prefix + path + (f"?{urlencode(query)}" if query else "")
 
         # The agent itself, because treq's client cannot reach an IPv6 address; it follows no
@@ -55,14 +60,16 @@ class AdminSide:
             return response.code, await treq.content(response)
 
         try:
-            status, body = await Deferred.fromCoroutine(exchange()).addTimeout(patience, cast("IReactorTime", reactor))
+            status, body = await Deferred.fromCoroutine(exchange()).addTimeout(
+                self._timeout, cast("IReactorTime", self._reactor)
+            )
         except _UNREACHABLE:
             raise StackitError(
                 f"no stackit answers at {self.url}; start it with: twistd -n stackit (or say where with --admin-url)"
             ) from None
         except _UNFINISHED:
             raise StackitError(
-                f"{self.url} gave no complete answer: it broke off, or took longer than {patience:g} seconds"
+                f"{self.url} gave no complete answer: it broke off, or took longer than {self._timeout:g} seconds"
             ) from None
         finally:
             await pool.closeCachedConnections()
@@ -81,16 +88,24 @@ class AdminSide:
             raise StackitError(f"{self.url} wants a token: set STACKIT_API_TOKEN, or give --token-file")
         if not 200 <= status < 300:
             raise StackitError(str(answer.get("error") or f"{self.url} answered with status {status}"))
+        self.answered = True
         return answer
 
 
 def find(
-    *, url: str | None, config: str | None, token_file: str | None, environ: Mapping[str, str], cwd: Path
-) -> AdminSide:
-    """The admin side as the options, the environment and the configuration file tell, in that order.
+    reactor: Reactor,
+    *,
+    url: str | None,
+    config: str | None,
+    token_file: str | None,
+    timeout: float,
+    environ: Mapping[str, str],
+    cwd: Path,
+) -> HTTPAdminClient:
+    """Return a client of the admin side: by the options, else the environment, else the configuration file.
 
-    Only two settings of the file are looked at, so that whoever may not read the secrets that
-    it names can still use the commands. Raises ConfigError.
+    Only two settings of the file are looked at: the commands work also for a person who may not read the secrets that
+    it names. Raises ConfigError.
     """
     settings = _settings(config, environ, cwd)
     listen = environ.get("STACKIT_ADMIN_LISTEN") or settings.admin.listen
@@ -99,7 +114,7 @@ def find(
     except ValueError as problem:
         raise ConfigError(f"api_prefixes: {problem}") from None
     where = _checked_url(url) if url is not None else _url_of(listen)
-    return AdminSide(where, prefix, _token(token_file, environ, cwd))
+    return HTTPAdminClient(reactor, where, prefix, _token(token_file, environ, cwd), timeout=timeout)
 
 
 def _settings(config: str | None, environ: Mapping[str, str], cwd: Path) -> FileTable:

@@ -19,7 +19,9 @@ from twisted.internet.task import deferLater
 from twisted.internet.utils import getProcessOutputAndValue
 
 from stackit import AdminRequest, Response, Route, error
-from stackit.cli.commands import parse, run
+from stackit.cli.loading import load_commands
+from stackit.cli.parser import parse
+from stackit.cli.run import run
 from stackit.config.model import Config
 from stackit.text.tables import table
 from stackit.text.times import rfc3339
@@ -125,7 +127,7 @@ class Shell:
 
     async def __call__(self, *arguments: str) -> Ran:
         out, err = io.StringIO(), io.StringIO()
-        status = await run(self._reactor, parse(arguments), environ=self.environ, cwd=self.cwd, out=out, err=err)
+        status = await run(self._reactor, arguments, environ=self.environ, cwd=self.cwd, out=out, err=err)
         return Ran(status, out.getvalue(), err.getvalue())
 
 
@@ -390,10 +392,10 @@ async def test_another_service_or_a_silent_one_is_recognised(tmp_path: Path) -> 
     ],
 )
 def test_a_command_line_that_makes_no_sense_ends_with_status_2(
-    arguments: list[str], capsys: pytest.CaptureFixture[str]
+    arguments: list[str], capsys: pytest.CaptureFixture[str], tmp_path: Path
 ) -> None:
     with pytest.raises(SystemExit) as ended:
-        parse(arguments)
+        parse(arguments, load_commands(None, {}, tmp_path)[0])
     assert ended.value.code == 2
     assert "error: " in capsys.readouterr().err
 
@@ -432,5 +434,6 @@ def test_times_are_rfc_3339_in_utc_with_milliseconds() -> None:
     assert rfc3339(1.9996) == "1970-01-01T00:00:02.000Z"
 
 
-def test_a_repository_that_begins_with_a_hyphen_comes_after_two() -> None:
-    assert str(parse(["sync", "--accept-deletions", "--", "-octo/widget"]).repo) == "-octo/widget"
+def test_a_repository_that_begins_with_a_hyphen_comes_after_two(tmp_path: Path) -> None:
+    commands, _ = load_commands(None, {}, tmp_path)
+    assert str(parse(["sync", "--accept-deletions", "--", "-octo/widget"], commands).repo) == "-octo/widget"

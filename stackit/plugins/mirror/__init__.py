@@ -7,7 +7,8 @@ from collections.abc import Awaitable, Sequence
 
 from twisted.application.service import IService
 
-from stackit import App, Event, Occurrence, Push, Repo, Route, StackitError, hookimpl, on
+from stackit import App, Command, Event, Occurrence, Push, Repo, Route, StackitError, hookimpl, on
+from stackit.plugins.mirror.commands import COMMANDS
 from stackit.plugins.mirror.git.runner import Git, too_old
 from stackit.plugins.mirror.pushes import PushHandler
 from stackit.plugins.mirror.remote.client import Remotes
@@ -75,6 +76,10 @@ class Mirror:
     @hookimpl
     def stackit_routes(self, app: App) -> Sequence[Route]:  # noqa: ARG002 - the hook's
         return routes(self._find, self._workers.values)
+
+    @hookimpl
+    def stackit_commands(self) -> Sequence[Command]:
+        return COMMANDS
 
     @hookimpl
     def stackit_expect(self, event: Event) -> None:

@@ -1,0 +1,84 @@
+"""The command line of the shell: the arguments of every command."""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Mapping, Sequence
+from typing import NoReturn
+
+from stackit.api.commands import Command
+from stackit.api.errors import PluginError, describe
+from stackit.text.escape import escape
+from stackit.text.units import Duration
+
+_PROGRAM = "python -m stackit"
+
+
+class _TopParser(argparse.ArgumentParser):
+    """Names the plugins that were left out where a command line is wrong: it may be right with their commands."""
+
+    left_out: Sequence[PluginError] = ()
+
+    def error(self, message: str) -> NoReturn:
+        super().error(
+            message + "".join(f"\nstackit: {escape(str(each))}; its commands are missing" for each in self.left_out)
+        )
+
+
+def config_option(arguments: Sequence[str]) -> str | None:
+    """The value of ``--config``, which is needed before the commands of plugins are known."""
+    first = argparse.ArgumentParser(prog=_PROGRAM, add_help=False, allow_abbrev=False)
+    first.add_argument("--config", metavar="FILE")
+    found: str | None = first.parse_known_args(arguments)[0].config
+    return found
+
+
+def parser(commands: Mapping[str, Command], left_out: Sequence[PluginError] = ()) -> argparse.ArgumentParser:
+    """Return the parser of these commands. Raises PluginError for one whose own arguments cannot be added."""
+    common = argparse.ArgumentParser(add_help=False)
+    common.add_argument("--admin-url", metavar="URL", help="where the admin side is (default: as configured)")
+    common.add_argument(
+        "--config", metavar="FILE", help="the configuration file (default: twistd.conf, if it is there)"
+    )
+    common.add_argument("--token-file", metavar="FILE", help="the bearer token (default: STACKIT_API_TOKEN)")
+    common.add_argument("--timeout", type=_duration, default=600.0, metavar="TIME", help="how long to wait (10m)")
+    common.add_argument("--json", action="store_true", help="print JSON instead of a table")
+
+    top = _TopParser(prog=_PROGRAM, description="Ask the running stackit.", allow_abbrev=False)
+    top.left_out = left_out
+    adding = top.add_subparsers(dest="command", required=True, metavar="COMMAND", parser_class=argparse.ArgumentParser)
+    for command in commands.values():
+        text = command.help.replace("%", "%%")
+        own = adding.add_parser(command.name, help=text, description=text, parents=[common], allow_abbrev=False)
+        try:
+            command.arguments(own)
+        except BaseException as fault:  # foreign code: named
+            reason = f"the arguments of the command {command.name} cannot be added: {describe(fault)}"
+            raise PluginError(command.plugin or "stackit", reason) from fault
+    return top
+
+
+def parse(
+    arguments: Sequence[str], commands: Mapping[str, Command], left_out: Sequence[PluginError] = ()
+) -> argparse.Namespace:
+    """Return the parsed command line; ``command`` is the name of the command.
+
+    Exits with status 2, and a line that names the reason, where it makes no sense. Raises PluginError as ``parser``.
+    """
+    top = parser(commands, left_out)
+    options = top.parse_args(arguments)
+    try:
+        commands[options.command].check(options)
+    except ValueError as problem:
+        top.error(str(problem))
+    return options
+
+
+def _duration(text: str) -> float:
+    try:
+        duration = Duration.parse(text)
+    except ValueError as problem:
+        raise argparse.ArgumentTypeError(str(problem)) from None
+    if duration <= 0:
+        raise argparse.ArgumentTypeError("must be more than 0")
+    return duration
