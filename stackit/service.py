@@ -123,6 +123,7 @@ class Stackit(Service):
             if not isinstance(problem, StackitError):
                 raise
             raise CannotStart(self.redact(f"stackit: {problem}")) from None
+        self._closers.append(self._finish_work)
         Service.startService(self)
         stop_on_signals(self.reactor)
 
@@ -226,11 +227,11 @@ class Stackit(Service):
         self.dispatch.open_queues()
         self._closers.append(self._stop_plugins)
         for plugin, service in self.plugin_services:
-            self._started_plugins.append((plugin, service))
             try:
                 service.startService()
             except BaseException as fault:  # foreign code: named, and the start stops
                 raise PluginError(plugin, f"its service cannot be started: {describe(fault)}") from fault
+            self._started_plugins.append((plugin, service))
 
     def _start_work(self) -> None:
         """Hand on what the last process left, look for what was missed, and watch over it."""
@@ -264,21 +265,21 @@ class Stackit(Service):
         """
         Service.stopService(self)
         if self._stopped is None:
-            self._stopped = Deferred.fromCoroutine(self._stop())
+            self._stopped = Deferred.fromCoroutine(self._close())
         return self._stopped
-
-    async def _stop(self) -> None:
-        self.watchdog.stopping()
-        await self._close_ports()
-        drains = [self.public.drain(self.config.grace), self.admin.drain(self.config.grace)]
-        drains += [Deferred.fromCoroutine(each.stop()) for each in (self.backstop, self.dispatch)]
-        await DeferredList(drains)
-        await self._close()
 
     async def _close(self) -> None:
         """Close everything that was opened, in reverse order; what is closed already stays as it is."""
         while self._closers:
             await maybeDeferred(self._closers.pop()).addErrback(self._not_closed)
+
+    async def _finish_work(self) -> None:
+        """Take nothing new, and let requests, handlers and the backstop end within the grace, side by side."""
+        self.watchdog.stopping()
+        await self._close_ports()
+        drains = [self.public.drain(self.config.grace), self.admin.drain(self.config.grace)]
+        drains += [Deferred.fromCoroutine(each.stop()) for each in (self.backstop, self.dispatch)]
+        await DeferredList(drains)
 
     def _not_closed(self, failure: Failure) -> None:
         _log.error("not everything was closed: {problem}", problem=describe(failure.value))

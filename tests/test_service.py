@@ -1,0 +1,208 @@
+"""stackit.service: a start that fails leaves nothing open, and a stop closes everything in its order."""
+
+from __future__ import annotations
+
+import gc
+import signal
+import socket
+import threading
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+import pytest_twisted
+from plugin_maker import plugin
+from twisted.application.service import Service
+
+from stackit import App, Route, StackitError, hookimpl
+from stackit.config.model import AdminConfig, Config, Secret
+from stackit.journal import Journal
+from stackit.service import CannotStart, Stackit
+
+STEPS = [name for name in vars(Stackit) if name.startswith(("_open_", "_make_", "_listen", "_give_", "_start_"))]
+
+
+@pytest.fixture(autouse=True)
+def _signals() -> Iterator[None]:
+    """stackit takes two signals over, which are pytest's."""
+    before = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
+    yield
+    for number, handler in before.items():
+        signal.signal(number, handler)
+
+
+@pytest.fixture
+def config(tmp_path: Path) -> Config:
+    """Two fixed ports, so that the second start needs those of the first."""
+    return Config(
+        state_dir=tmp_path / "state",
+        listen=f"tcp:{free_port()}:interface=127.0.0.1",
+        admin=AdminConfig(listen=f"tcp:{free_port()}:interface=127.0.0.1"),
+        webhook_secret=Secret("a secret"),
+        grace=1,
+        plugins={"logger": {"enabled": False}},
+    )
+
+
+def free_port() -> int:
+    with socket.socket() as found:
+        found.bind(("127.0.0.1", 0))
+        return int(found.getsockname()[1])
+
+
+def make(config: Config, kind: type[Stackit] = Stackit, **plugins: object) -> Stackit:
+    from twisted.internet import reactor  # noqa: PLC0415 - importing it installs it
+
+    return kind(config, reactor, plugins)  # type: ignore[arg-type]
+
+
+def journal_threads() -> list[str]:
+    return [each.name for each in threading.enumerate() if each.name.startswith("journal")]
+
+
+class Noted(Service):
+    """A plugin's service that notes its start and its stop."""
+
+    def __init__(self, name: str, notes: list[str], *, fails: bool = False) -> None:
+        self._name, self._notes, self._fails = name, notes, fails
+
+    def startService(self) -> None:
+        self._notes.append(f"{self._name} starts")
+        if self._fails:
+            raise OSError("no such device")
+        Service.startService(self)
+
+    def stopService(self) -> None:
+        Service.stopService(self)
+        self._notes.append(f"{self._name} stops")
+
+
+def with_service(service: Noted) -> Any:
+    @hookimpl
+    def stackit_service(app: App) -> Service:
+        return service
+
+    return plugin(stackit_service)
+
+
+async def starts_and_stops(config: Config) -> None:
+    """The whole of stackit, where the first one was."""
+    second = make(config)
+    second.startService()
+    try:
+        assert len(second.addresses) == 2
+        assert len(journal_threads()) == 2
+    finally:
+        await second.stopService()
+    assert journal_threads() == []
+
+
+async def fails_and_leaves_nothing(first: Stackit, config: Config, said: str) -> None:
+    with pytest.raises(CannotStart, match=said):
+        first.startService()
+    await first.stopService()
+    assert journal_threads() == []
+    await starts_and_stops(config)
+    gc.collect()
+
+
+def test_the_steps_of_a_start_are_known() -> None:
+    assert len(STEPS) == 8
+
+
+@pytest_twisted.ensureDeferred
+@pytest.mark.parametrize("step", STEPS)
+async def test_a_start_that_fails_at_any_step_closes_what_it_opened(step: str, config: Config) -> None:
+    def fails(self: Stackit) -> None:
+        getattr(Stackit, step)(self)
+        raise StackitError(f"after {step}")
+
+    notes: list[str] = []
+    first = make(config, type("Failing", (Stackit,), {step: fails}), noted=with_service(Noted("it", notes)))
+    await fails_and_leaves_nothing(first, config, f"after {step}")
+    assert notes in ([], ["it starts", "it stops"])
+
+
+@pytest_twisted.ensureDeferred
+async def test_any_fault_of_a_step_closes_what_was_opened(config: Config) -> None:
+    class Failing(Stackit):
+        def _start_work(self) -> None:
+            super()._start_work()
+            raise MemoryError
+
+    first = make(config, Failing)
+    with pytest.raises(MemoryError):
+        first.startService()
+    await first.stopService()
+    await starts_and_stops(config)
+
+
+@pytest_twisted.ensureDeferred
+async def test_a_service_of_a_plugin_that_cannot_start_ends_those_that_did_in_reverse_order(config: Config) -> None:
+    notes: list[str] = []
+    first = make(
+        config,
+        a=with_service(Noted("a", notes)),
+        b=with_service(Noted("b", notes)),
+        c=with_service(Noted("c", notes, fails=True)),
+        d=with_service(Noted("d", notes)),
+    )
+    await fails_and_leaves_nothing(first, config, "plugin c: its service cannot be started: OSError: no such device")
+    assert notes == ["a starts", "b starts", "c starts", "b stops", "a stops"]
+
+
+@pytest_twisted.ensureDeferred
+@pytest.mark.parametrize("side", ["public", "admin"])
+async def test_a_port_that_is_taken_leaves_the_other_one_and_the_journal_free(side: str, config: Config) -> None:
+    endpoint = config.listen if side == "public" else config.admin.listen
+    first = make(config)
+    with socket.create_server(("127.0.0.1", int(endpoint.split(":")[1]))), pytest.raises(CannotStart, match=side):
+        first.startService()
+    await first.stopService()
+    assert journal_threads() == []
+    await starts_and_stops(config)
+
+
+@pytest_twisted.ensureDeferred
+@pytest.mark.parametrize("hook", ["stackit_service", "stackit_routes"])
+async def test_a_plugin_that_fails_at_the_start_leaves_the_journal_free(hook: str, config: Config) -> None:
+    @hookimpl
+    def stackit_service(app: App) -> Service:
+        raise StackitError("plug it in first")
+
+    @hookimpl
+    def stackit_routes(app: App) -> list[Route]:
+        raise StackitError("plug it in first")
+
+    first = make(config, mine=plugin({"stackit_service": stackit_service, "stackit_routes": stackit_routes}[hook]))
+    await fails_and_leaves_nothing(first, config, "plugin mine: .*plug it in first")
+
+
+@pytest_twisted.ensureDeferred
+async def test_a_journal_that_another_stackit_holds_stays_with_it(config: Config) -> None:
+    from twisted.internet import reactor  # noqa: PLC0415 - importing it installs it
+
+    journal = Journal.open(config.state_dir, reactor=reactor)  # type: ignore[arg-type]
+    first = make(config)
+    with pytest.raises(CannotStart, match="pid"):
+        first.startService()
+    await first.stopService()
+    assert len(journal_threads()) == 2
+    await journal.close()
+    await starts_and_stops(config)
+
+
+@pytest_twisted.ensureDeferred
+@pytest.mark.parametrize("step", ["_finish_work", "_stop_plugins", "_close_ports", "_close_journal"])
+async def test_what_fails_while_it_is_closed_keeps_nothing_else_open(step: str, config: Config) -> None:
+    async def fails(self: Stackit) -> None:
+        await getattr(Stackit, step)(self)
+        raise OSError("closed, but not well")
+
+    notes: list[str] = []
+    first = make(config, type("Failing", (Stackit,), {step: fails}), noted=with_service(Noted("it", notes)))
+    first.startService()
+    await first.stopService()
+    assert notes == ["it starts", "it stops"]
+    await starts_and_stops(config)
