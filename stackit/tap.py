@@ -9,7 +9,9 @@ from twisted.application.service import Service
 from twisted.python import usage
 
 from stackit.api.errors import StackitError
-from stackit.config.model import Config, load
+from stackit.config.load import load
+from stackit.config.model import Config, FileTable
+from stackit.config.setting import settings
 from stackit.runtime import logs
 from stackit.runtime.clocks import use_monotonic_time
 from stackit.runtime.gc import freeze_startup_objects
@@ -21,10 +23,7 @@ class Options(usage.Options):
 
     optParameters = (
         ("config", None, None, "TOML file (default: twistd.conf in the current directory, if it is there)."),
-        ("listen", None, None, "Endpoint of the public side, such as tcp:8080:interface=127.0.0.1."),
-        ("admin-listen", None, None, "Endpoint of the admin side."),
-        ("state-dir", None, None, "Directory of the journal and the mirrors."),
-        ("sync-interval", None, None, "How often the backstop looks, such as 5m; 0 for never."),
+        *((each.option, None, None, each.help()) for _, each in settings(FileTable) if each.option),
     )
     optFlags = (("demo", None, "Show stackit at work beside a pretend GitHub: no account, network or configuration."),)
 

@@ -22,14 +22,19 @@ import stackit
 from stackit import AdminRequest, App, Repos
 from stackit.api import hookspecs
 from stackit.api.occurrences import OccurrenceName
+from stackit.api.repos import DEFAULT_REFSPECS
 from stackit.bus.bus import Bus
 from stackit.bus.loader import PluginTable
 from stackit.cli.commands import COMMANDS
 from stackit.config import access, model
+from stackit.config.load import load
+from stackit.config.setting import fields
+from stackit.config.setting import settings as all_settings
 from stackit.plugins.metrics import Metrics
 from stackit.plugins.mirror import Mirror
 from stackit.plugins.ratelimit import RateLimit
 from stackit.tap import Options
+from stackit.text.units import decode_unit
 from stackit.web.refusals import Reason
 
 ROOT = Path(__file__).parent.parent
@@ -83,34 +88,70 @@ def test_every_hook_is_in_the_overview():
     assert [hook for hook in HOOKS if f"[`{hook}`](#{hook})" not in overview] == []
 
 
-@pytest.mark.parametrize(
-    ("heading", "struct", "left_out"),
-    [
-        ("## The top of the file", model.FileTable, TABLES),
-        ("## `[admin]`", model.AdminConfig, set()),
-        ("## `[webhook]`", model.WebhookConfig, set()),
-        ("## `[sync]`", model.SyncConfig, set()),
-        ("## `[journal]`", model.JournalConfig, set()),
-        ("## `[handlers]`", model.HandlersConfig, set()),
-        ("## `[[repos]]`", access.RepoTable, set()),
-        ("## `[[owners]]`", access.OwnerTable, set()),
-        ("## `[[hosts]]`", access.HostTable, set()),
-        ("## `[plugins.NAME]`", PluginTable, set()),
-        ("### `[plugins.mirror]`", Mirror.Settings, set()),
-        ("### `[plugins.ratelimit]`", RateLimit.Settings, set()),
-    ],
-)
-def test_every_setting_is_documented_and_no_other(heading, struct, left_out):
+TABLES_OF_SETTINGS = [
+    ("## The top of the file", model.FileTable, TABLES),
+    ("## `[admin]`", model.AdminConfig, set()),
+    ("## `[webhook]`", model.WebhookConfig, set()),
+    ("## `[sync]`", model.SyncConfig, set()),
+    ("## `[journal]`", model.JournalConfig, set()),
+    ("## `[handlers]`", model.HandlersConfig, set()),
+    ("## `[[repos]]`", access.RepoTable, set()),
+    ("## `[[owners]]`", access.OwnerTable, set()),
+    ("## `[[hosts]]`", access.HostTable, set()),
+    ("## `[plugins.NAME]`", PluginTable, set()),
+    ("### `[plugins.mirror]`", Mirror.Settings, set()),
+    ("### `[plugins.ratelimit]`", RateLimit.Settings, set()),
+]
+
+
+def rows_of_settings(heading: str) -> dict[str, tuple[str, str]]:
+    """Return the default and the meaning of each setting in the table below a heading of the reference page."""
     text = section(page("configuration"), heading).partition("\n### ")[0]
-    documented = re.findall(r"^\| `([a-z_]+)` \|", text, re.MULTILINE)
-    assert sorted(documented) == sorted({*settings(struct)} - left_out)
+    rows = re.findall(r"^\| `([a-z_]+)` \| (.*?) ?\| (.*) \|$", text, re.MULTILINE)
+    return {name: (default, meaning) for name, default, meaning in rows}
+
+
+@pytest.mark.parametrize(("heading", "struct", "left_out"), TABLES_OF_SETTINGS)
+def test_every_setting_is_documented_and_no_other(heading: str, struct: Any, left_out: set[str]) -> None:
+    assert sorted(rows_of_settings(heading)) == sorted({*settings(struct)} - left_out)
+
+
+@pytest.mark.parametrize(("heading", "struct", "left_out"), TABLES_OF_SETTINGS)
+def test_the_line_of_a_setting_begins_with_the_summary_of_its_field(
+    heading: str, struct: Any, left_out: set[str]
+) -> None:
+    rows = rows_of_settings(heading)
+    summaries = {name: field.setting.summary for name, field in fields(struct).items() if field.setting is not None}
+    assert {name: rows[name][1][: len(summary)] for name, summary in summaries.items()} == summaries
+
+
+@pytest.mark.parametrize(("heading", "struct", "left_out"), TABLES_OF_SETTINGS)
+def test_a_default_that_is_documented_as_a_value_is_the_default_of_the_field(
+    heading: str, struct: Any, left_out: set[str]
+) -> None:
+    for name, (cell, _) in rows_of_settings(heading).items():
+        field = fields(struct)[name]
+        value = re.fullmatch(r"`([^`]*)`", cell)
+        if value is None or field.default is None:  # in words, or taken from another table
+            assert field.required or field.default in (None, DEFAULT_REFSPECS), name
+        else:
+            written = tomllib.loads(f"it = {value[1]}")["it"]
+            assert msgspec.convert(written, field.kind, dec_hook=decode_unit) == field.default, name
 
 
 def test_every_option_and_variable_is_documented():
     text = page("configuration")
     options = [f"--{option[0]}" for option in (*Options.optParameters, *Options.optFlags)]
-    variables = re.findall(r"STACKIT_[A-Z_]+", Path(model.__file__).read_text("utf-8"))
+    variables = {each.variable for table in (model.Config, model.FileTable) for _, each in all_settings(table)} - {None}
+    assert len(variables) > 5
     assert [each for each in (*options, *variables, "STACKIT_CONFIG") if f"`{each}`" not in text] == []
+
+
+def test_the_table_of_overrides_names_each_option_and_variable_beside_its_setting() -> None:
+    rows = re.findall(r"^\|(.*)\|(.*)\| `([a-z_.]+)` \|$", page("configuration"), re.MULTILINE)
+    documented = {name: (option.strip(" `-"), variable.strip(" `")) for option, variable, name in rows}
+    overrides = {name: each for name, each in all_settings(model.FileTable) if each.option or each.variable}
+    assert documented == {name: (each.option or "", each.variable or "") for name, each in overrides.items()}
 
 
 def test_every_shell_command_is_documented():
@@ -203,7 +244,7 @@ def test_the_example_of_a_configuration_is_one_but_for_its_files(tmp_path):
     (tmp_path / "secret").write_text("hush")
     file = tmp_path / "twistd.conf"
     file.write_text(re.sub(r"/run/credentials/stackit.service/[\w-]+", str(tmp_path / "secret"), example))
-    loaded = model.load({"config": str(file)}, {}, cwd=tmp_path)
+    loaded = load({"config": str(file)}, {}, cwd=tmp_path)
     assert [str(each.repo) for each in loaded.repos] == ["octo/widget"]
 
 

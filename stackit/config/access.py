@@ -1,67 +1,70 @@
-"""How remotes are reached: the tables of repositories, owners and hosts, as managed repositories.
+"""The tables of repositories, owners and hosts, as managed repositories with their credentials.
 
-What a repository does not say of its credentials, its owner does, and else its host.
+Credentials that a repository does not set come from its owner's table, else from its host's.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
 import msgspec
 
-from stackit.api.errors import ConfigError, StackitError
+from stackit.api.errors import ConfigError
 from stackit.api.events import Repo
 from stackit.api.repos import DEFAULT_REFSPECS, DEFAULT_USER, ManagedRepo, TokenScheme
-from stackit.config import checks, files
-from stackit.text.escape import escape
+from stackit.config import checks, files, remotes
+from stackit.config.setting import Setting, Where, check_settings, checked
 
 DEFAULT_URL = "https://github.com/{repo}.git"
 
-Where = Callable[[str], str]
-"""From the name of a setting to where its value came from, for a message."""
-
 
 class Credentials(msgspec.Struct, frozen=True, kw_only=True):
-    """What each of the tables may say of tokens and keys."""
+    """The settings of tokens and keys, which each of the tables has."""
 
-    token_file: Path | None = None
-    token_user: str | None = None
-    token_scheme: TokenScheme | None = None
-    ssh_key_file: Path | None = None
-    known_hosts_file: Path | None = None
+    token_file: Annotated[Path | None, Setting("a file with one token", checks.token_file)] = None
+    token_user: Annotated[str | None, Setting("the user name beside the token", checks.token_user)] = None
+    token_scheme: Annotated[TokenScheme | None, Setting('`"bearer"` sends the token by itself')] = None
+    ssh_key_file: Annotated[Path | None, Setting("a private key for `ssh://`", files.ssh_key)] = None
+    known_hosts_file: Annotated[Path | None, Setting("the keys of hosts for `ssh://`", files.known_hosts)] = None
+
+
+# The names are checked where they are read: the check returns the name in its usual form.
 
 
 class RepoTable(Credentials, frozen=True, kw_only=True):
-    """``[[repos]]`` as it stands in the file."""
+    """``[[repos]]``: a repository to mirror."""
 
-    name: str
-    url: str | None = None
-    refspecs: tuple[str, ...] = DEFAULT_REFSPECS
-    keep_forced: bool = False
+    name: Annotated[str, Setting('`"octo/widget"`')]
+    url: Annotated[str | None, Setting("where git fetches", remotes.url)] = None
+    refspecs: Annotated[tuple[str, ...], Setting("which refs", remotes.refspecs)] = DEFAULT_REFSPECS
+    keep_forced: Annotated[
+        bool, Setting("whether the mirror keeps the old tip where a forced push replaces commits")
+    ] = False
 
 
 class OwnerTable(Credentials, frozen=True, kw_only=True):
     """``[[owners]]``: credentials for every repository of an owner that names none of its own."""
 
-    name: str
+    name: Annotated[str, Setting('`"octo"`')]
 
 
 class HostTable(Credentials, frozen=True, kw_only=True):
-    """``[[hosts]]``: TLS, and credentials for every repository at a host that has none from elsewhere.
+    """``[[hosts]]``: TLS, and credentials for every repository at a host that has none from elsewhere."""
 
-    ``name`` is that of the host, or that and a port, ``git.example.org:8443``.
-    """
+    name: Annotated[str, Setting('`"git.example.org"`, or with a port')]
+    ca_file: Annotated[
+        Path | None, Setting("certificates of the only authorities that are trusted for this host", files.certificates)
+    ] = None
+    client_cert: Annotated[Path | None, Setting("a certificate that stackit shows to the host", files.certificates)] = (
+        None
+    )
+    client_key: Annotated[Path | None, Setting("the private key of `client_cert`")] = None
 
-    name: str
-    ca_file: Path | None = None
-    client_cert: Path | None = None
-    client_key: Path | None = None
 
-
-class Place(msgspec.Struct, frozen=True):
-    """A table, and how a message names it."""
+class Labelled(msgspec.Struct, frozen=True):
+    """A table, with its label in messages."""
 
     table: Any
     label: str
@@ -70,51 +73,45 @@ class Place(msgspec.Struct, frozen=True):
 def managed_repos(
     repos: Sequence[RepoTable], owners: Sequence[OwnerTable], hosts: Sequence[HostTable], where: Where
 ) -> tuple[ManagedRepo, ...]:
-    """The repositories, each with what its owner and its host say. Raises ConfigError."""
-    by_owner = _by_name(owners, "owners", checks.owner, where)
-    by_host = _by_name(hosts, "hosts", checks.host, where)
+    """Return the repositories, each with the credentials of its owner and its host. Raises ConfigError."""
+    by_owner = _by_name(owners, "owners", remotes.owner, where)
+    by_host = _by_name(hosts, "hosts", remotes.host, where)
     for place in by_host.values():
         _check_tls(place)
     managed: dict[str, ManagedRepo] = {}
     for number, table in enumerate(repos, 1):
         name = where(f"repos[{number}].name")
-        repo: Repo = checked(name, checks.repository, table.name)
+        repo: Repo = checked(name, remotes.repository, table.name)
         if repo.key in managed:
             raise ConfigError(f"{name}: {repo} is there twice (letter case does not count)")
-        managed[repo.key] = _managed(repo, Place(table, where(f"repos[{number}] ({repo})")), by_owner, by_host)
+        managed[repo.key] = _managed(repo, Labelled(table, where(f"repos[{number}] ({repo})")), by_owner, by_host)
     return tuple(managed.values())
 
 
-def checked(where: str, check: Any, *values: Any) -> Any:
-    """What the check returns. Raises ConfigError where it has something against the values."""
-    try:
-        return check(*values)
-    except (ValueError, StackitError) as problem:
-        raise ConfigError(escape(f"{where}: {problem}")) from None
-
-
-def _by_name(tables: Sequence[Any], kind: str, check: Callable[[str], str], where: Where) -> dict[str, Place]:
-    found: dict[str, Place] = {}
+def _by_name(tables: Sequence[Any], kind: str, check: Callable[[str], str], where: Where) -> dict[str, Labelled]:
+    found: dict[str, Labelled] = {}
     for number, table in enumerate(tables, 1):
-        place = Place(table, where(f"{kind}[{number}]"))
+        place = Labelled(table, where(f"{kind}[{number}]"))
         name: str = checked(f"{place.label}.name", check, table.name)
         if name.lower() in found:
             raise ConfigError(f"{place.label}.name: {name} is there twice (letter case does not count)")
         settings = [each for each in table.__struct_fields__ if each != "name"]
         if all(getattr(table, each) is None for each in settings):
             raise ConfigError(f"{place.label}: says nothing of {table.name}; expected one of {', '.join(settings)}")
-        _check_credentials(place)
+        check_settings(table, _within(place))
+        _check_token(place)
         found[name.lower()] = place
     return found
 
 
-def _managed(repo: Repo, place: Place, by_owner: Mapping[str, Place], by_host: Mapping[str, Place]) -> ManagedRepo:
+def _managed(
+    repo: Repo, place: Labelled, by_owner: Mapping[str, Labelled], by_host: Mapping[str, Labelled]
+) -> ManagedRepo:
     table: RepoTable = place.table
     url: str = table.url if table.url is not None else DEFAULT_URL.format(repo=repo)
-    checked(f"{place.label}.url", checks.url, url)
-    checked(f"{place.label}.refspecs", checks.refspecs, table.refspecs)
-    _check_credentials(place)
-    at = checks.location(url)
+    check_settings(table, _within(place))
+    _check_token(place)
+    at = remotes.location(url)
     host = None
     if at is not None:
         host = by_host.get(f"{at.host}:{at.port}") or by_host.get(at.host)
@@ -134,11 +131,11 @@ def _managed(repo: Repo, place: Place, by_owner: Mapping[str, Place], by_host: M
     )
 
 
-def _token(own: Place, others: Sequence[Place], url: str) -> dict[str, Any]:
-    """The first token there is, with what its own table says of it."""
+def _token(own: Labelled, others: Sequence[Labelled], url: str) -> dict[str, Any]:
+    """Return the token settings of the first table that has a token."""
     for place in (own, *others):
         if place.table.token_file is not None:
-            checked(f"{own.label}.url", checks.may_carry_token, url)
+            checked(f"{own.label}.url", remotes.may_carry_token, url)
             return {
                 "token_file": place.table.token_file,
                 "token_user": place.table.token_user or DEFAULT_USER,
@@ -147,7 +144,7 @@ def _token(own: Place, others: Sequence[Place], url: str) -> dict[str, Any]:
     return {}
 
 
-def _for_ssh(name: str, own: Place, others: Sequence[Place], url: str) -> Path | None:
+def _for_ssh(name: str, own: Labelled, others: Sequence[Labelled], url: str) -> Path | None:
     file: Path | None = getattr(own.table, name)
     if file is not None and not url.startswith("ssh:"):
         raise ConfigError(f"{own.label}.{name}: of use for ssh:// only; leave it out")
@@ -159,41 +156,22 @@ def _tls(table: HostTable) -> dict[str, Any]:
     return {"ca_file": table.ca_file, "client_cert": table.client_cert, "client_key": key}
 
 
-def _check_credentials(place: Place) -> None:
+def _within(place: Labelled) -> Where:
+    return lambda setting: f"{place.label}.{setting}"
+
+
+def _check_token(place: Labelled) -> None:
     table: Credentials = place.table
-    for name, check in _credential_checks(table):
-        checked(f"{place.label}.{name}", check, getattr(table, name))
-
-
-def _credential_checks(table: Credentials) -> Iterator[tuple[str, Callable[[Any], object]]]:
-    if table.token_file is not None:
-        yield "token_file", lambda file: checks.token_files((file,))
     for name in ("token_user", "token_scheme"):
         if getattr(table, name) is not None and table.token_file is None:
-            yield name, _refusing("of use beside a token_file only, in the same table")
-    if table.token_user is not None:
-        if table.token_scheme == "bearer":  # noqa: S105 - no secret
-            yield "token_user", _refusing("a bearer token has no user name; leave it out")
-        yield "token_user", checks.token_user
-    if table.ssh_key_file is not None:
-        yield "ssh_key_file", files.ssh_key
-    if table.known_hosts_file is not None:
-        yield "known_hosts_file", files.known_hosts
+            raise ConfigError(f"{place.label}.{name}: of use beside a token_file only, in the same table")
+    if table.token_user is not None and table.token_scheme == "bearer":  # noqa: S105 - no secret
+        raise ConfigError(f"{place.label}.token_user: a bearer token has no user name; leave it out")
 
 
-def _refusing(reason: str) -> Callable[[object], object]:
-    def refuse(_: object) -> None:
-        raise ValueError(reason)
-
-    return refuse
-
-
-def _check_tls(place: Place) -> None:
+def _check_tls(place: Labelled) -> None:
     table: HostTable = place.table
-    if table.ca_file is not None:
-        checked(f"{place.label}.ca_file", files.certificates, table.ca_file)
     if table.client_cert is not None:
-        checked(f"{place.label}.client_cert", files.certificates, table.client_cert)
         key = table.client_cert if table.client_key is None else table.client_key
         checked(f"{place.label}.client_key", files.key_of, key, table.client_cert)
     elif table.client_key is not None:

@@ -1,6 +1,6 @@
-"""What right files of keys and certificates look like: each check raises ValueError saying what would be right.
+"""Checks of files with keys and certificates: each raises ValueError that says what is expected.
 
-The text of an error names files, and never repeats what is in them.
+The text of an error names files, and never repeats their content.
 """
 
 from __future__ import annotations
@@ -12,12 +12,12 @@ from pathlib import Path
 from typing import Any
 
 _LARGEST = 16 * 2**20
-# What ssh replaces, splits or ends a path at, and nothing that stands in its options could say otherwise.
+# Characters that ssh replaces, or splits a path at; its options have no way to escape them.
 _NOT_FOR_SSH = re.compile(r"[\x00-\x1f\x7f\"%$\\]")
 
 
 def read(file: Path) -> bytes:
-    """The content of a regular file that this process may read."""
+    """Return the content of a regular file that this process may read."""
     try:
         # A pipe would hold up the start for as long as nobody writes to it.
         if not stat.S_ISREG(file.stat().st_mode):
@@ -29,7 +29,7 @@ def read(file: Path) -> bytes:
 
 
 def certificates(file: Path) -> list[Any]:
-    """The certificates in a file, in PEM; at least one."""
+    """Return the certificates in a file, in PEM; at least one."""
     from cryptography import x509  # noqa: PLC0415 - only who names such files needs it
 
     try:
@@ -42,7 +42,7 @@ def certificates(file: Path) -> list[Any]:
 
 
 def key_of(file: Path, certificate: Path) -> None:
-    """The private key of the first certificate in another file (or the same), in PEM and without a passphrase."""
+    """Check that a file holds the private key of the first certificate in another file (or the same), in PEM."""
     from cryptography.hazmat.primitives.serialization import load_pem_private_key  # noqa: PLC0415 - as above
 
     content = read(file)
@@ -57,7 +57,7 @@ def key_of(file: Path, certificate: Path) -> None:
 
 
 def ssh_key(file: Path) -> None:
-    """A private key that ssh takes: it refuses one that others may read."""
+    """Check that a file holds a private key that ssh takes: it refuses one that others may read."""
     _for_ssh(file)
     if b"PRIVATE KEY" not in read(file):
         raise ValueError(f"{file} holds no private key")
@@ -67,7 +67,7 @@ def ssh_key(file: Path) -> None:
 
 
 def known_hosts(file: Path) -> None:
-    """A file with the keys of hosts."""
+    """Check that a file holds keys of hosts."""
     _for_ssh(file)
     if not read(file).strip():
         raise ValueError(f"{file} is empty; expected the keys of hosts, as ssh-keyscan prints them")

@@ -6,7 +6,6 @@ import difflib
 import re
 import tomllib
 from collections.abc import Mapping
-from functools import cache
 from pathlib import Path
 from typing import Any, TypeVar, get_args, get_origin
 
@@ -14,6 +13,7 @@ import msgspec
 
 from stackit.api.errors import ConfigError
 from stackit.config import checks
+from stackit.config.setting import fields, is_table
 from stackit.text.escape import escape
 from stackit.text.units import decode_unit
 
@@ -33,7 +33,7 @@ _WORDS = {
 
 
 def read_toml(file: Path) -> dict[str, Any]:
-    """The file's tables. Raises ConfigError, with the line of a mistake in the syntax."""
+    """Return the tables of the file. Raises ConfigError, with the line of a mistake in the syntax."""
     text = ""
     try:
         text = file.read_bytes().decode("utf-8-sig")
@@ -51,19 +51,19 @@ def read_toml(file: Path) -> dict[str, Any]:
 
 
 def decode_table(table: Mapping[str, Any], wanted: type[Table], file: Path, base: Path, prefix: str = "") -> Table:
-    """``table`` as the struct ``wanted``; relative paths start at ``base``.
+    """Return ``table`` as the struct ``wanted``; relative paths start at ``base``.
 
     Raises ConfigError for a key that the struct lacks, one that is missing, and a value
     of the wrong type or form.
     """
-    fields = _fields(wanted)
+    known = fields(wanted)
     values: dict[str, Any] = {}
     for key, value in table.items():
         where = f"{file}: {prefix}{shown_key(key)}"
-        if key not in fields:
-            raise ConfigError(escape(f"{where}: unknown key; {_suggestion(key, list(fields))}"))
-        kind = fields[key].type
-        if isinstance(kind, type) and issubclass(kind, msgspec.Struct):
+        if key not in known:
+            raise ConfigError(escape(f"{where}: unknown key; {_suggestion(key, list(known))}"))
+        kind = known[key].kind
+        if is_table(kind):
             values[key] = decode_table(_table(value, where), kind, file, base, f"{prefix}{key}.")
         elif row := _row(kind):
             tables = _list(value, where)
@@ -73,15 +73,15 @@ def decode_table(table: Mapping[str, Any], wanted: type[Table], file: Path, base
             )
         else:
             values[key] = decode_value(value, wanted, key, where, base)
-    for key, field in fields.items():
+    for key, field in known.items():
         if field.required and key not in values:
             raise ConfigError(escape(f"{file}: {prefix}{key}: missing"))
     return wanted(**values)
 
 
 def decode_value(value: Any, wanted: type[msgspec.Struct], key: str, where: str, base: Path) -> Any:
-    """``value`` as the field ``key`` of ``wanted``. Raises ConfigError that begins with ``where``."""
-    kind = _fields(wanted)[key].type
+    """Return ``value`` as the field ``key`` of ``wanted``. Raises ConfigError that begins with ``where``."""
+    kind = fields(wanted)[key].kind
 
     def decode(wanted: type, value: Any) -> Any:
         if wanted is Path:
@@ -94,13 +94,8 @@ def decode_value(value: Any, wanted: type[msgspec.Struct], key: str, where: str,
         raise ConfigError(escape(f"{where}: {in_words(str(problem), kind)}")) from None
 
 
-@cache  # msgspec evaluates every annotation anew, and a file may have ten thousand tables of one kind
-def _fields(wanted: type[msgspec.Struct]) -> Mapping[str, msgspec.structs.FieldInfo]:
-    return {field.encode_name: field for field in msgspec.structs.fields(wanted)}
-
-
 def shown_key(key: str) -> str:
-    """A key as it may stand in a message."""
+    """Return a key as it may appear in a message."""
     return key if _PLAIN_KEY.fullmatch(key) else repr(key[:64])
 
 
@@ -110,10 +105,11 @@ def _suggestion(key: str, known: list[str]) -> str:
 
 
 def _row(kind: Any) -> type[msgspec.Struct] | None:
-    """The struct of which the field holds a list, if it does."""
+    """Return the struct of a field that holds a list of tables; None for any other field."""
     arguments = get_args(kind)
-    if get_origin(kind) is tuple and isinstance(arguments[0], type) and issubclass(arguments[0], msgspec.Struct):
-        return arguments[0]
+    if get_origin(kind) is tuple and is_table(arguments[0]):
+        row: type[msgspec.Struct] = arguments[0]
+        return row
     return None
 
 
@@ -130,7 +126,7 @@ def _list(value: Any, where: str) -> list[Any]:
 
 
 def in_words(problem: str, kind: Any = None) -> str:
-    """What msgspec has against a value, for a writer of TOML; ``kind`` is the type that it should have."""
+    """Return an error of msgspec in the words of TOML. ``kind`` is the type that the value should have."""
     if kind is not None and problem.startswith("Invalid enum value"):
         return f"expected one of {', '.join(repr(choice) for choice in get_args(kind))}"
     text, _, position = problem.partition(" - at `$")

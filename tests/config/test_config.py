@@ -16,7 +16,8 @@ from stackit.api.errors import ConfigError
 from stackit.api.events import Repo
 from stackit.api.repos import DEFAULT_REFSPECS, ManagedRepo
 from stackit.config.access import HostTable, OwnerTable, RepoTable
-from stackit.config.model import Config, FileTable, load
+from stackit.config.load import load
+from stackit.config.model import Config, FileTable
 from stackit.plugins.mirror import Mirror
 from stackit.plugins.ratelimit import RateLimit
 from stackit.text.units import decode_unit
@@ -190,7 +191,7 @@ def test_a_config_cannot_be_changed(read):
 
 def test_loading_does_not_install_a_reactor(tmp_path):
     code = (
-        "import sys; from pathlib import Path; from stackit.config.model import load;"
+        "import sys; from pathlib import Path; from stackit.config.load import load;"
         f"load({{}}, {{}}, cwd=Path({str(tmp_path)!r})); assert 'twisted.internet.reactor' not in sys.modules"
     )
     subprocess.run([sys.executable, "-c", code], check=True)

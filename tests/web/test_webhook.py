@@ -23,7 +23,7 @@ from stackit.api.admin import Refused, RequestHead
 from stackit.api.errors import JournalError
 from stackit.api.events import DeliveryResult, Event, Push, Repo
 from stackit.api.occurrences import Occurrence
-from stackit.config.model import load
+from stackit.config.load import load
 from stackit.github.signature import Secrets
 from stackit.plugins.ratelimit import RateLimit
 from stackit.runtime.listen import address, listen

@@ -1,0 +1,125 @@
+"""The configuration read from its sources: command line, environment, file, defaults, in this order of precedence.
+
+Every mistake is a ConfigError of one line that names where the value came from and what is expected.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+import msgspec
+
+from stackit.api.errors import ConfigError
+from stackit.config import checks
+from stackit.config.access import managed_repos
+from stackit.config.model import FILE_NAME, Config, FileTable, Secret, Settings
+from stackit.config.setting import Setting, Where, check_settings, checked, fields, settings
+from stackit.config.toml import decode_table, decode_value, read_toml, shown_key
+from stackit.text.escape import escape
+
+
+def load(options: Mapping[str, str | None], environ: Mapping[str, str], *, cwd: Path) -> Config:
+    """Return the configuration. Raises ConfigError.
+
+    ``options`` may have ``config``, ``listen``, ``admin_listen``, ``state_dir`` and ``sync_interval``; None means not
+    given. An empty variable counts as unset. Relative paths in the file start at the file's directory, all others at
+    ``cwd``; ``~`` has no meaning.
+    """
+    source = _find_file(options, environ, cwd)
+    origins: dict[str, str] = {}
+
+    def where(setting: str) -> str:
+        return origins.get(setting) or (f"{source}: {setting}" if source else setting)
+
+    file = FileTable()
+    if source is not None:
+        file = decode_table(read_toml(source), FileTable, source, source.parent)
+    for name, setting in settings(FileTable):
+        for origin, text in _overrides(setting, options, environ):
+            if text is not None:
+                origins[name] = origin
+                file = _override(file, name, text, origin, cwd)
+                break
+
+    check_settings(file, where)
+    secrets = _secrets(environ)
+    _check_admin(file, where, has_token=secrets["api_token"] is not None or bool(file.admin.token_files))
+    as_given: dict[str, Any] = {
+        name: getattr(file, name) for name in Settings.__struct_fields__ if name != "api_prefixes"
+    }
+    return Config(
+        **as_given,
+        **secrets,
+        api_prefixes=checks.prefixes(file.api_prefixes),
+        state_dir=file.state_dir or _default_state_dir(environ, cwd),
+        repos=managed_repos(file.repos, file.owners, file.hosts, where),
+        plugins=_plugin_tables(file, where),
+        source=source,
+    )
+
+
+def _find_file(options: Mapping[str, str | None], environ: Mapping[str, str], cwd: Path) -> Path | None:
+    for origin, text in (
+        ("--config", options.get("config")),
+        ("STACKIT_CONFIG", environ.get("STACKIT_CONFIG") or None),
+    ):
+        if text is not None:
+            source: Path = checked(origin, checks.path, text, cwd)
+            checked(origin, checks.readable_files, (source,))
+            return source
+    # A dangling link is an error to report, so the name counts and not the file behind it.
+    default = cwd / FILE_NAME
+    return default if default.exists() or default.is_symlink() else None
+
+
+def _overrides(
+    setting: Setting, options: Mapping[str, str | None], environ: Mapping[str, str]
+) -> Iterator[tuple[str, str | None]]:
+    """Yield the sources that come before the file: each with its text, None if there is none."""
+    if setting.option is not None:
+        yield f"--{setting.option}", options.get(setting.option.replace("-", "_"))
+    if setting.variable is not None:
+        yield setting.variable, environ.get(setting.variable) or None
+
+
+def _override(file: FileTable, setting: str, text: str, origin: str, cwd: Path) -> FileTable:
+    section, _, key = setting.rpartition(".")
+    table = getattr(file, section) if section else file
+    table = msgspec.structs.replace(table, **{key: decode_value(text, type(table), key, origin, cwd)})
+    return msgspec.structs.replace(file, **{section: table}) if section else table
+
+
+def _check_admin(file: FileTable, where: Where, *, has_token: bool) -> None:
+    public, admin = checks.endpoint(file.listen), checks.endpoint(file.admin.listen)
+    if public.overlaps(admin):
+        raise ConfigError(f"{where('admin.listen')}: the same address as listen; it needs a port of its own")
+    if not admin.local and not has_token:
+        raise ConfigError(
+            f"{where('admin.listen')}: not only on loopback, so it needs a token: set STACKIT_API_TOKEN or "
+            "admin.token_files, or listen on interface=127.0.0.1"
+        )
+
+
+def _plugin_tables(file: FileTable, where: Where) -> Mapping[str, Mapping[str, Any]]:
+    for name, table in file.plugins.items():
+        if not isinstance(table, dict):
+            raise ConfigError(escape(f"{where('plugins')}.{shown_key(name)}: expected a table, [plugins.NAME]"))
+    return file.plugins
+
+
+def _default_state_dir(environ: Mapping[str, str], cwd: Path) -> Path:
+    """The first of systemd's ``$STATE_DIRECTORY``, else ``var`` in the current directory."""
+    first = environ.get("STATE_DIRECTORY", "").split(":")[0]
+    return cwd / (first or "var")
+
+
+def _secrets(environ: Mapping[str, str]) -> dict[str, Any]:
+    """Return the fields of Config that come from the environment alone."""
+    found: dict[str, Any] = {}
+    for name, field in fields(Config).items():
+        if field.kind == Secret | None and (setting := field.setting) is not None and setting.variable is not None:
+            text = environ.get(setting.variable, "").strip()
+            found[name] = Secret(checked(setting.variable, setting.check or str, text)) if text else None
+    return found
