@@ -1,12 +1,13 @@
-"""The connections to one host: a few that are kept, and a line for those who can wait."""
+"""The connections to one host: a few that are kept, and a queue for requests that can wait."""
 
 from __future__ import annotations
 
 from collections import deque
 from typing import Any, TypeAlias
 
+from twisted.internet.base import DelayedCall
 from twisted.internet.defer import CancelledError, Deferred, DeferredList
-from twisted.internet.defer import TimeoutError as TooSlow
+from twisted.internet.defer import TimeoutError as DeferredTimeoutError
 from twisted.internet.endpoints import HostnameEndpoint, wrapClientTLS
 from twisted.internet.error import ConnectError, ConnectingCancelledError, DNSLookupError
 from twisted.internet.protocol import Factory
@@ -15,105 +16,112 @@ from twisted.python.failure import Failure
 from stackit.api.reactor import Reactor
 from stackit.http.client.connection import Connection, StaleConnection
 from stackit.http.client.errors import RemoteError
-from stackit.http.client.response_parser import ResponseParser
+from stackit.http.client.response import Response
+from stackit.http.client.timeouts import Timeouts
 from stackit.http.client.tls import ClientTls, TlsFiles
 
-CONNECT_TIMEOUT = 10.0
-IDLE = 240.0
-"""Seconds after which a connection that nobody used is closed."""
-
-_UNREACHABLE = (ConnectError, DNSLookupError, TooSlow, OSError)
+_UNREACHABLE = (ConnectError, DNSLookupError, DeferredTimeoutError, OSError)
 Address: TypeAlias = tuple[str, str, int]
-"""Scheme, host and port."""
+"""Scheme (``http`` or ``https``), host name in ASCII, and port."""
 
 
 class ConnectionPool:
-    """One host; at most ``most`` connections are kept, and as many patient requests are under way at once."""
+    """The connections to one host; ``size`` are kept, and as many patient requests are under way at once."""
 
-    def __init__(self, reactor: Reactor, address: Address, most: int, files: TlsFiles = (None, None, None)) -> None:
-        """``files`` are for TLS. Raises ValueError for a host that cannot have a certificate."""
+    def __init__(
+        self,
+        reactor: Reactor,
+        address: Address,
+        size: int,
+        tls_files: TlsFiles = (None, None, None),
+        timeouts: Timeouts = Timeouts(),  # noqa: B008 - frozen
+    ) -> None:
+        """Raises ValueError for a host that cannot have a certificate."""
         scheme, host, port = address
         self.quiet_until = 0.0
-        """Until when the host wants to be asked less, by the reactor's clock."""
+        """Until when the host wants to be asked less, by the reactor's clock; for the pool's users, who set it."""
+        self.timeouts = timeouts
         self._reactor = reactor
-        self._endpoint: Any = HostnameEndpoint(reactor, host, port, timeout=CONNECT_TIMEOUT)
-        self._tls = ClientTls(host, files) if scheme == "https" else None
-        self._most = most
+        self._endpoint: Any = HostnameEndpoint(reactor, host, port, timeout=timeouts.connect)
+        self._tls = ClientTls(host, tls_files) if scheme == "https" else None
+        self._size = size
         self._idle: list[Connection] = []
         self._open: set[Connection] = set()
         self._connecting: set[Deferred[Any]] = set()
         self._patient = 0
-        self._line: deque[Deferred[None]] = deque()
-        self._closer: Any = None
+        self._queue: deque[Deferred[None]] = deque()
+        self._idle_timer: DelayedCall | None = None
 
-    async def exchange(self, request: bytes, limit: int, *, patient: bool = False) -> ResponseParser:
-        """The answer to a request, which may be made twice. Raises Unanswered.
+    async def request(self, data: bytes, limit: int, *, patient: bool = False, safe: bool = True) -> Response:
+        """Send a request, as bytes, and return the response, with a body of at most ``limit`` bytes.
 
-        One that is ``patient`` waits for its turn among those, so that a crowd of them opens no crowd of connections.
+        Raises RemoteError. A ``patient`` request waits in a queue while many are under way, so that a crowd of them
+        opens no crowd of connections. One that is not ``safe`` must not reach the host twice: it goes over a connection
+        of its own, since one that was kept may turn out to be closed only when the request is sent.
         """
         if not patient:
-            return await self._exchange(request, limit)
-        if self._patient >= self._most:
-            place: Deferred[None] = Deferred(self._line.remove)
-            self._line.append(place)
-            await place
+            return await self._request(data, limit, safe=safe)
+        if self._patient >= self._size:
+            turn: Deferred[None] = Deferred(self._queue.remove)
+            self._queue.append(turn)
+            await turn
         else:
             self._patient += 1
         try:
-            return await self._exchange(request, limit)
+            return await self._request(data, limit, safe=safe)
         finally:
-            if self._line:
-                self._line.popleft().callback(None)
+            if self._queue:
+                self._queue.popleft().callback(None)
             else:
                 self._patient -= 1
 
     async def close(self) -> None:
         """Close every connection. What is under way fails, and nothing may be asked any more."""
-        if self._closer is not None:
-            self._closer.cancel()
-            self._closer = None
+        if self._idle_timer is not None:
+            self._idle_timer.cancel()
+            self._idle_timer = None
         for connecting in list(self._connecting):
             connecting.cancel()
-        ended = [connection.ended for connection in self._open]
+        closed = [connection.closed for connection in self._open]
         for connection in list(self._open):
-            connection.drop()
-        await DeferredList(ended)
+            connection.abort()
+        await DeferredList(closed)
 
-    async def _exchange(self, request: bytes, limit: int) -> ResponseParser:
-        while self._idle:
+    async def _request(self, data: bytes, limit: int, *, safe: bool) -> Response:
+        while safe and self._idle:
             connection = self._idle.pop()
-            if not connection.gone:
+            if not connection.is_closed:
                 try:
-                    return await self._ask(connection, request, limit)
+                    return await self._send(connection, data, limit)
                 except StaleConnection:
-                    break  # it had been closed meanwhile. Asking changes nothing, so it may be done twice
+                    break
         try:
-            return await self._ask(await self._connect(), request, limit)
+            return await self._send(await self._connect(), data, limit)
         except StaleConnection:
             raise RemoteError("unreachable") from None
 
-    async def _ask(self, connection: Connection, request: bytes, limit: int) -> ResponseParser:
-        reading = await connection.ask(request, limit)
+    async def _send(self, connection: Connection, data: bytes, limit: int) -> Response:
+        response = await connection.request(data, limit, self.timeouts.answer)
         if connection.reusable:
-            if len(self._idle) < self._most:
+            if len(self._idle) < self._size:
                 self._idle.append(connection)
-                self._watch()
+                self._start_idle_timer()
             else:
-                connection.drop()
-        return reading
+                connection.abort()
+        return response
 
     async def _connect(self) -> Connection:
-        connections = Factory.forProtocol(lambda: Connection(self._reactor))
-        connections.noisy = False
+        factory = Factory.forProtocol(lambda: Connection(self._reactor))
+        factory.noisy = False
         endpoint = self._endpoint
         try:
             if self._tls is not None:
                 endpoint = wrapClientTLS(self._tls.options(), endpoint)
         except (ValueError, OSError):
-            raise RemoteError("unreachable") from None  # git says which file it is
-        connecting = endpoint.connect(connections)
+            raise RemoteError("unreachable") from None  # a file of TLS that does not hold what it should
+        connecting = endpoint.connect(factory)
         # The endpoint's own limit is for each address, and not for finding them.
-        connecting.addTimeout(CONNECT_TIMEOUT, self._reactor, lambda *_: Failure(TooSlow()))
+        connecting.addTimeout(self.timeouts.connect, self._reactor, lambda *_: Failure(DeferredTimeoutError()))
         self._connecting.add(connecting)
         try:
             connection: Connection = await connecting
@@ -124,20 +132,20 @@ class ConnectionPool:
         finally:
             self._connecting.discard(connecting)
         self._open.add(connection)
-        connection.ended.addCallback(lambda _: self._open.discard(connection))
+        connection.closed.addCallback(lambda _: self._open.discard(connection))
         return connection
 
-    def _watch(self) -> None:
-        """Close, in a while, what was not used since."""
-        if self._closer is None:
-            self._closer = self._reactor.callLater(IDLE, self._close_idle)
+    def _start_idle_timer(self) -> None:
+        if self._idle_timer is None:
+            self._idle_timer = self._reactor.callLater(self.timeouts.idle, self._close_idle)
 
     def _close_idle(self) -> None:
-        self._closer = None
+        """Close the connections that were not used for long."""
+        self._idle_timer = None
         now = self._reactor.seconds()
         for connection in self._idle:
-            if now - connection.used_at >= IDLE:
-                connection.drop()
-        self._idle = [connection for connection in self._idle if not connection.gone]
+            if now - connection.last_used >= self.timeouts.idle:
+                connection.abort()
+        self._idle = [connection for connection in self._idle if not connection.is_closed]
         if self._idle:
-            self._watch()
+            self._start_idle_timer()

@@ -8,7 +8,7 @@ from urllib.parse import urlsplit
 
 import msgspec
 
-from stackit.http.client.retry_after import parse_retry_after
+from stackit.http.client import parse_retry_after
 from stackit.plugins.mirror.git.causes import cause
 from stackit.plugins.mirror.git.errors import GitErrorKind
 from stackit.plugins.mirror.remote.protocol_v2 import ADVERTISEMENT_TYPE

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from stackit import Reactor
-from stackit.http.client.errors import RemoteError
+from stackit.http.client import RemoteError
 
 TROUBLE = (5.0, 600.0)
 """Seconds for which a gate closes after the first failure, and the most that this grows to."""

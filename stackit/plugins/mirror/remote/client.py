@@ -10,11 +10,7 @@ from urllib.parse import quote, urlsplit
 from urllib.request import proxy_bypass
 
 from stackit import ManagedRepo, Reactor
-from stackit.http.client.errors import RemoteError
-from stackit.http.client.pool import Address, ConnectionPool
-from stackit.http.client.response_parser import ResponseParser
-from stackit.http.client.retry_after import parse_retry_after
-from stackit.http.client.tls import TlsFiles
+from stackit.http.client import Address, ConnectionPool, RemoteError, Response, Timeouts, TlsFiles, parse_retry_after
 from stackit.plugins.mirror.remote import protocol_v2
 from stackit.plugins.mirror.remote.circuit_breaker import OLD_PROTOCOL, CircuitBreaker
 from stackit.plugins.mirror.remote.protocol_v2 import ProtocolError, RefusedError
@@ -37,11 +33,19 @@ _PROXIES = {"http": ("http_proxy",), "https": ("https_proxy", "HTTPS_PROXY")}
 class Remotes:
     """All remotes, by host; at most ``most`` connections are kept to each."""
 
-    def __init__(self, reactor: Reactor, most: int, *, now: Callable[[], float] = time.time) -> None:
+    def __init__(
+        self,
+        reactor: Reactor,
+        most: int,
+        *,
+        now: Callable[[], float] = time.time,
+        timeouts: Timeouts = Timeouts(),  # noqa: B008 - frozen
+    ) -> None:
         """``now`` is the wall clock, which tells how far away a date is."""
         self._reactor = reactor
         self._now = now
         self._most = most
+        self._timeouts = timeouts
         self._hosts: dict[tuple[Address, TlsFiles], ConnectionPool] = {}
 
     def get(self, managed: ManagedRepo) -> Remote | None:
@@ -53,7 +57,9 @@ class Remotes:
             name = parts.hostname if parts.hostname.isascii() else parts.hostname.encode("idna").decode("ascii")
             address = (parts.scheme, name, parts.port or _PORTS[parts.scheme])
             key = (address, _tls_files(managed))
-            host = self._hosts.get(key) or ConnectionPool(self._reactor, address, self._most, _tls_files(managed))
+            host = self._hosts.get(key) or ConnectionPool(
+                self._reactor, address, self._most, _tls_files(managed), self._timeouts
+            )
         except ValueError:
             return None  # no name that a host can have: git says what is wrong with it
         self._hosts[key] = host
@@ -150,7 +156,7 @@ class Remote:
         """Ask the remote what it speaks. Raises RemoteError where that is not protocol v2."""
         head = self._head("GET", f"/info/refs?service={protocol_v2.SERVICE}", "Accept: */*\r\n")
         with _watched(self._listing):
-            answer = await self._host.exchange(head, CAPABILITIES_LIMIT)
+            answer = await self._host.request(head, CAPABILITIES_LIMIT)
             self._check(answer)
             if not answer.too_large and _content_type(answer) != protocol_v2.ADVERTISEMENT_TYPE:
                 raise RemoteError("not_git")
@@ -158,7 +164,7 @@ class Remote:
         self._old.check()
 
     async def _ask(self, question: bytes, limit: int, *, patient: bool = False) -> bytes:
-        answer = await self._host.exchange(self._question_head(len(question)) + question, limit, patient=patient)
+        answer = await self._host.request(self._question_head(len(question)) + question, limit, patient=patient)
         self._check(answer)
         if answer.too_large:
             raise RemoteError("too_large")
@@ -166,7 +172,7 @@ class Remote:
             raise RemoteError("not_git")  # a page of somebody else, whatever is in it
         return answer.body
 
-    def _check(self, answer: ResponseParser) -> None:
+    def _check(self, answer: Response) -> None:
         if answer.status != 200:
             # Also a redirect: a token must go to no other host, and a move is for a person to know of.
             raise RemoteError("status", status=answer.status, retry_after=self._retry_after(answer))
@@ -192,7 +198,7 @@ class Remote:
             "\r\n"
         ).encode("ascii")
 
-    def _retry_after(self, answer: ResponseParser) -> float | None:
+    def _retry_after(self, answer: Response) -> float | None:
         """For how many seconds there shall be no request. A limit on requests holds for the whole host."""
         if answer.status not in (403, 429, 503):
             return None
@@ -226,7 +232,7 @@ def _ended(words: bytes) -> bytes:
     return words
 
 
-def _content_type(answer: ResponseParser) -> str:
+def _content_type(answer: Response) -> str:
     said = answer.headers.get(b"content-type", (b"",))[0].decode("latin-1")
     return said.partition(";")[0].strip().lower()
 

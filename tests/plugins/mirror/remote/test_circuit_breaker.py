@@ -14,8 +14,7 @@ from twisted.web.http import Request
 from twisted.web.resource import Resource
 from twisted.web.server import NOT_DONE_YET
 
-from stackit.http.client import connection
-from stackit.http.client.errors import RemoteError
+from stackit.http.client import RemoteError, Timeouts
 from stackit.plugins.mirror.remote.circuit_breaker import OLD_PROTOCOL, TROUBLE, CircuitBreaker
 from stackit.plugins.mirror.remote.protocol_v2 import FLUSH, RESULT_TYPE, pkt_line, speaks_v2
 from stackit.testing.listening import LoopbackSite
@@ -190,10 +189,10 @@ def a_page(request: Request) -> bytes:
 @pytest.mark.parametrize("instead", [busy, failing, a_page, lambda _: NOT_DONE_YET], ids=["ERR", "500", "page", "hang"])
 @pytest_twisted.ensureDeferred
 async def test_a_remote_that_does_not_answer_is_left_to_git_for_a_while_and_not_for_long(
-    street: Street, monkeypatch: pytest.MonkeyPatch, instead: Any
+    street: Street, instead: Any
 ) -> None:
-    monkeypatch.setattr(connection, "ANSWER_TIMEOUT", 0.3)
     harness = street.open()
+    harness.worker()._remote._host.timeouts = Timeouts(answer=0.3)
     await harness.worker().sync("start")
     street.front.instead = instead
     await street.push()

@@ -13,7 +13,7 @@ from twisted.internet.defer import CancelledError, Deferred, gatherResults
 from twisted.internet.task import deferLater
 
 from stackit import ManagedRepo, Repo, StackitError
-from stackit.http.client import connection, pool, response_parser
+from stackit.http.client import Timeouts, response_parser
 from stackit.plugins.mirror.remote.client import Remote, RemoteError, Remotes
 
 TYPE = b"Content-Type: application/x-git-upload-pack-result\r\n"
@@ -73,7 +73,11 @@ class House:
     def __init__(self, reactor: Any) -> None:
         self.reactor = reactor
         self.server = Server(reactor)
-        self.remotes = Remotes(reactor, 2)
+        self.give()
+
+    def give(self, **timeouts: float) -> None:
+        """Give the client other timeouts, in seconds."""
+        self.remotes = Remotes(self.reactor, 2, timeouts=Timeouts(**timeouts))
         self.remote = self.of(f"http://127.0.0.1:{self.server.port}/octo/widget.git")
 
     def of(self, url: str, **more: Any) -> Remote:
@@ -243,9 +247,9 @@ async def test_bytes_that_nobody_asked_for_end_the_connection(house: House) -> N
 
 @pytest_twisted.ensureDeferred
 async def test_a_connection_that_nobody_uses_is_closed_after_a_while(
-    house: House, monkeypatch: pytest.MonkeyPatch
+    house: House,
 ) -> None:
-    monkeypatch.setattr(pool, "IDLE", 0.1)
+    house.give(idle=0.1)
     await house.ask()
     await house.until(lambda: house.server.lost == 1)
 
@@ -384,10 +388,8 @@ async def test_an_answer_without_an_end_is_cut_off(
 
 @pytest.mark.parametrize("said", [b"", b"HTTP/1.1 200 OK\r\n", OK[:-1], CHUNKED + b"4\r\n00"])
 @pytest_twisted.ensureDeferred
-async def test_an_answer_that_does_not_come_to_its_end_in_time_is_given_up(
-    house: House, monkeypatch: pytest.MonkeyPatch, said: bytes
-) -> None:
-    monkeypatch.setattr(connection, "ANSWER_TIMEOUT", 0.1)
+async def test_an_answer_that_does_not_come_to_its_end_in_time_is_given_up(house: House, said: bytes) -> None:
+    house.give(answer=0.1)
     house.server.answers = [said]
     assert (await house.fails()).reason == "timeout"
     await house.until(lambda: house.server.lost == 1)
