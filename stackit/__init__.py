@@ -15,6 +15,7 @@ from stackit.api.occurrences import Occurrence
 from stackit.api.reactor import Reactor, sleep
 from stackit.api.refs import ref_bytes, ref_text
 from stackit.api.repos import ManagedRepo, Repos
+from stackit.secrets.redactor import Redactor
 from stackit.text.addresses import client_network, parse_address
 from stackit.text.times import rfc3339
 from stackit.text.units import Duration, Size
@@ -35,6 +36,7 @@ __all__ = [
     "Printer",
     "Push",
     "Reactor",
+    "Redactor",
     "RefChange",
     "RefsChanged",
     "Refused",

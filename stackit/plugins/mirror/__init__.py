@@ -9,7 +9,8 @@ from twisted.application.service import IService
 
 from stackit import App, Command, Event, Occurrence, Push, Repo, Route, StackitError, hookimpl, on
 from stackit.plugins.mirror.commands import COMMANDS
-from stackit.plugins.mirror.git.runner import Git, too_old
+from stackit.plugins.mirror.git.runner import Git
+from stackit.plugins.mirror.git.version import version_problem
 from stackit.plugins.mirror.pushes import PushHandler
 from stackit.plugins.mirror.remote.client import Remotes
 from stackit.plugins.mirror.repository.disk_space import DiskReserve
@@ -49,7 +50,7 @@ class Mirror:
         program = shutil.which("git")
         if program is None:
             raise StackitError("the program git is missing: install it")
-        unfit = too_old(program)
+        unfit = version_problem(program)
         if unfit is not None:
             raise StackitError(unfit)
         mirrors = app.state_dir / "mirrors"

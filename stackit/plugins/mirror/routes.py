@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterable
 from typing import Any
 
 from stackit import AdminRequest, RefChange, Repo, Response, Route, StackitError, error, ref_bytes, rfc3339
-from stackit.plugins.mirror.git.diagnosis import redacted
+from stackit.plugins.mirror.git.access import without_userinfo
 from stackit.plugins.mirror.git.errors import GitError
 from stackit.plugins.mirror.sync.worker import MirrorWorker
 
@@ -66,7 +66,7 @@ def _status(worker: MirrorWorker) -> dict[str, Any]:
         error = f"{error} (since {rfc3339(status.since)})"
     return {
         "name": str(worker.managed.repo),
-        "url": redacted(worker.managed.url),
+        "url": without_userinfo(worker.managed.url),
         "state": worker.state,
         "verified_at": None if status.verified_at is None else rfc3339(status.verified_at),
         "error": error,

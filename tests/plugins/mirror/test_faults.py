@@ -15,8 +15,8 @@ from mirror_harness import ENV, GitHttp, Harness, SilentRemote, Upstream, git, m
 from twisted.internet.defer import Deferred, gatherResults
 
 from stackit import StackitError
-from stackit.plugins.mirror.git.diagnosis import redacted
-from stackit.plugins.mirror.git.runner import environment
+from stackit.plugins.mirror.git.access import without_userinfo
+from stackit.plugins.mirror.git.command import environment
 from stackit.plugins.mirror.sync import supervised_git
 from stackit.subprocesses.child import run
 
@@ -351,7 +351,10 @@ async def test_no_more_fetches_than_the_concurrency_run_at_once(upstream: Upstre
 
 
 def test_a_url_is_shown_without_its_user_and_password() -> None:
-    assert redacted("fatal: https://user:pass@host/x and ssh://git@host/y") == "fatal: https://host/x and ssh://host/y"
+    assert (
+        without_userinfo("fatal: https://user:pass@host/x and ssh://git@host/y")
+        == "fatal: https://host/x and ssh://host/y"
+    )
 
 
 @pytest.mark.parametrize(

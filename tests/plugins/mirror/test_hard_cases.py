@@ -14,7 +14,7 @@ from twisted.internet.defer import Deferred
 from twisted.internet.task import Clock
 
 from stackit import Occurrence, Repo, StackitError
-from stackit.plugins.mirror.git.runner import too_old
+from stackit.plugins.mirror.git.version import version_problem
 from stackit.plugins.mirror.refs.listing import Listing
 from stackit.plugins.mirror.refs.refspecs import destination, mapped_refs
 from stackit.plugins.mirror.repository.disk_space import DiskReserve
@@ -264,7 +264,7 @@ def test_a_git_that_is_too_old_is_named_at_the_start(tmp_path: Path, said: str, 
     program = tmp_path / "git"
     program.write_text(f"#!/bin/sh\necho '{said}'\n")
     program.chmod(0o755)
-    found = too_old(str(program))
+    found = version_problem(str(program))
     assert found is None if problem is None else problem in str(found)
 
 

@@ -1,1 +1,1 @@
-"""git as a child process: how it is run, and what its errors mean."""
+"""git as a child process: its command line and environment, its errors and their causes."""

@@ -1,18 +1,18 @@
-"""Gits that are started before there is anything for them to read: their start then costs nobody time."""
+"""Start gits before their input is there, so that their start costs a push no time."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 from pathlib import Path
 
-from stackit.plugins.mirror.git.runner import Git, Waiting
+from stackit.plugins.mirror.git.runner import Git, PrestartedProcess
 from stackit.subprocesses.child import Finished
 
 Command = tuple[str, ...]
 
 
 class PrestartedGit:
-    """The gits of one piece of work in the repository at ``directory``; ``dismissed`` has to be its end.
+    """Prestarted gits in the repository at ``directory``, by command. ``close`` must be called at the end.
 
     ``variables`` are added to their environment.
     """
@@ -21,23 +21,23 @@ class PrestartedGit:
         self._git = git
         self._directory = directory
         self._variables = variables
-        self._waiting: dict[Command, Waiting] = {}
+        self._waiting: dict[Command, PrestartedProcess] = {}
 
     def start(self, *commands: Command) -> None:
-        """Have these wait for what they are to read. Raises OSError and GitError."""
+        """Start a git for each command that has none yet. Raises OSError and GitError."""
         for command in commands:
             if command not in self._waiting:
-                self._waiting[command] = self._git.waiting(self._directory, *command, variables=self._variables)
+                self._waiting[command] = self._git.prestart(self._directory, *command, variables=self._variables)
 
     async def run(self, command: Command, stdin: bytes) -> Finished:
-        """The one that waits, or else a new one. Raises GitError."""
+        """Run the command with ``stdin``, in the git that waits for it or in a new one. Raises GitError."""
         waiting = self._waiting.pop(command, None)
         if waiting is None:
             return await self._git.local(self._directory, *command, stdin=stdin, variables=self._variables)
-        return await waiting.given(stdin)
+        return await waiting.finish(stdin)
 
-    async def dismissed(self) -> None:
-        """End those that still wait."""
+    async def close(self) -> None:
+        """End all gits that still wait for their input."""
         while self._waiting:
             _, waiting = self._waiting.popitem()
-            await waiting.dismissed()
+            await waiting.kill()

@@ -35,7 +35,7 @@ class PackReceiver:
             self._quarantine = Quarantine(directory)
         except OSError:
             raise Fallback("pack") from None  # whatever it is, git says it in words
-        self._ahead = PrestartedGit(git, directory, self._quarantine.environment)
+        self._prestarted = PrestartedGit(git, directory, self._quarantine.environment)
         self._disk = disk
         self._growth = growth
         self._sent = 0
@@ -43,11 +43,11 @@ class PackReceiver:
 
     def start(self) -> None:
         """Have the gits wait for what comes. Raises OSError and GitError."""
-        self._ahead.start(_UNPACK, _WALK)
+        self._prestarted.start(_UNPACK, _WALK)
 
     def rest(self) -> None:
         """Have no git wait: nothing comes for now."""
-        self._resting.append(Deferred.fromCoroutine(self._ahead.dismissed()))
+        self._resting.append(Deferred.fromCoroutine(self._prestarted.close()))
 
     async def take(self, pack: bytes, id_size: int) -> None:
         """Unpack a pack; ``id_size`` is that of an object id in bytes.
@@ -64,10 +64,10 @@ class PackReceiver:
         small = count <= FEW_OBJECTS and is_small_unpacked(pack, id_size)
         try:
             if small:
-                await self._ahead.run(_UNPACK, pack)
+                await self._prestarted.run(_UNPACK, pack)
             else:
                 # Also with few objects: a thin pack brings copies of what its deltas are made from.
-                await self._disk.supervise(self._ahead.run(_INDEX, pack), self._quarantine.size)
+                await self._disk.supervise(self._prestarted.run(_INDEX, pack), self._quarantine.size)
         except GitError as problem:
             if problem.kind == "disk":
                 raise
@@ -81,7 +81,7 @@ class PackReceiver:
         """
         said = "".join([*(f"{oid}\n" for oid in tips), *(f"^{oid}\n" for oid in haves)]).encode()
         try:
-            walked = await self._ahead.run(_WALK, said)
+            walked = await self._prestarted.run(_WALK, said)
         except GitError:
             raise Fallback("unconnected") from None
         lines = (line.split() for line in walked.stdout.decode("ascii").splitlines())
@@ -97,7 +97,7 @@ class PackReceiver:
     async def close(self) -> None:
         """End what still runs, and drop what was not admitted."""
         try:
-            await self._ahead.dismissed()
+            await self._prestarted.close()
             await DeferredList(self._resting)
         finally:
             self._quarantine.drop()

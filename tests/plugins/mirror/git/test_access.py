@@ -13,7 +13,7 @@ import pytest_twisted
 from mirror_harness import GitHttp, Harness, Upstream, managed, pushed, refs
 
 from stackit import StackitError
-from stackit.plugins.mirror.git.access import variables
+from stackit.plugins.mirror.git.access import remote_environment
 from stackit.plugins.mirror.sync import clone
 
 TOKEN = 'a-token"with\\odd=characters#and;more'
@@ -142,4 +142,6 @@ async def test_ssh_is_given_the_key_and_the_hosts_of_the_repository(
 
 
 def test_without_them_ssh_does_as_it_does_for_the_user() -> None:
-    assert variables(managed("ssh://git@host/x"), Path("/home"), {}) == {"GIT_SSH_COMMAND": "ssh -o BatchMode=yes"}
+    assert remote_environment(managed("ssh://git@host/x"), Path("/home"), {}) == {
+        "GIT_SSH_COMMAND": "ssh -o BatchMode=yes"
+    }

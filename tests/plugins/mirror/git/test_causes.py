@@ -11,8 +11,9 @@ import pytest_twisted
 from mirror_harness import Harness, Upstream, git, managed
 
 from stackit import StackitError
-from stackit.plugins.mirror.git.causes import cause
-from stackit.plugins.mirror.git.diagnosis import Answered, kind_of, left_out, reason
+from stackit.plugins.mirror.git.causes import find_cause
+from stackit.plugins.mirror.git.diagnosis import classify, explain, find_warnings
+from stackit.plugins.mirror.git.http_trace import HttpAnswer
 
 SSH_END = """fatal: Could not read from remote repository.
 
@@ -58,12 +59,12 @@ CAUSES = {
 
 @pytest.mark.parametrize("said", CAUSES)
 def test_the_line_with_the_cause_is_kept(said: str) -> None:
-    assert cause(said) == CAUSES[said]
+    assert find_cause(said) == CAUSES[said]
 
 
 def test_where_nothing_was_said_the_status_is_all_there_is() -> None:
-    assert cause("\n \n") is None
-    assert reason("remote", "", Answered(), 7) == "git: git ended with status 7"
+    assert find_cause("\n \n") is None
+    assert explain("remote", "", HttpAnswer(), 7) == "git: git ended with status 7"
 
 
 @pytest.mark.parametrize(
@@ -84,7 +85,7 @@ def test_where_nothing_was_said_the_status_is_all_there_is() -> None:
     ],
 )
 def test_what_the_remote_says_of_itself_is_no_trouble_of_the_mirror(said: str, kind: str) -> None:
-    assert kind_of(said, Answered(), "remote") == kind
+    assert classify(said, HttpAnswer(), "remote") == kind
 
 
 @pytest.mark.parametrize("kind", ["forbidden", "gone"])
@@ -92,7 +93,7 @@ def test_what_the_remote_says_of_itself_is_no_trouble_of_the_mirror(said: str, k
     ("scheme", "token"), [("https", True), ("http", True), ("ssh", False), ("git", False), ("file", False)]
 )
 def test_an_advice_is_one_that_the_url_can_take(kind: Any, scheme: str, token: bool) -> None:
-    assert ("token" in reason(kind, "fatal: no", Answered(), 128, scheme)) == token
+    assert ("token" in explain(kind, "fatal: no", HttpAnswer(), 128, scheme)) == token
 
 
 def test_a_warning_that_nothing_was_left_out_of_is_none() -> None:
@@ -102,13 +103,13 @@ def test_a_warning_that_nothing_was_left_out_of_is_none() -> None:
         "warning: no common commits\nwarning: redirecting to https://h/x/\nWarning: Permanently added 'h'\n"
     )
     funny = "error: * Ignoring funny ref 'refs/heads/a..b' locally"
-    assert left_out(harmless) == ""
-    assert left_out(f"{harmless}{funny}\n") == funny
+    assert find_warnings(harmless) == ""
+    assert find_warnings(f"{harmless}{funny}\n") == funny
 
 
 def test_a_host_key_that_is_not_known_is_told_as_that() -> None:
     said = "Host key verification failed.\n" + SSH_END
-    text = reason("forbidden", said, Answered(), 128, "ssh")
+    text = explain("forbidden", said, HttpAnswer(), 128, "ssh")
     assert "known_hosts" in text
     assert text.endswith("(git: Host key verification failed.)")
 

@@ -13,7 +13,8 @@ from twisted.internet.defer import Deferred
 from twisted.internet.task import Clock
 
 from stackit import StackitError
-from stackit.plugins.mirror.git.diagnosis import Answered, heard, kind_of
+from stackit.plugins.mirror.git.diagnosis import classify
+from stackit.plugins.mirror.git.http_trace import HttpAnswer, parse_stderr
 from stackit.plugins.mirror.sync import supervised_git
 from stackit.plugins.mirror.sync.status import COVERED, REFUSALS, SyncStatus
 from stackit.testing import PretendGitHub
@@ -241,21 +242,21 @@ TRACE = "19:45:31.303679 http.c:684              <= Recv header: {}\n"
 @pytest.mark.parametrize(
     ("lines", "expected"),
     [
-        (["HTTP/1.1 429 Too Many Requests", "Retry-After: 7"], Answered(status=429, retry_after=7)),
-        (["HTTP/2 429", "retry-after: Mon, 23 Nov 2026 19:00:30 GMT"], Answered(status=429, retry_after=30)),
-        (["HTTP/2 429", "retry-after: soon"], Answered(status=429)),
-        (["HTTP/2 429", "retry-after: 999999999"], Answered(status=429, retry_after=86400)),
-        (["HTTP/1.1 429 No", "Retry-After: 7", "HTTP/1.1 200 OK"], Answered(status=200)),
+        (["HTTP/1.1 429 Too Many Requests", "Retry-After: 7"], HttpAnswer(status=429, retry_after=7)),
+        (["HTTP/2 429", "retry-after: Mon, 23 Nov 2026 19:00:30 GMT"], HttpAnswer(status=429, retry_after=30)),
+        (["HTTP/2 429", "retry-after: soon"], HttpAnswer(status=429)),
+        (["HTTP/2 429", "retry-after: 999999999"], HttpAnswer(status=429, retry_after=86400)),
+        (["HTTP/1.1 429 No", "Retry-After: 7", "HTTP/1.1 200 OK"], HttpAnswer(status=200)),
         (
             ["HTTP/1.1 301 Moved", "Location: https://a:b@c/o/n.git/info/refs?service=git-upload-pack"],
-            Answered(status=301, location="https://c/o/n.git"),
+            HttpAnswer(status=301, location="https://c/o/n.git"),
         ),
-        (["HTTP/1.1 301 Moved", "Location: /relative"], Answered(status=301)),
+        (["HTTP/1.1 301 Moved", "Location: /relative"], HttpAnswer(status=301)),
     ],
 )
-def test_the_last_answer_over_http_is_heard_and_gits_own_words_are_left(lines: list[str], expected: Answered) -> None:
+def test_the_last_answer_over_http_is_heard_and_gits_own_words_are_left(lines: list[str], expected: HttpAnswer) -> None:
     now = 1795460400.0  # Mon, 23 Nov 2026 19:00:00 GMT
-    said, answered = heard("Receiving: 5%\r" + "".join(map(TRACE.format, lines)) + "fatal: no\n", now)
+    said, answered = parse_stderr("Receiving: 5%\r" + "".join(map(TRACE.format, lines)) + "fatal: no\n", now)
     assert said == "Receiving: 5%\nfatal: no"
     assert answered == expected
 
@@ -263,15 +264,15 @@ def test_the_last_answer_over_http_is_heard_and_gits_own_words_are_left(lines: l
 @pytest.mark.parametrize(
     ("said", "answered", "kind"),
     [
-        ("fatal: error: 403", Answered(status=403), "forbidden"),
-        ("fatal: error: 403", Answered(status=403, retry_after=9), "throttled"),
-        ("fatal: The requested URL returned error: 503", Answered(status=503, retry_after=9), "throttled"),
-        ("fatal: unable to access 'x': The requested URL returned error: 410", Answered(status=410), "gone"),
-        ("error: write: No space left on device\nfatal: early EOF", Answered(status=200), "disk"),
-        ("error: object file x is empty\nfatal: the remote end hung up", Answered(status=200), "mirror"),
-        ("fatal: early EOF", Answered(), "remote"),
-        ("fatal: something new", Answered(), "mirror"),
+        ("fatal: error: 403", HttpAnswer(status=403), "forbidden"),
+        ("fatal: error: 403", HttpAnswer(status=403, retry_after=9), "throttled"),
+        ("fatal: The requested URL returned error: 503", HttpAnswer(status=503, retry_after=9), "throttled"),
+        ("fatal: unable to access 'x': The requested URL returned error: 410", HttpAnswer(status=410), "gone"),
+        ("error: write: No space left on device\nfatal: early EOF", HttpAnswer(status=200), "disk"),
+        ("error: object file x is empty\nfatal: the remote end hung up", HttpAnswer(status=200), "mirror"),
+        ("fatal: early EOF", HttpAnswer(), "remote"),
+        ("fatal: something new", HttpAnswer(), "mirror"),
     ],
 )
-def test_what_git_said_is_a_kind_of_trouble(said: str, answered: Answered, kind: str) -> None:
-    assert kind_of(said, answered) == kind
+def test_what_git_said_is_a_kind_of_trouble(said: str, answered: HttpAnswer, kind: str) -> None:
+    assert classify(said, answered) == kind
