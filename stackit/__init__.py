@@ -10,6 +10,7 @@ from stackit.api.app import App
 from stackit.api.commands import AdminClient, Command, Printer, Shell
 from stackit.api.errors import Permanent, PluginError, StackitError
 from stackit.api.events import Event, Push, RefChange, RefsChanged, Repo
+from stackit.api.forge import Claim, Forge
 from stackit.api.hookimpl import hookimpl, on
 from stackit.api.occurrences import Occurrence
 from stackit.api.reactor import Reactor, sleep
@@ -26,9 +27,11 @@ __all__ = [
     "AdminClient",
     "AdminRequest",
     "App",
+    "Claim",
     "Command",
     "Duration",
     "Event",
+    "Forge",
     "ManagedRepo",
     "Occurrence",
     "Permanent",

@@ -17,10 +17,11 @@ from twisted.logger import Logger
 from twisted.python.failure import Failure
 
 import stackit
+from stackit import forges
 from stackit.api.app import App
 from stackit.api.commands import check_commands
 from stackit.api.errors import PluginError, StackitError, describe
-from stackit.api.events import Event, RefsChanged
+from stackit.api.forge import Forges
 from stackit.api.hookspecs import stackit_admit, stackit_commands, stackit_routes, stackit_service
 from stackit.api.occurrences import Occurrence
 from stackit.api.reactor import Reactor
@@ -31,12 +32,11 @@ from stackit.bus.health import plugin_problems
 from stackit.bus.loader import load_plugins
 from stackit.bus.timeouts import call, with_timeout
 from stackit.cli.commands import COMMANDS
-from stackit.config.model import Config, secret_files
+from stackit.config.model import Config, secret_files, secrets
 from stackit.dispatch.backoff import Backoff
 from stackit.dispatch.dispatch import Dispatch, Limits
 from stackit.dispatch.stalls import StallDetector
-from stackit.github.payloads import decode
-from stackit.journal import Journal, StoredEvent, decode_changes
+from stackit.journal import Journal
 from stackit.journal.pruner import Pruner
 from stackit.runtime.heartbeat import Heartbeat
 from stackit.runtime.listen import address, listen
@@ -46,7 +46,7 @@ from stackit.secrets.redactor import Redactor, proxy_passwords
 from stackit.web.admin.deliveries import delivery_routes
 from stackit.web.admin.rules import readyz
 from stackit.web.admin.site import admin_site
-from stackit.web.public import public_site, webhook_secrets
+from stackit.web.public import public_site
 
 _log = Logger(namespace="stackit")
 
@@ -151,6 +151,8 @@ class Stackit(Service):
 
     def _make_dispatch(self) -> None:
         config, reactor = self.config, self.reactor
+        self.forges = forges.with_secrets(config, self._notice)
+        senders = Forges(forge for forge, _ in self.forges)
         self.pruner = Pruner(reactor=reactor, now=self.now, journal=self.journal)
         self.dispatch = Dispatch(
             reactor=reactor,
@@ -164,7 +166,8 @@ class Stackit(Service):
                 grace=config.grace,
                 refuse_replays=config.webhook.refuse_replays,
             ),
-            restore=restore,
+            restore=partial(forges.restore, senders),
+            is_ping=senders.is_ping,
         )
         self.stalls = StallDetector(
             reactor=reactor, dispatch=self.dispatch, display=self.bus.display, notice=self._notice
@@ -196,10 +199,9 @@ class Stackit(Service):
 
     def _make_sites(self) -> None:
         config = self.config
-        self.secrets = webhook_secrets(config, self._notice)
         self.public = public_site(
             config,
-            secrets=self.secrets,
+            forges=self.forges,
             admit=partial(self.bus.first, stackit_admit),
             observe=self.bus.observe,
             take=self.dispatch.take,
@@ -251,10 +253,8 @@ class Stackit(Service):
             self._notice(f"{problem}; it is left out")
         for doubt in self.bus.doubts():
             self._notice(doubt)
-        if not self.secrets:
-            self._notice("no webhook secret is configured: the webhook endpoint answers 404")
-        for doubt in self.secrets.doubts():
-            self._notice(doubt)
+        for line in forges.notices(self.config, self.forges):
+            self._notice(line)
 
     # -- stop ---------------------------------------------------------------------
 
@@ -330,21 +330,4 @@ class Stackit(Service):
 
 def redactor(config: Config, reactor: Reactor) -> Redactor:
     """Return what takes the secrets of this configuration out of texts."""
-    own = (secret for secret in (config.webhook_secret, config.api_token) if secret)
-    return Redactor((*own, *proxy_passwords(os.environ)), secret_files(config), reactor.seconds)
-
-
-def restore(stored: StoredEvent) -> Event | RefsChanged | None:
-    """Return an event as it was handed on the first time; None if its body is no longer kept."""
-    if stored.body is None:
-        return None
-    if stored.kind == "refs":
-        return decode_changes(stored)
-    return decode(
-        stored.event,
-        stored.body,
-        id=str(stored.id),
-        delivery=stored.delivery or "",
-        hook=stored.hook,
-        received_at=stored.received_at,
-    )
+    return Redactor((*secrets(config), *proxy_passwords(os.environ)), secret_files(config), reactor.seconds)

@@ -26,7 +26,7 @@ from stackit.api.repos import DEFAULT_REFSPECS
 from stackit.bus.bus import Bus
 from stackit.bus.loader import PluginTable
 from stackit.cli.commands import COMMANDS
-from stackit.config import access, model
+from stackit.config import access, forges, model
 from stackit.config.load import load
 from stackit.config.setting import fields
 from stackit.config.setting import settings as all_settings
@@ -39,7 +39,7 @@ from stackit.web.refusals import Reason
 
 ROOT = Path(__file__).parent.parent
 PAGES = sorted([*ROOT.glob("*.md"), *(ROOT / "docs").glob("*.md")])
-TABLES = {"admin", "webhook", "sync", "journal", "handlers", "repos", "owners", "hosts", "plugins"}
+TABLES = {"admin", "webhook", "sync", "journal", "handlers", "repos", "owners", "hosts", "forges", "plugins"}
 HOOKS = sorted(name for name in vars(hookspecs) if name.startswith("stackit_"))
 
 
@@ -98,6 +98,7 @@ TABLES_OF_SETTINGS = [
     ("## `[[repos]]`", access.RepoTable, set()),
     ("## `[[owners]]`", access.OwnerTable, set()),
     ("## `[[hosts]]`", access.HostTable, set()),
+    ("## `[forges.NAME]`", forges.ForgeTable, set()),
     ("## `[plugins.NAME]`", PluginTable, set()),
     ("### `[plugins.mirror]`", Mirror.Settings, set()),
     ("### `[plugins.ratelimit]`", RateLimit.Settings, set()),

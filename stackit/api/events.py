@@ -13,7 +13,14 @@ import msgspec
 # as well, and old accounts begin or end with a hyphen); a repository is up to 100 of letters, digits, ".", "-", "_".
 _OWNER = re.compile(r"[A-Za-z0-9_-]{1,100}", re.ASCII)
 _NAME = re.compile(r"[A-Za-z0-9._-]{1,100}", re.ASCII)
+# Words of an owner elsewhere, such as GitLab's groups, may have dots.
+_OWNER_WORD = _NAME
 _RESERVED_NAMES = {".", ".."}
+# A dot or a port tells a host from an owner on GitHub.
+_HOST = re.compile(r"(?=[a-z0-9-]*[.:])[a-z0-9](?:[a-z0-9.-]*[a-z0-9])?(?::[0-9]{1,5})?", re.ASCII | re.IGNORECASE)
+_LONGEST_OWNER = 240
+"""Characters of a host and an owner, which together are the name of one directory."""
+_MOST_PARTS = 32
 
 LONGEST_ACTION = 128
 """Characters of an action. GitHub lets whoever dispatches a ``repository_dispatch`` choose any text of up to 100."""
@@ -28,33 +35,61 @@ def _number(digits: str) -> int | float:
     return int(digits) if len(digits) <= _MOST_DIGITS else float(digits)
 
 
-class Repo(msgspec.Struct, frozen=True, order=True):
-    """A repository on the forge, as ``owner`` and ``name``; ``str(repo)`` is ``owner/name``.
+class Repo(msgspec.Struct, frozen=True, order=True, omit_defaults=True, repr_omit_defaults=True):
+    """A repository on a forge.
 
-    GitHub finds both without regard to case: compare ``key``, show ``str``.
+    On GitHub, ``owner`` and ``name`` are one word each, and ``host`` is "". On any other forge, ``host`` is the name
+    of its host, with a port where it has one (``git.example.org``, ``git.example.org:8443``), and ``owner`` may be
+    several words (``group/subgroup``, as on GitLab).
+
+    ``str(repo)`` is ``owner/name``, with ``host/`` before it where there is one. Forges find a repository without
+    regard to case: compare ``key``, show ``str``.
     """
 
     owner: str
     name: str
+    host: str = ""
 
     def __str__(self) -> str:
-        return f"{self.owner}/{self.name}"
+        return f"{self.host}/{self.owner}/{self.name}" if self.host else f"{self.owner}/{self.name}"
 
     @property
     def key(self) -> str:
-        """``owner/name`` in lower case: equal for every spelling of one repository."""
-        return f"{self.owner}/{self.name}".lower()
+        """``str(repo)`` in lower case: equal for every spelling of one repository."""
+        return str(self).lower()
+
+    @property
+    def path(self) -> str:
+        """Two segments of a path, for a directory or a URL: ``owner/name``, or ``host+group+subgroup/name``.
+
+        ``host,8443+group/name`` where the host has a port. Different for every repository, and no path is below
+        another's, since neither ``+`` nor ``,`` occurs in a name. ``parse`` reads it.
+        """
+        if not self.host:
+            return f"{self.owner}/{self.name}"
+        return f"{self.host}/{self.owner}".replace("/", "+").replace(":", ",") + f"/{self.name}"
 
     @classmethod
-    def parse(cls, full_name: str) -> Repo:
-        """``"owner/name"`` as a Repo.
+    def parse(cls, text: str) -> Repo:
+        """Return the repository of which ``text`` is the ``str`` or the ``path``.
 
-        Raises ValueError where GitHub would not allow the owner or the name.
+        Raises ValueError where the name is not allowed: without a host by GitHub's rules, else by those that forges
+        have in common.
         """
-        owner, slash, name = full_name.partition("/")
-        if not (slash and _OWNER.fullmatch(owner) and _NAME.fullmatch(name)) or name in _RESERVED_NAMES:
-            raise ValueError(f"not a repository name: {full_name[:80]!r} (expected owner/name)")
-        return cls(owner, name)
+        parts = text.split("/", _MOST_PARTS)
+        if len(parts) == 2 and "+" in parts[0]:
+            parts = [*parts[0].replace(",", ":").split("+"), parts[1]]
+        host, *owners, name = parts if len(parts) > 2 else ["", *parts]
+        allowed = _OWNER_WORD if host else _OWNER
+        if (
+            len(parts) < 2
+            or (host and not (_HOST.fullmatch(host) and len(host) + len("/".join(owners)) <= _LONGEST_OWNER))
+            or not all(allowed.fullmatch(each) and each not in _RESERVED_NAMES for each in owners)
+            or not _NAME.fullmatch(name)
+            or name in _RESERVED_NAMES
+        ):
+            raise ValueError(f"not a repository name: {text[:80]!r} (expected owner/name)")
+        return cls("/".join(owners), name, host.lower())
 
 
 class Event(msgspec.Struct, frozen=True, kw_only=True, dict=True, eq=False):
@@ -62,9 +97,9 @@ class Event(msgspec.Struct, frozen=True, kw_only=True, dict=True, eq=False):
 
     ``name`` is the event type (``issues``), ``action`` what happened (``opened``) where the
     payload says so (of a ``repository_dispatch`` any text that its sender chose), ``repo``
-    the repository it is about where it has one. ``delivery`` is GitHub's delivery id,
-    ``hook`` the id of the webhook ("" if it did not say), ``id`` stackit's own id of the
-    delivery, ``received_at`` seconds since the epoch. ``body`` is the JSON text as signed.
+    the repository it is about where it has one. ``delivery`` is the forge's delivery id,
+    ``hook`` the id of the webhook ("" if it did not say; ``NAME:ID`` where it is not GitHub's), ``id`` stackit's own
+    id of the delivery, ``received_at`` seconds since the epoch. ``body`` is the JSON text as signed.
     """
 
     name: str

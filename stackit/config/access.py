@@ -13,11 +13,11 @@ import msgspec
 
 from stackit.api.errors import ConfigError
 from stackit.api.events import Repo
+from stackit.api.forge import GITHUB, Forge
 from stackit.api.repos import DEFAULT_REFSPECS, DEFAULT_USER, ManagedRepo, TokenScheme
 from stackit.config import checks, files, remotes
 from stackit.config.setting import Setting, Where, check_settings, checked
-
-DEFAULT_URL = "https://github.com/{repo}.git"
+from stackit.text.escape import escape
 
 
 class Credentials(msgspec.Struct, frozen=True, kw_only=True):
@@ -37,6 +37,7 @@ class RepoTable(Credentials, frozen=True, kw_only=True):
     """``[[repos]]``: a repository to mirror."""
 
     name: Annotated[str, Setting('`"octo/widget"`')]
+    forge: Annotated[str, Setting("the name of its forge")] = GITHUB
     url: Annotated[str | None, Setting("where git fetches", remotes.url)] = None
     refspecs: Annotated[tuple[str, ...], Setting("which refs", remotes.refspecs)] = DEFAULT_REFSPECS
     keep_forced: Annotated[
@@ -45,7 +46,7 @@ class RepoTable(Credentials, frozen=True, kw_only=True):
 
 
 class OwnerTable(Credentials, frozen=True, kw_only=True):
-    """``[[owners]]``: credentials for every repository of an owner that names none of its own."""
+    """``[[owners]]``: credentials for every repository of an owner on GitHub that names none of its own."""
 
     name: Annotated[str, Setting('`"octo"`')]
 
@@ -71,9 +72,16 @@ class Labelled(msgspec.Struct, frozen=True):
 
 
 def managed_repos(
-    repos: Sequence[RepoTable], owners: Sequence[OwnerTable], hosts: Sequence[HostTable], where: Where
+    repos: Sequence[RepoTable],
+    owners: Sequence[OwnerTable],
+    hosts: Sequence[HostTable],
+    where: Where,
+    forges: Mapping[str, Forge],
 ) -> tuple[ManagedRepo, ...]:
-    """Return the repositories, each with the credentials of its owner and its host. Raises ConfigError."""
+    """Return the repositories, each with the credentials of its owner and its host. Raises ConfigError.
+
+    ``forges`` are those that are installed, by name.
+    """
     by_owner = _by_name(owners, "owners", remotes.owner, where)
     by_host = _by_name(hosts, "hosts", remotes.host, where)
     for place in by_host.values():
@@ -81,10 +89,16 @@ def managed_repos(
     managed: dict[str, ManagedRepo] = {}
     for number, table in enumerate(repos, 1):
         name = where(f"repos[{number}].name")
-        repo: Repo = checked(name, remotes.repository, table.name)
+        forge = forges.get(table.forge)
+        if forge is None:
+            known = ", ".join(sorted(forges))
+            at = where(f"repos[{number}].forge")
+            raise ConfigError(escape(f"{at}: no forge is called {table.forge[:40]!r} (there are: {known})"))
+        repo: Repo = checked(name, remotes.repository, table.name, forge)
         if repo.key in managed:
             raise ConfigError(f"{name}: {repo} is there twice (letter case does not count)")
-        managed[repo.key] = _managed(repo, Labelled(table, where(f"repos[{number}] ({repo})")), by_owner, by_host)
+        labelled = Labelled(table, where(f"repos[{number}] ({repo})"))
+        managed[repo.key] = _managed(repo, forge, labelled, by_owner, by_host)
     return tuple(managed.values())
 
 
@@ -105,17 +119,18 @@ def _by_name(tables: Sequence[Any], kind: str, check: Callable[[str], str], wher
 
 
 def _managed(
-    repo: Repo, place: Labelled, by_owner: Mapping[str, Labelled], by_host: Mapping[str, Labelled]
+    repo: Repo, forge: Forge, place: Labelled, by_owner: Mapping[str, Labelled], by_host: Mapping[str, Labelled]
 ) -> ManagedRepo:
     table: RepoTable = place.table
-    url: str = table.url if table.url is not None else DEFAULT_URL.format(repo=repo)
+    url: str = table.url if table.url is not None else checked(place.label, remotes.clone_url, repo, forge)
     check_settings(table, _within(place))
     _check_token(place)
     at = remotes.location(url)
     host = None
     if at is not None:
         host = by_host.get(f"{at.host}:{at.port}") or by_host.get(at.host)
-    others = [each for each in (by_owner.get(repo.owner.lower()), host) if each is not None]
+    owner = None if repo.host else by_owner.get(repo.owner.lower())  # a token for GitHub is no other forge's
+    others = [each for each in (owner, host) if each is not None]
     from_others = others if url.startswith("ssh:") else []
     keys: dict[str, Any] = {
         name: _for_ssh(name, place, from_others, url) for name in ("ssh_key_file", "known_hosts_file")

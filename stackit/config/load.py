@@ -12,8 +12,10 @@ from typing import Any
 import msgspec
 
 from stackit.api.errors import ConfigError
+from stackit.api.forge import GITHUB
 from stackit.config import checks
 from stackit.config.access import managed_repos
+from stackit.config.forges import BUILT_IN, load_forges
 from stackit.config.model import FILE_NAME, Config, FileTable, Secret, Settings
 from stackit.config.setting import Setting, Where, check_settings, checked, fields, settings
 from stackit.config.toml import decode_table, decode_value, read_toml, shown_key
@@ -49,12 +51,16 @@ def load(options: Mapping[str, str | None], environ: Mapping[str, str], *, cwd: 
     as_given: dict[str, Any] = {
         name: getattr(file, name) for name in Settings.__struct_fields__ if name != "api_prefixes"
     }
+    forges, broken_forges = load_forges(file.forges, environ, source)
+    by_name = {GITHUB: BUILT_IN.load()(), **{each.forge.name: each.forge for each in forges}}
     return Config(
         **as_given,
+        forges=tuple(forges),
+        broken_forges=tuple(broken_forges),
         **secrets,
         api_prefixes=checks.prefixes(file.api_prefixes),
         state_dir=file.state_dir or _default_state_dir(environ, cwd),
-        repos=managed_repos(file.repos, file.owners, file.hosts, where),
+        repos=managed_repos(file.repos, file.owners, file.hosts, where, by_name),
         plugins=_plugin_tables(file, where),
         source=source,
     )

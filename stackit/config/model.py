@@ -11,6 +11,7 @@ import msgspec
 from stackit.api.repos import ManagedRepo
 from stackit.config import checks
 from stackit.config.access import HostTable, OwnerTable, RepoTable
+from stackit.config.forges import ForgeConfig
 from stackit.config.setting import Setting
 from stackit.text.units import Duration, Size
 
@@ -134,13 +135,16 @@ class Config(Settings, frozen=True, kw_only=True):
     """The whole configuration, checked.
 
     Paths are absolute. ``api_prefixes`` have no slash at the end ("" is the root). ``plugins`` are the tables of
-    ``[plugins.NAME]`` as they are in the file. ``source`` is the file, None if there is none. The secrets come from
-    the environment alone.
+    ``[plugins.NAME]`` as they are in the file. ``forges`` are those beside GitHub; ``broken_forges`` has a line for
+    each that is installed and cannot be used. ``source`` is the file, None if there is none. The secrets come from the
+    environment alone.
     """
 
     state_dir: Path
     repos: tuple[ManagedRepo, ...] = ()
     plugins: Mapping[str, Mapping[str, Any]] = {}
+    forges: tuple[ForgeConfig, ...] = ()
+    broken_forges: tuple[str, ...] = ()
     webhook_secret: Annotated[
         Secret | None, Setting("a secret of the webhook", checks.utf8, variable="STACKIT_GITHUB_WEBHOOK_SECRET")
     ] = None
@@ -161,9 +165,17 @@ class FileTable(Settings, frozen=True, kw_only=True):
     owners: tuple[OwnerTable, ...] = ()
     hosts: tuple[HostTable, ...] = ()
     plugins: dict[str, Any] = {}
+    forges: dict[str, Any] = {}
 
 
 def secret_files(config: Config) -> tuple[Path, ...]:
     """Return every file that holds a secret or a token."""
     tokens = (repo.token_file for repo in config.repos if repo.token_file is not None)
-    return tuple(dict.fromkeys((*config.webhook.secret_files, *config.admin.token_files, *tokens)))
+    of_forges = (file for each in config.forges for file in each.secret_files)
+    return tuple(dict.fromkeys((*config.webhook.secret_files, *of_forges, *config.admin.token_files, *tokens)))
+
+
+def secrets(config: Config) -> tuple[str, ...]:
+    """Return every secret and token that the environment holds."""
+    found = (config.webhook_secret, config.api_token, *(each.secret for each in config.forges))
+    return tuple(secret for secret in found if secret)

@@ -11,7 +11,9 @@ from urllib.parse import urlsplit
 
 import msgspec
 
+from stackit.api.errors import describe
 from stackit.api.events import Repo
+from stackit.api.forge import GITHUB, Forge
 from stackit.config.checks import HOST, is_loopback
 
 _HOST_AND_PORT = re.compile(rf"(?P<host>{HOST})(?::(?P<port>\d{{1,5}}))?", re.ASCII)
@@ -49,12 +51,28 @@ def host(name: str) -> str:
     return bare if match["port"] is None else f"{bare}:{int(match['port'])}"
 
 
-def repository(name: str) -> Repo:
-    """Return the repository of ``owner/name``."""
-    repo = Repo.parse(name)
-    if repo.name.lower().endswith(".git"):
-        raise ValueError("a repository's name has no .git at its end")
+def repository(name: str, forge: Forge) -> Repo:
+    """Return a repository whose name its forge allows. All but GitHub's have a host."""
+    try:
+        repo = forge.repo(name)
+        readable = Repo.parse(str(repo)) == repo and bool(repo.host) is (forge.name != GITHUB)
+    except ValueError:
+        raise
+    except Exception as fault:
+        raise ValueError(f"the forge {forge.name} cannot read this name: {describe(fault)}") from fault
+    if not readable:
+        raise ValueError(f"the forge {forge.name} makes {str(repo)[:80]!r} of this name, which is no repository of it")
     return repo
+
+
+def clone_url(repo: Repo, forge: Forge) -> str:
+    """Return the URL of a repository that has none in the configuration."""
+    try:
+        found = str(forge.clone_url(repo))
+    except Exception as fault:
+        raise ValueError(f"the forge {forge.name} has no URL for {repo}: {describe(fault)}; set url") from fault
+    url(found)
+    return found
 
 
 def owner(name: str) -> str:

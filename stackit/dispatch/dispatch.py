@@ -22,7 +22,6 @@ from stackit.dispatch.backoff import Backoff
 from stackit.dispatch.handling import Handler, Restore
 from stackit.dispatch.queues import SubscriberQueue
 from stackit.dispatch.threads import Threads
-from stackit.github.event_types import PING
 from stackit.journal import AppendResult, DueHandling, Journal, NewDelivery
 
 
@@ -50,6 +49,7 @@ class Dispatch:
         "_backlog",
         "_backoff",
         "_bus",
+        "_is_ping",
         "_journal",
         "_limits",
         "_now",
@@ -68,8 +68,12 @@ class Dispatch:
         backoff: Backoff,
         limits: Limits,
         restore: Restore,
+        is_ping: Callable[[Event], bool],
     ) -> None:
-        """``now`` is the wall clock, in which the journal counts; ``restore`` makes an event of a stored one."""
+        """``now`` is the wall clock, in which the journal counts.
+
+        ``restore`` makes an event of a stored one; ``is_ping`` tells an event that no handler is to have.
+        """
         self._reactor = reactor
         self._now = now
         self._bus = bus
@@ -77,6 +81,7 @@ class Dispatch:
         self._backoff = backoff
         self._limits = limits
         self._restore = restore
+        self._is_ping = is_ping
         self._queues: dict[str, SubscriberQueue] = {}
         self._backlog = Backlog(reactor=reactor, now=now, journal=journal, queues=self._queues)
 
@@ -131,7 +136,7 @@ class Dispatch:
         ``digest`` identifies its body. ``done`` is called with a DeliveryResult, or with a Failure of JournalError
         if the event cannot be made durable now.
         """
-        subscribers = () if event.name == PING else self._bus.wanted_by(event)
+        subscribers = () if self._is_ping(event) else self._bus.wanted_by(event)
         if subscribers and not self._limits.refuse_replays:  # only the journal can tell a replay
             self._bus.notify(stackit_expect, event)
         delivery = NewDelivery(

@@ -1,1 +1,5 @@
-"""What stackit knows of GitHub: its signatures and its payloads."""
+"""GitHub: its signatures, its events and its payloads."""
+
+from stackit.github.forge import GitHub
+
+__all__ = ["GitHub"]

@@ -207,9 +207,10 @@ def _repository(names: _Names) -> Repo | None:
 def _parsed(full_name: str) -> Repo | None:
     """Parse a name, or return None. Cached, because deliveries name the same few repositories again and again."""
     try:
-        return Repo.parse(full_name)
+        repo = Repo.parse(full_name)
     except ValueError:
         return None
+    return None if repo.host else repo
 
 
 def _text(value: Any) -> str:

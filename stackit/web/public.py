@@ -1,37 +1,32 @@
-"""The public side, put together: the webhook under every API prefix, ``config``, and ``/healthz``."""
+"""The public side: the webhook of each forge and ``config`` under every API prefix, and ``/healthz``."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
 import stackit
 from stackit.api.admin import Refused, RequestHead, Response, error
+from stackit.api.forge import Forge
 from stackit.api.occurrences import Occurrence
 from stackit.api.reactor import Reactor
 from stackit.config.model import Config
-from stackit.github.signature import Secrets
 from stackit.http.server.interfaces import SMALL_BODY, RequestHandler, ServerRequest, SmallBodySink
 from stackit.http.server.limits import room_for_connections
 from stackit.http.server.refusals import TOO_LARGE, Refusal, method_not_allowed
 from stackit.http.server.site import BoundedSite, Limits
 from stackit.web.failures import log_failure
+from stackit.web.secrets import Secrets
 from stackit.web.webhook import Take, Webhook
 
 MEMORY = 256 * 2**20
 """Bytes that the bodies of all requests may hold at once; at least two of the largest fit."""
 
 
-def webhook_secrets(config: Config, notice: Callable[[str], None]) -> Secrets:
-    """The webhook secrets of the environment and of the configured files."""
-    fixed = [config.webhook_secret] if config.webhook_secret else []
-    return Secrets(fixed, config.webhook.secret_files, notice)
-
-
 def public_site(
     config: Config,
     *,
-    secrets: Secrets,
+    forges: Iterable[tuple[Forge, Secrets]],
     admit: Callable[[RequestHead], Refused | None],
     observe: Callable[[Occurrence], None],
     take: Take,
@@ -39,16 +34,11 @@ def public_site(
     now: Callable[[], float],
     stuck: Callable[[], Sequence[str]],
 ) -> BoundedSite:
-    """What listens on ``config.listen``; ``now`` is the wall clock, ``stuck`` what of the process does not move."""
-    webhook = Webhook(
-        secrets=secrets,
-        admit=admit,
-        observe=observe,
-        take=take,
-        now=now,
-        max_body=int(config.webhook.max_body),
-        accepts=config.webhook.content_type,
-    )
+    """Return the site that listens on ``config.listen``.
+
+    ``forges`` are served at ``{prefix}/webhooks/NAME``. ``now`` is the wall clock. ``stuck`` returns the parts of the
+    process that make no progress.
+    """
     about = {
         "version": stackit.__version__,
         "read_only": False,
@@ -56,8 +46,19 @@ def public_site(
     }
     routes: dict[bytes, RequestHandler] = {b"/healthz": Health(stuck)}
     for prefix in config.api_prefixes:
-        routes[f"{prefix}/webhooks/github".encode()] = webhook
         routes[f"{prefix}/config".encode()] = Constant(about)
+    for forge, secrets in forges:
+        webhook = Webhook(
+            forge,
+            secrets=secrets,
+            admit=admit,
+            observe=observe,
+            take=take,
+            now=now,
+            max_body=int(config.webhook.max_body),
+        )
+        for prefix in config.api_prefixes:
+            routes[f"{prefix}/webhooks/{forge.name}".encode()] = webhook
     limits = Limits(
         deadline=float(config.webhook.deadline),
         connections=room_for_connections(),

@@ -10,13 +10,16 @@ from pathlib import Path
 
 import pytest
 
-from stackit.github.signature import Secrets, parse
+from stackit.github import GitHub
+from stackit.github.signature import parse
+from stackit.web.secrets import Secrets
 
+GITHUB = GitHub()
 BODY = b'{"zen": "caf\xc3\xa9 \xf0\x9f\x8e\x89"}'
 
 
 def signed(secret: bytes, body: bytes = BODY) -> bytes:
-    return hmac.new(secret, body, hashlib.sha256).hexdigest().encode()
+    return hmac.new(secret, body, hashlib.sha256).digest()
 
 
 def accepts(secrets: Secrets, digits: bytes, body: bytes = BODY) -> str | None:
@@ -32,7 +35,7 @@ def notices() -> list[str]:
 
 
 def test_the_example_of_githubs_documentation_verifies() -> None:
-    secrets = Secrets(["It's a Secret to Everybody"], [], print)
+    secrets = Secrets(GITHUB, ["It's a Secret to Everybody"], [], print)
     digits = parse((b"sha256=757107ea0eb2509fc211221cce984b8a37570b6d7586c22c46f4379c8b043e17",))
     assert digits is not None
     assert accepts(secrets, digits, b"Hello, World!")
@@ -64,17 +67,17 @@ def test_only_one_header_of_the_exact_form_is_a_signature(values: tuple[bytes, .
 
 
 def test_no_part_of_a_signature_is_enough() -> None:
-    secrets = Secrets(["s"], [], print)
+    secrets = Secrets(GITHUB, ["s"], [], print)
     right = signed(b"s")
     assert accepts(secrets, right)
-    for digits in (b"", right[:1], right[:63], right + b"0", b"\xff" * 64):
+    for digits in (b"", right[:1], right[:31], right + b"0", b"\xff" * 32):
         assert not accepts(secrets, digits)
 
 
 def test_every_one_of_several_secrets_is_valid(tmp_path: Path, notices: list[str]) -> None:
     (tmp_path / "one").write_text("  first\n")
     (tmp_path / "two").write_bytes(b"\xffsecond\r\n")
-    secrets = Secrets([" fixed "], [tmp_path / "one", tmp_path / "two"], notices.append)
+    secrets = Secrets(GITHUB, [" fixed "], [tmp_path / "one", tmp_path / "two"], notices.append)
     assert all(accepts(secrets, signed(each)) for each in (b"fixed", b"first", b"\xffsecond"))
     assert not accepts(secrets, signed(b""))
     assert notices == []
@@ -83,7 +86,7 @@ def test_every_one_of_several_secrets_is_valid(tmp_path: Path, notices: list[str
 @pytest.mark.parametrize("text", ["", " ", "\n\t "])
 def test_an_empty_secret_is_none(tmp_path: Path, text: str, notices: list[str]) -> None:
     (tmp_path / "secret").write_text(text)
-    secrets = Secrets([text], [tmp_path / "secret"], notices.append)
+    secrets = Secrets(GITHUB, [text], [tmp_path / "secret"], notices.append)
     assert not secrets
     assert not secrets.begin()
     assert not accepts(secrets, signed(text.encode()))
@@ -93,7 +96,7 @@ def test_an_empty_secret_is_none(tmp_path: Path, text: str, notices: list[str]) 
 def test_a_file_is_read_again_when_it_changes(tmp_path: Path, notices: list[str]) -> None:
     path = tmp_path / "secret"
     path.write_text("old")
-    secrets = Secrets([], [path], notices.append)
+    secrets = Secrets(GITHUB, [], [path], notices.append)
     assert accepts(secrets, signed(b"old"))
     (tmp_path / "next").write_text("new")
     (tmp_path / "next").replace(path)
@@ -108,7 +111,7 @@ def test_a_file_is_read_again_when_it_changes(tmp_path: Path, notices: list[str]
 def test_emptying_a_file_takes_its_secret_back(tmp_path: Path, notices: list[str]) -> None:
     path = tmp_path / "secret"
     path.write_text("old")
-    secrets = Secrets([], [path], notices.append)
+    secrets = Secrets(GITHUB, [], [path], notices.append)
     assert secrets
     assert secrets.begin()
     path.write_text("")
@@ -119,7 +122,7 @@ def test_emptying_a_file_takes_its_secret_back(tmp_path: Path, notices: list[str
 def test_a_file_that_vanishes_keeps_its_secret_and_is_named_once(tmp_path: Path, notices: list[str]) -> None:
     path = tmp_path / "secret"
     path.write_text("old-secret")
-    secrets = Secrets([], [path], notices.append)
+    secrets = Secrets(GITHUB, [], [path], notices.append)
     assert secrets
     path.unlink()
     assert all(accepts(secrets, signed(b"old-secret")) for _ in range(3))
@@ -140,7 +143,7 @@ def test_a_file_that_becomes_anything_else_is_named_and_keeps_its_secret(
 ) -> None:
     path = tmp_path / "secret"
     path.write_text("old")
-    secrets = Secrets([], [path], notices.append)
+    secrets = Secrets(GITHUB, [], [path], notices.append)
     assert secrets
     path.unlink()
     harm(path)
@@ -153,7 +156,7 @@ def test_a_file_that_becomes_anything_else_is_named_and_keeps_its_secret(
 def test_what_was_read_again_is_told_and_what_it_came_to(tmp_path: Path, notices: list[str]) -> None:
     path = tmp_path / "secret"
     path.write_text("old")
-    secrets = Secrets([], [path], notices.append)
+    secrets = Secrets(GITHUB, [], [path], notices.append)
     for text in ("newer-and-long-enough", ""):
         path.write_text(text)
         for _ in range(3):
@@ -167,7 +170,7 @@ def test_what_was_read_again_is_told_and_what_it_came_to(tmp_path: Path, notices
 def test_a_file_too_large_for_a_secret_gives_none(tmp_path: Path, notices: list[str]) -> None:
     path = tmp_path / "secret"
     path.write_bytes(b"x" * 100_000)
-    assert not Secrets([], [path], notices.append)
+    assert not Secrets(GITHUB, [], [path], notices.append)
     assert "64 KiB" in notices[0]
 
 
@@ -183,7 +186,7 @@ ODD = {
     "utf-16": (
         f"\ufeff{LONG.decode()}".encode("utf-16-le"),
         f"\ufeff{LONG.decode()}".encode("utf-16-le"),
-        "looks like UTF-16, where GitHub has UTF-8",
+        "looks like UTF-16, where a forge has UTF-8",
     ),
     "quotes": (b'"' + LONG + b'"\n', b'"' + LONG + b'"', "stands in quotes, which are part of it"),
     "short": (b"x" * 15, b"x" * 15, "is shorter than 16 characters"),
@@ -205,7 +208,7 @@ def test_what_is_odd_about_a_secret_is_told_without_it(
 ) -> None:
     path = tmp_path / "secret"
     path.write_bytes(content)
-    secrets = Secrets([], [path], notices.append)
+    secrets = Secrets(GITHUB, [], [path], notices.append)
     assert secrets.doubts() == ([] if odd is None else [f"webhook secret {path}: it {odd}"])
     assert accepts(secrets, signed(secret))
     assert not accepts(secrets, signed(b""))
@@ -218,7 +221,7 @@ def test_what_is_odd_about_a_secret_is_told_without_it(
 
 
 def test_what_is_odd_about_the_secret_of_the_environment_is_told(notices: list[str]) -> None:
-    secrets = Secrets(["\ufeffhush"], [], notices.append)
+    secrets = Secrets(GITHUB, ["\ufeffhush"], [], notices.append)
     assert secrets.doubts() == [
         "webhook secret STACKIT_GITHUB_WEBHOOK_SECRET: it begins with a byte order mark, which is left out "
         "and is shorter than 16 characters"
@@ -230,7 +233,7 @@ def test_what_is_odd_about_the_secret_of_the_environment_is_told(notices: list[s
 def test_a_byte_order_mark_alone_is_no_secret(tmp_path: Path, notices: list[str], content: str) -> None:
     path = tmp_path / "secret"
     path.write_text(content, "utf-8")
-    secrets = Secrets([content], [path], notices.append)
+    secrets = Secrets(GITHUB, [content], [path], notices.append)
     assert not secrets
     assert not accepts(secrets, signed(b""))
     assert secrets.doubts() == [f"webhook secret {path}: it is empty, so there is none"]
@@ -240,7 +243,7 @@ def test_it_is_told_by_which_secret_a_body_verified(tmp_path: Path, notices: lis
     old, new = tmp_path / "old", tmp_path / "new"
     old.write_text("the old one")
     new.write_text("the new one")
-    secrets = Secrets(["fixed"], [old, new], notices.append)
+    secrets = Secrets(GITHUB, ["fixed"], [old, new], notices.append)
     verified_by = {secret: accepts(secrets, signed(secret)) for secret in (b"fixed", b"the old one", b"the new one")}
     assert verified_by == {
         b"fixed": "STACKIT_GITHUB_WEBHOOK_SECRET",
@@ -253,4 +256,4 @@ def test_it_is_told_by_which_secret_a_body_verified(tmp_path: Path, notices: lis
 
 
 def test_no_secret_shows_in_a_repr() -> None:
-    assert "hush" not in repr(Secrets(["hush"], [], print))
+    assert "hush" not in repr(Secrets(GITHUB, ["hush"], [], print))

@@ -5,6 +5,7 @@ from __future__ import annotations
 import gc
 import hashlib
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from random import Random
 from typing import Any
@@ -17,13 +18,16 @@ from twisted.internet.task import Clock
 
 from stackit import Event, Occurrence, Repo, hookimpl
 from stackit.api.events import DeliveryResult
+from stackit.api.forge import Forges
 from stackit.bus.bus import Bus
 from stackit.dispatch.backoff import Backoff
 from stackit.dispatch.dispatch import Dispatch, Limits
+from stackit.forges import restore
+from stackit.github import GitHub
 from stackit.github.payloads import decode
 from stackit.journal import Journal, Receipt
-from stackit.service import restore
 
+GITHUB = Forges([GitHub()])
 START = 1_000_000.0
 GRACE = 10.0
 TIMEOUT = 60.0
@@ -81,7 +85,8 @@ class Harness:
             journal=self.journal,
             backoff=Backoff(retry_for, Longest()),
             limits=Limits(timeout=TIMEOUT, concurrency=concurrency, grace=GRACE, refuse_replays=refuse_replays),
-            restore=restore,
+            restore=partial(restore, GITHUB),
+            is_ping=GITHUB.is_ping,
         )
         self.dispatch.open_queues()
         self._recovered = Deferred.fromCoroutine(self.dispatch.recover()) if start else None

@@ -24,12 +24,13 @@ from stackit.api.errors import JournalError
 from stackit.api.events import DeliveryResult, Event, Push, Repo
 from stackit.api.occurrences import Occurrence
 from stackit.config.load import load
-from stackit.github.signature import Secrets
+from stackit.github import GitHub
 from stackit.plugins.ratelimit import RateLimit
 from stackit.runtime.listen import address, listen
 from stackit.testing.catalogue import EVENTS, payload_for
 from stackit.testing.deliveries import delivery
 from stackit.web.public import public_site
+from stackit.web.secrets import Secrets
 
 PATH = "/api/v1/webhooks/github"
 SECRET = "It's a Secret to Everybody"
@@ -48,9 +49,11 @@ class House(Listening):
         self.heads: list[RequestHead] = []
         seen: list[Occurrence] = []
         self.stuck: list[str] = []
+        config = load({}, {"STACKIT_STATE_DIR": str(directory)}, cwd=directory)
+        github = GitHub(config.webhook.content_type)
         site = public_site(
-            load({}, {"STACKIT_STATE_DIR": str(directory)}, cwd=directory),
-            secrets=Secrets(secrets, [], print),
+            config,
+            forges=[(github, Secrets(github, secrets, [], print))],
             admit=self._admit,
             observe=seen.append,
             take=lambda event, digest, done: Deferred.fromCoroutine(self._take(event, digest)).addBoth(done),
@@ -117,6 +120,7 @@ def quiet() -> Iterator[list[LogEvent]]:
     assert events == []
 
 
+GITHUB = GitHub()
 METHODS = ["GET", "HEAD", "PUT", "DELETE", "PATCH", "OPTIONS", "TRACE", "CONNECT", "BREW"]
 
 
@@ -603,7 +607,7 @@ async def test_a_proxy_may_come_by_a_unix_socket(clock: Clock, tmp_path: Path) -
     )
     site = public_site(
         config,
-        secrets=Secrets([SECRET], [], print),
+        forges=[(GITHUB, Secrets(GITHUB, [SECRET], [], print))],
         admit=limiter.stackit_admit,
         observe=limiter.stackit_observe,
         take=lambda _event, _digest, done: done(DeliveryResult(id="1", duplicate=False, handled=True)),

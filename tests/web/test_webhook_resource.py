@@ -20,11 +20,13 @@ from zope.interface.verify import verifyObject
 from stackit.api.admin import Refused, RequestHead
 from stackit.api.events import DeliveryResult, Event
 from stackit.api.occurrences import Occurrence
-from stackit.github.signature import Secrets
+from stackit.github import GitHub
 from stackit.testing.deliveries import delivery
+from stackit.web.secrets import Secrets
 from stackit.web.webhook import Webhook, WebhookResource
 
 SECRET = "It's a Secret to Everybody"
+GITHUB = GitHub()
 PATH = "/hooks/github"
 CAP = 200_000
 
@@ -40,7 +42,8 @@ class SitedWebhook:
         self.fault: Exception | None = None
         self.waiting: Deferred[None] | None = None
         webhook = Webhook(
-            secrets=Secrets(secrets, [], print),
+            GITHUB,
+            secrets=Secrets(GITHUB, secrets, [], print),
             admit=self._admit,
             observe=self.seen.append,
             take=self._take,

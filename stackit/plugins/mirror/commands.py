@@ -28,7 +28,7 @@ def _sync_arguments(parser: ArgumentParser) -> None:
 async def _sync(shell: Shell) -> None:
     repo = shell.options.repo
     query = {"accept": "deletions"} if shell.options.accept_deletions else {}
-    answer = await shell.admin.ask("POST", f"/repos/{repo.owner}/{repo.name}/sync", query)
+    answer = await shell.admin.ask("POST", f"/repos/{repo.path}/sync", query)
     rows = [
         [
             each["kind"] + (" (forced)" if each["forced"] else ""),

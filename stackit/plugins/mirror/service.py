@@ -46,7 +46,7 @@ class MirrorService(Service):
         remove_partial_clones(self._mirrors)
         found = mirrors_on_disk(self._mirrors)
         for worker in self._workers:
-            known = found.get(worker.managed.repo.key)
+            known = found.get(worker.managed.repo.path.lower())
             if known is not None:
                 # A mirror that cannot be tidied is one repository's trouble: its first round will say what it is.
                 with contextlib.suppress(OSError):

@@ -139,7 +139,7 @@ class _Deliveries:
             raise _BadRequestError("subscriber: expected the name of a plugin, or plugin:function")
         keys = self._bus.keys(name)
         if len(keys) > 1:
-            raise _BadRequestError(f"subscriber: {name} has several handlers, name one: {', '.join(keys)}")
+            raise _BadRequestError(f"subscriber: {name} has several handlers, name one: {', '.join(sorted(keys))}")
         running = {each.key for each in self._bus.subscribers()}
         if had is not None and keys[0] not in running and keys[0] not in had:
             names = ", ".join(sorted(self._bus.display(key) for key in running | set(had)))

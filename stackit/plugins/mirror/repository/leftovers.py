@@ -52,7 +52,7 @@ def remove_partial_clones(mirrors: Path) -> None:
 
 
 def mirrors_on_disk(mirrors: Path) -> dict[str, Path]:
-    """Return the mirrors below a directory by ``owner/name`` in lower case; names on disk may have capitals."""
+    """Return the mirrors below a directory by ``Repo.path`` in lower case; names on disk may have capitals."""
     found = {}
     for owner in _folders(mirrors):
         for mirror in _folders(owner.path):

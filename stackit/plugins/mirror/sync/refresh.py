@@ -68,7 +68,7 @@ class Refresher:
         disk: DiskReserve,
         remote: Remote | None = None,
     ) -> None:
-        self.directory = app.state_dir / "mirrors" / managed.repo.owner / f"{managed.repo.name}.git"
+        self.directory = app.state_dir / "mirrors" / f"{managed.repo.path}.git"
         self._app = app
         self._managed = managed
         self._settings = settings

@@ -1,0 +1,111 @@
+"""The forges: GitHub, and those that installed packages bring by entry points of the group ``stackit.forges``."""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Iterable, Mapping
+from importlib.metadata import EntryPoint, entry_points
+from pathlib import Path
+from typing import Annotated, Any
+
+import msgspec
+
+from stackit.api.errors import ConfigError, describe
+from stackit.api.forge import GITHUB, Forge, check_forge, secret_variable
+from stackit.config import checks
+from stackit.config.setting import Setting, check_settings, checked
+from stackit.config.toml import decode_table, shown_key
+
+GROUP = "stackit.forges"
+BUILT_IN = EntryPoint(name=GITHUB, value="stackit.github:GitHub", group=GROUP)
+"""GitHub, found like any other forge, and there without being installed by itself."""
+
+
+class ForgeTable(msgspec.Struct, frozen=True, kw_only=True):
+    """``[forges.NAME]``. Its other keys are the settings of the forge."""
+
+    secret_files: Annotated[tuple[Path, ...], Setting("files with one webhook secret each", checks.readable_files)] = ()
+
+
+class ForgeConfig(msgspec.Struct, frozen=True, kw_only=True):
+    """A forge other than GitHub, with its secrets: that of the environment, and the files of the others.
+
+    ``named`` tells that the configuration has a table of it.
+    """
+
+    forge: Forge
+    named: bool = False
+    secret: str | None = None
+    secret_files: tuple[Path, ...] = ()
+
+
+def load_forges(
+    tables: Mapping[str, Any],
+    environ: Mapping[str, str],
+    source: Path | None,
+    installed: Iterable[EntryPoint] | None = None,
+) -> tuple[list[ForgeConfig], list[str]]:
+    """Return the forges that are installed, and a line for each that is broken and that nobody named.
+
+    ``tables`` are the ``[forges.NAME]`` of the file ``source``, ``installed`` the entry points (default: those of
+    this environment). Raises ConfigError for a named forge that is missing or broken, and for a table that is wrong.
+    """
+    points = {each.name: each for each in (entry_points(group=GROUP) if installed is None else installed)}
+    loaded, problems = [], []
+    for name in sorted({*points, *tables}):
+        where = f"{source}: forges.{shown_key(name)}" if source else f"forges.{shown_key(name)}"
+        try:
+            loaded.append(_load(name, points, tables.get(name), environ, source, where))
+        except ConfigError as problem:
+            if name in tables:
+                raise
+            problems.append(str(problem))
+    return loaded, problems
+
+
+def _load(
+    name: str,
+    points: Mapping[str, EntryPoint],
+    table: Any,
+    environ: Mapping[str, str],
+    source: Path | None,
+    where: str,
+) -> ForgeConfig:
+    if name == GITHUB:
+        raise ConfigError(f"{where}: GitHub is always there; its secrets are secret_files in [webhook]")
+    if name not in points:
+        there = ", ".join(sorted({GITHUB, *points}))
+        raise ConfigError(f"{where}: no installed package has a forge of that name (there are: {there})")
+    if table is not None and not isinstance(table, dict):
+        raise ConfigError(f"{where}: expected a table, [forges.NAME]")
+    own = {key: value for key, value in (table or {}).items() if key in ForgeTable.__struct_fields__}
+    settings = {key: value for key, value in (table or {}).items() if key not in own}
+    base = source or Path("/")  # where there is no file, there is no table either
+    known = decode_table(own, ForgeTable, base, base.parent, f"forges.{name}.")
+    check_settings(known, lambda setting: f"{where}.{setting}")
+    variable = secret_variable(name)
+    secret = checked(variable, checks.utf8, environ.get(variable, "").strip())
+    return ForgeConfig(
+        forge=_forge(points[name], settings, base, where),
+        named=table is not None,
+        secret=secret or None,
+        secret_files=known.secret_files,
+    )
+
+
+def _forge(point: EntryPoint, settings: Mapping[str, Any], file: Path, where: str) -> Forge:
+    """Import a forge, and make it with its settings where it declares a struct ``Settings``."""
+    try:
+        target = point.load()
+        wanted = getattr(target, "Settings", None) if inspect.isclass(target) else None
+        if wanted is None and settings:
+            raise ConfigError(f"{where}: has {', '.join(settings)}, but the forge takes no settings")
+        if wanted is not None:
+            target = target(decode_table(settings, wanted, file, file.parent, f"forges.{point.name}."))
+        elif inspect.isclass(target):
+            target = target()
+        return check_forge(target, point.name)
+    except ConfigError:
+        raise
+    except BaseException as fault:  # foreign code, which may raise anything
+        raise ConfigError(f"{where}: {point.value} cannot be used: {describe(fault)}") from fault

@@ -1,0 +1,153 @@
+"""The webhook secrets of a forge, and the verification of a body under each of them."""
+
+from __future__ import annotations
+
+import codecs
+import hmac
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from pathlib import Path
+
+from stackit.api.forge import Forge, Mac, secret_variable
+from stackit.secrets.watched_file import WatchedFile
+
+_SHORTEST = 16
+"""Characters of a secret below which a notice recommends a longer one."""
+
+
+class Verifier:
+    """Check one body against a claimed signature, under each secret, while the body streams in.
+
+    ``macs`` are the digests of no bytes, each with the label of its secret. Without any the verifier is false.
+    """
+
+    __slots__ = ("_macs",)
+
+    def __init__(self, macs: Sequence[tuple[str, Mac]]) -> None:
+        self._macs = macs
+
+    def __bool__(self) -> bool:
+        return bool(self._macs)
+
+    def update(self, chunk: bytes) -> None:
+        """Add a piece of the body."""
+        for _, mac in self._macs:
+            mac.update(chunk)
+
+    def matches(self, digest: bytes) -> str | None:
+        """Return the label of the first secret under which the body has this digest; None where there is none.
+
+        Each secret is compared, in constant time: the time of the answer tells nothing of which one matched.
+        """
+        labels = [label for label, mac in self._macs if hmac.compare_digest(mac.digest(), digest)]
+        return labels[0] if labels else None
+
+
+class Secrets:
+    """The webhook secrets of a forge that are valid now: one from the environment, and those of watched files.
+
+    Each secret is trimmed. An empty one does not count, and without any a ``Secrets`` is false.
+
+    A file is read again when it changes. An emptied file revokes its secret. While a file is missing or unreadable,
+    its last secret stays valid, since a replacement in two steps looks the same.
+
+    ``notice`` is given one line, without the secret, when a file was read again and when it cannot be read. The label
+    of a secret is the path of its file, or the name of the environment variable.
+    """
+
+    __slots__ = ("_files", "_fixed")
+
+    def __init__(
+        self, forge: Forge, fixed: Iterable[str], files: Iterable[Path], notice: Callable[[str], None]
+    ) -> None:
+        variable = secret_variable(forge.name)
+        self._fixed = [secret for text in fixed if (secret := _Secret(forge, variable, text.encode()))]
+        self._files = [_SecretFile(forge, path, notice) for path in files]
+
+    def __bool__(self) -> bool:
+        return bool(self._valid())
+
+    def __repr__(self) -> str:
+        return f"<Secrets: {len(self._fixed)} fixed, {len(self._files)} in files>"
+
+    def begin(self) -> Verifier:
+        """Return the verifier of one body, under the secrets that are valid now."""
+        return Verifier([(each.label, each.mac.copy()) for each in self._valid()])
+
+    def doubts(self) -> list[str]:
+        """Return a line for each secret that is probably not what its owner meant. No line holds a secret."""
+        known = [*self._fixed, *(file.secret() for file in self._files)]
+        return [f"webhook secret {each.label}: it {each.oddities}" for each in known if each.oddities]
+
+    def _valid(self) -> list[_Secret]:
+        if not self._files:
+            return self._fixed
+        return self._fixed + [secret for file in self._files if (secret := file.secret())]
+
+
+class _Secret:
+    """A trimmed secret as a keyed digest, with its ``oddities`` in words. An empty one is false."""
+
+    __slots__ = ("_empty", "label", "mac", "oddities")
+
+    def __init__(self, forge: Forge, label: str, content: bytes) -> None:
+        trimmed = content.strip()
+        secret = trimmed.removeprefix(codecs.BOM_UTF8).strip()
+        self.label = label
+        self.mac = forge.mac(secret)
+        self.oddities = " and ".join(_oddities(trimmed, secret))
+        self._empty = not secret
+
+    def __bool__(self) -> bool:
+        return not self._empty
+
+
+def _oddities(content: bytes, secret: bytes) -> Iterator[str]:
+    if not secret:
+        yield "is empty, so there is none"
+        return
+    if content.startswith(codecs.BOM_UTF8):
+        yield "begins with a byte order mark, which is left out"
+    if b"\0" in secret:
+        yield "looks like UTF-16, where a forge has UTF-8"
+    elif len(secret.splitlines()) > 1:
+        yield "has several lines, which are one secret"
+    elif len(secret.split()) > 1:
+        yield "has blanks inside"
+    elif not all(byte > 0x20 and byte != 0x7F for byte in secret):
+        yield "has control characters inside"
+    if len(secret) > 1 and secret[:1] == secret[-1:] and secret[:1] in (b"'", b'"'):
+        yield "stands in quotes, which are part of it"
+    if len(secret.decode("utf-8", "replace")) < _SHORTEST:
+        yield f"is shorter than {_SHORTEST} characters"
+
+
+class _SecretFile:
+    """A file with one secret, which is read again when it changes."""
+
+    __slots__ = ("_file", "_forge", "_notice", "_path", "_secret", "_was_read")
+
+    def __init__(self, forge: Forge, path: Path, notice: Callable[[str], None]) -> None:
+        self._forge = forge
+        self._path = path
+        self._notice = notice
+        self._secret = _Secret(forge, str(path), b"")
+        self._was_read = False
+        self._file = WatchedFile(path, self._take, self._complain)
+        self._file.look()
+
+    def secret(self) -> _Secret:
+        """Return the secret that is valid now, which may be an empty one."""
+        self._file.look()
+        return self._secret
+
+    def _take(self, content: bytes) -> None:
+        self._secret = _Secret(self._forge, str(self._path), content)
+        if self._was_read:
+            outcome = "its secret is valid from now on" if self._secret else "it is empty, so its secret is taken back"
+            odd = f"; it {self._secret.oddities}" if self._secret and self._secret.oddities else ""
+            self._notice(f"webhook secret file {self._path} was read again: {outcome}{odd}")
+        self._was_read = True
+
+    def _complain(self, reason: str) -> None:
+        outcome = "its last secret stays valid" if self._secret else "it gives no secret"
+        self._notice(f"webhook secret file {self._path} cannot be read: {reason}; {outcome}")
