@@ -16,7 +16,7 @@ from twisted.internet.defer import Deferred
 from twisted.internet.task import react
 from twisted.internet.threads import deferToThread
 
-from stackit.subprocesses.child import Finished, run
+from stackit.subprocesses import Finished, ProcessLimits, run
 from stackit.testing import PretendGitHub, RunningStackit
 
 reactor: Any = the_reactor
@@ -44,7 +44,9 @@ async def git(*arguments: str | Path) -> Finished:
     """Run git on the server's core. Raises RuntimeError."""
     with on_core(harness.SERVER_CORE):
         # Started, and not only made, while this process is there.
-        running = Deferred.fromCoroutine(run(reactor, ["git", *map(str, arguments)], env=ENVIRONMENT, timeout=600))
+        running = Deferred.fromCoroutine(
+            run(reactor, ["git", *map(str, arguments)], env=ENVIRONMENT, limits=ProcessLimits(timeout=600))
+        )
     done = await running
     if done.status:
         raise RuntimeError(f"git {arguments[0]}: {done.stderr.decode(errors='replace')[-300:]}")

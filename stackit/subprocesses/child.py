@@ -1,4 +1,4 @@
-"""A child in its own process group, bounded in time and in output, that leaves nothing behind."""
+"""A child in a process group of its own, bounded in time and output, with all its descendants."""
 
 from __future__ import annotations
 
@@ -12,33 +12,46 @@ import msgspec
 from twisted.internet.defer import CancelledError, Deferred
 
 from stackit.api.reactor import Reactor
-from stackit.subprocesses.spawn import Descriptor, NotStarted, PipeReader, PipeWriter, limit_memory, memory, pipe, spawn
+from stackit.subprocesses.pipes import Descriptor, PipeReader, PipeWriter, pipe
+from stackit.subprocesses.spawn import NotStarted, limit_memory, memory, spawn
 
 if TYPE_CHECKING:
     from twisted.internet.base import DelayedCall
-
-GRACE = 2.0
-"""Seconds between asking a group to end (SIGTERM) and ending it (SIGKILL)."""
 
 COLLECTED = (
     "something else in this process collected its exit status: a plugin that ignores SIGCHLD, or waits for any child "
     "(os.waitpid(-1)), and must wait for its own alone"
 )
-"""Why the status of a child is not known, for a person."""
+"""The reason why ``Finished.status`` is None, for a person."""
 
 STDERR_LIMIT = 64 * 1024
-STDOUT_LIMIT = 16 * 1024 * 1024
+"""Bytes of stderr that are kept, of its end."""
 
 _STDIN, _STDOUT, _STDERR, _SECRET = range(4)
 
 
-class Finished(msgspec.Struct, frozen=True, kw_only=True):
-    """How a child ended.
+class ProcessLimits(msgspec.Struct, frozen=True, kw_only=True):
+    """The limits of a child and its descendants, which are ended when a time is over.
 
-    ``status`` is its exit code, -N where signal N ended it, None where nobody knows: something else in this process
-    has collected the child. ``stdout`` is its beginning (``truncated`` where
-    there was more), ``stderr`` its last 64 KiB. ``timed_out``: it was ended because its time was up, or
-    because it stalled.
+    ``timeout`` is for the whole run, ``stall`` for silence on stdout and stderr, in seconds (None: no limit).
+    ``stdout`` is how many bytes of stdout are kept. ``memory`` is how many bytes of memory each process may have
+    beside the files that it maps (0: no limit). ``grace`` is the time in seconds between asking the processes to end
+    (SIGTERM) and ending them (SIGKILL).
+    """
+
+    timeout: float | None = None
+    stall: float | None = None
+    stdout: int = 16 * 1024 * 1024
+    memory: int = 0
+    grace: float = 2.0
+
+
+class Finished(msgspec.Struct, frozen=True, kw_only=True):
+    """The end of a child.
+
+    ``status`` is its exit code, -N if signal N ended it, None if it is not known, since something else in this process
+    has collected the child. ``stdout`` is the beginning of its output (``truncated`` if there was more), ``stderr`` the
+    last 64 KiB of its messages. ``timed_out``: it was ended because its time was up, or because it stalled.
     """
 
     status: int | None
@@ -48,6 +61,9 @@ class Finished(msgspec.Struct, frozen=True, kw_only=True):
     truncated: bool = False
 
 
+_DEFAULT = ProcessLimits()
+
+
 async def run(
     reactor: Reactor,
     argv: Sequence[str | bytes],
@@ -55,45 +71,29 @@ async def run(
     env: Mapping[str, str],
     stdin: bytes = b"",
     secret: bytes | None = None,
-    timeout: float | None = None,  # noqa: ASYNC109 - the timers must come from ``reactor``, and end a group
-    stall: float | None = None,
-    limit: int = STDOUT_LIMIT,
-    most_memory: int = 0,
+    limits: ProcessLimits = _DEFAULT,
     on_stderr: Callable[[bytes], None] | None = None,
 ) -> Finished:
     """Run a program to its end, with exactly the environment ``env``.
 
-    ``secret`` is what the child, and whatever it starts, can read from ``/dev/fd/3``. ``timeout`` is for
-    the whole run, ``stall`` for silence on stdout and stderr, both in seconds; when either is over, the child
-    and all its descendants are ended. ``limit`` bounds the stdout that is kept, in bytes. ``on_stderr`` sees
-    each piece of stderr as it comes. ``most_memory`` is how many bytes of memory the child, and each that it starts,
-    may have beside the files that it maps; 0 for as many as there are.
+    The program reads ``stdin``; it and its descendants can read ``secret`` from ``/dev/fd/3``. ``on_stderr`` is called
+    with each piece of stderr as it comes.
 
     Cancelling ends the child and its descendants, and waits until they are gone. A program that cannot be
-    started ends with status 126 or 127, as in a shell. Raises OSError where the system is out of processes
+    started ends with status 126 or 127, as in a shell. Raises OSError if the system is out of processes
     or descriptors.
     """
     try:
-        child = Child(
-            reactor,
-            argv,
-            env,
-            secret=secret,
-            timeout=timeout,
-            stall=stall,
-            limit=limit,
-            most_memory=most_memory,
-            on_stderr=on_stderr,
-        )
+        child = Child(reactor, argv, env, secret=secret, limits=limits, on_stderr=on_stderr)
     except NotStarted as problem:
         return Finished(status=problem.status, stdout=b"", stderr=f"{problem}\n".encode())
-    return await child.given(stdin)
+    return await child.communicate(stdin)
 
 
 class Child:
-    """A program that runs, and waits for what it is to read: see ``run`` for what the arguments mean.
+    """A program that has started, and waits for its input. The arguments are those of ``run``.
 
-    Raises NotStarted, and OSError where the system is out of processes or descriptors.
+    Raises NotStarted, and OSError if the system is out of processes or descriptors.
     """
 
     def __init__(
@@ -103,45 +103,41 @@ class Child:
         env: Mapping[str, str],
         *,
         secret: bytes | None = None,
-        timeout: float | None = None,
-        stall: float | None = None,
-        limit: int = STDOUT_LIMIT,
-        most_memory: int = 0,
+        limits: ProcessLimits = _DEFAULT,
         on_stderr: Callable[[bytes], None] | None = None,
     ) -> None:
         self._reactor = reactor
-        self._stall = stall
-        self._limit = limit
+        self._limits = limits
         self._on_stderr = on_stderr
         self._stdout = bytearray()
         self._stderr = bytearray()
         self._truncated = False
         self._timed_out = False
-        self._ending = False
-        self._gone = False
+        self._terminating = False
+        self._exited = False
         self._status: int | None = None
         self._finished: Finished | None = None
         self._timers: list[DelayedCall] = []
         self._stall_timer: DelayedCall | None = None
         self._waiter: Deferred[None] | None = None
-        self._start(argv, env, secret, most_memory)
-        if timeout is not None:
-            self._timers.append(reactor.callLater(timeout, self._time_is_up))
-        if stall is not None:
-            self._stall_timer = reactor.callLater(stall, self._time_is_up)
+        self._start(argv, env, secret)
+        if limits.timeout is not None:
+            self._timers.append(reactor.callLater(limits.timeout, self._time_is_up))
+        if limits.stall is not None:
+            self._stall_timer = reactor.callLater(limits.stall, self._time_is_up)
             self._timers.append(self._stall_timer)
 
-    async def given(self, stdin: bytes) -> Finished:
-        """Let it read this, and wait for its end. Cancelling ends it and its descendants, and waits as well."""
-        self._stdin.finish(stdin)
-        return await self._end_of_it()
+    async def communicate(self, stdin: bytes) -> Finished:
+        """Write the input, and wait for the end. Cancelling ends the child and its descendants, and waits as well."""
+        self._stdin.write_and_close(stdin)
+        return await self._wait()
 
-    async def dismissed(self) -> None:
-        """End it, if it has not ended, and wait until it is gone."""
-        self.end()
-        await self._end_of_it()
+    async def close(self) -> None:
+        """End the child, if it has not ended, and wait until it and its descendants are gone."""
+        self.terminate()
+        await self._wait()
 
-    async def _end_of_it(self) -> Finished:
+    async def _wait(self) -> Finished:
         cancelled: CancelledError | None = None
         while self._finished is None:
             try:
@@ -149,14 +145,12 @@ class Child:
                 await self._waiter
             except CancelledError as problem:
                 cancelled = problem
-                self.end()
+                self.terminate()
         if cancelled is not None:
             raise cancelled
         return self._finished
 
-    def _start(
-        self, argv: Sequence[str | bytes], env: Mapping[str, str], secret: bytes | None, most_memory: int
-    ) -> None:
+    def _start(self, argv: Sequence[str | bytes], env: Mapping[str, str], secret: bytes | None) -> None:
         ours: dict[int, int] = {}
         theirs: dict[int, int] = {}
         group = 0
@@ -169,12 +163,12 @@ class Child:
                 outward = number in (_STDOUT, _STDERR)
                 theirs[number], ours[number] = (writing, reading) if outward else (reading, writing)
             group = spawn(argv, env, theirs)
-            if most_memory:
-                limit_memory(group, most_memory)
-            with contextlib.suppress(ProcessLookupError):  # it has ended, and somebody has collected it
+            if self._limits.memory:
+                limit_memory(group, self._limits.memory)
+            with contextlib.suppress(ProcessLookupError):  # it has ended, and something else has collected it
                 watch = os.pidfd_open(group)
         except BaseException:
-            if group:  # nobody would see its end
+            if group:  # its end would not be seen
                 with contextlib.suppress(ProcessLookupError, ChildProcessError):
                     os.kill(group, signal.SIGKILL)
                     os.waitpid(group, 0)
@@ -192,12 +186,12 @@ class Child:
         ]
         self._open = len(self._readers)
         if watch is None:
-            self._exited()
+            self._child_exited()
         else:
-            _Exit(self._reactor, watch, self._exited)
+            _Exit(self._reactor, watch, self._child_exited)
 
     def _out(self, piece: bytes) -> None:
-        room = self._limit - len(self._stdout)
+        room = self._limits.stdout - len(self._stdout)
         self._stdout += piece[:room]
         self._truncated = self._truncated or len(piece) > room
         self._progress()
@@ -211,53 +205,53 @@ class Child:
 
     def _progress(self) -> None:
         if self._stall_timer is not None and self._stall_timer.active():
-            self._stall_timer.reset(self._stall or 0)
+            self._stall_timer.reset(self._limits.stall or 0)
 
     def _time_is_up(self) -> None:
         # A child that is already on its way out did end in time.
-        if not self._ending:
+        if not self._terminating:
             self._timed_out = True
-            self.end()
+            self.terminate()
 
-    def end(self) -> None:
-        """Ask the group to end; insist after the grace; after another, stop waiting for who holds its pipes."""
-        if self._ending or self._finished is not None:
+    def terminate(self) -> None:
+        """Ask the group to end; kill it after the grace; after another, close the pipes, whoever holds them."""
+        if self._terminating or self._finished is not None:
             return
-        self._ending = True
+        self._terminating = True
         self._signal(signal.SIGTERM)
-        self._timers.append(self._reactor.callLater(GRACE, self._signal, signal.SIGKILL))
-        self._timers.append(self._reactor.callLater(2 * GRACE, self._let_go))
+        self._timers.append(self._reactor.callLater(self._limits.grace, self._signal, signal.SIGKILL))
+        self._timers.append(self._reactor.callLater(2 * self._limits.grace, self._close_pipes))
 
     def _signal(self, number: signal.Signals) -> None:
         # Gone; or what is left of the group runs as another user (a set-uid program), out of reach.
         with contextlib.suppress(ProcessLookupError, PermissionError):
             os.killpg(self._group, number)
 
-    def _let_go(self) -> None:
+    def _close_pipes(self) -> None:
         for reader in self._readers:
             reader.close()
 
-    def _exited(self) -> None:
+    def _child_exited(self) -> None:
         try:
             ended, status = os.waitpid(self._group, os.WNOHANG)
         except ChildProcessError:
-            pass  # somebody else was first, and nobody tells how it ended
+            pass  # something else was first, and its status is lost
         else:
             if not ended:
-                return  # the reactor stops, and lets go of everything
+                return  # the reactor stops, and closes every descriptor
             self._status = os.waitstatus_to_exitcode(status)
-        self._gone = True
-        self._settle()
-        # What the child left running holds its pipes, or would go on unseen.
-        self.end()
+        self._exited = True
+        self._finish_if_over()
+        # The processes that the child left running hold its pipes, or would go on unseen.
+        self.terminate()
 
     def _closed(self) -> None:
         self._open -= 1
-        self._settle()
+        self._finish_if_over()
 
-    def _settle(self) -> None:
-        """It is over when the child has ended and nobody can write any more."""
-        if not self._gone or self._open:
+    def _finish_if_over(self) -> None:
+        """Finish when the child has ended, and no process holds its pipes any more."""
+        if not self._exited or self._open:
             return
         self._signal(signal.SIGKILL)
         for timer in self._timers:
@@ -276,7 +270,7 @@ class Child:
 
 
 class _Exit(Descriptor):
-    """Sees a child end: Linux makes the descriptor of a process readable then."""
+    """The descriptor of a process, which Linux makes readable when the process ends."""
 
     def __init__(self, reactor: Reactor, descriptor: int, exited: Callable[[], None]) -> None:
         super().__init__(reactor, descriptor, exited)

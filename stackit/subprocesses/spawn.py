@@ -1,4 +1,4 @@
-"""A program started in a session of its own, and the reactor's ends of the pipes to it.
+"""The start of a program in a session of its own.
 
 Twisted's ``spawnProcess`` can make a session only by fork, which blocks the reactor for as long as copying this
 process's page tables takes, or through one more program (``setsid``), which costs as much as git itself does.
@@ -14,25 +14,20 @@ import os
 import resource
 import shutil
 import signal
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from twisted.internet.main import CONNECTION_DONE
-from twisted.python.failure import Failure
-
-from stackit.api.reactor import Reactor
+from stackit.subprocesses.pipes import STANDARD
 
 NOT_FOUND, NOT_RUN = 127, 126
-"""What a shell says of a program that is not there, and of one that cannot be run."""
+"""The exit status of a shell for a program that is not there, and for one that cannot be run."""
 
-_STANDARD = 3
 _NEVER_A_PROGRAM = 8
 """MFD_NOEXEC_SEAL, of Linux 6.3: without it, a hardened machine (vm.memfd_noexec) gives no file in memory."""
-_PIECE = 64 * 1024
 
 
 class NotStarted(Exception):
-    """There is no such program, or it cannot be run; ``status`` is what a shell says of it."""
+    """There is no such program, or it cannot be run; ``status`` is the exit status of a shell then, 127 or 126."""
 
     def __init__(self, status: int, reason: str) -> None:
         super().__init__(reason)
@@ -40,17 +35,17 @@ class NotStarted(Exception):
 
 
 def spawn(argv: Sequence[str | bytes], env: Mapping[str, str], descriptors: Mapping[int, int]) -> int:
-    """Start a program, found in the ``PATH`` of ``env``; returns its id, which is also that of its group.
+    """Start a program, found in the ``PATH`` of ``env``; return its process id, which is also that of its group.
 
-    ``descriptors`` are all that it has open: its own number for each of ours, which are above all of its own.
-    Raises NotStarted, and OSError where the system is out of processes.
+    ``descriptors`` maps each number that the program has open to the descriptor of this process that it gets there;
+    the latter are above all of the former. Raises NotStarted, and OSError if the system is out of processes.
     """
     name = os.fsdecode(argv[0])
     program = shutil.which(name, path=env.get("PATH", os.defpath))
     if program is None:
         raise NotStarted(NOT_FOUND, f"{name}: there is no such program")
-    _keep_what_was_inherited()
-    # Python ignores some signals, and would have its children ignore them too.
+    _keep_inherited_descriptors()
+    # Python ignores some signals, and its children would ignore them, too.
     ignored = [each for each in signal.valid_signals() if signal.getsignal(each) is signal.SIG_IGN]
     actions = [(os.POSIX_SPAWN_DUP2, ours, theirs) for theirs, ours in descriptors.items()]
     try:
@@ -61,9 +56,9 @@ def spawn(argv: Sequence[str | bytes], env: Mapping[str, str], descriptors: Mapp
 
 
 def limit_memory(process: int, size: int) -> None:
-    """Let a process, and each that it starts, have so many bytes of memory; files that it maps do not count.
+    """Limit the memory of a process, and of each that it starts, to ``size`` bytes; files that it maps do not count.
 
-    It is as good as one that began with it: what it has started meanwhile is looked for.
+    The processes that it has started meanwhile are found and limited, too.
     """
     _, hardest = resource.getrlimit(resource.RLIMIT_DATA)
     size = size if hardest == resource.RLIM_INFINITY else min(size, hardest)
@@ -73,31 +68,18 @@ def limit_memory(process: int, size: int) -> None:
             limit_memory(int(child), size)
 
 
-def pipe() -> tuple[int, int]:
-    """The two ends of a pipe, to read and to write, out of the way of the numbers that a child has. Raises OSError."""
-    ends = os.pipe()
-    if min(ends) > _STANDARD:
-        return ends
-    try:
-        reading, writing = (fcntl.fcntl(end, fcntl.F_DUPFD_CLOEXEC, _STANDARD + 1) for end in ends)
-    finally:
-        for end in ends:
-            os.close(end)
-    return reading, writing
-
-
 def memory(content: bytes) -> int:
-    """A file in memory that has this content, out of the way as those of ``pipe``, to be opened by ``/dev/fd``.
+    """Return the descriptor of a file in memory with this content, above the numbers that a child uses.
 
-    Whoever opens it so reads it from its beginning, as often as they like; as a descriptor it is read once. Raises
-    OSError.
+    Opened as ``/dev/fd/N``, it is read from its beginning, as often as it is opened; as a descriptor it is read once.
+    Raises OSError.
     """
     made = _memory()
     try:
         with os.fdopen(os.dup(made), "wb") as file:
             file.write(content)
         os.lseek(made, 0, os.SEEK_SET)
-        return fcntl.fcntl(made, fcntl.F_DUPFD_CLOEXEC, _STANDARD + 1)
+        return fcntl.fcntl(made, fcntl.F_DUPFD_CLOEXEC, STANDARD + 1)
     finally:
         os.close(made)
 
@@ -112,83 +94,9 @@ def _memory() -> int:
 
 
 @functools.cache
-def _keep_what_was_inherited() -> None:
-    """What this process was started with is no business of its children; what it opens itself, Python keeps back."""
+def _keep_inherited_descriptors() -> None:
+    """Have children inherit no descriptor that this process was started with; Python keeps back those it opens."""
     for entry in list(Path("/proc/self/fd").iterdir()):
-        if int(entry.name) >= _STANDARD:
+        if int(entry.name) >= STANDARD:
             with contextlib.suppress(OSError):  # that of the listing itself
                 os.set_inheritable(int(entry.name), False)
-
-
-class Descriptor:
-    """A descriptor that the reactor watches. ``closed`` is called once, when it is."""
-
-    def __init__(self, reactor: Reactor, descriptor: int, closed: Callable[[], None]) -> None:
-        os.set_blocking(descriptor, False)
-        self._reactor = reactor
-        self._descriptor = descriptor
-        self._closed = closed
-
-    def fileno(self) -> int:
-        return self._descriptor
-
-    def logPrefix(self) -> str:
-        return type(self).__name__
-
-    def connectionLost(self, reason: Failure | None = None) -> None:  # noqa: ARG002 - the reactor's
-        self.close()
-
-    def close(self) -> None:
-        if self._descriptor >= 0:
-            self._reactor.removeReader(self)
-            self._reactor.removeWriter(self)
-            os.close(self._descriptor)
-            self._descriptor = -1
-            self._closed()
-
-
-class PipeReader(Descriptor):
-    """What a child writes; ``received`` sees each piece."""
-
-    def __init__(
-        self, reactor: Reactor, descriptor: int, received: Callable[[bytes], None], closed: Callable[[], None]
-    ) -> None:
-        super().__init__(reactor, descriptor, closed)
-        self._received = received
-        reactor.addReader(self)
-
-    def doRead(self) -> Exception | None:
-        try:
-            piece = os.read(self._descriptor, _PIECE)
-        except BlockingIOError:
-            return None
-        if not piece:
-            return CONNECTION_DONE
-        self._received(piece)
-        return None
-
-
-class PipeWriter(Descriptor):
-    """What a child reads. It may stop reading when it likes."""
-
-    def __init__(self, reactor: Reactor, descriptor: int) -> None:
-        super().__init__(reactor, descriptor, lambda: None)
-        self._left = memoryview(b"")
-
-    def finish(self, content: bytes) -> None:
-        """Let it read this, and then find the end."""
-        self._left = memoryview(content)
-        if self.doWrite() is not None:
-            self.close()
-        elif self._descriptor >= 0:
-            self._reactor.addWriter(self)
-
-    def doWrite(self) -> Exception | None:
-        try:
-            while self._left:
-                self._left = self._left[os.write(self._descriptor, self._left) :]
-        except BlockingIOError:
-            return None
-        except OSError:
-            pass  # nobody reads any more
-        return CONNECTION_DONE

@@ -9,7 +9,7 @@ from twisted.internet.defer import DeferredLock
 
 from stackit.api.events import Repo
 from stackit.api.reactor import Reactor
-from stackit.subprocesses.child import run
+from stackit.subprocesses import ProcessLimits, run
 from stackit.testing.objects import EPOCH, Commit
 
 GIT_ENVIRONMENT = {
@@ -150,7 +150,7 @@ class BareRepository:
         return b"\n".join(lines) + b"\n"
 
     async def _run(self, argv: list[str], stdin: bytes = b"") -> str:
-        done = await run(self._reactor, argv, env=GIT_ENVIRONMENT, stdin=stdin, timeout=60)
+        done = await run(self._reactor, argv, env=GIT_ENVIRONMENT, stdin=stdin, limits=ProcessLimits(timeout=60))
         if done.status != 0:
             raise GitFailed(f"{' '.join(argv)}: status {done.status}: {done.stderr.decode(errors='replace').strip()}")
         return done.stdout.decode("utf-8", "surrogateescape").rstrip()

@@ -25,7 +25,7 @@ from twisted.web.server import NOT_DONE_YET, Request
 
 from stackit.api.events import Repo
 from stackit.api.reactor import Reactor
-from stackit.subprocesses.child import run
+from stackit.subprocesses import ProcessLimits, run
 from stackit.testing.bare import GIT_ENVIRONMENT
 from stackit.testing.faults import Faults, send
 
@@ -135,8 +135,7 @@ class SmartHttp(Resource):
             ["git", "upload-pack", *how, str(path)],
             env={**GIT_ENVIRONMENT, **({"GIT_PROTOCOL": protocol} if protocol else {})},
             stdin=body,
-            timeout=300,
-            limit=_BIGGEST_PACK,
+            limits=ProcessLimits(timeout=300, stdout=_BIGGEST_PACK),
         )
         first = _ADVERTISEMENT if listing and "version=2" not in protocol.split(":") else b""
         return 200, {"Content-Type": _ADVERTISED if listing else _ANSWERED, **_NO_CACHE}, first + done.stdout

@@ -16,7 +16,7 @@ from twisted.internet.task import Clock
 from zope.interface import directlyProvides, providedBy
 
 from stackit.api.reactor import Reactor, sleep
-from stackit.subprocesses.spawn import Descriptor
+from stackit.subprocesses.pipes import Descriptor
 
 GRAIN = 1.0
 """Seconds that pass at once, at least: what is due within them happens together."""

@@ -12,7 +12,7 @@ import pytest_twisted
 from outside import Held, Notebook, alive, check_log, connect, descendants, git_runs, hang_up, mirror_refs, twistd
 from rawhttp import request
 
-from stackit.subprocesses.child import Finished
+from stackit.subprocesses import Finished
 from stackit.testing import PretendGitHub, RunningStackit
 
 ANY_PORT = "tcp:0:interface=127.0.0.1"

@@ -20,7 +20,7 @@ from stackit import StackitError, on
 from stackit.plugins.mirror import pushes
 from stackit.plugins.mirror.sync.clock import ClockConverter
 from stackit.plugins.mirror.sync.status import SyncStatus
-from stackit.subprocesses.child import run
+from stackit.subprocesses import ProcessLimits, run
 
 DAY = 86400.0
 YEAR = 365 * DAY
@@ -78,7 +78,9 @@ async def test_every_timer_of_a_reactor_fires_in_time_whatever_is_done_to_the_cl
     from twisted.internet import reactor  # noqa: PLC0415 - importing it installs it
 
     env = {"PATH": os.environ["PATH"]}
-    ended = await run(reactor, [sys.executable, "-c", SCRIPT, kind, str(step)], env=env, timeout=60)
+    ended = await run(
+        reactor, [sys.executable, "-c", SCRIPT, kind, str(step)], env=env, limits=ProcessLimits(timeout=60)
+    )
     assert (ended.status, ended.stdout.decode()) == (0, "deferred early late loop\n"), ended.stderr.decode()
 
 

@@ -1,4 +1,4 @@
-"""stackit.subprocesses.child: children that end in time, with all their descendants."""
+"""stackit.subprocesses: children that end in time, with all their descendants."""
 
 from __future__ import annotations
 
@@ -11,24 +11,26 @@ import sys
 import threading
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 import pytest_twisted
 from twisted.internet.defer import CancelledError, Deferred
 
-from stackit.subprocesses.child import Finished, run
+from stackit.subprocesses import Finished, ProcessLimits, run
 from stackit.subprocesses.spawn import limit_memory
 
+NO_LIMITS = ProcessLimits()
 ENV = {"PATH": os.environ["PATH"], "LC_ALL": "C"}
 
 
-def start(*argv: str | bytes, **options: object) -> Deferred[Finished]:
+def start(*argv: str | bytes, limits: ProcessLimits = NO_LIMITS, **options: object) -> Deferred[Finished]:
     from twisted.internet import reactor  # noqa: PLC0415 - importing it installs it
 
-    return Deferred.fromCoroutine(run(reactor, argv, env=ENV, **options))  # type: ignore[arg-type]
+    return Deferred.fromCoroutine(run(reactor, argv, env=ENV, limits=limits, **options))  # type: ignore[arg-type]
 
 
-def shell(script: str, **options: object) -> Deferred[Finished]:
+def shell(script: str, **options: Any) -> Deferred[Finished]:
     return start("sh", "-c", script, **options)
 
 
@@ -96,9 +98,9 @@ async def test_a_missing_program_ends_with_127() -> None:
 
 @pytest_twisted.ensureDeferred
 async def test_output_over_the_limit_is_cut_and_marked() -> None:
-    finished = await shell("printf 1234567890", limit=4)
+    finished = await shell("printf 1234567890", limits=ProcessLimits(stdout=4))
     assert (finished.stdout, finished.truncated) == (b"1234", True)
-    finished = await shell("printf 1234", limit=4)
+    finished = await shell("printf 1234", limits=ProcessLimits(stdout=4))
     assert (finished.stdout, finished.truncated) == (b"1234", False)
 
 
@@ -113,16 +115,15 @@ async def test_of_long_stderr_the_end_is_kept_and_each_piece_is_seen() -> None:
 
 @pytest_twisted.ensureDeferred
 async def test_the_timeout_ends_the_program_and_its_descendants() -> None:
-    finished = await shell(f"{nap(1001)} & {nap(1001)} & wait", timeout=0.1)
+    finished = await shell(f"{nap(1001)} & {nap(1001)} & wait", limits=ProcessLimits(timeout=0.1))
     assert finished.timed_out
     assert finished.status == -15
     assert alive(nap(1001)) == []
 
 
 @pytest_twisted.ensureDeferred
-async def test_a_program_that_ignores_the_request_to_end_is_killed(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("stackit.subprocesses.child.GRACE", 0.1)
-    finished = await shell(f"trap '' TERM; while :; do {nap(1002)}; done", timeout=0.2)
+async def test_a_program_that_ignores_the_request_to_end_is_killed() -> None:
+    finished = await shell(f"trap '' TERM; while :; do {nap(1002)}; done", limits=ProcessLimits(timeout=0.2, grace=0.1))
     assert finished.timed_out
     assert finished.status == -9
     assert alive(nap(1002)) == []
@@ -130,7 +131,9 @@ async def test_a_program_that_ignores_the_request_to_end_is_killed(monkeypatch: 
 
 @pytest_twisted.ensureDeferred
 async def test_silence_ends_a_program_and_output_keeps_it() -> None:
-    finished = await shell(f"for i in 1 2 3 4 5 6; do echo . >&2; sleep 0.1; done; {nap(1003)}", stall=0.8)
+    finished = await shell(
+        f"for i in 1 2 3 4 5 6; do echo . >&2; sleep 0.1; done; {nap(1003)}", limits=ProcessLimits(stall=0.8)
+    )
     assert finished.timed_out
     assert finished.stderr == b".\n" * 6
     assert alive(nap(1003)) == []
@@ -151,11 +154,9 @@ async def test_descendants_that_let_go_of_the_pipes_are_ended_too() -> None:
 
 
 @pytest_twisted.ensureDeferred
-async def test_a_descendant_that_fled_the_group_is_not_waited_for(
-    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
-) -> None:
-    monkeypatch.setattr("stackit.subprocesses.child.GRACE", 0.1)
-    finished = await shell(f"setsid sh -c 'echo $$ > {tmp_path}/pid; exec {nap(1006)}' & sleep 0.3; exit 0")
+async def test_a_descendant_that_fled_the_group_is_not_waited_for(tmp_path: Path) -> None:
+    script = f"setsid sh -c 'echo $$ > {tmp_path}/pid; exec {nap(1006)}' & sleep 0.3; exit 0"
+    finished = await shell(script, limits=ProcessLimits(grace=0.1))
     assert finished.status == 0
     os.kill(int((tmp_path / "pid").read_text()), 9)
 
@@ -206,7 +207,7 @@ def collector(request: pytest.FixtureRequest) -> Iterator[None]:
     thread.join()
 
 
-async def status_of(*argv: str, **options: object) -> int | None:
+async def status_of(*argv: str, **options: Any) -> int | None:
     """How a program ends, several times, as it is a matter of who is first; all of its output is there each time."""
     statuses = set()
     for _ in range(20):
@@ -226,7 +227,7 @@ async def test_a_child_that_somebody_else_collects_is_over_and_its_status_unknow
 @pytest.mark.usefixtures("collector")
 @pytest_twisted.ensureDeferred
 async def test_a_child_that_somebody_else_collects_ends_in_time_and_when_it_is_cancelled() -> None:
-    late = await shell(nap(3131), timeout=0.1)
+    late = await shell(nap(3131), limits=ProcessLimits(timeout=0.1))
     assert late.timed_out
     running = shell(f"{nap(3132)} & {nap(3132)}")
     running.cancel()
@@ -274,9 +275,9 @@ HUNGRY = f"{sys.executable} -c 'print(len(bytearray(300_000_000)))'"
 
 @pytest_twisted.ensureDeferred
 async def test_a_program_and_what_it_starts_have_the_memory_that_they_may_have() -> None:
-    allowed = await shell(f"{HUNGRY}; {HUNGRY}", most_memory=600_000_000)
+    allowed = await shell(f"{HUNGRY}; {HUNGRY}", limits=ProcessLimits(memory=600_000_000))
     assert allowed.stdout.split() == [b"300000000"] * 2
-    refused = await shell(f'{HUNGRY}; sh -c "{HUNGRY}"; echo over', most_memory=200_000_000)
+    refused = await shell(f'{HUNGRY}; sh -c "{HUNGRY}"; echo over', limits=ProcessLimits(memory=200_000_000))
     assert refused.stdout == b"over\n"
     assert refused.stderr.count(b"MemoryError") == 2
 
@@ -286,7 +287,7 @@ async def test_files_that_a_program_maps_are_not_its_memory(tmp_path: Path) -> N
     with (tmp_path / "large").open("wb") as file:
         file.truncate(300_000_000)
     script = "import mmap; f = open('large'); print(len(mmap.mmap(f.fileno(), 0, access=mmap.ACCESS_READ)))"
-    mapped = await shell(f'cd {tmp_path} && {sys.executable} -c "{script}"', most_memory=200_000_000)
+    mapped = await shell(f'cd {tmp_path} && {sys.executable} -c "{script}"', limits=ProcessLimits(memory=200_000_000))
     assert mapped.stdout == b"300000000\n", mapped.stderr
 
 

@@ -19,7 +19,7 @@ from twisted.web.server import NOT_DONE_YET, Site
 
 from stackit import AdminRequest, App, ManagedRepo, Occurrence, Push, RefChange, Repo, Repos, Response
 from stackit.plugins.mirror import Mirror, MirrorSettings
-from stackit.subprocesses.child import run
+from stackit.subprocesses import run
 
 ZERO = "0" * 40
 ENV = {

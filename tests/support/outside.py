@@ -15,7 +15,7 @@ from rawhttp import Answer, Client
 from twisted.internet.defer import Deferred, gatherResults
 from twisted.internet.endpoints import HostnameEndpoint, connectProtocol
 
-from stackit.subprocesses.child import Finished, run
+from stackit.subprocesses import Finished, ProcessLimits, run
 from stackit.testing import PretendGitHub, RunningStackit
 
 LOG_LINE = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d+Z (debug|info|warn|error|critical) \[\S+\] .+")
@@ -113,7 +113,7 @@ async def shell(*argv: str, **environment: str) -> Finished:
     from twisted.internet import reactor  # noqa: PLC0415 - importing it installs it
 
     env = {"PATH": "/usr/local/bin:/usr/bin:/bin", "HOME": "/nonexistent", "LANG": "C.UTF-8", **environment}
-    return await run(reactor, argv, env=env, timeout=30)
+    return await run(reactor, argv, env=env, limits=ProcessLimits(timeout=30))
 
 
 async def command(server: RunningStackit, *arguments: str) -> Finished:

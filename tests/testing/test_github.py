@@ -13,7 +13,7 @@ import pytest
 import pytest_twisted
 from twisted.web.resource import Resource
 
-from stackit.subprocesses.child import Finished, run
+from stackit.subprocesses import Finished, ProcessLimits, run
 from stackit.testing.bare import GIT_ENVIRONMENT, GitFailed
 from stackit.testing.github import PretendGitHub
 from stackit.testing.listening import LoopbackSite
@@ -30,7 +30,12 @@ def github(pretend_github: PretendGitHub) -> PretendGitHub:
 async def git(*arguments: str | Path, timeout: float = 20, **variables: str) -> Finished:  # noqa: ASYNC109
     from twisted.internet import reactor  # noqa: PLC0415
 
-    return await run(reactor, ["git", *map(str, arguments)], env={**GIT_ENVIRONMENT, **variables}, timeout=timeout)
+    return await run(
+        reactor,
+        ["git", *map(str, arguments)],
+        env={**GIT_ENVIRONMENT, **variables},
+        limits=ProcessLimits(timeout=timeout),
+    )
 
 
 async def remote_refs(url: str, **variables: str) -> dict[str, str]:

@@ -15,7 +15,7 @@ from twisted.internet.interfaces import IReactorProcess, IReactorTime
 from twisted.internet.task import LoopingCall, deferLater
 
 from stackit.journal import Journal
-from stackit.subprocesses.child import run
+from stackit.subprocesses import ProcessLimits, run
 from stackit.testing.timelapse import Timelapse
 
 
@@ -68,7 +68,7 @@ async def test_time_stands_while_a_child_runs(clock: Timelapse) -> None:
 
     async def work() -> float:
         await deferLater(clock, 10)
-        done = await run(clock, ["sleep", "0.1"], env={"PATH": os.environ["PATH"]}, timeout=5)
+        done = await run(clock, ["sleep", "0.1"], env={"PATH": os.environ["PATH"]}, limits=ProcessLimits(timeout=5))
         assert not done.timed_out
         return clock.seconds() - began
 

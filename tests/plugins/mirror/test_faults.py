@@ -18,7 +18,7 @@ from stackit import StackitError
 from stackit.plugins.mirror.git.access import without_userinfo
 from stackit.plugins.mirror.git.command import environment
 from stackit.plugins.mirror.sync import supervised_git
-from stackit.subprocesses.child import run
+from stackit.subprocesses import ProcessLimits, run
 
 TOKEN = "ghs_a-very-secret-token"
 
@@ -247,7 +247,12 @@ async def test_a_reader_who_clones_during_a_storm_never_fails(reactor: Any, upst
         while not stopped or not clones:
             target = tmp_path / f"clone-{clones}"
             url = f"file://{harness.path()}"
-            done = await run(reactor, ["git", "clone", "--quiet", "--mirror", url, str(target)], env=ENV, timeout=60)
+            done = await run(
+                reactor,
+                ["git", "clone", "--quiet", "--mirror", url, str(target)],
+                env=ENV,
+                limits=ProcessLimits(timeout=60),
+            )
             assert (done.status, done.stderr) == (0, b"")
             git(target, "fsck", "--strict")
             clones += 1

@@ -14,7 +14,7 @@ from mirror_harness import ENV, Harness, end_git, git, managed, refs
 from twisted.internet.defer import Deferred
 
 from stackit import StackitError
-from stackit.subprocesses.child import run
+from stackit.subprocesses import ProcessLimits, run
 from stackit.testing import GitFailed, PretendGitHub
 
 WIDGET = "octo/widget"
@@ -114,7 +114,7 @@ class Reader:
         while not self._enough or not self.clones:
             target = self._directory / f"clone-{self.clones}"
             argv = ["git", "clone", "--quiet", "--mirror", f"file://{self._house.path()}", str(target)]
-            done = await run(self._house.reactor, argv, env=ENV, timeout=60)
+            done = await run(self._house.reactor, argv, env=ENV, limits=ProcessLimits(timeout=60))
             assert done.status == 0, done.stderr
             assert done.stderr in (b"", b"warning: You appear to have cloned an empty repository.\n")
             checked = await run(self._house.reactor, ["git", "-C", str(target), "fsck", "--strict"], env=ENV)

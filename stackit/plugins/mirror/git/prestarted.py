@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from stackit.plugins.mirror.git.runner import Git, PrestartedProcess
-from stackit.subprocesses.child import Finished
+from stackit.subprocesses import Finished
 
 Command = tuple[str, ...]
 

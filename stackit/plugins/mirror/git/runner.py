@@ -19,8 +19,7 @@ from stackit.plugins.mirror.git.http_trace import HttpAnswer, parse_stderr
 from stackit.plugins.mirror.git.ls_remote import is_plausible, parse_ls_remote
 from stackit.plugins.mirror.refs.listing import Listing
 from stackit.plugins.mirror.refs.refspecs import for_git
-from stackit.subprocesses.child import COLLECTED, STDERR_LIMIT, Child, Finished, run
-from stackit.subprocesses.spawn import NotStarted
+from stackit.subprocesses import COLLECTED, STDERR_LIMIT, Child, Finished, NotStarted, ProcessLimits, run
 
 BRANCHES = "+refs/heads/*:refs/heads/*"
 """The refspec that every ``git clone --bare`` has."""
@@ -81,9 +80,7 @@ class Git:
                 self._reactor,
                 command_in(directory, arguments),
                 {**environment(self._home, None), **variables},
-                timeout=_LOCAL_TIMEOUT,
-                limit=_OUTPUT_LIMIT,
-                most_memory=self._most_memory,
+                limits=self._limits(_LOCAL_TIMEOUT),
             )
         except NotStarted as problem:
             raise GitError(str(problem)) from None
@@ -107,9 +104,7 @@ class Git:
             command_in(directory, arguments),
             env={**environment(self._home, None), **variables},
             stdin=stdin,
-            timeout=timeout,
-            limit=_OUTPUT_LIMIT,
-            most_memory=self._most_memory,
+            limits=self._limits(timeout),
         )
         return self._checked(finished, ok)
 
@@ -214,10 +209,7 @@ class Git:
             command(*arguments, settings=settings),
             env=environment(self._home, managed.url) | remote_environment(managed, self._home, os.environ),
             secret=secret,
-            timeout=timeout,
-            stall=stall,
-            limit=_OUTPUT_LIMIT,
-            most_memory=self._most_memory,
+            limits=self._limits(timeout, stall),
             on_stderr=on_stderr,
         )
         # The token file may have been replaced since, so the redactor of the files may not know this token.
@@ -230,6 +222,9 @@ class Git:
             raise _error(finished, redact, self._now(), managed.url, otherwise)
         said, answer = parse_stderr(finished.stderr.decode("utf-8", "replace"), self._now(), redact)
         return finished, said, answer
+
+    def _limits(self, timeout: float, stall: float | None = None) -> ProcessLimits:
+        return ProcessLimits(timeout=timeout, stall=stall, stdout=_OUTPUT_LIMIT, memory=self._most_memory)
 
     def _checked(self, finished: Finished, ok: tuple[int, ...]) -> Finished:
         if finished.status not in ok or finished.timed_out or finished.truncated:
@@ -246,11 +241,11 @@ class PrestartedProcess:
 
     async def finish(self, stdin: bytes) -> Finished:
         """Give it all of its input, and wait for its end. Raises GitError for a status that is not 0."""
-        return self._checked(await self._child.given(stdin), (0,))
+        return self._checked(await self._child.communicate(stdin), (0,))
 
     async def kill(self) -> None:
         """End it without input, and wait for its end."""
-        await self._child.dismissed()
+        await self._child.close()
 
 
 def _error(
