@@ -12,7 +12,7 @@ from stackit.plugins.mirror.commands import COMMANDS
 from stackit.plugins.mirror.git.runner import Git
 from stackit.plugins.mirror.git.version import version_problem
 from stackit.plugins.mirror.pushes import PushHandler
-from stackit.plugins.mirror.remote.client import Remotes
+from stackit.plugins.mirror.remote.remotes import Remotes
 from stackit.plugins.mirror.repository.disk_space import DiskReserve
 from stackit.plugins.mirror.repository.fsck import FsckSlots
 from stackit.plugins.mirror.repository.history_cache import HistoryCache

@@ -10,7 +10,7 @@ from twisted.application.service import Service
 from twisted.internet.defer import Deferred, DeferredList
 
 from stackit import App, Occurrence, StackitError
-from stackit.plugins.mirror.remote.client import Remotes
+from stackit.plugins.mirror.remote.remotes import Remotes
 from stackit.plugins.mirror.repository.disk_space import DiskReserve
 from stackit.plugins.mirror.repository.leftovers import (
     SAFE_AGE,

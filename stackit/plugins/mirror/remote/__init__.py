@@ -1,1 +1,1 @@
-"""A remote asked without git: protocol v2 over HTTP."""
+"""Talk to a remote directly over HTTP, in git's protocol v2, without a process."""

@@ -1,20 +1,24 @@
-"""Whether a remote is worth asking directly: not for a while after it did not answer, for growing times."""
+"""A circuit breaker: after a failure a remote gets no requests for a while."""
 
 from __future__ import annotations
 
 from stackit import Reactor
 from stackit.http.client import RemoteError
 
-TROUBLE = (5.0, 600.0)
-"""Seconds for which a gate closes after the first failure, and the most that this grows to."""
+AFTER_FAILURE = (5.0, 600.0)
+"""Seconds for which a breaker is open after the first failure, and the most that they grow to."""
 OLD_PROTOCOL = (600.0, 86400.0)
-"""The same for a remote that does not speak protocol v2, which changes with its software only."""
+"""The same for a remote that does not speak protocol v2, which only changes with its software."""
 
 
 class CircuitBreaker:
-    """Closes after each failure, twice as long as after the one before; a success opens it."""
+    """Opens after a failure, each time for twice as long as the time before; a success closes it.
 
-    def __init__(self, reactor: Reactor, pauses: tuple[float, float] = TROUBLE) -> None:
+    While it is open, requests fail at once with the reason of the failure. ``pauses``: seconds for which it is open
+    after the first failure, and the most that they grow to.
+    """
+
+    def __init__(self, reactor: Reactor, pauses: tuple[float, float] = AFTER_FAILURE) -> None:
         self._reactor = reactor
         self._first, self._most = pauses
         self._pause = self._first
@@ -22,21 +26,21 @@ class CircuitBreaker:
         self._reason: str | None = None
 
     @property
-    def closed(self) -> bool:
+    def is_open(self) -> bool:
         return self._reason is not None and self._reactor.seconds() < self._until
 
     def check(self) -> None:
-        """Raises RemoteError, with the reason of the failure, while it is closed."""
-        if self.closed:
+        """Raise RemoteError if the breaker is open."""
+        if self.is_open:
             raise RemoteError(self._reason or "protocol")
 
     def failed(self, reason: str) -> None:
-        """Close. What was under way when it closed does not count again."""
-        if not self.closed:
+        """Open the breaker. Requests that were under way when it opened do not count again."""
+        if not self.is_open:
             self._reason = reason
             self._until = self._reactor.seconds() + self._pause
             self._pause = min(2 * self._pause, self._most)
 
     def succeeded(self) -> None:
-        """Open."""
+        """Close the breaker."""
         self._reason, self._pause = None, self._first

@@ -1,183 +1,140 @@
-"""A remote asked directly over HTTP, on connections that stay open: no process, no handshake, one round trip."""
+"""A client of git's protocol v2 over HTTP, on connections that stay open: a request costs one round trip."""
 
 from __future__ import annotations
 
 import contextlib
-import os
-import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from urllib.parse import quote, urlsplit
-from urllib.request import proxy_bypass
+
+import msgspec
 
 from stackit import ManagedRepo, Reactor
-from stackit.http.client import Address, ConnectionPool, RemoteError, Response, Timeouts, TlsFiles, parse_retry_after
+from stackit.http.client import ConnectionPool, RemoteError, Response, parse_retry_after
 from stackit.plugins.mirror.remote import protocol_v2
 from stackit.plugins.mirror.remote.circuit_breaker import OLD_PROTOCOL, CircuitBreaker
 from stackit.plugins.mirror.remote.protocol_v2 import ProtocolError, RefusedError
 
-__all__ = ["Remote", "RemoteError", "Remotes"]
-
-CAPABILITIES_LIMIT = 64 * 1024
-"""Bytes of what a remote says of itself in protocol v2; before, it lists all its refs there."""
-LISTING_LIMIT = 64 * 2**20
-PACK_LIMIT = 16 * 2**20
-"""Bytes of answer that are worth holding in memory; what is larger, git fetches."""
-SILENCE = 60.0
-"""Seconds for which a host that answers 429 without more is left alone, as GitHub's documentation asks."""
-
-_PORTS = {"http": 80, "https": 443}
-# The variables that git knows, which is who asks where there is a proxy.
-_PROXIES = {"http": ("http_proxy",), "https": ("https_proxy", "HTTPS_PROXY")}
+RETRY_AFTER_429 = 60.0
+"""Seconds without requests to a host that answers 429 and names none, as GitHub's documentation asks."""
 
 
-class Remotes:
-    """All remotes, by host; at most ``most`` connections are kept to each."""
+class Limits(msgspec.Struct, frozen=True, kw_only=True):
+    """The most bytes of each kind of answer, which is held in memory. A larger pack or list comes by git."""
 
-    def __init__(
-        self,
-        reactor: Reactor,
-        most: int,
-        *,
-        now: Callable[[], float] = time.time,
-        timeouts: Timeouts = Timeouts(),  # noqa: B008 - frozen
-    ) -> None:
-        """``now`` is the wall clock, which tells how far away a date is."""
-        self._reactor = reactor
-        self._now = now
-        self._most = most
-        self._timeouts = timeouts
-        self._hosts: dict[tuple[Address, TlsFiles], ConnectionPool] = {}
-
-    def get(self, managed: ManagedRepo) -> Remote | None:
-        """The remote of a repository; None where its URL is not HTTP, or has to be asked through a proxy."""
-        parts = urlsplit(managed.url)
-        if parts.scheme not in _PORTS or parts.hostname is None or _is_behind_proxy(parts.scheme, parts.hostname):
-            return None
-        try:
-            name = parts.hostname if parts.hostname.isascii() else parts.hostname.encode("idna").decode("ascii")
-            address = (parts.scheme, name, parts.port or _PORTS[parts.scheme])
-            key = (address, _tls_files(managed))
-            host = self._hosts.get(key) or ConnectionPool(
-                self._reactor, address, self._most, _tls_files(managed), self._timeouts
-            )
-        except ValueError:
-            return None  # no name that a host can have: git says what is wrong with it
-        self._hosts[key] = host
-        netloc = f"[{name}]" if ":" in name else name
-        shown = netloc if parts.port is None else f"{netloc}:{parts.port}"
-        path = quote(parts.path.rstrip("/"), safe="/%:@!$&'()*+,;=~")
-        return Remote(self._reactor, self._now, host, managed, shown, path)
-
-    async def close(self) -> None:
-        """Close all connections; nothing may be asked any more."""
-        for host in self._hosts.values():
-            await host.close()
+    advertisement: int = 64 * 1024
+    """In protocol v2 it has capabilities only; in older protocols it lists all refs."""
+    listing: int = 64 * 2**20
+    pack: int = 16 * 2**20
 
 
 class Remote:
-    """One repository at its remote. Every method raises RemoteError, and StackitError for a broken token file."""
+    """The remote of one repository. Methods raise RemoteError, and StackitError for a broken token file.
+
+    ``now`` is the wall clock. ``host`` is the value of the ``Host`` header, ``path`` that of the URL, quoted.
+    """
 
     def __init__(
         self,
         reactor: Reactor,
         now: Callable[[], float],
-        host: ConnectionPool,
+        pool: ConnectionPool,
         managed: ManagedRepo,
-        netloc: str,
+        host: str,
         path: str,
+        limits: Limits,
     ) -> None:
         self._reactor = reactor
         self._now = now
-        self._host = host
+        self._pool = pool
         self._managed = managed
-        self._netloc = netloc
+        self._host = host
         self._path = path
-        self._speaks: bool | None = None
+        self._limits = limits
+        self._speaks_v2: bool | None = None
         self._old = CircuitBreaker(reactor, OLD_PROTOCOL)
         self._listing = CircuitBreaker(reactor)
         self._packing = CircuitBreaker(reactor)
 
     @property
     def quiet_until(self) -> float:
-        """Until when the host wants to be asked less, by the reactor's clock: looks that nobody waits for have time."""
-        return self._host.quiet_until
+        """The reactor's time until which the host wants fewer requests, so that routine checks shall wait."""
+        return self._pool.quiet_until
 
     async def check_ready(self) -> None:
-        """Return if the remote speaks protocol v2 and answered the last request.
+        """Return if the remote speaks protocol v2, and no circuit breaker is open.
 
         The remote is asked once, as git does it, unless git already told (``set_speaks_v2``).
         """
-        for gate in (self._old, self._listing, self._packing):
-            gate.check()
-        if not self._speaks:
-            await self._introduced()
+        for breaker in (self._old, self._listing, self._packing):
+            breaker.check()
+        if not self._speaks_v2:
+            await self._discover()
 
     def set_speaks_v2(self, *, speaks: bool) -> None:
-        """Whether the remote speaks protocol v2, as somebody else found out."""
-        self._speaks = speaks
+        """Remember if the remote speaks protocol v2, as git has found out."""
+        self._speaks_v2 = speaks
         if speaks:
             self._old.succeeded()
         else:
             self._old.failed("protocol")
 
     def reject_listing(self, problem: ProtocolError) -> RemoteError:
-        """What a list of refs that makes no sense, or is none, amounts to; the remote is left alone for a while."""
+        """Return the error for a list of refs that could not be parsed, and open the circuit breaker of lists."""
         error = _remote_error(problem)
         self._listing.failed(error.reason)
         return error
 
     async def list_refs(self, prefixes: Iterable[bytes], object_format: str) -> bytes:
-        """The remote's own words on its refs that begin with any of the prefixes: equal words mean equal refs."""
+        """Return the remote's list of the refs that begin with any of the prefixes, unparsed."""
         return await self.ls_refs(protocol_v2.ls_refs_request(prefixes, object_format))
 
-    async def ls_refs(self, question: bytes, *, patient: bool = False) -> bytes:
-        """Return the answer to a ``protocol_v2.ls_refs_request``.
+    async def ls_refs(self, request: bytes, *, patient: bool = False) -> bytes:
+        """Return the answer to a ``protocol_v2.ls_refs_request``, unparsed: equal bytes mean equal refs.
 
         A ``patient`` request waits while many are under way to this host.
         """
         self._old.check()
         self._listing.check()
-        if not self._speaks:
-            await self._introduced()
-        with _watched(self._listing):
-            return _ended(await self._ask(question, LISTING_LIMIT, patient=patient))
+        if not self._speaks_v2:
+            await self._discover()
+        with _reporting_to(self._listing):
+            return _complete(await self._post(request, self._limits.listing, patient=patient))
 
     async def fetch_pack(self, wants: Sequence[str], haves: Sequence[str]) -> bytes:
-        """A pack with ``wants`` and what they need beyond ``haves``, of a remote that is ``check_ready``."""
-        # It may not have the commit yet, and the pack may be large: the next push is another.
-        with _watched(self._packing, ("refused", "too_large")):
-            answer = await self._ask(protocol_v2.fetch_request(wants, haves, _object_format(wants)), PACK_LIMIT)
+        """Return a pack of ``wants`` and all they need beyond ``haves`` (object ids). ``check_ready`` comes first."""
+        # The remote may not have this commit yet, or its pack may be large: neither tells of the next push.
+        with _reporting_to(self._packing, ("refused", "too_large")):
+            answer = await self._post(protocol_v2.fetch_request(wants, haves, _object_format(wants)), self._limits.pack)
             try:
                 return protocol_v2.parse_pack(answer)
             except ProtocolError as problem:
                 raise _remote_error(problem) from problem
 
-    async def _introduced(self) -> None:
-        """Ask the remote what it speaks. Raises RemoteError where that is not protocol v2."""
+    async def _discover(self) -> None:
+        """Ask the remote for its protocol. Raises RemoteError if that is not v2."""
         head = self._head("GET", f"/info/refs?service={protocol_v2.SERVICE}", "Accept: */*\r\n")
-        with _watched(self._listing):
-            answer = await self._host.request(head, CAPABILITIES_LIMIT)
-            self._check(answer)
+        with _reporting_to(self._listing):
+            answer = await self._pool.request(head, self._limits.advertisement)
+            self._check_status(answer)
             if not answer.too_large and _content_type(answer) != protocol_v2.ADVERTISEMENT_TYPE:
                 raise RemoteError("not_git")
         self.set_speaks_v2(speaks=not answer.too_large and protocol_v2.speaks_v2(answer.body))
         self._old.check()
 
-    async def _ask(self, question: bytes, limit: int, *, patient: bool = False) -> bytes:
-        answer = await self._host.request(self._question_head(len(question)) + question, limit, patient=patient)
-        self._check(answer)
+    async def _post(self, request: bytes, limit: int, *, patient: bool = False) -> bytes:
+        answer = await self._pool.request(self._post_head(len(request)) + request, limit, patient=patient)
+        self._check_status(answer)
         if answer.too_large:
             raise RemoteError("too_large")
         if _content_type(answer) != protocol_v2.RESULT_TYPE:
-            raise RemoteError("not_git")  # a page of somebody else, whatever is in it
+            raise RemoteError("not_git")  # such as the login page of a proxy
         return answer.body
 
-    def _check(self, answer: Response) -> None:
+    def _check_status(self, answer: Response) -> None:
         if answer.status != 200:
-            # Also a redirect: a token must go to no other host, and a move is for a person to know of.
+            # A redirect, too: the token must not go to another host, and a person has to know that the URL changed.
             raise RemoteError("status", status=answer.status, retry_after=self._retry_after(answer))
 
-    def _question_head(self, length: int) -> bytes:
+    def _post_head(self, length: int) -> bytes:
         return self._head(
             "POST",
             f"/{protocol_v2.SERVICE}",
@@ -191,7 +148,7 @@ class Remote:
         authorization = "" if credentials is None else f"Authorization: {credentials}\r\n"
         return (
             f"{method} {self._path}{path} HTTP/1.1\r\n"
-            f"Host: {self._netloc}\r\n"
+            f"Host: {self._host}\r\n"
             "Git-Protocol: version=2\r\n"
             "User-Agent: git/2 (stackit)\r\n"
             f"{headers}{authorization}"
@@ -199,48 +156,42 @@ class Remote:
         ).encode("ascii")
 
     def _retry_after(self, answer: Response) -> float | None:
-        """For how many seconds there shall be no request. A limit on requests holds for the whole host."""
+        """Return the seconds in which the remote wants no request; those of a rate limit hold for the whole host."""
         if answer.status not in (403, 429, 503):
             return None
-        said = answer.headers.get(b"retry-after", (b"",))[0].decode("latin-1")
-        seconds = parse_retry_after(said, self._now()) if said else None
+        value = answer.headers.get(b"retry-after", (b"",))[0].decode("latin-1")
+        seconds = parse_retry_after(value, self._now()) if value else None
         if seconds is None and answer.status == 429:
-            seconds = SILENCE
-        if seconds is not None and answer.status != 503:  # which may be this repository's own trouble
-            self._host.quiet_until = max(self._host.quiet_until, self._reactor.seconds() + seconds)
+            seconds = RETRY_AFTER_429
+        if seconds is not None and answer.status != 503:  # which may be about this repository alone
+            self._pool.quiet_until = max(self._pool.quiet_until, self._reactor.seconds() + seconds)
         return seconds
 
 
 @contextlib.contextmanager
-def _watched(gate: CircuitBreaker, accepted: tuple[str, ...] = ()) -> Iterator[None]:
-    """Close the gate where the remote does not answer as hoped, but for ``accepted`` reasons; open it where it does."""
+def _reporting_to(breaker: CircuitBreaker, accepted: tuple[str, ...] = ()) -> Iterator[None]:
+    """Report success or failure to the breaker; a rate limit, or a failure with an ``accepted`` reason, is neither."""
     try:
         yield
     except RemoteError as problem:
         if problem.retry_after is None and problem.reason not in accepted:
-            gate.failed(problem.reason)
+            breaker.failed(problem.reason)
         raise
-    gate.succeeded()
+    breaker.succeeded()
 
 
-def _ended(words: bytes) -> bytes:
-    """The words, if they are a list that has an end. Raises RemoteError."""
-    if words[4:8] == b"ERR ":
+def _complete(answer: bytes) -> bytes:
+    """Return the answer if it is a list of refs with an end. Raises RemoteError."""
+    if answer[4:8] == b"ERR ":
         raise RemoteError("refused")
-    if not words.endswith(protocol_v2.FLUSH):
+    if not answer.endswith(protocol_v2.FLUSH):
         raise RemoteError("protocol")
-    return words
+    return answer
 
 
 def _content_type(answer: Response) -> str:
-    said = answer.headers.get(b"content-type", (b"",))[0].decode("latin-1")
-    return said.partition(";")[0].strip().lower()
-
-
-def _is_behind_proxy(scheme: str, host: str) -> bool:
-    """Whether git, as it is run here, would ask this host through a proxy."""
-    proxies = any(os.environ.get(name) for name in _PROXIES[scheme])
-    return proxies and not proxy_bypass(host)
+    value = answer.headers.get(b"content-type", (b"",))[0].decode("latin-1")
+    return value.partition(";")[0].strip().lower()
 
 
 def _object_format(oids: Sequence[str]) -> str:
@@ -249,7 +200,3 @@ def _object_format(oids: Sequence[str]) -> str:
 
 def _remote_error(problem: ProtocolError) -> RemoteError:
     return RemoteError("refused" if isinstance(problem, RefusedError) else "protocol")
-
-
-def _tls_files(managed: ManagedRepo) -> TlsFiles:
-    return managed.ca_file, managed.client_cert, managed.client_key

@@ -18,11 +18,12 @@ import msgspec
 from twisted.internet.defer import Deferred, DeferredList
 
 from stackit import Reactor, RefChange, ref_bytes, sleep
+from stackit.http.client import RemoteError
 from stackit.plugins.mirror.git.errors import GitError
 from stackit.plugins.mirror.git.runner import TOO_MANY_REFS, Git
 from stackit.plugins.mirror.refs.snapshot import Snapshot
 from stackit.plugins.mirror.remote import protocol_v2
-from stackit.plugins.mirror.remote.client import Remote, RemoteError
+from stackit.plugins.mirror.remote.client import Remote
 from stackit.plugins.mirror.remote.protocol_v2 import ProtocolError
 from stackit.plugins.mirror.repository import loose_refs
 from stackit.plugins.mirror.repository.ancestry import fast_forwards

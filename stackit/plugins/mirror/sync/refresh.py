@@ -9,11 +9,12 @@ import msgspec
 from twisted.internet.defer import CancelledError
 
 from stackit import App, ManagedRepo, Occurrence, RefChange, StackitError
+from stackit.http.client import RemoteError
 from stackit.plugins.mirror.git.errors import GitError
 from stackit.plugins.mirror.git.runner import TOO_MANY_REFS, Git
 from stackit.plugins.mirror.refs.listing import Listing
 from stackit.plugins.mirror.refs.snapshot import Snapshot
-from stackit.plugins.mirror.remote.client import Remote, RemoteError
+from stackit.plugins.mirror.remote.client import Remote
 from stackit.plugins.mirror.repository.disk_space import DiskReserve
 from stackit.plugins.mirror.repository.fetch_cleanup import FetchCleanup
 from stackit.plugins.mirror.repository.fsck import Fsck, FsckSlots

@@ -15,7 +15,7 @@ from twisted.web.resource import Resource
 from twisted.web.server import NOT_DONE_YET
 
 from stackit.http.client import RemoteError, Timeouts
-from stackit.plugins.mirror.remote.circuit_breaker import OLD_PROTOCOL, TROUBLE, CircuitBreaker
+from stackit.plugins.mirror.remote.circuit_breaker import AFTER_FAILURE, OLD_PROTOCOL, CircuitBreaker
 from stackit.plugins.mirror.remote.protocol_v2 import FLUSH, RESULT_TYPE, pkt_line, speaks_v2
 from stackit.testing.listening import LoopbackSite
 
@@ -94,30 +94,30 @@ async def street(tmp_path: Path) -> AsyncIterator[Street]:
     await street.stop()
 
 
-# -- the gate ---------------------------------------------------------------------------
+# -- the breaker -------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("pauses", [TROUBLE, OLD_PROTOCOL])
-def test_a_gate_closes_for_growing_times_and_a_success_opens_it(pauses: tuple[float, float]) -> None:
+@pytest.mark.parametrize("pauses", [AFTER_FAILURE, OLD_PROTOCOL])
+def test_a_breaker_opens_for_growing_times_and_a_success_closes_it(pauses: tuple[float, float]) -> None:
     clock = Clock()
-    gate = CircuitBreaker(clock, pauses)
-    gate.check()
+    breaker = CircuitBreaker(clock, pauses)
+    breaker.check()
     pause = pauses[0]
     for _ in range(12):
-        gate.failed("timeout")
-        gate.failed("status")  # what was under way counts once, and is not the reason
+        breaker.failed("timeout")
+        breaker.failed("status")  # what was under way counts once, and is not the reason
         clock.advance(pause - 0.1)
         with pytest.raises(RemoteError, match="timeout"):
-            gate.check()
+            breaker.check()
         clock.advance(0.2)
-        gate.check()
+        breaker.check()
         pause = min(2 * pause, pauses[1])
-    gate.failed("timeout")
-    gate.succeeded()
-    gate.check()
-    gate.failed("status")
+    breaker.failed("timeout")
+    breaker.succeeded()
+    breaker.check()
+    breaker.failed("status")
     clock.advance(pauses[0])
-    gate.check()
+    breaker.check()
 
 
 @pytest.mark.parametrize(
@@ -192,7 +192,7 @@ async def test_a_remote_that_does_not_answer_is_left_to_git_for_a_while_and_not_
     street: Street, instead: Any
 ) -> None:
     harness = street.open()
-    harness.worker()._remote._host.timeouts = Timeouts(answer=0.3)
+    harness.worker()._remote._pool.timeouts = Timeouts(answer=0.3)
     await harness.worker().sync("start")
     street.front.instead = instead
     await street.push()
@@ -203,9 +203,9 @@ async def test_a_remote_that_does_not_answer_is_left_to_git_for_a_while_and_not_
     assert len(street.front.asked) == asked, "it is not asked in vain each time"
     street.front.instead = None
     remote = harness.worker()._remote
-    for gate in (remote._listing, remote._packing):
-        assert gate._until - harness.reactor.seconds() <= TROUBLE[0]
-        gate._until = 0.0  # a few seconds later
+    for breaker in (remote._listing, remote._packing):
+        assert breaker._until - harness.reactor.seconds() <= AFTER_FAILURE[0]
+        breaker._until = 0.0  # a few seconds later
     fallbacks = len(harness.named("fallback"))
     await street.push()
     assert len(harness.named("fallback")) == fallbacks, "the fast way is open again"

@@ -13,8 +13,9 @@ from twisted.internet.defer import CancelledError, Deferred, gatherResults
 from twisted.internet.task import deferLater
 
 from stackit import ManagedRepo, Repo, StackitError
-from stackit.http.client import Timeouts, response_parser
-from stackit.plugins.mirror.remote.client import Remote, RemoteError, Remotes
+from stackit.http.client import RemoteError, Timeouts, response_parser
+from stackit.plugins.mirror.remote.client import Limits, Remote
+from stackit.plugins.mirror.remote.remotes import Remotes
 
 TYPE = b"Content-Type: application/x-git-upload-pack-result\r\n"
 OK = b"HTTP/1.1 200 OK\r\n" + TYPE + b"Content-Length: 4\r\n\r\n0000"
@@ -69,15 +70,15 @@ class Server(protocol.Factory):
         await self._port.stopListening()
 
 
-class House:
+class Harness:
     def __init__(self, reactor: Any) -> None:
         self.reactor = reactor
         self.server = Server(reactor)
         self.give()
 
-    def give(self, **timeouts: float) -> None:
-        """Give the client other timeouts, in seconds."""
-        self.remotes = Remotes(self.reactor, 2, timeouts=Timeouts(**timeouts))
+    def give(self, *, listing_limit: int = 2**20, **timeouts: float) -> None:
+        """Give the client other timeouts, in seconds, or another limit."""
+        self.remotes = Remotes(self.reactor, 2, timeouts=Timeouts(**timeouts), limits=Limits(listing=listing_limit))
         self.remote = self.of(f"http://127.0.0.1:{self.server.port}/octo/widget.git")
 
     def of(self, url: str, **more: Any) -> Remote:
@@ -105,26 +106,26 @@ class House:
 
 
 @pytest_twisted.async_yield_fixture
-async def house() -> AsyncIterator[House]:
+async def harness() -> AsyncIterator[Harness]:
     from twisted.internet import reactor  # noqa: PLC0415
 
-    house = House(reactor)
-    yield house
-    await house.remotes.close()
-    await house.server.stop()
+    harness = Harness(reactor)
+    yield harness
+    await harness.remotes.close()
+    await harness.server.stop()
 
 
 # -- what is asked ----------------------------------------------------------------------
 
 
 @pytest_twisted.ensureDeferred
-async def test_a_request_is_gits_own_and_asks_for_no_compression(house: House) -> None:
-    assert await house.ask() == b"0000"
-    head, _, body = house.server.requests[0].partition(b"\r\n\r\n")
+async def test_a_request_is_gits_own_and_asks_for_no_compression(harness: Harness) -> None:
+    assert await harness.ask() == b"0000"
+    head, _, body = harness.server.requests[0].partition(b"\r\n\r\n")
     assert body == QUESTION
     assert head.split(b"\r\n") == [
         b"POST /octo/widget.git/git-upload-pack HTTP/1.1",
-        b"Host: 127.0.0.1:%d" % house.server.port,
+        b"Host: 127.0.0.1:%d" % harness.server.port,
         b"Git-Protocol: version=2",
         b"User-Agent: git/2 (stackit)",
         b"Content-Type: application/x-git-upload-pack-request",
@@ -134,14 +135,14 @@ async def test_a_request_is_gits_own_and_asks_for_no_compression(house: House) -
 
 
 @pytest_twisted.ensureDeferred
-async def test_a_token_is_sent_as_it_is_in_its_file_now(house: House, tmp_path: Path) -> None:
+async def test_a_token_is_sent_as_it_is_in_its_file_now(harness: Harness, tmp_path: Path) -> None:
     token_file = tmp_path / "token"
     token_file.write_text("one\n")
-    remote = house.of(f"http://127.0.0.1:{house.server.port}/octo/widget.git", token_file=token_file)
+    remote = harness.of(f"http://127.0.0.1:{harness.server.port}/octo/widget.git", token_file=token_file)
     await remote.ls_refs(QUESTION)
     token_file.write_text("two\n")
     await remote.ls_refs(QUESTION)
-    sent = [request.partition(b"Authorization: Basic ")[2].split(b"\r\n")[0] for request in house.server.requests]
+    sent = [request.partition(b"Authorization: Basic ")[2].split(b"\r\n")[0] for request in harness.server.requests]
     assert sent == [b"eC1hY2Nlc3MtdG9rZW46b25l", b"eC1hY2Nlc3MtdG9rZW46dHdv"]
     token_file.unlink()
     with pytest.raises(StackitError, match="cannot be read"):
@@ -149,10 +150,10 @@ async def test_a_token_is_sent_as_it_is_in_its_file_now(house: House, tmp_path: 
 
 
 @pytest_twisted.ensureDeferred
-async def test_a_path_cannot_carry_a_second_request(house: House) -> None:
-    remote = house.of(f"http://127.0.0.1:{house.server.port}/a b/é%20\x7f.git")
+async def test_a_path_cannot_carry_a_second_request(harness: Harness) -> None:
+    remote = harness.of(f"http://127.0.0.1:{harness.server.port}/a b/é%20\x7f.git")
     await remote.ls_refs(QUESTION)
-    assert house.server.requests[0].startswith(b"POST /a%20b/%C3%A9%20%7F.git/git-upload-pack HTTP/1.1\r\n")
+    assert harness.server.requests[0].startswith(b"POST /a%20b/%C3%A9%20%7F.git/git-upload-pack HTTP/1.1\r\n")
 
 
 @pytest.mark.parametrize("url", ["ssh://git@host/x", "file:///x", "git@host:x"])
@@ -177,109 +178,109 @@ def test_behind_a_proxy_git_asks(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest_twisted.ensureDeferred
-async def test_one_connection_serves_request_after_request(house: House) -> None:
+async def test_one_connection_serves_request_after_request(harness: Harness) -> None:
     for _ in range(5):
-        assert await house.ask() == b"0000"
-    assert len(house.server.peers) == 1
+        assert await harness.ask() == b"0000"
+    assert len(harness.server.peers) == 1
 
 
 @pytest_twisted.ensureDeferred
 async def test_a_crowd_of_patient_questions_opens_few_connections_and_one_in_a_hurry_does_not_wait(
-    house: House,
+    harness: Harness,
 ) -> None:
-    house.server.answers = [lambda peer: None, lambda peer: None]
-    crowd = [Deferred.fromCoroutine(house.remote.ls_refs(QUESTION, patient=True)) for _ in range(20)]
-    await house.until(lambda: len(house.server.requests) == 2)
-    assert await house.ask() == b"0000"
+    harness.server.answers = [lambda peer: None, lambda peer: None]
+    crowd = [Deferred.fromCoroutine(harness.remote.ls_refs(QUESTION, patient=True)) for _ in range(20)]
+    await harness.until(lambda: len(harness.server.requests) == 2)
+    assert await harness.ask() == b"0000"
     crowd[-1].cancel()
     with pytest.raises(CancelledError):
         await crowd.pop()
-    for peer in house.server.peers[:2]:
+    for peer in harness.server.peers[:2]:
         peer.transport.write(OK)
     assert await gatherResults(crowd) == [b"0000"] * 19
-    assert len(house.server.peers) == 3
+    assert len(harness.server.peers) == 3
 
 
 @pytest_twisted.ensureDeferred
-async def test_a_kept_connection_that_was_closed_meanwhile_costs_nothing(house: House) -> None:
-    await house.ask()
-    house.server.answers = [lambda peer: peer.transport.loseConnection()]
-    assert await house.ask() == b"0000"
-    assert len(house.server.requests) == 3
+async def test_a_kept_connection_that_was_closed_meanwhile_costs_nothing(harness: Harness) -> None:
+    await harness.ask()
+    harness.server.answers = [lambda peer: peer.transport.loseConnection()]
+    assert await harness.ask() == b"0000"
+    assert len(harness.server.requests) == 3
 
 
 @pytest_twisted.ensureDeferred
-async def test_a_new_connection_that_is_closed_without_a_word_is_not_tried_again(house: House) -> None:
-    house.server.answers = [lambda peer: peer.transport.loseConnection()]
-    assert (await house.fails()).reason == "unreachable"
-    assert len(house.server.requests) == 1
+async def test_a_new_connection_that_is_closed_without_a_word_is_not_tried_again(harness: Harness) -> None:
+    harness.server.answers = [lambda peer: peer.transport.loseConnection()]
+    assert (await harness.fails()).reason == "unreachable"
+    assert len(harness.server.requests) == 1
 
 
 @pytest_twisted.ensureDeferred
-async def test_an_answer_that_breaks_off_is_not_asked_for_again(house: House) -> None:
-    await house.ask()
+async def test_an_answer_that_breaks_off_is_not_asked_for_again(harness: Harness) -> None:
+    await harness.ask()
 
     def cut(peer: Any) -> None:
         peer.transport.write(OK[:-1])
         peer.transport.loseConnection()
 
-    house.server.answers = [cut]
-    assert (await house.fails()).reason == "unreachable"
-    assert len(house.server.requests) == 2
+    harness.server.answers = [cut]
+    assert (await harness.fails()).reason == "unreachable"
+    assert len(harness.server.requests) == 2
 
 
 @pytest_twisted.ensureDeferred
-async def test_a_connection_that_the_remote_wants_closed_is_closed(house: House) -> None:
-    house.server.answers = [OK.replace(b"OK\r\n", b"OK\r\nConnection: close\r\n"), OK.replace(b"1.1", b"1.0")]
+async def test_a_connection_that_the_remote_wants_closed_is_closed(harness: Harness) -> None:
+    harness.server.answers = [OK.replace(b"OK\r\n", b"OK\r\nConnection: close\r\n"), OK.replace(b"1.1", b"1.0")]
     for _ in range(3):
-        assert await house.ask() == b"0000"
-    assert len(house.server.peers) == 3
+        assert await harness.ask() == b"0000"
+    assert len(harness.server.peers) == 3
 
 
 @pytest_twisted.ensureDeferred
-async def test_bytes_that_nobody_asked_for_end_the_connection(house: House) -> None:
-    await house.ask()
-    house.server.peers[0].transport.write(OK)
-    await house.until(lambda: house.server.lost == 1)
-    assert await house.ask() == b"0000"
-    assert len(house.server.peers) == 2
+async def test_bytes_that_nobody_asked_for_end_the_connection(harness: Harness) -> None:
+    await harness.ask()
+    harness.server.peers[0].transport.write(OK)
+    await harness.until(lambda: harness.server.lost == 1)
+    assert await harness.ask() == b"0000"
+    assert len(harness.server.peers) == 2
 
 
 @pytest_twisted.ensureDeferred
 async def test_a_connection_that_nobody_uses_is_closed_after_a_while(
-    house: House,
+    harness: Harness,
 ) -> None:
-    house.give(idle=0.1)
-    await house.ask()
-    await house.until(lambda: house.server.lost == 1)
+    harness.give(idle=0.1)
+    await harness.ask()
+    await harness.until(lambda: harness.server.lost == 1)
 
 
 @pytest_twisted.ensureDeferred
-async def test_nobody_there_is_unreachable(house: House) -> None:
-    await house.server.stop()
-    assert (await house.fails()).reason == "unreachable"
-    house.server = Server(house.reactor)
+async def test_nobody_there_is_unreachable(harness: Harness) -> None:
+    await harness.server.stop()
+    assert (await harness.fails()).reason == "unreachable"
+    harness.server = Server(harness.reactor)
 
 
 @pytest_twisted.ensureDeferred
-async def test_closing_ends_what_is_under_way(house: House) -> None:
-    house.server.answers = [lambda peer: None]
-    asked = Deferred.fromCoroutine(house.ask())
-    await house.until(lambda: bool(house.server.requests))
-    await house.remotes.close()
+async def test_closing_ends_what_is_under_way(harness: Harness) -> None:
+    harness.server.answers = [lambda peer: None]
+    asked = Deferred.fromCoroutine(harness.ask())
+    await harness.until(lambda: bool(harness.server.requests))
+    await harness.remotes.close()
     with pytest.raises(RemoteError):
         await asked
 
 
 @pytest_twisted.ensureDeferred
-async def test_cancelling_closes_the_connection(house: House) -> None:
-    house.server.answers = [lambda peer: None]
-    asked = Deferred.fromCoroutine(house.ask())
-    await house.until(lambda: bool(house.server.requests))
+async def test_cancelling_closes_the_connection(harness: Harness) -> None:
+    harness.server.answers = [lambda peer: None]
+    asked = Deferred.fromCoroutine(harness.ask())
+    await harness.until(lambda: bool(harness.server.requests))
     asked.cancel()
     with pytest.raises(CancelledError):
         await asked
-    await house.until(lambda: house.server.lost == 1)
+    await harness.until(lambda: harness.server.lost == 1)
 
 
 # -- answers ----------------------------------------------------------------------------
@@ -298,16 +299,16 @@ async def test_cancelling_closes_the_connection(house: House) -> None:
 )
 @pytest.mark.parametrize("size", [1, 7, 1000])
 @pytest_twisted.ensureDeferred
-async def test_an_answer_is_read_in_whatever_pieces_it_comes(house: House, said: bytes, size: int) -> None:
+async def test_an_answer_is_read_in_whatever_pieces_it_comes(harness: Harness, said: bytes, size: int) -> None:
     async def drip(peer: Any) -> None:
         for at in range(0, len(said), size):
             peer.transport.write(said[at : at + size])
-            await deferLater(house.reactor, 0)
+            await deferLater(harness.reactor, 0)
 
-    house.server.answers = [lambda peer: Deferred.fromCoroutine(drip(peer)) and None]
-    assert await house.ask() == b"0000"
-    assert await house.ask() == b"0000"
-    assert len(house.server.peers) == 1
+    harness.server.answers = [lambda peer: Deferred.fromCoroutine(drip(peer)) and None]
+    assert await harness.ask() == b"0000"
+    assert await harness.ask() == b"0000"
+    assert len(harness.server.peers) == 1
 
 
 CHUNKED = b"HTTP/1.1 200 OK\r\n" + TYPE + b"Transfer-Encoding: chunked\r\n\r\n"
@@ -339,82 +340,82 @@ CHUNKED = b"HTTP/1.1 200 OK\r\n" + TYPE + b"Transfer-Encoding: chunked\r\n\r\n"
     ],
 )
 @pytest_twisted.ensureDeferred
-async def test_what_is_no_answer_is_refused_and_ends_the_connection(house: House, said: bytes) -> None:
-    house.server.answers = [said]
-    assert (await house.fails()).reason == "protocol"
-    await house.until(lambda: house.server.lost == 1)
-    assert await house.ask() == b"0000"
+async def test_what_is_no_answer_is_refused_and_ends_the_connection(harness: Harness, said: bytes) -> None:
+    harness.server.answers = [said]
+    assert (await harness.fails()).reason == "protocol"
+    await harness.until(lambda: harness.server.lost == 1)
+    assert await harness.ask() == b"0000"
 
 
 @pytest.mark.parametrize("content_type", [b"", b"Content-Type: text/html\r\n", b"Content-Type:\r\n"])
 @pytest_twisted.ensureDeferred
-async def test_a_page_is_no_answer_whatever_it_says(house: House, content_type: bytes) -> None:
-    house.server.answers = [b"HTTP/1.1 200 OK\r\n" + content_type + b"Content-Length: 4\r\n\r\n0000"]
-    assert (await house.fails()).reason == "not_git"
-    assert await house.ask() == b"0000"
+async def test_a_page_is_no_answer_whatever_it_says(harness: Harness, content_type: bytes) -> None:
+    harness.server.answers = [b"HTTP/1.1 200 OK\r\n" + content_type + b"Content-Length: 4\r\n\r\n0000"]
+    assert (await harness.fails()).reason == "not_git"
+    assert await harness.ask() == b"0000"
 
 
 @pytest.mark.parametrize("more", [b"\r\n", b"x", OK, b"HTTP/1.1 200 OK\r\nContent-Length: 6\r\n\r\nforged"])
 @pytest.mark.parametrize("said", [OK, CHUNKED + b"4\r\n0000\r\n0\r\n\r\n", b"HTTP/1.1 204 No Content\r\n\r\n"])
 @pytest_twisted.ensureDeferred
-async def test_what_comes_behind_an_answer_answers_nothing(house: House, said: bytes, more: bytes) -> None:
-    house.server.answers = [said + more]
+async def test_what_comes_behind_an_answer_answers_nothing(harness: Harness, said: bytes, more: bytes) -> None:
+    harness.server.answers = [said + more]
     if b"204" in said:
-        assert (await house.fails()).status == 204
+        assert (await harness.fails()).status == 204
     else:
-        assert await house.ask() == b"0000"
-    assert await house.ask() == b"0000"
+        assert await harness.ask() == b"0000"
+    assert await harness.ask() == b"0000"
     # An empty line alone is nothing that could pass for an answer.
-    assert len(house.server.peers) == 2 or (more == b"\r\n" and said.startswith(CHUNKED))
+    assert len(harness.server.peers) == 2 or (more == b"\r\n" and said.startswith(CHUNKED))
 
 
 @pytest.mark.parametrize("chunked", [True, False])
 @pytest_twisted.ensureDeferred
-async def test_an_answer_without_an_end_is_cut_off(
-    house: House, monkeypatch: pytest.MonkeyPatch, chunked: bool
-) -> None:
-    monkeypatch.setattr("stackit.plugins.mirror.remote.client.LISTING_LIMIT", 100_000)
+async def test_an_answer_without_an_end_is_cut_off(harness: Harness, chunked: bool) -> None:
+    harness.give(listing_limit=100_000)
 
     async def flood(peer: Any) -> None:
         peer.transport.write(CHUNKED if chunked else b"HTTP/1.1 200 OK\r\nContent-Length: 999999999\r\n\r\n")
         while not peer.transport.disconnected:
             peer.transport.write(b"1000\r\n" + b"x" * 0x1000 + b"\r\n")
-            await deferLater(house.reactor, 0)
+            await deferLater(harness.reactor, 0)
 
-    house.server.answers = [lambda peer: Deferred.fromCoroutine(flood(peer)) and None]
-    assert (await house.fails()).reason == "too_large"
-    await house.until(lambda: house.server.lost == 1)
+    harness.server.answers = [lambda peer: Deferred.fromCoroutine(flood(peer)) and None]
+    assert (await harness.fails()).reason == "too_large"
+    await harness.until(lambda: harness.server.lost == 1)
 
 
 @pytest.mark.parametrize("said", [b"", b"HTTP/1.1 200 OK\r\n", OK[:-1], CHUNKED + b"4\r\n00"])
 @pytest_twisted.ensureDeferred
-async def test_an_answer_that_does_not_come_to_its_end_in_time_is_given_up(house: House, said: bytes) -> None:
-    house.give(answer=0.1)
-    house.server.answers = [said]
-    assert (await house.fails()).reason == "timeout"
-    await house.until(lambda: house.server.lost == 1)
+async def test_an_answer_that_does_not_come_to_its_end_in_time_is_given_up(harness: Harness, said: bytes) -> None:
+    harness.give(answer=0.1)
+    harness.server.answers = [said]
+    assert (await harness.fails()).reason == "timeout"
+    await harness.until(lambda: harness.server.lost == 1)
 
 
 @pytest.mark.parametrize("status", [301, 302, 307, 401, 403, 404, 500, 502, 503])
 @pytest_twisted.ensureDeferred
-async def test_another_status_is_the_reason_and_the_connection_is_kept(house: House, status: int) -> None:
+async def test_another_status_is_the_reason_and_the_connection_is_kept(harness: Harness, status: int) -> None:
     said = b"HTTP/1.1 %d Oh\r\nLocation: http://127.0.0.1:1/\r\nContent-Length: 4\r\n\r\nsome" % status
-    house.server.answers = [said]
-    problem = await house.fails()
+    harness.server.answers = [said]
+    problem = await harness.fails()
     assert (problem.reason, problem.status, problem.retry_after) == ("status", status, None)
-    await house.ask()
-    assert len(house.server.peers) == 1
-    assert house.remote.quiet_until == 0.0
+    await harness.ask()
+    assert len(harness.server.peers) == 1
+    assert harness.remote.quiet_until == 0.0
 
 
 @pytest.mark.parametrize("framing", [b"", b"Content-Length: 9999999\r\n", b"Transfer-Encoding: chunked\r\n"])
 @pytest_twisted.ensureDeferred
 async def test_an_error_with_a_body_that_is_not_worth_reading_is_known_all_the_same(
-    house: House, framing: bytes
+    harness: Harness, framing: bytes
 ) -> None:
-    house.server.answers = [b"HTTP/1.1 404 Not Found\r\n" + framing + b"\r\n" + b"20000\r\n" + b"x" * 0x20000 + b"\r\n"]
-    assert (await house.fails()).status == 404
-    await house.until(lambda: house.server.lost == 1)
+    harness.server.answers = [
+        b"HTTP/1.1 404 Not Found\r\n" + framing + b"\r\n" + b"20000\r\n" + b"x" * 0x20000 + b"\r\n"
+    ]
+    assert (await harness.fails()).status == 404
+    await harness.until(lambda: harness.server.lost == 1)
 
 
 @pytest.mark.parametrize(
@@ -433,12 +434,12 @@ async def test_an_error_with_a_body_that_is_not_worth_reading_is_known_all_the_s
 )
 @pytest_twisted.ensureDeferred
 async def test_a_remote_that_wants_fewer_requests_says_for_how_long(
-    house: House, status: int, said: bytes, seconds: float | None, whole_host: bool
+    harness: Harness, status: int, said: bytes, seconds: float | None, whole_host: bool
 ) -> None:
-    house.server.answers = [b"HTTP/1.1 %d Oh\r\n" % status + said + b"Content-Length: 0\r\n\r\n"]
-    before = house.reactor.seconds()
-    assert (await house.fails()).retry_after == seconds
-    other = house.of(f"http://127.0.0.1:{house.server.port}/octo/other.git")
+    harness.server.answers = [b"HTTP/1.1 %d Oh\r\n" % status + said + b"Content-Length: 0\r\n\r\n"]
+    before = harness.reactor.seconds()
+    assert (await harness.fails()).retry_after == seconds
+    other = harness.of(f"http://127.0.0.1:{harness.server.port}/octo/other.git")
     wanted = before + seconds if whole_host and seconds is not None else 0.0
     assert other.quiet_until == pytest.approx(wanted, abs=2)
 
@@ -479,26 +480,26 @@ def certificate(tmp_path: Path) -> Path:
 
 
 @pytest.fixture
-def tls(house: House, certificate: Path) -> Iterator[int]:
+def tls(harness: Harness, certificate: Path) -> Iterator[int]:
     """The port of the same server over TLS."""
     from twisted.internet.ssl import DefaultOpenSSLContextFactory  # noqa: PLC0415
 
     contexts = DefaultOpenSSLContextFactory(str(certificate), str(certificate))
-    port = house.reactor.listenSSL(0, house.server, contexts, interface="127.0.0.1")
+    port = harness.reactor.listenSSL(0, harness.server, contexts, interface="127.0.0.1")
     yield port.getHost().port
     pytest_twisted.blockon(port.stopListening())
 
 
 @pytest_twisted.ensureDeferred
 async def test_over_tls_the_certificate_must_be_known_and_the_hosts(
-    house: House, tls: int, certificate: Path, monkeypatch: pytest.MonkeyPatch
+    harness: Harness, tls: int, certificate: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    unknown = house.of(f"https://localhost:{tls}/octo/widget.git")
+    unknown = harness.of(f"https://localhost:{tls}/octo/widget.git")
     with pytest.raises(RemoteError, match="unreachable"):
         await unknown.ls_refs(QUESTION)
-    assert house.server.requests == [], "nothing is said to somebody else"
+    assert harness.server.requests == [], "nothing is said to somebody else"
     monkeypatch.setenv("SSL_CERT_FILE", str(certificate))
-    trusting = Remotes(house.reactor, 2)
+    trusting = Remotes(harness.reactor, 2)
     repo = Repo("octo", "widget")
     known = trusting.get(ManagedRepo(repo=repo, url=f"https://localhost:{tls}/octo/widget.git"))
     other = trusting.get(ManagedRepo(repo=repo, url=f"https://127.0.0.1:{tls}/octo/widget.git"))
@@ -508,9 +509,9 @@ async def test_over_tls_the_certificate_must_be_known_and_the_hosts(
     other.set_speaks_v2(speaks=True)
     for _ in range(3):
         assert await known.ls_refs(QUESTION) == b"0000"
-    peers = len(house.server.peers)
+    peers = len(harness.server.peers)
     with pytest.raises(RemoteError, match="unreachable"):
         await other.ls_refs(QUESTION)
-    assert len(house.server.requests) == 3
+    assert len(harness.server.requests) == 3
     assert peers == 2, "one connection for three requests, after the one that was refused"
     await trusting.close()

@@ -12,8 +12,9 @@ import pytest_twisted
 from stackit import ManagedRepo, Repo
 from stackit.plugins.mirror.git.runner import Git
 from stackit.plugins.mirror.refs.snapshot import Snapshot
-from stackit.plugins.mirror.remote.client import Remote, Remotes
+from stackit.plugins.mirror.remote.client import Remote
 from stackit.plugins.mirror.remote.protocol_v2 import FLUSH, ProtocolError, parse_listing, pkt_line
+from stackit.plugins.mirror.remote.remotes import Remotes
 from stackit.plugins.mirror.repository.disk_space import DiskReserve
 from stackit.plugins.mirror.repository.growth import Growth
 from stackit.plugins.mirror.repository.repository import Repository

@@ -11,8 +11,9 @@ import pytest
 import pytest_twisted
 
 from stackit import ManagedRepo, Repo
+from stackit.http.client import RemoteError
 from stackit.plugins.mirror.git.runner import Git
-from stackit.plugins.mirror.remote.client import RemoteError, Remotes
+from stackit.plugins.mirror.remote.remotes import Remotes
 from stackit.plugins.mirror.repository.repository import Repository
 from stackit.plugins.mirror.repository.tamper import ref_stamps
 from stackit.plugins.mirror.sync.quick_check import QuickCheck
