@@ -17,9 +17,9 @@ from twisted.internet.defer import Deferred
 from twisted.internet.task import Clock
 
 from stackit import StackitError, on
-from stackit.plugins.mirror import pushes
 from stackit.plugins.mirror.sync.clock import ClockConverter
 from stackit.plugins.mirror.sync.status import SyncStatus
+from stackit.plugins.mirror.sync.tunables import Tunables
 from stackit.subprocesses import ProcessLimits, run
 
 DAY = 86400.0
@@ -232,9 +232,14 @@ def upstream(tmp_path: Path) -> Upstream:
     return made
 
 
+@pytest.fixture
+def tunables() -> Tunables:
+    return Tunables()
+
+
 @pytest_twisted.async_yield_fixture
-async def mirrors(tmp_path: Path, upstream: Upstream) -> AsyncIterator[Mirrors]:
-    made = Mirrors(tmp_path / "state", managed(upstream), interval=0)
+async def mirrors(tmp_path: Path, upstream: Upstream, tunables: Tunables) -> AsyncIterator[Mirrors]:
+    made = Mirrors(tmp_path / "state", managed(upstream), interval=0, tunables=tunables)
     await made.worker().sync("start")
     await made.worker().rounds.idle()
     yield made
@@ -282,12 +287,12 @@ async def test_pushes_before_and_after_the_clock_was_set_are_told_apart(mirrors:
     assert len(mirrors.fetches()) == done + 1
 
 
+@pytest.mark.parametrize("tunables", [Tunables(ask_again_after=())])
 @pytest.mark.parametrize("step", [-DAY, DAY])
 @pytest_twisted.ensureDeferred
 async def test_a_push_that_the_remote_does_not_show_is_not_given_up_because_the_clock_was_set(
-    mirrors: Mirrors, upstream: Upstream, step: float, monkeypatch: pytest.MonkeyPatch
+    mirrors: Mirrors, upstream: Upstream, step: float
 ) -> None:
-    monkeypatch.setattr(pushes, "DELAYS", ())
     event = pushed(mirrors, upstream.refs()["refs/heads/main"], "1" * 40)
     for ahead in (0.0, step):
         mirrors.ahead = ahead
@@ -314,7 +319,7 @@ async def test_how_long_a_push_took_does_not_depend_on_who_sets_the_clock(
 @pytest.mark.parametrize("step", STEPS)
 def test_a_remote_that_failed_is_left_alone_for_as_long_as_planned(step: float) -> None:
     clock, ahead = Clock(), [YEAR]
-    status = SyncStatus(clock, lambda: clock.seconds() + ahead[0])
+    status = SyncStatus(clock, lambda: clock.seconds() + ahead[0], first_pause=5.0)
     pause = status.failed("broken", "throttled", 60.0)
     ahead[0] += step
     clock.advance(59)

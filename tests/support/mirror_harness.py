@@ -19,6 +19,7 @@ from twisted.web.server import NOT_DONE_YET, Site
 
 from stackit import AdminRequest, App, ManagedRepo, Occurrence, Push, RefChange, Repo, Repos, Response
 from stackit.plugins.mirror import Mirror, MirrorSettings
+from stackit.plugins.mirror.sync.tunables import Tunables
 from stackit.subprocesses import run
 
 ZERO = "0" * 40
@@ -101,7 +102,13 @@ class Harness:
     """A mirror plugin that runs, and all that it said."""
 
     def __init__(
-        self, state: Path, *managed: ManagedRepo, grace: float = 0, interval: float = 300, **settings: Any
+        self,
+        state: Path,
+        *managed: ManagedRepo,
+        grace: float = 0,
+        interval: float = 300,
+        tunables: Tunables = Tunables(),  # noqa: B008 - frozen
+        **settings: Any,
     ) -> None:
         from twisted.internet import reactor  # noqa: PLC0415 - importing it installs it
 
@@ -127,7 +134,7 @@ class Harness:
             pending=dict,
             now=lambda: time.time() + self.ahead,
         )
-        self.mirror = Mirror(MirrorSettings(**settings))
+        self.mirror = Mirror(MirrorSettings(**settings), tunables=tunables)
         self.service: Any = self.mirror.stackit_service(self.app)
         self.service.startService()
 

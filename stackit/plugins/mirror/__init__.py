@@ -22,31 +22,33 @@ from stackit.plugins.mirror.service import MirrorService
 from stackit.plugins.mirror.settings import MirrorSettings
 from stackit.plugins.mirror.sync.clock import ClockConverter
 from stackit.plugins.mirror.sync.fetch_slots import FetchSlots
+from stackit.plugins.mirror.sync.tunables import Tunables
 from stackit.plugins.mirror.sync.worker import MirrorWorker
 
 __all__ = ["Mirror", "MirrorSettings"]
 
-MOST_STRANGERS = 10_000
-"""Repositories that are not managed and were told of: a webhook for a whole organization brings each of them often."""
+MOST_UNMANAGED = 10_000
+"""Repositories for which a push without a mirror is reported, once each: an organization's webhook has many."""
 
 
 class Mirror:
-    """The plugin: from events and the backstop to the workers of the mirrors."""
+    """The plugin: hands pushes, the backstop and admin requests to the workers of the mirrors."""
 
     Settings = MirrorSettings
 
-    def __init__(self, settings: MirrorSettings = MirrorSettings()) -> None:  # noqa: B008 - frozen
+    def __init__(self, settings: MirrorSettings = MirrorSettings(), *, tunables: Tunables = Tunables()) -> None:  # noqa: B008 - frozen
         self._settings = settings
+        self._tunables = tunables
         self._app: App | None = None
         self._workers: dict[str, MirrorWorker] = {}
         self._pushes: dict[str, PushHandler] = {}
         self._schedule: BackstopSchedule | None = None
         self._disk: DiskReserve | None = None
-        self._strangers: set[str] = set()
+        self._unmanaged: set[str] = set()
 
     @hookimpl
     def stackit_service(self, app: App) -> IService:
-        """Raises StackitError where there is no git that will do, or no place for the mirrors."""
+        """Make the workers. Raises StackitError if git is missing or too old, or the folder cannot be made."""
         program = shutil.which("git")
         if program is None:
             raise StackitError("the program git is missing: install it")
@@ -66,9 +68,19 @@ class Mirror:
         histories, clock = HistoryCache(), ClockConverter(app.reactor, app.now)
         checks = FsckSlots(app.reactor)
         for managed in app.repos:
-            worker = MirrorWorker(app, git, slots, managed, self._settings, checks, disk, remotes.get(managed))
+            worker = MirrorWorker(
+                app,
+                git,
+                slots,
+                managed,
+                self._settings,
+                checks=checks,
+                disk=disk,
+                tunables=self._tunables,
+                remote=remotes.get(managed),
+            )
             self._workers[managed.repo.key] = worker
-            self._pushes[managed.repo.key] = PushHandler(app, git, worker, histories, clock)
+            self._pushes[managed.repo.key] = PushHandler(app, git, worker, histories, clock, self._tunables)
         self._app = app
         workers = list(self._workers.values())
         self._schedule = BackstopSchedule(app.reactor, workers, app.sync_interval)
@@ -84,7 +96,7 @@ class Mirror:
 
     @hookimpl
     def stackit_expect(self, event: Event) -> None:
-        """Begin to fetch what a push announces while it is written down: the remote takes longer than the disk."""
+        """Start to fetch a push while the journal writes it: the remote takes longer than the disk."""
         if self._pushes and isinstance(event, Push) and event.repo is not None:
             pushes = self._pushes.get(event.repo.key)
             if pushes is not None:
@@ -93,15 +105,15 @@ class Mirror:
     # A fetch is bounded by the mirror itself, and a push of one repository must not wait for another's.
     @on("push", timeout=0, concurrency=1024)
     def push(self, event: Push) -> Awaitable[None] | None:
-        """Done when the pushed commit is visible in the mirror, or superseded."""
+        """Fetch a push; done when its commit is visible in the mirror, or superseded."""
         if self._app is None or event.repo is None:
             return None
         key = event.repo.key
         pushes = self._pushes.get(key)
         if pushes is not None:
             return pushes.handle(event)
-        if key not in self._strangers and len(self._strangers) < MOST_STRANGERS:
-            self._strangers.add(key)
+        if key not in self._unmanaged and len(self._unmanaged) < MOST_UNMANAGED:
+            self._unmanaged.add(key)
             self._app.observe(Occurrence(name="unmanaged", repo=event.repo, delivery=event.delivery, id=event.id))
         return None
 
@@ -113,7 +125,7 @@ class Mirror:
 
     @hookimpl
     def stackit_health(self) -> str | None:
-        """Whether there is room for what comes."""
+        """Return a warning if the disk is short."""
         if self._disk is None or not self._workers or not self._disk.is_short:
             return None
         return f"less than {self._settings.reserve >> 20} MiB are free on the disk of the mirrors: nothing is fetched"

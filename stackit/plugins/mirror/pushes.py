@@ -14,14 +14,9 @@ from stackit.plugins.mirror.repository.ancestry import is_ancestor
 from stackit.plugins.mirror.repository.history_cache import HistoryCache
 from stackit.plugins.mirror.sync.clock import ClockConverter
 from stackit.plugins.mirror.sync.fast_fetch import Target
+from stackit.plugins.mirror.sync.tunables import Tunables
 from stackit.plugins.mirror.sync.worker import MirrorWorker
 
-DELAYS = (0.2, 0.4, 0.8, 1.6, 3.2, 6.4, 12.8)
-"""Seconds between asks of a remote that does not show a pushed commit yet: GitHub answers from replicas."""
-PATIENCE = 600.0
-"""Seconds after which a remote that still does not show a push never will: what undid it was not announced."""
-LOOK_AGAIN = 5.0
-REMEMBERED = 1000
 RELEVANT = 3600.0
 """Seconds for which it counts what a push left behind: those before it are through by then, or get new looks."""
 
@@ -44,10 +39,17 @@ class PushHandler:
     """Handles the pushes of one repository, in the order received."""
 
     def __init__(
-        self, app: App, git: Git, worker: MirrorWorker, histories: HistoryCache, clock: ClockConverter
+        self,
+        app: App,
+        git: Git,
+        worker: MirrorWorker,
+        histories: HistoryCache,
+        clock: ClockConverter,
+        tunables: Tunables,
     ) -> None:
         self._app = app
         self._clock = clock
+        self._tunables = tunables
         self._git = git
         self._worker = worker
         self._histories = histories
@@ -107,7 +109,7 @@ class PushHandler:
         else:
             arrival = msgspec.structs.replace(arrival, at=at)  # it came again, and may be about what happened since
         self._arrivals[push.delivery] = arrival
-        while len(self._arrivals) > REMEMBERED:
+        while len(self._arrivals) > self._tunables.pushes_remembered:
             del self._arrivals[next(iter(self._arrivals))]
         return arrival
 
@@ -126,7 +128,7 @@ class PushHandler:
             self._shows(ref, after) or await self._passed(push, ref, before, after)
         ):
             await self._covered(push, arrival, full=full, target=target)
-        for delay in (*DELAYS, None):
+        for delay in (*self._tunables.ask_again_after, None):
             verdict = await self._verdict(push, arrival, ref, before, after)
             if verdict == "visible":
                 await self._visible(push, arrival)
@@ -140,7 +142,7 @@ class PushHandler:
             if delay is not None:
                 await sleep(self._app.reactor, delay)
                 await self._worker.sync("push", push.delivery, full=full, target=target)
-        if self._app.reactor.seconds() - arrival.known_at < PATIENCE:
+        if self._app.reactor.seconds() - arrival.known_at < self._tunables.patience:
             raise StackitError(f"stale upstream: the remote does not show {ref} at {after[:12]} yet")
         reason = f"{ref} at {after[:12]}, which a push announced, is not at the remote, and is taken as superseded"
         self._app.observe(
@@ -182,10 +184,10 @@ class PushHandler:
             # Neither where it was nor where it should be. Most likely pushed over since, which the next push
             # will tell; a remote that is several pushes behind looks the same. So somebody has to look again
             # if nothing tells, but this push need not wait for it.
-            if self._worker.recheck_after(LOOK_AGAIN, push.delivery):
+            if self._worker.recheck_after(self._tunables.recheck_after, push.delivery):
                 self._unconfirmed.clear()  # those before have been looked at
             # One more than are remembered is none that a push could settle: the look is made.
-            self._unconfirmed.add(ref if len(self._unconfirmed) < REMEMBERED else "")
+            self._unconfirmed.add(ref if len(self._unconfirmed) < self._tunables.pushes_remembered else "")
         return "superseded"
 
     def _confirm(self, ref: str) -> None:
@@ -210,7 +212,11 @@ class PushHandler:
         listed = self._histories.get(mirror, tip)
         if listed is None:
             try:
-                listed = (await self._git.local(directory, "rev-list", f"--max-count={REMEMBERED}", tip, "--")).stdout
+                listed = (
+                    await self._git.local(
+                        directory, "rev-list", f"--max-count={self._tunables.pushes_remembered}", tip, "--"
+                    )
+                ).stdout
             except GitError:
                 return False  # no commit: a tag of a tree or a file
             self._histories.remember(mirror, tip, listed)
@@ -220,7 +226,7 @@ class PushHandler:
         known = self._moved_from.pop((ref, before), arrival)
         self._moved_from[ref, before] = known if known.order > arrival.order else arrival
         while (
-            len(self._moved_from) > REMEMBERED
+            len(self._moved_from) > self._tunables.pushes_remembered
             or next(iter(self._moved_from.values())).known_at < arrival.known_at - RELEVANT
         ):
             del self._moved_from[next(iter(self._moved_from))]

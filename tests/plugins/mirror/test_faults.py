@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import os
 import random
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -17,38 +16,10 @@ from twisted.internet.defer import Deferred, gatherResults
 from stackit import StackitError
 from stackit.plugins.mirror.git.access import without_userinfo
 from stackit.plugins.mirror.git.command import environment
-from stackit.plugins.mirror.sync import supervised_git
+from stackit.plugins.mirror.sync.tunables import Tunables
 from stackit.subprocesses import ProcessLimits, run
 
 TOKEN = "ghs_a-very-secret-token"
-
-
-@pytest.fixture
-def reactor() -> Any:
-    from twisted.internet import reactor  # noqa: PLC0415 - importing it installs it
-
-    return reactor
-
-
-@pytest.fixture
-def upstream(tmp_path: Path) -> Upstream:
-    upstream = Upstream(tmp_path / "remote" / "octo" / "widget.git")
-    upstream.advance()
-    return upstream
-
-
-@pytest.fixture
-def server(reactor: Any, upstream: Upstream) -> Iterator[GitHttp]:
-    server = GitHttp(reactor, upstream.directory.parent.parent)
-    yield server
-    pytest_twisted.blockon(server.stop())
-
-
-@pytest.fixture
-def hung(reactor: Any) -> Iterator[SilentRemote]:
-    hung = SilentRemote(reactor)
-    yield hung
-    pytest_twisted.blockon(hung.stop())
 
 
 @pytest.fixture
@@ -182,11 +153,8 @@ async def test_a_hung_remote_is_ended_with_all_its_children(hung: SilentRemote, 
 
 
 @pytest_twisted.ensureDeferred
-async def test_a_first_clone_that_stalls_ends_too(
-    hung: SilentRemote, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(supervised_git, "STALL", 0.3)
-    harness = Harness(tmp_path / "state", managed(hung.url))
+async def test_a_first_clone_that_stalls_ends_too(hung: SilentRemote, tmp_path: Path) -> None:
+    harness = Harness(tmp_path / "state", managed(hung.url), tunables=Tunables(stall=0.3))
     with pytest.raises(StackitError, match="no progress"):
         await harness.worker().sync("start")
     assert children(hung.url) == []
@@ -293,16 +261,14 @@ async def test_a_push_does_not_wait_for_looks_at_other_repositories(upstream: Up
 
 
 @pytest_twisted.ensureDeferred
-async def test_hung_remotes_delay_no_other_repository(
-    hung: SilentRemote, upstream: Upstream, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(supervised_git, "LEND_AFTER", 0.2)
+async def test_hung_remotes_delay_no_other_repository(hung: SilentRemote, upstream: Upstream, tmp_path: Path) -> None:
     harness = Harness(
         tmp_path / "state",
         managed(hung.url, "octo/hung"),
         managed(hung.url, "octo/hung2"),
         managed(upstream),
         concurrency=1,
+        tunables=Tunables(release_after=0.2),
     )
     waiting = [Deferred.fromCoroutine(harness.worker(name).sync("start")) for name in ("octo/hung", "octo/hung2")]
     await harness.worker().sync("start")

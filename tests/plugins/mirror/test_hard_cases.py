@@ -27,13 +27,6 @@ from stackit.testing import PretendGitHub
 
 
 @pytest.fixture
-def upstream(tmp_path: Path) -> Upstream:
-    upstream = Upstream(tmp_path / "upstream")
-    upstream.advance()
-    return upstream
-
-
-@pytest.fixture
 def harness(tmp_path: Path, upstream: Upstream) -> Iterator[Harness]:
     harness = Harness(tmp_path / "state", managed(upstream), interval=0)
     yield harness

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from pathlib import Path
 
+import msgspec
 import pytest
 import pytest_twisted
 from mirror_harness import ZERO, Harness, Upstream, managed, pushed, refs
@@ -13,21 +14,14 @@ from twisted.internet.task import deferLater
 
 from stackit import Push, StackitError
 from stackit.api.errors import JournalError
-from stackit.plugins.mirror import pushes
 from stackit.plugins.mirror.refs.refspecs import destination
 from stackit.plugins.mirror.sync.fast_fetch import Target
+from stackit.plugins.mirror.sync.tunables import Tunables
 
 
 @pytest.fixture
-def upstream(tmp_path: Path) -> Upstream:
-    upstream = Upstream(tmp_path / "upstream")
-    upstream.advance()
-    return upstream
-
-
-@pytest.fixture
-def harness(tmp_path: Path, upstream: Upstream) -> Iterator[Harness]:
-    harness = Harness(tmp_path / "state", managed(upstream))
+def harness(tmp_path: Path, upstream: Upstream, tunables: Tunables) -> Iterator[Harness]:
+    harness = Harness(tmp_path / "state", managed(upstream), tunables=tunables)
     pytest_twisted.blockon(Deferred.fromCoroutine(harness.worker().sync("start")))
     yield harness
     pytest_twisted.blockon(harness.stop())
@@ -280,11 +274,9 @@ async def test_a_remote_that_is_behind_is_asked_again_until_it_shows_the_push(
     assert harness.worker().state == "in_step"
 
 
+@pytest.mark.parametrize("tunables", [Tunables(ask_again_after=(0.01, 0.02))])
 @pytest_twisted.ensureDeferred
-async def test_a_remote_that_stays_behind_is_named_stale(
-    harness: Harness, upstream: Upstream, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(pushes, "DELAYS", (0.01, 0.02))
+async def test_a_remote_that_stays_behind_is_named_stale(harness: Harness, upstream: Upstream) -> None:
     old = upstream.refs()["refs/heads/main"]
     with pytest.raises(StackitError, match="stale upstream"):
         await harness.push(pushed(harness, old, "1" * 40))
@@ -292,24 +284,28 @@ async def test_a_remote_that_stays_behind_is_named_stale(
     assert harness.seen == {}
 
 
+@pytest.mark.parametrize("tunables", [Tunables(ask_again_after=(0.01,))])
 @pytest_twisted.ensureDeferred
 async def test_a_push_that_was_undone_without_a_word_is_superseded_after_a_while(
-    harness: Harness, upstream: Upstream, monkeypatch: pytest.MonkeyPatch
+    harness: Harness, upstream: Upstream
 ) -> None:
-    monkeypatch.setattr(pushes, "DELAYS", (0.01,))
     made_and_deleted = pushed(harness, ZERO, upstream.commit(), ref="refs/heads/brief")
     with pytest.raises(StackitError, match="stale upstream"):
         await harness.push(made_and_deleted)
-    monkeypatch.setattr(pushes, "PATIENCE", 0.0)  # a while later
+    arrivals = harness.mirror._pushes["octo/widget"]._arrivals
+    arrival = arrivals[made_and_deleted.delivery]
+    arrivals[made_and_deleted.delivery] = msgspec.structs.replace(
+        arrival, known_at=arrival.known_at - 600
+    )  # a while later
     await harness.push(made_and_deleted)
     assert "taken as superseded" in str(harness.occurrences[-1].reason)
 
 
+@pytest.mark.parametrize("tunables", [Tunables(ask_again_after=())])
 @pytest_twisted.ensureDeferred
 async def test_a_push_that_was_taken_back_is_superseded_once_that_is_known(
-    harness: Harness, upstream: Upstream, monkeypatch: pytest.MonkeyPatch
+    harness: Harness, upstream: Upstream
 ) -> None:
-    monkeypatch.setattr(pushes, "DELAYS", ())
     old = upstream.refs()["refs/heads/main"]
     first, second = pushed(harness, old, "1" * 40), pushed(harness, "1" * 40, old)
     with pytest.raises(StackitError):
@@ -319,11 +315,9 @@ async def test_a_push_that_was_taken_back_is_superseded_once_that_is_known(
     assert list(harness.seen) == [second.id]
 
 
+@pytest.mark.parametrize("tunables", [Tunables(ask_again_after=())])
 @pytest_twisted.ensureDeferred
-async def test_a_reset_that_the_remote_does_not_show_yet_is_not_visible(
-    harness: Harness, upstream: Upstream, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(pushes, "DELAYS", ())
+async def test_a_reset_that_the_remote_does_not_show_yet_is_not_visible(harness: Harness, upstream: Upstream) -> None:
     old = upstream.refs()["refs/heads/main"]
     new = upstream.advance()
     await harness.push(pushed(harness, old, new))
@@ -334,11 +328,11 @@ async def test_a_reset_that_the_remote_does_not_show_yet_is_not_visible(
     assert refs(harness.path()) == upstream.refs()
 
 
+@pytest.mark.parametrize("tunables", [Tunables(recheck_after=0.01)])
 @pytest_twisted.ensureDeferred
 async def test_a_push_that_was_pushed_over_is_done_and_somebody_looks_again(
-    harness: Harness, upstream: Upstream, monkeypatch: pytest.MonkeyPatch
+    harness: Harness, upstream: Upstream
 ) -> None:
-    monkeypatch.setattr(pushes, "LOOK_AGAIN", 0.01)
     old = upstream.refs()["refs/heads/main"]
     upstream.set("refs/heads/main", upstream.commit(old))
     await harness.push(pushed(harness, "2" * 40, "3" * 40))
@@ -348,12 +342,11 @@ async def test_a_push_that_was_pushed_over_is_done_and_somebody_looks_again(
     await harness.worker().rounds.idle()
 
 
+@pytest.mark.parametrize("tunables", [Tunables(pushes_remembered=3, recheck_after=3600.0)])
 @pytest_twisted.ensureDeferred
 async def test_of_pushes_that_were_pushed_over_only_so_many_are_remembered_and_until_somebody_looked(
-    harness: Harness, upstream: Upstream, monkeypatch: pytest.MonkeyPatch
+    harness: Harness, upstream: Upstream
 ) -> None:
-    monkeypatch.setattr(pushes, "REMEMBERED", 3)
-    monkeypatch.setattr(pushes, "LOOK_AGAIN", 3600.0)
     waiting = harness.mirror._pushes["octo/widget"]
     old = upstream.refs()["refs/heads/main"]
     for number in range(6):

@@ -17,10 +17,8 @@ from stackit.plugins.mirror.repository.swap import exchange
 from stackit.plugins.mirror.sync.missing_refs import MissingRefs, find_missing_refs
 from stackit.plugins.mirror.sync.progress import Progress
 from stackit.plugins.mirror.sync.reconcile import follow_head, go_together
-from stackit.plugins.mirror.sync.supervised_git import LONGEST, SupervisedGit
-
-MANY = 100
-"""Refs of the remote from which on a first fetch, which makes a file for each, is slower than ``git clone``."""
+from stackit.plugins.mirror.sync.supervised_git import SupervisedGit
+from stackit.plugins.mirror.sync.tunables import Tunables
 
 
 def object_format(listing: Listing) -> str | None:
@@ -33,12 +31,22 @@ def object_format(listing: Listing) -> str | None:
 class Cloner:
     """Makes the mirror at ``place``, or makes it anew in the place of one that is broken."""
 
-    def __init__(self, app: App, git: Git, managed: ManagedRepo, supervised_git: SupervisedGit, place: Path) -> None:
+    def __init__(
+        self,
+        app: App,
+        git: Git,
+        managed: ManagedRepo,
+        supervised_git: SupervisedGit,
+        place: Path,
+        *,
+        tunables: Tunables,
+    ) -> None:
         self._app = app
         self._git = git
         self._managed = managed
         self._supervised_git = supervised_git
         self._place = place
+        self._tunables = tunables
 
     # No owner's name begins with a dot, so these can be nobody's mirror.
 
@@ -69,7 +77,7 @@ class Cloner:
         made = Repository(self._git, self._beside)
         progress = Progress(self._app, self._managed.repo)
         fetched = Fetched("", certain=True)
-        if not (_clone_does(self._managed.refspecs, listing) and await self._cloned(made, progress)):
+        if not (self._can_clone(listing) and await self._cloned(made, progress)):
             self._clear()
             await made.make(object_format(listing) or "sha1")
             fetched = await self._supervised_git.fetch(self._beside, first=True, progress=progress)
@@ -103,6 +111,21 @@ class Cloner:
         for each in there:
             shutil.rmtree(each, ignore_errors=True)
         return len(there)
+
+    def _can_clone(self, listing: Listing) -> bool:
+        """True if ``git clone`` is faster than a fetch, and brings the same.
+
+        It does not know excluded refspecs nor the mirror's own refs. It always brings all branches, and the ref that
+        HEAD names.
+        """
+        refspecs = self._managed.refspecs
+        return (
+            len(listing.refs) >= self._tunables.clone_from
+            and BRANCHES in refspecs
+            and not any(refspec.startswith("^") for refspec in for_git(refspecs))
+            and listing.head in listing.refs
+            and listing.head.startswith(b"refs/heads/")
+        )
 
     async def _cloned(self, made: Repository, progress: Progress) -> bool:
         """Whether ``git clone`` has made what a fetch would make."""
@@ -138,25 +161,11 @@ class Cloner:
         if not self._place.is_dir():
             return
         old = msgspec.structs.replace(self._managed, url=str(self._place), token_file=None)
+        longest = self._tunables.longest
         kept = (f"+{KEPT.decode()}*:{KEPT.decode()}*",)
         try:
             await self._git.fetch(
-                self._beside, old, timeout=LONGEST, stall=LONGEST, on_progress=lambda _: None, only=kept
+                self._beside, old, timeout=longest, stall=longest, on_progress=lambda _: None, only=kept
             )
         except GitError:
             return
-
-
-def _clone_does(refspecs: tuple[str, ...], listing: Listing) -> bool:
-    """Whether ``git clone`` is worth it, and brings the same as a fetch.
-
-    It does not know what refspecs leave out, nor which refs are the mirror's own, always brings all branches, and
-    also what HEAD names, or is.
-    """
-    return (
-        len(listing.refs) >= MANY
-        and BRANCHES in refspecs
-        and not any(refspec.startswith("^") for refspec in for_git(refspecs))
-        and listing.head in listing.refs
-        and listing.head.startswith(b"refs/heads/")
-    )

@@ -84,10 +84,10 @@ class FastFetch:
             self._receiver = None
             await receiver.close()
 
-    def rest(self) -> None:
+    def release_git(self) -> None:
         """Have no git wait for a remote that hangs."""
         if self._receiver is not None:
-            self._receiver.rest()
+            self._receiver.release_git()
 
     async def _fetch(
         self, receiver: PackReceiver, refs: Snapshot, targets: Mapping[str, Target]

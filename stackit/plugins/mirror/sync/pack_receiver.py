@@ -39,15 +39,15 @@ class PackReceiver:
         self._disk = disk
         self._growth = growth
         self._sent = 0
-        self._resting: list[Deferred[None]] = []
+        self._releasing: list[Deferred[None]] = []
 
     def start(self) -> None:
         """Have the gits wait for what comes. Raises OSError and GitError."""
         self._prestarted.start(_UNPACK, _WALK)
 
-    def rest(self) -> None:
+    def release_git(self) -> None:
         """Have no git wait: nothing comes for now."""
-        self._resting.append(Deferred.fromCoroutine(self._prestarted.close()))
+        self._releasing.append(Deferred.fromCoroutine(self._prestarted.close()))
 
     async def take(self, pack: bytes, id_size: int) -> None:
         """Unpack a pack; ``id_size`` is that of an object id in bytes.
@@ -98,6 +98,6 @@ class PackReceiver:
         """End what still runs, and drop what was not admitted."""
         try:
             await self._prestarted.close()
-            await DeferredList(self._resting)
+            await DeferredList(self._releasing)
         finally:
             self._quarantine.drop()

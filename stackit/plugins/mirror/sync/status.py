@@ -12,7 +12,6 @@ from stackit.plugins.mirror.sync.missing_refs import MissingRefs
 
 State = Literal["in_step", "behind", "cloning", "failing", "quarantined"]
 
-FIRST_PAUSE = 5.0
 LONGEST_PAUSE = 3600.0
 REFUSALS = 3
 """Answers of "gone" or "forbidden" in a row after which a remote is asked rarely."""
@@ -29,8 +28,9 @@ class SyncStatus:
     of the wall clock, in seconds since the epoch: they are for people.
     """
 
-    def __init__(self, clock: Reactor, now: Callable[[], float]) -> None:
-        """``clock`` is the reactor, ``now`` the wall clock."""
+    def __init__(self, clock: Reactor, now: Callable[[], float], *, first_pause: float) -> None:
+        """``clock`` is the reactor, ``now`` the wall clock. ``first_pause`` is in seconds."""
+        self._first_pause = first_pause
         self._clock = clock
         self._now = now
         self.started_at = 0.0
@@ -58,6 +58,16 @@ class SyncStatus:
         self._quiet_until = 0.0
         self._failures = 0
         self._refusals = 0
+
+    def state(self, *, exists: bool, pending: int) -> State:
+        """Return the state of the mirror: ``exists`` if it does, ``pending`` pushes may not be in it yet."""
+        if self.quarantined:
+            return "quarantined"
+        if self.error is not None:
+            return "failing"
+        if not exists:
+            return "cloning"
+        return "behind" if pending or self.unequal or self.verified_at is None else "in_step"
 
     def started(self, at: float) -> None:
         """A round began to ask the remote, by the reactor's clock."""
@@ -108,7 +118,7 @@ class SyncStatus:
         if self.quarantined:
             pause = min(FIRST_QUARANTINE * 2.0 ** (self._refusals - REFUSALS), LONGEST_QUARANTINE)
         else:
-            pause = min(FIRST_PAUSE * 2.0**self._failures, LONGEST_PAUSE)
+            pause = min(self._first_pause * 2.0**self._failures, LONGEST_PAUSE)
         self._failures += pause < LONGEST_PAUSE
         # Spread, because what ails one repository of a remote usually ails them all.
         pause *= random.uniform(0.8, 1.2)  # noqa: S311 - nothing to guess

@@ -1,4 +1,4 @@
-"""Asking the remote by git, so that one which hangs neither stands in the way of others nor leaves anything behind."""
+"""git against a remote that may hang: it frees its slot, ends in time, and leaves nothing behind."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from typing import TypeVar
 
 from twisted.internet.defer import CancelledError
 
-from stackit import ManagedRepo, Reactor
+from stackit import App, ManagedRepo
 from stackit.plugins.mirror.git.errors import GitError
 from stackit.plugins.mirror.git.runner import Fetched, Git
 from stackit.plugins.mirror.refs.listing import Listing
@@ -17,17 +17,7 @@ from stackit.plugins.mirror.repository.disk_space import DiskReserve
 from stackit.plugins.mirror.repository.fetch_cleanup import FetchCleanup
 from stackit.plugins.mirror.repository.growth import Growth
 from stackit.plugins.mirror.sync.slot_holder import SlotHolder
-
-LEND_AFTER = 5.0
-"""Seconds without progress after which a fetch no longer counts against the concurrency."""
-LONG = 60.0
-"""Seconds after which a first fetch or a clone lends its slot, whatever its progress: small ones need not wait."""
-QUICK_LEND_AFTER = 0.5
-"""The same for what takes milliseconds."""
-STALL = 60.0
-"""Seconds without progress after which a fetch ends, whatever its timeout."""
-LONGEST = 3600.0
-"""Seconds after which a first fetch ends, and the most that a timeout grows to."""
+from stackit.plugins.mirror.sync.tunables import Tunables
 
 _SENT = re.compile(rb"(?:Receiving|Unpacking) objects: 100% \(\d+/\d+\), ([\d.]+) (bytes|KiB|MiB|GiB)")
 _LINE = 200
@@ -38,16 +28,14 @@ Progress = Callable[[bytes], None]
 
 
 class SupervisedGit:
-    """Asks the remote of one repository. ``slot`` is its slot, which what hangs lends.
+    """Asks the remote of one repository by git; ``slot`` is its fetch slot, which is freed while git hangs.
 
-    ``now`` is the wall clock, which files' times are of. ``timeout`` is in seconds, and doubles with each of
-    ``timeouts`` in a row.
+    ``timeout`` is in seconds, and doubles with each of ``timeouts`` in a row.
     """
 
     def __init__(
         self,
-        reactor: Reactor,
-        now: Callable[[], float],
+        app: App,
         git: Git,
         managed: ManagedRepo,
         timeout: float,
@@ -55,22 +43,23 @@ class SupervisedGit:
         slot: SlotHolder,
         disk: DiskReserve,
         growth: Growth,
+        tunables: Tunables,
     ) -> None:
         self.timeouts = 0
-        self._timeout = timeout
-        self._reactor = reactor
-        self._now = now
+        self._app = app
         self._git = git
         self._managed = managed
+        self._timeout = timeout
         self._slot = slot
         self._disk = disk
         self._growth = growth
+        self._tunables = tunables
 
     async def listing(self) -> Listing:
-        """Every ref of the remote. Raises GitError."""
-        # It shows no progress before its end, so silence is all there is to go by.
-        timeout = self._grown(min(STALL, self._timeout))
-        return await self.watched(lambda _: self._git.listing(self._managed, timeout=timeout))
+        """List every ref of the remote. Raises GitError."""
+        # It shows no progress before its end, so its timeout is that of a stall.
+        timeout = self._grown(min(self._tunables.stall, self._timeout))
+        return await self.supervise(lambda _: self._git.listing(self._managed, timeout=timeout))
 
     async def fetch(
         self,
@@ -81,50 +70,53 @@ class SupervisedGit:
         only: tuple[str, ...] = (),
         tips: tuple[str, ...] = (),
     ) -> Fetched:
-        """Bring new refs, and those that moved, into a repository. Raises GitError.
+        """Fetch into a repository. Raises GitError.
 
-        The ``first`` fetch may take as long as it likes while it makes progress. ``progress`` sees what git says.
-        ``only`` these refspecs, if any, and not all; ``tips`` is what the remote most likely has of what is here.
+        A ``first`` fetch may take an hour while it makes progress. ``progress`` is called with each piece of git's
+        stderr. ``only``: these refspecs instead of the configured ones. ``tips``: commits here that the remote most
+        likely has.
         """
-        timeout = LONGEST if first else self._grown(self._timeout)
+        timeout = self._tunables.longest if first else self._grown(self._timeout)
 
         def fetch(heard: Progress) -> Awaitable[Fetched]:
             return self._git.fetch(
                 directory,
                 self._managed,
                 timeout=timeout,
-                stall=min(STALL, timeout),
+                stall=min(self._tunables.stall, timeout),
                 on_progress=heard,
                 only=only,
                 tips=tips,
             )
 
         if first:
-            return await self._at_length(self._tidily(directory, fetch, progress))
-        return await self._tidily(directory, fetch, progress)
+            return await self._run_long(self._run_clean(directory, fetch, progress))
+        return await self._run_clean(directory, fetch, progress)
 
     async def clone(self, directory: Path, progress: Progress) -> None:
-        """Make a repository where nothing is, see ``Git.clone``; for the rest like a first fetch. Raises GitError."""
+        """Clone into an empty place, see ``Git.clone``; with the times of a first fetch. Raises GitError."""
 
         def clone(heard: Progress) -> Awaitable[None]:
-            return self._git.clone(directory, self._managed, timeout=LONGEST, stall=STALL, on_progress=heard)
+            return self._git.clone(
+                directory, self._managed, timeout=self._tunables.longest, stall=self._tunables.stall, on_progress=heard
+            )
 
-        await self._at_length(self._tidily(directory, clone, progress))
+        await self._run_long(self._run_clean(directory, clone, progress))
 
-    async def _at_length(self, work: Awaitable[Answer]) -> Answer:
-        """The answer of what may take very long."""
-        long = self._reactor.callLater(LONG, self._slot.release_long_running)
+    async def _run_long(self, work: Awaitable[Answer]) -> Answer:
+        """Await work that may take very long, and free its slot after a while."""
+        long = self._app.reactor.callLater(self._tunables.release_long_after, self._slot.release_long_running)
         try:
             return await work
         finally:
             if long.active():
                 long.cancel()
 
-    async def _tidily(
+    async def _run_clean(
         self, directory: Path, bring: Callable[[Progress], Awaitable[Answer]], progress: Progress | None
     ) -> Answer:
-        """Run what brings objects into ``directory``, and clear away what it leaves where it fails."""
-        cleanup = FetchCleanup(self._git, directory, self._reactor, self._now)
+        """Run a git that writes into ``directory``, and remove its leftovers if it fails."""
+        cleanup = FetchCleanup(self._git, directory, self._app.reactor, self._app.now)
         said = b""
 
         def watched(alive: Progress) -> Awaitable[Answer]:
@@ -138,10 +130,10 @@ class SupervisedGit:
             return bring(heard)
 
         try:
-            answer = await self._disk.supervise(self.watched(watched), lambda: cleanup.size)
+            answer = await self._disk.supervise(self.supervise(watched), lambda: cleanup.size)
         except (GitError, CancelledError) as problem:
-            # Nothing of it runs any more: what it was unpacking is nobody's, nor is what it had locked
-            # where it could not tidy up. (Otherwise the lock is somebody else's, and the reason of the failure.)
+            # git has ended. A git that was killed could not remove its locks; any other lock belongs to another
+            # process, and is the reason of the failure.
             cleanup.clear_files(locks=isinstance(problem, CancelledError) or problem.killed)
             if isinstance(problem, GitError):
                 await cleanup.clear_objects(problem)
@@ -151,33 +143,34 @@ class SupervisedGit:
         return answer
 
     def _grown(self, timeout: float) -> float:
-        return min(timeout * 2.0**self.timeouts, LONGEST)
+        return min(timeout * 2.0**self.timeouts, self._tunables.longest)
 
-    async def watched(
+    async def supervise(
         self,
         ask: Callable[[Progress], Awaitable[Answer]],
-        rest: Callable[[], None] = lambda: None,
+        *,
+        on_hang: Callable[[], None] = lambda: None,
         after: float | None = None,
     ) -> Answer:
-        """The answer; while there is no sign of life (for ``after`` seconds), the slot is another's.
+        """Await the answer of ``ask``, which calls its argument for each sign of progress.
 
-        ``rest`` is called at the first such moment.
+        After ``after`` seconds without progress (``release_after`` if None), the slot is freed and ``on_hang`` called.
         """
-        after = LEND_AFTER if after is None else after
+        after = self._tunables.release_after if after is None else after
 
         def hang() -> None:
             self._slot.release_early()
-            rest()
+            on_hang()
 
-        hung = self._reactor.callLater(after, hang)
+        timer = self._app.reactor.callLater(after, hang)
 
-        def alive(_: bytes) -> None:
+        def progressed(_: bytes) -> None:
             self._slot.resume()
-            if hung.active():
-                hung.reset(after)
+            if timer.active():
+                timer.reset(after)
 
         try:
-            return await ask(alive)
+            return await ask(progressed)
         finally:
-            if hung.active():
-                hung.cancel()
+            if timer.active():
+                timer.cancel()

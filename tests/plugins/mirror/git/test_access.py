@@ -4,9 +4,7 @@ from __future__ import annotations
 
 import os
 from base64 import b64encode
-from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
 import pytest
 import pytest_twisted
@@ -14,7 +12,7 @@ from mirror_harness import GitHttp, Harness, Upstream, managed, pushed, refs
 
 from stackit import StackitError
 from stackit.plugins.mirror.git.access import remote_environment
-from stackit.plugins.mirror.sync import clone
+from stackit.plugins.mirror.sync.tunables import Tunables
 
 TOKEN = 'a-token"with\\odd=characters#and;more'
 
@@ -25,27 +23,6 @@ printf '%s\\n' -- >> "$0.arguments"
 for command; do :; done
 exec sh -c "$command"
 """
-
-
-@pytest.fixture
-def reactor() -> Any:
-    from twisted.internet import reactor  # noqa: PLC0415 - importing it installs it
-
-    return reactor
-
-
-@pytest.fixture
-def upstream(tmp_path: Path) -> Upstream:
-    upstream = Upstream(tmp_path / "remote" / "octo" / "widget.git")
-    upstream.advance()
-    return upstream
-
-
-@pytest.fixture
-def server(reactor: Any, upstream: Upstream) -> Iterator[GitHttp]:
-    server = GitHttp(reactor, upstream.directory.parent.parent)
-    yield server
-    pytest_twisted.blockon(server.stop())
 
 
 @pytest.fixture
@@ -65,20 +42,18 @@ async def pushes_and_looks(harness: Harness, upstream: Upstream) -> None:
     assert refs(harness.path()) == upstream.refs()
 
 
-@pytest.mark.parametrize("many", [clone.MANY, 0], ids=["by fetch", "by clone"])
+@pytest.mark.parametrize("tunables", [Tunables(), Tunables(clone_from=0)], ids=["by fetch", "by clone"])
 @pytest_twisted.ensureDeferred
 async def test_a_bearer_token_travels_by_itself(
     upstream: Upstream,
     server: GitHttp,
     token_file: Path,
     tmp_path: Path,
-    monkeypatch: pytest.MonkeyPatch,
-    many: int,
+    tunables: Tunables,
 ) -> None:
-    monkeypatch.setattr(clone, "MANY", many)
     server.bearer = TOKEN
     remote = managed(server.url("octo/widget.git"), token_file=token_file, token_scheme="bearer")
-    harness = Harness(tmp_path / "state", remote)
+    harness = Harness(tmp_path / "state", remote, tunables=tunables)
     await pushes_and_looks(harness, upstream)
     assert set(server.authorizations) == {f"Bearer {TOKEN}"}
     assert TOKEN not in (harness.path() / "config").read_text()

@@ -27,13 +27,6 @@ def authority(tmp_path: Path) -> Authority:
 
 
 @pytest.fixture
-def upstream(tmp_path: Path) -> Upstream:
-    upstream = Upstream(tmp_path / "remote" / "octo" / "widget.git")
-    upstream.advance()
-    return upstream
-
-
-@pytest.fixture
 def serve(upstream: Upstream, authority: Authority) -> Iterator[Start]:
     from twisted.internet import reactor  # noqa: PLC0415 - importing it installs it
 

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
 import pytest
 import pytest_twisted
@@ -17,13 +15,6 @@ ALL = "+refs/*:refs/*"
 
 
 @pytest.fixture
-def reactor() -> Any:
-    from twisted.internet import reactor  # noqa: PLC0415 - importing it installs it
-
-    return reactor
-
-
-@pytest.fixture
 def upstream(tmp_path: Path) -> Upstream:
     upstream = Upstream(tmp_path / "remote" / "octo" / "widget.git")
     oid = upstream.advance()
@@ -31,13 +22,6 @@ def upstream(tmp_path: Path) -> Upstream:
         upstream.set(f"refs/{name}", oid)
     git(upstream.directory, "tag", "-a", "-m", "v1", "v1", oid)
     return upstream
-
-
-@pytest.fixture
-def server(reactor: Any, upstream: Upstream) -> Iterator[GitHttp]:
-    server = GitHttp(reactor, upstream.directory.parent.parent)
-    yield server
-    pytest_twisted.blockon(server.stop())
 
 
 def theirs(upstream: Upstream, *left_out: str) -> dict[str, str]:

@@ -14,10 +14,10 @@ from mirror_harness import GitHttp, Harness, Upstream, git, managed, refs
 from stackit import StackitError
 from stackit.api.repos import DEFAULT_REFSPECS
 from stackit.plugins.mirror.remote.protocol_v2 import pkt_line
-from stackit.plugins.mirror.sync import clone, supervised_git
 from stackit.plugins.mirror.sync.supervised_git import SupervisedGit
+from stackit.plugins.mirror.sync.tunables import Tunables
 
-COUNT = clone.MANY + 20
+COUNT = Tunables().clone_from + 20
 
 
 @pytest.fixture
@@ -78,9 +78,9 @@ def files(folder: Path) -> list[Path]:
     return [path for path in folder.rglob("*") if path.is_file()]
 
 
-async def mirrored(state: Path, url: str, **more: Any) -> object:
+async def mirrored(state: Path, url: str, *, tunables: Tunables = Tunables(), **more: Any) -> object:  # noqa: B008 - frozen
     """What a first sync makes: refs, HEAD and settings; or the reason why it makes nothing."""
-    harness = Harness(state, managed(url, **more), interval=0)
+    harness = Harness(state, managed(url, **more), interval=0, tunables=tunables)
     try:
         await harness.worker().sync("start")
         git(harness.path(), "rev-list", "--objects", "--all")
@@ -97,11 +97,11 @@ async def mirrored(state: Path, url: str, **more: Any) -> object:
         await harness.stop()
 
 
-async def both_ways(monkeypatch: pytest.MonkeyPatch, path: Path, url: str, **more: Any) -> list[object]:
+async def both_ways(path: Path, url: str, **more: Any) -> list[object]:
     """``mirrored`` as it is done with many refs, and as it is done with few."""
     many = await mirrored(path / "many", url, **more)
-    monkeypatch.setattr(clone, "MANY", COUNT * 10)
-    return [many, await mirrored(path / "few", url, **more)]
+    few = Tunables(clone_from=COUNT * 10)
+    return [many, await mirrored(path / "few", url, tunables=few, **more)]
 
 
 @pytest_twisted.ensureDeferred
@@ -144,7 +144,7 @@ async def test_a_clone_is_what_a_fetch_would_have_made(
     refspecs: tuple[str, ...],
     by_clone: bool,
 ) -> None:
-    many, few = await both_ways(monkeypatch, tmp_path, upstream.url, refspecs=refspecs)
+    many, few = await both_ways(tmp_path, upstream.url, refspecs=refspecs)
     assert many == few
     assert len(fetched) == 2 - by_clone
 
@@ -160,7 +160,7 @@ async def test_head_is_the_same_wherever_that_of_the_remote_leads(
         git(upstream.directory, "update-ref", "--no-deref", "HEAD", upstream.commit())
     else:
         git(upstream.directory, "symbolic-ref", "HEAD", head)
-    many, few = await both_ways(monkeypatch, tmp_path, upstream.url)
+    many, few = await both_ways(tmp_path, upstream.url)
     assert many == few
     assert isinstance(many, tuple)
 
@@ -186,7 +186,7 @@ async def test_a_shallow_remote_does_not_make_the_mirror_shallow(
     upstream.advance()
     shallow = tmp_path / "shallow.git"
     git(tmp_path, "clone", "--quiet", "--mirror", "--depth=1", upstream.url, shallow)
-    many, few = await both_ways(monkeypatch, tmp_path, f"file://{shallow}")
+    many, few = await both_ways(tmp_path, f"file://{shallow}")
     assert many == few
     assert [path for path in files(tmp_path / "many") if path.name == "shallow"] == []
 
@@ -240,7 +240,7 @@ async def test_a_remote_that_says_odd_things_is_met_as_a_fetch_meets_it(
     ):
         said = said.replace(name, oid)
     server.said_too = pkt_line(said)
-    many, few = await both_ways(monkeypatch, tmp_path, server.url("octo/widget.git"))
+    many, few = await both_ways(tmp_path, server.url("octo/widget.git"))
     assert many == few
     assert len(cloned) == 1
 
@@ -259,7 +259,7 @@ async def test_a_remote_whose_listing_is_none_is_not_cloned(
     server: GitHttp, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, cloned: list[Path], said: bytes
 ) -> None:
     server.said_too = pkt_line(said)
-    many, few = await both_ways(monkeypatch, tmp_path, server.url("octo/widget.git"))
+    many, few = await both_ways(tmp_path, server.url("octo/widget.git"))
     assert many == few
     assert isinstance(many, str)
     assert cloned == []
@@ -288,13 +288,12 @@ async def test_a_clone_that_hangs_or_breaks_off_leaves_nothing_behind(
     large = git(upstream.directory, "hash-object", "-w", "--stdin", stdin=os.urandom(100_000))
     upstream.set("refs/tags/large", large)
     url = server.url("octo/widget.git")
-    monkeypatch.setattr(supervised_git, "STALL", 0.5)
+    stalling = Tunables(stall=0.5)
     server.hang_on = b"\x1f\x8b"  # git compresses what is long: here what it wants, and nothing else
-    assert "no progress" in str(await mirrored(tmp_path / "state", url))
+    assert "no progress" in str(await mirrored(tmp_path / "state", url, tunables=stalling))
     server.hang_on, server.cut = None, 50_000
-    assert isinstance(await mirrored(tmp_path / "state", url), str)
+    assert isinstance(await mirrored(tmp_path / "state", url, tunables=stalling), str)
     assert files(tmp_path / "state" / "mirrors" / ".cloning") == []
-    monkeypatch.setattr(supervised_git, "STALL", 60.0)
     server.cut = None
     assert isinstance(await mirrored(tmp_path / "state", url), tuple)
     assert fetched == []

@@ -13,8 +13,8 @@ from mirror_harness import ZERO, GitHttp, Harness, Upstream, ask, git, managed, 
 from stackit import StackitError
 from stackit.plugins.mirror.refs.listing import Listing
 from stackit.plugins.mirror.remote.protocol_v2 import pkt_line
-from stackit.plugins.mirror.sync import clone
 from stackit.plugins.mirror.sync.missing_refs import MissingRefs
+from stackit.plugins.mirror.sync.tunables import Tunables
 
 MAIN = "refs/heads/main"
 BAD = ("refs/heads/bad..name", "refs/heads/x.lock", "refs/heads/a~b", "refs/heads/@{odd")
@@ -68,8 +68,9 @@ Open = Callable[..., Harness]
 async def opened(tmp_path: Path) -> AsyncIterator[Open]:
     harnesses: list[Harness] = []
 
-    def make(remote: Upstream | str, **more: Any) -> Harness:
-        harnesses.append(Harness(tmp_path / f"state{len(harnesses)}", managed(remote, **more)))
+    def make(remote: Upstream | str, tunables: Tunables = Tunables(), **more: Any) -> Harness:  # noqa: B008 - frozen
+        folder = tmp_path / f"state{len(harnesses)}"
+        harnesses.append(Harness(folder, managed(remote, **more), tunables=tunables))
         return harnesses[-1]
 
     yield make
@@ -94,11 +95,10 @@ async def test_the_text_names_a_few_refs_and_what_to_do() -> None:
 @pytest.mark.parametrize("most", [1, 1000], ids=["by git clone", "by git fetch"])
 @pytest_twisted.ensureDeferred
 async def test_a_shallow_remote_gives_no_mirror_and_the_error_says_why(
-    opened: Open, upstream: Upstream, monkeypatch: pytest.MonkeyPatch, most: int
+    opened: Open, upstream: Upstream, most: int
 ) -> None:
-    monkeypatch.setattr(clone, "MANY", most)
     make_shallow(upstream.directory)
-    harness = opened(upstream)
+    harness = opened(upstream, Tunables(clone_from=most))
     error = await fails(harness.worker().sync("start"))
     assert "the mirror cannot hold 2 refs of the remote: refs/heads/main, refs/heads/other" in error
     assert "shallow" in error
@@ -150,11 +150,10 @@ async def test_a_remote_that_became_shallow_leaves_the_mirror_as_it_is_and_behin
 @pytest.mark.parametrize("name", BAD)
 @pytest_twisted.ensureDeferred
 async def test_a_ref_that_git_refuses_is_named_and_the_others_are_followed(
-    opened: Open, served: Served, monkeypatch: pytest.MonkeyPatch, name: str, most: int
+    opened: Open, served: Served, name: str, most: int
 ) -> None:
-    monkeypatch.setattr(clone, "MANY", most)
     served.list_too(name)
-    harness = opened(served.url)
+    harness = opened(served.url, Tunables(clone_from=most))
     await harness.worker().sync("start")
     assert refs(harness.path()) == served.upstream.refs()
     assert harness.worker().state == "behind"

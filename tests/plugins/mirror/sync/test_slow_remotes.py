@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
 
@@ -13,8 +12,8 @@ from mirror_harness import GitHttp, Harness, SilentRemote, Upstream, managed, pu
 from twisted.internet.defer import Deferred, gatherResults
 
 from stackit import StackitError
-from stackit.plugins.mirror.sync import supervised_git
 from stackit.plugins.mirror.sync.fetch_slots import EARLY_PER_SLOT
+from stackit.plugins.mirror.sync.tunables import Tunables
 from stackit.testing import PretendGitHub
 
 MAIN = "refs/heads/main"
@@ -22,20 +21,6 @@ WIDGET = "octo/widget"
 HUNG = [f"hung/r{number}" for number in range(28)]
 PUSHED = [f"hung/pushed{number}" for number in range(12)]
 ENDLESS = [f"endless/r{number}" for number in range(4)]
-
-
-@pytest.fixture
-def reactor() -> Any:
-    from twisted.internet import reactor  # noqa: PLC0415 - importing it installs it
-
-    return reactor
-
-
-@pytest_twisted.async_yield_fixture
-async def hung(reactor: Any) -> AsyncIterator[SilentRemote]:
-    hung = SilentRemote(reactor)
-    yield hung
-    await hung.stop()
 
 
 def quietly(waiting: Deferred[Any]) -> Deferred[Any]:
@@ -97,14 +82,18 @@ async def test_a_clone_comes_to_its_end_while_pushes_never_stop(reactor: Any, tm
 
 @pytest_twisted.ensureDeferred
 async def test_a_small_clone_does_not_wait_for_one_that_takes_long(
-    pretend_github: PretendGitHub, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    pretend_github: PretendGitHub, tmp_path: Path
 ) -> None:
-    monkeypatch.setattr(supervised_git, "LONG", 0.2)
     urls = {name: await pretend_github.create(name) for name in (ENDLESS[0], WIDGET)}
     for name in urls:
         await pretend_github.commit(name)
     pretend_github.fault(ENDLESS[0], "endless")
-    harness = Harness(tmp_path / "state", *(managed(url, name) for name, url in urls.items()), concurrency=1)
+    harness = Harness(
+        tmp_path / "state",
+        *(managed(url, name) for name, url in urls.items()),
+        concurrency=1,
+        tunables=Tunables(release_long_after=0.2),
+    )
     endless = quietly(Deferred.fromCoroutine(harness.worker(ENDLESS[0]).sync("start")))
     await harness.worker().sync("start")
     assert not endless.called
@@ -113,16 +102,17 @@ async def test_a_small_clone_does_not_wait_for_one_that_takes_long(
 
 
 @pytest_twisted.ensureDeferred
-async def test_looks_at_remotes_that_hang_let_others_have_their_turn(
-    hung: SilentRemote, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+async def test_looks_at_remotes_that_hang_let_others_have_their_turn(hung: SilentRemote, tmp_path: Path) -> None:
     """All on one host, by one slot."""
-    monkeypatch.setattr(supervised_git, "LEND_AFTER", 0.05)
     upstream = Upstream(tmp_path / "remote.git")
     upstream.advance()
     names = [f"hung/r{number}" for number in range(20)]
     harness = Harness(
-        tmp_path / "state", *(managed(hung.url, name) for name in names), managed(upstream), concurrency=1
+        tmp_path / "state",
+        *(managed(hung.url, name) for name in names),
+        managed(upstream),
+        concurrency=1,
+        tunables=Tunables(release_after=0.05),
     )
     waiting = [quietly(Deferred.fromCoroutine(harness.worker(name).sync("start"))) for name in names]
     await harness.worker().sync("start")
@@ -138,21 +128,19 @@ async def test_looks_at_remotes_that_hang_let_others_have_their_turn(
 
 
 @pytest_twisted.ensureDeferred
-async def test_a_remote_that_hung_last_time_waits_behind_those_that_did_not(
-    reactor: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(supervised_git, "STALL", 0.3)
+async def test_a_remote_that_hung_last_time_waits_behind_those_that_did_not(reactor: Any, tmp_path: Path) -> None:
     upstream = Upstream(tmp_path / "remote" / "octo" / "widget.git")
     upstream.advance()
     server = GitHttp(reactor, tmp_path / "remote")
     names = ["octo/a", "octo/b", "octo/c"]
     url = server.url("octo/widget.git")
-    harness = Harness(tmp_path / "state", *(managed(url, name) for name in names), concurrency=1)
+    harness = Harness(
+        tmp_path / "state", *(managed(url, name) for name in names), concurrency=1, tunables=Tunables(stall=3.0)
+    )
     server.hang_on = b"command=ls-refs"
     with pytest.raises(StackitError, match="no progress"):
         await harness.worker("octo/a").sync("start")
     server.hang_on = None
-    monkeypatch.setattr(supervised_git, "STALL", 60.0)
     taken = await harness.worker("octo/b")._slot._slots.of("clone").acquire(url.split("/")[2]).turn
     syncing = [Deferred.fromCoroutine(harness.worker(name).sync("start")) for name in names]
     taken.release()

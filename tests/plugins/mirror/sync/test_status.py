@@ -15,8 +15,8 @@ from twisted.internet.task import Clock
 from stackit import StackitError
 from stackit.plugins.mirror.git.diagnosis import classify
 from stackit.plugins.mirror.git.http_trace import HttpAnswer, parse_stderr
-from stackit.plugins.mirror.sync import supervised_git
 from stackit.plugins.mirror.sync.status import COVERED, REFUSALS, SyncStatus
+from stackit.plugins.mirror.sync.tunables import Tunables
 from stackit.testing import PretendGitHub
 from stackit.testing.faults import FaultKind
 
@@ -25,10 +25,10 @@ MAIN = "refs/heads/main"
 
 
 @pytest_twisted.async_yield_fixture
-async def harness(pretend_github: PretendGitHub, tmp_path: Path) -> AsyncIterator[Harness]:
+async def harness(pretend_github: PretendGitHub, tmp_path: Path, tunables: Tunables) -> AsyncIterator[Harness]:
     url = await pretend_github.create(WIDGET)
     await pretend_github.commit(WIDGET)
-    harness = Harness(tmp_path / "state", managed(url), timeout=0.8)
+    harness = Harness(tmp_path / "state", managed(url), timeout=0.8, tunables=tunables)
     await harness.worker().sync("start")
     yield harness
     await harness.stop()
@@ -139,11 +139,11 @@ async def test_a_remote_that_says_when_to_come_back_is_left_alone_until_then(
     assert harness.worker().state == "failing"
 
 
+@pytest.mark.parametrize("tunables", [Tunables(first_pause=0.05)])
 @pytest_twisted.ensureDeferred
 async def test_a_failure_is_tried_again_by_itself_when_its_time_has_come(
-    harness: Harness, pretend_github: PretendGitHub, monkeypatch: pytest.MonkeyPatch
+    harness: Harness, pretend_github: PretendGitHub
 ) -> None:
-    monkeypatch.setattr("stackit.plugins.mirror.sync.status.FIRST_PAUSE", 0.05)
     pretend_github.fault(WIDGET, 500)
     await failing(harness)
     pretend_github.heal(WIDGET)
@@ -181,11 +181,11 @@ async def test_a_moved_repository_is_named_with_its_new_address_and_the_token_st
     await old.stop()
 
 
+@pytest.mark.parametrize("tunables", [Tunables(stall=0.5)])
 @pytest_twisted.ensureDeferred
 async def test_one_git_that_hangs_after_it_sent_all_ends_all_the_same(
-    harness: Harness, pretend_github: PretendGitHub, monkeypatch: pytest.MonkeyPatch
+    harness: Harness, pretend_github: PretendGitHub
 ) -> None:
-    monkeypatch.setattr(supervised_git, "STALL", 0.5)
     await pretend_github.commit(WIDGET)
     done: Deferred[Any] = Deferred.fromCoroutine(harness.worker().sync("push", full=False))
     pretend_github.fault(WIDGET, "hang_mid")
@@ -195,7 +195,7 @@ async def test_one_git_that_hangs_after_it_sent_all_ends_all_the_same(
 
 def test_pauses_grow_to_an_hour_and_in_quarantine_to_a_day() -> None:
     clock = Clock()
-    status = SyncStatus(clock, clock.seconds)
+    status = SyncStatus(clock, clock.seconds, first_pause=5.0)
     pauses = []
     for _ in range(14):
         status.failed("broken")
@@ -212,7 +212,7 @@ def test_pauses_grow_to_an_hour_and_in_quarantine_to_a_day() -> None:
 
 def test_only_so_many_refs_that_were_asked_for_alone_are_remembered() -> None:
     clock = Clock()
-    status = SyncStatus(clock, clock.seconds)
+    status = SyncStatus(clock, clock.seconds, first_pause=5.0)
     for number in range(COVERED + 10):
         clock.advance(1)
         status.started(clock.seconds())
@@ -224,7 +224,7 @@ def test_only_so_many_refs_that_were_asked_for_alone_are_remembered() -> None:
 
 def test_a_failure_keeps_when_the_first_one_was() -> None:
     clock = Clock()
-    status = SyncStatus(clock, clock.seconds)
+    status = SyncStatus(clock, clock.seconds, first_pause=5.0)
     clock.advance(10)
     status.failed("broken")
     clock.advance(10)

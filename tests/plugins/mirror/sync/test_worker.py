@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -11,21 +10,6 @@ import pytest_twisted
 from mirror_harness import ZERO, Harness, Upstream, git, managed, pushed, refs
 
 from stackit import RefChange, StackitError
-
-
-@pytest.fixture
-def upstream(tmp_path: Path) -> Upstream:
-    upstream = Upstream(tmp_path / "upstream")
-    upstream.advance()
-    return upstream
-
-
-@pytest.fixture
-def harness(tmp_path: Path, upstream: Upstream) -> Iterator[Harness]:
-    harness = Harness(tmp_path / "state", managed(upstream))
-    yield harness
-    pytest_twisted.blockon(harness.worker().rounds.idle())
-    pytest_twisted.blockon(harness.stop())
 
 
 def kinds(changes: tuple[RefChange, ...]) -> set[tuple[str, str, bool]]:

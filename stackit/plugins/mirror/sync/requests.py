@@ -1,0 +1,49 @@
+"""The requests for a round, and the result that all of them share."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+import msgspec
+
+from stackit import RefChange
+from stackit.plugins.mirror.sync.fast_fetch import Target
+
+REMOTE_CAUSES = ("push", "manual", "start", "backstop")
+"""The causes of rounds that ask the remote, the most urgent first."""
+FOREGROUND = ("push", "manual")
+"""The causes for which a push or a person waits."""
+
+
+class Request(msgspec.Struct, frozen=True):
+    """A reason for a round, and the delivery that it comes from.
+
+    ``cause``: ``push``, ``manual``, ``start`` and ``backstop`` ask the remote. ``compare`` only announces changes of
+    refs, ``maintenance`` runs git's own. ``full``: compare all refs with the remote, deletions included. ``accept``: a
+    person accepts any number of deletions. ``target``: the ref and commit that a push announced.
+    """
+
+    cause: str
+    delivery: str | None = None
+    full: bool = True
+    accept: bool = False
+    target: Target | None = None
+
+
+class RoundResult(msgspec.Struct, frozen=True):
+    """The result of a round that succeeded.
+
+    ``unequal`` tells why the mirror still differs from its remote, None if it does not: it keeps refs that the remote
+    deleted, or cannot hold some.
+    """
+
+    changes: tuple[RefChange, ...] = ()
+    unequal: str | None = None
+
+
+def targets_of(requests: Iterable[Request]) -> dict[str, Target]:
+    """Return the target for each ref, the latest one; nothing if any request has none and needs all refs."""
+    targets = [request.target for request in requests]
+    if any(target is None for target in targets):
+        return {}
+    return {target.ref: target for target in targets if target is not None}
