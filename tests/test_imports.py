@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import re
 from collections import defaultdict
 from collections.abc import Iterable, Iterator, Mapping
 from graphlib import CycleError, TopologicalSorter
@@ -189,3 +190,62 @@ def test_no_module_imports_the_reactor_at_its_top():
         for node in ast.parse(file.read_text("utf-8")).body:
             if isinstance(node, ast.ImportFrom) and node.module == "twisted.internet":
                 assert "reactor" not in [alias.name for alias in node.names], name
+
+
+def rows_of_rooms() -> list[tuple[str, str]]:
+    """Return the rooms of docs/architecture.md, each as its path in ``stackit/`` and its line."""
+    text = (ROOT / "docs" / "architecture.md").read_text("utf-8")
+    _, top, mirror = re.split(r"^\| in `stackit/.*$", text, maxsplit=2, flags=re.MULTILINE)
+    row = re.compile(r"^\| `([a-z_/.]+)` \| (.*) \|$", re.MULTILINE)
+    below = [(f"plugins/mirror/{path}", line) for path, line in row.findall(mirror.partition("\n\n`plugins`")[0])]
+    return [*row.findall(top.partition("\n\n")[0]), *below]
+
+
+def test_the_table_of_rooms_says_of_each_what_its_docstring_says():
+    said = {}
+    for path, _ in rows_of_rooms():
+        file = ROOT / "stackit" / path
+        file = file if file.suffix else file / "__init__.py"
+        said[path] = str(ast.get_docstring(ast.parse(file.read_text("utf-8")))).partition("\n")[0].replace("``", "`")
+    assert said == dict(rows_of_rooms())
+
+
+def test_the_table_of_rooms_has_every_room():
+    packages = {
+        str(each.parent.relative_to(ROOT / "stackit")) + "/" for each in MODULES.values() if each.name == "__init__.py"
+    }
+    files = {each.name for each in MODULES.values() if each.parent == ROOT / "stackit"}
+    assert {path for path, _ in rows_of_rooms()} == (packages | files) - {"./"}
+
+
+def test_every_file_that_the_architecture_names_is_there():
+    text = (ROOT / "docs" / "architecture.md").read_text("utf-8").partition("## Where it departs")[0]
+    there = {
+        str(each.relative_to(ROOT)) for top in ("stackit", "tests", "twisted") for each in (ROOT / top).rglob("*.py")
+    }
+    named = re.findall(r"`([a-z_/0-9]+\.py)`", text)
+    assert len(named) > 40
+    assert [each for each in named if not any(f"/{path}".endswith(f"/{each}") for path in there)] == []
+
+
+def test_no_module_holds_state_that_changes():
+    """Constants may be of any kind; a container that starts empty, or a ``global`` statement, is there to change."""
+    empty = {
+        "[]",
+        "{}",
+        "set()",
+        "dict()",
+        "list()",
+        "deque()",
+        "Counter()",
+        "defaultdict(list)",
+        "WeakKeyDictionary()",
+    }
+    found = []
+    for name, file in MODULES.items():
+        tree = ast.parse(file.read_text("utf-8"))
+        found += [f"{name}: global" for node in ast.walk(tree) if isinstance(node, ast.Global)]
+        for node in tree.body:
+            if isinstance(node, ast.Assign | ast.AnnAssign) and node.value and ast.unparse(node.value) in empty:
+                found.append(f"{name}: {ast.unparse(node)}")
+    assert found == []

@@ -1,1 +1,1 @@
-"""What plugins import, and what everything else speaks in: events, hooks, errors, admin requests."""
+"""The names that plugins import: events, hooks, errors, admin requests, repositories."""

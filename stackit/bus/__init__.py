@@ -1,1 +1,1 @@
-"""The plugins that are loaded, and calls of their hooks, each in isolation."""
+"""The loaded plugins, and calls of their hooks, each in isolation."""

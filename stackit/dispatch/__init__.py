@@ -1,1 +1,1 @@
-"""From the journal to handlers and back: first tries, retries, dead letters, replays."""
+"""Deliveries from the journal to handlers: first tries, retries, dead letters, replays."""

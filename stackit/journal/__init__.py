@@ -1,4 +1,4 @@
-"""The durable record: deliveries, ref changes, and what became of each at every subscriber.
+"""The durable record: deliveries, ref changes, and the outcome of each handling.
 
 SQLite in the state directory. ``journal`` is the face of it; ``writer`` (one thread, group
 commit) runs what ``recording`` has, ``reader`` (another thread) what ``queries`` and

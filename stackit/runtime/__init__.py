@@ -1,1 +1,1 @@
-"""What belongs to the process: log, signals, ports, garbage collection."""
+"""The process: log, clocks, signals, ports, garbage collection, watchdog."""

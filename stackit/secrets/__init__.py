@@ -1,1 +1,1 @@
-"""Secrets in files that people replace, and texts freed of them."""
+"""Secrets in files that are replaced at run time, and their removal from texts."""

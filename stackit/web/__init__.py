@@ -1,1 +1,1 @@
-"""What stackit answers over HTTP: the public receiver and the admin side."""
+"""The public receiver and the admin side."""

@@ -1,4 +1,4 @@
-"""One log line for each thing that stackit did."""
+"""A log line for each occurrence."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What stackit did, counted for Prometheus at ``/metrics`` on the admin side."""
+"""Metrics for Prometheus, at ``/metrics`` on the admin side."""
 
 from __future__ import annotations
 

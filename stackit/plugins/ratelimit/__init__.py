@@ -1,4 +1,4 @@
-"""Turns away addresses that keep sending what does not verify.
+"""A rate limit on refused requests, by address.
 
 A token bucket for each client address. Only a refused request spends a token, and the
 refusal waits for the signature (``unless_verified``): a delivery that verifies is always

@@ -1,1 +1,1 @@
-"""The admin side: who may ask, what is answered, the routes for deliveries."""
+"""The admin side: access, routing, answers, the routes for deliveries."""

@@ -1,1 +1,1 @@
-"""When what nobody asked for is done: backstop looks and maintenance."""
+"""Work that nobody asked for: looks of the backstop and maintenance."""
