@@ -8,7 +8,7 @@ from importlib.metadata import version
 from stackit.api.admin import AdminRequest, Refused, RequestHead, Response, Route, error
 from stackit.api.app import App
 from stackit.api.commands import AdminClient, Command, Printer, Shell
-from stackit.api.errors import Permanent, PluginError, StackitError
+from stackit.api.errors import Permanent, PluginError, StackitError, describe
 from stackit.api.events import Event, Push, RefChange, RefsChanged, Repo
 from stackit.api.forge import Claim, Forge
 from stackit.api.hookimpl import hookimpl, on
@@ -52,6 +52,7 @@ __all__ = [
     "Size",
     "StackitError",
     "client_network",
+    "describe",
     "error",
     "hookimpl",
     "on",

@@ -22,7 +22,7 @@ from stackit.api.app import App
 from stackit.api.commands import check_commands
 from stackit.api.errors import PluginError, StackitError, describe
 from stackit.api.forge import Forges
-from stackit.api.hookspecs import stackit_admit, stackit_commands, stackit_routes, stackit_service
+from stackit.api.hookspecs import stackit_admit, stackit_commands, stackit_metrics, stackit_routes, stackit_service
 from stackit.api.occurrences import Occurrence
 from stackit.api.reactor import Reactor
 from stackit.api.repos import Repos
@@ -192,6 +192,9 @@ class Stackit(Service):
             pending=self.dispatch.pending,
             stalled=self.stalls.seconds,
             dropped_lines=self.dropped_lines,
+            collectors=[
+                (plugin, each) for plugin, collectors in self.bus.collect(stackit_metrics) for each in collectors
+            ],
             redact=self.redact,
         )
         check_commands([*COMMANDS, *self.bus.collect_items(stackit_commands)])

@@ -16,10 +16,9 @@ from typing import Any, get_args
 import msgspec
 import pytest
 from prometheus_client.parser import text_string_to_metric_families
-from twisted.internet.task import Clock
+from scraping import Scraped
 
 import stackit
-from stackit import AdminRequest, App, Repos
 from stackit.api import hookspecs
 from stackit.api.occurrences import OccurrenceName
 from stackit.api.repos import DEFAULT_REFSPECS
@@ -30,7 +29,6 @@ from stackit.config import access, forges, model
 from stackit.config.load import load
 from stackit.config.setting import fields
 from stackit.config.setting import settings as all_settings
-from stackit.plugins.metrics import Metrics
 from stackit.plugins.mirror import Mirror
 from stackit.plugins.ratelimit import RateLimit
 from stackit.tap import Options
@@ -160,32 +158,13 @@ def test_every_shell_command_is_documented():
     assert [each.name for each in commands if f"python -m stackit {each.name}" not in page("http-api")] == []
 
 
-async def _never(*_: Any) -> Any:
-    raise AssertionError("metrics only look")
-
-
 def _as_scraped(family: Any) -> str:
     """A metric's name as it stands in an answer: the parser takes the end of a counter's off."""
     return f"{family.name}_total" if family.type == "counter" else str(family.name)
 
 
 def test_every_metric_is_documented_and_no_other():
-    metrics = Metrics()
-    app = App(
-        reactor=Clock(),
-        version="1",
-        state_dir=Path("/nowhere"),
-        repos=Repos(),
-        sync_interval=300,
-        grace=10,
-        observe=metrics.stackit_observe,
-        announced=_never,
-        announce=_never,
-        visible=_never,
-        pending=dict,
-    )
-    (route,) = metrics.stackit_routes(app)
-    answer: Any = route.handler(AdminRequest(method="GET", path="/metrics", args={}, query={}, body=b""))
+    answer = Scraped().response()
     families = text_string_to_metric_families(answer.body.decode())
     exposed = {_as_scraped(each) for each in families}
     text = section(page("operations"), "## Metrics")

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from pathlib import Path
 
 import msgspec
 
 from stackit.api.events import RefChange, Repo
+from stackit.api.metrics import Collector
 from stackit.api.occurrences import Occurrence
 from stackit.api.reactor import Reactor
 from stackit.api.repos import Repos
@@ -62,6 +63,9 @@ class App(msgspec.Struct, frozen=True, kw_only=True, eq=False):
 
     dropped_lines: Callable[[], int] = int
     """How many lines of the log were dropped since the start, because nobody read them."""
+
+    collectors: Sequence[tuple[str, Collector]] = ()
+    """Every collector that plugins return from ``stackit_metrics``, with the name of its plugin."""
 
     redact: Callable[[str], str] = redacted
     """Return a text of bounded length without credentials: every secret and token that stackit uses now, in whatever

@@ -19,6 +19,7 @@ from stackit.api.admin import Refused, RequestHead, Route, check_refused
 from stackit.api.commands import Command
 from stackit.api.events import Event, RefsChanged
 from stackit.api.hookimpl import ON, PROJECT
+from stackit.api.metrics import Collector
 from stackit.api.occurrences import Occurrence
 
 if TYPE_CHECKING:
@@ -134,6 +135,15 @@ def stackit_service(app: App) -> IService:  # type: ignore[empty-body]
 @_hook(HookKind.COLLECT, "a list of Route", _list_of(Route))
 def stackit_routes(app: App) -> Sequence[Route]:  # type: ignore[empty-body]
     """Return admin routes of the plugin."""
+
+
+def _are_collectors(result: Any) -> bool:
+    return isinstance(result, Sequence) and all(callable(getattr(each, "collect", None)) for each in result)
+
+
+@_hook(HookKind.COLLECT, "a list of collectors", _are_collectors)
+def stackit_metrics() -> Sequence[Collector]:  # type: ignore[empty-body]
+    """Return collectors of ``prometheus_client``, whose metrics are served beside stackit's own."""
 
 
 @_hook(HookKind.COLLECT, "a list of Command", _list_of(Command))

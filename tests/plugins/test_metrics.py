@@ -3,64 +3,18 @@
 from __future__ import annotations
 
 from collections import Counter
-from pathlib import Path
+from collections.abc import Callable
 from typing import Any
 
 import pytest
-from prometheus_client.parser import text_string_to_metric_families
-from twisted.internet.task import Clock
+from plugin_maker import plugin
+from prometheus_client import Counter as PrometheusCounter
+from prometheus_client.core import GaugeMetricFamily
+from prometheus_client.registry import Collector
+from scraping import NOW, WIDGET, Scraped
 
-from stackit import AdminRequest, App, ManagedRepo, Occurrence, RefChange, Repo, Repos
+from stackit import Occurrence, PluginError, RefChange, Repo, StackitError, hookimpl
 from stackit.plugins.metrics import Metrics
-
-WIDGET = Repo("octo", "widget")
-NOW = 1_700_000_000.0
-
-
-async def never(*_: Any) -> Any:
-    raise AssertionError("metrics only look")
-
-
-class Scraped:
-    def __init__(self) -> None:
-        self.metrics = Metrics()
-        self.pending: dict[str, int] = {}
-        self.stalled: dict[str, float] = {}
-        clock = Clock()
-        clock.advance(NOW)
-        app = App(
-            reactor=clock,
-            now=clock.seconds,
-            version="1.2.3",
-            state_dir=Path("/nowhere"),
-            repos=Repos([ManagedRepo(repo=WIDGET, url="https://github.com/octo/widget.git")]),
-            sync_interval=300,
-            grace=10,
-            observe=self.metrics.stackit_observe,
-            announced=never,
-            announce=never,
-            visible=never,
-            pending=lambda: self.pending,
-            stalled=lambda: self.stalled,
-        )
-        (self.route,) = self.metrics.stackit_routes(app)
-
-    def observe(self, **fields: Any) -> None:
-        self.metrics.stackit_observe(Occurrence(**fields))
-
-    def response(self):
-        return self.route.handler(AdminRequest(method="GET", path="/metrics", args={}, query={}, body=b""))
-
-    def samples(self) -> list[Any]:
-        families = text_string_to_metric_families(self.response().body.decode())
-        return [sample for family in families for sample in family.samples]
-
-    def value(self, name: str, **labels: str) -> float:
-        (value,) = [each.value for each in self.samples() if each.name == name and each.labels == labels]
-        return value
-
-    def labels(self, name: str) -> list[dict[str, str]]:
-        return [each.labels for each in self.samples() if each.name == name]
 
 
 @pytest.fixture
@@ -123,66 +77,6 @@ def test_how_long_a_subscriber_has_stood_still_is_read_at_each_scrape(scraped):
     scraped.stalled = {"deploy": 12.5, "mirror": 0.0}
     assert scraped.value("stackit_handlings_stalled_seconds", subscriber="deploy") == 12.5
     assert scraped.value("stackit_handlings_stalled_seconds", subscriber="mirror") == 0
-
-
-def test_syncs_are_counted_and_timed_and_a_good_one_verifies_the_mirror(scraped):
-    scraped.observe(name="synced", repo=Repo("Octo", "Widget"), cause="manual", outcome="changed", seconds=0.3)
-    assert scraped.value("stackit_mirror_syncs_total", cause="manual", outcome="changed") == 1
-    assert scraped.value("stackit_mirror_sync_seconds_count") == 1
-    assert scraped.value("stackit_mirror_sync_seconds_sum") == 0.3
-    assert scraped.value("stackit_mirror_verified_timestamp_seconds", repo="octo/widget") == NOW
-
-
-def test_a_push_verifies_nothing_but_its_own_ref(scraped):
-    scraped.observe(name="synced", repo=WIDGET, cause="push", outcome="changed", seconds=0.1)
-    assert scraped.labels("stackit_mirror_verified_timestamp_seconds") == []
-
-
-def test_a_push_that_falls_back_to_git_fetch_is_counted_with_its_reason(scraped):
-    scraped.observe(name="fallback", repo=WIDGET, reason="refused")
-    assert scraped.value("stackit_mirror_fallbacks_total", reason="refused") == 1
-
-
-def test_a_sync_that_failed_verifies_nothing(scraped):
-    scraped.observe(name="synced", repo=WIDGET, cause="backstop", outcome="failed", seconds=1.0, error="refused")
-    assert scraped.value("stackit_mirror_syncs_total", cause="backstop", outcome="failed") == 1
-    assert scraped.labels("stackit_mirror_verified_timestamp_seconds") == []
-
-
-def test_the_state_of_a_mirror_is_the_one_that_is_1(scraped):
-    for state in ("in_step", "failing"):
-        scraped.observe(name="synced", repo=WIDGET, cause="push", outcome="failed", state=state, error="refused")
-    assert scraped.value("stackit_mirror_state", repo="octo/widget", state="failing") == 1
-    assert scraped.value("stackit_mirror_state", repo="octo/widget", state="in_step") == 0
-
-
-def test_refs_that_a_mirror_cannot_hold_are_shown_until_there_are_none(scraped):
-    scraped.observe(name="synced", repo=WIDGET, cause="backstop", outcome="unchanged", state="in_step")
-    assert scraped.labels("stackit_mirror_missing_refs") == []
-    scraped.observe(name="synced", repo=WIDGET, cause="push", outcome="changed", state="behind", error="x", missing=3)
-    assert scraped.value("stackit_mirror_missing_refs", repo="octo/widget") == 3
-    scraped.observe(name="synced", repo=WIDGET, cause="backstop", outcome="unchanged", state="in_step")
-    assert scraped.value("stackit_mirror_missing_refs", repo="octo/widget") == 0
-
-
-def test_repairs_of_mirrors_are_counted(scraped):
-    scraped.observe(name="healed", repo=WIDGET, reason="HEAD written anew: 1", count=1)
-    assert scraped.value("stackit_mirror_healed_total") == 1
-
-
-def test_the_time_until_a_push_is_visible_is_observed(scraped):
-    scraped.observe(name="visible", repo=WIDGET, seconds=0.7)
-    assert scraped.value("stackit_push_visible_seconds_sum") == 0.7
-
-
-def test_ref_changes_are_counted_by_kind_and_those_that_only_the_backstop_found_apart(scraped):
-    created = RefChange("refs/heads/a", "0" * 40, "1" * 40, "created")
-    deleted = RefChange("refs/heads/b", "1" * 40, "0" * 40, "deleted")
-    scraped.observe(name="refs_changed", repo=WIDGET, cause="push", delivery="d", changes=(created,))
-    scraped.observe(name="refs_changed", repo=WIDGET, cause="backstop", changes=(created, deleted))
-    assert scraped.value("stackit_mirror_ref_changes_total", kind="created") == 2
-    assert scraped.value("stackit_mirror_ref_changes_total", kind="deleted") == 1
-    assert scraped.value("stackit_backstop_found_total") == 2
 
 
 def test_the_backstops_last_success_is_a_time_and_a_failure_does_not_move_it(scraped):
@@ -258,3 +152,90 @@ def test_occurrences_before_the_routes_are_asked_for_are_counted():
     metrics.stackit_observe(Occurrence(name="backstop", outcome="done"))
     metrics.stackit_observe(Occurrence(name="synced", repo=WIDGET, cause="start", outcome="changed", seconds=0.1))
     metrics.stackit_observe(Occurrence(name="notice", reason="hello"))
+
+
+# -- the metrics of plugins -------------------------------------------------------
+
+
+class Kitchen:
+    """A plugin as a third party writes it."""
+
+    def __init__(self) -> None:
+        self.burnt = PrometheusCounter("kitchen_burnt", "Burnt dishes.", ["dish"], registry=None)
+
+    @hookimpl
+    def stackit_metrics(self) -> list[Any]:
+        return [self.burnt]
+
+
+class Unlucky(Collector):
+    """A collector that raises from some scrape on, or returns something that is no metric."""
+
+    def __init__(self, returned: Callable[[], Any]) -> None:
+        self.returned: Callable[[], Any] = list
+        self.later = returned
+
+    def collect(self) -> Any:
+        return self.returned()
+
+    @hookimpl
+    def stackit_metrics(self) -> list[Any]:
+        return [self]
+
+
+def _raise() -> Any:
+    raise SystemExit(3)
+
+
+def _odd_sample() -> Any:
+    family = GaugeMetricFamily("kitchen_heat", "Heat.", labels=["plate"])
+    family.add_metric([7], "hot")  # type: ignore[list-item,arg-type]
+    return [family]
+
+
+def test_the_metrics_of_a_plugin_are_served_beside_the_others():
+    kitchen = Kitchen()
+    scraped = Scraped(kitchen=kitchen)
+    kitchen.burnt.labels("soup").inc()
+    assert scraped.value("kitchen_burnt_total", dish="soup") == 1
+    assert scraped.value("stackit_info", version="1.2.3") == 1
+    assert scraped.value("stackit_mirror_healed_total") == 0
+
+
+@pytest.mark.parametrize("returned", [_raise, lambda: [5], lambda: None, _odd_sample])
+def test_a_plugin_whose_metrics_cannot_be_read_takes_no_others_away_and_is_told_of_once(returned):
+    seen = []
+
+    class Watcher:
+        @hookimpl
+        def stackit_observe(self, occurrence: Occurrence) -> None:
+            seen.append((occurrence.name, occurrence.plugin, occurrence.reason))
+
+    unlucky, kitchen = Unlucky(returned), Kitchen()
+    scraped = Scraped(unlucky=unlucky, kitchen=kitchen, watcher=Watcher())
+    kitchen.burnt.labels("soup").inc()
+    unlucky.returned = unlucky.later
+    assert scraped.value("kitchen_burnt_total", dish="soup") == 1
+    assert scraped.value("stackit_info", version="1.2.3") == 1
+    assert seen == [("notice", "unlucky", "metrics cannot be read")]
+
+
+@pytest.mark.parametrize(("name", "owner"), [("stackit_handlings", "metrics"), ("stackit_mirror_healed", "mirror")])
+def test_a_metric_that_two_plugins_have_is_an_error_that_names_both(name, owner):
+    class Copycat:
+        @hookimpl
+        def stackit_metrics(self) -> list[Any]:
+            return [PrometheusCounter(name, "The same again.", registry=None)]
+
+    with pytest.raises(StackitError, match=f"plugin copycat: the metric {name} is there already, from plugin {owner}"):
+        Scraped(copycat=Copycat())
+
+
+@pytest.mark.parametrize("result", [5, [5], "text", {"a": 1}])
+def test_what_is_no_list_of_collectors_names_its_plugin(result):
+    @hookimpl
+    def stackit_metrics() -> Any:
+        return result
+
+    with pytest.raises(PluginError, match=r"plugin odd: stackit_metrics returned .*, expected a list of collectors"):
+        Scraped(odd=plugin(stackit_metrics))

@@ -343,7 +343,11 @@ class Day:
             "looks": len(mirror._schedule._checks),
             "rate limiter": len(self.limiter._buckets),
             "connections": len(public._connections) + len(public.limiter),
-            "metrics": sum(len(family.samples) for family in metrics._registry.collect()),
+            "metrics": sum(
+                len(family.samples)
+                for each in (metrics._registry, *mirror._metrics.collectors())
+                for family in each.collect()
+            ),
         }
 
 

@@ -10,6 +10,7 @@ from prometheus_client.registry import Collector
 
 from stackit import AdminRequest, App, Occurrence, Response, Route, hookimpl
 from stackit.plugins.metrics.counts import Counts
+from stackit.plugins.metrics.foreign import PluginMetrics
 
 
 class Metrics:
@@ -18,6 +19,7 @@ class Metrics:
     def __init__(self) -> None:
         self._registry = CollectorRegistry()
         self._counts = Counts(self._registry)
+        self._plugins: PluginMetrics | None = None
 
     @hookimpl
     def stackit_routes(self, app: App) -> Sequence[Route]:
@@ -33,11 +35,13 @@ class Metrics:
         ):
             self._registry.register(_BySubscriber(name, text, read))
         self._registry.register(_DroppedLines(app))
+        self._plugins = PluginMetrics(app, self._registry)
         return [Route("GET", "/metrics", self._scrape)]
 
     def _scrape(self, request: AdminRequest) -> Response:  # noqa: ARG002 - every handler takes the request
         self._counts.awaited(self._counts.app.pending() if self._counts.app is not None else ())
-        return Response(body=generate_latest(self._registry), content_type=CONTENT_TYPE_LATEST)
+        body = generate_latest(self._registry) + (self._plugins.render() if self._plugins is not None else b"")
+        return Response(body=body, content_type=CONTENT_TYPE_LATEST)
 
     @hookimpl
     def stackit_observe(self, occurrence: Occurrence) -> None:

@@ -5,12 +5,14 @@ from __future__ import annotations
 import shutil
 from collections.abc import Awaitable, Sequence
 
+from prometheus_client.registry import Collector
 from twisted.application.service import IService
 
 from stackit import App, Command, Event, Occurrence, Push, Repo, Route, StackitError, hookimpl, on
 from stackit.plugins.mirror.commands import COMMANDS
 from stackit.plugins.mirror.git.runner import Git
 from stackit.plugins.mirror.git.version import version_problem
+from stackit.plugins.mirror.metrics import MirrorMetrics
 from stackit.plugins.mirror.pushes import PushHandler
 from stackit.plugins.mirror.remote.remotes import Remotes
 from stackit.plugins.mirror.repository.disk_space import DiskReserve
@@ -45,6 +47,7 @@ class Mirror:
         self._schedule: BackstopSchedule | None = None
         self._disk: DiskReserve | None = None
         self._unmanaged: set[str] = set()
+        self._metrics = MirrorMetrics()
 
     @hookimpl
     def stackit_service(self, app: App) -> IService:
@@ -81,7 +84,7 @@ class Mirror:
             )
             self._workers[managed.repo.key] = worker
             self._pushes[managed.repo.key] = PushHandler(app, git, worker, histories, clock, self._tunables)
-        self._app = app
+        self._app = self._metrics.app = app
         workers = list(self._workers.values())
         self._schedule = BackstopSchedule(app.reactor, workers, app.sync_interval)
         return MirrorService(app, mirrors, workers, remotes, disk, slots)  # type: ignore[return-value]  # zope: it implements it
@@ -89,6 +92,14 @@ class Mirror:
     @hookimpl
     def stackit_routes(self, app: App) -> Sequence[Route]:  # noqa: ARG002 - the hook's
         return routes(self._find, self._workers.values)
+
+    @hookimpl
+    def stackit_metrics(self) -> Sequence[Collector]:
+        return self._metrics.collectors()
+
+    @hookimpl
+    def stackit_observe(self, occurrence: Occurrence) -> None:
+        self._metrics.observe(occurrence)
 
     @hookimpl
     def stackit_commands(self) -> Sequence[Command]:

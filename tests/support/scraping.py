@@ -1,0 +1,72 @@
+"""The metrics plugin and others on a bus, scraped as Prometheus does."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from prometheus_client.parser import text_string_to_metric_families
+from twisted.internet.task import Clock
+
+from stackit import AdminRequest, App, ManagedRepo, Occurrence, Repo, Repos
+from stackit.api import hookspecs
+from stackit.bus.bus import Bus
+from stackit.plugins.metrics import Metrics
+from stackit.plugins.mirror import Mirror
+
+WIDGET = Repo("octo", "widget")
+NOW = 1_700_000_000.0
+
+
+async def never(*_: Any) -> Any:
+    raise AssertionError("metrics only look")
+
+
+class Scraped:
+    """``metrics`` serves what it counts itself, and the collectors of the mirror and of ``plugins``."""
+
+    def __init__(self, **plugins: object) -> None:
+        self.metrics = Metrics()
+        self.pending: dict[str, int] = {}
+        self.stalled: dict[str, float] = {}
+        clock = Clock()
+        clock.advance(NOW)
+        mirror = Mirror()
+        self.bus = Bus()
+        for name, plugin in {"metrics": self.metrics, "mirror": mirror, **plugins}.items():
+            self.bus.register(name, plugin)
+        app = App(
+            reactor=clock,
+            now=clock.seconds,
+            version="1.2.3",
+            state_dir=Path("/nowhere"),
+            repos=Repos([ManagedRepo(repo=WIDGET, url="https://github.com/octo/widget.git")]),
+            sync_interval=300,
+            grace=10,
+            observe=self.bus.observe,
+            announced=never,
+            announce=never,
+            visible=never,
+            pending=lambda: self.pending,
+            stalled=lambda: self.stalled,
+            collectors=[(name, each) for name, them in self.bus.collect(hookspecs.stackit_metrics) for each in them],
+        )
+        mirror._metrics.app = app
+        (self.route,) = self.metrics.stackit_routes(app)
+
+    def observe(self, **fields: Any) -> None:
+        self.bus.observe(Occurrence(**fields))
+
+    def response(self) -> Any:
+        return self.route.handler(AdminRequest(method="GET", path="/metrics", args={}, query={}, body=b""))
+
+    def samples(self) -> list[Any]:
+        families = text_string_to_metric_families(self.response().body.decode())
+        return [sample for family in families for sample in family.samples]
+
+    def value(self, name: str, **labels: str) -> float:
+        (value,) = [each.value for each in self.samples() if each.name == name and each.labels == labels]
+        return value
+
+    def labels(self, name: str) -> list[dict[str, str]]:
+        return [each.labels for each in self.samples() if each.name == name]
