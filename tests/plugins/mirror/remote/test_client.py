@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 import pytest_twisted
-from twisted.internet import protocol
+from byte_server import ByteServer
 from twisted.internet.defer import CancelledError, Deferred, gatherResults
 from twisted.internet.task import deferLater
 
@@ -22,58 +22,10 @@ OK = b"HTTP/1.1 200 OK\r\n" + TYPE + b"Content-Length: 4\r\n\r\n0000"
 QUESTION = b"0014command=ls-refs\n0000"
 
 
-class Peer(protocol.Protocol):
-    """One connection to the server: answers each whole request with the next of the server's answers."""
-
-    def connectionMade(self) -> None:
-        self.server: Server = self.factory  # type: ignore[assignment]
-        self.data = b""
-        self.gone = False
-        self.server.peers.append(self)
-
-    def dataReceived(self, data: bytes) -> None:
-        self.data += data
-        while (end := self.data.find(b"\r\n\r\n")) >= 0:
-            length = int(self.data[:end].lower().partition(b"content-length: ")[2].split(b"\r\n")[0])
-            if len(self.data) < end + 4 + length:
-                return
-            self.server.requests.append(self.data[: end + 4 + length])
-            self.data = self.data[end + 4 + length :]
-            step = self.server.answers.pop(0) if self.server.answers else OK
-            if callable(step):
-                step(self)
-            else:
-                self.transport.write(step)
-
-    def connectionLost(self, reason: Any = protocol.connectionDone) -> None:
-        self.gone = True
-        self.server.lost += 1
-
-
-class Server(protocol.Factory):
-    """``answers`` are bytes to write, or functions that are called with the peer."""
-
-    protocol = Peer
-
-    def __init__(self, reactor: Any) -> None:
-        self.answers: list[bytes | Callable[[Any], None]] = []
-        self.requests: list[bytes] = []
-        self.peers: list[Any] = []
-        self.lost = 0
-        self._port = reactor.listenTCP(0, self, interface="127.0.0.1")
-        self.port = self._port.getHost().port
-
-    async def stop(self) -> None:
-        for peer in self.peers:
-            if not peer.gone:
-                peer.transport.abortConnection()
-        await self._port.stopListening()
-
-
 class Harness:
     def __init__(self, reactor: Any) -> None:
         self.reactor = reactor
-        self.server = Server(reactor)
+        self.server = ByteServer(reactor, OK)
         self.give()
 
     def give(self, *, listing_limit: int = 2**20, **timeouts: float) -> None:
@@ -259,7 +211,7 @@ async def test_a_connection_that_nobody_uses_is_closed_after_a_while(
 async def test_nobody_there_is_unreachable(harness: Harness) -> None:
     await harness.server.stop()
     assert (await harness.fails()).reason == "unreachable"
-    harness.server = Server(harness.reactor)
+    harness.server = ByteServer(harness.reactor, OK)
 
 
 @pytest_twisted.ensureDeferred
