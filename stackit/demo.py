@@ -20,7 +20,8 @@ from stackit import RefsChanged, Repo, hookimpl
 from stackit.api.occurrences import Occurrence
 from stackit.api.reactor import Reactor, sleep
 from stackit.api.repos import ManagedRepo
-from stackit.config.model import AdminConfig, Config, Secret, SyncConfig
+from stackit.config.model import AdminConfig, Config, SyncConfig
+from stackit.config.secret import Secret
 from stackit.service import Stackit
 from stackit.testing import PretendGitHub
 from stackit.text.units import Duration

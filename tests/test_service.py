@@ -16,7 +16,8 @@ from plugin_maker import plugin
 from twisted.application.service import Service
 
 from stackit import App, Route, StackitError, hookimpl
-from stackit.config.model import AdminConfig, Config, Secret
+from stackit.config.model import AdminConfig, Config
+from stackit.config.secret import Secret
 from stackit.journal import Journal
 from stackit.service import CannotStart, Stackit
 

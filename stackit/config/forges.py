@@ -13,6 +13,7 @@ import msgspec
 from stackit.api.errors import ConfigError, describe
 from stackit.api.forge import GITHUB, Forge, check_forge, secret_variable
 from stackit.config import checks
+from stackit.config.secret import Secret
 from stackit.config.setting import Setting, check_settings, checked
 from stackit.config.toml import decode_table, shown_key
 
@@ -35,7 +36,7 @@ class ForgeConfig(msgspec.Struct, frozen=True, kw_only=True):
 
     forge: Forge
     named: bool = False
-    secret: str | None = None
+    secret: Secret | None = None
     secret_files: tuple[Path, ...] = ()
 
 
@@ -88,7 +89,7 @@ def _load(
     return ForgeConfig(
         forge=_forge(points[name], settings, base, where),
         named=table is not None,
-        secret=secret or None,
+        secret=Secret(secret) if secret else None,
         secret_files=known.secret_files,
     )
 

@@ -16,7 +16,8 @@ from stackit.api.forge import GITHUB
 from stackit.config import checks
 from stackit.config.access import managed_repos
 from stackit.config.forges import BUILT_IN, load_forges
-from stackit.config.model import FILE_NAME, Config, FileTable, Secret, Settings
+from stackit.config.model import FILE_NAME, Config, FileTable, Settings
+from stackit.config.secret import Secret
 from stackit.config.setting import Setting, Where, check_settings, checked, fields, settings
 from stackit.config.toml import decode_table, decode_value, read_toml, shown_key
 from stackit.text.escape import escape

@@ -12,19 +12,11 @@ from stackit.api.repos import ManagedRepo
 from stackit.config import checks
 from stackit.config.access import HostTable, OwnerTable, RepoTable
 from stackit.config.forges import ForgeConfig
+from stackit.config.secret import Secret
 from stackit.config.setting import Setting
 from stackit.text.units import Duration, Size
 
 FILE_NAME = "twistd.conf"
-
-
-class Secret(str):
-    """Text that does not show in a repr, and so in no traceback or printed Config."""
-
-    __slots__ = ()
-
-    def __repr__(self) -> str:
-        return "Secret(…)"
 
 
 class AdminConfig(msgspec.Struct, frozen=True, kw_only=True):

@@ -8,10 +8,12 @@ import subprocess
 import tracemalloc
 from random import Random
 from typing import Any
-from urllib.parse import quote_plus, urlencode
+from urllib.parse import quote_plus, unquote_to_bytes, urlencode
 
 import msgspec
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from stackit.api.events import Event, Push, Repo
 from stackit.github.event_types import NULLABLE, REQUIRED
@@ -102,6 +104,9 @@ def test_a_number_beyond_a_float_where_none_belongs_is_as_good_as_none(key: str)
         {"full_name": "octo/" + "a" * 10_000},
         {"owner": {"login": "octo/evil"}, "name": "w"},
         {"owner": {"login": "octo"}, "name": "../../etc"},
+        {"owner": {"login": "git.example.org"}, "name": "a/b"},
+        {"full_name": "git.example.org/a/b"},
+        {"full_name": "git.example.org+a/b"},
     ],
 )
 def test_a_push_without_a_repository_that_can_be_is_none(repository: Any) -> None:
@@ -556,3 +561,64 @@ def test_the_keys_of_a_body_are_not_remembered() -> None:
 )
 def test_no_other_type_holds_an_event(kind: bytes) -> None:
     assert json_text(TEXT, kind, "any") is None
+
+
+# -- properties -------------------------------------------------------------------
+
+JSON_VALUES = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False, allow_infinity=False) | st.text(max_size=20),
+    lambda values: st.lists(values, max_size=3) | st.dictionaries(st.text(max_size=8), values, max_size=3),
+    max_leaves=8,
+)
+KEYS = st.sampled_from(sorted({key for keys in REQUIRED.values() for key in keys} | {"before", "after", "owner"}))
+NAMES = st.sampled_from(sorted(REQUIRED)) | st.text(max_size=10)
+
+
+@given(NAMES, st.binary(max_size=300))
+def test_bytes_are_an_event_or_none_whatever_they_are(name: str, body: bytes) -> None:
+    found = event(name, body)
+    assert found is None or isinstance(found.payload, dict)
+
+
+@given(NAMES, st.dictionaries(KEYS, JSON_VALUES | st.just(REPOSITORY)))
+def test_a_json_object_is_an_event_or_none_whatever_is_in_it(name: str, payload: dict[str, Any]) -> None:
+    found = event(name, payload)
+    if found is None:
+        return
+    assert found.name == name
+    assert found.repo is None or (Repo.parse(str(found.repo)) == found.repo and not found.repo.host)
+    if isinstance(found, Push):
+        assert found.repo is not None
+        assert found.ref is None or is_ref(found.ref)
+
+
+@given(st.sampled_from(sorted(EVENTS)), st.data())
+def test_an_event_that_is_cut_or_changed_anywhere_never_raises(name: str, data: st.DataObject) -> None:
+    body = bytearray(json.dumps(payload_for(name)).encode())
+    at = data.draw(st.integers(0, len(body)))
+    body[at : at + data.draw(st.integers(0, 20))] = data.draw(st.binary(max_size=5))
+    found = event(name, bytes(body))
+    assert found is None or found.name == name
+
+
+@given(st.binary(max_size=200))
+def test_a_form_gives_back_what_a_browser_put_in(text: bytes) -> None:
+    form = b"payload=" + quote_plus(text).encode()
+    assert json_text(form, b"application/x-www-form-urlencoded", "any") == text
+
+
+@given(st.binary(max_size=100))
+def test_a_form_that_was_made_by_nobody_is_read_as_urllib_does_or_not_at_all(value: bytes) -> None:
+    found = json_text(b"payload=" + value, b"application/x-www-form-urlencoded", "any")
+    assert found in (None, unquote_to_bytes(value.replace(b"+", b" ")))
+
+
+@given(st.text(max_size=40) | st.lists(st.text("a.@{/*~", max_size=4), max_size=4).map("/".join))
+def test_a_name_that_is_taken_for_a_ref_can_be_a_file_below_a_repository(text: str) -> None:
+    name = f"refs/{text}"
+    if is_ref(name):
+        parts = name.split("/")
+        assert all(part and not part.startswith(".") and not part.endswith(".lock") for part in parts)
+        assert {"*", "?", "[", "\\", "^", "~", ":", " "}.isdisjoint(name)
+        assert ".." not in name
+        assert "@{" not in name

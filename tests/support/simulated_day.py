@@ -19,7 +19,8 @@ from twisted.python.failure import Failure
 from stackit import Event, Permanent, RefsChanged, hookimpl, on
 from stackit.api.events import Repo
 from stackit.api.repos import ManagedRepo
-from stackit.config.model import AdminConfig, Config, HandlersConfig, JournalConfig, Secret, SyncConfig
+from stackit.config.model import AdminConfig, Config, HandlersConfig, JournalConfig, SyncConfig
+from stackit.config.secret import Secret
 from stackit.plugins.logger import Logger
 from stackit.plugins.mirror.repository.tamper import ref_stamps
 from stackit.plugins.ratelimit import RateLimit
