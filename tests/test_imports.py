@@ -8,6 +8,7 @@ from collections import defaultdict
 from collections.abc import Iterable, Iterator, Mapping
 from graphlib import CycleError, TopologicalSorter
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -127,12 +128,12 @@ def wrong() -> dict[tuple[str, str], list[str]]:
     return {arrow: imports for arrow, imports in ARROWS.items() if arrow[1] not in allowed(arrow[0])}
 
 
-def test_every_room_has_its_arrows():
+def test_every_room_has_its_arrows() -> None:
     rooms = {room(name) for name in MODULES}
     assert {each for each in rooms if not each.startswith("plugins.")} - set(ALLOWED) == set()
 
 
-def test_rooms_import_only_what_they_may():
+def test_rooms_import_only_what_they_may() -> None:
     said = [
         f"{each} ({source} may not import {target})"
         for (source, target), imports in sorted(wrong().items())
@@ -142,12 +143,12 @@ def test_rooms_import_only_what_they_may():
     assert said == []
 
 
-def test_the_list_of_wrong_arrows_holds_none_that_is_mended():
+def test_the_list_of_wrong_arrows_holds_none_that_is_mended() -> None:
     assert STILL_WRONG - {*wrong(), *INNER_ARROWS} == set()
 
 
 @pytest.mark.parametrize("room", ["web", "dispatch", "bus", "journal", "http", "http.server", "http.client"])
-def test_the_core_knows_no_plugin_and_no_forge(room):
+def test_the_core_knows_no_plugin_and_no_forge(room: Any) -> None:
     reached = reachable(room, ALLOWED)
     assert {each for each in reached if each.startswith(("plugins", "github"))} == set()
 
@@ -173,18 +174,18 @@ def circle(graph: Mapping[str, set[str]]) -> list[str]:
 
 
 @pytest.mark.parametrize("found", [ARROWS, INNER_ARROWS], ids=["rooms", "folders of plugins"])
-def test_there_is_no_circle(found):
+def test_there_is_no_circle(found: Any) -> None:
     graph: dict[str, set[str]] = defaultdict(set)
     for source, target in set(found) - STILL_WRONG:
         graph[source].add(target)
     assert circle(graph) == []
 
 
-def test_a_circle_would_be_found():
+def test_a_circle_would_be_found() -> None:
     assert circle({"a": {"b"}, "b": {"c"}, "c": {"a"}}) != []
 
 
-def test_no_module_imports_the_reactor_at_its_top():
+def test_no_module_imports_the_reactor_at_its_top() -> None:
     """Importing it installs it. ``stackit.testing`` and the entry points take it inside functions, too."""
     for name, file in MODULES.items():
         for node in ast.parse(file.read_text("utf-8")).body:
@@ -201,7 +202,7 @@ def rows_of_rooms() -> list[tuple[str, str]]:
     return [*row.findall(top.partition("\n\n")[0]), *below]
 
 
-def test_the_table_of_rooms_says_of_each_what_its_docstring_says():
+def test_the_table_of_rooms_says_of_each_what_its_docstring_says() -> None:
     said = {}
     for path, _ in rows_of_rooms():
         file = ROOT / "stackit" / path
@@ -210,7 +211,7 @@ def test_the_table_of_rooms_says_of_each_what_its_docstring_says():
     assert said == dict(rows_of_rooms())
 
 
-def test_the_table_of_rooms_has_every_room():
+def test_the_table_of_rooms_has_every_room() -> None:
     packages = {
         str(each.parent.relative_to(ROOT / "stackit")) + "/" for each in MODULES.values() if each.name == "__init__.py"
     }
@@ -218,7 +219,7 @@ def test_the_table_of_rooms_has_every_room():
     assert {path for path, _ in rows_of_rooms()} == (packages | files) - {"./"}
 
 
-def test_every_file_that_the_architecture_names_is_there():
+def test_every_file_that_the_architecture_names_is_there() -> None:
     text = (ROOT / "docs" / "architecture.md").read_text("utf-8").partition("## Where it departs")[0]
     there = {
         str(each.relative_to(ROOT)) for top in ("stackit", "tests", "twisted") for each in (ROOT / top).rglob("*.py")
@@ -228,7 +229,7 @@ def test_every_file_that_the_architecture_names_is_there():
     assert [each for each in named if not any(f"/{path}".endswith(f"/{each}") for path in there)] == []
 
 
-def test_no_module_holds_state_that_changes():
+def test_no_module_holds_state_that_changes() -> None:
     """Constants may be of any kind; a container that starts empty, or a ``global`` statement, is there to change."""
     empty = {
         "[]",

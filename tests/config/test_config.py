@@ -6,6 +6,7 @@ import re
 import subprocess
 import sys
 import tomllib
+from collections.abc import Callable
 from pathlib import Path
 
 import msgspec
@@ -25,14 +26,17 @@ from stackit.text.units import decode_unit
 SHIPPED = Path(__file__).parents[2] / "twistd.conf"
 SECRET = "hush-hush-hush"
 
+Read = Callable[..., Config]
+Problem = Callable[..., str]
+
 
 @pytest.fixture(autouse=True)
-def _a_secret_file(tmp_path):
+def _a_secret_file(tmp_path: Path) -> None:
     (tmp_path / "token").write_text(f"{SECRET}\n")
 
 
 @pytest.fixture
-def read(tmp_path):
+def read(tmp_path: Path) -> Read:
     """Loads a configuration: the text of a file, variables, and options."""
 
     def read(text: str | bytes | None = None, env: dict[str, str] | None = None, **options: str | None) -> Config:
@@ -44,7 +48,7 @@ def read(tmp_path):
 
 
 @pytest.fixture
-def problem(read):
+def problem(read: Read) -> Problem:
     """The one line that a configuration ends with."""
 
     def problem(text: str | bytes | None = None, env: dict[str, str] | None = None, **options: str | None) -> str:
@@ -61,11 +65,11 @@ def problem(read):
 # -- what holds ----------------------------------------------------------------------
 
 
-def test_without_anything_the_defaults_hold(read, tmp_path):
+def test_without_anything_the_defaults_hold(read: Read, tmp_path: Path) -> None:
     assert read() == Config(state_dir=tmp_path / "var")
 
 
-def test_the_defaults_are_those_of_the_contract(read):
+def test_the_defaults_are_those_of_the_contract(read: Read) -> None:
     config = read()
     assert config.listen == "tcp:8080:interface=127.0.0.1"
     assert config.admin.listen == "tcp:8081:interface=127.0.0.1"
@@ -78,7 +82,7 @@ def test_the_defaults_are_those_of_the_contract(read):
     assert (config.grace, config.log_format, config.repos, config.webhook_secret) == (10, "text", (), None)
 
 
-def test_the_command_line_comes_before_the_environment_and_that_before_the_file(read, tmp_path):
+def test_the_command_line_comes_before_the_environment_and_that_before_the_file(read: Read, tmp_path: Path) -> None:
     text = 'listen = "tcp:1"\nstate_dir = "file"\n[admin]\nlisten = "unix:a"\n[sync]\ninterval = "1m"'
     file = read(text)
     assert (file.listen, file.admin.listen, file.sync.interval) == ("tcp:1", "unix:a", 60)
@@ -97,19 +101,19 @@ def test_the_command_line_comes_before_the_environment_and_that_before_the_file(
     assert line.state_dir == tmp_path / "line"
 
 
-def test_an_empty_variable_counts_as_unset(read):
+def test_an_empty_variable_counts_as_unset(read: Read) -> None:
     settings = ("CONFIG", "LISTEN", "ADMIN_LISTEN", "STATE_DIR", "SYNC_INTERVAL", "LOG_FORMAT")
     names = [f"STACKIT_{name}" for name in (*settings, "GITHUB_WEBHOOK_SECRET", "API_TOKEN")]
     assert read(None, dict.fromkeys([*names, "STATE_DIRECTORY"], "")) == read()
 
 
-def test_the_log_format_comes_from_the_environment_or_the_file(read):
+def test_the_log_format_comes_from_the_environment_or_the_file(read: Read) -> None:
     assert read(None, {"STACKIT_LOG_FORMAT": "json"}).log_format == "json"
     assert read('log_format = "json"').log_format == "json"
     assert read('log_format = "json"', {"STACKIT_LOG_FORMAT": "text"}).log_format == "text"
 
 
-def test_secrets_come_from_the_environment_trimmed_and_do_not_show(read):
+def test_secrets_come_from_the_environment_trimmed_and_do_not_show(read: Read) -> None:
     env = {"STACKIT_GITHUB_WEBHOOK_SECRET": f" {SECRET}\n", "STACKIT_API_TOKEN": f"{SECRET}\t"}
     config = read(None, env)
     assert config.webhook_secret == config.api_token == SECRET
@@ -118,18 +122,18 @@ def test_secrets_come_from_the_environment_trimmed_and_do_not_show(read):
 
 
 @pytest.mark.parametrize("blank", ["", " ", " \t\n"])
-def test_a_secret_of_white_space_only_is_none(read, blank):
+def test_a_secret_of_white_space_only_is_none(read: Read, blank: str) -> None:
     config = read(None, {"STACKIT_GITHUB_WEBHOOK_SECRET": blank, "STACKIT_API_TOKEN": blank})
     assert config.webhook_secret is config.api_token is None
 
 
-def test_the_state_directory_is_systemds_where_there_is_one(read, tmp_path):
+def test_the_state_directory_is_systemds_where_there_is_one(read: Read, tmp_path: Path) -> None:
     assert read(None, {"STATE_DIRECTORY": "/var/lib/a:/var/lib/b"}).state_dir == Path("/var/lib/a")
     assert read(None, {"STATE_DIRECTORY": "relative"}).state_dir == tmp_path / "relative"
     assert read('state_dir = "/x"', {"STATE_DIRECTORY": "/var/lib/a"}).state_dir == Path("/x")
 
 
-def test_relative_paths_of_a_file_start_at_the_file_and_all_others_where_one_is(tmp_path):
+def test_relative_paths_of_a_file_start_at_the_file_and_all_others_where_one_is(tmp_path: Path) -> None:
     directory = tmp_path / "etc"
     directory.mkdir()
     (directory / "secret").write_text("s")
@@ -142,18 +146,18 @@ def test_relative_paths_of_a_file_start_at_the_file_and_all_others_where_one_is(
     assert load({}, {"STACKIT_CONFIG": "etc/stackit.toml"}, cwd=tmp_path) == config
 
 
-def test_a_file_that_is_named_is_read_instead_of_the_one_that_is_there(read, tmp_path):
+def test_a_file_that_is_named_is_read_instead_of_the_one_that_is_there(read: Read, tmp_path: Path) -> None:
     (tmp_path / "other").write_text('listen = "tcp:2"')
     assert read('listen = "tcp:1"', config="other").listen == "tcp:2"
 
 
-def test_a_repository_needs_only_its_name(read):
+def test_a_repository_needs_only_its_name(read: Read) -> None:
     (repo,) = read('[[repos]]\nname = "octo/widget"').repos
     assert repo == ManagedRepo(repo=Repo("octo", "widget"), url="https://github.com/octo/widget.git")
     assert repo.refspecs == DEFAULT_REFSPECS
 
 
-def test_an_owners_token_is_for_all_its_repositories_that_have_none_of_their_own(read, tmp_path):
+def test_an_owners_token_is_for_all_its_repositories_that_have_none_of_their_own(read: Read, tmp_path: Path) -> None:
     (tmp_path / "own").write_text("t")
     config = read(
         """
@@ -175,21 +179,21 @@ def test_an_owners_token_is_for_all_its_repositories_that_have_none_of_their_own
     assert [repo.token_file for repo in config.repos] == [tmp_path / "token", tmp_path / "own", None, None]
 
 
-def test_the_tables_of_plugins_are_handed_on_as_they_stand(read):
+def test_the_tables_of_plugins_are_handed_on_as_they_stand(read: Read) -> None:
     config = read('[plugins.mirror]\nconcurrency = 4\n[plugins."my-plugin"]\nenabled = false')
     assert config.plugins == {"mirror": {"concurrency": 4}, "my-plugin": {"enabled": False}}
 
 
-def test_a_slash_at_the_end_of_a_prefix_does_not_count(read):
+def test_a_slash_at_the_end_of_a_prefix_does_not_count(read: Read) -> None:
     assert read('api_prefixes = ["/hooks/", "/"]').api_prefixes == ("/hooks", "")
 
 
-def test_a_config_cannot_be_changed(read):
+def test_a_config_cannot_be_changed(read: Read) -> None:
     with pytest.raises(AttributeError):
         read().listen = "tcp:1"
 
 
-def test_loading_does_not_install_a_reactor(tmp_path):
+def test_loading_does_not_install_a_reactor(tmp_path: Path) -> None:
     code = (
         "import sys; from pathlib import Path; from stackit.config.load import load;"
         f"load({{}}, {{}}, cwd=Path({str(tmp_path)!r})); assert 'twisted.internet.reactor' not in sys.modules"
@@ -208,7 +212,7 @@ def test_loading_does_not_install_a_reactor(tmp_path):
         "file:///srv/git/caf%C3%A9 widget.git",
     ],
 )
-def test_the_urls_that_git_may_fetch_from_are_taken(read, url):
+def test_the_urls_that_git_may_fetch_from_are_taken(read: Read, url: str) -> None:
     assert read(f'[[repos]]\nname = "octo/widget"\nurl = "{url}"').repos[0].url == url
 
 
@@ -222,12 +226,12 @@ def test_the_urls_that_git_may_fetch_from_are_taken(read, url):
         "unix:/run/stackit.sock:mode=660",
     ],
 )
-def test_an_admin_side_that_only_this_machine_reaches_needs_no_token(read, listen):
+def test_an_admin_side_that_only_this_machine_reaches_needs_no_token(read: Read, listen: str) -> None:
     read(f'[admin]\nlisten = "{listen}"')
 
 
 @pytest.mark.parametrize("listen", ["tcp:0", "tcp:9:interface=0.0.0.0", "tcp6:9", "haproxy:tcp:9"])
-def test_an_admin_side_that_others_may_reach_needs_a_token(read, problem, listen):
+def test_an_admin_side_that_others_may_reach_needs_a_token(read: Read, problem: Problem, listen: str) -> None:
     for env in ({}, {"STACKIT_API_TOKEN": " "}):
         line = problem(f'[admin]\nlisten = "{listen}"', env)
         assert "twistd.conf: admin.listen: " in line
@@ -236,7 +240,7 @@ def test_an_admin_side_that_others_may_reach_needs_a_token(read, problem, listen
     read(f'[admin]\nlisten = "{listen}"\ntoken_files = ["token"]')
 
 
-def test_a_token_file_may_have_a_byte_order_mark(read, tmp_path):
+def test_a_token_file_may_have_a_byte_order_mark(read: Read, tmp_path: Path) -> None:
     (tmp_path / "marked").write_bytes(b"\xef\xbb\xbft0ken\r\n")
     read('[admin]\ntoken_files = ["marked"]')
 
@@ -348,7 +352,9 @@ REPO = '[[repos]]\nname = "octo/widget"\n'
         ),
     ],
 )
-def test_a_mistake_in_the_file_is_one_line_with_file_key_and_what_would_be_right(problem, tmp_path, text, key, remedy):
+def test_a_mistake_in_the_file_is_one_line_with_file_key_and_what_would_be_right(
+    problem: Problem, tmp_path: Path, text: str, key: str, remedy: str
+) -> None:
     (tmp_path / "blank").write_text(" \n")
     (tmp_path / "two").write_text(f"{SECRET} {SECRET}")
     (tmp_path / "bytes").write_bytes(SECRET.encode() + b"\xff")
@@ -387,7 +393,9 @@ def test_a_mistake_in_the_file_is_one_line_with_file_key_and_what_would_be_right
         ("file:///w\\u0000x", "control character"),
     ],
 )
-def test_a_url_that_git_must_not_be_given_is_refused_without_being_shown(problem, url, remedy):
+def test_a_url_that_git_must_not_be_given_is_refused_without_being_shown(
+    problem: Problem, url: str, remedy: str
+) -> None:
     line = problem(f'{REPO}url = "{url}"')
     assert "repos[1] (octo/widget).url: " in line
     assert remedy in line
@@ -401,7 +409,7 @@ def test_a_url_that_git_must_not_be_given_is_refused_without_being_shown(problem
         ("file:///srv/w.git", "leave token_file out"),
     ],
 )
-def test_a_token_travels_only_where_nobody_can_read_it(read, problem, url, remedy):
+def test_a_token_travels_only_where_nobody_can_read_it(read: Read, problem: Problem, url: str, remedy: str) -> None:
     assert remedy in problem(f'{REPO}url = "{url}"\ntoken_file = "token"')
     read(f'{REPO}url = "http://127.0.0.1:8000/o/w.git"\ntoken_file = "token"')
 
@@ -436,12 +444,12 @@ def test_a_token_travels_only_where_nobody_can_read_it(read, problem, url, remed
         "",
     ],
 )
-def test_a_refspec_that_is_none_of_a_mirror_is_refused(problem, refspec):
+def test_a_refspec_that_is_none_of_a_mirror_is_refused(problem: Problem, refspec: str) -> None:
     line = problem(f'{REPO}refspecs = ["+refs/tags/*:refs/tags/*", "{refspec}"]')
     assert "repos[1] (octo/widget).refspecs: item 2: expected '+refs/heads/*:refs/heads/*'" in line
 
 
-def test_refspecs_that_are_right_are_taken_and_two_with_one_target_are_not(read, problem):
+def test_refspecs_that_are_right_are_taken_and_two_with_one_target_are_not(read: Read, problem: Problem) -> None:
     right = ["+refs/heads/main:refs/heads/main", "+refs/pull/*/head:refs/pull/*/head", "+refs/heads/é@:refs/heads/-x"]
     assert read(f"{REPO}refspecs = {right}").repos[0].refspecs == tuple(right)
     assert "same target" in problem(f"{REPO}refspecs = {[right[0], right[0]]}")
@@ -450,13 +458,13 @@ def test_refspecs_that_are_right_are_taken_and_two_with_one_target_are_not(read,
     assert "keeps old tips" in problem(f'{REPO}refspecs = ["+refs/heads/*:refs/stackit-kept/*"]')
 
 
-def test_all_refs_may_be_taken_and_some_left_out(read):
+def test_all_refs_may_be_taken_and_some_left_out(read: Read) -> None:
     written = ["+refs/*:refs/*", "^refs/pull/*", "^refs/heads/tmp-*", "^refs/heads/one"]
     assert read(f"{REPO}refspecs = {written}").repos[0].refspecs == tuple(written)
 
 
 @pytest.mark.parametrize("refspec", ["^", "^pull/*", "^refs/pull/*:refs/pull/*", "^refs/*/*", "^+refs/pull/*", "^refs"])
-def test_what_is_left_out_is_a_full_ref(problem, refspec):
+def test_what_is_left_out_is_a_full_ref(problem: Problem, refspec: str) -> None:
     line = problem(f'{REPO}refspecs = ["+refs/*:refs/*", "{refspec}"]')
     assert "repos[1] (octo/widget).refspecs: item 2: expected '^refs/pull/*'" in line
 
@@ -465,11 +473,13 @@ def test_what_is_left_out_is_a_full_ref(problem, refspec):
 
 
 @pytest.fixture
-def authority(tmp_path):
+def authority(tmp_path: Path) -> Authority:
     return Authority(tmp_path)
 
 
-def test_what_a_repository_does_not_say_its_owner_does_and_else_its_host(read, tmp_path, authority):
+def test_what_a_repository_does_not_say_its_owner_does_and_else_its_host(
+    read: Read, tmp_path: Path, authority: Authority
+) -> None:
     authority.issue("client")
     for name in ("own", "of-host", "known"):
         (tmp_path / name).write_text(f"{SECRET}\n")
@@ -528,7 +538,7 @@ def test_what_a_repository_does_not_say_its_owner_does_and_else_its_host(read, t
         assert each == ManagedRepo(repo=each.repo, url=each.url)
 
 
-def test_a_key_may_stand_behind_its_certificate(read, tmp_path, authority):
+def test_a_key_may_stand_behind_its_certificate(read: Read, tmp_path: Path, authority: Authority) -> None:
     cert, key = authority.issue("client")
     cert.write_bytes(cert.read_bytes() + key.read_bytes())
     text = f'{REPO}url = "https://h/x"\n[[hosts]]\nname = "h"\nclient_cert = "client.crt"'
@@ -575,8 +585,8 @@ AT_HTTPS, AT_SSH = f"{REPO}url = 'https://h/x'\n", f"{REPO}url = 'ssh://git@h/x'
     ],
 )  # fmt: skip
 def test_a_host_or_a_credential_that_cannot_be_used_stops_the_start_with_one_line(
-    problem, tmp_path, authority, text, key, remedy
-):
+    problem: Problem, tmp_path: Path, authority: Authority, text: str, key: str, remedy: str
+) -> None:
     for name, passphrase in (("client", None), ("other", None), ("locked", b"hush")):
         authority.issue(name, passphrase)
     (tmp_path / "broken").write_bytes(authority.ca.read_bytes().replace(b"M", b"N"))
@@ -602,24 +612,26 @@ def test_a_host_or_a_credential_that_cannot_be_used_stops_the_start_with_one_lin
         ("a = 2026-13-45", "line 1"),
     ],
 )
-def test_a_mistake_in_the_syntax_names_the_file_and_the_line(problem, tmp_path, text, said):
+def test_a_mistake_in_the_syntax_names_the_file_and_the_line(
+    problem: Problem, tmp_path: Path, text: str, said: str
+) -> None:
     line = problem(text)
     assert line.startswith(f"{tmp_path / 'twistd.conf'}: ")
     assert said in line
 
 
-def test_a_byte_order_mark_is_no_mistake(read):
+def test_a_byte_order_mark_is_no_mistake(read: Read) -> None:
     assert read(b"\xef\xbb\xbflisten = 'tcp:1'").listen == "tcp:1"
 
 
-def test_a_file_that_is_named_but_not_there_is_a_mistake(problem, tmp_path):
+def test_a_file_that_is_named_but_not_there_is_a_mistake(problem: Problem, tmp_path: Path) -> None:
     assert problem(config="nowhere").startswith(f"--config: {tmp_path / 'nowhere'} cannot be read: No such file")
     assert problem(None, {"STACKIT_CONFIG": "nowhere"}).startswith("STACKIT_CONFIG: ")
     assert problem(config=".").startswith("--config: ")
     assert problem(config="").startswith("--config: expected a path")
 
 
-def test_a_default_file_that_leads_nowhere_is_a_mistake(problem, tmp_path):
+def test_a_default_file_that_leads_nowhere_is_a_mistake(problem: Problem, tmp_path: Path) -> None:
     (tmp_path / "twistd.conf").symlink_to("nowhere")
     assert "twistd.conf: cannot be read" in problem()
 
@@ -638,8 +650,8 @@ def test_a_default_file_that_leads_nowhere_is_a_mistake(problem, tmp_path):
     ],
 )
 def test_a_mistake_on_the_command_line_or_in_the_environment_names_where_it_is(
-    problem, option, variable, value, remedy
-):
+    problem: Problem, option: str | None, variable: str, value: str, remedy: str
+) -> None:
     line = problem("listen = 'tcp:1'", {variable: value})
     assert line.startswith(f"{variable}: ")
     assert remedy in line
@@ -657,7 +669,7 @@ def uncommented() -> str:
     return re.sub(r"^# (?=[a-z_]+ = |\[)", "", SHIPPED.read_text(), flags=re.MULTILINE)
 
 
-def test_running_with_the_shipped_file_is_running_without(tmp_path):
+def test_running_with_the_shipped_file_is_running_without(tmp_path: Path) -> None:
     without = load({}, {}, cwd=tmp_path)
     (tmp_path / "twistd.conf").write_text(SHIPPED.read_text())
     with_it = load({}, {}, cwd=tmp_path)
@@ -673,7 +685,7 @@ def settings_of(table: type[msgspec.Struct], prefix: str = "") -> set[str]:
     return names - {"plugins", "forges"}
 
 
-def test_the_shipped_file_mentions_every_setting_and_no_other():
+def test_the_shipped_file_mentions_every_setting_and_no_other() -> None:
     tables = tomllib.loads(uncommented())
     mentioned = set()
     for key, value in tables.items():
@@ -685,7 +697,7 @@ def test_the_shipped_file_mentions_every_setting_and_no_other():
     assert mentioned == settings_of(FileTable)
 
 
-def test_the_shipped_file_shows_the_bundled_plugins_settings_with_their_defaults():
+def test_the_shipped_file_shows_the_bundled_plugins_settings_with_their_defaults() -> None:
     tables = tomllib.loads(uncommented())["plugins"]
     assert set(tables) == {"mirror", "ratelimit", "logger", "metrics"}
     for name, plugin in (("mirror", Mirror), ("ratelimit", RateLimit)):

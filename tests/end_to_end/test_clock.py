@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import pytest
 import pytest_twisted
@@ -43,7 +44,7 @@ class Flaky:
 @pytest.mark.parametrize("steps", [(-DAY, -400 * DAY), (DAY, 400 * DAY), (-DAY, DAY)])
 @pytest_twisted.ensureDeferred
 async def test_whoever_sets_the_clock_neither_stops_nor_hurries_anything(
-    running_stackit, pretend_github: PretendGitHub, tmp_path: Path, steps: tuple[float, ...]
+    running_stackit: Any, pretend_github: PretendGitHub, tmp_path: Path, steps: tuple[float, ...]
 ) -> None:
     home = tmp_path / "site"
     home.mkdir()

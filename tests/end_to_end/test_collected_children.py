@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import pytest
 import pytest_twisted
@@ -50,7 +51,7 @@ class Waiting:
 @pytest.mark.parametrize("gets_well", [True, False])
 @pytest_twisted.ensureDeferred
 async def test_a_mirror_whose_gits_somebody_else_collects_fails_with_the_reason_and_gets_well(
-    running_stackit, pretend_github: PretendGitHub, tmp_path: Path, plugin: str, gets_well: bool
+    running_stackit: Any, pretend_github: PretendGitHub, tmp_path: Path, plugin: str, gets_well: bool
 ) -> None:
     (tmp_path / "collector.py").write_text(COLLECTOR)
     url = await pretend_github.create(WIDGET)

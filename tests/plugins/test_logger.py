@@ -51,7 +51,7 @@ class Log:
 
 
 @pytest.fixture
-def log():
+def log() -> Any:
     log = Log()
     for observer in log.observers:
         globalLogPublisher.addObserver(observer)
@@ -64,14 +64,14 @@ def observe(**fields: Any) -> None:
     Logger().stackit_observe(Occurrence(**fields))
 
 
-def test_an_accepted_delivery_is_one_line_with_its_id_and_repository(log):
+def test_an_accepted_delivery_is_one_line_with_its_id_and_repository(log: Any) -> None:
     observe(name="accepted", event="push", repo=WIDGET, delivery="72d3162e", outcome="queued", seconds=0.00149)
     assert [line.partition(" ")[2] for line in log.lines()] == [
         "info [stackit] delivery accepted event=push repo=octo/widget delivery=72d3162e outcome=queued seconds=0.001"
     ]
 
 
-def test_lines_of_one_name_say_each_their_own_fields_however_few_or_many(log):
+def test_lines_of_one_name_say_each_their_own_fields_however_few_or_many(log: Any) -> None:
     logger = Logger()
     everything = dict.fromkeys(_FIELDS, "x") | {"repo": WIDGET, "seconds": 0.5, "retry_in": 0.25}
     few = {"reason": "one"}
@@ -84,7 +84,7 @@ def test_lines_of_one_name_say_each_their_own_fields_however_few_or_many(log):
             assert [each.partition("=")[0] for each in shown if "=" in each] == [n for n in _FIELDS if n in fields]
 
 
-def test_in_json_the_fields_of_an_occurrence_are_keys(log):
+def test_in_json_the_fields_of_an_occurrence_are_keys(log: Any) -> None:
     observe(name="refused", status=401, reason="signature", client="192.0.2.7")
     (record,) = log.records()
     assert record.pop("time").endswith("Z")
@@ -99,7 +99,7 @@ def test_in_json_the_fields_of_an_occurrence_are_keys(log):
     }
 
 
-def test_a_flood_of_refused_requests_is_no_flood_of_lines_but_what_else_happens_is_told(log):
+def test_a_flood_of_refused_requests_is_no_flood_of_lines_but_what_else_happens_is_told(log: Any) -> None:
     clock = Clock()
     logger = Logger(clock=clock.seconds)
     refused = Occurrence(name="refused", status=404, reason="not_found", client="192.0.2.7")
@@ -114,7 +114,7 @@ def test_a_flood_of_refused_requests_is_no_flood_of_lines_but_what_else_happens_
     assert "reason=not_found" in log.lines()[-1]
 
 
-def test_looks_of_the_backstop_that_found_nothing_share_the_line_of_the_round(log):
+def test_looks_of_the_backstop_that_found_nothing_share_the_line_of_the_round(log: Any) -> None:
     logger = Logger()
     quiet = Occurrence(name="synced", repo=WIDGET, cause="backstop", outcome="unchanged", count=0, seconds=0.01)
     for _ in range(1000):
@@ -134,13 +134,13 @@ def test_looks_of_the_backstop_that_found_nothing_share_the_line_of_the_round(lo
         {"cause": "backstop", "outcome": "unchanged", "error": "the remote deleted 13 of 25 refs"},
     ],
 )
-def test_a_look_that_tells_something_has_a_line(log, told):
+def test_a_look_that_tells_something_has_a_line(log: Any, told: Any) -> None:
     observe(name="synced", repo=WIDGET, **told)
     assert len(log.lines()) == 1
 
 
 @pytest.mark.parametrize("name", OccurrenceName.__args__)
-def test_every_occurrence_has_a_line_of_its_own(log, name):
+def test_every_occurrence_has_a_line_of_its_own(log: Any, name: Any) -> None:
     observe(name=name, repo=WIDGET)
     (line,) = log.lines()
     (record,) = log.records()
@@ -148,7 +148,7 @@ def test_every_occurrence_has_a_line_of_its_own(log, name):
     assert record["occurrence"] == name
 
 
-def test_a_failure_is_a_warning_and_a_dead_letter_an_error(log):
+def test_a_failure_is_a_warning_and_a_dead_letter_an_error(log: Any) -> None:
     observe(name="failed", subscriber="deploy", error="ValueError: no", attempts=1, retry_in=2.5)
     observe(name="dead", subscriber="deploy", error="ValueError: no", attempts=9)
     observe(name="synced", repo=WIDGET, error="the remote answered 500")
@@ -156,7 +156,7 @@ def test_a_failure_is_a_warning_and_a_dead_letter_an_error(log):
     assert 'error="ValueError: no"' in log.lines()[0]
 
 
-def test_ref_changes_show_what_moved_and_how_many_but_never_all_of_a_clone(log):
+def test_ref_changes_show_what_moved_and_how_many_but_never_all_of_a_clone(log: Any) -> None:
     changes = tuple(RefChange(f"refs/heads/b{n}", "0" * 40, "1" * 40, "created") for n in range(1000))
     observe(name="refs_changed", repo=WIDGET, cause="push", changes=changes)
     (record,) = log.records()
@@ -165,7 +165,7 @@ def test_ref_changes_show_what_moved_and_how_many_but_never_all_of_a_clone(log):
     assert len(record["refs"]) == 20
 
 
-def test_no_value_can_begin_a_line_or_reach_the_terminal(log):
+def test_no_value_can_begin_a_line_or_reach_the_terminal(log: Any) -> None:
     observe(
         name="failed",
         delivery=HOSTILE,
@@ -182,7 +182,7 @@ def test_no_value_can_begin_a_line_or_reach_the_terminal(log):
     assert as_json.isascii()
 
 
-def test_a_request_is_never_logged(log):
+def test_a_request_is_never_logged(log: Any) -> None:
     head = RequestHead(client="192.0.2.7", method=b"POST", path=b"/secret", headers={b"authorization": (b"hush",)})
     observe(name="refused", status=401, reason="signature", client="192.0.2.7", request=head)
     assert "secret" not in log.lines()[0]
@@ -201,7 +201,7 @@ def test_a_request_is_never_logged(log):
         "github_pat_11ABCDEFG0123456789_hush",
     ],
 )
-def test_credentials_in_any_text_are_hidden(text):
+def test_credentials_in_any_text_are_hidden(text: Any) -> None:
     log = Log()
     log.write(log_format="{said}", said=text)
     log.write(summary="git failed", fields={"error": text, "nested": [text]}, log_format="{said}", said=text)
@@ -218,7 +218,7 @@ def test_credentials_in_any_text_are_hidden(text):
         ("github_pat_11ABCDEFG0123456789_hush", "***"),
     ],
 )
-def test_a_credential_that_is_a_plain_word_is_hidden_too(log, word, shown):
+def test_a_credential_that_is_a_plain_word_is_hidden_too(log: Any, word: Any, shown: Any) -> None:
     observe(name="failed", repo=WIDGET, error=word)
     assert log.lines()[0].endswith(f" error={shown}")
     assert "hush" not in log.text.getvalue() + log.json.getvalue()
@@ -228,7 +228,7 @@ def test_a_credential_that_is_a_plain_word_is_hidden_too(log, word, shown):
     "text",
     ["https://u:" + 600 * "p" + "hush@example.org/x", "first\nghs_16charactersORmorehush", "first\nBearer hush1234567"],
 )
-def test_a_credential_is_hidden_before_a_value_is_cut_or_quoted(text):
+def test_a_credential_is_hidden_before_a_value_is_cut_or_quoted(text: Any) -> None:
     log = Log()
     log.write(summary="git failed", fields={"reason": text, "all": [text]})
     assert "hush" not in log.text.getvalue() + log.json.getvalue()
@@ -237,14 +237,14 @@ def test_a_credential_is_hidden_before_a_value_is_cut_or_quoted(text):
     assert "***" in log.records()[0]["reason"]
 
 
-def test_fields_without_a_summary_are_an_events_own():
+def test_fields_without_a_summary_are_an_events_own() -> None:
     log = Log()
     log.write(log_format="posted {n} things", n=3, fields={"a": 1})
     assert log.lines()[0].endswith(" posted 3 things")
     assert log.records()[0]["message"] == "posted 3 things"
 
 
-def test_neither_summary_nor_names_begin_a_line_or_show_a_credential():
+def test_neither_summary_nor_names_begin_a_line_or_show_a_credential() -> None:
     log = Log()
     log.write(summary=HOSTILE, fields={HOSTILE: "x"})
     log.write(summary="with Bearer hush1234567", fields={"id": "7"})
@@ -253,7 +253,7 @@ def test_neither_summary_nor_names_begin_a_line_or_show_a_credential():
     assert "hush" not in log.text.getvalue() + log.json.getvalue()
 
 
-def test_an_observer_of_somebody_else_gets_the_same_text():
+def test_an_observer_of_somebody_else_gets_the_same_text() -> None:
     seen: list[str] = []
 
     def observer(event: LogEvent) -> None:
@@ -265,7 +265,7 @@ def test_an_observer_of_somebody_else_gets_the_same_text():
     assert seen == ['handler failed, will try again repo=octo/widget seconds=0.123 error="two words"']
 
 
-def test_a_failure_is_one_line_that_says_what_and_where_and_json_has_the_traceback():
+def test_a_failure_is_one_line_that_says_what_and_where_and_json_has_the_traceback() -> None:
     log = Log()
     try:
         int("not\na number")
@@ -279,7 +279,7 @@ def test_a_failure_is_one_line_that_says_what_and_where_and_json_has_the_traceba
     assert "Traceback" in log.records()[0]["traceback"]
 
 
-def test_an_event_that_cannot_be_formatted_still_is_a_line():
+def test_an_event_that_cannot_be_formatted_still_is_a_line() -> None:
     log = Log()
     log.write(log_format="{missing.attribute}")
     log.write(summary="odd", fields={"value": object()})
@@ -287,13 +287,13 @@ def test_an_event_that_cannot_be_formatted_still_is_a_line():
     assert len(log.lines()) == len(log.records()) == 3
 
 
-def test_a_very_long_text_is_cut():
+def test_a_very_long_text_is_cut() -> None:
     log = Log()
     log.write(log_format="{said}", said="x" * 1_000_000, log_failure=Failure(ValueError("y" * 1_000_000)))
     assert len(log.lines()[0]) < LONGEST + 100
 
 
-def test_a_stream_that_knows_only_ascii_gets_the_line_escaped():
+def test_a_stream_that_knows_only_ascii_gets_the_line_escaped() -> None:
     written = io.BytesIO()
     stream = io.TextIOWrapper(written, encoding="ascii")
     event: LogEvent = {"log_format": "café", "log_time": 0.0}
@@ -301,7 +301,7 @@ def test_a_stream_that_knows_only_ascii_gets_the_line_escaped():
     assert written.getvalue() == b"1970-01-01T00:00:00.000Z info [-] caf\\xe9\n"
 
 
-def test_a_quiet_log_shows_what_is_printed_and_what_is_wrong():
+def test_a_quiet_log_shows_what_is_printed_and_what_is_wrong() -> None:
     stream = io.StringIO()
     lines = LineObserver(stream, quiet_line)
     lines({"log_namespace": "stdout", "log_level": LogLevel.info, "log_format": "hello\x1b", "log_time": 0.0})
@@ -310,7 +310,7 @@ def test_a_quiet_log_shows_what_is_printed_and_what_is_wrong():
     assert stream.getvalue() == "hello\\x1b\n1970-01-01T00:00:00.000Z warn [stackit] trouble\n"
 
 
-def test_quiet_lines_of_one_turn_are_written_together_and_a_loud_one_at_once():
+def test_quiet_lines_of_one_turn_are_written_together_and_a_loud_one_at_once() -> None:
     clock, stream = Clock(), io.StringIO()
     lines = LineObserver(stream, text_line)
 
@@ -337,7 +337,7 @@ def test_quiet_lines_of_one_turn_are_written_together_and_a_loud_one_at_once():
     assert written() == ["started", "a", "b", "c", "d", "e", "f"]
 
 
-def test_many_lines_of_one_turn_are_not_all_kept_in_memory():
+def test_many_lines_of_one_turn_are_not_all_kept_in_memory() -> None:
     stream = io.StringIO()
     lines = LineObserver(stream, text_line)
     lines.hold(Clock())
@@ -346,7 +346,7 @@ def test_many_lines_of_one_turn_are_not_all_kept_in_memory():
     assert len(stream.getvalue()) > 60_000
 
 
-def test_a_log_that_cannot_be_written_costs_its_lines_and_nothing_else():
+def test_a_log_that_cannot_be_written_costs_its_lines_and_nothing_else() -> None:
     full = open("/dev/full", "w")  # noqa: SIM115, PTH123 - closed below, where closing fails as well
     clock = Clock()
     lines = LineObserver(full, text_line)
@@ -366,7 +366,7 @@ async def in_another_thread(lines: LineObserver) -> None:
 
 
 @pytest_twisted.ensureDeferred
-async def test_the_lines_of_another_thread_do_not_wait_for_the_reactor():
+async def test_the_lines_of_another_thread_do_not_wait_for_the_reactor() -> None:
     stream = io.StringIO()
     lines = LineObserver(stream, text_line)
     lines.hold(Clock())
@@ -374,13 +374,13 @@ async def test_the_lines_of_another_thread_do_not_wait_for_the_reactor():
     assert "elsewhere" in stream.getvalue()
 
 
-def test_an_operators_syslog_is_left_alone():
+def test_an_operators_syslog_is_left_alone() -> None:
     application = Application("test")
     LoggedService(Service(), {"syslog": True}, "json", Clock()).setServiceParent(application)
     assert application.getComponent(ILogObserver, None) is None
 
 
-def test_twistds_logfile_gets_the_lines(tmp_path):
+def test_twistds_logfile_gets_the_lines(tmp_path: Path) -> None:
     application = Application("test")
     LoggedService(Service(), {"logfile": str(tmp_path / "log")}, "json", Clock()).setServiceParent(application)
     application.getComponent(ILogObserver)({"log_format": "hello", "log_time": 0.0})
@@ -415,7 +415,7 @@ def makeService(options):
 
 @pytest_twisted.ensureDeferred
 @pytest.mark.parametrize("log_format", ["text", "json"])
-async def test_under_twistd_every_line_has_the_format_twisteds_own_too(tmp_path: Path, log_format):
+async def test_under_twistd_every_line_has_the_format_twisteds_own_too(tmp_path: Path, log_format: Any) -> None:
     (tmp_path / "twisted/plugins").mkdir(parents=True)
     (tmp_path / "twisted/plugins/shouting_dropin.py").write_text(DROPIN)
     (tmp_path / "shouting.py").write_text(SHOUTING)
@@ -438,7 +438,7 @@ async def test_under_twistd_every_line_has_the_format_twisteds_own_too(tmp_path:
 
 
 @pytest.mark.parametrize(("make", "text"), FAULTS, ids=IDS)
-def test_whatever_is_logged_it_is_a_line_also_where_it_cannot_say_what_it_is(log, make, text):
+def test_whatever_is_logged_it_is_a_line_also_where_it_cannot_say_what_it_is(log: Any, make: Any, text: Any) -> None:
     class Silent:
         def __str__(self) -> str:
             raise make()

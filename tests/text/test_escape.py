@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 
 from stackit.text.escape import escape
@@ -17,6 +19,6 @@ from stackit.text.escape import escape
         ("half a pair \udc80", "half a pair \\udc80"),
     ],
 )
-def test_what_could_end_a_line_or_move_the_cursor_is_escaped(text, escaped):
+def test_what_could_end_a_line_or_move_the_cursor_is_escaped(text: Any, escaped: Any) -> None:
     assert escape(text) == escaped
     assert escape(escaped) == escaped
