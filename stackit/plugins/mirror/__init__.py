@@ -69,7 +69,7 @@ class Mirror:
         remotes = Remotes(app.reactor, 2 * self._settings.concurrency, now=app.now)
         self._disk = disk = DiskReserve(app.reactor, mirrors, self._settings.reserve)
         histories, clock = HistoryCache(), ClockConverter(app.reactor, app.now)
-        checks = FsckSlots(app.reactor)
+        fsck_slots = FsckSlots(app.reactor)
         for managed in app.repos:
             worker = MirrorWorker(
                 app,
@@ -77,7 +77,7 @@ class Mirror:
                 slots,
                 managed,
                 self._settings,
-                checks=checks,
+                fsck_slots=fsck_slots,
                 disk=disk,
                 tunables=self._tunables,
                 remote=remotes.get(managed),

@@ -219,7 +219,7 @@ class PushHandler:
                 ).stdout
             except GitError:
                 return False  # no commit: a tag of a tree or a file
-            self._histories.remember(mirror, tip, listed)
+            self._histories.put(mirror, tip, listed)
         return oid.encode("ascii") in listed or await is_ancestor(self._git, directory, oid, tip)
 
     def _remember(self, ref: str, before: str, arrival: Arrival) -> None:

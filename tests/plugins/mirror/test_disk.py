@@ -19,7 +19,7 @@ import pytest_twisted
 from mirror_harness import ENV, Harness, Upstream, git, managed, pushed, refs
 
 from stackit import Size, StackitError
-from stackit.plugins.mirror.repository import disk_space, growth, packs
+from stackit.plugins.mirror.repository import packs
 from stackit.plugins.mirror.repository.leftovers import remove_leftovers
 from stackit.plugins.mirror.repository.packs import is_small_unpacked
 from stackit.plugins.mirror.repository.quarantine import Quarantine, quarantines
@@ -272,12 +272,10 @@ async def test_a_push_of_many_versions_of_a_large_file_takes_no_room_for_each(pl
 
 
 @pytest_twisted.ensureDeferred
-async def test_a_mirror_that_grew_out_of_proportion_is_repacked_at_the_next_idle_moment(
-    place: Place, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(growth, "TOO_MUCH", SIZE // 2)
+async def test_a_mirror_that_grew_out_of_proportion_is_repacked_at_the_next_idle_moment(place: Place) -> None:
     before = used(place.harness.path())
     worker = place.harness.worker()
+    worker._refresher.growth.limit = SIZE // 2
     await worker.maintain()
     assert worker.fetches_since_maintenance == 0
     await place.push(steps=4)
@@ -290,10 +288,8 @@ async def test_a_mirror_that_grew_out_of_proportion_is_repacked_at_the_next_idle
 
 
 @pytest_twisted.ensureDeferred
-async def test_a_git_that_would_fill_the_disk_is_ended_and_leaves_nothing(
-    place: Place, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(disk_space, "EVERY", 0.005)
+async def test_a_git_that_would_fill_the_disk_is_ended_and_leaves_nothing(place: Place) -> None:
+    place.harness.mirror._disk.interval = 0.005
     before = used(place.harness.path())
     place.disk.leave(RESERVE + SIZE // 4)  # a copy of the large file is more
     with pytest.raises(StackitError, match=r"plugins\.mirror\.reserve") as caught:
@@ -308,10 +304,8 @@ async def test_a_git_that_would_fill_the_disk_is_ended_and_leaves_nothing(
 
 
 @pytest_twisted.ensureDeferred
-async def test_a_clone_that_would_fill_the_disk_is_ended_and_leaves_nothing(
-    place: Place, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(disk_space, "EVERY", 0.005)
+async def test_a_clone_that_would_fill_the_disk_is_ended_and_leaves_nothing(place: Place) -> None:
+    place.harness.mirror._disk.interval = 0.005
     worker = place.harness.worker()
     shutil.rmtree(place.harness.path())
     place.disk.leave(RESERVE + SIZE // 4)

@@ -1,1 +1,1 @@
-"""A mirror on disk: refs, leftovers, repairs, signs of foreign hands."""
+"""A mirror on disk: its refs and objects, leftovers and repairs, signs of tampering, the disk that it is on."""

@@ -1,4 +1,4 @@
-"""Which of many moves went forward: git is asked once for all of them, not once for each."""
+"""Find out which moves of refs are fast-forwards, with one git for all of them in place of one for each."""
 
 from __future__ import annotations
 
@@ -8,21 +8,21 @@ from pathlib import Path
 from stackit.plugins.mirror.git.errors import GitError
 from stackit.plugins.mirror.git.runner import Git
 
-FAR = 1000
-"""Commits to walk for one move before git is asked about it alone."""
+WALK_LIMIT = 1000
+"""Commits to visit for one move before git is asked about it alone."""
 
 Move = tuple[str, str]
-"""The object ids before and after."""
+"""The object ids of a ref before and after."""
 
 
 async def is_ancestor(git: Git, directory: Path, old: str, new: str) -> bool:
-    """Whether ``new`` contains ``old``; False also where one is not there, or no commit."""
+    """Return True if the history of ``new`` contains ``old``; False also if one is missing, or no commit."""
     finished = await git.local(directory, "merge-base", "--is-ancestor", old, new, ok=(0, 1, 128))
     return finished.status == 0
 
 
 async def fast_forwards(git: Git, directory: Path, moves: Iterable[Move]) -> set[Move]:
-    """Those of the moves whose new commit contains the old one."""
+    """Return the moves that are fast-forwards: from a commit to one that contains it. Raises GitError."""
     moves = set(moves)
     commits = await _commits(git, directory, {oid for move in moves for oid in move})
     moves = {(old, new) for old, new in moves if {old, new} <= commits}
@@ -31,16 +31,16 @@ async def fast_forwards(git: Git, directory: Path, moves: Iterable[Move]) -> set
     parents = await _parents(git, directory, moves) if len(moves) > 1 else {}
     found = set()
     for old, new in sorted(moves):
-        verdict = _walk(parents, old, new)
-        if verdict is None:
-            verdict = await is_ancestor(git, directory, old, new)
-        if verdict:
+        forward = _walk(parents, old, new)
+        if forward is None:
+            forward = await is_ancestor(git, directory, old, new)
+        if forward:
             found.add((old, new))
     return found
 
 
 async def _commits(git: Git, directory: Path, oids: set[str]) -> set[str]:
-    """Those of the objects that are here, and commits."""
+    """Return those of the object ids whose objects are here, and commits."""
     if not oids:
         return set()
     asked = "".join(f"{oid}\n" for oid in sorted(oids)).encode()
@@ -49,28 +49,28 @@ async def _commits(git: Git, directory: Path, oids: set[str]) -> set[str]:
 
 
 async def _parents(git: Git, directory: Path, moves: set[Move]) -> dict[str, list[str]]:
-    """The commits that are in some new history and in no old one, with their parents."""
+    """Return the parents of each commit that is in some new history and in no old one; empty if they are too many."""
     asked = "".join(f"{new}\n^{old}\n" for old, new in sorted(moves)).encode()
     try:
         listed = await git.local(directory, "rev-list", "--parents", "--stdin", stdin=asked)
     except GitError:
-        return {}  # too many to read: they are asked about one by one
+        return {}  # git is asked about one move after the other
     lines = (line.split() for line in listed.stdout.decode("ascii").splitlines())
     return {commit: parents for commit, *parents in lines}
 
 
 def _walk(parents: Mapping[str, list[str]], old: str, new: str) -> bool | None:
-    """Whether ``old`` lies behind ``new``; None where the walk is too far, or ends in another's old history."""
-    seen, ahead, elsewhere = {new}, [new], False
-    while ahead and len(seen) < FAR:
-        commit = ahead.pop()
+    """Return True if ``old`` is an ancestor of ``new``, or None if the walk is too far or leaves ``parents``."""
+    seen, to_visit, left_parents = {new}, [new], False
+    while to_visit and len(seen) < WALK_LIMIT:
+        commit = to_visit.pop()
         if commit not in parents:
-            elsewhere = True
+            left_parents = True
             continue
         for parent in parents[commit]:
             if parent == old:
                 return True
             if parent not in seen:
                 seen.add(parent)
-                ahead.append(parent)
-    return None if elsewhere or ahead else False
+                to_visit.append(parent)
+    return None if left_parents or to_visit else False

@@ -1,4 +1,4 @@
-"""The room on the disk of the mirrors: looked at before something grows there, and while it does."""
+"""Keep a reserve of the mirrors' disk free: check it before a fetch, and while one writes."""
 
 from __future__ import annotations
 
@@ -15,25 +15,26 @@ from stackit.plugins.mirror.git.errors import GitError
 if TYPE_CHECKING:
     from twisted.internet.base import DelayedCall
 
-EVERY = 0.2
-"""Seconds between two looks while something grows: a fast disk takes 200 MB in that time."""
-
 Result = TypeVar("Result")
 
 
 class DiskReserve:
-    """Keeps ``reserve`` bytes of the disk that ``directory`` is on free."""
+    """Keeps ``reserve`` bytes free on the disk of ``directory``.
 
-    def __init__(self, reactor: Reactor, directory: Path, reserve: int) -> None:
+    ``interval``: seconds between two checks while something is written. A fast disk takes 200 MB in the default.
+    """
+
+    def __init__(self, reactor: Reactor, directory: Path, reserve: int, interval: float = 0.2) -> None:
         self._reactor = reactor
         self._directory = directory
         self._reserve = reserve
-        self._growing: list[_Growing] = []
-        self._look: DelayedCall | None = None
+        self.interval = interval
+        self._writers: list[_Writer] = []
+        self._timer: DelayedCall | None = None
 
     @property
     def is_short(self) -> bool:
-        """Whether less than the reserve is free."""
+        """True if less than the reserve is free."""
         return self._free < self._reserve
 
     @property
@@ -41,7 +42,7 @@ class DiskReserve:
         return shutil.disk_usage(self._directory).free
 
     def check(self) -> None:
-        """Raises StackitError where less than the reserve is free."""
+        """Raise StackitError if less than the reserve is free."""
         free = self._free
         if free < self._reserve:
             raise StackitError(
@@ -50,34 +51,34 @@ class DiskReserve:
             )
 
     async def supervise(self, work: Coroutine[Any, Any, Result], size: Callable[[], int]) -> Result:
-        """The result of ``work``, which is ended when the reserve would be passed; of several, the one that takes most.
+        """Run ``work``, which writes to the disk, and return its result. ``size`` returns its bytes written so far.
 
-        ``size`` is how many bytes it has written so far. Raises GitError when it was ended for want of room.
+        When the reserve is touched, the largest work under supervision is cancelled. Raises GitError for that one.
         """
         running = Deferred.fromCoroutine(work)
-        growing = _Growing(running, size)
-        self._growing.append(growing)
-        if self._look is None:
-            self._look = self._reactor.callLater(EVERY, self._looked)
+        writer = _Writer(running, size)
+        self._writers.append(writer)
+        if self._timer is None:
+            self._timer = self._reactor.callLater(self.interval, self._check_writers)
         try:
             return await running
         except CancelledError:
-            if growing.ended is None:
+            if writer.ended is None:
                 raise
-            raise GitError(growing.ended, kind="disk", killed=True) from None
+            raise GitError(writer.ended, kind="disk", killed=True) from None
         finally:
-            self._growing.remove(growing)
-            if self._look is not None and not self._growing:
-                self._look.cancel()
-                self._look = None
+            self._writers.remove(writer)
+            if self._timer is not None and not self._writers:
+                self._timer.cancel()
+                self._timer = None
 
-    def _looked(self) -> None:
-        self._look = self._reactor.callLater(EVERY, self._looked)
+    def _check_writers(self) -> None:
+        self._timer = self._reactor.callLater(self.interval, self._check_writers)
         free = self._free
-        # One after the other: what the first gives back may be enough for all others.
-        if free >= self._reserve or any(each.ended is not None for each in self._growing):
+        # One at a time: the space that it gives back may be enough for all others.
+        if free >= self._reserve or any(each.ended is not None for each in self._writers):
             return
-        largest = self._growing[0] if len(self._growing) == 1 else max(self._growing, key=lambda each: each.size())
+        largest = self._writers[0] if len(self._writers) == 1 else max(self._writers, key=lambda each: each.size())
         largest.ended = (
             f"git was ended before the disk of the mirrors was full: only {free >> 20} MiB are free, "
             "less than plugins.mirror.reserve; make room, or lower it"
@@ -85,8 +86,8 @@ class DiskReserve:
         largest.work.cancel()
 
 
-class _Growing:
-    """Something that takes room; ``ended`` is why it was ended, where it was."""
+class _Writer:
+    """Work under supervision; ``ended`` is the reason why it was cancelled, if it was."""
 
     def __init__(self, work: Deferred[Any], size: Callable[[], int]) -> None:
         self.work = work

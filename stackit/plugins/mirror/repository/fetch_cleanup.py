@@ -1,4 +1,7 @@
-"""What a fetch that fails leaves in a mirror: unfinished files, and whole objects that no ref will ever need."""
+"""Remove the files that one failed fetch wrote: temporary files, and objects that no ref needs.
+
+``leftovers`` removes temporary files of any git, by their age; here the fetch is known, and so are its packs.
+"""
 
 from __future__ import annotations
 
@@ -15,13 +18,13 @@ from stackit.plugins.mirror.repository.tamper import RefStamps, ref_stamps
 
 
 class FetchCleanup:
-    """Made before a fetch into the mirror at ``directory``, and asked to clear it away where that fails.
+    """The state of the mirror at ``directory`` before a fetch, by which its files are told from others.
 
-    No other git may write in this mirror meanwhile.
+    Make it before the fetch. No other git may write in this mirror until the end.
     """
 
     def __init__(self, git: Git, directory: Path, reactor: Reactor, now: Callable[[], float]) -> None:
-        """``now`` is the wall clock, by which files are dated."""
+        """``now`` is the wall clock, the clock of files' modification times."""
         self._git = git
         self._directory = directory
         self._reactor = reactor
@@ -36,27 +39,27 @@ class FetchCleanup:
 
     @property
     def _since(self) -> float:
-        # Where somebody set the clock back meanwhile, the files of this are younger than its beginning; and clocks of
-        # file systems tick slowly.
+        # If the wall clock was set back meanwhile, the fetch wrote files that are older than its beginning. One second
+        # is for the coarse clocks of file systems.
         took: float = self._reactor.seconds() - self._began
         return min(self._began_at, self._now() - took) - 1
 
     @property
     def size(self) -> int:
-        """The bytes that were written since the beginning."""
+        """The bytes that the fetch has written so far."""
         return bytes_written(self._directory / "objects", self._since)
 
     def clear_files(self, *, locks: bool) -> None:
-        """Remove what is unfinished; ``locks`` too where git could not tidy up, else they are somebody else's."""
+        """Remove temporary files, and new packs if no ref has moved; ``locks`` as well if git was killed."""
         (remove_leftovers if locks else remove_unfinished_objects)(self._directory, since=self._since)
         if self._refs is not None and self._refs.is_current(self._directory):
-            # No ref has moved, so what each of them needs was here before.
+            # No ref has moved, so no ref needs a new pack.
             for pack in self._packs_now() - self._packs:
                 for file in (self._directory / "objects" / "pack").glob(f"{pack}.*"):
                     file.unlink(missing_ok=True)
 
     async def clear_objects(self, problem: GitError) -> None:
-        """Have git remove the loose objects that no ref needs, where there are many, or the disk is full."""
+        """Let git prune loose objects that no ref needs, if they are many or the disk is full."""
         if problem.kind == "disk" or self.size >= TOO_MUCH:
             with contextlib.suppress(GitError):
                 await self._git.local(self._directory, "prune", "--expire=now")

@@ -1,53 +1,55 @@
-"""Reading all objects of mirrors, which takes minutes and a whole core: few at once, and each mirror rarely."""
+"""Verify all objects of mirrors. That takes minutes and a whole core: few mirrors at once, and each rarely."""
 
 from __future__ import annotations
 
 from stackit import Reactor
 from stackit.plugins.mirror.repository.repository import Repository
 
-AT_ONCE = 2
-CHECK_EVERY = 3600.0
-"""Seconds between two checks of a mirror that was found whole."""
-
 
 class FsckSlots:
-    """Permission for all mirrors together: at most ``AT_ONCE`` are read at any time."""
+    """Slots for verifications, shared by all mirrors.
 
-    def __init__(self, reactor: Reactor) -> None:
+    ``at_once``: mirrors that may be verified at the same time. ``interval``: seconds between two verifications of a
+    mirror that was found sound.
+    """
+
+    def __init__(self, reactor: Reactor, at_once: int = 2, interval: float = 3600.0) -> None:
         self.reactor = reactor
+        self.at_once = at_once
+        self.interval = interval
         self.running = 0
 
 
 class Fsck:
-    """What is known of one mirror."""
+    """Verifies one mirror, and remembers the result."""
 
-    def __init__(self, checks: FsckSlots, repository: Repository) -> None:
-        self._checks = checks
+    def __init__(self, slots: FsckSlots, repository: Repository) -> None:
+        self._slots = slots
         self._repository = repository
-        self._whole_at: float | None = None
+        self._sound_at: float | None = None
         self._broken = False
 
     async def is_sound(self) -> bool | None:
-        """Whether the mirror is whole; None where it was read lately, or others are, so that it has to wait.
+        """Verify the mirror. Return None, without waiting, if it was verified recently or no slot is free.
 
-        Nobody waits here: a look that comes later asks again. A mirror that was found broken is so until
-        it is ``replaced``. Raises GitError where git was ended.
+        A mirror that was found broken stays so until it is replaced (``mark_replaced``). Raises GitError if git was
+        killed.
         """
         if self._broken:
             return False
-        now = self._checks.reactor.seconds()
-        lately = self._whole_at is not None and now - self._whole_at < CHECK_EVERY
-        if lately or self._checks.running >= AT_ONCE:
+        now = self._slots.reactor.seconds()
+        recently = self._sound_at is not None and now - self._sound_at < self._slots.interval
+        if recently or self._slots.running >= self._slots.at_once:
             return None
-        self._checks.running += 1
+        self._slots.running += 1
         try:
             sound = await self._repository.is_sound()
         finally:
-            self._checks.running -= 1
+            self._slots.running -= 1
         self._broken = not sound
-        self._whole_at = now if sound else None
+        self._sound_at = now if sound else None
         return sound
 
-    def replaced(self) -> None:
-        """A fresh mirror is in its place."""
+    def mark_replaced(self) -> None:
+        """Forget that the mirror was broken: a new clone is in its place."""
         self._broken = False

@@ -1,4 +1,4 @@
-"""Which ref a mirror's HEAD names, so that a clone of the mirror checks something out."""
+"""Choose the ref that a mirror's HEAD names, so that a clone of the mirror checks out a branch."""
 
 from __future__ import annotations
 
@@ -14,25 +14,25 @@ _USUAL = (b"refs/heads/main", b"refs/heads/master")
 
 
 def choose_head(refspecs: tuple[str, ...], listing: Listing, refs: Snapshot, current: str | None) -> str | None:
-    """The ref that HEAD should name, of ``refs``, which are all of the mirror; None where no branch is there.
+    """Return the ref that HEAD should name, or None if the mirror has no branch.
 
-    That is the remote's default branch. Where its HEAD names none (it is at a commit), the branch at that
-    commit, as git guesses it; and where the mirror does not have what it names, ``current``, as long as it
-    is there, or the branch that most likely is the main one.
+    ``refs`` are all refs of the mirror, ``current`` is the target of its HEAD. The remote's default branch comes
+    first. If the remote's HEAD is detached, it is the branch at that commit, as git guesses it. If the mirror does not
+    have that branch: ``current``, or else the branch that is most likely the main one.
     """
     named = () if listing.head is None else (listing.head,)
-    for source in (*named, *_at(listing, refspecs, current)):
-        ref = _landing(refspecs, source, refs)
+    for source in (*named, *_at_detached_head(listing, refspecs, current)):
+        ref = _mapped(refspecs, source, refs)
         if ref is not None:
             return ref
     if current is not None and refs.get(current) is not None:
         return current
-    landed = (_landing(refspecs, source, refs) for source in _likely(listing))
-    return next((ref for ref in landed if ref is not None), None)
+    mapped = (_mapped(refspecs, source, refs) for source in _likely(listing))
+    return next((ref for ref in mapped if ref is not None), None)
 
 
-def _at(listing: Listing, refspecs: tuple[str, ...], current: str | None) -> list[bytes]:
-    """The branches at the commit that a HEAD is at which names none, the most likely first."""
+def _at_detached_head(listing: Listing, refspecs: tuple[str, ...], current: str | None) -> list[bytes]:
+    """Return the branches at the commit of a detached HEAD, the most likely first."""
     if listing.head is not None or listing.tip is None:
         return []
     found = [name for name, oid in listing.refs.items() if oid == listing.tip and name.startswith(_BRANCHES)]
@@ -48,6 +48,6 @@ def _rank(name: bytes) -> tuple[int, bytes]:
     return (_USUAL.index(name) if name in _USUAL else len(_USUAL), name)
 
 
-def _landing(refspecs: tuple[str, ...], source: bytes, refs: Snapshot) -> str | None:
+def _mapped(refspecs: tuple[str, ...], source: bytes, refs: Snapshot) -> str | None:
     ref = destination(refspecs, ref_text(source))
     return ref if ref is not None and refs.get(ref) is not None else None

@@ -1,18 +1,19 @@
-"""The history of each mirror's newest commit, remembered for a burst of pushes, in one bounded room for all."""
+"""Cache the history of each mirror's newest commit for a burst of pushes, in bounded memory for all mirrors."""
 
 from __future__ import annotations
 
 from collections import OrderedDict
 
-ROOM = 16 * 2**20
+CACHE_SIZE = 16 * 2**20
 """Bytes: 41 for each commit, 65 in a repository with SHA-256."""
 
 
 class HistoryCache:
-    """What ``git rev-list`` printed for a tip: one for each mirror; those asked for longest ago are forgotten."""
+    """The output of ``git rev-list`` for one tip of each mirror; the least recently used is evicted."""
 
-    def __init__(self, room: int = ROOM) -> None:
-        self._room = room
+    def __init__(self, most: int = CACHE_SIZE) -> None:
+        """``most`` is the size in bytes."""
+        self._most = most
         self._listed: OrderedDict[str, tuple[str, bytes]] = OrderedDict()
         self._size = 0
 
@@ -20,18 +21,18 @@ class HistoryCache:
         return len(self._listed)
 
     def get(self, mirror: str, tip: str) -> bytes | None:
-        """The lines for a tip; None where they are not remembered."""
+        """Return the history of a tip, one object id a line, or None if it is not cached."""
         known, listed = self._listed.get(mirror, ("", b""))
         if known != tip:
             return None
         self._listed.move_to_end(mirror)
         return listed
 
-    def remember(self, mirror: str, tip: str, listed: bytes) -> None:
-        """``listed`` takes the place of what was remembered for another tip of this mirror."""
+    def put(self, mirror: str, tip: str, listed: bytes) -> None:
+        """Cache the history of a tip, in place of that of another tip of the mirror."""
         _, before = self._listed.pop(mirror, ("", b""))
         self._listed[mirror] = (tip, listed)
         self._size += len(listed) - len(before)
-        while self._size > self._room:
-            _, (_, forgotten) = self._listed.popitem(last=False)
-            self._size -= len(forgotten)
+        while self._size > self._most:
+            _, (_, evicted) = self._listed.popitem(last=False)
+            self._size -= len(evicted)

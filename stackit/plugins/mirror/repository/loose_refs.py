@@ -1,9 +1,8 @@
-"""One branch moved by git's own protocol for loose refs, without git: a lock, the old value, the new one.
+"""Move one loose ref by git's own locking protocol, without a git process.
 
-A ref is a file with an object id. Whoever changes it makes ``<ref>.lock`` first, which only one can, looks whether
-the ref is still what it is changed from, writes the new value into the lock, and renames the lock to the ref. git does
-just this, and by itself makes neither of them durable before the rest of the disk. A lock that a crash leaves is
-cleared away like one of a git that was killed.
+A loose ref is a file with an object id. To change it, git creates ``<ref>.lock`` exclusively, compares the ref with its
+expected old value, writes the new value into the lock, and renames the lock to the ref. This module does the same.
+Neither syncs the file by default. A lock that a crash leaves is removed like that of a killed git.
 """
 
 from __future__ import annotations
@@ -15,22 +14,22 @@ from pathlib import Path
 
 from stackit import RefChange, ref_bytes
 
-# A repository with a word like this in its settings wants more done than is done here.
-_MORE = re.compile(rb"refstorage|sharedrepository|logallrefupdates|fsync|include", re.IGNORECASE)
+# Settings by which writing a ref takes more than is done here.
+_UNSUPPORTED = re.compile(rb"refstorage|sharedrepository|logallrefupdates|fsync|include", re.IGNORECASE)
 
 
 def move(directory: Path, change: RefChange) -> bool:
-    """Move an existing ref to a commit that is there; False where it takes git, and nothing was done.
+    """Move a ref to a commit that is in the repository. Return False, with nothing done, if it takes git.
 
-    That is so for a ref without a file of its own, one that is not where it is to be moved from, or is locked,
-    and for repositories that somebody has given settings for how refs are written.
+    It takes git for a ref without a file of its own, a ref that differs from ``change.old`` or is locked, and for a
+    repository with settings about how refs are written.
     """
     if change.kind != "updated":
         return False
     ref = directory / os.fsdecode(ref_bytes(change.ref))
     lock = ref.with_name(f"{ref.name}.lock")
     try:
-        if _MORE.search((directory / "config").read_bytes()) or (directory / "logs").exists():
+        if _UNSUPPORTED.search((directory / "config").read_bytes()) or (directory / "logs").exists():
             return False
         descriptor = os.open(lock, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o666)
     except OSError:
@@ -43,7 +42,7 @@ def move(directory: Path, change: RefChange) -> bool:
                 lock.rename(ref)
                 return True
     except OSError:
-        pass  # whatever it is, git says it in words
+        pass  # git, which is tried next, reports the error
     with contextlib.suppress(OSError):
         lock.unlink()
     return False

@@ -1,7 +1,7 @@
-"""What a pack becomes when it is unpacked, told from the pack alone.
+"""Compute from a pack alone if its objects are small enough to be unpacked to a file each.
 
-A pack of a few kilobytes can hold hundreds of deltas, each of which makes another version of a large file. Each object
-begins with its own size, and a delta with the size of what it makes (git's gitformat-pack).
+A pack of a few kilobytes can hold hundreds of deltas, each of which results in another version of a large file. An
+object's header has its size, and a delta begins with the sizes of its base and its result (git's gitformat-pack).
 """
 
 from __future__ import annotations
@@ -9,19 +9,20 @@ from __future__ import annotations
 import zlib
 
 MOST_UNPACKED = 8 * 2**20
-"""Bytes up to which the objects of a pack are worth a file each."""
+"""Bytes of all objects of a pack up to which each may become a file."""
 MOST_READ = 2**20
-"""Bytes of a pack's objects that are inflated to find out: they are read on the way of a push."""
+"""Bytes of a pack's objects that are inflated to find out: a push waits for it."""
 
-_HEAD = 12
+_HEADER = 12
 _OFFSET_DELTA, _REF_DELTA = 6, 7
 _PIECE = 4096
 
 
 def is_small_unpacked(pack: bytes, id_size: int) -> bool:
-    """Whether all objects of a pack are at most ``MOST_UNPACKED`` bytes together, as far as a short look can tell.
+    """Return True if the objects of a pack have at most ``MOST_UNPACKED`` bytes together.
 
-    ``id_size`` is that of an object id in bytes. False also for what is broken: git says in words what it is.
+    ``id_size`` is the size of an object id in bytes. False also if that takes too long to compute, or if the pack is
+    broken: git, which indexes it then, reports the error.
     """
     try:
         return _is_small(pack, id_size)
@@ -31,8 +32,8 @@ def is_small_unpacked(pack: bytes, id_size: int) -> bool:
 
 def _is_small(pack: bytes, id_size: int) -> bool:
     unpacked = read = 0
-    at = _HEAD
-    for _ in range(int.from_bytes(pack[8:_HEAD])):
+    at = _HEADER
+    for _ in range(int.from_bytes(pack[8:_HEADER])):
         kind = pack[at] >> 4 & 7
         size, at = _number(pack, at, first=4)
         if kind == _OFFSET_DELTA:
@@ -43,14 +44,17 @@ def _is_small(pack: bytes, id_size: int) -> bool:
         if read > MOST_READ:
             return False
         data, at = _inflated(pack, at, size)
-        unpacked += _made_by(data) if kind in (_OFFSET_DELTA, _REF_DELTA) else size
+        unpacked += _result_size(data) if kind in (_OFFSET_DELTA, _REF_DELTA) else size
         if unpacked > MOST_UNPACKED:
             return False
     return True
 
 
 def _number(data: bytes, at: int, first: int = 7) -> tuple[int, int]:
-    """A number in pieces of seven bits, the lowest first (the first piece may be smaller), and where it ends."""
+    """Return a number and the position behind it. It is in pieces of seven bits, the lowest first.
+
+    The first piece has ``first`` bits. Raises IndexError.
+    """
     value, shift = data[at] & (1 << first) - 1, first
     while data[at] & 0x80:
         at += 1
@@ -60,7 +64,7 @@ def _number(data: bytes, at: int, first: int = 7) -> tuple[int, int]:
 
 
 def _inflated(pack: bytes, at: int, size: int) -> tuple[bytes, int]:
-    """The ``size`` bytes that begin at ``at``, and where their compressed form ends. Raises zlib.error."""
+    """Return ``size`` bytes, compressed from ``at`` on, and the position behind them. Raises zlib.error."""
     inflater = zlib.decompressobj()
     pieces: list[bytes] = []
     left = size
@@ -69,15 +73,15 @@ def _inflated(pack: bytes, at: int, size: int) -> tuple[bytes, int]:
         data = inflater.decompress(piece, left + 1)
         left -= len(data)
         if left < 0 or not piece:
-            raise zlib.error("not the size that it says")
+            raise zlib.error("not the size that the header has")
         pieces.append(data)
         at += len(piece) - len(inflater.unused_data)
     if left:
-        raise zlib.error("not the size that it says")
+        raise zlib.error("not the size that the header has")
     return b"".join(pieces), at
 
 
-def _made_by(delta: bytes) -> int:
-    """The size of what a delta makes, which stands behind the size of what it is applied to."""
+def _result_size(delta: bytes) -> int:
+    """Return the size of a delta's result, which is behind the size of its base. Raises IndexError."""
     _, at = _number(delta, 0)
     return _number(delta, at)[0]

@@ -1,6 +1,6 @@
-"""New objects apart from a mirror's own, until it is sure that they are whole and lack nothing.
+"""Keep new objects apart from a mirror's own until they are verified and complete.
 
-What is refused, or was cut short, then leaves nothing in the mirror: git's receive-pack does the same for a push.
+Objects that are refused, or were cut short, then leave nothing in the mirror. git's receive-pack does the same.
 """
 
 from __future__ import annotations
@@ -15,11 +15,14 @@ from pathlib import Path
 from stackit.plugins.mirror.repository.growth import bytes_written
 
 PREFIX = "tmp_objdir-"
-"""What the names of such directories begin with, git's own as well."""
+"""The prefix of the names of quarantine directories, also of git's own."""
 
 
 class Quarantine:
-    """A directory for the new objects of one mirror. ``environment`` has git write there, and read from both."""
+    """A directory for new objects of one mirror.
+
+    With ``environment``, git writes objects there, and reads them from there and from the mirror.
+    """
 
     def __init__(self, mirror: Path) -> None:
         """Raises OSError."""
@@ -31,9 +34,9 @@ class Quarantine:
         }
 
     def admit(self) -> int:
-        """Take the objects into the mirror; returns how many bytes of files they are. Raises OSError.
+        """Move the objects into the mirror; return the bytes of their files. Raises OSError.
 
-        Each file is moved, and so as durable as git made it. A pack comes before its index, by which it is found.
+        A pack is moved before its index, by which git finds it.
         """
         size = 0
         with os.scandir(self._directory) as entries:
@@ -41,35 +44,35 @@ class Quarantine:
                 (entry.name for entry in entries if entry.is_dir()), key=lambda name: (name == "pack", name)
             )
         for name in folders:
-            place = self._objects / name
+            target = self._objects / name
             with os.scandir(f"{self._directory}/{name}") as found:
                 files = sorted(found, key=lambda each: (each.name.endswith(".idx"), each.name))
             size += sum(each.stat(follow_symlinks=False).st_size for each in files)
-            if name != "pack" and not place.exists():
-                Path(self._directory, name).rename(place)
+            if name != "pack" and not target.exists():
+                Path(self._directory, name).rename(target)
                 continue
-            place.mkdir(exist_ok=True)
+            target.mkdir(exist_ok=True)
             for each in files:
-                if not each.name.startswith("tmp_") and not (place / each.name).exists():
-                    Path(each.path).rename(place / each.name)
-            with contextlib.suppress(OSError):  # what was there already is still in it
+                if not each.name.startswith("tmp_") and not (target / each.name).exists():
+                    Path(each.path).rename(target / each.name)
+            with contextlib.suppress(OSError):  # not empty if the mirror had some of the files
                 Path(self._directory, name).rmdir()
         return size
 
     def size(self) -> int:
-        """The bytes of all files in it, as far as they are written."""
+        """Return the bytes of all files in it, as far as they are written."""
         return bytes_written(Path(self._directory), since=0)
 
     def drop(self) -> None:
-        """Remove it, with all that was not taken in. No git may be at work in it any more."""
+        """Remove the directory, with all objects that were not admitted. No git may be at work in it any more."""
         try:
-            Path(self._directory).rmdir()  # everything was taken in, most often
+            Path(self._directory).rmdir()  # usually empty, as all objects were admitted
         except OSError:
             shutil.rmtree(self._directory, ignore_errors=True)
 
 
 def quarantines(mirror: Path) -> Iterator[Path]:
-    """The directories of this kind that there are in a mirror."""
+    """Yield the quarantine directories in a mirror."""
     with contextlib.suppress(OSError), os.scandir(mirror / "objects") as entries:
         for entry in entries:
             if entry.name.startswith((PREFIX, "incoming-")) and entry.is_dir(follow_symlinks=False):
@@ -77,6 +80,6 @@ def quarantines(mirror: Path) -> Iterator[Path]:
 
 
 def _quoted(path: str) -> str:
-    """As in a list of paths, where a colon would separate two."""
+    """Quote a path for a list of paths, in which a colon separates two."""
     escaped = path.replace("\\", "\\\\").replace('"', '\\"')
     return f'"{escaped}"'

@@ -1,4 +1,4 @@
-"""A bare repository on disk: its refs, its HEAD, and what is done to them besides fetching."""
+"""A bare repository on disk: read and change its refs and HEAD, maintain and verify its objects."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from stackit.plugins.mirror.refs.refspecs import KEPT
 from stackit.plugins.mirror.refs.snapshot import Snapshot
 
 _FORMAT = re.compile(rb"^\s*objectformat\s*=\s*sha256\s*$", re.MULTILINE | re.IGNORECASE)
-# What fsck says of old commits that some tool of old wrote in an odd way; they are as sound as they will ever be.
+# Messages of fsck about old commits in an odd format: these objects are complete, and will not change.
 _HARMLESS = re.compile(
     rb"(?:error|warning) in (?:commit|tree|tag|blob) |warning: |notice: |dangling |unreachable |Checking "
 )
@@ -29,13 +29,13 @@ class Repository:
         self._git = git
 
     async def make(self, object_format: str) -> None:
-        """An empty one."""
+        """Create it, empty, with ``object_format`` ``sha1`` or ``sha256``."""
         await self._git.local(
             self.directory, "init", "--quiet", "--bare", "--template=", f"--object-format={object_format}"
         )
 
     async def refs(self, only: Sequence[str] = ()) -> Snapshot:
-        """All refs, or ``only`` these."""
+        """Read all refs but those below ``KEPT``, or ``only`` the given ones."""
         # Sorted by name, so that equal refs are equal bytes.
         listed = await self._git.local(
             self.directory, "for-each-ref", "--format=%(refname) %(objectname)", "--", *map(ref_bytes, only)
@@ -62,7 +62,7 @@ class Repository:
 
     @property
     def head(self) -> str | None:
-        """The ref that HEAD names."""
+        """The ref that HEAD names; None for a detached HEAD, or without one."""
         try:
             text = (self.directory / "HEAD").read_bytes()
         except OSError:
@@ -70,10 +70,11 @@ class Repository:
         return os.fsdecode(text.removeprefix(b"ref: ").rstrip(b"\n")) if text.startswith(b"ref: ") else None
 
     async def set_head(self, target: str) -> None:
+        """Let HEAD name a ref."""
         await self._git.local(self.directory, "symbolic-ref", "HEAD", ref_bytes(target))
 
     async def delete(self, refs: Mapping[str, str]) -> None:
-        """Delete refs in one step, each only where it is at this object id."""
+        """Delete refs in one transaction, each only if it is at its given object id."""
         await self._transact(b"delete %b\0%b\0" % (ref_bytes(ref), oid.encode()) for ref, oid in refs.items())
 
     async def keep(self, changes: Iterable[RefChange]) -> None:
@@ -85,12 +86,12 @@ class Repository:
         )
 
     async def pack_refs(self) -> None:
-        """A file for every ref, as a fetch leaves them, is what each later fetch would read."""
+        """Pack the loose refs that fetches left: each later fetch would read all of their files."""
         await self._git.local(self.directory, "pack-refs", "--all")
 
     async def maintain(self) -> None:
-        """Whatever git finds worth doing by now: a commit-graph, a repack, old unreachable objects pruned."""
-        # What no ref needs any more stays together in a pack, and does not become a file for each object.
+        """Run git's maintenance as far as it is due: a commit-graph, a repack, old unreachable objects pruned."""
+        # With cruftPacks, objects that no ref needs any more stay in a pack, and do not become a file each.
         settings = (
             "gc.auto=6700",
             "gc.autoPackLimit=50",
@@ -106,7 +107,7 @@ class Repository:
         )
 
     async def repack(self) -> None:
-        """Put loose objects and small packs together into one, in which versions of a file share what is alike."""
+        """Put loose objects and small packs together into one pack, with deltas between versions of a file."""
         try:
             await self._git.local(self.directory, "repack", "-d", "-l", "-q", "--geometric=2", timeout=_FSCK_TIMEOUT)
         except GitError as problem:
@@ -115,7 +116,10 @@ class Repository:
             await self._git.local(self.directory, "repack", "-a", "-d", "-l", "-q", timeout=_FSCK_TIMEOUT)
 
     async def is_sound(self) -> bool:
-        """Whether every object that a ref needs is here and whole: git reads them all."""
+        """Return True if every object that a ref needs is here and valid: git reads them all.
+
+        Raises GitError if git was killed, or had too little memory.
+        """
         try:
             done = await self._git.local(
                 self.directory, "fsck", "--no-dangling", "--no-progress", ok=tuple(range(64)), timeout=_FSCK_TIMEOUT

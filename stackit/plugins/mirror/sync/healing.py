@@ -23,14 +23,14 @@ class Healer:
         managed: ManagedRepo,
         repository: Repository,
         *,
-        checks: FsckSlots,
+        fsck_slots: FsckSlots,
         slot: SlotHolder,
         clone: Callable[[], Awaitable[object]],
     ) -> None:
         self._app = app
         self._managed = managed
         self._directory = repository.directory
-        self._fsck = Fsck(checks, repository)
+        self._fsck = Fsck(fsck_slots, repository)
         self._slot = slot
         self._clone = clone
         self._replaced_at: float | None = None
@@ -70,7 +70,7 @@ class Healer:
         if sound is not False:
             return None if sound is None else False
         await self._clone()
-        self._fsck.replaced()
+        self._fsck.mark_replaced()
         self._replaced_at = now
         self._observe("the mirror was broken: a fresh clone took its place", 1)
         return True

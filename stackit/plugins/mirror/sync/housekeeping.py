@@ -76,7 +76,7 @@ class Housekeeping:
     async def _pack_objects(self) -> None:
         if self._growth.is_too_much:
             await self._repository.repack()
-            self._growth.repacked()
+            self._growth.reset()
         await self._repository.maintain()
 
     def make_room(self) -> None:

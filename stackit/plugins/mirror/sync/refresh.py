@@ -62,7 +62,7 @@ class Refresher:
         settings: MirrorSettings,
         *,
         slot: SlotHolder,
-        checks: FsckSlots,
+        fsck_slots: FsckSlots,
         disk: DiskReserve,
         tunables: Tunables,
         remote: Remote | None = None,
@@ -91,7 +91,7 @@ class Refresher:
             growth=self.growth,
             tampering=self._tampering,
         )
-        self._healer = Healer(app, managed, repository, checks=checks, slot=slot, clone=self._clone)
+        self._healer = Healer(app, managed, repository, fsck_slots=fsck_slots, slot=slot, clone=self._clone)
         self._quick_check = None if remote is None else QuickCheck(remote, managed)
         self._fast_fetch = None
         if remote is not None:

@@ -38,7 +38,7 @@ class MirrorWorker:
         managed: ManagedRepo,
         settings: MirrorSettings,
         *,
-        checks: FsckSlots,
+        fsck_slots: FsckSlots,
         disk: DiskReserve,
         tunables: Tunables,
         remote: Remote | None = None,
@@ -55,7 +55,15 @@ class MirrorWorker:
         self._remote = remote
         self._slot = SlotHolder(slots, managed.url, end=self.rounds.cancel, suspect=lambda: self.status.timeouts > 0)
         self._refresher = Refresher(
-            app, git, managed, settings, slot=self._slot, checks=checks, disk=disk, tunables=tunables, remote=remote
+            app,
+            git,
+            managed,
+            settings,
+            slot=self._slot,
+            fsck_slots=fsck_slots,
+            disk=disk,
+            tunables=tunables,
+            remote=remote,
         )
         self._announcer = RefAnnouncer(app, git, managed, self._refresher)
         self._runner = RoundRunner(

@@ -7,7 +7,7 @@ import random
 import pytest
 
 from stackit import RefChange, ref_bytes
-from stackit.plugins.mirror.refs.snapshot import ASIDE, Snapshot
+from stackit.plugins.mirror.refs.snapshot import MOST_ASIDE, Snapshot
 
 ZERO = "0" * 40
 
@@ -46,7 +46,7 @@ def test_moves_leave_what_a_dict_would_have(seed: int) -> None:
     dice = random.Random(seed)
     refs = {f"refs/heads/{dice.randrange(400)}": oid(number) for number in range(150)}
     moving = snapshot(refs)
-    for number in range(2 * ASIDE):
+    for number in range(2 * MOST_ASIDE):
         names = {f"refs/heads/{dice.randrange(2000)}" for _ in range(dice.choice([1, 1, 3]))}
         changes = [RefChange(name, refs.get(name, ZERO), oid(1000 + number), "updated") for name in sorted(names)]
         before, was = moving, dict(refs)

@@ -13,7 +13,6 @@ from mirror_harness import Harness, Upstream, managed, refs
 from twisted.internet.defer import Deferred, gatherResults
 
 from stackit import StackitError
-from stackit.plugins.mirror.repository import fsck
 from stackit.plugins.mirror.sync import refresh
 
 MIRRORS = 12
@@ -63,6 +62,7 @@ async def test_many_mirrors_that_somebody_touched_are_read_two_at_a_time_until_a
     names = [f"octo/r{number}" for number in range(MIRRORS)]
     harness = Harness(tmp_path / "state", *(managed(upstream, name) for name in names))
     workers = [harness.worker(name) for name in names]
+    slots = workers[0]._refresher._healer._fsck._slots
 
     async def look() -> None:
         await gatherResults([Deferred.fromCoroutine(worker.sync("backstop")) for worker in workers])
@@ -75,13 +75,13 @@ async def test_many_mirrors_that_somebody_touched_are_read_two_at_a_time_until_a
         await look()
     number, most = gits.checks
     assert number == MIRRORS, "each was read, and once"
-    assert most <= fsck.AT_ONCE
+    assert most <= slots.at_once
     assert {worker.state for worker in workers} == {"in_step"}
     for name in names:
         touch_an_object(harness.path(name), 2)
     await look()
     assert gits.checks[0] == MIRRORS, "they were read a moment ago"
-    monkeypatch.setattr(fsck, "CHECK_EVERY", 0.0)
+    slots.interval = 0.0
     await look()
     assert gits.checks[0] > MIRRORS, "what somebody touched is not forgotten"
     await harness.stop()
