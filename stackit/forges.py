@@ -51,7 +51,7 @@ def restore(forges: Forges, stored: StoredEvent) -> Event | RefsChanged | None:
     return forges.restore(
         stored.event,
         stored.body,
-        id=str(stored.id),
+        id=stored.id,
         delivery=stored.delivery or "",
         hook=stored.hook,
         received_at=stored.received_at,

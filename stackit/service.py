@@ -36,8 +36,9 @@ from stackit.config.model import Config, secret_files, secrets
 from stackit.dispatch.backoff import Backoff
 from stackit.dispatch.dispatch import Dispatch, Limits
 from stackit.dispatch.stalls import StallDetector
-from stackit.journal import Journal
+from stackit.journal import EventId
 from stackit.journal.pruner import Pruner
+from stackit.journal.sqlite import SQLiteJournal
 from stackit.runtime.heartbeat import Heartbeat
 from stackit.runtime.listen import address, listen
 from stackit.runtime.signals import stop_on_signals
@@ -129,13 +130,13 @@ class Stackit(Service):
 
     def _open_journal(self) -> None:
         config, reactor = self.config, self.reactor
-        self.journal = Journal.open(
+        self.journal = SQLiteJournal.open(
             config.state_dir,
             reactor=reactor,
             keep_for=config.journal.keep_for,
             keep_bytes=config.journal.keep_bytes,
             on_change=self._journal_changed,
-            on_behind=self._journal_behind,
+            notice=self._notice,
         )
         self._closers.append(self._close_journal)
         self.heartbeat = Heartbeat(reactor=reactor, threads=self.journal.threads())
@@ -188,7 +189,7 @@ class Stackit(Service):
             observe=self.bus.observe,
             announced=lambda repo: self.journal.announced(repo.key),
             announce=self.dispatch.announce,
-            visible=lambda event_id, at: self.journal.visible(int(event_id), at),
+            visible=lambda event_id, at: self.journal.visible(EventId(event_id), at),
             pending=self.dispatch.pending,
             stalled=self.stalls.seconds,
             dropped_lines=self.dropped_lines,
@@ -323,9 +324,6 @@ class Stackit(Service):
         self._notice(problem or "the journal can be written again")
         if problem is None:
             self.dispatch.look_again()
-
-    def _journal_behind(self, problem: str | None) -> None:
-        self._notice(problem or "the journal's log is brought into the journal's file again")
 
     def _notice(self, reason: str) -> None:
         self.bus.observe(Occurrence(name="notice", reason=reason))

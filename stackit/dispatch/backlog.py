@@ -15,7 +15,7 @@ from stackit.api.errors import JournalError, describe, place
 from stackit.api.reactor import Reactor, sleep
 from stackit.dispatch.backoff import LONGEST_DELAY
 from stackit.dispatch.queues import SubscriberQueue
-from stackit.journal import DueHandling, Journal
+from stackit.journal import DueHandling, JournalProtocol
 
 _log = Logger(namespace="stackit")
 
@@ -40,7 +40,7 @@ class Backlog:
         *,
         reactor: Reactor,
         now: Callable[[], float],
-        journal: Journal,
+        journal: JournalProtocol,
         queues: Mapping[str, SubscriberQueue],
     ) -> None:
         """``now`` is the wall clock, ``queues`` are the queues by subscriber key (they may be added later)."""

@@ -22,7 +22,7 @@ from stackit.dispatch.backoff import Backoff
 from stackit.dispatch.handling import Handler, Restore
 from stackit.dispatch.queues import SubscriberQueue
 from stackit.dispatch.threads import Threads
-from stackit.journal import AppendResult, DueHandling, Journal, NewDelivery
+from stackit.journal import AppendResult, DueHandling, EventId, JournalProtocol, NewDelivery
 
 
 class Limits(msgspec.Struct, frozen=True, kw_only=True):
@@ -64,7 +64,7 @@ class Dispatch:
         reactor: Reactor,
         now: Callable[[], float],
         bus: Bus,
-        journal: Journal,
+        journal: JournalProtocol,
         backoff: Backoff,
         limits: Limits,
         restore: Restore,
@@ -167,9 +167,9 @@ class Dispatch:
             self._observe("replayed", event, reason=appended.replay_of)
         elif appended.reused:
             reason = "the delivery id came before, with another body: this is taken as a new delivery"
-            self._observe("notice", event, reason=reason, event_id=str(appended.id))
+            self._observe("notice", event, reason=reason, event_id=appended.id)
         result = DeliveryResult(
-            id=str(appended.id),
+            id=appended.id,
             duplicate=appended.status == "duplicate",
             handled=handled,
             refused=self._limits.refuse_replays and appended.replay_of is not None,
@@ -201,11 +201,11 @@ class Dispatch:
             queue = self._queues.get(due.subscriber)
             if queue is not None:
                 # Each handler has an event of its own, now with its id: none sees what another did to the payload.
-                queue.offer(due, msgspec.structs.replace(event, id=str(appended.id)))
+                queue.offer(due, msgspec.structs.replace(event, id=appended.id))
 
     # -- again --------------------------------------------------------------------
 
-    async def replay(self, event_id: int, subscribers: Sequence[str] | None) -> int:
+    async def replay(self, event_id: EventId, subscribers: Sequence[str] | None) -> int:
         """Handle an event again, for these subscribers (keys), or for all that had it (None).
 
         Returns the number of subscribers. Raises LookupError for an unknown id, ValueError if the body is no longer

@@ -21,7 +21,7 @@ from stackit.dispatch.backoff import Backoff
 from stackit.dispatch.entries import QueueEntry
 from stackit.dispatch.queues import SubscriberQueue
 from stackit.dispatch.threads import Threads
-from stackit.journal import Journal, StoredEvent
+from stackit.journal import JournalProtocol, StoredEvent
 
 Restore = Callable[[StoredEvent], Event | RefsChanged | None]
 """Make an event of what the journal has of it; None if its body is no longer kept."""
@@ -43,7 +43,7 @@ class Handler:
         reactor: Reactor,
         now: Callable[[], float],
         bus: Bus,
-        journal: Journal,
+        journal: JournalProtocol,
         backlog: Backlog,
         backoff: Backoff,
         restore: Restore,
@@ -203,7 +203,7 @@ class Handling:
                 action=getattr(event, "action", None),
                 repo=getattr(event, "repo", None),
                 delivery=getattr(event, "delivery", None),
-                id=str(due.event_id),
+                id=due.event_id,
                 attempts=due.attempts + 1,
                 seconds=self._seconds,
                 error=error,

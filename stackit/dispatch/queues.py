@@ -19,7 +19,7 @@ from stackit.api.errors import describe, place
 from stackit.api.events import Event, RefsChanged
 from stackit.bus.subscribers import Subscriber
 from stackit.dispatch.entries import ENDED, RECORDING, RUNNING, Group, QueueEntry
-from stackit.journal import DueHandling
+from stackit.journal import DueHandling, HandlingId
 
 _log = Logger(namespace="stackit")
 
@@ -76,9 +76,9 @@ class SubscriberQueue:
         self._ready: deque[Group] = deque()  # groups with an event that waits, each once, first come first served
         self._to_read: deque[Group] = deque()  # groups with events in the journal, each once
         self._failed_reads: list[Group] = []  # groups in the journal that could not be read
-        self._known: set[int] = set()  # ids of handlings that wait or are in hand
-        self._ended: set[int] = set()  # ids of those that ended during the present read, which may still show them
-        self._active: dict[int, QueueEntry] = {}  # running or recording, by id
+        self._known: set[HandlingId] = set()  # ids of handlings that wait or are in hand
+        self._ended: set[HandlingId] = set()  # ids of those that ended during the present read, which may show them
+        self._active: dict[HandlingId, QueueEntry] = {}  # running or recording, by id
         self._running = 0
         self._waiting = 0
         self._kept_bytes = 0

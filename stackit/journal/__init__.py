@@ -1,14 +1,15 @@
 """The durable record: deliveries, ref changes, and the outcome of each handling.
 
-SQLite in the state directory. ``journal`` is the face of it; ``writer`` (one thread, group
-commit) runs what ``recording`` has, ``reader`` (another thread) what ``queries`` and
-``retention`` have; ``schema`` and ``directory`` are for the start.
+``protocol`` says what a journal promises; the rest of stackit depends on that and on the values of ``records`` alone.
+``sqlite`` is the journal that ships. ``pruner`` keeps any journal small, ``directory`` holds the state directory.
 """
 
-from stackit.journal.journal import Journal
+from stackit.journal.protocol import JournalProtocol
 from stackit.journal.records import (
     AppendResult,
     DueHandling,
+    EventId,
+    HandlingId,
     HandlingRow,
     NewDelivery,
     Page,
@@ -21,8 +22,10 @@ from stackit.journal.records import (
 __all__ = [
     "AppendResult",
     "DueHandling",
+    "EventId",
+    "HandlingId",
     "HandlingRow",
-    "Journal",
+    "JournalProtocol",
     "NewDelivery",
     "Page",
     "Receipt",

@@ -10,7 +10,7 @@ from twisted.internet.task import LoopingCall
 
 from stackit.api.errors import JournalError
 from stackit.api.reactor import Reactor
-from stackit.journal import Journal
+from stackit.journal.protocol import JournalProtocol
 
 INTERVAL = 60.0
 
@@ -18,7 +18,7 @@ INTERVAL = 60.0
 class Pruner(Service):
     """Prunes once a minute, a step at a time, so that no delivery waits for it."""
 
-    def __init__(self, *, reactor: Reactor, now: Callable[[], float], journal: Journal) -> None:
+    def __init__(self, *, reactor: Reactor, now: Callable[[], float], journal: JournalProtocol) -> None:
         self._now = now
         self._journal = journal
         self._loop = LoopingCall(lambda: Deferred.fromCoroutine(self._round()))

@@ -1,10 +1,10 @@
-"""What goes into the journal and what comes out of it."""
+"""The values that go into a journal and come out of it."""
 
 from __future__ import annotations
 
 import json
 from collections.abc import Sequence
-from typing import Literal
+from typing import Literal, NewType
 
 import msgspec
 
@@ -15,14 +15,18 @@ EventKind = Literal["delivery", "refs"]
 STATES: tuple[State, ...] = ("pending", "done", "dead")
 REFS_EVENT = RefsChanged.name
 
+EventId = NewType("EventId", str)
+"""The id of an event: opaque text, which people see and ask for."""
+HandlingId = NewType("HandlingId", int)
+"""The id of a handling: an opaque number, which only the journal that gave it out understands."""
+
 
 class NewDelivery(msgspec.Struct, frozen=True, kw_only=True):
-    """A verified delivery to write down.
+    """A verified delivery to record.
 
-    ``repo`` is ``Owner/name`` as shown, ``received_at`` seconds since the epoch, ``digest``
-    what the body is recognised by, ``body`` its JSON text, which is stored only where
-    there are ``subscribers`` (keys such as ``plugin:function``). With ``refuse_replay``, a body
-    that came before under another delivery id is written down, and reaches nobody.
+    ``repo`` is ``Owner/name`` as shown, ``received_at`` seconds since the epoch, ``digest`` what its body is recognised
+    by, ``body`` its JSON text, which is kept only where there are ``subscribers`` (keys such as ``plugin:function``).
+    With ``refuse_replay``, a body that came before under another delivery id is recorded without any handling.
     """
 
     hook: str
@@ -38,14 +42,14 @@ class NewDelivery(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class DueHandling(msgspec.Struct, frozen=True):
-    """One event that one subscriber has to handle.
+    """An event that one subscriber has to handle.
 
-    ``group`` is the repository in lower case, or "": what is handled in order. ``attempts``
-    were made already, ``size`` is the length of the event's body in bytes.
+    ``group`` is the repository in lower case, or "": the events of a group are handled in order. ``attempts`` is the
+    number of attempts that were made, ``size`` the length of the event's body in bytes.
     """
 
-    id: int
-    event_id: int
+    id: HandlingId
+    event_id: EventId
     subscriber: str
     group: str
     attempts: int
@@ -53,14 +57,14 @@ class DueHandling(msgspec.Struct, frozen=True):
 
 
 class AppendResult(msgspec.Struct, frozen=True):
-    """What became of an append.
+    """The outcome of an append.
 
-    ``new``: not seen before. ``duplicate``: seen before, and done or in hand. ``again``: seen
-    before, and ``handlings`` are to be done (again). ``replay_of`` is another delivery id, under
-    which the very same body came earlier. ``reused``: another body came earlier under this id.
+    ``status`` is ``new`` for a delivery not seen before, ``duplicate`` for one that is done or in hand, ``again`` for
+    one of which ``handlings`` are to be done again, or for the first time. ``replay_of`` is another delivery id, under
+    which the same body came earlier. ``reused``: another body came earlier under this delivery id.
     """
 
-    id: int
+    id: EventId
     status: Literal["new", "duplicate", "again"]
     handlings: tuple[DueHandling, ...]
     replay_of: str | None = None
@@ -68,9 +72,9 @@ class AppendResult(msgspec.Struct, frozen=True):
 
 
 class StoredEvent(msgspec.Struct, frozen=True, kw_only=True):
-    """One event as the journal has it; ``body`` is None where none is kept."""
+    """An event as it was recorded; ``body`` is None where none is kept."""
 
-    id: int
+    id: EventId
     kind: EventKind
     hook: str
     delivery: str | None
@@ -82,10 +86,9 @@ class StoredEvent(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class HandlingRow(msgspec.Struct, frozen=True, kw_only=True):
-    """How far one subscriber is with one event; times are seconds since the epoch.
+    """The progress of one subscriber with one event; times are seconds since the epoch.
 
-    ``error`` is that of the last attempt, ``next_at`` when a pending one is due,
-    ``started_at`` when its last attempt began, where that was noted.
+    ``error`` is that of the last attempt, ``next_at`` the time at which a pending one is due.
     """
 
     subscriber: str
@@ -93,17 +96,16 @@ class HandlingRow(msgspec.Struct, frozen=True, kw_only=True):
     attempts: int
     error: str | None
     next_at: float | None
-    started_at: float | None
     finished_at: float | None
 
 
 class Receipt(msgspec.Struct, frozen=True, kw_only=True):
-    """One event without its body, and what became of it at every subscriber.
+    """An event without its body, and its outcome at every subscriber.
 
     ``state`` is ``pending`` while any handling is, else ``dead`` if any is, else ``done``.
     """
 
-    id: int
+    id: EventId
     kind: EventKind
     hook: str
     delivery: str | None
@@ -119,19 +121,19 @@ class Receipt(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Page(msgspec.Struct, frozen=True):
-    """Receipts, newest first, and the cursor of the next page (None: this was the last)."""
+    """Receipts, newest first, and the cursor of the next page (None for the last page)."""
 
     deliveries: list[Receipt]
     next: str | None
 
 
 def repo_key(repo: str | None) -> str:
-    """What a repository is found and grouped by; "" for none."""
+    """Return the key by which a repository is found and grouped: its name in lower case, "" for none."""
     return repo.lower() if repo else ""
 
 
 def encode_changes(changes: Sequence[RefChange], cause: str) -> bytes:
-    """The body of a ``refs`` event.
+    """Return the body of a ``refs`` event.
 
     Not msgspec: refs that are not UTF-8 are strings with lone surrogates, which the
     standard library's JSON carries as ``\\udcXX`` escapes and msgspec refuses.
@@ -141,9 +143,9 @@ def encode_changes(changes: Sequence[RefChange], cause: str) -> bytes:
 
 
 def decode_changes(stored: StoredEvent) -> RefsChanged:
-    """The ``RefsChanged`` that ``Journal.announce`` wrote down.
+    """Return the ``RefsChanged`` that ``announce`` recorded.
 
-    Raises ValueError for an event that is none, or whose body is not kept.
+    Raises ValueError for another kind of event, or one without a body.
     """
     if stored.kind != "refs" or stored.body is None or stored.repo is None:
         raise ValueError(f"event {stored.id} holds no ref changes")
@@ -153,6 +155,6 @@ def decode_changes(stored: StoredEvent) -> RefsChanged:
         changes=tuple(RefChange(**row) for row in body["changes"]),
         cause=body["cause"],
         delivery=stored.delivery,
-        id=str(stored.id),
+        id=stored.id,
         received_at=stored.received_at,
     )

@@ -4,30 +4,17 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Mapping
-from typing import Protocol
 
 from twisted.application.service import Service
 from twisted.internet.task import LoopingCall
 
 from stackit.api.reactor import Reactor
+from stackit.api.threads import MonitoredThread
 
 INTERVAL = 10.0
 """Seconds between two beats."""
 BOUND = 30.0
 """Seconds without any movement after which a thread counts as stuck. A disk may take its time."""
-
-
-class Thread(Protocol):
-    """A thread that gives signs of life: ``steps`` grows with whatever it does, ``beat`` calls back in its turn."""
-
-    steps: int
-
-    @property
-    def lives(self) -> bool:
-        """Whether it is there."""
-
-    def beat(self, done: Callable[[object], object]) -> None:
-        """Call ``done`` once what was asked for before is through."""
 
 
 class Heartbeat(Service):
@@ -38,7 +25,7 @@ class Heartbeat(Service):
     """
 
     def __init__(
-        self, *, reactor: Reactor, threads: Mapping[str, Thread], clock: Callable[[], float] = time.monotonic
+        self, *, reactor: Reactor, threads: Mapping[str, MonitoredThread], clock: Callable[[], float] = time.monotonic
     ) -> None:
         self._clock = clock
         self._ticked_at = clock()
@@ -75,7 +62,7 @@ class Heartbeat(Service):
 class _Pulse:
     """The last beat of one thread."""
 
-    def __init__(self, name: str, thread: Thread) -> None:
+    def __init__(self, name: str, thread: MonitoredThread) -> None:
         self._name = name
         self._thread = thread
         self._asked = False

@@ -296,7 +296,7 @@ async def test_what_observers_and_those_who_expect_raise_changes_nothing_for_a_d
             assert (await one.take()).handled
         await one.until(lambda: len(one.outcomes("handled")) == 3)
     assert lines == [f"bad: {text}"] * 2
-    assert one.journal.problem() is None
+    assert one.journal.problems() == []
 
 
 @pytest.mark.parametrize(("make", "text"), FAULTS, ids=IDS)
@@ -308,7 +308,7 @@ async def test_whatever_one_who_is_told_of_a_commit_raises_the_journal_goes_on(
         raise make()
 
     logged: list[Any] = []
-    monkeypatch.setattr("stackit.journal.writer._log", Logger(namespace="stackit", observer=logged.append))
+    monkeypatch.setattr("stackit.journal.sqlite.writer._log", Logger(namespace="stackit", observer=logged.append))
     one = harness()
     behind: list[object] = []
     one.journal.finish(1, told, at=1.0)
@@ -317,7 +317,7 @@ async def test_whatever_one_who_is_told_of_a_commit_raises_the_journal_goes_on(
     assert [describe(each["log_failure"].value) for each in logged] == [text]
     assert behind == [None]
     assert not (await one.take()).handled
-    assert one.journal.problem() is None
+    assert one.journal.problems() == []
 
 
 @pytest.mark.parametrize(("make", "text"), FAULTS, ids=IDS)

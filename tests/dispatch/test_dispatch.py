@@ -21,7 +21,8 @@ from twisted.python.failure import Failure
 from stackit import Event, Permanent, RefChange, hookimpl, on
 from stackit.api.errors import JournalError
 from stackit.dispatch.queues import SHARE, WINDOW
-from stackit.journal import Journal, NewDelivery
+from stackit.journal import NewDelivery
+from stackit.journal.sqlite import SQLiteJournal
 
 Open = Callable[..., Harness]
 
@@ -804,16 +805,16 @@ async def test_a_dead_letter_is_replayed_to_those_named_or_to_all(harness: Open)
     one = harness(broken=handle, fine=noting(seen))
     taken = await one.take()
     await one.until(lambda: bool(one.outcomes("dead")))
-    assert await one.dispatch.replay(int(taken.id), ["broken:handle"]) == 1
+    assert await one.dispatch.replay(taken.id, ["broken:handle"]) == 1
     await one.until(lambda: len(one.outcomes("handled", "broken")) == 1)
     assert sorted(seen) == ["d1", "was dead"]
-    assert await one.dispatch.replay(int(taken.id), None) == 2
+    assert await one.dispatch.replay(taken.id, None) == 2
     await one.until(lambda: len(one.outcomes("handled")) == 4)
     assert sorted(seen) == ["d1", "d1", "was dead", "was dead"]
     await one.quiet()
     assert dict(one.dispatch.pending()) == {"broken": 0, "fine": 0}
     with pytest.raises(LookupError):
-        await one.dispatch.replay(99, None)
+        await one.dispatch.replay("99", None)
 
 
 @pytest_twisted.ensureDeferred
@@ -852,7 +853,7 @@ async def test_the_number_pending_is_exact_whatever_overlaps(harness: Open) -> N
     assert len(hand.started) == 100
     for number in range(50):
         hand.end(f"x{number}")
-        replayed = Deferred.fromCoroutine(two.dispatch.replay(number + 1, None))
+        replayed = Deferred.fromCoroutine(two.dispatch.replay(str(number + 1), None))
         again = Deferred.fromCoroutine(two.take(delivery=f"y{number}"))
         await DeferredList([replayed, again], fireOnOneErrback=True)
     await two.quiet()
@@ -863,7 +864,7 @@ async def test_the_number_pending_is_exact_whatever_overlaps(harness: Open) -> N
 # -- trouble ----------------------------------------------------------------------
 
 
-class Troubled(Journal):
+class Troubled(SQLiteJournal):
     """A journal whose every operation of some kinds fails while there is trouble."""
 
     trouble: frozenset[str] = frozenset()

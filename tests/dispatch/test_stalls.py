@@ -12,7 +12,7 @@ from twisted.internet.defer import Deferred
 
 from stackit import on
 from stackit.dispatch.stalls import BOUND, INTERVAL, LOOK_AGAIN, StallDetector
-from stackit.journal import Journal
+from stackit.journal.sqlite import SQLiteJournal
 
 Open = Callable[..., tuple[Harness, StallDetector, list[str]]]
 
@@ -116,7 +116,7 @@ async def test_handlers_with_a_limit_have_their_time_before_they_count_as_stuck(
     assert stalls.problems() == []
 
 
-class Faulty(Journal):
+class Faulty(SQLiteJournal):
     """A journal that cannot say what is due, for reasons of its own, as often as ``faults`` says."""
 
     faults = 0

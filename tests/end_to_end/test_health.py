@@ -13,21 +13,22 @@ from twisted.internet.defer import Deferred, DeferredList
 from stackit.testing import RunningStackit, push_payload
 
 HANGING_DISK = """
-import os, time
+import time
 from pathlib import Path
 import stackit.runtime.heartbeat
 from stackit import hookimpl
+from stackit.journal.sqlite.schema import Connection
 
 stackit.runtime.heartbeat.INTERVAL = 0.1
 stackit.runtime.heartbeat.BOUND = 1.0
-sync = os.fdatasync
+run = Connection.execute
 
-def fdatasync(descriptor):
-    while Path("hanging").exists():
+def execute(connection, sql, *parameters):
+    while sql == "COMMIT" and Path("hanging").exists():
         time.sleep(0.01)
-    sync(descriptor)
+    return run(connection, sql, *parameters)
 
-os.fdatasync = fdatasync
+Connection.execute = execute
 
 @hookimpl
 def stackit_observe(occurrence):

@@ -25,18 +25,20 @@ def moody(event):
 """
 
 FAILING_DISK = """
-import errno, os
+import sqlite3
 from pathlib import Path
 from stackit import hookimpl
+from stackit.journal.sqlite.schema import Connection
 
-sync = os.fdatasync
+run = Connection.execute
 
-def fdatasync(descriptor):
-    if Path("failing").exists():
-        raise OSError(errno.EIO, os.strerror(errno.EIO))
-    sync(descriptor)
+def execute(connection, sql, *parameters):
+    done = run(connection, sql, *parameters)
+    if sql == "COMMIT" and Path("failing").exists():
+        raise sqlite3.OperationalError("disk I/O error")
+    return done
 
-os.fdatasync = fdatasync
+Connection.execute = execute
 
 @hookimpl
 def stackit_observe(occurrence):

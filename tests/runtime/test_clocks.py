@@ -217,7 +217,7 @@ async def test_the_retry_time_that_people_are_shown_goes_by_their_clock(harness:
     one.ahead = DAY
     await one.take(delivery="another")
     await one.quiet()
-    receipt = await one.journal.receipt(int(taken.id))
+    receipt = await one.journal.receipt(taken.id)
     [handling] = receipt.handlings
     assert handling.next_at == pytest.approx(one.wall() + 8, abs=0.1)
 

@@ -13,7 +13,7 @@ import pytest_twisted
 from outcomes import outcome
 from twisted.internet.task import Clock, deferLater
 
-from stackit.journal import Journal
+from stackit.journal.sqlite import SQLiteJournal
 from stackit.runtime.heartbeat import BOUND, INTERVAL, Heartbeat
 
 
@@ -105,7 +105,7 @@ async def test_the_threads_of_the_journal_answer_in_their_turn_and_show_when_the
 ) -> None:
     from twisted.internet import reactor  # noqa: PLC0415 - importing it installs it
 
-    journal = Journal.open(tmp_path / "state", reactor=reactor)
+    journal = SQLiteJournal.open(tmp_path / "state", reactor=reactor)
     threads = journal.threads()
     thread: Any = threads[name]
     clock = Clock()
@@ -142,7 +142,7 @@ async def test_the_threads_of_the_journal_answer_in_their_turn_and_show_when_the
 async def test_a_beat_alone_costs_no_commit(tmp_path: Path) -> None:
     from twisted.internet import reactor  # noqa: PLC0415
 
-    journal = Journal.open(tmp_path / "state", reactor=reactor)
+    journal = SQLiteJournal.open(tmp_path / "state", reactor=reactor)
     statements: list[str] = []
     connection = journal._writer._connection
     assert connection is not None

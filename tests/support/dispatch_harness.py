@@ -25,7 +25,8 @@ from stackit.dispatch.dispatch import Dispatch, Limits
 from stackit.forges import restore
 from stackit.github import GitHub
 from stackit.github.payloads import decode
-from stackit.journal import Journal, Receipt
+from stackit.journal import Receipt
+from stackit.journal.sqlite import SQLiteJournal
 
 GITHUB = Forges([GitHub()])
 START = 1_000_000.0
@@ -58,7 +59,7 @@ class Harness:
         *,
         concurrency: int = 4,
         retry_for: float = 3.0,
-        journal: type[Journal] = Journal,
+        journal: type[SQLiteJournal] = SQLiteJournal,
         start: bool = True,
         refuse_replays: bool = False,
         **plugins: object,
@@ -165,7 +166,7 @@ class Harness:
 
     async def receipt(self, taken: DeliveryResult) -> Receipt:
         """What the journal says became of a delivery."""
-        found = await self.journal.receipt(int(taken.id))
+        found = await self.journal.receipt(taken.id)
         assert found is not None
         return found
 

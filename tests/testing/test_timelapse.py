@@ -14,7 +14,7 @@ from twisted.internet.defer import Deferred
 from twisted.internet.interfaces import IReactorProcess, IReactorTime
 from twisted.internet.task import LoopingCall, deferLater
 
-from stackit.journal import Journal
+from stackit.journal.sqlite import SQLiteJournal
 from stackit.subprocesses import ProcessLimits, run
 from stackit.testing.timelapse import Timelapse
 
@@ -27,8 +27,8 @@ def clock() -> Timelapse:
 
 
 @pytest.fixture
-def journal(clock: Timelapse, tmp_path: Path) -> Iterator[Journal]:
-    journal = Journal.open(tmp_path / "state", reactor=clock)
+def journal(clock: Timelapse, tmp_path: Path) -> Iterator[SQLiteJournal]:
+    journal = SQLiteJournal.open(tmp_path / "state", reactor=clock)
     yield journal
     pytest_twisted.blockon(Deferred.fromCoroutine(journal.close()))
 
@@ -78,7 +78,7 @@ async def test_time_stands_while_a_child_runs(clock: Timelapse) -> None:
 
 
 @pytest_twisted.ensureDeferred
-async def test_time_stands_while_a_watched_object_has_work(clock: Timelapse, journal: Journal) -> None:
+async def test_time_stands_while_a_watched_object_has_work(clock: Timelapse, journal: SQLiteJournal) -> None:
     clock.watch(journal)
     began = clock.seconds()
 

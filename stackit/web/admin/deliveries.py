@@ -11,7 +11,7 @@ from stackit.api.admin import AdminRequest, Response, Route, error
 from stackit.api.errors import JournalError, Permanent
 from stackit.api.events import Repo
 from stackit.bus.bus import Bus
-from stackit.journal import Journal, Receipt
+from stackit.journal import EventId, JournalProtocol, Receipt
 from stackit.text.times import rfc3339
 
 DEFAULT_LIMIT = 50
@@ -21,13 +21,12 @@ STATES = ("pending", "done", "dead")
 _FILTERS = ("delivery", "event", "repo", "state", "subscriber", "cursor", "limit")
 _WORD = re.compile(r"[\x21-\x7e]{1,200}", re.ASCII)
 _LIMIT = re.compile(r"[0-9]{1,3}", re.ASCII)
-_ID = re.compile(r"[0-9]{1,18}", re.ASCII)
 
 
 class Replays(Protocol):
     """What dispatch does for these routes; both return how many handlings run again."""
 
-    def replay(self, event_id: int, subscribers: Sequence[str] | None) -> Awaitable[int]:
+    def replay(self, event_id: EventId, subscribers: Sequence[str] | None) -> Awaitable[int]:
         """Replay one event to subscriber keys, or to all that had it.
 
         Raises LookupError for an event that is not kept, ValueError for one that cannot be replayed.
@@ -41,7 +40,7 @@ class _BadRequestError(Exception):
     """A parameter that cannot be used; the text is for the person who sent it."""
 
 
-def delivery_routes(journal: Journal, dispatch: Replays, bus: Bus) -> list[Route]:
+def delivery_routes(journal: JournalProtocol, dispatch: Replays, bus: Bus) -> list[Route]:
     """The routes under ``{prefix}/deliveries``."""
     receipts = _Deliveries(journal, dispatch, bus)
     return [
@@ -53,7 +52,7 @@ def delivery_routes(journal: Journal, dispatch: Replays, bus: Bus) -> list[Route
 
 
 class _Deliveries:
-    def __init__(self, journal: Journal, dispatch: Replays, bus: Bus) -> None:
+    def __init__(self, journal: JournalProtocol, dispatch: Replays, bus: Bus) -> None:
         self._journal = journal
         self._dispatch = dispatch
         self._bus = bus
@@ -117,7 +116,7 @@ class _Deliveries:
             return _unknown()
         except ValueError as problem:
             return error(409, f"this delivery cannot be replayed: {problem}")
-        return Response(body={"id": str(receipt.id), "replayed": replayed})
+        return Response(body={"id": receipt.id, "replayed": replayed})
 
     async def replay_dead(self, request: AdminRequest) -> Response:
         _only(request.query, ("subscriber", "state"))
@@ -129,9 +128,7 @@ class _Deliveries:
         return Response(body={"replayed": replayed})
 
     async def _receipt(self, request: AdminRequest) -> Receipt | None:
-        if not _ID.fullmatch(request.args["id"]):
-            return None
-        return await self._journal.receipt(int(request.args["id"]))
+        return await self._journal.receipt(EventId(request.args["id"]))
 
     def _key(self, name: str, had: Collection[str] | None = None) -> str:
         """The subscriber that a person means; with ``had``, it must be running or be one of those."""
@@ -148,7 +145,7 @@ class _Deliveries:
 
     def _shown(self, receipt: Receipt) -> dict[str, Any]:
         return {
-            "id": str(receipt.id),
+            "id": receipt.id,
             "delivery": receipt.delivery,
             "hook": receipt.hook,
             "event": receipt.event,

@@ -15,7 +15,8 @@ from outcomes import outcome
 
 from stackit import Event, RefChange, RefsChanged, RequestHead, hookimpl, on
 from stackit.bus.bus import Bus
-from stackit.journal import Journal, NewDelivery
+from stackit.journal import EventId, HandlingId, NewDelivery
+from stackit.journal.sqlite import SQLiteJournal
 from stackit.web.admin.deliveries import delivery_routes
 from stackit.web.admin.rules import Admin
 
@@ -42,7 +43,7 @@ class Several:
 class Replays:
     """What dispatch would do, as far as the journal is concerned; 3000 is later than anything here."""
 
-    def __init__(self, journal: Journal) -> None:
+    def __init__(self, journal: SQLiteJournal) -> None:
         self._journal = journal
 
     async def replay(self, event_id: int, subscribers: Sequence[str] | None) -> int:
@@ -55,7 +56,7 @@ class Replays:
 class House:
     """The routes and what is behind them."""
 
-    def __init__(self, journal: Journal, reactor: Any) -> None:
+    def __init__(self, journal: SQLiteJournal, reactor: Any) -> None:
         bus = Bus()
         bus.register("single", Single())
         bus.register("several", Several())
@@ -85,7 +86,7 @@ class House:
         event: str = "push",
         action: str | None = None,
         repo: str | None = "Octo/Widget",
-    ) -> tuple[int, list[int]]:
+    ) -> tuple[EventId, list[HandlingId]]:
         """A delivery in the journal: its id, and the ids of its handlings."""
         appended = await outcome(
             self.journal.append,
@@ -109,7 +110,7 @@ async def house(tmp_path: Path) -> AsyncIterator[House]:
     from twisted.internet import reactor  # noqa: PLC0415 - importing it installs it
 
     directory = tmp_path / "state"
-    journal = Journal.open(directory, reactor=reactor)
+    journal = SQLiteJournal.open(directory, reactor=reactor)
     yield House(journal, reactor)
     await journal.close()
 
@@ -130,7 +131,7 @@ async def test_a_receipt_tells_what_became_of_the_delivery_at_each_subscriber(ho
     assert status == 200
     handlings = receipt.pop("handlings")
     assert receipt == {
-        "id": str(number),
+        "id": number,
         "delivery": "guid-1",
         "hook": "77",
         "event": "push",
@@ -159,7 +160,7 @@ async def test_the_payload_comes_on_request_and_exactly_as_it_was_delivered(hous
     assert "payload" not in (await house.get(f"/deliveries/{number}"))[1]
     assert "payload" not in (await house.get(f"/deliveries/{number}?payload=0"))[1]
     status, receipt = await house.get(f"/deliveries/{number}?payload=1")
-    assert (status, receipt["id"]) == (200, str(number))
+    assert (status, receipt["id"]) == (200, number)
     assert receipt["payload"] == json.loads(BODY)
 
 
@@ -188,7 +189,7 @@ async def test_ref_changes_have_a_receipt_with_their_changes_as_payload(house: H
         "octo/widget", [change], "backstop", None, RECEIVED, ["several:stackit_refs_changed"]
     )
     _, page = await house.get("/deliveries?event=refs_changed")
-    assert [each["id"] for each in page["deliveries"]] == [str(appended.id)]
+    assert [each["id"] for each in page["deliveries"]] == [appended.id]
     _, receipt = await house.get(f"/deliveries/{appended.id}?payload=1")
     assert receipt["delivery"] is None
     assert receipt["handlings"][0]["subscriber"] == "several:stackit_refs_changed"
@@ -209,7 +210,7 @@ async def test_an_unknown_delivery_is_not_found(house: House, number: str) -> No
 
 @pytest_twisted.ensureDeferred
 async def test_deliveries_are_listed_newest_first_in_pages(house: House) -> None:
-    numbers = [str((await house.append(f"guid-{n}"))[0]) for n in range(5)]
+    numbers = [(await house.append(f"guid-{n}"))[0] for n in range(5)]
     seen: list[str] = []
     target = "/deliveries?limit=2"
     pages = 0
@@ -245,7 +246,7 @@ async def test_every_filter_narrows_the_list(house: House) -> None:
         ("", [issue, push]),
     ):
         status, page = await house.get(f"/deliveries?{query}")
-        assert (status, [int(each["id"]) for each in page["deliveries"]]) == (200, expected), query
+        assert (status, [each["id"] for each in page["deliveries"]]) == (200, expected), query
 
 
 @pytest.mark.parametrize(
@@ -297,7 +298,7 @@ async def test_a_replay_goes_to_every_subscriber_that_had_the_delivery(house: Ho
     number, handlings = await house.append("guid-1", "single:handle", "several:first")
     for handling in handlings:
         await outcome(house.journal.finish, handling, at=RECEIVED)
-    assert await house.post(f"/deliveries/{number}/replay") == (200, {"id": str(number), "replayed": 2})
+    assert await house.post(f"/deliveries/{number}/replay") == (200, {"id": number, "replayed": 2})
     assert await _states(house, number) == {"single": "pending", "several:first": "pending"}
 
 
@@ -309,7 +310,7 @@ async def test_a_replay_may_go_to_one_subscriber_also_to_one_that_is_new_or_gone
     for name in ("gone:old", "several:first"):
         assert await house.post(f"/deliveries/{number}/replay?subscriber={name}") == (
             200,
-            {"id": str(number), "replayed": 1},
+            {"id": number, "replayed": 1},
         )
     assert await _states(house, number) == {"single": "done", "gone:old": "pending", "several:first": "pending"}
 

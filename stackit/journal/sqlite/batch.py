@@ -9,49 +9,51 @@ from typing import Any, TypeVar
 from twisted.python.failure import Failure
 
 from stackit.api.errors import JournalError
-from stackit.journal.schema import Connection
+from stackit.journal.sqlite.schema import Connection
 
 T = TypeVar("T")
 Item = TypeVar("Item")
 Operation = Callable[[Connection], T]
-Joint = Callable[[Connection, Sequence[Item]], Sequence[T]]
-"""An operation on many items of one kind, with a result for each."""
+BatchOperation = Callable[[Connection, Sequence[Item]], Sequence[T]]
+"""Works on many items of one kind, and returns a result for each, in their order."""
 
 # Faults of one operation, which the others in its commit do not share.
 _OWN_FAULTS = (sqlite3.IntegrityError, sqlite3.ProgrammingError, sqlite3.DataError, sqlite3.InterfaceError)
 
 
-class Asked:
+class PendingWrite:
     """One thing to do: an operation on one item, alone in its step or with others of its kind.
 
-    ``done`` is called with its result once that is durable, or with a Failure; of a ``late`` one, when there is time.
+    ``done`` is called with the result once that is durable, or with a Failure. With ``notify_later`` it may be called
+    when the next commit, if there is one, waits for the disk.
     """
 
-    __slots__ = ("alone", "done", "item", "joint", "late", "size")
+    __slots__ = ("alone", "batch_operation", "done", "item", "notify_later", "size")
 
     def __init__(
         self,
-        joint: Joint[Any, Any],
+        batch_operation: BatchOperation[Any, Any],
         item: Any,
         size: int,
         done: Callable[[Any], object],
         *,
         alone: bool = False,
-        late: bool = False,
+        notify_later: bool = False,
     ) -> None:
-        self.joint = joint
+        self.batch_operation = batch_operation
         self.item = item
         self.size = size
         self.done = done
         self.alone = alone
-        self.late = late
+        self.notify_later = notify_later
 
 
-def run_together(connection: Connection, batch: list[Asked]) -> list[Any]:
-    """The results of all that was asked, durable in one commit, a Failure for what is at fault itself.
+def run_batch(connection: Connection, batch: list[PendingWrite], before_commit: Callable[[], object]) -> list[Any]:
+    """Run all writes of a batch in one transaction, commit it, and return their results.
 
-    The rest is run once more without it: a savepoint around each would cost a tenth of the
-    throughput, for a fault that hardly ever comes.
+    A write that is at fault itself has a Failure for its result; the others are run once more without it. (A savepoint
+    around each would cost a tenth of the throughput, for a fault that hardly ever comes.) ``before_commit`` is called
+    when nothing is left to do but to commit. Raises sqlite3.Error where nothing could be written: all is undone then.
     """
     faults: dict[int, Failure] = {}
     apart = False
@@ -68,32 +70,33 @@ def run_together(connection: Connection, batch: list[Asked]) -> list[Any]:
             connection.undo()
             break
         else:
+            before_commit()
             connection.execute("COMMIT")
             return results
 
 
-def _steps(batch: list[Asked], faults: Mapping[int, Failure], *, apart: bool) -> list[list[int]]:
+def _steps(batch: list[PendingWrite], faults: Mapping[int, Failure], *, apart: bool) -> list[list[int]]:
     """What of the batch is run in one call; nothing moves past what is alone."""
     steps: list[list[int]] = []
     open_steps: dict[Any, list[int]] = {}
-    for number, asked in enumerate(batch):
+    for number, write in enumerate(batch):
         if number in faults:
             continue
-        if asked.alone or apart:
+        if write.alone or apart:
             steps.append([number])
             open_steps.clear()
-        elif asked.joint in open_steps:
-            open_steps[asked.joint].append(number)
+        elif write.batch_operation in open_steps:
+            open_steps[write.batch_operation].append(number)
         else:
-            open_steps[asked.joint] = [number]
-            steps.append(open_steps[asked.joint])
+            open_steps[write.batch_operation] = [number]
+            steps.append(open_steps[write.batch_operation])
     return steps
 
 
-def _step(connection: Connection, batch: list[Asked], numbers: list[int], results: list[Any]) -> Failure | None:
+def _step(connection: Connection, batch: list[PendingWrite], numbers: list[int], results: list[Any]) -> Failure | None:
     """Fill in the results of one step; or what went wrong with it, where that is its own fault."""
     try:
-        done = batch[numbers[0]].joint(connection, [batch[number].item for number in numbers])
+        done = batch[numbers[0]].batch_operation(connection, [batch[number].item for number in numbers])
         for number, result in zip(numbers, done, strict=True):
             results[number] = result
     except _OWN_FAULTS as error:

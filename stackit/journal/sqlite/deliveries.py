@@ -6,9 +6,10 @@ import sqlite3
 from collections.abc import Sequence
 
 from stackit.api.errors import Permanent
-from stackit.journal import bodies, dedup, rows
-from stackit.journal.records import AppendResult, DueHandling, NewDelivery, repo_key
-from stackit.journal.schema import Connection
+from stackit.journal.records import AppendResult, DueHandling, EventId, HandlingId, NewDelivery, repo_key
+from stackit.journal.sqlite import bodies, dedup, rows
+from stackit.journal.sqlite.ids import event_id
+from stackit.journal.sqlite.schema import Connection
 
 _EVENTS = "events (kind, hook, delivery, event, action, repo, repo_key, digest, size, received_at, replay_of)"
 MAKE_DUE = """
@@ -64,7 +65,7 @@ def _append_new(connection: Connection, records: Sequence[NewDelivery]) -> list[
     ids = insert_events(connection, events)
     dedup.add(connection, [(ids[at], each.digest) for at, each in enumerate(records)])
     handlings = _add_handlings(connection, [(ids[at], each, each.subscribers) for at, each in enumerate(records)])
-    return [AppendResult(event_id, "new", handlings.get(event_id, ())) for event_id in ids]
+    return [AppendResult(each, "new", handlings.get(each, ())) for each in map(event_id, ids)]
 
 
 def _append_seen(connection: Connection, record: NewDelivery) -> AppendResult:
@@ -82,10 +83,11 @@ def _append_seen(connection: Connection, record: NewDelivery) -> AppendResult:
     if known is not None:
         return _append_again(connection, known, record, first)
     event = ("delivery", hook, delivery, *_what(record), record.received_at, first)
-    (event_id,) = insert_events(connection, [event])
-    dedup.add(connection, [(event_id, record.digest)])
-    handlings = _add_handlings(connection, [(event_id, record, _wanted(record, first))])
-    return AppendResult(event_id, "new", handlings.get(event_id, ()), first, reused=bool(of_that_id))
+    (row,) = insert_events(connection, [event])
+    dedup.add(connection, [(row, record.digest)])
+    handlings = _add_handlings(connection, [(row, record, _wanted(record, first))])
+    id_ = event_id(row)
+    return AppendResult(id_, "new", handlings.get(id_, ()), first, reused=bool(of_that_id))
 
 
 def _is_same(connection: Connection, row: tuple[int, bytes, int], record: NewDelivery) -> bool:
@@ -93,46 +95,46 @@ def _is_same(connection: Connection, row: tuple[int, bytes, int], record: NewDel
 
     The digest is that of a signature: under another secret, the same body has another one.
     """
-    event_id, digest, size = row
+    number, digest, size = row
     if digest == record.digest or size != len(record.body):
         return digest == record.digest
     try:
-        stored = bodies.stored(event_id, *connection.execute(_SEEN_BODY, (event_id,)).fetchone())
+        stored = bodies.stored(number, *connection.execute(_SEEN_BODY, (number,)).fetchone())
     except Permanent:
         return False  # damaged, and this one is not
     return stored is None or stored == record.body
 
 
-def _append_again(connection: Connection, event_id: int, record: NewDelivery, first: str | None) -> AppendResult:
+def _append_again(connection: Connection, row: int, record: NewDelivery, first: str | None) -> AppendResult:
     """``first`` is the delivery under which the body at hand came first, where it is another one."""
     key, size, digest, replay_of = connection.execute(
-        "SELECT repo_key, size, digest, replay_of FROM events WHERE id = ?", (event_id,)
+        "SELECT repo_key, size, digest, replay_of FROM events WHERE id = ?", (row,)
     ).fetchone()
     handlings = connection.execute(
-        "SELECT id, subscriber, state, attempts, error FROM handlings WHERE event_id = ? ORDER BY id", (event_id,)
+        "SELECT id, subscriber, state, attempts, error FROM handlings WHERE event_id = ? ORDER BY id", (row,)
     ).fetchall()
     if not handlings:
         if replay_of is None and digest != record.digest:
             replay_of = first
         subscribers = _wanted(record, replay_of)
         if not subscribers:
-            return AppendResult(event_id, "duplicate", (), replay_of)
+            return AppendResult(event_id(row), "duplicate", (), replay_of)
         # Nobody wanted it the first time, so its body was not kept. What is at hand is what will be handled, and
         # as what it comes now: the header that names the event is not signed, and may have been another one.
-        dedup.forget(connection, event_id)
-        connection.execute(_CHANGE_EVENT, (*_what(record), replay_of, event_id))
-        dedup.enter(connection, event_id)
-        connection.execute("DELETE FROM bodies WHERE event_id = ?", (event_id,))
-        added = _add_handlings(connection, [(event_id, record, subscribers)])
-        return AppendResult(event_id, "again", added[event_id], replay_of)
+        dedup.forget(connection, row)
+        connection.execute(_CHANGE_EVENT, (*_what(record), replay_of, row))
+        dedup.enter(connection, row)
+        connection.execute("DELETE FROM bodies WHERE event_id = ?", (row,))
+        added = _add_handlings(connection, [(row, record, subscribers)])
+        return AppendResult(event_id(row), "again", added[event_id(row)], replay_of)
     reopened = []
     for handling, subscriber, state, attempts, error in handlings:
         if state == "done" or (state == "pending" and not attempts):
             continue  # done, or still to be tried for the first time: nothing failed that could be done again
         tried = 0 if state == "dead" else attempts
         connection.execute(MAKE_DUE, (tried, error, record.received_at, handling))
-        reopened.append(DueHandling(handling, event_id, subscriber, key, tried, size))
-    return AppendResult(event_id, "again" if reopened else "duplicate", tuple(reopened), replay_of)
+        reopened.append(DueHandling(handling, event_id(row), subscriber, key, tried, size))
+    return AppendResult(event_id(row), "again" if reopened else "duplicate", tuple(reopened), replay_of)
 
 
 def insert_events(connection: Connection, events: Sequence[Sequence[object]]) -> list[int]:
@@ -161,15 +163,15 @@ def _wanted(record: NewDelivery, replay_of: str | None) -> tuple[str, ...]:
 
 def _add_handlings(
     connection: sqlite3.Connection, wanted: Sequence[tuple[int, NewDelivery, Sequence[str]]]
-) -> dict[int, tuple[DueHandling, ...]]:
+) -> dict[EventId, tuple[DueHandling, ...]]:
     """Keep the bodies of events that somebody wants, and make them due; what there is to do, by event."""
-    bodies.keep(connection, [(event_id, record.body) for event_id, record, subscribers in wanted if subscribers])
+    bodies.keep(connection, [(row, record.body) for row, record, subscribers in wanted if subscribers])
     due = [
-        (event_id, subscriber, repo_key(record.repo), record.received_at, len(record.body))
-        for event_id, record, subscribers in wanted
+        (row, subscriber, repo_key(record.repo), record.received_at, len(record.body))
+        for row, record, subscribers in wanted
         for subscriber in subscribers
     ]
-    handlings: dict[int, tuple[DueHandling, ...]] = {}
+    handlings: dict[EventId, tuple[DueHandling, ...]] = {}
     for due_handling in make_due(connection, due):
         handlings[due_handling.event_id] = (*handlings.get(due_handling.event_id, ()), due_handling)
     return handlings
@@ -177,11 +179,11 @@ def _add_handlings(
 
 def make_due(connection: sqlite3.Connection, due: Sequence[tuple[int, str, str, float, int]]) -> list[DueHandling]:
     """Add handlings: each for an event, a subscriber, in a group, at a time; the last is the size of the body."""
-    handlings = [(event_id, subscriber, group, "pending", at) for event_id, subscriber, group, at, _ in due]
+    handlings = [(row, subscriber, group, "pending", at) for row, subscriber, group, at, _ in due]
     ids = rows.insert(connection, _HANDLINGS, handlings)
     return [
-        DueHandling(handling, event_id, subscriber, group, 0, size)
-        for handling, (event_id, subscriber, group, _, size) in zip(ids, due, strict=True)
+        DueHandling(HandlingId(handling), event_id(row), subscriber, group, 0, size)
+        for handling, (row, subscriber, group, _, size) in zip(ids, due, strict=True)
     ]
 
 

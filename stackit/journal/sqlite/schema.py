@@ -12,78 +12,56 @@ from pathlib import Path
 from stackit.api.errors import JournalError
 from stackit.journal import directory
 
-MIGRATIONS: tuple[tuple[str, ...], ...] = (
-    (
-        # One row for each delivery and each announcement of refs. Bodies lie apart, because an
-        # update writes its whole row again.
-        """CREATE TABLE events (
-            id INTEGER PRIMARY KEY AUTOINCREMENT,
-            kind TEXT NOT NULL CHECK (kind IN ('delivery', 'refs')),
-            hook TEXT NOT NULL,
-            delivery TEXT,
-            event TEXT NOT NULL,
-            action TEXT,
-            repo TEXT,
-            repo_key TEXT NOT NULL,
-            received_at REAL NOT NULL,
-            digest BLOB,
-            size INTEGER NOT NULL,
-            replay_of TEXT,
-            visible_at REAL
-        )""",
-        "CREATE UNIQUE INDEX events_by_delivery ON events (delivery, hook) WHERE kind = 'delivery'",
-        "CREATE INDEX events_by_digest ON events (digest) WHERE digest IS NOT NULL",
-        "CREATE INDEX events_by_name ON events (event)",
-        "CREATE INDEX events_by_repo ON events (repo_key)",
-        "CREATE TABLE bodies (event_id INTEGER PRIMARY KEY REFERENCES events (id), body BLOB NOT NULL)",
-        """CREATE TABLE handlings (
-            id INTEGER PRIMARY KEY AUTOINCREMENT,
-            event_id INTEGER NOT NULL REFERENCES events (id),
-            subscriber TEXT NOT NULL,
-            repo_key TEXT NOT NULL,
-            state TEXT NOT NULL CHECK (state IN ('pending', 'done', 'dead')),
-            attempts INTEGER NOT NULL DEFAULT 0,
-            error TEXT,
-            next_at REAL,
-            started_at REAL,
-            finished_at REAL,
-            UNIQUE (event_id, subscriber)
-        )""",
-        # What is left to do: in the order of each repository, by time, and by event. A query uses a
-        # partial index only where it repeats the index's own condition; with the state as a column
-        # of it, the index alone answers.
-        """CREATE INDEX handlings_in_order ON handlings (subscriber, repo_key, id, next_at, state)
-            WHERE state = 'pending'""",
-        "CREATE INDEX handlings_by_time ON handlings (subscriber, next_at, state) WHERE state = 'pending'",
-        "CREATE INDEX handlings_open ON handlings (event_id, state, subscriber) WHERE state <> 'done'",
-        "CREATE TABLE refs (repo_key TEXT, ref BLOB, oid TEXT NOT NULL, PRIMARY KEY (repo_key, ref)) WITHOUT ROWID",
-        # Written over and over to see whether the disk takes writes again.
-        "CREATE TABLE probe (id INTEGER PRIMARY KEY CHECK (id = 1), filler BLOB NOT NULL)",
-    ),
-    (
-        # The bodies of several events, from one id to another: those that came in one commit.
-        "CREATE TABLE bundles (first INTEGER PRIMARY KEY, last INTEGER NOT NULL, bodies BLOB NOT NULL)",
-    ),
-    (
-        # Eight bytes of a hash find it, and are half as many pages: every delivery writes one of them anew.
-        "DROP INDEX events_by_digest",
-        "CREATE INDEX events_by_digest ON events (substr(digest, 1, 8)) WHERE digest IS NOT NULL",
-    ),
-    (
-        "DROP INDEX events_by_name",
-        "DROP INDEX events_by_repo",
-    ),
-    (
-        # All but those of the newest events: see fingerprints.py.
-        "DROP INDEX events_by_digest",
-        "CREATE TABLE digests (start BLOB, event_id INTEGER, PRIMARY KEY (start, event_id)) WITHOUT ROWID",
-        "INSERT INTO digests SELECT substr(digest, 1, 8), id FROM events WHERE digest IS NOT NULL ORDER BY 1, 2",
-    ),
-    (
-        # Another body under an id that was here before is another delivery.
-        "DROP INDEX events_by_delivery",
-        "CREATE INDEX events_by_delivery ON events (delivery, hook) WHERE kind = 'delivery'",
-    ),
+VERSION = 1
+"""The version of the tables, as SQLite's ``user_version``."""
+APPLICATION = 0x73746B31
+"""SQLite's ``application_id`` of a journal: "stk1". Journals from before the first release have none."""
+
+TABLES = (
+    # One row for each delivery and each announcement of refs. Bodies lie apart, because an update writes its whole row
+    # again.
+    """CREATE TABLE events (
+        id INTEGER PRIMARY KEY AUTOINCREMENT,
+        kind TEXT NOT NULL CHECK (kind IN ('delivery', 'refs')),
+        hook TEXT NOT NULL,
+        delivery TEXT,
+        event TEXT NOT NULL,
+        action TEXT,
+        repo TEXT,
+        repo_key TEXT NOT NULL,
+        received_at REAL NOT NULL,
+        digest BLOB,
+        size INTEGER NOT NULL,
+        replay_of TEXT,
+        visible_at REAL
+    )""",
+    "CREATE INDEX events_by_delivery ON events (delivery, hook) WHERE kind = 'delivery'",
+    "CREATE TABLE bodies (event_id INTEGER PRIMARY KEY REFERENCES events (id), body BLOB NOT NULL)",
+    # The bodies of several events, from one id to another: those that came in one commit.
+    "CREATE TABLE bundles (first INTEGER PRIMARY KEY, last INTEGER NOT NULL, bodies BLOB NOT NULL)",
+    # Eight bytes of a digest find its event. Those of the newest events are not here yet: see dedup.py.
+    "CREATE TABLE digests (start BLOB, event_id INTEGER, PRIMARY KEY (start, event_id)) WITHOUT ROWID",
+    """CREATE TABLE handlings (
+        id INTEGER PRIMARY KEY AUTOINCREMENT,
+        event_id INTEGER NOT NULL REFERENCES events (id),
+        subscriber TEXT NOT NULL,
+        repo_key TEXT NOT NULL,
+        state TEXT NOT NULL CHECK (state IN ('pending', 'done', 'dead')),
+        attempts INTEGER NOT NULL DEFAULT 0,
+        error TEXT,
+        next_at REAL,
+        finished_at REAL,
+        UNIQUE (event_id, subscriber)
+    )""",
+    # The pending handlings in the order of each repository, by time, and by event. A query uses a partial index only
+    # where it repeats the index's own condition; with the state as a column of it, the index alone answers.
+    """CREATE INDEX handlings_in_order ON handlings (subscriber, repo_key, id, next_at, state)
+        WHERE state = 'pending'""",
+    "CREATE INDEX handlings_by_time ON handlings (subscriber, next_at, state) WHERE state = 'pending'",
+    "CREATE INDEX handlings_open ON handlings (event_id, state, subscriber) WHERE state <> 'done'",
+    "CREATE TABLE refs (repo_key TEXT, ref BLOB, oid TEXT NOT NULL, PRIMARY KEY (repo_key, ref)) WITHOUT ROWID",
+    # Written over and over to see whether the disk takes writes again.
+    "CREATE TABLE probe (id INTEGER PRIMARY KEY CHECK (id = 1), filler BLOB NOT NULL)",
 )
 
 # Bodies are left out of the check at start: reading up to a gigabyte of them would make every start slow.
@@ -111,7 +89,7 @@ _SETTINGS = (
 
 
 class Connection(sqlite3.Connection):
-    """``fresh`` is what fingerprints.py remembers of the newest events, None while that is not known."""
+    """A connection, with the digests of the newest events that dedup.py remembers (None: not read yet)."""
 
     fresh: dict[bytes, int] | None = None
 
@@ -141,13 +119,7 @@ def prepare(path: Path) -> None:
     for file in (path, log, path.with_name(f"{path.name}-shm")):
         if file.exists():
             directory.check_private(file)
-    version = _check(path)
-    if version < len(MIGRATIONS):
-        connection = connect(path)
-        try:
-            _migrate(connection, version)
-        finally:
-            connection.close()
+    _check(path)
 
 
 def connect(path: Path) -> Connection:
@@ -184,7 +156,7 @@ def _create(path: Path) -> None:
         connection = connect(new)
         try:
             # The log comes last: of one that a full disk does not let into the file at the end, closing says nothing.
-            _migrate(connection, 0)
+            _make_tables(connection)
             connection.execute("PRAGMA journal_mode = WAL")
         finally:
             connection.close()
@@ -193,22 +165,23 @@ def _create(path: Path) -> None:
         raise directory.Unusable(f"the journal {path} cannot be made: {problem}") from None
 
 
-def _check(path: Path) -> int:
-    """The version of the schema at ``path``, which is sound.
+def _check(path: Path) -> None:
+    """Raise JournalError unless there is a sound journal of this version at ``path``.
 
     Reads only: closing a connection that may write would fold the log into the damaged file.
     """
     connection = None
     try:
         connection = sqlite3.connect(f"{path.absolute().as_uri()}?mode=ro", uri=True, isolation_level=None)
-        version: int = connection.execute("PRAGMA user_version").fetchone()[0]
-        if version > len(MIGRATIONS):
+        (application,) = connection.execute("PRAGMA application_id").fetchone()
+        (version,) = connection.execute("PRAGMA user_version").fetchone()
+        if application != APPLICATION:
+            raise _not_ours(path, connection)
+        if version > VERSION:
             raise JournalError(
-                f"the journal {path} was written by a newer stackit (schema {version}, this one knows "
-                f"{len(MIGRATIONS)}): run that one, or choose another state directory"
+                f"the journal {path} was written by a newer stackit (schema {version}, this one knows {VERSION}): "
+                f"run that one, or choose another state directory"
             )
-        if version < 1:
-            raise _damaged(path, "it is no journal of stackit")
         for (table,) in connection.execute(_CHECKED).fetchall():
             verdict = connection.execute(f"PRAGMA quick_check({table})").fetchone()[0]
             if verdict != "ok":
@@ -220,7 +193,17 @@ def _check(path: Path) -> int:
     finally:
         if connection is not None:
             connection.close()
-    return version
+
+
+def _not_ours(path: Path, connection: sqlite3.Connection) -> JournalError:
+    """Return the error for a file that does not call itself a journal of a released stackit."""
+    names = {name for (name,) in connection.execute("SELECT name FROM sqlite_master WHERE type = 'table'")}
+    if {"events", "handlings", "refs"} <= names:
+        return JournalError(
+            f"the journal {path} was written by a stackit from before its first release, and cannot be read; nothing "
+            f"was changed: move {path.name}* out of {path.parent} to start with an empty one"
+        )
+    return _damaged(path, "it is no journal of stackit")
 
 
 def _is_damage(problem: sqlite3.Error) -> bool:
@@ -234,10 +217,10 @@ def _damaged(path: Path, reason: str) -> JournalError:
     )
 
 
-def _migrate(connection: sqlite3.Connection, version: int) -> None:
+def _make_tables(connection: sqlite3.Connection) -> None:
     connection.execute("BEGIN IMMEDIATE")
-    for migration in MIGRATIONS[version:]:
-        for statement in migration:
-            connection.execute(statement)
-    connection.execute(f"PRAGMA user_version = {len(MIGRATIONS)}")
+    for statement in TABLES:
+        connection.execute(statement)
+    connection.execute(f"PRAGMA application_id = {APPLICATION}")
+    connection.execute(f"PRAGMA user_version = {VERSION}")
     connection.execute("COMMIT")

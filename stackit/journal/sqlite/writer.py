@@ -1,11 +1,10 @@
 """The one writer of the journal: a thread whose every commit carries all that waits for it.
 
-What arrives until a turn of the reactor brings nothing more, and while the commit before waits for
-the disk, becomes one commit: under load a hundred deliveries share one fsync, and a lone one waits for
-nobody.
+Writes gather while the reactor's turns bring more of them, and while the commit before waits for the disk; then they
+become one commit. Under load a hundred deliveries share one fsync, and a lone one waits for nobody.
 
-SQLite writes a commit into its log, and this thread has the disk take it. So it is known when nothing is left to do
-but to wait for the disk: that is when what nobody waits for is told, in the reactor's thread.
+SQLite has the disk take a commit before ``COMMIT`` returns (``synchronous = FULL``). While it does, the reactor's
+thread tells the results that nobody waits for.
 """
 
 from __future__ import annotations
@@ -24,12 +23,12 @@ from twisted.python.failure import Failure
 
 from stackit.api.errors import JournalError
 from stackit.api.reactor import Reactor
-from stackit.journal.batch import Asked, Joint, Operation, run_together
-from stackit.journal.checkpoints import UNDER_WAY, behind, checkpoint, checkpoint_now
-from stackit.journal.files import Files, Hurt, JournalCut, LogGone
-from stackit.journal.opening import Opening
-from stackit.journal.rescue import Rescue, is_sound
-from stackit.journal.schema import LOG_BOUND, WAL_LIMIT, Connection, connect, open_log
+from stackit.journal.sqlite.batch import BatchOperation, Operation, PendingWrite, run_batch
+from stackit.journal.sqlite.checkpoints import UNDER_WAY, behind, checkpoint, checkpoint_now
+from stackit.journal.sqlite.files import Files, Hurt, JournalCut, LogGone
+from stackit.journal.sqlite.opening import Opening
+from stackit.journal.sqlite.rescue import Rescue, is_sound
+from stackit.journal.sqlite.schema import LOG_BOUND, WAL_LIMIT, Connection, connect, open_log
 
 _log = Logger(namespace="stackit")
 
@@ -40,8 +39,6 @@ _MAX_OPERATIONS = 512
 _MAX_BYTES = 64 * 2**20
 _GATHER = 0.002
 """Seconds for which a commit waits at most, while every turn of the reactor brings more for it."""
-_ORDERED = "PRAGMA synchronous = NORMAL"
-"""SQLite syncs its log before a checkpoint, and not after each commit (https://www.sqlite.org/pragma.html)."""
 _PROBE = "INSERT OR REPLACE INTO probe (id, filler) VALUES (1, zeroblob(65536))"
 
 
@@ -63,11 +60,9 @@ class Writer:
         "_catch_up",
         "_closed",
         "_connection",
-        "_doubtful",
         "_files",
         "_gather_until",
         "_gathered",
-        "_late",
         "_on_behind",
         "_on_change",
         "_on_log",
@@ -77,6 +72,7 @@ class Writer:
         "_reactor",
         "_rescue",
         "_thread",
+        "_to_notify",
         "_trouble",
         "_waiting",
         "behind",
@@ -108,19 +104,18 @@ class Writer:
         self._on_log = on_log
         self._probing = False
         self._closed: Deferred[None] | None = None
-        self._waiting: deque[Asked] = deque()
-        self._late: list[tuple[Asked, Any]] = []
+        self._waiting: deque[PendingWrite] = deque()
+        self._to_notify: list[tuple[PendingWrite, Any]] = []
         self._busy = False
         self._gathered = 0
         self._gather_until = 0.0
-        self._batches: SimpleQueue[list[Asked] | None] = SimpleQueue()
+        self._batches: SimpleQueue[list[PendingWrite] | None] = SimpleQueue()
         self._thread = Thread(target=self._run, name="journal writer", daemon=True)
         # What follows is the thread's.
         self._connection: Connection | None = None
         self._trouble: str | None = None
         self._behind: str | None = None
         self.is_hurt = False
-        self._doubtful = False
         self._asked = False
         self._catch_up = False
 
@@ -136,7 +131,7 @@ class Writer:
 
     def beat(self, done: Callable[[object], object]) -> None:
         """Call ``done`` when all that was asked for before is through; costs no commit of its own."""
-        self._ask(Asked(_beat, None, 0, done))
+        self._ask(PendingWrite(_beat, None, 0, done))
 
     def submit(self, operation: Operation[T], size: int = 0) -> Deferred[T]:
         """Run ``operation`` in the next commit; ``size`` is roughly how many bytes it writes.
@@ -144,31 +139,31 @@ class Writer:
         Fails with JournalError where that cannot be made durable, else with what it raised itself.
         """
         result: Deferred[T] = Deferred()
-        self._ask(Asked(lambda connection, _: [operation(connection)], None, size, result.callback, alone=True))
+        self._ask(PendingWrite(lambda connection, _: [operation(connection)], None, size, result.callback, alone=True))
         return result
 
     def join(
         self,
-        joint: Joint[Item, T],
+        batch_operation: BatchOperation[Item, T],
         item: Item,
         done: Callable[[T | Failure], object],
         size: int = 0,
         *,
-        late: bool = False,
+        notify_later: bool = False,
     ) -> None:
         """Have ``item`` worked on in the next commit, together with all others that came for the same operation.
 
         What was submitted meanwhile keeps its place among them. ``done`` gets the result, or a Failure of what
-        ``submit`` fails with: these are so many that a Deferred for each would be seen. A ``late`` one may get it
-        when the next commit, if there is one, waits for the disk.
+        ``submit`` fails with: these are so many that a Deferred for each would be seen. With ``notify_later``, it may
+        get it when the next commit, if there is one, waits for the disk.
         """
-        self._ask(Asked(joint, item, size, done, late=late))
+        self._ask(PendingWrite(batch_operation, item, size, done, notify_later=notify_later))
 
-    def _ask(self, asked: Asked) -> None:
+    def _ask(self, write: PendingWrite) -> None:
         if self._closed is not None:
-            asked.done(Failure(JournalError("the journal is closed")))
+            write.done(Failure(JournalError("the journal is closed")))
             return
-        self._waiting.append(asked)
+        self._waiting.append(write)
         if not self._busy:
             self._begin_soon()
 
@@ -185,7 +180,7 @@ class Writer:
         if before < self._gathered < _MAX_OPERATIONS and self._reactor.seconds() < self._gather_until:
             self._reactor.callFromThread(self._begin)
             return
-        batch: list[Asked] = []
+        batch: list[PendingWrite] = []
         size = 0
         while self._waiting and len(batch) < _MAX_OPERATIONS and size < _MAX_BYTES:
             batch.append(self._waiting.popleft())
@@ -220,26 +215,26 @@ class Writer:
                 self._thread.join()
 
     def _settle(
-        self, batch: list[Asked], results: list[Any], problem: str | None, grown: bool, behind: str | None
+        self, batch: list[PendingWrite], results: list[Any], problem: str | None, grown: bool, behind: str | None
     ) -> None:
         """All results of one commit."""
         changed, self.problem = problem != self.problem, problem
         told, self.behind = (behind is None) == (self.behind is None), behind
-        late: list[tuple[Asked, Any]] = []
-        in_order = any([asked.alone for asked in batch])  # noqa: C419 - what is alone may count what came before it
+        later: list[tuple[PendingWrite, Any]] = []
+        in_order = any([write.alone for write in batch])  # noqa: C419 - what is alone may count what came before it
         try:
-            self._tell_late()  # what the commit before left, if this one never came to wait for the disk
-            for asked, result in zip(batch, results, strict=True):
-                if asked.late and not in_order:
-                    late.append((asked, result))
+            self._notify()  # what the commit before left, if this one never came to wait for the disk
+            for write, result in zip(batch, results, strict=True):
+                if write.notify_later and not in_order:
+                    later.append((write, result))
                 else:
-                    _tell(asked, result)
+                    _tell(write, result)
         finally:
-            self._late = late
+            self._to_notify = later
             self._busy = False
             self._begin_soon()
         if not self._busy:
-            self._tell_late()
+            self._notify()
         if grown:
             self._on_log()
         if changed:
@@ -249,10 +244,10 @@ class Writer:
         if self._closed is not None and not self._busy:
             self._batches.put(None)
 
-    def _tell_late(self) -> None:
-        late, self._late = self._late, []
-        for asked, result in late:
-            _tell(asked, result)
+    def _notify(self) -> None:
+        later, self._to_notify = self._to_notify, []
+        for write, result in later:
+            _tell(write, result)
 
     def _ended(self) -> None:
         assert self._closed is not None  # noqa: S101 - for the type checker
@@ -280,10 +275,10 @@ class Writer:
         if not self.is_hurt:
             self._disconnect()
 
-    def _work(self, batch: list[Asked]) -> tuple[list[Any], str | None, bool]:
+    def _work(self, batch: list[PendingWrite]) -> tuple[list[Any], str | None, bool]:
         """Results, why nothing can be written, and whether the log is worth a checkpoint."""
         self._move()
-        is_beat = len(batch) == 1 and batch[0].joint is _beat
+        is_beat = len(batch) == 1 and batch[0].batch_operation is _beat
         results: list[Any] = [None]
         try:
             if is_beat:
@@ -308,7 +303,7 @@ class Writer:
             if self.is_hurt:
                 self.is_hurt, self._trouble = False, None
 
-    def _commit(self, batch: list[Asked]) -> list[Any]:
+    def _commit(self, batch: list[PendingWrite]) -> list[Any]:
         connection = self._connection or self.connect()
         self._files.check_before_commit()
         if self.is_hurt:
@@ -318,17 +313,14 @@ class Writer:
             reason = checkpoint_now(connection)
             if reason is not None:
                 raise JournalError(behind(self._path, reason, self._files.log_size))
-        results = run_together(connection, batch)
+        results = run_batch(connection, batch, self._before_commit)
         self._move()
-        if self._late:
-            self._reactor.callFromThread(self._tell_late)
-        try:
-            self._files.sync()  # what SQLite does itself with ``synchronous = FULL``
-        except OSError:
-            self._doubtful = True
-            raise
         self._check_after_commit(connection)
         return results
+
+    def _before_commit(self) -> None:
+        if self._to_notify:
+            self._reactor.callFromThread(self._notify)
 
     def _check_files(self, connection: Connection) -> None:
         """Raise Hurt unless both files are those that were opened, between two commits."""
@@ -382,14 +374,6 @@ class Writer:
     def _connect(self) -> Connection:
         connection = connect(self._path)
         try:
-            connection.execute(_ORDERED)
-            if self._doubtful:
-                # What a failed fsync did not write, no later one does: all of it has to be in the journal's file, on
-                # disk, before anything more is added to the log.
-                busy, *_ = connection.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchone()
-                if busy:
-                    raise sqlite3.OperationalError("its log cannot be brought in while it is read")
-                self._doubtful = False
             open_log(connection)
             self._files.opened()
         except BaseException:
@@ -424,9 +408,9 @@ class Writer:
         return False
 
 
-def _tell(asked: Asked, result: Any) -> None:
+def _tell(write: PendingWrite, result: Any) -> None:
     try:
-        asked.done(result)
+        write.done(result)
     except BaseException:  # noqa: BLE001 - the fault of one who asked must not keep their results from the others
         _log.failure("what came of an operation of the journal was not taken")
 

@@ -9,7 +9,7 @@ from contextlib import suppress
 from pathlib import Path
 
 from stackit.journal import directory
-from stackit.journal.files import Files, Hurt, Identity, JournalCut, JournalGone, LogGone
+from stackit.journal.sqlite.files import Files, Hurt, Identity, JournalCut, JournalGone, LogGone
 
 _PAGES = 4096
 """Pages that are copied between two signs of life."""

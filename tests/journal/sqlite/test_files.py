@@ -17,7 +17,8 @@ from outcomes import outcome
 from twisted.internet.defer import Deferred
 
 from stackit.api.errors import JournalError
-from stackit.journal import Journal, NewDelivery, checkpoints, schema, writer
+from stackit.journal import NewDelivery
+from stackit.journal.sqlite import SQLiteJournal, checkpoints, schema, writer
 
 
 class House:
@@ -26,14 +27,14 @@ class House:
     def __init__(self, state: Path) -> None:
         self.state = state
         self.changes: list[str | None] = []
-        self.behind: list[str | None] = []
+        self.notices: list[str] = []
         self.confirmed: set[str] = set()
         self.journal = self.open(state)
 
-    def open(self, state: Path) -> Journal:
+    def open(self, state: Path) -> SQLiteJournal:
         from twisted.internet import reactor  # noqa: PLC0415 - importing it installs it
 
-        return Journal.open(state, reactor=reactor, on_change=self.changes.append, on_behind=self.behind.append)
+        return SQLiteJournal.open(state, reactor=reactor, on_change=self.changes.append, notice=self.notices.append)
 
     @property
     def path(self) -> Path:
@@ -81,7 +82,7 @@ class House:
         return found
 
 
-async def contents(journal: Journal) -> set[str]:
+async def contents(journal: SQLiteJournal) -> set[str]:
     page = await journal.listing(limit=500)
     return {each.delivery or "" for each in page.deliveries}
 
@@ -327,7 +328,7 @@ def failing(at: str, fault: BaseException) -> Iterator[None]:
 async def test_whatever_the_writer_raises_fails_one_commit_and_the_thread_goes_on(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, at: str, fault: BaseException
 ) -> None:
-    monkeypatch.setattr("stackit.journal.schema.Connection", Faulty)
+    monkeypatch.setattr("stackit.journal.sqlite.schema.Connection", Faulty)
     house = House(tmp_path / "state")
     await house.take()
     with failing(at, fault):
@@ -379,13 +380,13 @@ async def test_a_reader_that_keeps_an_old_state_is_told_of_and_the_log_stays_wit
         await house.take(100, 30_000)
     assert house.log.stat().st_size < small_log * 1.2
     assert any("cannot be brought into" in problem for problem in house.journal.problems())
-    (told,) = house.behind
-    assert told is not None
+    (told,) = house.notices
+    assert "cannot be brought into" in told
     shell.close()
     await house.take(5, 30_000)
     house.journal._writer.beat(lambda _: None)
     await house.take(5, 30_000)
-    assert house.behind == [told, None]
+    assert house.notices == [told, "the journal's log is brought into the journal's file again"]
     assert house.journal.problems() == []
     assert house.confirmed <= await house.found_after_kill()
 
@@ -404,13 +405,12 @@ async def test_a_file_that_takes_no_checkpoint_is_told_of_and_the_log_stays_with
         with pytest.raises(JournalError, match="log has 1 MiB and cannot be brought into"):
             await house.take(100, 30_000)
         assert house.log.stat().st_size < small_log * 1.2
-        (told,) = house.behind
-        assert told is not None
+        (told,) = house.notices
         assert "I/O error" in told or "full" in told
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
     await house.take(5, 30_000)
     house.journal._writer.beat(lambda _: None)
     await house.take(5, 30_000)
-    assert house.behind == [told, None]
+    assert house.notices == [told, "the journal's log is brought into the journal's file again"]
     assert house.confirmed <= await house.found_after_kill()

@@ -14,7 +14,8 @@ from outcomes import outcome
 from twisted.internet.defer import Deferred
 
 from stackit.api.errors import JournalError
-from stackit.journal import Journal, NewDelivery
+from stackit.journal import NewDelivery
+from stackit.journal.sqlite import SQLiteJournal
 
 RECORD = NewDelivery(
     hook="7",
@@ -40,10 +41,10 @@ def full_disk(room: int = 0) -> Iterator[None]:
         resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
 
 
-def open_journal(directory: Path, changes: list[str | None]) -> Journal:
+def open_journal(directory: Path, changes: list[str | None]) -> SQLiteJournal:
     from twisted.internet import reactor  # noqa: PLC0415 - importing it installs it
 
-    return Journal.open(directory, reactor=reactor, on_change=changes.append)
+    return SQLiteJournal.open(directory, reactor=reactor, on_change=changes.append)
 
 
 @pytest.mark.parametrize("room", [0, 4096, 40_000, 70_000])
@@ -65,7 +66,7 @@ async def test_a_journal_on_a_full_disk_opens_when_there_is_room(tmp_path: Path,
     assert (await outcome(journal.append, _with(b"[]"))).status == "new"
     assert {each.delivery for each in (await journal.listing()).deliveries} >= {"full"}
     assert changes[-1] is None
-    assert journal.problem() is None
+    assert journal.problems() == []
     await journal.close()
 
 
@@ -87,7 +88,7 @@ def _with(body: bytes) -> NewDelivery:
 async def test_what_is_asked_of_it_meanwhile_is_told_why_not(tmp_path: Path) -> None:
     with full_disk():
         journal = open_journal(tmp_path / "state", [])
-        assert "the disk is full" in (journal.problem() or "")
+        assert "the disk is full" in " ".join(journal.problems())
         for question in (journal.listing(), journal.pending(), journal.announced("octo/widget"), journal.prune(1e9)):
             with pytest.raises(JournalError):
                 await question

@@ -14,7 +14,7 @@ import lz4.frame
 import msgspec
 
 from stackit.api.errors import Permanent
-from stackit.journal import rows
+from stackit.journal.sqlite import rows
 
 _BODIES = "bodies (event_id, body)"
 _BUNDLES = "bundles (first, last, bodies)"
@@ -36,7 +36,6 @@ _FORGET = """
         AND NOT EXISTS (SELECT 1 FROM events WHERE id BETWEEN bundles.first AND bundles.last)
 """
 _BUNDLE = msgspec.msgpack.Decoder(dict[int, bytes])
-_FRAME = b"\x04\x22\x4d\x18"  # LZ4 Frame Format Description, 1.6.4: what every frame begins with; JSON never does
 
 
 def keep(connection: sqlite3.Connection, bodies: Sequence[tuple[int, bytes]]) -> None:
@@ -90,7 +89,5 @@ def _packed(body: bytes) -> bytes:
 
 
 def _unpacked(stored: bytes) -> bytes:
-    if not stored.startswith(_FRAME):
-        return stored  # from before bodies were compressed
     body: bytes = lz4.frame.decompress(stored)
     return body

@@ -6,7 +6,7 @@ import sqlite3
 import time
 from pathlib import Path
 
-from stackit.journal.schema import LOG_BOUND, LOG_WORTH_A_LINE
+from stackit.journal.sqlite.schema import LOG_BOUND, LOG_WORTH_A_LINE
 
 READ = "somebody reads an old state of it (another process, such as a backup that hangs)"
 UNDER_WAY = "another checkpoint is under way"

@@ -165,11 +165,6 @@ class Files:
         """The journal's file may be this short: all of it was found in order."""
         self._journal_size = size
 
-    def sync(self) -> None:
-        """Have the disk take what is in the log. Raises OSError."""
-        assert self._descriptor is not None  # noqa: S101 - opened by now
-        os.fdatasync(self._descriptor)
-
     def close(self) -> None:
         """Let go of the log."""
         descriptor, self._descriptor = self._descriptor, None

@@ -6,7 +6,6 @@ import sqlite3
 from collections.abc import Iterator
 
 from stackit.api.refs import ref_text
-from stackit.journal import bodies
 from stackit.journal.records import (
     REFS_EVENT,
     STATES,
@@ -18,16 +17,16 @@ from stackit.journal.records import (
     StoredEvent,
     repo_key,
 )
+from stackit.journal.sqlite import bodies
+from stackit.journal.sqlite.ids import event_id
 
 # The "+" keeps SQLite from walking by time, which would have to sort all that is due.
 _DUE = """
     SELECT h.id, h.event_id, h.subscriber, h.repo_key, h.attempts, e.size
     FROM handlings AS h CROSS JOIN events AS e ON e.id = h.event_id
-    WHERE h.state = 'pending' AND h.subscriber = ? AND h.id > ? AND +h.next_at <= ? {}
+    WHERE h.state = 'pending' AND h.subscriber = ? AND h.repo_key = ? AND +h.next_at <= ?
     ORDER BY h.id LIMIT ?
 """
-_DUE_OF_ALL = _DUE.format("")
-_DUE_OF_GROUP = _DUE.format("AND h.repo_key = ?")
 _DUE_GROUPS = """
     SELECT repo_key FROM handlings WHERE state = 'pending' AND subscriber = ? AND +next_at <= ?
     GROUP BY repo_key ORDER BY MIN(id)
@@ -49,22 +48,19 @@ _NOT_OPEN = "NOT EXISTS (SELECT 1 FROM handlings AS h WHERE h.event_id = e.id AN
 _HANDLED_BY = "EXISTS (SELECT 1 FROM handlings AS h WHERE h.event_id = e.id AND h.subscriber = ?)"
 _DONE_BY = "EXISTS (SELECT 1 FROM handlings AS h WHERE h.event_id = e.id AND h.subscriber = ? AND h.state = 'done')"
 _HANDLINGS = """
-    SELECT subscriber, state, attempts, error, next_at, started_at, finished_at
+    SELECT subscriber, state, attempts, error, next_at, finished_at
     FROM handlings WHERE event_id = ? ORDER BY id
 """
 _MAX_ID = 2**63 - 1
 _MAX_PAGE = 500
 
 
-def due(
-    connection: sqlite3.Connection, subscriber: str, now: float, group: str | None, after: int, limit: int
-) -> list[DueHandling]:
-    """What a subscriber may be given now, in the order it arose, beyond the handling ``after``."""
-    if group is None:
-        rows = connection.execute(_DUE_OF_ALL, (subscriber, after, now, limit))
-    else:
-        rows = connection.execute(_DUE_OF_GROUP, (subscriber, after, now, group, limit))
-    return [DueHandling(*row) for row in rows]
+def due(connection: sqlite3.Connection, subscriber: str, now: float, group: str, limit: int) -> list[DueHandling]:
+    """Return the handlings of a subscriber in a group that are due, oldest first."""
+    return [
+        DueHandling(handling, event_id(row), key, repo, attempts, size)
+        for handling, row, key, repo, attempts, size in connection.execute(_DUE, (subscriber, group, now, limit))
+    ]
 
 
 def due_groups(connection: sqlite3.Connection, subscriber: str, now: float) -> list[str]:
@@ -91,14 +87,14 @@ def announced(connection: sqlite3.Connection, key: str) -> dict[str, str]:
     return {ref_text(ref): oid for ref, oid in rows}
 
 
-def load(connection: sqlite3.Connection, event_id: int) -> StoredEvent | None:
+def load(connection: sqlite3.Connection, row: int) -> StoredEvent | None:
     """One event with its body. Raises Permanent where that is damaged."""
-    row = connection.execute(_LOAD, (event_id,)).fetchone()
-    if row is None:
+    found = connection.execute(_LOAD, (row,)).fetchone()
+    if found is None:
         return None
-    number, kind, hook, delivery, event, action, repo, received_at, alone, bundle = row
+    number, kind, hook, delivery, event, action, repo, received_at, alone, bundle = found
     return StoredEvent(
-        id=number,
+        id=event_id(number),
         kind=kind,
         hook=hook,
         delivery=delivery,
@@ -110,10 +106,10 @@ def load(connection: sqlite3.Connection, event_id: int) -> StoredEvent | None:
     )
 
 
-def receipt(connection: sqlite3.Connection, event_id: int) -> Receipt | None:
-    """One event, and what became of it."""
-    row = connection.execute(f"{_RECEIPT} FROM events AS e WHERE e.id = ?", (event_id,)).fetchone()
-    return None if row is None else _receipt(connection, row)
+def receipt(connection: sqlite3.Connection, row: int) -> Receipt | None:
+    """Return an event, and its outcome at every subscriber."""
+    found = connection.execute(f"{_RECEIPT} FROM events AS e WHERE e.id = ?", (row,)).fetchone()
+    return None if found is None else _receipt(connection, found)
 
 
 def listing(
@@ -140,7 +136,7 @@ def listing(
     walk = _OPEN if state in ("pending", "dead") else _ALL
     rows = connection.execute(_RECEIPT + walk.format(conditions), (before, *values, limit + 1)).fetchall()
     receipts = [_receipt(connection, row) for row in rows[:limit]]
-    return Page(receipts, str(receipts[-1].id) if len(rows) > limit else None)
+    return Page(receipts, receipts[-1].id if len(rows) > limit else None)
 
 
 def parse_cursor(cursor: str) -> int:
@@ -189,15 +185,12 @@ def _receipt(connection: sqlite3.Connection, row: tuple) -> Receipt:  # type: ig
             attempts=attempts,
             error=error,
             next_at=next_at,
-            started_at=started_at,
             finished_at=finished_at,
         )
-        for subscriber, state, attempts, error, next_at, started_at, finished_at in connection.execute(
-            _HANDLINGS, (number,)
-        )
+        for subscriber, state, attempts, error, next_at, finished_at in connection.execute(_HANDLINGS, (number,))
     )
     return Receipt(
-        id=number,
+        id=event_id(number),
         kind=kind,
         hook=hook,
         delivery=delivery,

@@ -14,8 +14,8 @@ from twisted.python.failure import Failure
 
 from stackit.api.errors import JournalError
 from stackit.api.reactor import Reactor
-from stackit.journal.opening import Opening
-from stackit.journal.schema import connect, open_log
+from stackit.journal.sqlite.opening import Opening
+from stackit.journal.sqlite.schema import connect, open_log
 
 T = TypeVar("T")
 Question = Callable[[sqlite3.Connection], T]

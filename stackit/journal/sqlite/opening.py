@@ -10,7 +10,7 @@ from pathlib import Path
 
 from stackit.api.errors import JournalError
 from stackit.journal import directory as state_directory
-from stackit.journal import schema
+from stackit.journal.sqlite import schema
 
 _ROOM = 2**20
 """Bytes that a journal needs at least to begin with."""

@@ -9,8 +9,8 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from stackit.journal import rows
-from stackit.journal.schema import Connection
+from stackit.journal.sqlite import rows
+from stackit.journal.sqlite.schema import Connection
 
 _START = 8
 """Bytes of a digest that the index has; the whole of it is compared then."""

@@ -8,10 +8,11 @@ from itertools import chain
 
 from stackit.api.events import RefChange
 from stackit.api.refs import ref_bytes
-from stackit.journal import bodies, dedup, rows
-from stackit.journal.deliveries import MAKE_DUE, insert_events, make_due, storable
-from stackit.journal.records import REFS_EVENT, AppendResult, DueHandling, encode_changes, repo_key
-from stackit.journal.schema import Connection
+from stackit.journal.records import REFS_EVENT, AppendResult, DueHandling, HandlingId, encode_changes, repo_key
+from stackit.journal.sqlite import bodies, dedup, rows
+from stackit.journal.sqlite.deliveries import MAKE_DUE, insert_events, make_due, storable
+from stackit.journal.sqlite.ids import event_id
+from stackit.journal.sqlite.schema import Connection
 
 _FINISH = """
     WITH ended (id, at) AS (VALUES {})
@@ -40,16 +41,11 @@ def announce(
     connection.executemany(_SET_REF, there)
     body = encode_changes(changes, cause)
     event = ("refs", "", delivery, REFS_EVENT, None, repo, key, None, len(body), received_at, None)
-    (event_id,) = insert_events(connection, [event])
+    (row,) = insert_events(connection, [event])
     if subscribers:
-        bodies.keep(connection, [(event_id, body)])
-    due = [(event_id, subscriber, key, received_at, len(body)) for subscriber in subscribers]
-    return AppendResult(event_id, "new", tuple(make_due(connection, due)))
-
-
-def start(connection: sqlite3.Connection, handling: int, at: float) -> None:
-    """An attempt began."""
-    connection.execute("UPDATE handlings SET started_at = ? WHERE id = ?", (at, handling))
+        bodies.keep(connection, [(row, body)])
+    due = [(row, subscriber, key, received_at, len(body)) for subscriber in subscribers]
+    return AppendResult(event_id(row), "new", tuple(make_due(connection, due)))
 
 
 def finish(connection: sqlite3.Connection, ended: Sequence[tuple[int, float]]) -> list[None]:
@@ -77,33 +73,33 @@ def move_retries(connection: sqlite3.Connection, step: float, now: float, longes
     )
 
 
-def visible(connection: sqlite3.Connection, event_id: int, at: float) -> bool:
+def visible(connection: sqlite3.Connection, row: int, at: float) -> bool:
     """The pushed commit is in the mirror; the first time counts. Whether it was the first."""
-    changed = connection.execute("UPDATE events SET visible_at = ? WHERE id = ? AND visible_at IS NULL", (at, event_id))
+    changed = connection.execute("UPDATE events SET visible_at = ? WHERE id = ? AND visible_at IS NULL", (at, row))
     return changed.rowcount > 0
 
 
 def replay(
-    connection: sqlite3.Connection, event_id: int, subscribers: Sequence[str] | None, now: float
+    connection: sqlite3.Connection, row: int, subscribers: Sequence[str] | None, now: float
 ) -> list[DueHandling]:
     """Have an event handled once more, from the first attempt on.
 
     Raises LookupError for an event that is not there, ValueError for one that nobody had, so that it has no body.
     """
-    event = connection.execute("SELECT repo_key, size FROM events WHERE id = ?", (event_id,)).fetchone()
+    event = connection.execute("SELECT repo_key, size FROM events WHERE id = ?", (row,)).fetchone()
     if event is None:
-        raise LookupError(f"no delivery {event_id}")
+        raise LookupError("there is no such delivery")
     key, size = event
-    there = dict(connection.execute("SELECT subscriber, id FROM handlings WHERE event_id = ? ORDER BY id", (event_id,)))
+    there = dict(connection.execute("SELECT subscriber, id FROM handlings WHERE event_id = ? ORDER BY id", (row,)))
     if not there:
-        raise ValueError(f"the payload of delivery {event_id} is not kept: nothing handled it when it came")
+        raise ValueError(f"the payload of delivery {row} is not kept: nothing handled it when it came")
     handlings = []
     for subscriber in there if subscribers is None else dict.fromkeys(subscribers):
         if subscriber in there:
             connection.execute(MAKE_DUE, (0, None, now, there[subscriber]))
-            handlings.append(DueHandling(there[subscriber], event_id, subscriber, key, 0, size))
+            handlings.append(DueHandling(HandlingId(there[subscriber]), event_id(row), subscriber, key, 0, size))
         else:
-            handlings += make_due(connection, [(event_id, subscriber, key, now, size)])
+            handlings += make_due(connection, [(row, subscriber, key, now, size)])
     return handlings
 
 
@@ -118,18 +114,20 @@ def replay_dead(
         (after, subscriber, limit),
     ).fetchall()
     connection.executemany(MAKE_DUE, [(0, None, now, handling) for handling, _, _, _ in dead])
-    return [DueHandling(handling, event_id, subscriber, key, 0, size) for handling, event_id, key, size in dead]
+    return [
+        DueHandling(HandlingId(handling), event_id(row), subscriber, key, 0, size) for handling, row, key, size in dead
+    ]
 
 
-def remove(connection: Connection, event_ids: Sequence[int]) -> int:
+def remove(connection: Connection, events: Sequence[int]) -> int:
     """Forget events with all that belongs to them, but none that someone still has to handle."""
     removed = 0
-    for event_id in event_ids:
+    for row in events:
         pending = "SELECT 1 FROM handlings WHERE event_id = ? AND state = 'pending'"
-        if connection.execute(pending, (event_id,)).fetchone() is None:
-            connection.execute("DELETE FROM handlings WHERE event_id = ?", (event_id,))
-            connection.execute("DELETE FROM bodies WHERE event_id = ?", (event_id,))
-            dedup.forget(connection, event_id)
-            removed += connection.execute("DELETE FROM events WHERE id = ?", (event_id,)).rowcount
-    bodies.forget(connection, event_ids)
+        if connection.execute(pending, (row,)).fetchone() is None:
+            connection.execute("DELETE FROM handlings WHERE event_id = ?", (row,))
+            connection.execute("DELETE FROM bodies WHERE event_id = ?", (row,))
+            dedup.forget(connection, row)
+            removed += connection.execute("DELETE FROM events WHERE id = ?", (row,)).rowcount
+    bodies.forget(connection, events)
     return removed

@@ -1,0 +1,33 @@
+"""Every implementation of ``JournalProtocol``: each test of this folder runs against each of them."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from pathlib import Path
+
+import pytest
+import pytest_twisted
+from memory_journal import MemoryJournal
+
+from stackit.journal import JournalProtocol
+from stackit.journal.sqlite import SQLiteJournal
+
+
+@pytest.fixture(params=["sqlite", "memory"])
+def implementation(request: pytest.FixtureRequest) -> str:
+    """The name of the implementation."""
+    return str(request.param)
+
+
+@pytest_twisted.async_yield_fixture
+async def journal(implementation: str, tmp_path: Path) -> AsyncIterator[JournalProtocol]:
+    """An empty journal, which keeps events for a week."""
+    from twisted.internet import reactor  # noqa: PLC0415 - importing it installs it
+
+    opened: JournalProtocol
+    if implementation == "sqlite":
+        opened = SQLiteJournal.open(tmp_path / "state", reactor=reactor)  # type: ignore[arg-type]
+    else:
+        opened = MemoryJournal(reactor)  # type: ignore[arg-type]
+    yield opened
+    await opened.close()

@@ -1,0 +1,41 @@
+"""Deliveries for the tests of a journal, and writes that come together."""
+
+from __future__ import annotations
+
+import hashlib
+from typing import Any
+
+from outcomes import outcome
+from twisted.internet.defer import Deferred, DeferredList
+
+from stackit.journal import AppendResult, JournalProtocol, NewDelivery
+
+BODY = b'{"ref":"refs/heads/main"}'
+ZEROS, ONE, TWO = "0" * 40, "1" * 40, "2" * 40
+
+
+def new_delivery(delivery: str, **fields: Any) -> NewDelivery:
+    """Return a delivery; one of another id has another body, unless ``body`` says otherwise."""
+    body = fields.pop("body", BODY + delivery.encode("utf-8", "backslashreplace"))
+    values: dict[str, Any] = {
+        "hook": "7",
+        "delivery": delivery,
+        "event": "push",
+        "action": None,
+        "repo": "Octo/Widget",
+        "received_at": 100.0,
+        "digest": hashlib.sha256(body).digest(),
+        "body": body,
+        "subscribers": ("mirror", "notes:deploy"),
+    }
+    return NewDelivery(**{**values, **fields})
+
+
+def together(*coroutines: Any) -> Deferred[Any]:
+    """Run all of them in one turn of the reactor: the success and the result of each, in their order."""
+    return DeferredList([Deferred.fromCoroutine(each) for each in coroutines], consumeErrors=True)
+
+
+async def append_together(journal: JournalProtocol, *deliveries: NewDelivery) -> list[AppendResult]:
+    """Append deliveries in one turn of the reactor, and return their results."""
+    return [appended for _, appended in await together(*(outcome(journal.append, each) for each in deliveries))]
