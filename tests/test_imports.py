@@ -58,9 +58,7 @@ PLUGINS = {PUBLIC, "http.client", "subprocesses"}
 STILL_WRONG = {
     ("bus", "github"),
     ("plugins.logger", "text"),
-    ("plugins.mirror", "api.reactor"),
     ("web", PUBLIC),
-    ("mirror.sync", "mirror"),
 }
 
 

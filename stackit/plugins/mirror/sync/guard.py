@@ -1,18 +1,18 @@
-"""The guard against mass deletion: an emptied upstream must not take the mirror with it unseen."""
+"""The guard against mass deletion: an upstream that was emptied by mistake does not empty its mirror."""
 
 from __future__ import annotations
 
 from collections.abc import Collection
 
-from stackit.plugins.mirror.settings import MirrorSettings
+from stackit.plugins.mirror.sync.settings import SyncSettings
 
 
 def objection(
-    settings: MirrorSettings, have: Collection[str], gone: Collection[str], wanted: Collection[str]
+    settings: SyncSettings, have: Collection[str], gone: Collection[str], wanted: Collection[str]
 ) -> str | None:
-    """Why ``gone`` of the refs that the mirror has may not go without a person's word; None where they may.
+    """Return why ``gone`` may not be deleted without a person's word, None if they may.
 
-    ``wanted`` are the refs of the remote. Refs that the configuration no longer asks for are not among these.
+    ``have`` are all refs of the mirror that the configuration asks for, ``wanted`` those of the remote.
     """
     if not gone:
         return None

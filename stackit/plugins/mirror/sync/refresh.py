@@ -17,7 +17,6 @@ from stackit.plugins.mirror.repository.disk_space import DiskReserve
 from stackit.plugins.mirror.repository.fsck import FsckSlots
 from stackit.plugins.mirror.repository.growth import Growth
 from stackit.plugins.mirror.repository.repository import Repository
-from stackit.plugins.mirror.settings import MirrorSettings
 from stackit.plugins.mirror.sync.clone import Cloner, object_format
 from stackit.plugins.mirror.sync.fallback import Fallback
 from stackit.plugins.mirror.sync.fast_fetch import FastFetch, Target
@@ -28,6 +27,7 @@ from stackit.plugins.mirror.sync.missing_refs import MissingRefs, find_missing_r
 from stackit.plugins.mirror.sync.phase import phase
 from stackit.plugins.mirror.sync.quick_check import QuickCheck
 from stackit.plugins.mirror.sync.reconcile import reconcile
+from stackit.plugins.mirror.sync.settings import SyncSettings
 from stackit.plugins.mirror.sync.slot_holder import SlotHolder
 from stackit.plugins.mirror.sync.supervised_git import SupervisedGit
 from stackit.plugins.mirror.sync.tamper_watch import TamperWatch
@@ -59,7 +59,7 @@ class Refresher:
         app: App,
         git: Git,
         managed: ManagedRepo,
-        settings: MirrorSettings,
+        settings: SyncSettings,
         *,
         slot: SlotHolder,
         fsck_slots: FsckSlots,

@@ -6,7 +6,7 @@ import random
 from collections.abc import Callable, Iterable
 from typing import Literal
 
-from stackit.api.reactor import Reactor
+from stackit import Reactor
 from stackit.plugins.mirror.git.errors import GitErrorKind
 from stackit.plugins.mirror.sync.missing_refs import MissingRefs
 

@@ -11,7 +11,6 @@ from stackit.plugins.mirror.refs.snapshot import Snapshot
 from stackit.plugins.mirror.remote.client import Remote
 from stackit.plugins.mirror.repository.disk_space import DiskReserve
 from stackit.plugins.mirror.repository.fsck import FsckSlots
-from stackit.plugins.mirror.settings import MirrorSettings
 from stackit.plugins.mirror.sync.announcer import RefAnnouncer
 from stackit.plugins.mirror.sync.coalescer import Coalescer
 from stackit.plugins.mirror.sync.fast_fetch import Target
@@ -19,6 +18,7 @@ from stackit.plugins.mirror.sync.fetch_slots import FetchSlots, Kind
 from stackit.plugins.mirror.sync.refresh import Refresher
 from stackit.plugins.mirror.sync.requests import FOREGROUND, REMOTE_CAUSES, Request, RoundResult, targets_of
 from stackit.plugins.mirror.sync.round import RoundRunner
+from stackit.plugins.mirror.sync.settings import SyncSettings
 from stackit.plugins.mirror.sync.slot_holder import SlotHolder
 from stackit.plugins.mirror.sync.status import State, SyncStatus
 from stackit.plugins.mirror.sync.tunables import Tunables
@@ -36,7 +36,7 @@ class MirrorWorker:
         git: Git,
         slots: FetchSlots,
         managed: ManagedRepo,
-        settings: MirrorSettings,
+        settings: SyncSettings,
         *,
         fsck_slots: FsckSlots,
         disk: DiskReserve,
