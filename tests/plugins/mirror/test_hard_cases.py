@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import tracemalloc
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -21,7 +20,6 @@ from stackit.plugins.mirror.repository.disk_space import DiskReserve
 from stackit.plugins.mirror.schedule import maintenance
 from stackit.plugins.mirror.sync.fetch_slots import FetchSlots
 from stackit.plugins.mirror.sync.progress import Progress
-from stackit.plugins.mirror.sync.reconcile import go_together, in_the_way
 from stackit.secrets.redactor import Redactor
 from stackit.testing import PretendGitHub
 
@@ -262,23 +260,6 @@ def test_a_git_that_is_too_old_is_named_at_the_start(tmp_path: Path, said: str, 
 
 
 @pytest.mark.parametrize(
-    ("gone", "wanted", "expected"),
-    [
-        ({"refs/heads/a"}, {"refs/heads/a/b"}, {"refs/heads/a"}),
-        ({"refs/heads/a/b", "refs/heads/c"}, {"refs/heads/a"}, {"refs/heads/a/b"}),
-        ({"refs/heads/ab"}, {"refs/heads/a"}, set()),
-        (
-            {"refs/heads/a", "refs/heads/b/c/d"},
-            {"refs/heads/a-b", "refs/heads/a/b/c", "refs/heads/b"},
-            {"refs/heads/a", "refs/heads/b/c/d"},
-        ),
-    ],
-)
-def test_only_what_is_in_the_way_goes_first(gone: set[str], wanted: set[str], expected: set[str]) -> None:
-    assert in_the_way(gone, wanted) == expected
-
-
-@pytest.mark.parametrize(
     "refspecs",
     [
         ("+refs/heads/*:refs/heads/*", "+refs/tags/*:refs/tags/*"),
@@ -297,33 +278,3 @@ def test_where_refs_land_is_the_same_by_the_short_way_and_the_long(refspecs: tup
     listing = Listing({f"refs/{name}".encode(): "1" * 40 for name in names}, None)
     expected = {destination(refspecs, f"refs/{name}") for name in names} - {None, "refs/stackit-kept/heads/z/1"}
     assert {ref.decode() for ref in mapped_refs(refspecs, listing.refs)} == expected
-
-
-@pytest.mark.parametrize(
-    ("names", "expected"),
-    [
-        ({"refs/heads/a", "refs/heads/ab", "refs/heads/b/a", "refs/tags/a"}, True),
-        ({"refs/heads/a", "refs/heads/a/b"}, False),
-        ({"refs/heads/a", "refs/heads/a-b", "refs/heads/a/b/c/d"}, False),
-        ({"refs/heads/a/b/c", "refs/heads/a/b/c/d", "refs/heads/a!"}, False),
-        ({"refs/heads/" + "a" * 250}, True),
-        ({"refs/heads/" + "a" * 251}, False),
-        ({"refs/heads/" + "é" * 126}, False),
-        ({"refs/heads" + "/a" * 1000}, True),
-        ({"refs/heads" + "/a" * 1020}, False),
-        (set(), True),
-    ],
-)
-def test_refs_go_together_where_each_can_be_a_file(names: set[str], expected: bool) -> None:
-    assert go_together(names) is expected
-
-
-def test_names_of_a_hostile_length_cost_no_more_than_their_length() -> None:
-    names = {"refs/heads" + f"/{number}" + "/a" * 30_000 for number in range(50)}
-    tracemalloc.start()
-    try:
-        assert not go_together(names)
-        assert in_the_way({"refs/heads/1"}, names) == {"refs/heads/1"}
-        assert tracemalloc.get_traced_memory()[1] < 50 * 2**20
-    finally:
-        tracemalloc.stop()

@@ -16,7 +16,8 @@ from stackit.plugins.mirror.repository.repository import Repository
 from stackit.plugins.mirror.repository.swap import exchange
 from stackit.plugins.mirror.sync.missing_refs import MissingRefs, find_missing_refs
 from stackit.plugins.mirror.sync.progress import Progress
-from stackit.plugins.mirror.sync.reconcile import follow_head, go_together
+from stackit.plugins.mirror.sync.reconcile import follow_head
+from stackit.plugins.mirror.sync.ref_plan import fit_as_files
 from stackit.plugins.mirror.sync.supervised_git import SupervisedGit
 from stackit.plugins.mirror.sync.tunables import Tunables
 
@@ -138,7 +139,7 @@ class Cloner:
             return False  # a fetch can do it, or says what is wrong in its own words
         # A clone takes what a fetch does not: what a shallow remote has, and names of refs that no repository can
         # have as files, be it side by side (from git 2.48 on) or at all.
-        return not (self._beside / "shallow").exists() and go_together((await made.refs()).as_dict())
+        return not (self._beside / "shallow").exists() and fit_as_files((await made.refs()).as_dict())
 
     def _clear(self) -> None:
         if self._beside.exists():
