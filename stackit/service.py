@@ -153,7 +153,7 @@ class Stackit(Service):
     def _make_dispatch(self) -> None:
         config, reactor = self.config, self.reactor
         self.forges = forges.with_secrets(config, self._notice)
-        senders = Forges(forge for forge, _ in self.forges)
+        self._senders = Forges(forge for forge, _ in self.forges)
         self.pruner = Pruner(reactor=reactor, now=self.now, journal=self.journal)
         self.dispatch = Dispatch(
             reactor=reactor,
@@ -167,8 +167,8 @@ class Stackit(Service):
                 grace=config.grace,
                 refuse_replays=config.webhook.refuse_replays,
             ),
-            restore=partial(forges.restore, senders),
-            is_ping=senders.is_ping,
+            restore=partial(forges.restore, self._senders),
+            is_ping=self._senders.is_ping,
         )
         self.stalls = StallDetector(
             reactor=reactor, dispatch=self.dispatch, display=self.bus.display, notice=self._notice
@@ -255,7 +255,7 @@ class Stackit(Service):
         _log.info("plugins: {names}", names=", ".join(self.bus.plugins()))
         for problem in self.left_out:
             self._notice(f"{problem}; it is left out")
-        for doubt in self.bus.doubts():
+        for doubt in self.bus.doubts(self._senders.doubt):
             self._notice(doubt)
         for line in forges.notices(self.config, self.forges):
             self._notice(line)

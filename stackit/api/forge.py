@@ -107,6 +107,12 @@ class Forge(Protocol):
         None where the body is not of such an event.
         """
 
+    def doubt(self, name: str, action: str | None) -> str | None:
+        """Return why the forge is not known to send an event of this name and action (None for any); None where it is.
+
+        An operator is told once at the start if a plugin waits for an event that no forge is known to send.
+        """
+
     def repo(self, name: str) -> Repo:
         """Return the repository of this name, as people write it in the configuration.
 
@@ -151,6 +157,11 @@ class Forges:
     def is_ping(self, event: Event) -> bool:
         """Return whether an event only tests the webhook."""
         return self._of(event.hook).is_ping(event)
+
+    def doubt(self, name: str, action: str | None) -> str | None:
+        """Return why no forge is known to send an event of this name and action; None where one is."""
+        doubts = [forge.doubt(name, action) for forge in self]
+        return None if None in doubts else "; ".join(str(each) for each in doubts)
 
     def restore(
         self,

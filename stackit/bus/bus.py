@@ -101,12 +101,12 @@ class Bus:
         """The names of all registered plugins."""
         return sorted(name for name, _ in self._plugins.list_name_plugin())
 
-    def doubts(self) -> list[str]:
-        """Return a line for each pattern of a handler that no event may ever match."""
+    def doubts(self, doubt: checks.Doubt) -> list[str]:
+        """Return a line for each pattern of a handler that no event may ever match; ``doubt`` knows the events."""
         return [
-            doubt
+            line
             for each in sorted(self.subscribers(hookspecs.stackit_event), key=lambda each: each.key)
-            for doubt in checks.doubts(each.plugin, each.function, each.options)
+            for line in checks.doubts(each.plugin, each.function, each.options, doubt)
         ]
 
     # -- subscribers --------------------------------------------------------------

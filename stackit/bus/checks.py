@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import inspect
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 
 from pluggy import HookImpl
 
 from stackit.api.errors import PluginError
 from stackit.api.hookimpl import ON, OPTIONS_ATTRIBUTE, HandlerOptions, read_pattern
 from stackit.api.hookspecs import HookKind, kind_of
-from stackit.github.actions import doubt
+
+Doubt = Callable[[str, str | None], str | None]
+"""Return why no event of a name and an action (None for any) is to be expected; None where one is."""
 
 
 def check(plugin: str, implementations: Iterable[tuple[str, HookImpl]]) -> None:
@@ -28,7 +30,7 @@ def check(plugin: str, implementations: Iterable[tuple[str, HookImpl]]) -> None:
         raise PluginError(plugin, "has no hook: mark a function with @hookimpl or @on(...)")
 
 
-def doubts(plugin: str, function: str, options: HandlerOptions) -> Iterator[str]:
+def doubts(plugin: str, function: str, options: HandlerOptions, doubt: Doubt) -> Iterator[str]:
     """Yield a line for each pattern of a handler that no event may ever match."""
     for pattern in options.patterns:
         name, action = read_pattern(pattern)

@@ -9,6 +9,7 @@ from functools import lru_cache
 from stackit.api.events import Event, Repo
 from stackit.api.forge import GITHUB, Claim, Headers, Unrecognised
 from stackit.github import signature
+from stackit.github.actions import doubt
 from stackit.github.event_types import PING
 from stackit.github.names import parse_repo
 from stackit.github.payloads import Encoding, decode, json_text
@@ -77,6 +78,10 @@ class GitHub:
     ) -> Event | None:
         """Return the event of a body that was decoded once."""
         return decode(name, body, id=id, delivery=delivery, hook=hook, received_at=received_at)
+
+    def doubt(self, name: str, action: str | None) -> str | None:
+        """Return why GitHub's documentation has no event of this name and action; None where it has."""
+        return doubt(name, action)
 
     def repo(self, name: str) -> Repo:
         """Return the repository ``owner/name``. Raises ValueError where GitHub does not allow the name."""

@@ -51,6 +51,9 @@ class Depot:
     def is_ping(self, event: Event) -> bool:
         return event.name == "test"
 
+    def doubt(self, name: str, action: str | None) -> str | None:
+        return None if name == "issue" else "a depot sends no such event"
+
     def restore(self, name: str, body: bytes, **fields: Any) -> Event | None:
         return Event(name=name, body=body, **fields)
 
@@ -116,7 +119,7 @@ def test_a_table_has_secret_files_and_the_settings_of_the_forge(module: str, tmp
         (
             "Lacking",
             {},
-            "it lacks mac, claim, delivery, hook, decode, is_ping, restore, repo, clone_url",
+            "it lacks mac, claim, delivery, hook, decode, is_ping, restore, doubt, repo, clone_url",
         ),
         ("Missing", {}, "some_forges:Missing cannot be used: AttributeError"),
     ],
@@ -230,6 +233,13 @@ def test_an_event_belongs_to_the_forge_that_its_hook_tells() -> None:
     for hook, pings in (("", "ping"), ("7", "ping"), ("depot:", "test"), ("depot:7", "test")):
         events = [Event(name=name, hook=hook, **fields) for name in ("ping", "test")]
         assert [each.name for each in events if forges.is_ping(each)] == [pings]
+
+
+def test_an_event_is_doubted_where_no_forge_is_known_to_send_it() -> None:
+    forges = Forges(FORGES.values())
+    assert [forges.doubt(name, None) for name in ("push", "issue")] == [None, None]
+    assert "stackit knows no event" in (forges.doubt("pussh", None) or "")
+    assert "a depot sends no such event" in (forges.doubt("pussh", None) or "")
 
 
 def test_an_event_whose_forge_is_not_installed_any_more_says_so() -> None:

@@ -28,7 +28,7 @@ def doubts(*patterns: str) -> list[str]:
 
     bus = Bus()
     bus.register("diary", Handlers())
-    return bus.doubts()
+    return bus.doubts(doubt)
 
 
 @pytest.mark.parametrize(
