@@ -13,6 +13,7 @@ from stackit.api.events import Event, Push, RefChange, RefsChanged, Repo
 from stackit.api.forge import Claim, Forge
 from stackit.api.hookimpl import hookimpl, on
 from stackit.api.occurrences import Occurrence
+from stackit.api.public import PublicRequest, PublicRoute
 from stackit.api.reactor import Reactor, sleep
 from stackit.api.refs import ref_bytes, ref_text
 from stackit.api.repos import ManagedRepo, Repos
@@ -37,6 +38,8 @@ __all__ = [
     "Permanent",
     "PluginError",
     "Printer",
+    "PublicRequest",
+    "PublicRoute",
     "Push",
     "Reactor",
     "Redactor",

@@ -22,7 +22,14 @@ from stackit.api.app import App
 from stackit.api.commands import check_commands
 from stackit.api.errors import PluginError, StackitError, describe
 from stackit.api.forge import Forges
-from stackit.api.hookspecs import stackit_admit, stackit_commands, stackit_metrics, stackit_routes, stackit_service
+from stackit.api.hookspecs import (
+    stackit_admit,
+    stackit_commands,
+    stackit_metrics,
+    stackit_public_routes,
+    stackit_routes,
+    stackit_service,
+)
 from stackit.api.occurrences import Occurrence
 from stackit.api.reactor import Reactor
 from stackit.api.repos import Repos
@@ -212,6 +219,7 @@ class Stackit(Service):
             reactor=self.reactor,
             now=self.now,
             stuck=self.heartbeat.stuck,
+            plugin_routes=self.bus.collect_items(stackit_public_routes, self.app),
         )
         own_routes = [*delivery_routes(self.journal, self.dispatch, self.bus), readyz(self._problems)]
         self.admin = admin_site(config, [*own_routes, *self.bus.collect_items(stackit_routes, self.app)], self.reactor)

@@ -21,6 +21,7 @@ from stackit.api.events import Event, RefsChanged
 from stackit.api.hookimpl import ON, PROJECT
 from stackit.api.metrics import Collector
 from stackit.api.occurrences import Occurrence
+from stackit.api.public import PublicRoute
 
 if TYPE_CHECKING:
     from stackit.api.app import App
@@ -135,6 +136,11 @@ def stackit_service(app: App) -> IService:  # type: ignore[empty-body]
 @_hook(HookKind.COLLECT, "a list of Route", _list_of(Route))
 def stackit_routes(app: App) -> Sequence[Route]:  # type: ignore[empty-body]
     """Return admin routes of the plugin."""
+
+
+@_hook(HookKind.COLLECT, "a list of PublicRoute", _list_of(PublicRoute))
+def stackit_public_routes(app: App) -> Sequence[PublicRoute]:  # type: ignore[empty-body]
+    """Return routes of the public side, which any stranger may ask."""
 
 
 def _are_collectors(result: Any) -> bool:

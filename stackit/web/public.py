@@ -9,6 +9,7 @@ import stackit
 from stackit.api.admin import Refused, RequestHead, Response, error
 from stackit.api.forge import Forge
 from stackit.api.occurrences import Occurrence
+from stackit.api.public import PublicRoute
 from stackit.api.reactor import Reactor
 from stackit.config.model import Config
 from stackit.http.server.interfaces import SMALL_BODY, RequestHandler, ServerRequest, SmallBodySink
@@ -16,11 +17,15 @@ from stackit.http.server.limits import room_for_connections
 from stackit.http.server.refusals import TOO_LARGE, Refusal, method_not_allowed
 from stackit.http.server.site import BoundedSite, Limits
 from stackit.web.failures import log_failure
+from stackit.web.plugin_routes import PluginRoutes
 from stackit.web.secrets import Secrets
 from stackit.web.webhook import Take, Webhook
 
 MEMORY = 256 * 2**20
 """Bytes that the bodies of all requests may hold at once; at least two of the largest fit."""
+
+_SHARE_OF_PLUGINS = 4
+"""Of so many connections, one may wait for the answer of a plugin's route."""
 
 
 def public_site(
@@ -33,11 +38,12 @@ def public_site(
     reactor: Reactor,
     now: Callable[[], float],
     stuck: Callable[[], Sequence[str]],
+    plugin_routes: Sequence[PublicRoute] = (),
 ) -> BoundedSite:
     """Return the site that listens on ``config.listen``.
 
     ``forges`` are served at ``{prefix}/webhooks/NAME``. ``now`` is the wall clock. ``stuck`` returns the parts of the
-    process that make no progress.
+    process that make no progress. Raises PluginError for a route of ``plugin_routes`` that cannot be served.
     """
     about = {
         "version": stackit.__version__,
@@ -59,11 +65,13 @@ def public_site(
         )
         for prefix in config.api_prefixes:
             routes[f"{prefix}/webhooks/{forge.name}".encode()] = webhook
-    limits = Limits(
-        deadline=float(config.webhook.deadline),
-        connections=room_for_connections(),
-        memory=max(MEMORY, 2 * int(config.webhook.max_body)),
+    connections = room_for_connections()
+    shared = PluginRoutes(
+        reactor=reactor, admit=admit, on_refused=webhook.on_refused, most=max(1, connections // _SHARE_OF_PLUGINS)
     )
+    routes |= shared.handlers(plugin_routes, config.api_prefixes, routes)
+    largest = max([int(config.webhook.max_body), *(each.max_body for each in plugin_routes)])
+    limits = Limits(deadline=float(config.webhook.deadline), connections=connections, memory=max(MEMORY, 2 * largest))
     return BoundedSite(
         routes, reactor=reactor, on_refused=webhook.on_refused, on_failure=log_failure, limits=limits, now=now
     )

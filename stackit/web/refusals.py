@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Literal
 
+from stackit.api.admin import Refused, Response, error
 from stackit.http.server.refusals import RETRY_AFTER, Refusal, refusal
 
 Reason = Literal[
@@ -17,6 +18,7 @@ Reason = Literal[
     "signature",
     "overload",  # given up in favour of others
     "journal",  # it cannot be made durable now
+    "plugin",  # the handler of a plugin's public route answered so
     "replayed",  # a signed body under a new delivery id, where the configuration refuses that
 ]
 """Reasons for which stackit itself refuses a request of the public side. Plugins have reasons of their own."""
@@ -31,3 +33,11 @@ ENCODING = _refusal("encoding", 415, "a Content-Encoding is not supported: send 
 SIGNATURE = _refusal("signature", 401, "the signature is missing or wrong")
 JOURNAL = _refusal("journal", 503, "the delivery cannot be stored now", **{"Retry-After": str(RETRY_AFTER)})
 REPLAYED = _refusal("replayed", 409, "this body was delivered before, under another delivery id")
+
+
+def from_plugin(refused: Refused) -> Refusal:
+    """Return the refusal of a plugin, as it is sent."""
+    texts = {429: "too many refused requests", 403: "forbidden"}
+    headers = {} if refused.retry_after is None else {"Retry-After": str(refused.retry_after)}
+    body = error(refused.status, texts.get(refused.status, "refused")).body
+    return Refusal(refused.reason, Response(status=refused.status, body=body, headers=headers))

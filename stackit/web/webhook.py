@@ -13,7 +13,7 @@ from collections.abc import Callable
 from twisted.logger import Logger
 from twisted.python.failure import Failure
 
-from stackit.api.admin import Refused, RequestHead, Response, error
+from stackit.api.admin import Refused, RequestHead, Response
 from stackit.api.errors import JournalError, describe
 from stackit.api.events import DeliveryResult, Event, Push
 from stackit.api.forge import Claim, Forge, Unrecognised, qualified_hook
@@ -126,7 +126,7 @@ class Webhook:
             return TOO_LARGE
         claim = self._forge.claim(head.headers)
         verdict = self._admit(head)
-        refused = _refusal(verdict) if verdict else None
+        refused = refusals.from_plugin(verdict) if verdict else None
         if verdict and refused and (claim is None or not verdict.unless_verified):
             return refused
         if claim is None and b"expect" in head.headers:
@@ -216,13 +216,6 @@ class Webhook:
                 verified_by=verified_by,
             )
         )
-
-
-def _refusal(refused: Refused) -> Refusal:
-    texts = {429: "too many refused requests", 403: "forbidden"}
-    headers = {} if refused.retry_after is None else {"Retry-After": str(refused.retry_after)}
-    body = error(refused.status, texts.get(refused.status, "refused")).body
-    return Refusal(refused.reason, Response(status=refused.status, body=body, headers=headers))
 
 
 class WebhookResource(HandlerResource):

@@ -245,13 +245,14 @@ async def test_a_subscriber_that_stands_still_shows_and_keeps_nobody_from_stoppi
         "from stackit import hookimpl\n@hookimpl\ndef stackit_service(app): raise {fault}",
         "from stackit import hookimpl\n@hookimpl\ndef stackit_routes(app): raise {fault}",
         "from stackit import hookimpl\n@hookimpl\ndef stackit_commands(): raise {fault}",
+        "from stackit import hookimpl\n@hookimpl\ndef stackit_public_routes(app): raise {fault}",
         "from stackit import hookimpl\n@hookimpl\ndef stackit_metrics(): raise {fault}",
         "from stackit import hookimpl\nfrom twisted.application.service import Service\n"
         "class Odd(Service):\n    def startService(self): raise {fault}\n"
         "@hookimpl\ndef stackit_service(app): return Odd()",
         "from stackit import Route, hookimpl\n@hookimpl\ndef stackit_routes(app): return [Route('GET', 7, {fault})]",
     ],
-    ids=["import", "service", "routes", "commands", "metrics", "start", "route"],
+    ids=["import", "service", "routes", "commands", "public", "metrics", "start", "route"],
 )
 @pytest_twisted.ensureDeferred
 async def test_whatever_a_named_plugin_raises_at_the_start_the_start_ends_with_one_line(

@@ -2,11 +2,8 @@
 
 from __future__ import annotations
 
-import json
-from collections.abc import Awaitable, Callable, Collection, Iterable, Mapping, Sequence
-from urllib.parse import parse_qsl
+from collections.abc import Awaitable, Callable, Collection, Iterable, Sequence
 
-import msgspec
 from twisted.logger import Logger
 from twisted.python.failure import Failure
 
@@ -16,11 +13,11 @@ from stackit.api.reactor import Reactor
 from stackit.bus.timeouts import call, with_timeout
 from stackit.web.admin.guard import Guard
 from stackit.web.admin.router import Router
+from stackit.web.codec import encode_body, parse_query
 
 BODY_CAP = 64 * 1024
 """Bytes of body that an admin request may have."""
 
-_MAX_PARAMETERS = 32
 _HEADERS = {
     "Cache-Control": "no-store",
     "Content-Security-Policy": "default-src 'none'; frame-ancestors 'none'",
@@ -96,24 +93,12 @@ class Admin:
         return await answering.addCallback(_checked).addErrback(_failed, route)
 
 
-def parse_query(query: bytes) -> Mapping[str, str]:
-    """The last value of each parameter. Raises ValueError for one that cannot be read in only one way."""
-    pairs = parse_qsl(query.decode("ascii"), keep_blank_values=True, errors="strict", max_num_fields=_MAX_PARAMETERS)
-    return dict(pairs)
-
-
 def encode(response: Response) -> Response:
     """An answer as it goes out: its body bytes or None, its headers complete.
 
     Raises TypeError or ValueError for a body that is not JSON-able.
     """
-    body = response.body
-    if isinstance(body, bytes):
-        body = b"".join([body])  # of a class of its own, it may tell another length than it has
-    elif body is not None:
-        # Pure ASCII: a ref whose bytes are not UTF-8 is a str with surrogates, which no other encoding takes.
-        text = json.dumps(body, ensure_ascii=True, allow_nan=False, default=msgspec.to_builtins)
-        body = text.encode("ascii") + b"\n"
+    body = encode_body(response.body)
     headers = {**_HEADERS, **response.headers}
     return Response(status=response.status, body=body, content_type=response.content_type, headers=headers)
 
