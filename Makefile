@@ -23,7 +23,7 @@ test-shapes: $(VENV)/.test $(VENV)/.shapes  ## hold every event that GitHub publ
 lint: $(VENV)/.check  ## ruff and mypy --strict
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
-	$(BIN)/mypy
+	$(BIN)/mypy stackit tests benchmarks
 
 check: lint  ## ruff, mypy --strict and the tests: before every commit
 	$(BIN)/python -m pytest

@@ -103,7 +103,7 @@ async def _burst(
             raise RuntimeError(f"{len(waiting)} repositories were not visible after {PATIENCE:g} s")
         await deferLater(reactor, 0.05)
     seen = reactor.seconds()
-    answered = await answering
+    answered = await answering  # type: ignore[func-returns-value]
     if refused:
         raise RuntimeError(f"{len(refused)} of {len(in_turn)} were not accepted: {refused[0]}")
     table.add(ROW, ANSWERED, len(in_turn) / (answered - began))
@@ -135,7 +135,7 @@ async def _all(things: Sequence[Thing], work: Callable[[Thing], Awaitable[object
             said = reactor.seconds()
             print(f"{done:,} of {len(things):,} {what}, {said - began:.0f} s", flush=True)
 
-    await gatherResults([slots.run(lambda thing=thing: Deferred.fromCoroutine(one(thing))) for thing in things])
+    await gatherResults([slots.run(lambda thing=thing: Deferred.fromCoroutine(one(thing))) for thing in things])  # type: ignore[call-overload]
 
 
 def _steps(moved: RefMoved, listing: str) -> list[RefMoved]:

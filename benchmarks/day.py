@@ -37,7 +37,9 @@ async def measure(directory: Path, repositories: int, hours: int) -> None:
     log = directory / "log"
     with log.open("w") as stream:
         globalLogBeginner.beginLoggingTo(
-            [LineObserver(stream, text_line)], redirectStandardIO=False, discardBuffer=True
+            [LineObserver(stream, text_line)],  # type: ignore[list-item]
+            redirectStandardIO=False,
+            discardBuffer=True,
         )
         began = reactor.seconds()
         print(f"making {repositories} repositories, and mirrors of them", flush=True)

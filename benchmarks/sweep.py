@@ -196,7 +196,7 @@ class _answering_from_memory:  # noqa: N801 - used as one
             self._moments.append(reactor.seconds())
             return self._known[path, body]
 
-        SmartHttp._backend = backend  # type: ignore[method-assign]
+        SmartHttp._backend = backend  # type: ignore[assignment, method-assign]
 
     def __exit__(self, *_: object) -> None:
         SmartHttp._backend = self._backend  # type: ignore[method-assign]

@@ -34,12 +34,12 @@ def _clean_reactor() -> Iterator[None]:
         if event.get("log_failure") is not None:
             problems.append(f"logged: {event['log_failure']!r}")
 
-    before = set(reactor.getDelayedCalls())  # type: ignore[attr-defined]
-    readers = set(reactor.getReaders())  # type: ignore[attr-defined]
+    before = set(reactor.getDelayedCalls())
+    readers = set(reactor.getReaders())
     globalLogPublisher.addObserver(note)
     yield
     globalLogPublisher.removeObserver(note)
-    problems += [f"delayed call: {call}" for call in set(reactor.getDelayedCalls()) - before if call.active()]  # type: ignore[attr-defined]
-    readers |= reactor._internalReaders  # type: ignore[attr-defined]  # the reactor's own, such as the first child's SIGCHLD
-    problems += [f"reader: {reader}" for reader in set(reactor.getReaders()) - readers]  # type: ignore[attr-defined]
+    problems += [f"delayed call: {call}" for call in set(reactor.getDelayedCalls()) - before if call.active()]
+    readers |= reactor._internalReaders  # the reactor's own, such as the first child's SIGCHLD
+    problems += [f"reader: {reader}" for reader in set(reactor.getReaders()) - readers]
     assert not problems, problems

@@ -71,7 +71,7 @@ def settings(struct: Any) -> Iterator[str]:
 
 
 @pytest.mark.parametrize("hook", HOOKS)
-def test_every_hook_has_a_section_with_an_example_that_a_plugin_could_use(hook):
+def test_every_hook_has_a_section_with_an_example_that_a_plugin_could_use(hook: Any) -> None:
     (example,) = blocks(section(page("hooks"), f"## {hook}"), "python")
     module = ModuleType("example")
     exec(compile(example, f"docs/hooks.md, {hook}", "exec"), vars(module))  # noqa: S102 - our own page
@@ -81,7 +81,7 @@ def test_every_hook_has_a_section_with_an_example_that_a_plugin_could_use(hook):
     assert implemented == {hook}
 
 
-def test_every_hook_is_in_the_overview():
+def test_every_hook_is_in_the_overview() -> None:
     overview = page("hooks").partition("\n## ")[0]
     assert [hook for hook in HOOKS if f"[`{hook}`](#{hook})" not in overview] == []
 
@@ -138,7 +138,7 @@ def test_a_default_that_is_documented_as_a_value_is_the_default_of_the_field(
             assert msgspec.convert(written, field.kind, dec_hook=decode_unit) == field.default, name
 
 
-def test_every_option_and_variable_is_documented():
+def test_every_option_and_variable_is_documented() -> None:
     text = page("configuration")
     options = [f"--{option[0]}" for option in (*Options.optParameters, *Options.optFlags)]
     variables = {each.variable for table in (model.Config, model.FileTable) for _, each in all_settings(table)} - {None}
@@ -153,7 +153,7 @@ def test_the_table_of_overrides_names_each_option_and_variable_beside_its_settin
     assert documented == {name: (each.option or "", each.variable or "") for name, each in overrides.items()}
 
 
-def test_every_shell_command_is_documented():
+def test_every_shell_command_is_documented() -> None:
     commands = [*COMMANDS, *Mirror().stackit_commands()]
     assert [each.name for each in commands if f"python -m stackit {each.name}" not in page("http-api")] == []
 
@@ -163,7 +163,7 @@ def _as_scraped(family: Any) -> str:
     return f"{family.name}_total" if family.type == "counter" else str(family.name)
 
 
-def test_every_metric_is_documented_and_no_other():
+def test_every_metric_is_documented_and_no_other() -> None:
     answer = Scraped().response()
     families = text_string_to_metric_families(answer.body.decode())
     exposed = {_as_scraped(each) for each in families}
@@ -172,23 +172,23 @@ def test_every_metric_is_documented_and_no_other():
     assert sorted(documented) == sorted(name for name in exposed if not name.endswith("_created"))
 
 
-def test_every_metric_of_an_alert_exists():
+def test_every_metric_of_an_alert_exists() -> None:
     documented = set(re.findall(r"^\| `(stackit_\w+)` \|", page("operations"), re.MULTILINE))
     used = set(re.findall(r"stackit_\w+", blocks(section(page("operations"), "## Alerts worth having"), "yaml")[0]))
     assert {name.removesuffix("_bucket") for name in used} <= documented
 
 
-def test_every_occurrence_is_documented_and_no_other():
+def test_every_occurrence_is_documented_and_no_other() -> None:
     text = section(page("operations"), "## Log lines")
     assert sorted(re.findall(r"^\| `([a-z_]+)` \|", text, re.MULTILINE)) == sorted(get_args(OccurrenceName))
 
 
-def test_every_reason_of_a_refusal_is_documented():
+def test_every_reason_of_a_refusal_is_documented() -> None:
     text = section(page("http-api"), "### The webhook")
     assert [reason for reason in get_args(Reason) if f"`{reason}`" not in text] == []
 
 
-def test_every_public_name_is_in_the_plugin_authors_list():
+def test_every_public_name_is_in_the_plugin_authors_list() -> None:
     text = section(page("plugins"), "## Names to import")
     assert [name for name in stackit.__all__ if not re.search(rf"`{name}[`.(]", text)] == []
 
@@ -197,7 +197,7 @@ def test_every_public_name_is_in_the_plugin_authors_list():
 
 
 @pytest.mark.parametrize("path", PAGES, ids=lambda path: path.name)
-def test_every_link_inside_the_documentation_leads_somewhere(path):
+def test_every_link_inside_the_documentation_leads_somewhere(path: Any) -> None:
     text = path.read_text("utf-8")
     dead = []
     for target in re.findall(r"\]\(([^)\s]+)\)", text):
@@ -211,7 +211,7 @@ def test_every_link_inside_the_documentation_leads_somewhere(path):
 
 
 @pytest.mark.parametrize("path", PAGES, ids=lambda path: path.name)
-def test_every_example_can_be_read_by_what_it_is_for(path):
+def test_every_example_can_be_read_by_what_it_is_for(path: Any) -> None:
     text = path.read_text("utf-8")
     for example in blocks(text, "python"):
         compile(example, path.name, "exec")
@@ -219,7 +219,7 @@ def test_every_example_can_be_read_by_what_it_is_for(path):
         tomllib.loads(example)
 
 
-def test_the_example_of_a_configuration_is_one_but_for_its_files(tmp_path):
+def test_the_example_of_a_configuration_is_one_but_for_its_files(tmp_path: Path) -> None:
     (example,) = blocks(section(page("configuration"), "## Example"), "toml")
     (tmp_path / "secret").write_text("hush")
     file = tmp_path / "twistd.conf"
@@ -228,7 +228,7 @@ def test_the_example_of_a_configuration_is_one_but_for_its_files(tmp_path):
     assert [str(each.repo) for each in loaded.repos] == ["octo/widget"]
 
 
-def test_the_first_screen_of_the_readme_is_one_screen():
+def test_the_first_screen_of_the_readme_is_one_screen() -> None:
     lines = (ROOT / "README.md").read_text("utf-8").splitlines()
     assert next(number for number, line in enumerate(lines) if line.startswith("## ")) <= 40
 
@@ -236,7 +236,7 @@ def test_the_first_screen_of_the_readme_is_one_screen():
 # -- tried ------------------------------------------------------------------------
 
 
-def test_the_plugin_of_the_tutorial_passes_the_tests_of_the_tutorial(tmp_path):
+def test_the_plugin_of_the_tutorial_passes_the_tests_of_the_tutorial(tmp_path: Path) -> None:
     for example in (*blocks(page("plugins"), "python"), *blocks(page("plugins"), "toml")):
         name = re.match(r"# ([\w.]+)\n", example)
         if name:
@@ -254,6 +254,6 @@ def test_the_plugin_of_the_tutorial_passes_the_tests_of_the_tutorial(tmp_path):
     assert "5 passed" in done.stdout
 
 
-def test_the_steps_of_the_tutorial_come_in_their_order():
+def test_the_steps_of_the_tutorial_come_in_their_order() -> None:
     steps = re.findall(r"^## (\d)\.", page("plugins"), re.MULTILINE)
     assert all(int(later) == int(earlier) + 1 for earlier, later in pairwise(steps))

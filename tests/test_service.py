@@ -55,7 +55,7 @@ def free_port() -> int:
 def make(config: Config, kind: type[Stackit] = Stackit, **plugins: object) -> Stackit:
     from twisted.internet import reactor  # noqa: PLC0415 - importing it installs it
 
-    return kind(config, reactor, plugins)  # type: ignore[arg-type]
+    return kind(config, reactor, plugins)
 
 
 EARLIER: set[threading.Thread] = set()
@@ -194,7 +194,7 @@ async def test_a_plugin_that_fails_at_the_start_leaves_the_journal_free(hook: st
 async def test_a_journal_that_another_stackit_holds_stays_with_it(config: Config) -> None:
     from twisted.internet import reactor  # noqa: PLC0415 - importing it installs it
 
-    journal = SQLiteJournal.open(config.state_dir, reactor=reactor)  # type: ignore[arg-type]
+    journal = SQLiteJournal.open(config.state_dir, reactor=reactor)
     first = make(config)
     with pytest.raises(CannotStart, match="pid"):
         first.startService()

@@ -14,8 +14,8 @@ class Settings(msgspec.Struct, frozen=True):
 class Told:
     Settings = Settings
 
-    def __init__(self, settings: Settings) -> None:
-        self._folder = Path(settings.folder)
+    def __init__(self, settings: Settings) -> None:  # type: ignore[valid-type]
+        self._folder = Path(settings.folder)  # type: ignore[attr-defined]
 
     @hookimpl
     def stackit_refs_changed(self, change: RefsChanged) -> None:

@@ -330,7 +330,7 @@ def test_a_coroutine_in_a_thread_is_refused() -> None:
 def test_a_wrapper_is_refused(kind: str) -> None:
     import pluggy  # noqa: PLC0415 - only a plugin that goes behind stackit's back does this
 
-    @pluggy.HookimplMarker("stackit")(**{kind: True})
+    @pluggy.HookimplMarker("stackit")(**{kind: True})  # type: ignore[call-overload]
     def stackit_event(event: object) -> Generator[None]:
         yield
 
@@ -595,7 +595,7 @@ def test_every_service_is_asked_for_in_the_order_of_registration() -> None:
     [
         (lambda: 5, "plugin odd: stackit_service returned int, expected an IService"),
         (lambda: Service, "plugin odd: stackit_service returned type, expected an IService"),
-        (lambda: {}["x"], "plugin odd: stackit_service failed: KeyError: 'x'"),
+        (lambda: {}["x"], "plugin odd: stackit_service failed: KeyError: 'x'"),  # type: ignore[index]
         (lambda: exit(1), "plugin odd: stackit_service failed: RuntimeError: SystemExit: 1"),
     ],
 )
@@ -693,7 +693,7 @@ def test_health_tells_what_each_plugin_says_is_wrong() -> None:
         well=with_health(lambda: None),
         ill=with_health(lambda: "disk is full"),
         later=with_health(lambda: succeed("out of step")),
-        broken=with_health(lambda: {}["x"]),
+        broken=with_health(lambda: {}["x"]),  # type: ignore[index]
         hanging=with_health(slow),
     )
     asked = Deferred.fromCoroutine(plugin_problems(bus, clock, 5))

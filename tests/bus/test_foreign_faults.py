@@ -90,7 +90,7 @@ def raising(make: Make) -> dict[str, Callable[..., Any]]:
 
     @on("issues")
     def several(event: object) -> Deferred[Any]:
-        return DeferredList([fail(Failure(make()))], fireOnOneErrback=True, consumeErrors=True).addErrback(
+        return DeferredList([fail(Failure(make()))], fireOnOneErrback=True, consumeErrors=True).addErrback(  # type: ignore[call-overload]
             lambda failure: failure.value.subFailure
         )
 
@@ -347,7 +347,7 @@ def test_what_a_health_check_raises_is_a_problem(make: Make, text: str) -> None:
 
     bus = bus_with(now=checking(now), later=checking(later), well=checking(lambda: None))
     found: list[list[str]] = []
-    Deferred.fromCoroutine(plugin_problems(bus, Clock())).addBoth(found.append)
+    Deferred.fromCoroutine(plugin_problems(bus, Clock())).addBoth(found.append)  # type: ignore[call-overload]
     problems = dict(each.split(": ", 1) for each in found[0])
     assert problems.keys() == {"now", "later"}
     assert all(text.partition(":")[0] in each for each in problems.values())
@@ -363,7 +363,7 @@ def test_a_health_check_that_says_no_line_is_a_problem() -> None:
 
     found: list[list[str]] = []
     bus = bus_with(a=saying(Truth()), b=saying(b"bytes"), c=saying("two\nlines"), d=saying(""), e=saying(False))
-    Deferred.fromCoroutine(plugin_problems(bus, Clock())).addBoth(found.append)
+    Deferred.fromCoroutine(plugin_problems(bus, Clock())).addBoth(found.append)  # type: ignore[call-overload]
     assert sorted(found[0]) == [
         "a: stackit_health returned Truth, expected a line or None",
         "b: stackit_health returned bytes, expected a line or None",

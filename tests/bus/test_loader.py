@@ -114,7 +114,7 @@ def test_installing_a_package_is_all_it_takes(house: Path) -> None:
     assert (bus.plugins(), problems) == (["deployer"], [])
     assert bus.wanted_by(push()) == ("deployer:deploy",)
     (subscriber,) = bus.subscribers()
-    Deferred.addErrback(subscriber.call(push(delivery="one")), pytest.fail)
+    Deferred.addErrback(subscriber.call(push(delivery="one")), pytest.fail)  # type: ignore[call-overload]
     assert sys.modules["ten_lines"].seen == ["one"]
 
 

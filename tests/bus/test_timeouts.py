@@ -71,7 +71,7 @@ def test_a_failure_passes_through_as_it_was() -> None:
 
 
 def test_what_outlives_its_timeout_is_cancelled_and_failed() -> None:
-    clock, cancelled = Clock(), []
+    clock, cancelled = Clock(), []  # type: ignore[var-annotated]
     bound = with_timeout(clock, Deferred(cancelled.append), 5)
     clock.advance(5)
     assert len(cancelled) == 1
@@ -140,7 +140,7 @@ def test_without_a_limit_nothing_is_ever_cut() -> None:
 
 
 def test_cancelling_the_outcome_cancels_the_handler_and_the_timer() -> None:
-    clock, cancelled = Clock(), []
+    clock, cancelled = Clock(), []  # type: ignore[var-annotated]
     bound = with_timeout(clock, Deferred(cancelled.append), 5)
     bound.cancel()
     assert len(cancelled) == 1

@@ -140,7 +140,7 @@ async def start(tmp_path: Path) -> AsyncIterator[Start]:
 
     ports = []
     sites = []
-    readers = set(reactor.getReaders())  # type: ignore[attr-defined]
+    readers = set(reactor.getReaders())
 
     async def listen(
         token: str | None = None, prefixes: tuple[str, ...] = ("/api/v1", "/api")
@@ -350,15 +350,15 @@ class _Foreign(Protocol):
         if b"/silent" in data:
             return
         body = b"{}   " if b"/json" in data else b"hello"
-        self.transport.write(b"HTTP/1.1 200 OK\r\nContent-Length: 5\r\n\r\n" + body)  # type: ignore[union-attr]
-        self.transport.loseConnection()  # type: ignore[union-attr]
+        self.transport.write(b"HTTP/1.1 200 OK\r\nContent-Length: 5\r\n\r\n" + body)
+        self.transport.loseConnection()
 
 
 @pytest_twisted.ensureDeferred
 async def test_another_service_or_a_silent_one_is_recognised(tmp_path: Path) -> None:
     from twisted.internet import reactor  # noqa: PLC0415 - importing it installs it
 
-    readers = set(reactor.getReaders())  # type: ignore[attr-defined]
+    readers = set(reactor.getReaders())
     port = await serverFromString(reactor, "tcp:0:interface=127.0.0.1").listen(Factory.forProtocol(_Foreign))
     shell = Shell(reactor, tmp_path, {})
     address = f"http://127.0.0.1:{port.getHost().port}"

@@ -95,7 +95,7 @@ def shell(tmp_path: Path) -> Callable[..., Any]:
 
     async def ran(*arguments: str, **environ: str) -> Ran:
         out, err = io.StringIO(), io.StringIO()
-        status = await run(reactor, arguments, environ=environ, cwd=tmp_path, out=out, err=err)  # type: ignore[arg-type]
+        status = await run(reactor, arguments, environ=environ, cwd=tmp_path, out=out, err=err)
         return Ran(status, out.getvalue(), err.getvalue())
 
     return ran
@@ -112,7 +112,7 @@ async def admin() -> AsyncIterator[str]:
         return Response(body={"found": [{"name": "widget\x1b[2J", "owner": "octo"}]})
 
     config = Config(state_dir=Path("/nowhere"))
-    site = admin_site(config, [Route("GET", "{prefix}/lookup", look)], reactor)  # type: ignore[arg-type]
+    site = admin_site(config, [Route("GET", "{prefix}/lookup", look)], reactor)
     port = await serverFromString(reactor, "tcp:0:interface=127.0.0.1").listen(site)
     yield f"tcp:{port.getHost().port}:interface=127.0.0.1"
     await port.stopListening()

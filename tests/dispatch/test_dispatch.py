@@ -171,7 +171,7 @@ async def test_a_failed_event_is_tried_again_later_and_later_then_it_is_dead(har
         await one.pass_time(delay - 0.01)
         assert len(one.seen) == attempts
         one.clock.advance(0.01)
-        await one.until(lambda expected=attempts + 1: len(one.seen) == expected)  # type: ignore[misc]
+        await one.until(lambda expected=attempts + 1: len(one.seen) == expected)
     (dead,) = one.outcomes("dead")
     assert (dead.attempts, dead.event, dead.action, dead.delivery, dead.id) == (4, "issues", "opened", "d1", taken.id)
     assert await one.states(taken) == {"broken:handle": ("dead", 4, "OSError: no route")}

@@ -63,7 +63,7 @@ async def attack(server: RunningStackit) -> None:
         made = delivery("issues", body, secret=SECRET)
         headers = {**made.headers, name: "MARK"}
         for mark in (b"a\rforged", b"a\x0bforged\x85\xe2\x80\xa8forged", b"a\r\n forged", hostile.replace(b"\n", b"")):
-            answer = await ask(server, request(WEBHOOK, "POST", headers, body).replace(b"MARK", mark))
+            answer = await ask(server, request(WEBHOOK, "POST", headers, body).replace(b"MARK", mark))  # type: ignore[assignment]
             assert answer.status in (202, 204, 400), (name, mark, answer)
     for line in (b"POST /api/\x0bforged HTTP/1.1", b"POST /%0aforged HTTP/1.1", b"FOR\x1bGED / HTTP/1.1", hostile):
         client = await connect(server)

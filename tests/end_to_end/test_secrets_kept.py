@@ -38,7 +38,7 @@ def issues(event):
 def in_any_form(secret: str) -> list[bytes]:
     raw = secret.encode()
     encoded = [b64encode(b"x" * before + raw)[3:-4] for before in range(3)]
-    return [raw, raw.hex().encode(), *encoded, *(quote(each, safe="").encode() for each in (secret, *encoded))]
+    return [raw, raw.hex().encode(), *encoded, *(quote(each, safe="").encode() for each in (secret, *encoded))]  # type: ignore[call-overload]
 
 
 class Echo(Resource):
@@ -193,7 +193,7 @@ async def test_a_rotation_can_be_watched_to_its_end(running_stackit: Any, tmp_pa
 async def echo() -> AsyncIterator[str]:
     from twisted.internet import reactor  # noqa: PLC0415
 
-    port: Any = reactor.listenTCP(0, Site(Echo(), parsePOSTFormSubmission=False), interface="127.0.0.1")  # type: ignore[attr-defined]
+    port: Any = reactor.listenTCP(0, Site(Echo(), parsePOSTFormSubmission=False), interface="127.0.0.1")  # type: ignore[arg-type]
     yield f"http://127.0.0.1:{port.getHost().port}"
     await port.stopListening()
 

@@ -174,7 +174,7 @@ def _is_nullable(schema: Mapping[str, Any]) -> bool:
 @pytest.fixture(scope="module", params=(EXAMPLES, SCHEMAS), ids=lambda package: package.stem)
 def published(request: pytest.FixtureRequest) -> list[Published]:
     read = {EXAMPLES: examples, SCHEMAS: generated}[request.param]
-    return [each for path, document in documents(request.param).items() for each in read(path, document)]
+    return [each for path, document in documents(request.param).items() for each in read(path, document)]  # type: ignore[operator]
 
 
 def taken(event: str, body: bytes) -> Any:

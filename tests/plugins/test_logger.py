@@ -139,7 +139,7 @@ def test_a_look_that_tells_something_has_a_line(log: Any, told: Any) -> None:
     assert len(log.lines()) == 1
 
 
-@pytest.mark.parametrize("name", OccurrenceName.__args__)
+@pytest.mark.parametrize("name", OccurrenceName.__args__)  # type: ignore[attr-defined]
 def test_every_occurrence_has_a_line_of_its_own(log: Any, name: Any) -> None:
     observe(name=name, repo=WIDGET)
     (line,) = log.lines()
@@ -443,7 +443,7 @@ def test_whatever_is_logged_it_is_a_line_also_where_it_cannot_say_what_it_is(log
         def __str__(self) -> str:
             raise make()
 
-        __repr__ = __format__ = __str__
+        __repr__ = __format__ = __str__  # type: ignore[assignment]
 
     log.write(summary="said", fields={"value": Silent(), "list": [Silent()], "other": 1})
     log.write(log_format="said {value}", value=Silent())

@@ -22,21 +22,21 @@ def scraped() -> Scraped:
     return Scraped()
 
 
-def test_the_route_answers_in_prometheus_format(scraped):
+def test_the_route_answers_in_prometheus_format(scraped: Any) -> None:
     response = scraped.response()
     assert (scraped.route.method, scraped.route.path, response.status) == ("GET", "/metrics", 200)
     assert response.content_type.startswith("text/plain; version=")
     assert scraped.value("stackit_info", version="1.2.3") == 1
 
 
-def test_refused_requests_are_counted_by_reason(scraped):
+def test_refused_requests_are_counted_by_reason(scraped: Any) -> None:
     for reason in ("signature", "signature", "rate"):
         scraped.observe(name="refused", reason=reason, status=401)
     assert scraped.value("stackit_requests_refused_total", reason="signature") == 2
     assert scraped.value("stackit_requests_refused_total", reason="rate") == 1
 
 
-def test_deliveries_are_counted_by_event_and_outcome(scraped):
+def test_deliveries_are_counted_by_event_and_outcome(scraped: Any) -> None:
     scraped.observe(name="accepted", event="push", outcome="queued")
     scraped.observe(name="accepted", event="ping", outcome="unhandled")
     scraped.observe(name="duplicate", event="push")
@@ -47,7 +47,7 @@ def test_deliveries_are_counted_by_event_and_outcome(scraped):
     assert scraped.value("stackit_deliveries_replayed_total") == 1
 
 
-def test_deliveries_are_counted_by_the_secret_by_which_they_verified(scraped):
+def test_deliveries_are_counted_by_the_secret_by_which_they_verified(scraped: Any) -> None:
     old, new = "/run/credentials/stackit.service/old", "/etc/geheim/für GitHub " + "x" * 100
     for name, by in (("accepted", old), ("accepted", new), ("duplicate", new), ("refused", new), ("refused", None)):
         scraped.observe(name=name, reason="signature", outcome="queued", verified_by=by)
@@ -55,7 +55,7 @@ def test_deliveries_are_counted_by_the_secret_by_which_they_verified(scraped):
     assert scraped.value("stackit_deliveries_verified_total", secret=new) == 3
 
 
-def test_handlings_are_counted_and_timed_by_subscriber(scraped):
+def test_handlings_are_counted_and_timed_by_subscriber(scraped: Any) -> None:
     scraped.observe(name="failed", subscriber="deploy", seconds=1.0, error="no", attempts=1)
     scraped.observe(name="handled", subscriber="deploy", seconds=2.0, attempts=2)
     scraped.observe(name="dead", subscriber="mail:send", seconds=0.5, error="no", attempts=9)
@@ -65,7 +65,7 @@ def test_handlings_are_counted_and_timed_by_subscriber(scraped):
     assert scraped.value("stackit_handling_seconds_sum", subscriber="deploy") == 3.0
 
 
-def test_what_is_pending_is_read_at_each_scrape(scraped):
+def test_what_is_pending_is_read_at_each_scrape(scraped: Any) -> None:
     scraped.pending = {"deploy": 3, "mirror": 0}
     assert scraped.value("stackit_handlings_pending", subscriber="deploy") == 3
     scraped.pending = {"deploy": 1}
@@ -73,20 +73,20 @@ def test_what_is_pending_is_read_at_each_scrape(scraped):
     assert scraped.labels("stackit_handlings_pending") == [{"subscriber": "deploy"}]
 
 
-def test_how_long_a_subscriber_has_stood_still_is_read_at_each_scrape(scraped):
+def test_how_long_a_subscriber_has_stood_still_is_read_at_each_scrape(scraped: Any) -> None:
     scraped.stalled = {"deploy": 12.5, "mirror": 0.0}
     assert scraped.value("stackit_handlings_stalled_seconds", subscriber="deploy") == 12.5
     assert scraped.value("stackit_handlings_stalled_seconds", subscriber="mirror") == 0
 
 
-def test_the_backstops_last_success_is_a_time_and_a_failure_does_not_move_it(scraped):
+def test_the_backstops_last_success_is_a_time_and_a_failure_does_not_move_it(scraped: Any) -> None:
     scraped.observe(name="backstop", plugin="mirror", outcome="failed", seconds=1.0, error="no")
     assert scraped.value("stackit_backstop_last_success_timestamp_seconds") == 0
     scraped.observe(name="backstop", plugin="mirror", outcome="done", seconds=1.0)
     assert scraped.value("stackit_backstop_last_success_timestamp_seconds") == NOW
 
 
-def test_every_name_of_the_contract_is_there(scraped):
+def test_every_name_of_the_contract_is_there(scraped: Any) -> None:
     scraped.pending, scraped.stalled = {"deploy": 0}, {"deploy": 0.0}
     scraped.observe(name="refused", reason="signature")
     scraped.observe(name="accepted", event="push", outcome="queued")
@@ -116,12 +116,12 @@ def test_every_name_of_the_contract_is_there(scraped):
 
 
 @pytest.mark.parametrize("hostile", ["", "x" * 101, 'a"} 1\nb', "é", "a b", None])
-def test_a_label_that_is_no_plain_word_is_other(scraped, hostile):
+def test_a_label_that_is_no_plain_word_is_other(scraped: Any, hostile: Any) -> None:
     scraped.observe(name="accepted", event=hostile, outcome="queued")
     assert scraped.labels("stackit_deliveries_total") == [{"event": "other", "outcome": "queued"}]
 
 
-def test_no_stream_of_new_names_makes_ever_more_series(scraped):
+def test_no_stream_of_new_names_makes_ever_more_series(scraped: Any) -> None:
     scraped.observe(name="accepted", event="push", outcome="queued")
     for n in range(5000):
         scraped.observe(name="accepted", event=f"event_{n}", outcome="queued")
@@ -134,20 +134,20 @@ def test_no_stream_of_new_names_makes_ever_more_series(scraped):
     assert scraped.labels("stackit_mirror_verified_timestamp_seconds") == []
 
 
-def test_what_strangers_choose_for_one_metric_leaves_the_others_alone(scraped):
+def test_what_strangers_choose_for_one_metric_leaves_the_others_alone(scraped: Any) -> None:
     for n in range(200):
         scraped.observe(name="accepted", event="push", outcome=f"outcome_{n}")
     scraped.observe(name="handled", subscriber="deploy", seconds=0.1)
     assert scraped.value("stackit_handlings_total", subscriber="deploy", outcome="done") == 1
 
 
-def test_two_instances_share_nothing():
+def test_two_instances_share_nothing() -> None:
     first, second = Scraped(), Scraped()
     first.observe(name="refused", reason="signature")
     assert second.labels("stackit_requests_refused_total") == []
 
 
-def test_occurrences_before_the_routes_are_asked_for_are_counted():
+def test_occurrences_before_the_routes_are_asked_for_are_counted() -> None:
     metrics = Metrics()
     metrics.stackit_observe(Occurrence(name="backstop", outcome="done"))
     metrics.stackit_observe(Occurrence(name="synced", repo=WIDGET, cause="start", outcome="changed", seconds=0.1))
@@ -193,7 +193,7 @@ def _odd_sample() -> Any:
     return [family]
 
 
-def test_the_metrics_of_a_plugin_are_served_beside_the_others():
+def test_the_metrics_of_a_plugin_are_served_beside_the_others() -> None:
     kitchen = Kitchen()
     scraped = Scraped(kitchen=kitchen)
     kitchen.burnt.labels("soup").inc()
@@ -203,7 +203,7 @@ def test_the_metrics_of_a_plugin_are_served_beside_the_others():
 
 
 @pytest.mark.parametrize("returned", [_raise, lambda: [5], lambda: None, _odd_sample])
-def test_a_plugin_whose_metrics_cannot_be_read_takes_no_others_away_and_is_told_of_once(returned):
+def test_a_plugin_whose_metrics_cannot_be_read_takes_no_others_away_and_is_told_of_once(returned: Any) -> None:
     seen = []
 
     class Watcher:
@@ -221,7 +221,7 @@ def test_a_plugin_whose_metrics_cannot_be_read_takes_no_others_away_and_is_told_
 
 
 @pytest.mark.parametrize(("name", "owner"), [("stackit_handlings", "metrics"), ("stackit_mirror_healed", "mirror")])
-def test_a_metric_that_two_plugins_have_is_an_error_that_names_both(name, owner):
+def test_a_metric_that_two_plugins_have_is_an_error_that_names_both(name: Any, owner: Any) -> None:
     class Copycat:
         @hookimpl
         def stackit_metrics(self) -> list[Any]:
@@ -232,7 +232,7 @@ def test_a_metric_that_two_plugins_have_is_an_error_that_names_both(name, owner)
 
 
 @pytest.mark.parametrize("result", [5, [5], "text", {"a": 1}])
-def test_what_is_no_list_of_collectors_names_its_plugin(result):
+def test_what_is_no_list_of_collectors_names_its_plugin(result: Any) -> None:
     @hookimpl
     def stackit_metrics() -> Any:
         return result

@@ -10,7 +10,7 @@ import pytest
 from twisted.internet.task import Clock
 
 from stackit import Occurrence, RequestHead
-from stackit.plugins.ratelimit import Buckets, RateLimit
+from stackit.plugins.ratelimit import Buckets, RateLimit  # type: ignore[attr-defined]
 
 
 class Limited:

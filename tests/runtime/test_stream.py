@@ -60,7 +60,7 @@ def _pipe_of_another_user(monkeypatch: pytest.MonkeyPatch) -> None:
     def refuse(path: str, *_: object) -> int:
         raise PermissionError(path)
 
-    monkeypatch.setattr(streams.os, "open", refuse)
+    monkeypatch.setattr(streams.os, "open", refuse)  # type: ignore[attr-defined]
 
 
 @pytest.fixture(params=["pipe", "socket", "terminal", "pipe of another user"])

@@ -112,7 +112,7 @@ async def arrives(client: Client, ready: Callable[[], bool]) -> None:
     for _ in range(5000):
         if ready():
             return
-        await deferLater(reactor, 0)  # type: ignore[arg-type]
+        await deferLater(reactor, 0)
     raise AssertionError(f"nothing came of it; received {client.received!r}")
 
 
@@ -125,5 +125,5 @@ async def crowd_of(house: Listening, count: int, begun: bytes, source: str | Non
         clients.append(client.send(begun))
         await arrives(
             client, lambda number=number: len(house.site.limiter) >= min(house.site.limits.connections, before + number)
-        )  # type: ignore[misc]
+        )
     return clients

@@ -15,7 +15,7 @@ class Peer(protocol.Protocol):
     """One connection: answers each whole request with the next of the server's answers."""
 
     def connectionMade(self) -> None:
-        self.server: ByteServer = self.factory  # type: ignore[assignment]
+        self.server: ByteServer = self.factory
         self.data = b""
         self.gone = False
         self.server.peers.append(self)

@@ -52,7 +52,7 @@ class RaisedOnce(Exception):
 
 class _Named(type):
     @property
-    def __name__(cls) -> str:
+    def __name__(cls) -> str:  # type: ignore[override]
         raise ValueError("no name for you")
 
 

@@ -78,7 +78,7 @@ class _Event(msgspec.Struct, eq=False, kw_only=True):
 
     def state(self) -> State:
         states = {each.state for each in self.handlings}
-        return next((each for each in ("pending", "dead") if each in states), "done")  # type: ignore[return-value]
+        return next((each for each in ("pending", "dead") if each in states), "done")
 
 
 class MemoryJournal(JournalProtocol):

@@ -166,7 +166,7 @@ class Harness:
         return [each for each in self.named("synced") if str(each.repo) == name]
 
     def push(self, event: Push) -> Deferred[None]:
-        return maybeDeferred(self.mirror.push, event)
+        return maybeDeferred(self.mirror.push, event)  # type: ignore[call-overload]
 
     def reactor_turn(self) -> Deferred[None]:
         """Fires when the reactor has been round once."""
@@ -196,7 +196,7 @@ async def ask(harness: Harness, method: str, path: str, accept: str | None = Non
         if (route.method, route.path) == (method, path):
             query = {} if accept is None else {"accept": accept}
             request = AdminRequest(method=method, path=path, args=args, query=query, body=b"")
-            answer: Response = await maybeDeferred(route.handler, request)  # type: ignore[arg-type]
+            answer: Response = await maybeDeferred(route.handler, request)  # type: ignore[call-overload]
             return answer
     raise AssertionError(f"no route {method} {path}")
 
@@ -318,7 +318,7 @@ class Silent(protocol.Protocol):
     """A remote that accepts the connection and then says nothing."""
 
     def connectionMade(self) -> None:
-        self.factory.peers.append(self)  # type: ignore[union-attr]
+        self.factory.peers.append(self)
 
 
 class SilentRemote(protocol.Factory):

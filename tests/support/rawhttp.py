@@ -66,7 +66,7 @@ class Client(Protocol):
         waiting: Deferred[Any] = Deferred()
         self._awaited = (ready, waiting)
         self._look()
-        return waiting.addTimeout(PATIENCE, reactor)  # type: ignore[arg-type]
+        return waiting.addTimeout(PATIENCE, reactor)
 
     async def answer(self) -> Answer:
         """The next answer; interim ones are answers too."""

@@ -124,7 +124,7 @@ class Client(Protocol):
         """The status of the answer; 0 where the connection went instead."""
         self._answer = b""
         self._waiting = Deferred()
-        self.transport.write(request)  # type: ignore[union-attr]
+        self.transport.write(request)
         return self._waiting
 
     def dataReceived(self, data: bytes) -> None:
@@ -202,7 +202,7 @@ class Day:
 
     async def stop(self) -> None:
         for client in self._strangers:
-            client.transport.abortConnection()  # type: ignore[union-attr]
+            client.transport.abortConnection()
         """Stop as a SIGTERM does, with whatever time that takes."""
         stopping = self.stackit.stopService()
         while not stopping.called:
@@ -273,7 +273,7 @@ class Day:
                 f"Content-Length: {len(body)}",
             ]
             self.statuses[await client.send("\r\n".join(head).encode() + b"\r\n\r\n" + body)] += 1
-        client.transport.loseConnection()  # type: ignore[union-attr]
+        client.transport.loseConnection()
 
     async def equal(self) -> bool:
         """Whether every mirror has what its remote has."""
@@ -290,7 +290,7 @@ class Day:
             f"GET {path} HTTP/1.1\r\nHost: {self._address(1)}\r\nConnection: close\r\n\r\n".encode()
         )
         self.statuses[status] += 1
-        client.transport.abortConnection()  # type: ignore[union-attr]
+        client.transport.abortConnection()
 
     async def _stranger(self) -> None:
         """Somebody who begins a request and leaves it at that; the deadline ends it."""

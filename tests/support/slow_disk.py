@@ -49,7 +49,7 @@ class Disk:
         from twisted.internet import reactor  # noqa: PLC0415 - importing it installs it
 
         if not self._may_go_on.is_set():
-            reactor.callFromThread(self.waits.callback, None)  # type: ignore[attr-defined]
+            reactor.callFromThread(self.waits.callback, None)
             if not self._may_go_on.wait(20):
                 return _IOERR_FSYNC
         return int(self._original(file, flags))

@@ -271,7 +271,7 @@ async def test_a_stale_answer_is_as_the_refs_were(github: PretendGitHub, tmp_pat
 async def test_an_unknown_fault_is_refused(github: PretendGitHub) -> None:
     await github.create("octo/widget")
     with pytest.raises(ValueError, match="no such fault: 'sulk'"):
-        github.fault("octo/widget", "sulk")  # type: ignore[arg-type]
+        github.fault("octo/widget", "sulk")
 
 
 @pytest_twisted.ensureDeferred

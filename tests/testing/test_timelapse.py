@@ -54,7 +54,7 @@ async def test_an_hour_of_a_looping_call_takes_no_time(clock: Timelapse) -> None
         count += 1
 
     loop = LoopingCall(tick)
-    loop.clock = clock
+    loop.clock = clock  # type: ignore[assignment]
     ended = loop.start(60, now=False)
     await clock.pass_time(3600)
     loop.stop()

@@ -611,11 +611,11 @@ async def test_a_proxy_may_come_by_a_unix_socket(clock: Clock, tmp_path: Path) -
         admit=limiter.stackit_admit,
         observe=limiter.stackit_observe,
         take=lambda _event, _digest, done: done(DeliveryResult(id="1", duplicate=False, handled=True)),
-        reactor=reactor,  # type: ignore[arg-type]
+        reactor=reactor,
         now=clock.seconds,
         stuck=list,
     )
-    port = listen(reactor, config.listen, site, "public side")  # type: ignore[arg-type]
+    port = listen(reactor, config.listen, site, "public side")
     assert address(port, config.listen) == f"unix:{tmp_path}/public.sock"
 
     async def deliver(client: str, secret: str) -> int:

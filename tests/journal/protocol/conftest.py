@@ -26,8 +26,8 @@ async def journal(implementation: str, tmp_path: Path) -> AsyncIterator[JournalP
 
     opened: JournalProtocol
     if implementation == "sqlite":
-        opened = SQLiteJournal.open(tmp_path / "state", reactor=reactor)  # type: ignore[arg-type]
+        opened = SQLiteJournal.open(tmp_path / "state", reactor=reactor)
     else:
-        opened = MemoryJournal(reactor)  # type: ignore[arg-type]
+        opened = MemoryJournal(reactor)
     yield opened
     await opened.close()

@@ -66,7 +66,7 @@ async def test_a_listing_can_be_filtered_by_everything_at_once_or_alone(journal:
         assert [receipt.id for receipt in page.deliveries] == ids, filters
         paged, cursor = [], None
         while True:
-            page = await journal.listing(**filters, cursor=cursor, limit=1)  # type: ignore[arg-type]
+            page = await journal.listing(**filters, cursor=cursor, limit=1)
             paged += [receipt.id for receipt in page.deliveries]
             cursor = page.next
             if cursor is None:

@@ -302,17 +302,17 @@ async def test_what_an_operator_may_do_with_sqlite_is_no_harm(house: House) -> N
 # -- faults of the threads ---------------------------------------------------------
 
 
-class Faulty(writer.Connection):
+class Faulty(writer.Connection):  # type: ignore[name-defined]
     """A connection that fails where it is told to."""
 
     fault: BaseException | None = None
     at = ""
 
-    def execute(self, sql: str, *parameters: object) -> sqlite3.Cursor:  # type: ignore[override]
+    def execute(self, sql: str, *parameters: object) -> sqlite3.Cursor:
         if Faulty.fault is not None and sql.startswith(Faulty.at):
             fault, Faulty.fault = Faulty.fault, None
             raise fault
-        return super().execute(sql, *parameters)  # type: ignore[arg-type]
+        return super().execute(sql, *parameters)
 
 
 @contextmanager

@@ -64,7 +64,7 @@ class Server:
 
     async def send(self, request: bytes) -> Answer:
         reader = await self.connect()
-        reader.transport.write(request)  # type: ignore[union-attr]
+        reader.transport.write(request)
         await reader.lost
         head, _, body = reader.received.partition(b"\r\n\r\n")
         status, *lines = head.decode("latin-1").split("\r\n")
@@ -538,7 +538,7 @@ _UNSENDABLE = {
     "status 599": Response(status=599),
     "status 0": Response(status=0),
     "status 100": Response(status=100),
-    "status is text": Response(status="200"),  # type: ignore[arg-type]
+    "status is text": Response(status="200"),
     "status is true": Response(status=True),
     "line break in a value": Response(headers={"X-A": "a\r\nX-B: b"}),
     "newline in a value": Response(headers={"X-A": "a\nX-B: b"}),
@@ -553,10 +553,10 @@ _UNSENDABLE = {
     "a second length": Response(body=b"abc", headers={"content-length": "1"}),
     "another framing": Response(body=b"abc", headers={"Transfer-Encoding": "chunked"}),
     "connection": Response(headers={"Connection": "upgrade"}),
-    "no mapping": Response(headers=["X-A"]),  # type: ignore[arg-type]
+    "no mapping": Response(headers=["X-A"]),
     "line break in the type": Response(content_type="text/plain\r\nX-B: b"),
     "type beyond Latin-1": Response(content_type="text/\u20ac"),
-    "no type": Response(content_type=None),  # type: ignore[arg-type]
+    "no type": Response(content_type=None),
     "body is no JSON": Response(body={"a": float("nan")}),
     "body without end": Response(body=_CIRCLE),
 }
@@ -570,7 +570,7 @@ async def test_an_answer_that_cannot_be_sent_is_a_500_and_one_line_that_names_th
     server = await serve([Route("GET", "/x", lambda _request: response, "odd"), *ECHO])
     reader = await server.connect()
     with logged() as lines:
-        reader.transport.write(_TWO)  # type: ignore[union-attr]
+        reader.transport.write(_TWO)
         await reader.lost
     # Both are answered, each once, and nothing of the first is taken for an answer of its own.
     first, _, rest = reader.received.partition(b'{"error": "internal error"}\n')
@@ -607,7 +607,7 @@ async def test_bytes_that_tell_another_length_than_they_have_are_sent_whole(serv
 async def test_a_body_where_none_may_be_is_not_the_next_answer(serve: Serve, status: int) -> None:
     server = await serve([Route("GET", "/x", lambda _request: Response(status=status, body={"a": 1})), *ECHO])
     reader = await server.connect()
-    reader.transport.write(_TWO)  # type: ignore[union-attr]
+    reader.transport.write(_TWO)
     await reader.lost
     first, second = reader.received.split(b"\r\n\r\n", 1)
     assert first.startswith(b"HTTP/1.1 %d " % status)
@@ -645,7 +645,7 @@ async def test_a_deferred_of_a_class_of_its_own_may_be_an_answer_or_fail_to(serv
         answer.callback(Response(body="own"))
         return answer
 
-    server = await serve([Route("GET", "/good", good), Route("GET", "/odd", lambda _request: OddDeferred())])  # type: ignore[arg-type,return-value]
+    server = await serve([Route("GET", "/good", good), Route("GET", "/odd", lambda _request: OddDeferred())])  # type: ignore[return-value]
     assert (await server.ask("GET", "/good")).json == "own"
     with logged() as lines:
         assert (await server.ask("GET", "/odd")).status == 500
@@ -673,9 +673,9 @@ async def test_the_answer_to_a_client_that_hung_up_is_dropped_and_the_work_goes_
 
     server = await serve([Route("GET", "/slow", slow), *ECHO])
     reader = await server.connect()
-    reader.transport.write(b"GET /slow HTTP/1.1\r\nHost: localhost\r\n\r\n")  # type: ignore[union-attr]
+    reader.transport.write(b"GET /slow HTTP/1.1\r\nHost: localhost\r\n\r\n")
     await started
-    reader.transport.abortConnection()  # type: ignore[union-attr]
+    reader.transport.abortConnection()
     await reader.lost
     assert (await server.ask("GET", "/metrics")).status == 200
     go_on.callback(None)
@@ -697,7 +697,7 @@ async def test_requests_that_never_end_leave_room_for_those_of_other_routes(serv
     for number in range(100):
         reader = await server.connect()
         path = f"/api/hung/{number % 4}/{number}"
-        reader.transport.write(f"POST {path} HTTP/1.1\r\nHost: localhost\r\nX-Stackit-CSRF: 1\r\n\r\n".encode())  # type: ignore[union-attr]
+        reader.transport.write(f"POST {path} HTTP/1.1\r\nHost: localhost\r\nX-Stackit-CSRF: 1\r\n\r\n".encode())
         held.append(reader)
         assert (await server.ask("GET", "/metrics")).status == 200
     assert 16 <= len(waiting) < 32
@@ -708,11 +708,11 @@ async def test_requests_that_never_end_leave_room_for_those_of_other_routes(serv
     for each in waiting:
         each.callback(Response(body="at last"))
     reader = await server.connect()
-    reader.transport.write(b"POST /api/hung/0/x HTTP/1.1\r\nHost: localhost\r\nX-Stackit-CSRF: 1\r\n\r\n")  # type: ignore[union-attr]
+    reader.transport.write(b"POST /api/hung/0/x HTTP/1.1\r\nHost: localhost\r\nX-Stackit-CSRF: 1\r\n\r\n")
     assert (await server.ask("GET", "/metrics")).status == 200
     assert len(waiting) == before + 1
-    for each in (*held, reader):
-        each.transport.abortConnection()  # type: ignore[union-attr]
+    for each in (*held, reader):  # type: ignore[assignment]
+        each.transport.abortConnection()  # type: ignore[attr-defined]
 
 
 # -- readiness --------------------------------------------------------------------

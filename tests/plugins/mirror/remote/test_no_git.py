@@ -168,7 +168,7 @@ async def test_a_dumb_server_is_mirrored_and_what_comes_in_its_place_is_not_beli
     upstream = Upstream(tmp_path / "upstream")
     upstream.advance()
     git(upstream.directory, "update-server-info")
-    port = reactor.listenTCP(0, Site(File(str(tmp_path))), interface="127.0.0.1")  # type: ignore[attr-defined]
+    port = reactor.listenTCP(0, Site(File(str(tmp_path))), interface="127.0.0.1")
     harness = Harness(tmp_path / "state", managed(f"http://127.0.0.1:{port.getHost().port}/upstream"))
     await harness.worker().sync("start")
     assert refs(harness.path()) == upstream.refs()
@@ -181,4 +181,4 @@ async def test_a_dumb_server_is_mirrored_and_what_comes_in_its_place_is_not_beli
     assert "an empty answer (200, " in await fails(harness, "manual")
     assert refs(harness.path()) == upstream.refs()
     await harness.stop()
-    await maybeDeferred(port.stopListening)
+    await maybeDeferred(port.stopListening)  # type: ignore[call-overload]

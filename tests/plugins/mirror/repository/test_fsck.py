@@ -122,7 +122,7 @@ async def test_a_mirror_that_was_found_broken_is_replaced_when_the_remote_is_bac
     clone = worker._refresher._cloner.clone
 
     async def fails(_: Any) -> None:
-        raise refresh.GitError("the remote is away", kind="remote")
+        raise refresh.GitError("the remote is away", kind="remote")  # type: ignore[attr-defined]
 
     worker._refresher._cloner.clone = fails
     for _ in range(3):

@@ -98,8 +98,8 @@ DAMAGES: dict[str, Callable[[Path], object]] = {
     "HEAD is gone": lambda mirror: (mirror / "HEAD").unlink(),
     "the refs' folder is gone": lambda mirror: shutil.rmtree(mirror / "refs"),
     "the configuration is garbage": lambda mirror: (mirror / "config").write_bytes(b"[garbage"),
-    "the mirror is an empty folder": lambda mirror: (shutil.rmtree(mirror), mirror.mkdir()),
-    "the mirror is a file": lambda mirror: (shutil.rmtree(mirror), mirror.write_text("")),
+    "the mirror is an empty folder": lambda mirror: (shutil.rmtree(mirror), mirror.mkdir()),  # type: ignore[func-returns-value]
+    "the mirror is a file": lambda mirror: (shutil.rmtree(mirror), mirror.write_text("")),  # type: ignore[func-returns-value]
     "the mirror is gone": shutil.rmtree,
 }
 

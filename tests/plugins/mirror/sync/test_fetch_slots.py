@@ -5,12 +5,19 @@ from __future__ import annotations
 import pytest
 from twisted.internet.defer import CancelledError
 
-from stackit.plugins.mirror.sync.fetch_slots import EARLY_PER_SLOT, URGENT_TURNS, FetchSlots, SlotPool, Waiter
+from stackit.plugins.mirror.sync.fetch_slots import EARLY_PER_SLOT, URGENT_TURNS, FetchSlots, Slot, SlotPool, Waiter
 from stackit.plugins.mirror.sync.slot_holder import host_of
 
 
 def taken(*waiters: Waiter) -> list[bool]:
     return [waiter.turn.called for waiter in waiters]
+
+
+def slot(waiter: Waiter) -> Slot:
+    """Return the slot that a waiter has been given."""
+    given = waiter.turn.result
+    assert isinstance(given, Slot)
+    return given
 
 
 def give_up(waiter: Waiter) -> None:
@@ -22,15 +29,15 @@ def test_slots_are_given_in_the_order_of_asking() -> None:
     slots = SlotPool(2, 2)
     waiters = [slots.acquire() for _ in range(4)]
     assert taken(*waiters) == [True, True, False, False]
-    waiters[1].turn.result.release()
+    slot(waiters[1]).release()
     assert taken(*waiters) == [True, True, True, False]
 
 
 def test_releasing_twice_counts_once() -> None:
     slots = SlotPool(1, 1)
     waiters = [slots.acquire() for _ in range(3)]
-    waiters[0].turn.result.release()
-    waiters[0].turn.result.release()
+    slot(waiters[0]).release()
+    slot(waiters[0]).release()
     assert taken(*waiters) == [True, True, False]
 
 
@@ -38,21 +45,21 @@ def test_who_gives_up_leaves_the_line() -> None:
     slots = SlotPool(1, 1)
     waiters = [slots.acquire() for _ in range(3)]
     give_up(waiters[1])
-    waiters[0].turn.result.release()
+    slot(waiters[0]).release()
     assert taken(waiters[2]) == [True]
-    waiters[2].turn.result.release()
+    slot(waiters[2]).release()
     assert not slots.busy
 
 
 def test_a_lent_slot_lets_another_work() -> None:
     slots = SlotPool(1, 1)
     waiters = [slots.acquire() for _ in range(3)]
-    waiters[0].turn.result.release_early()
-    waiters[0].turn.result.release_early()
+    slot(waiters[0]).release_early()
+    slot(waiters[0]).release_early()
     assert taken(*waiters) == [True, True, False]
-    waiters[0].turn.result.release()
+    slot(waiters[0]).release()
     assert taken(*waiters) == [True, True, False]
-    waiters[1].turn.result.release()
+    slot(waiters[1]).release()
     assert taken(*waiters) == [True, True, True]
 
 
@@ -60,13 +67,13 @@ def test_of_too_many_that_hang_the_one_that_hangs_longest_is_ended() -> None:
     slots, ended = SlotPool(1, 1), []
     waiters = [slots.acquire(end=lambda number=number: ended.append(number)) for number in range(EARLY_PER_SLOT + 3)]
     for waiter in waiters[:EARLY_PER_SLOT]:
-        waiter.turn.result.release_early()
+        slot(waiter).release_early()
     assert ended == []
-    waiters[0].turn.result.resume()  # it goes on after all
-    waiters[EARLY_PER_SLOT].turn.result.release_early()
+    slot(waiters[0]).resume()  # it goes on after all
+    slot(waiters[EARLY_PER_SLOT]).release_early()
     assert ended == [1]
-    assert waiters[1].turn.result.ended
-    waiters[1].turn.result.release()
+    assert slot(waiters[1]).ended
+    slot(waiters[1]).release()
     assert taken(*waiters) == [True] * (EARLY_PER_SLOT + 2) + [False]
 
 
@@ -74,11 +81,11 @@ def test_what_works_though_it_hung_once_is_never_ended_for_what_hangs() -> None:
     slots, ended = SlotPool(1, 1), []
     waiters = [slots.acquire(end=lambda: ended.append(1)) for _ in range(EARLY_PER_SLOT + 2)]
     for waiter in waiters[: EARLY_PER_SLOT + 1]:
-        waiter.turn.result.release_early()
-        waiter.turn.result.resume()
+        slot(waiter).release_early()
+        slot(waiter).resume()
     assert ended == []
     assert taken(*waiters) == [True] * (EARLY_PER_SLOT + 1) + [False]
-    waiters[EARLY_PER_SLOT].turn.result.release()
+    slot(waiters[EARLY_PER_SLOT]).release()
     assert taken(*waiters) == [True] * (EARLY_PER_SLOT + 2)
 
 
@@ -86,11 +93,11 @@ def test_what_takes_long_lends_its_slot_and_so_do_no_more_than_there_are_slots()
     slots, ended = SlotPool(1, 2), []
     long = [slots.acquire(str(number), end=lambda: ended.append(1)) for number in range(6)]
     for waiter in long[:3]:
-        waiter.turn.result.release_long_running()
+        slot(waiter).release_long_running()
     assert taken(*long) == [True] * 4 + [False] * 2
-    long[0].turn.result.release_early()  # it hangs as well
-    long[0].turn.result.release()
-    long[2].turn.result.release_long_running()
+    slot(long[0]).release_early()  # it hangs as well
+    slot(long[0]).release()
+    slot(long[2]).release_long_running()
     assert taken(*long) == [True] * 5 + [False]
     assert ended == []
 
@@ -106,7 +113,7 @@ def test_who_is_in_a_hurry_goes_first_and_the_others_still_have_turns() -> None:
     served = []
     waiting = {"suspect": suspect, "patient": patient, "urgent": urgent}
     while any(waiting.values()):
-        holder.turn.result.release()
+        slot(holder).release()
         for name, waiters in waiting.items():
             for waiter in [each for each in waiters if each.turn.called]:
                 served.append(name)
@@ -130,7 +137,7 @@ def test_who_gives_up_in_a_hurry_leaves_the_line_too() -> None:
     waiters = [slots.acquire() for _ in range(3)]
     slots.prioritise(waiters[1])
     give_up(waiters[1])
-    waiters[0].turn.result.release()
+    slot(waiters[0]).release()
     assert taken(waiters[2]) == [True]
 
 
@@ -140,7 +147,7 @@ def test_one_host_cannot_have_all_slots() -> None:
     good = [slots.acquire("good") for _ in range(3)]
     assert taken(*slow) == [True] * 2 + [False] * 8
     assert taken(*good) == [True, True, False]
-    good[0].turn.result.release()
+    slot(good[0]).release()
     assert taken(*good) == [True, True, True]
 
 
@@ -149,8 +156,8 @@ def test_hosts_take_turns_however_many_wait_for_one() -> None:
     holder = slots.acquire("other")
     many = [slots.acquire("many") for _ in range(5)]
     few = slots.acquire("few")
-    holder.turn.result.release()
-    many[0].turn.result.release()
+    slot(holder).release()
+    slot(many[0]).release()
     assert taken(*many, few) == [True, False, False, False, False, True]
 
 

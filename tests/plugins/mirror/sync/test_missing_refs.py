@@ -132,7 +132,7 @@ async def test_a_remote_that_became_shallow_leaves_the_mirror_as_it_is_and_behin
     assert (told.state, told.missing) == ("behind", 1)
     assert "refs/heads/main: the remote is a shallow clone" in (told.error or "")
     shown = await ask(harness, "GET", "{prefix}/repos/{owner}/{name}", owner="octo", name="widget")
-    assert "refs/heads/main" in shown.body["error"]  # type: ignore[index,call-overload]
+    assert "refs/heads/main" in shown.body["error"]
     error = await fails(harness.push(pushed(harness, before[MAIN], after)))
     assert "refs/heads/main" in error
     assert not harness.named("visible")
