@@ -11,6 +11,7 @@ from collections import deque
 from collections.abc import Callable
 from typing import Any
 
+import msgspec
 from twisted.internet.defer import Deferred, maybeDeferred
 from twisted.logger import Logger
 from twisted.python.failure import Failure
@@ -23,13 +24,20 @@ from stackit.journal import DueHandling, HandlingId
 
 _log = Logger(namespace="stackit")
 
-WINDOW = 1024
-"""Events of one subscriber that wait in memory, at most."""
-SHARE = 32
-"""Events of one group among them, at most."""
-KEPT_BYTES = 8 * 2**20
-"""Bytes of waiting bodies that are kept; beyond that an event is read again when it is due."""
 
+class QueueLimits(msgspec.Struct, frozen=True, kw_only=True):
+    """Bounds of what one queue holds in memory.
+
+    At most ``window`` events wait or are in hand, and ``share`` of one group wait. Waiting events keep their bodies up
+    to ``kept_bytes`` in all; beyond that an event is read again when it is due.
+    """
+
+    window: int = 1024
+    share: int = 32
+    kept_bytes: int = 8 * 2**20
+
+
+_DEFAULT_LIMITS = QueueLimits()
 
 Handle = Callable[["SubscriberQueue", QueueEntry], None]
 Read = Callable[[str, str, int], Deferred[list[DueHandling]]]
@@ -54,6 +62,7 @@ class SubscriberQueue:
         "_handle",
         "_kept_bytes",
         "_known",
+        "_limits",
         "_read",
         "_reading",
         "_ready",
@@ -66,12 +75,21 @@ class SubscriberQueue:
         "subscriber",
     )
 
-    def __init__(self, subscriber: Subscriber, *, concurrency: int, handle: Handle, read: Read) -> None:
+    def __init__(
+        self,
+        subscriber: Subscriber,
+        *,
+        concurrency: int,
+        handle: Handle,
+        read: Read,
+        limits: QueueLimits = _DEFAULT_LIMITS,
+    ) -> None:
         self.subscriber = subscriber
         self.moves = 0
         self._concurrency = concurrency
         self._handle = handle
         self._read = read
+        self._limits = limits
         self._groups: dict[str, Group] = {}
         self._ready: deque[Group] = deque()  # groups with an event that waits, each once, first come first served
         self._to_read: deque[Group] = deque()  # groups with events in the journal, each once
@@ -99,7 +117,12 @@ class SubscriberQueue:
             self._known.add(due.id)  # the usual case: no other event is before it, so it need not queue
             self._start(QueueEntry(due, event, group))
             return
-        if not self._woken or group.in_journal or self._waiting >= WINDOW or len(group.waiting) >= SHARE:
+        if (
+            not self._woken
+            or group.in_journal
+            or self._waiting >= self._limits.window
+            or len(group.waiting) >= self._limits.share
+        ):
             self._leave_in_journal(group)
         else:
             self._add(due, event, group)
@@ -204,7 +227,7 @@ class SubscriberQueue:
     def _add(self, due: DueHandling, event: Event | RefsChanged | None, group: Group) -> None:
         if due.id in self._known:
             return
-        if event is not None and self._kept_bytes + due.size <= KEPT_BYTES:
+        if event is not None and self._kept_bytes + due.size <= self._limits.kept_bytes:
             self._kept_bytes += due.size
         else:
             event = None
@@ -217,7 +240,7 @@ class SubscriberQueue:
     # -- starting -----------------------------------------------------------------
 
     def _has_room(self) -> bool:
-        return self._running < self._concurrency and len(self._active) < WINDOW
+        return self._running < self._concurrency and len(self._active) < self._limits.window
 
     def _is_idle(self) -> bool:
         """Return whether a new event may be started at once."""
@@ -274,8 +297,8 @@ class SubscriberQueue:
 
     def _room(self, group: Group) -> int:
         """Return how many more events of a group to take into memory."""
-        if self._waiting <= WINDOW // 2:
-            return SHARE if len(group.waiting) <= SHARE // 2 else 0
+        if self._waiting <= self._limits.window // 2:
+            return self._limits.share if len(group.waiting) <= self._limits.share // 2 else 0
         # Where all events in memory wait behind something stuck, the journal may have one that can run.
         idle = self._running < self._concurrency
         return 1 if idle and not group.waiting and not group.is_blocked() else 0

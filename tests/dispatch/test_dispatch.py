@@ -20,9 +20,11 @@ from twisted.python.failure import Failure
 
 from stackit import Event, Permanent, RefChange, hookimpl, on
 from stackit.api.errors import JournalError
-from stackit.dispatch.queues import SHARE, WINDOW
+from stackit.dispatch.queues import QueueLimits
 from stackit.journal import NewDelivery
 from stackit.journal.sqlite import SQLiteJournal
+
+LIMITS = QueueLimits()
 
 Open = Callable[..., Harness]
 
@@ -449,13 +451,13 @@ async def test_a_stuck_repository_with_thousands_of_events_costs_neither_memory_
     one = harness(mine=handle, concurrency=2)
     await DeferredList([Deferred.fromCoroutine(one.take("octo/stuck")) for _ in range(5000)], fireOnOneErrback=True)
     queue = one.dispatch._queues["mine:handle"]
-    assert queue._waiting <= 2 * SHARE
+    assert queue._waiting <= 2 * LIMITS.share
     for number in range(5):
         await one.take("octo/other", delivery=f"fine{number}")
     await one.until(lambda: len(fine) == 5)
     assert fine == [f"fine{number}" for number in range(5)]
     assert len(stuck) == 1
-    assert queue._waiting <= 2 * SHARE
+    assert queue._waiting <= 2 * LIMITS.share
     await one.quiet()
     assert one.dispatch.pending() == {"mine": 5000}
 
@@ -474,7 +476,7 @@ async def test_order_is_kept_from_memory_to_the_journal_and_back(harness: Open) 
             seen.append(event.delivery)
 
     one = harness(mine=handle)
-    total = 8 * SHARE
+    total = 8 * LIMITS.share
     expected = [f"d{number + 1}" for number in range(total)]
     await DeferredList([Deferred.fromCoroutine(one.take()) for _ in range(total // 2)], fireOnOneErrback=True)
     gate.callback(None)
@@ -500,10 +502,10 @@ async def test_more_repositories_than_memory_holds_are_all_handled(harness: Open
         seen.append(event.delivery)
 
     one = harness(mine=handle, concurrency=1)
-    total = WINDOW + 200
+    total = LIMITS.window + 200
     takes = [Deferred.fromCoroutine(one.take(f"octo/r{number}")) for number in range(total)]
     await DeferredList(takes, fireOnOneErrback=True)
-    assert one.dispatch._queues["mine:handle"]._waiting <= WINDOW
+    assert one.dispatch._queues["mine:handle"]._waiting <= LIMITS.window
     gate.callback(None)
     await one.until(lambda: len(one.outcomes("handled")) == total)
     assert len(set(seen)) == len(seen) == total

@@ -15,8 +15,10 @@ from twisted.python.failure import Failure
 from stackit import on
 from stackit.dispatch.entries import QueueEntry
 from stackit.dispatch.handling import CoroutineRunner
-from stackit.dispatch.queues import KEPT_BYTES, SHARE, WINDOW, SubscriberQueue
+from stackit.dispatch.queues import QueueLimits, SubscriberQueue
 from stackit.journal import DueHandling
+
+LIMITS = QueueLimits()
 
 
 class Harness:
@@ -143,13 +145,13 @@ def test_a_busy_group_takes_turns_with_the_others() -> None:
 
 def test_a_group_that_outgrows_its_share_waits_in_the_journal_and_keeps_its_order() -> None:
     harness = Harness()
-    total = 5 * SHARE
+    total = 5 * LIMITS.share
     for _ in range(total):
         harness.offer("a")
-    assert harness.queue._waiting == SHARE
+    assert harness.queue._waiting == LIMITS.share
     while harness.active:
         harness.end(harness.started[-1])
-        assert harness.queue._waiting <= 2 * SHARE
+        assert harness.queue._waiting <= 2 * LIMITS.share
         while harness.reads:
             harness.answer()
     assert harness.started == list(range(1, total + 1))
@@ -158,9 +160,9 @@ def test_a_group_that_outgrows_its_share_waits_in_the_journal_and_keeps_its_orde
 
 def test_what_arrives_while_older_events_wait_in_the_journal_waits_behind_them() -> None:
     harness = Harness()
-    for _ in range(SHARE + 2):
+    for _ in range(LIMITS.share + 2):
         harness.offer("a")
-    for _ in range(SHARE):
+    for _ in range(LIMITS.share):
         harness.end(harness.started[-1])
     late = harness.offer("a")  # the read is under way, and was asked before
     while harness.active or harness.reads:
@@ -233,24 +235,24 @@ def test_a_group_with_nothing_in_the_journal_after_all_is_forgotten() -> None:
 
 
 def test_stuck_groups_that_fill_the_window_do_not_starve_a_new_one() -> None:
-    stuck = WINDOW // SHARE + 8
+    stuck = LIMITS.window // LIMITS.share + 8
     harness = Harness(concurrency=stuck + 1)
     for number in range(stuck):
-        for _ in range(2 * SHARE):
+        for _ in range(2 * LIMITS.share):
             harness.offer(f"stuck{number}")
     newcomer = harness.offer("new")
     for _ in range(4 * stuck):
         if harness.reads:
             harness.answer()
     assert newcomer in harness.started
-    assert harness.queue._waiting <= WINDOW
+    assert harness.queue._waiting <= LIMITS.window
 
 
 def test_bodies_are_kept_up_to_a_number_of_bytes() -> None:
     harness = Harness(concurrency=1)
     for _ in range(4):
-        harness.offer("", size=KEPT_BYTES // 2)
-    assert harness.queue._kept_bytes <= KEPT_BYTES
+        harness.offer("", size=LIMITS.kept_bytes // 2)
+    assert harness.queue._kept_bytes <= LIMITS.kept_bytes
     for number in range(1, 5):
         harness.end(number)
     assert harness.kept == [True, True, True, False]
@@ -421,7 +423,7 @@ def test_whatever_the_timing_every_event_is_handled_once_and_in_order(seed: int)
                 assert harness.active or harness.reads or step >= 0.98, "nothing moves, and events are left"
             if step >= 0.98:
                 harness.queue.wake(sorted({handling.group for handling in harness.pending.values()}))
-        assert harness.queue._waiting <= WINDOW
+        assert harness.queue._waiting <= LIMITS.window
     while harness.reads:
         harness.answer()
     assert max(Counter(harness.started).values()) == 1
