@@ -17,7 +17,8 @@ from harness import Goal, Report, Table
 from house import reactor
 from twisted.logger import globalLogBeginner
 
-from stackit.runtime.logs import LineObserver, text_line
+from stackit.runtime.log_lines import text_line
+from stackit.runtime.log_observer import LineObserver
 
 # The same as in the test of a day.
 sys.path.append(str(harness.HERE.parent / "tests" / "support"))

@@ -24,7 +24,9 @@ from stackit import Occurrence, RefChange, Repo, RequestHead
 from stackit.api.occurrences import OccurrenceName
 from stackit.plugins.logger import Logger
 from stackit.plugins.logger.lines import _FIELDS
-from stackit.runtime.logs import LineObserver, LoggedService, json_line, quiet_line, text_line
+from stackit.runtime.log_lines import json_line, quiet_line, text_line
+from stackit.runtime.log_observer import LineObserver
+from stackit.runtime.logs import LoggedService
 from stackit.text.redaction import LONGEST
 
 WIDGET = Repo("octo", "widget")
