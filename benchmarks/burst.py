@@ -8,9 +8,9 @@ from itertools import pairwise
 from pathlib import Path
 from typing import TypeVar
 
-import house
+import mirror_setup
 from harness import Goal, Report, Table
-from house import reactor
+from mirror_setup import reactor
 from twisted.internet.defer import Deferred, DeferredSemaphore, gatherResults
 from twisted.internet.task import deferLater
 
@@ -37,7 +37,7 @@ async def measure(directory: Path, pushes: int, repositories: int) -> None:
         [ANSWERED, VISIBLE, MOST, MEAN, CPU, BEFORE, PEAK],
     )
     each = pushes // repositories
-    async with house.github(directory) as github:
+    async with mirror_setup.github(directory) as github:
         names = [f"bench/repository-{number}" for number in range(repositories)]
         urls = {}
 
@@ -46,7 +46,7 @@ async def measure(directory: Path, pushes: int, repositories: int) -> None:
             await github.commit(name)
 
         await _all(names, create, 4, "repositories made")
-        async with house.stackit(directory / "stackit", urls, sync={"interval": "0"}) as server:
+        async with mirror_setup.stackit(directory / "stackit", urls, sync={"interval": "0"}) as server:
 
             async def clone(name: str) -> None:
                 answer = await server.sync(name)
@@ -81,8 +81,8 @@ async def _burst(
     pid = server.pid or 0
     fetched = {name: github.fetches(name) for name in names}
     asked = len(github.requests)
-    table.add(ROW, BEFORE, house.resident(pid))
-    used = house.cpu_seconds(pid)
+    table.add(ROW, BEFORE, mirror_setup.resident(pid))
+    used = mirror_setup.cpu_seconds(pid)
     in_turn = [move for step in zip(*(moves[name] for name in names), strict=True) for move in step]
     began = reactor.seconds()
     refused: list[object] = []
@@ -97,8 +97,8 @@ async def _burst(
     memory = 0.0
     waiting = set(names)
     while waiting and not refused:
-        memory = max(memory, house.resident(pid))
-        waiting = {name for name in waiting if not _shows(house.mirror(server, name), moves[name][-1].after)}
+        memory = max(memory, mirror_setup.resident(pid))
+        waiting = {name for name in waiting if not _shows(mirror_setup.mirror(server, name), moves[name][-1].after)}
         if reactor.seconds() - began > PATIENCE:
             raise RuntimeError(f"{len(waiting)} repositories were not visible after {PATIENCE:g} s")
         await deferLater(reactor, 0.05)
@@ -110,14 +110,14 @@ async def _burst(
     table.add(ROW, VISIBLE, seen - began)
     # Until every handling has its end, and with the memory that takes.
     while any(name.startswith("stackit_handlings_pending") and left for name, left in (await server.metrics()).items()):
-        memory = max(memory, house.resident(pid))
+        memory = max(memory, mirror_setup.resident(pid))
         await deferLater(reactor, 0.5)
     if len(github.requests) - asked <= 0:
         raise RuntimeError("the pretend GitHub remembers its last 10,000 requests, and there were more")
     fetches = [github.fetches(name) - fetched[name] for name in names]
     table.add(ROW, MOST, max(fetches))
     table.add(ROW, MEAN, sum(fetches) / len(fetches))
-    table.add(ROW, CPU, 1000 * (house.cpu_seconds(pid) - used) / len(in_turn))
+    table.add(ROW, CPU, 1000 * (mirror_setup.cpu_seconds(pid) - used) / len(in_turn))
     table.add(ROW, PEAK, memory)
 
 
@@ -158,4 +158,4 @@ if __name__ == "__main__":
     parser.add_argument("--pushes", type=int, default=10_000)
     parser.add_argument("--repositories", type=int, default=500)
     given = parser.parse_args()
-    house.main(measure, [given.pushes, given.repositories])
+    mirror_setup.main(measure, [given.pushes, given.repositories])

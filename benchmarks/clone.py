@@ -6,9 +6,9 @@ import argparse
 import shutil
 from pathlib import Path
 
-import house
+import mirror_setup
 from harness import Goal, Report, Table
-from house import reactor
+from mirror_setup import reactor
 
 from stackit.testing import RunningStackit
 
@@ -20,24 +20,26 @@ ALL = "+refs/*:refs/*"
 
 async def measure(directory: Path, rounds: int, sizes: list[int]) -> None:
     table = Table("A first clone", "s", [f"{size:,} refs" for size in sizes])
-    async with house.github(directory) as github:
+    async with mirror_setup.github(directory) as github:
         for size in sizes:
             name, column = f"bench/refs-{size}", f"{size:,} refs"
             url = await github.create(name)
             await github.commit(name)
-            await house.many_refs(github, name, size)
+            await mirror_setup.many_refs(github, name, size)
             for number in range(rounds):
                 print(f"{column}: round {number + 1} of {rounds}", flush=True)
                 place = directory / f"{size}-{number}"
-                async with house.stackit(place, {name: url}, sync={"interval": "1h"}) as server:
-                    await house.cloned(server, name)
+                async with mirror_setup.stackit(place, {name: url}, sync={"interval": "1h"}) as server:
+                    await mirror_setup.cloned(server, name)
                     table.add(STACKIT, column, await _seconds(server))
                 began = reactor.seconds()
-                await house.git("clone", "--quiet", "--mirror", url, place / "mirror.git")
+                await mirror_setup.git("clone", "--quiet", "--mirror", url, place / "mirror.git")
                 table.add(MIRROR, column, reactor.seconds() - began)
                 began = reactor.seconds()
-                await house.git("init", "--quiet", "--bare", place / "fetch.git")
-                await house.git(f"--git-dir={place / 'fetch.git'}", "fetch", *house.LEAN, "--atomic", url, ALL)
+                await mirror_setup.git("init", "--quiet", "--bare", place / "fetch.git")
+                await mirror_setup.git(
+                    f"--git-dir={place / 'fetch.git'}", "fetch", *mirror_setup.LEAN, "--atomic", url, ALL
+                )
                 table.add(FETCH, column, reactor.seconds() - began)
                 shutil.rmtree(place)  # what is left behind makes the next slower
     many = table.columns[-1]
@@ -64,4 +66,4 @@ if __name__ == "__main__":
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--refs", type=int, nargs="+", default=[10, 1_000, 100_000])
     given = parser.parse_args()
-    house.main(measure, [given.rounds, given.refs])
+    mirror_setup.main(measure, [given.rounds, given.refs])

@@ -6,10 +6,10 @@ import argparse
 import os
 from pathlib import Path
 
-import house
+import mirror_setup
 from appearing import Appearing
 from harness import Goal, Report, Table
-from house import reactor
+from mirror_setup import reactor
 from twisted.internet.defer import Deferred
 from twisted.internet.task import deferLater
 from twisted.internet.threads import deferToThread
@@ -27,7 +27,7 @@ PAUSE = 0.5
 
 async def measure(directory: Path, rounds: int, hung: int, endless: int) -> None:
     table = Table("One new commit, until it is visible", "ms", [COLUMN])
-    async with house.github(directory) as github:
+    async with mirror_setup.github(directory) as github:
         urls = {}
         hanging = [f"bench/hung-{number}" for number in range(hung)]
         cloning = [f"bench/endless-{number}" for number in range(endless)]
@@ -38,12 +38,12 @@ async def measure(directory: Path, rounds: int, hung: int, endless: int) -> None
             github.fault(name, "endless")
             urls[name] = urls[name].replace("127.0.0.1", "localhost")  # another host, or it would clone nothing else
         async with (
-            house.stackit(directory / "idle", {NAME: urls[NAME]}, sync={"interval": "10s"}) as idle,
-            house.stackit(directory / "crowded", urls, sync={"interval": "10s"}) as crowded,
+            mirror_setup.stackit(directory / "idle", {NAME: urls[NAME]}, sync={"interval": "10s"}) as idle,
+            mirror_setup.stackit(directory / "crowded", urls, sync={"interval": "10s"}) as crowded,
         ):
             for name in (NAME, *hanging):
-                await house.cloned(crowded, name)
-            await house.cloned(idle, NAME)
+                await mirror_setup.cloned(crowded, name)
+            await mirror_setup.cloned(idle, NAME)
             moves = [await github.commit(name) for name in hanging]
             for name in hanging:
                 github.fault(name, "hang")
@@ -66,7 +66,9 @@ async def measure(directory: Path, rounds: int, hung: int, endless: int) -> None
 
 
 async def _rounds(github: PretendGitHub, servers: dict[str, RunningStackit], rounds: int, table: Table) -> None:
-    refs = {row: Appearing(reactor, (house.mirror(server, NAME) / MAIN).parent) for row, server in servers.items()}
+    refs = {
+        row: Appearing(reactor, (mirror_setup.mirror(server, NAME) / MAIN).parent) for row, server in servers.items()
+    }
 
     async def push(row: str, moved: RefMoved) -> None:
         delivered = signed(github, servers[row], moved)
@@ -93,4 +95,4 @@ if __name__ == "__main__":
     parser.add_argument("--hung", type=int, default=40)
     parser.add_argument("--endless", type=int, default=4)
     given = parser.parse_args()
-    house.main(measure, [given.rounds, given.hung, given.endless])
+    mirror_setup.main(measure, [given.rounds, given.hung, given.endless])

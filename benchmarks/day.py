@@ -11,10 +11,10 @@ from pathlib import Path
 from typing import Any
 
 import harness
-import house
+import mirror_setup
 import plots
 from harness import Goal, Report, Table
-from house import reactor
+from mirror_setup import reactor
 from twisted.logger import globalLogBeginner
 
 from stackit.runtime.log_lines import text_line
@@ -51,7 +51,7 @@ async def measure(directory: Path, repositories: int, hours: int) -> None:
             written = log.stat().st_size
             await day.pass_hour()
             figures = day.figures() | {
-                MEMORY: house.resident(os.getpid()),
+                MEMORY: mirror_setup.resident(os.getpid()),
                 OBJECTS: len(gc.get_objects()),
                 BLOCKS: sys.getallocatedblocks(),
                 LOG: (log.stat().st_size - written) / 1024,
@@ -105,4 +105,4 @@ if __name__ == "__main__":
     parser.add_argument("--repositories", type=int, default=100)
     parser.add_argument("--hours", type=int, default=24)
     given = parser.parse_args()
-    house.main(measure, [given.repositories, given.hours])
+    mirror_setup.main(measure, [given.repositories, given.hours])

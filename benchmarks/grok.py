@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import ClassVar
 
 import harness
-from house import ENVIRONMENT, reactor
+from mirror_setup import ENVIRONMENT, reactor
 from twisted.internet.threads import deferToThread
 from twisted.web.server import Site
 from twisted.web.static import File

@@ -5,10 +5,10 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
-import house
+import mirror_setup
 import plots
 from harness import Report, Table
-from house import reactor
+from mirror_setup import reactor
 
 START, MEMORY = "start to first answer, s", "memory, MiB"
 
@@ -21,9 +21,9 @@ async def measure(directory: Path, rounds: int, sizes: list[int]) -> None:
             urls = {f"bench/repository-{number}": "http://127.0.0.1:9/none.git" for number in range(size)}
             print(f"round {round_ + 1} of {rounds}: {size:,} repositories", flush=True)
             began = reactor.seconds()
-            async with house.stackit(directory / f"{size}-{round_}", urls, sync={"interval": "0"}) as server:
+            async with mirror_setup.stackit(directory / f"{size}-{round_}", urls, sync={"interval": "0"}) as server:
                 table.add(f"{size:,}", START, reactor.seconds() - began)
-                table.add(f"{size:,}", MEMORY, house.resident(server.pid or 0))
+                table.add(f"{size:,}", MEMORY, mirror_setup.resident(server.pid or 0))
     pictures = {
         "growth": plots.bars(f"Memory by managed repositories, MiB ({rounds} rounds)", _column(table, MEMORY), ours=""),
         "growth-start": plots.bars(f"Start to first answer, s ({rounds} rounds)", _column(table, START), ours=""),
@@ -49,4 +49,4 @@ if __name__ == "__main__":
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--sizes", type=int, nargs="+", default=[10, 1_000, 10_000])
     given = parser.parse_args()
-    house.main(measure, [given.rounds, given.sizes])
+    mirror_setup.main(measure, [given.rounds, given.sizes])

@@ -9,10 +9,10 @@ from pathlib import Path
 from typing import Any
 
 import grok
-import house
+import mirror_setup
 import plots
 from harness import Goal, Report, Table
-from house import reactor
+from mirror_setup import reactor
 from twisted.internet.task import deferLater
 
 from stackit.testing import PretendGitHub
@@ -28,7 +28,7 @@ async def measure(directory: Path, repositories: int, rounds: int, interval: int
     one = Table("One unchanged mirror", "for each", [CPU, WALL])
     every = Table(f"{crowd:,} unchanged mirrors", "one sweep", ["seconds", "largest tenth of an interval / mean"])
     changed = Table(f"grokmirror, one of {repositories} changed", "one pull", [CPU, WALL])
-    async with house.github(directory) as github:
+    async with mirror_setup.github(directory) as github:
         urls = {}
         for number in range(repositories):
             name = f"bench/repository-{number}"
@@ -37,19 +37,19 @@ async def measure(directory: Path, repositories: int, rounds: int, interval: int
         plain = {}
         for name, url in urls.items():
             plain[name] = directory / "plain" / f"{name}.git"
-            await house.git("clone", "--quiet", "--mirror", url, plain[name])
+            await mirror_setup.git("clone", "--quiet", "--mirror", url, plain[name])
         skipped = {"grokmirror": why} if (why := grok.missing()) else {}
         if not skipped:
             try:
                 await _grokmirror(directory, github, list(urls), rounds, one, changed)
             except RuntimeError as problem:
                 skipped = {"grokmirror": str(problem)}
-        async with house.stackit(directory / "idle", urls, sync={"interval": "0"}) as server:
+        async with mirror_setup.stackit(directory / "idle", urls, sync={"interval": "0"}) as server:
             for name in urls:
                 await server.sync(name)
             resting = await _used(server.pid or 0, interval)
         (directory / "idle").rename(directory / "busy")
-        async with house.stackit(directory / "busy", urls, sync={"interval": f"{interval}s"}) as server:
+        async with mirror_setup.stackit(directory / "busy", urls, sync={"interval": f"{interval}s"}) as server:
             await deferLater(reactor, 2 * interval)  # the first look is a full one
             for _ in range(rounds):
                 await _stackit(one, server.pid or 0, interval, repositories, resting)
@@ -111,7 +111,7 @@ async def _plain(table: Table, row: str, command: str, plain: dict[str, Path], u
     used = 0.0
     for name, path in plain.items():
         refspecs = ("+refs/*:refs/*",) if command == "fetch" else ()
-        used += await house.git_cpu(f"--git-dir={path}", command, "--quiet", urls[name], *refspecs)
+        used += await mirror_setup.git_cpu(f"--git-dir={path}", command, "--quiet", urls[name], *refspecs)
     table.add(row, CPU, 1000 * used / len(plain))
     table.add(row, WALL, 1000 * (reactor.seconds() - began) / len(plain))
 
@@ -149,10 +149,10 @@ async def _crowd(
     moments: list[float] = []
     with _answering_from_memory(moments):
         for interval in (1, 20):
-            async with house.stackit(
+            async with mirror_setup.stackit(
                 directory / "crowd", dict.fromkeys(names, url), sync={"interval": f"{interval}s"}
             ) as server:
-                await house.in_step(server)
+                await mirror_setup.in_step(server)
                 await deferLater(reactor, max(2 * interval, 5))  # the first rounds ask git
                 for _ in range(rounds):
                     moments.clear()
@@ -209,4 +209,4 @@ if __name__ == "__main__":
     parser.add_argument("--interval", type=int, default=10, help="seconds between two sweeps of stackit's")
     parser.add_argument("--crowd", type=int, default=1_000, help="mirrors that are looked at as fast as can be")
     given = parser.parse_args()
-    house.main(measure, [given.repositories, given.rounds, given.interval, given.crowd])
+    mirror_setup.main(measure, [given.repositories, given.rounds, given.interval, given.crowd])

@@ -10,12 +10,12 @@ from pathlib import Path
 from urllib.parse import urlsplit
 
 import harness
-import house
+import mirror_setup
 import plots
 from appearing import Appearing
 from delay import DelayingProxy
 from harness import HERE, Goal, Report, Table
-from house import reactor
+from mirror_setup import reactor
 from twisted.internet.defer import Deferred
 from twisted.internet.threads import deferToThread
 from twisted.web.server import Request
@@ -60,7 +60,7 @@ async def measure(directory: Path, rounds: int, sizes: list[int]) -> None:
     cases = [Case(few, sizes[0]), Case(distant, 10, latency=LATENCY), Case(old, 10, old=True)]
     cases += [Case(f"{size:,} refs", size) for size in sizes[1:]]
     table = Table("One new commit, until it is visible", "ms", [case.column for case in cases])
-    async with house.github(directory) as github:
+    async with mirror_setup.github(directory) as github:
         for case in cases:
             await _one(directory, github, case, rounds, table)
 
@@ -102,7 +102,7 @@ async def _one(directory: Path, github: PretendGitHub, case: Case, rounds: int, 
     name = f"bench/{case.column.replace(',', '').replace(' ', '-')}"
     url = await github.create(name)
     await github.commit(name)
-    await house.many_refs(github, name, case.refs)
+    await mirror_setup.many_refs(github, name, case.refs)
     port = int(urlsplit(url).port or 0)
     site = LoopbackSite(reactor, WithoutVersion2(github)) if case.old else None
     proxy = DelayingProxy(reactor, port, case.latency) if case.latency else None
@@ -114,11 +114,13 @@ async def _one(directory: Path, github: PretendGitHub, case: Case, rounds: int, 
     told.mkdir(parents=True)
     plain = {row: place / f"{number}.git" for number, row in enumerate((LEAN, FULL))}
     for path in plain.values():
-        await house.git("clone", "--quiet", "--mirror", url, path)
+        await mirror_setup.git("clone", "--quiet", "--mirror", url, path)
     plugins = {"told": {"module": "told:Told", "folder": str(told)}}
-    async with house.stackit(place, {name: url}, HERE / "peers", sync={"interval": "1h"}, plugins=plugins) as server:
-        await house.cloned(server, name)
-        refs, changes = Appearing(reactor, (house.mirror(server, name) / MAIN).parent), Appearing(reactor, told)
+    async with mirror_setup.stackit(
+        place, {name: url}, HERE / "peers", sync={"interval": "1h"}, plugins=plugins
+    ) as server:
+        await mirror_setup.cloned(server, name)
+        refs, changes = Appearing(reactor, (mirror_setup.mirror(server, name) / MAIN).parent), Appearing(reactor, told)
 
         async def by_stackit(moved: RefMoved) -> None:
             posted = signed(github, server, moved)
@@ -128,18 +130,18 @@ async def _one(directory: Path, github: PretendGitHub, case: Case, rounds: int, 
             answered = Deferred.fromCoroutine(server.post(posted))
             took = {STACKIT: 1000 * (await visible - began), TOLD: 1000 * (await known - began)}
             await answered
-            shown = await house.git(f"--git-dir={house.mirror(server, name)}", "rev-parse", MAIN)
+            shown = await mirror_setup.git(f"--git-dir={mirror_setup.mirror(server, name)}", "rev-parse", MAIN)
             if shown.stdout.decode().strip() != moved.after:
                 raise RuntimeError(f"the mirror shows {shown.stdout!r}, and not {moved.after}")
             for row, milliseconds in took.items():
                 table.add(row, case.column, milliseconds)
 
         async def by_git(row: str) -> None:
-            flags = (*house.LEAN, f"--negotiation-tip={MAIN}") if row == LEAN else ("--prune", "--quiet")
+            flags = (*mirror_setup.LEAN, f"--negotiation-tip={MAIN}") if row == LEAN else ("--prune", "--quiet")
             refspec = f"+{MAIN}:{MAIN}" if row == LEAN else "+refs/*:refs/*"
             await deferToThread(os.sync)
             began = reactor.seconds()
-            await house.git(f"--git-dir={plain[row]}", "fetch", *flags, url, refspec)
+            await mirror_setup.git(f"--git-dir={plain[row]}", "fetch", *flags, url, refspec)
             table.add(row, case.column, 1000 * float(reactor.seconds() - began))
 
         for number in range(rounds):
@@ -173,4 +175,4 @@ if __name__ == "__main__":
     parser.add_argument("--rounds", type=int, default=15)
     parser.add_argument("--refs", type=int, nargs="+", default=[10, 1_000, 10_000, 100_000])
     given = parser.parse_args()
-    house.main(measure, [given.rounds, given.refs])
+    mirror_setup.main(measure, [given.rounds, given.refs])

@@ -1,4 +1,4 @@
-"""What the benchmarks of mirrors share: a pretend GitHub on one core, stackit and plain git on the other."""
+"""Setup of the benchmarks of mirrors: a pretend GitHub on one core, stackit and plain git on the other."""
 
 from __future__ import annotations
 
