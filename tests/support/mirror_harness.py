@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import itertools
 import os
+import random
 import subprocess
 import time
 from collections.abc import Mapping
@@ -96,6 +97,30 @@ def refs(directory: Path) -> dict[str, str]:
     """All refs of a repository, asked of git."""
     listed = git(directory, "for-each-ref", "--format=%(objectname) %(refname)")
     return {line.split(" ", 1)[1]: line.split(" ", 1)[0] for line in listed.splitlines()}
+
+
+def versions(directory: Path, size: int, count: int) -> list[str]:
+    """Commits of a large file that does not compress, each with another line in it, kept as deltas of the one before.
+
+    The first is where main is, and the others are on no branch yet.
+    """
+    content = bytearray(random.Random(1).randbytes(size))
+    stream = []
+    for number in range(count):
+        content[100 * number : 100 * number + 10] = b"%010d" % number
+        stream.append(
+            b"commit refs/heads/made\nmark :%d\ncommitter a <a@example.org> 1700000000 +0000\n" % (number + 1)
+        )
+        stream.append(b"data 1\nxM 100644 inline large\ndata %d\n%b\n" % (size, bytes(content)))
+    marks = directory / "marks"
+    settings = ("-c", "fastimport.unpackLimit=0")
+    git(
+        directory, *settings, "fast-import", "--quiet", "--depth=250", f"--export-marks={marks}", stdin=b"".join(stream)
+    )
+    made = dict(line.split() for line in marks.read_text().splitlines())
+    git(directory, "update-ref", "-d", "refs/heads/made")
+    git(directory, "update-ref", "refs/heads/main", made[":1"])
+    return [made[f":{number + 1}"] for number in range(count)]
 
 
 class Harness:

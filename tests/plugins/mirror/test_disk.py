@@ -3,26 +3,19 @@
 from __future__ import annotations
 
 import contextlib
-import hashlib
 import itertools
 import os
-import random
 import shutil
-import subprocess
-import zlib
 from collections.abc import AsyncIterator
 from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
 import pytest_twisted
-from mirror_harness import ENV, Harness, Upstream, git, managed, pushed, refs
+from mirror_harness import Harness, Upstream, git, managed, pushed, refs, versions
 
 from stackit import Size, StackitError
-from stackit.plugins.mirror.repository import packs
-from stackit.plugins.mirror.repository.leftovers import remove_leftovers
-from stackit.plugins.mirror.repository.packs import is_small_unpacked
-from stackit.plugins.mirror.repository.quarantine import Quarantine, quarantines
+from stackit.plugins.mirror.repository.quarantine import quarantines
 from stackit.plugins.mirror.schedule import maintenance
 from stackit.testing import PretendGitHub
 
@@ -54,30 +47,6 @@ class SmallDisk:
     def leave(self, free: int) -> None:
         """As much as this is free now."""
         self.size = used(self._directory) + free
-
-
-def versions(directory: Path, size: int, count: int) -> list[str]:
-    """Commits of a large file that does not compress, each with another line in it, kept as deltas of the one before.
-
-    The first is where main is, and the others are on no branch yet.
-    """
-    content = bytearray(random.Random(1).randbytes(size))
-    stream = []
-    for number_ in range(count):
-        content[100 * number_ : 100 * number_ + 10] = b"%010d" % number_
-        stream.append(
-            b"commit refs/heads/made\nmark :%d\ncommitter a <a@example.org> 1700000000 +0000\n" % (number_ + 1)
-        )
-        stream.append(b"data 1\nxM 100644 inline large\ndata %d\n%b\n" % (size, bytes(content)))
-    marks = directory / "marks"
-    settings = ("-c", "fastimport.unpackLimit=0")
-    git(
-        directory, *settings, "fast-import", "--quiet", "--depth=250", f"--export-marks={marks}", stdin=b"".join(stream)
-    )
-    made = dict(line.split() for line in marks.read_text().splitlines())
-    git(directory, "update-ref", "-d", "refs/heads/made")
-    git(directory, "update-ref", MAIN, made[":1"])
-    return [made[f":{number_ + 1}"] for number_ in range(count)]
 
 
 class Place:
@@ -119,142 +88,6 @@ async def place(
     await harness.worker().rounds.idle()
     yield Place(harness, upstream, made, disk, by_http=request.param == "http")
     await harness.stop()
-
-
-# -- what a pack becomes -------------------------------------------------------------
-
-
-def entry(kind: int, size: int, base: bytes, data: bytes) -> bytes:
-    """An object in a pack."""
-    first, rest = (size & 15) | kind << 4, size >> 4
-    head = bytearray()
-    while rest:
-        head.append(first | 0x80)
-        first, rest = rest & 0x7F, rest >> 7
-    return bytes([*head, first]) + base + zlib.compress(data)
-
-
-def number(value: int) -> bytes:
-    said = bytearray()
-    while value >= 0x80:
-        said.append(value & 0x7F | 0x80)
-        value >>= 7
-    return bytes([*said, value])
-
-
-def pack(*entries: bytes) -> bytes:
-    body = b"PACK" + (2).to_bytes(4) + len(entries).to_bytes(4) + b"".join(entries)
-    return body + hashlib.sha1(body, usedforsecurity=False).digest()
-
-
-def delta(result: int, id_size: int = 20) -> bytes:
-    said = number(12 * MIB) + number(result) + b"\x90\x01"
-    return entry(7, len(said), b"\1" * id_size, said)
-
-
-@pytest.mark.parametrize(
-    ("entries", "small"),
-    [
-        ([], True),
-        ([entry(3, 5, b"", b"hello")] * 3, True),
-        ([entry(3, packs.MOST_READ, b"", bytes(packs.MOST_READ))], True),
-        ([entry(3, packs.MOST_READ + 1, b"", bytes(packs.MOST_READ + 1))], False),
-        ([delta(1000)] * 100, True),
-        ([delta(packs.MOST_UNPACKED)], True),
-        ([delta(packs.MOST_UNPACKED // 2 + 1)] * 2, False),
-        ([delta(2**40)], False),
-        ([entry(6, 5, b"\x81\x02", number(9) + number(9) + b"\x90\x09\0")], True),
-    ],
-)
-def test_the_size_that_a_pack_has_unpacked_is_told_from_the_pack(entries: list[bytes], small: bool) -> None:
-    assert is_small_unpacked(pack(*entries), 20) is small
-
-
-def test_deltas_of_sha256_repositories_are_understood() -> None:
-    assert is_small_unpacked(pack(delta(1000, 32)), 32)
-    assert not is_small_unpacked(pack(delta(12 * MIB, 32)), 32)
-
-
-@pytest.mark.parametrize(
-    "broken",
-    [
-        pack(entry(3, 5, b"", b"hello"))[:14],
-        pack(entry(3, 5, b"", b"much more than five bytes")),
-        pack(entry(3, 50, b"", b"hello")),
-        b"PACK" + (2).to_bytes(4) + (9).to_bytes(4) + bytes(20),
-        pack(entry(3, 5, b"", b"hello")).replace(b"\x78\x9c", b"\xff\xff"),
-        pack(entry(3, 10, b"", bytes(64 * MIB))),
-    ],
-)
-def test_a_pack_that_is_broken_is_not_taken_for_a_small_one(broken: bytes) -> None:
-    assert not is_small_unpacked(broken, 20)
-
-
-@pytest.mark.parametrize(("large", "small"), [(False, True), (True, False)])
-def test_a_thin_pack_as_git_makes_it_is_understood(tmp_path: Path, large: bool, small: bool) -> None:
-    upstream = Upstream(tmp_path / "remote.git")
-    made = versions(upstream.directory, SIZE if large else 1000, 8)
-    argv = ["/usr/bin/git", "-C", upstream.directory, "pack-objects", "--revs", "--thin", "--stdout", "-q"]
-    done = subprocess.run(argv, input=f"{made[-1]}\n^{made[0]}\n".encode(), capture_output=True, check=True)
-    assert len(done.stdout) < 10_000
-    assert is_small_unpacked(done.stdout, 20) is small
-
-
-# -- quarantine ----------------------------------------------------------------------
-
-
-def test_what_is_admitted_is_in_the_mirror_and_what_is_not_is_nowhere(tmp_path: Path) -> None:
-    upstream = Upstream(tmp_path / "odd:name" / 'with "quotes".git')
-    mirror = upstream.directory
-    for admitted in (True, False):
-        apart = Quarantine(mirror)
-        stored = subprocess.run(
-            ["/usr/bin/git", "-C", mirror, "hash-object", "-w", "--stdin"],
-            input=b"%d" % admitted,
-            env=ENV | apart.environment,
-            capture_output=True,
-            check=True,
-        ).stdout.decode()
-        size = apart.size()
-        assert size > 0
-        if admitted:
-            assert apart.admit() == size
-        apart.drop()
-        assert (mirror / "objects" / stored[:2] / stored[2:].strip()).exists() is admitted
-        assert not list(quarantines(mirror))
-
-
-def test_what_is_there_already_is_left_alone_and_folders_are_joined(tmp_path: Path) -> None:
-    mirror = tmp_path / "mirror.git"
-    for name in ("aa/1", "pack/pack-1.pack", "pack/pack-1.idx"):
-        (mirror / "objects" / name).parent.mkdir(parents=True, exist_ok=True)
-        (mirror / "objects" / name).write_text("old")
-    apart = Quarantine(mirror)
-    directory = Path(apart.environment["GIT_OBJECT_DIRECTORY"])
-    for name in ("aa/1", "aa/2", "bb/3", "pack/pack-1.pack", "pack/pack-1.idx", "pack/pack-2.idx", "pack/pack-2.pack"):
-        (directory / name).parent.mkdir(exist_ok=True)
-        (directory / name).write_text("new")
-    assert apart.admit() == 7 * 3
-    apart.drop()
-    found = {
-        str(each.relative_to(mirror / "objects")): each.read_text() for each in mirror.rglob("*") if each.is_file()
-    }
-    old = dict.fromkeys(["aa/1", "pack/pack-1.pack", "pack/pack-1.idx"], "old")
-    assert found == old | dict.fromkeys(["aa/2", "bb/3", "pack/pack-2.idx", "pack/pack-2.pack"], "new")
-
-
-def test_leftovers_are_quarantines_and_the_marks_of_a_fetch_too_but_nobody_elses(tmp_path: Path) -> None:
-    objects = tmp_path / "objects"
-    (objects / "pack").mkdir(parents=True)
-    for name in ("tmp_objdir-stackit-x", "tmp_objdir-incoming-x", "incoming-x"):
-        (objects / name / "aa").mkdir(parents=True)
-        (objects / name / "aa" / "1").write_text("object")
-    (objects / "tmp_obj_x").write_text("")
-    (objects / "pack" / "pack-1.keep").write_text("fetch-pack 17 on somewhere")
-    (objects / "pack" / "pack-2.keep").write_text("a person wants it so")
-    (objects / "pack" / "tmp_pack_x").write_text("")
-    assert remove_leftovers(tmp_path) == 6
-    assert [each.name for each in objects.rglob("*") if each.is_file()] == ["pack-2.keep"]
 
 
 # -- pushes that take much ------------------------------------------------------------

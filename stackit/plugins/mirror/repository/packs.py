@@ -14,8 +14,13 @@ MOST_READ = 2**20
 """Bytes of a pack's objects that are inflated to find out: a push waits for it."""
 
 _HEADER = 12
+_SIZE_BITS = 64
 _OFFSET_DELTA, _REF_DELTA = 6, 7
 _PIECE = 4096
+
+
+class _BrokenError(Exception):
+    """The pack does not have the format of one."""
 
 
 def is_small_unpacked(pack: bytes, id_size: int) -> bool:
@@ -26,7 +31,7 @@ def is_small_unpacked(pack: bytes, id_size: int) -> bool:
     """
     try:
         return _is_small(pack, id_size)
-    except (IndexError, zlib.error):
+    except (IndexError, zlib.error, _BrokenError):
         return False
 
 
@@ -53,18 +58,20 @@ def _is_small(pack: bytes, id_size: int) -> bool:
 def _number(data: bytes, at: int, first: int = 7) -> tuple[int, int]:
     """Return a number and the position behind it. It is in pieces of seven bits, the lowest first.
 
-    The first piece has ``first`` bits. Raises IndexError.
+    The first piece has ``first`` bits. Raises IndexError and _BrokenError.
     """
     value, shift = data[at] & (1 << first) - 1, first
     while data[at] & 0x80:
         at += 1
+        if shift >= _SIZE_BITS:  # as git does; a number of megabytes would take minutes
+            raise _BrokenError
         value |= (data[at] & 0x7F) << shift
         shift += 7
     return value, at + 1
 
 
 def _inflated(pack: bytes, at: int, size: int) -> tuple[bytes, int]:
-    """Return ``size`` bytes, compressed from ``at`` on, and the position behind them. Raises zlib.error."""
+    """Return ``size`` bytes that are compressed at ``at``, and the position behind. Raises zlib.error, _BrokenError."""
     inflater = zlib.decompressobj()
     pieces: list[bytes] = []
     left = size
@@ -73,15 +80,15 @@ def _inflated(pack: bytes, at: int, size: int) -> tuple[bytes, int]:
         data = inflater.decompress(piece, left + 1)
         left -= len(data)
         if left < 0 or not piece:
-            raise zlib.error("not the size that the header has")
+            raise _BrokenError
         pieces.append(data)
         at += len(piece) - len(inflater.unused_data)
     if left:
-        raise zlib.error("not the size that the header has")
+        raise _BrokenError
     return b"".join(pieces), at
 
 
 def _result_size(delta: bytes) -> int:
-    """Return the size of a delta's result, which is behind the size of its base. Raises IndexError."""
+    """Return the size of a delta's result, which is behind the size of its base. Raises IndexError and _BrokenError."""
     _, at = _number(delta, 0)
     return _number(delta, at)[0]
