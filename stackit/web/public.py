@@ -13,9 +13,9 @@ from stackit.api.public import PublicRoute
 from stackit.api.reactor import Reactor
 from stackit.config.model import Config
 from stackit.http.server.interfaces import SMALL_BODY, RequestHandler, ServerRequest, SmallBodySink
-from stackit.http.server.limits import room_for_connections
 from stackit.http.server.refusals import TOO_LARGE, Refusal, method_not_allowed
 from stackit.http.server.site import BoundedSite, Limits
+from stackit.web.capacity import room_for_connections
 from stackit.web.failures import log_failure
 from stackit.web.plugin_routes import PluginRoutes
 from stackit.web.secrets import Secrets

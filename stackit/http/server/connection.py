@@ -284,7 +284,8 @@ class Connection:
         if self._large_head:
             self.transport.bufferSize = self._large_head  # one large body may follow another, behind such a head
         self._deadline.restart(site.limits.deadline)
-        self._advance_and_read()
+        if not self._advancing:
+            self._advance_and_read()
 
     def refuse(self, refusal: Refusal) -> None:
         """Turn the request away, whatever of it is still to come."""

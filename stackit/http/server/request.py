@@ -118,7 +118,7 @@ class Request:
     def _take(self, piece: bytes) -> None:
         connection, sink = self._connection, self.body_sink
         if connection.ended:
-            return
+            return  # refused meanwhile
         self._size += len(piece)
         if self._size > sink.limit:
             connection.refuse(TOO_LARGE)

@@ -14,11 +14,11 @@ from stackit.api.reactor import Reactor
 from stackit.config.model import Config
 from stackit.http.server.connection import Connection
 from stackit.http.server.interfaces import BodySink, ServerRequest
-from stackit.http.server.limits import room_for_admin, room_for_connections
 from stackit.http.server.refusals import RETRY_AFTER, TOO_LARGE, Refusal
 from stackit.http.server.site import BoundedSite, Limits
 from stackit.web.admin.rules import BODY_CAP, Admin, encode
 from stackit.web.admin.tokens import Tokens
+from stackit.web.capacity import room_for_admin, room_for_connections
 from stackit.web.failures import log_failure
 
 _BUSY = encode(
