@@ -1,4 +1,4 @@
-"""Texts from outside, without the secrets that stackit itself uses, in whatever form they come back.
+"""Removal of the secrets that stackit itself uses from texts of foreign origin, in any encoding.
 
 A remote that repeats what it was sent, an exception that quotes a header, a redirect that carries a token in its
 address: each may write a secret plain, percent-encoded, escaped as in JSON or HTML, in hexadecimal, or in base64,
@@ -22,7 +22,7 @@ SHORTEST = 8
 """Characters of a secret that is looked for: a shorter one would be found in words that are none."""
 
 Redact = Callable[[str], str]
-"""Returns a text without the credentials in it."""
+"""A function that returns a text without the credentials in it."""
 
 _LOOK_EVERY = 1.0
 """Seconds between two looks at the files."""
@@ -80,7 +80,7 @@ class Redactor:
 
 
 class _Forms:
-    """One secret, as it may stand in a text."""
+    """One secret in all the forms in which a text may have it."""
 
     def __init__(self, secret: str) -> None:
         raw = secret.encode("utf-8", "surrogateescape")
@@ -101,7 +101,7 @@ class _Forms:
 
 
 def _in_base64(secret: bytes) -> Iterable[str]:
-    """The characters that are the secret's alone, for each place where it may begin, in both alphabets."""
+    """Yield the base64 characters that depend on the secret alone, for each offset and both alphabets."""
     for before in range(3):
         encoded = b64encode(bytes(before) + secret).decode("ascii")
         own = encoded[-(-8 * before // 6) : 8 * (before + len(secret)) // 6]
@@ -110,7 +110,7 @@ def _in_base64(secret: bytes) -> Iterable[str]:
 
 
 class _Unescaped:
-    """A text whose escapes are undone, and which of its bytes stand for which of the text's."""
+    """A text with its escapes undone, and a map from its bytes to those of the original."""
 
     def __init__(self, text: bytes, escapes: Iterable[re.Match[bytes]], meant: Meaning) -> None:
         self._text = text
@@ -135,7 +135,7 @@ class _Unescaped:
 
     @classmethod
     def of(cls, text: str, escape: re.Pattern[bytes], meant: Meaning) -> _Unescaped | None:
-        """None where nothing is escaped."""
+        """Return the unescaped text; None if nothing is escaped."""
         raw = text.encode("utf-8", "surrogatepass")
         return cls(raw, escape.finditer(raw), meant) if escape.search(raw) else None
 
@@ -155,7 +155,7 @@ class _Unescaped:
         return b"".join([*pieces, self._text[done:]]).decode("utf-8", "surrogatepass")
 
     def _place(self, plain: int, after: int) -> int:
-        """Where in the text the byte at ``plain`` begins, or what comes ``after`` it."""
+        """Return the position in the text of the byte at ``plain``, or of the byte ``after`` it."""
         piece = bisect_right(self._plain_at, plain) - 1
         start, width = self._text_at[piece]
         return start + width * after if width else start + plain - self._plain_at[piece] + after
@@ -213,7 +213,7 @@ class _File:
 
 
 def proxy_passwords(environ: Mapping[str, str]) -> Iterable[str]:
-    """The passwords in the addresses of proxies."""
+    """Yield the passwords in the URLs of proxies."""
     for name, address in environ.items():
         if name.lower() in ("http_proxy", "https_proxy", "all_proxy"):
             # A scheme may be missing, and what is no address is the concern of who uses it.

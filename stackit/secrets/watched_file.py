@@ -1,4 +1,4 @@
-"""Small files that people replace while stackit runs, such as secrets: read without ever waiting for them."""
+"""Small files that are replaced while stackit runs, such as secrets, read without ever waiting for them."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ LARGEST = 64 * 2**10
 """Bytes that such a file may have."""
 
 Version = tuple[int, int, int]
-"""What changes when a file does: inode, size, time of modification."""
+"""The version of a file: inode, size, time of modification."""
 
 
 def read(path: Path) -> bytes:
@@ -31,7 +31,7 @@ def read(path: Path) -> bytes:
 
 
 def reason(problem: OSError | ValueError) -> str:
-    """What ``read`` raised, in a few words for a person, and without any of the content."""
+    """Return an error of ``read`` in a few words, without any of the content."""
     if isinstance(problem, UnicodeDecodeError):
         return "it is not UTF-8 text"
     return getattr(problem, "strerror", None) or str(problem)

@@ -20,17 +20,17 @@ GIT_ENVIRONMENT = {
     "GIT_CONFIG_NOSYSTEM": "1",
     "GIT_TERMINAL_PROMPT": "0",
 }
-"""What git is run with: nothing of the user's own configuration, and no GIT_DIR from outside."""
+"""The environment of git: without the user's own configuration and any inherited GIT_DIR."""
 
 _AUTHOR = "octocat <octocat@users.noreply.github.com>"
 
 
 class GitFailed(Exception):
-    """A git command of the pretend GitHub failed: the text is what git said."""
+    """A git command of the pretend GitHub failed; the text is git's error."""
 
 
 class RefMoved(msgspec.Struct, frozen=True, kw_only=True):
-    """A ref moved from ``before`` to ``after`` (full hex object ids, zeros for none), by these new commits."""
+    """A move of a ref from ``before`` to ``after`` (full hex object ids, zeros for none), with the new commits."""
 
     repo: Repo
     ref: str
@@ -55,7 +55,7 @@ class BareRepository:
         self._changing = DeferredLock()
 
     async def init(self) -> None:
-        """Make it on disk, empty."""
+        """Make the repository on disk, empty."""
         self.path.parent.mkdir(parents=True, exist_ok=True)
         await self._run(
             [
@@ -70,11 +70,11 @@ class BareRepository:
             config.write("[gc]\n\tauto = 0\n")
 
     async def git(self, *arguments: str, stdin: bytes = b"") -> str:
-        """Run git in the repository; its output, without the white space at its end. Raises GitFailed."""
+        """Run git in the repository. Return its output without white space at the end. Raises GitFailed."""
         return await self._run(["git", f"--git-dir={self.path}", *arguments], stdin)
 
     async def refs(self) -> dict[str, str]:
-        """Every ref with its object id."""
+        """Return every ref with its object id."""
         listing = await self.git("for-each-ref", "--format=%(objectname) %(refname)")
         return {ref: found for found, _, ref in (line.partition(" ") for line in listing.splitlines())}
 
@@ -117,7 +117,7 @@ class BareRepository:
             )
 
     async def set_ref(self, ref: str, target: str | None) -> RefMoved:
-        """Move ``ref`` to ``target``, anything that git can resolve, or delete it where that is None."""
+        """Move ``ref`` to ``target`` (anything that git can resolve), or delete it if ``target`` is None."""
         async with self._changing:
             before = (await self.refs()).get(ref)
             after, forced = self.zeros, False
@@ -133,7 +133,7 @@ class BareRepository:
             return RefMoved(repo=self.repo, ref=ref, before=before or self.zeros, after=after, forced=forced)
 
     def _commit_script(self, ref: str, message: str | None, number: int, *, mark: int, base: str | None) -> bytes:
-        """One commit in the language of git fast-import: it answers with the commit's id and its tree's."""
+        """Return a commit in the language of git fast-import, which prints the ids of the commit and its tree."""
         text = (message or f"Change {number}").encode()
         content = f"{self.repo}: change {number}\n".encode()
         lines = [

@@ -23,7 +23,7 @@ _COMMON: Mapping[str, Callable[[Repo], Json]] = {
 
 
 def payload_for(event: str, action: str | None = None, repo: Repo | str = "octo/widget") -> Json:
-    """A small payload of ``event``, with the keys that the event always has; new, and the caller's to change.
+    """Return a new, small payload of ``event`` with the keys that the event always has. The caller may change it.
 
     ``action`` is by default the usual one; it may be any word, as GitHub adds new ones. Raises ValueError for an
     event that GitHub does not document.

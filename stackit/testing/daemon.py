@@ -1,4 +1,4 @@
-"""A child process that goes on running, and what it writes: ``twistd`` under test."""
+"""A child process that goes on running, with its output: ``twistd`` under test."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 
 class Daemon(ProcessProtocol):
-    """One run of a program. ``output`` is what it wrote so far; ``status`` is None while it runs."""
+    """One run of a program. ``output`` is its output so far; ``status`` is its exit status, None while it runs."""
 
     transport: Process  # type: ignore[assignment]
 
@@ -38,17 +38,17 @@ class Daemon(ProcessProtocol):
 
     @property
     def pid(self) -> int | None:
-        """Its process id while it runs."""
+        """Return the process id while the program runs."""
         return self.transport.pid
 
     def signal(self, number: signal.Signals) -> None:
-        """Send a signal; one that has ended already gets none."""
+        """Send a signal, unless the program has ended."""
         if self.status is None and self.transport.pid is not None:
             with contextlib.suppress(ProcessLookupError):
                 os.kill(self.transport.pid, number)
 
     async def ended(self) -> int:
-        """Wait for its end: the exit status, -N where signal N ended it."""
+        """Wait for the end. Return the exit status, -N if signal N ended the program."""
         if self.status is None:
             waiting: Deferred[int] = Deferred()
             self._waiting.append(waiting)

@@ -35,7 +35,7 @@ def delivery(
     hook_id: int = HOOK_ID,
     form: bool = False,
 ) -> SignedDelivery:
-    """A delivery of ``event``, signed with ``secret``.
+    """Return a delivery of ``event``, signed with ``secret``.
 
     Without ``payload``, one is made up (``payload_for``), with ``action`` if given; bytes go as they are. ``form``
     sends it as ``payload=…``, which is what a webhook on GitHub does unless its content type is set to JSON.
@@ -65,13 +65,13 @@ def delivery(
 
 
 def signature(body: bytes, secret: str | bytes, algorithm: str = "sha256") -> str:
-    """The hex HMAC of ``body``, as in X-Hub-Signature-256 after ``sha256=``."""
+    """Return the hex HMAC of ``body``, as X-Hub-Signature-256 has it after ``sha256=``."""
     key = secret.encode() if isinstance(secret, str) else secret
     return hmac.new(key, body, getattr(hashlib, algorithm)).hexdigest()
 
 
 def _target(payload: Mapping[str, Any] | bytes) -> dict[str, str]:
-    """What the webhook was made on: the repository, or the organization of an event that has none."""
+    """Return the target of the webhook: the repository, or the organization of an event without one."""
     kind, found = "organization", number("octo")
     if isinstance(payload, Mapping) and isinstance(payload.get("repository"), Mapping):
         kind, found = "repository", payload["repository"].get("id", number("octo/widget"))

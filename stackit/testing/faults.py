@@ -1,4 +1,4 @@
-"""What can be wrong with a repository on the pretend GitHub, and how that shows to a git client."""
+"""Faults of a repository on the pretend GitHub, as a git client meets them."""
 
 from __future__ import annotations
 
@@ -33,14 +33,14 @@ _TEXTS = {
 
 
 class Fault(msgspec.Struct, eq=False):
-    """One thing that is wrong, ``left`` requests long (None: until it is healed)."""
+    """One fault, for ``left`` more requests (None: until it is healed)."""
 
     kind: FaultKind
     left: int | None = None
 
     @property
     def answers_at_once(self) -> bool:
-        """Whether git is not asked at all."""
+        """Return True if the fault answers in git's place."""
         return isinstance(self.kind, int) or self.kind in ("hang", "redirect")
 
     def answer(self, request: Request) -> None:
@@ -57,7 +57,7 @@ class Fault(msgspec.Struct, eq=False):
     async def spoil(
         self, reactor: Reactor, request: Request, status: int, headers: dict[str, str], output: bytes
     ) -> None:
-        """Send git's answer, but badly."""
+        """Send git's answer, spoiled."""
         if self.kind == "endless":
             if not output.startswith(_PACK):
                 send(request, status, output, headers)
@@ -83,7 +83,7 @@ class Fault(msgspec.Struct, eq=False):
 
 
 class Faults:
-    """The fault of one repository, if it has any now."""
+    """The current fault of one repository, if any."""
 
     def __init__(self, path: Path) -> None:
         self.stale_path = path.with_name(f"{path.name}.stale")
@@ -102,7 +102,7 @@ class Faults:
         self._fault = None
 
     def next(self, request: Request) -> Fault | None:
-        """The fault that this request meets. What was redirected meets none."""
+        """Return the fault of this request. A request that was redirected has none."""
         fault = self._fault
         if fault is None or request.path.startswith(b"/moved/"):
             return None
@@ -113,7 +113,7 @@ class Faults:
         return fault
 
     def _snapshot(self) -> None:
-        """A second repository with today's refs and, by way of alternates, the same objects."""
+        """Make a second repository with the current refs and, through alternates, the same objects."""
         with contextlib.suppress(FileNotFoundError):
             shutil.rmtree(self.stale_path)
         (self.stale_path / "objects" / "info").mkdir(parents=True)
@@ -125,7 +125,7 @@ class Faults:
 
 
 def send(request: Request, status: int, body: bytes, headers: dict[str, str] | None = None) -> None:
-    """Answer a request whole."""
+    """Answer a request completely."""
     _head(request, status, {"Content-Type": "text/plain", "Content-Length": str(len(body)), **(headers or {})})
     request.write(body)
     request.finish()

@@ -46,7 +46,7 @@ async def pretend_github(tmp_path: Path) -> AsyncIterator[PretendGitHub]:
 
 @_fixture
 async def running_stackit(tmp_path: Path) -> AsyncIterator[Callable[..., Awaitable[RunningStackit]]]:
-    """Start stackit: ``await running_stackit(config={...}, plugins=directory)``, with what ``RunningStackit`` takes.
+    """Start stackit with the arguments of ``RunningStackit``: ``await running_stackit(config={…}, plugins=directory)``.
 
     It can start several, each with a state directory of its own. All are stopped after the test.
     """

@@ -44,7 +44,7 @@ class PretendGitHub:
         self._site = LoopbackSite(reactor, self._git)
 
     async def stop(self) -> None:
-        """Stop listening, end the git that runs, close every connection. The repositories stay on disk."""
+        """Stop listening, end every running git, close every connection. The repositories stay on disk."""
         await self._git.stop()
         await self._site.close()
         if self._webhook is not None:
@@ -60,7 +60,7 @@ class PretendGitHub:
         object_format: str = "sha1",
         default_branch: str = "main",
     ) -> str:
-        """An empty repository, and the address to clone it from.
+        """Make an empty repository, and return the URL to clone it from.
 
         With ``private_token``, only Basic authentication with it as the password (user ``x-access-token``) may
         read. ``object_format`` is git's: ``sha1`` or ``sha256``.
@@ -73,19 +73,19 @@ class PretendGitHub:
         return self.url(found)
 
     def url(self, repo: Repo | str) -> str:
-        """Where git clones it from, over HTTP."""
+        """Return the URL that git clones a repository from."""
         return f"http://127.0.0.1:{self._site.port}/{_repo(repo)}.git"
 
     def path(self, repo: Repo | str) -> Path:
-        """Its bare repository on disk."""
+        """Return the path of the bare repository."""
         return self._of(repo).bare.path
 
     async def refs(self, repo: Repo | str) -> dict[str, str]:
-        """Every ref with its object id."""
+        """Return every ref with its object id."""
         return await self._of(repo).bare.refs()
 
     async def git(self, repo: Repo | str, *arguments: str) -> str:
-        """Run any git command in the repository; its output."""
+        """Run a git command in the repository, and return its output."""
         return await self._of(repo).bare.git(*arguments)
 
     # Changes that nobody is told of
@@ -93,7 +93,7 @@ class PretendGitHub:
     async def commit(
         self, repo: Repo | str, ref: str = MAIN, message: str | None = None, *, count: int = 1
     ) -> RefMoved:
-        """``count`` commits on top of ``ref``; one that is not there begins at the default branch's tip."""
+        """Put ``count`` commits on top of ``ref``; a new ref begins at the tip of the default branch."""
         return await self._of(repo).bare.commit(ref, message, count=count)
 
     async def force(self, repo: Repo | str, ref: str = MAIN, message: str | None = None) -> RefMoved:
@@ -111,7 +111,7 @@ class PretendGitHub:
         return await self._of(repo).bare.set_ref(ref, None)
 
     async def rename_default_branch(self, repo: Repo | str, name: str) -> tuple[RefMoved, RefMoved]:
-        """Rename the default branch: the new one appears, HEAD names it, the old one goes."""
+        """Rename the default branch: make the new one, point HEAD to it, delete the old one."""
         bare = self._of(repo).bare
         old, new = f"refs/heads/{bare.default_branch}", f"refs/heads/{name}"
         made = await bare.set_ref(new, old)
@@ -136,11 +136,11 @@ class PretendGitHub:
         count: int = 1,
         guid: str | None = None,
     ) -> DeliverySent:
-        """Commit, and tell the webhook."""
+        """Commit, and send the delivery."""
         return await self.announce(await self.commit(repo, ref, message, count=count), guid=guid)
 
     async def announce(self, moved: RefMoved, *, guid: str | None = None) -> DeliverySent:
-        """Tell the webhook of a change to a branch or a tag that was made before.
+        """Send the delivery of an earlier change to a branch or a tag.
 
         Raises ValueError for any other ref: GitHub announces no push for it.
         """
@@ -164,15 +164,15 @@ class PretendGitHub:
         return await self._hook().send(event, payload, guid=guid)
 
     async def redeliver(self, guid: str) -> DeliverySent:
-        """Send a delivery again, also one that was lost, with the id it had. Raises LookupError."""
+        """Send a delivery again with its old id, also one that was lost. Raises LookupError."""
         return await self._hook().redeliver(guid)
 
     def lose_next(self, count: int = 1) -> None:
-        """The next ``count`` deliveries are not sent."""
+        """Do not send the next ``count`` deliveries."""
         self._hook().lose_next(count)
 
     def repository(self, repo: Repo | str) -> Json:
-        """The repository as payloads show it."""
+        """Return the repository as payloads show it."""
         hosted = self._of(repo)
         private, branch = hosted.served.token is not None, hosted.bare.default_branch
         return repository(hosted.bare.repo, private=private, default_branch=branch, clone_url=self.url(repo))
@@ -180,20 +180,20 @@ class PretendGitHub:
     # Faults, and what git clients asked
 
     def fault(self, repo: Repo | str, kind: FaultKind, *, times: int | None = None) -> None:
-        """From now on git clients meet this fault: for ``times`` requests, or until ``heal``."""
+        """Give git clients a fault from now on: for ``times`` requests, or until ``heal``."""
         self._of(repo).served.faults.begin(kind, times)
 
     def heal(self, repo: Repo | str) -> None:
-        """New requests are answered well again; one that hangs goes on hanging."""
+        """Answer new requests correctly again. A request that hangs goes on hanging."""
         self._of(repo).served.faults.heal()
 
     @property
     def requests(self) -> list[GitRequest]:
-        """What git clients asked for, oldest first: the last 10,000."""
+        """Return the requests of git clients, oldest first: the last 10,000."""
         return list(self._git.requests)
 
     def fetches(self, repo: Repo | str) -> int:
-        """How many of the requests asked for objects of this repository."""
+        """Return the number of requests for objects of a repository."""
         return sum(each.command == "fetch" and each.repo == _repo(repo).key for each in self._git.requests)
 
     def _hook(self) -> Webhook:

@@ -15,7 +15,7 @@ from stackit.api.reactor import Reactor, sleep
 
 
 class LoopbackSite:
-    """Serves ``root`` on a free port of 127.0.0.1, from ``__init__`` to ``close``."""
+    """A server of ``root`` on a free port of 127.0.0.1, from ``__init__`` to ``close``."""
 
     def __init__(self, reactor: Reactor, root: Resource) -> None:
         self._reactor = reactor
@@ -43,7 +43,7 @@ class _QuietSite(Site):
 
 
 class _Connections(WrappingFactory):
-    """Knows the connections of a site."""
+    """The open connections of a site."""
 
     noisy = False
     _empty: Deferred[None] | None = None

@@ -1,4 +1,4 @@
-"""The objects that GitHub's payloads are made of: repositories, people, commits.
+"""The objects in GitHub's payloads: repositories, people, commits.
 
 The keys are those that GitHub's documentation says are always there ("Webhook events and payloads", and the
 objects of "REST API endpoints for repositories"). Ids and times are made up, and the same on every run.
@@ -20,7 +20,7 @@ Json = dict[str, Any]
 API = "https://api.github.com"
 SITE = "https://github.com"
 EPOCH = 1767225600
-"""The moment at which everything made up here happened: 2026-01-01T00:00:00Z, in epoch seconds."""
+"""The time of all made-up objects: 2026-01-01T00:00:00Z, in epoch seconds."""
 THEN = "2026-01-01T00:00:00Z"
 
 # The addresses of the API that a repository and a user carry: KEY_url=path, or KEY_url where both are alike.
@@ -40,7 +40,7 @@ organizations=orgs repos events=events{/privacy} received_events
 
 
 class Commit(msgspec.Struct, frozen=True, kw_only=True):
-    """A commit as a push tells of it. ``timestamp`` is epoch seconds."""
+    """A commit of a push. ``timestamp`` is epoch seconds."""
 
     id: str
     tree: str
@@ -52,7 +52,7 @@ class Commit(msgspec.Struct, frozen=True, kw_only=True):
 
 
 def number(name: str) -> int:
-    """A made-up id for something of this name: the same on every run, and hardly ever shared."""
+    """Return a made-up id for a name: the same on every run, and hardly ever shared."""
     return zlib.crc32(name.encode()) or 1
 
 
@@ -185,7 +185,7 @@ def commit(made: Commit, page: str, login: str = "octocat") -> Json:
 
 
 def utc(seconds: int) -> str:
-    """Epoch seconds as GitHub writes them: ``2026-01-01T00:00:00Z``."""
+    """Format epoch seconds as GitHub does: ``2026-01-01T00:00:00Z``."""
     return dt.datetime.fromtimestamp(seconds, dt.UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
 
 

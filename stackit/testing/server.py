@@ -24,7 +24,7 @@ from stackit.testing.deliveries import SignedDelivery, delivery
 
 SECRET = "a-secret-of-the-test-kit"  # noqa: S105 - the default of a server that only tests talk to
 PATIENCE = 20.0
-"""Seconds that anything may take before a test fails."""
+"""Seconds that a step may take before a test fails."""
 
 _POLL = 0.05
 _TWISTD = "import sys; from twisted.scripts.twistd import run; sys.exit(run())"
@@ -33,23 +33,23 @@ Found = TypeVar("Found")
 
 
 class StackitFailed(AssertionError):
-    """stackit did not do what was waited for; the text has the end of its log."""
+    """stackit did not reach the expected state; the text has the end of its log."""
 
 
 class Answer(msgspec.Struct, frozen=True):
-    """An answer of stackit's: ``headers`` have lower-case names."""
+    """A response of stackit. ``headers`` have lower-case names."""
 
     status: int
     headers: Mapping[str, str]
     body: bytes
 
     def json(self) -> Any:
-        """The body, decoded. Raises msgspec.DecodeError."""
+        """Return the decoded body. Raises msgspec.DecodeError."""
         return msgspec.json.decode(self.body)
 
 
 class RunningStackit:
-    """One stackit. ``start`` after ``stop`` or ``kill`` starts it again with the same state and the same ports.
+    """A stackit. ``start`` after ``stop`` or ``kill`` starts it again with the same state and the same ports.
 
     ``config`` is the configuration file, as text or as the tables it has: ``{"repos": [{"name": …}]}``. ``plugins``
     is a directory whose modules a ``[plugins.NAME]`` table may then name: ``module = "mine:Mine"``. ``environment``
@@ -83,33 +83,33 @@ class RunningStackit:
 
     @property
     def url(self) -> str:
-        """The public side, without a path."""
+        """The URL of the public side, without a path."""
         return f"http://127.0.0.1:{self._port(0)}"
 
     @property
     def admin_url(self) -> str:
-        """The admin side, without a path."""
+        """The URL of the admin side, without a path."""
         return f"http://127.0.0.1:{self._port(1)}"
 
     @property
     def webhook_url(self) -> str:
-        """Where deliveries go."""
+        """The URL that deliveries are sent to."""
         return f"{self.url}{self.prefix}/webhooks/github"
 
     @property
     def log(self) -> str:
-        """What it wrote to stdout and stderr, over all starts."""
+        """The output on stdout and stderr, over all starts."""
         return "".join(daemon.output.decode(errors="replace") for daemon in self._daemons)
 
     @property
     def pid(self) -> int | None:
-        """Its process id while it runs."""
+        """The process id while stackit runs."""
         return self._daemons[-1].pid if self._daemons else None
 
     # Its life
 
     async def start(self) -> None:
-        """Start it, and wait until it answers. Raises StackitFailed."""
+        """Start stackit, and wait until it answers. Raises StackitFailed."""
         for left in (2, 1, 0):
             again = self._ports is not None
             self._ports = self._ports or (_free_port(), _free_port())
@@ -126,18 +126,18 @@ class RunningStackit:
                 return
 
     async def stop(self) -> int | None:
-        """Ask it to end (SIGTERM) and wait for it: its exit status, None if it never ran.
+        """Ask stackit to end (SIGTERM) and wait. Return its exit status, None if it never ran.
 
         Raises StackitFailed where it does not end, and kills it.
         """
         return await self._end(signal.SIGTERM)
 
     async def kill(self) -> int | None:
-        """End it at once (SIGKILL), as a crash would."""
+        """End stackit at once (SIGKILL), as a crash would."""
         return await self._end(signal.SIGKILL)
 
     async def ended(self) -> int:
-        """Wait until it ends by itself: its exit status."""
+        """Wait until stackit ends by itself, and return its exit status."""
         return await self._daemons[-1].ended()
 
     # Talking to it
@@ -171,23 +171,23 @@ class RunningStackit:
     async def ask(
         self, method: str, url: str, *, body: bytes | None = None, headers: Mapping[str, str] | None = None
     ) -> Answer:
-        """Any request. Raises what treq raises where there is no answer."""
+        """Send any request. Raises the exceptions of treq if there is no response."""
         sent = Headers({name: [value] for name, value in (headers or {}).items()})
         response = await self._client.request(method, url, data=body, headers=sent, timeout=PATIENCE)
         found = {name.decode().lower(): b", ".join(values).decode() for name, values in _pairs(response)}
         return Answer(response.code, found, await treq.content(response))
 
     async def sync(self, repo: str) -> Answer:
-        """Sync a repository by hand, and wait for what changed."""
+        """Sync a repository by hand, and return the changes."""
         return await self.admin("POST", f"{{prefix}}/repos/{repo}/sync")
 
     async def receipt(self, guid: str) -> dict[str, Any] | None:
-        """What became of the delivery that GitHub calls ``guid``; None while stackit does not know it."""
+        """Return the receipt of the delivery with GitHub's id ``guid``; None while stackit does not know it."""
         found = (await self.admin("GET", "{prefix}/deliveries", delivery=guid)).json()["deliveries"]
         return found[0] if found else None
 
     async def wait_for(self, guid: str, state: str = "done", *, visible: bool = False) -> dict[str, Any]:
-        """Wait until a delivery is ``pending``, ``done`` or ``dead``, and if asked ``visible``: its receipt."""
+        """Wait until a delivery is ``pending``, ``done`` or ``dead``, and if asked ``visible``. Return its receipt."""
 
         async def reached() -> dict[str, Any] | None:
             receipt = await self.receipt(guid)
@@ -198,13 +198,13 @@ class RunningStackit:
         return await self.until(reached, f"delivery {guid} to be {state}{' and visible' if visible else ''}")
 
     async def metrics(self) -> dict[str, float]:
-        """Every sample by its name and labels, as ``/metrics`` writes them: ``name{label="value"}``."""
+        """Return every sample by its name and labels, as ``/metrics`` writes them: ``name{label="value"}``."""
         lines = (await self.admin("GET", "/metrics")).body.decode().splitlines()
         samples = (line.rpartition(" ") for line in lines if line and not line.startswith("#"))
         return {name: float(value) for name, _, value in samples}
 
     async def until(self, found: Callable[[], Awaitable[Found | None]], what: str, within: float = PATIENCE) -> Found:
-        """Ask again and again until there is something true, and return it. Raises StackitFailed."""
+        """Ask again and again until the result is true, and return it. Raises StackitFailed."""
         deadline = self._reactor.seconds() + within
         while not (result := await found()):
             status = self._daemons[-1].status
@@ -269,7 +269,7 @@ class RunningStackit:
 
 
 def toml(value: Any) -> str:
-    """Tables as TOML: one ``key = value`` a line, with tables inside as inline tables."""
+    """Format tables as TOML: one ``key = value`` a line, with nested tables inline."""
     return "".join(f"{json.dumps(key)} = {_inline(each)}\n" for key, each in value.items())
 
 

@@ -39,11 +39,11 @@ _NO_CACHE = {
     "Cache-Control": "no-cache, max-age=0, must-revalidate",
 }
 _ADVERTISEMENT = b"001e# service=git-upload-pack\n0000"
-"""Comes before the refs of protocol versions 0 and 1."""
+"""The line before the refs in protocol versions 0 and 1."""
 
 
 class GitRequest(msgspec.Struct, frozen=True, kw_only=True):
-    """What a git client asked for.
+    """A request of a git client.
 
     ``command`` is ``capabilities``, ``ls-refs`` or ``fetch``. ``host`` is the Host header; ``authorized`` tells
     whether credentials came with the request, right or wrong. ``protocol`` is the Git-Protocol header, and
@@ -59,7 +59,7 @@ class GitRequest(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Served(msgspec.Struct, eq=False):
-    """A repository as it is served: where it is, who may read it, and what is wrong with it now."""
+    """A served repository: its path, its token, its current fault."""
 
     path: Path
     token: str | None
@@ -67,7 +67,7 @@ class Served(msgspec.Struct, eq=False):
 
 
 class SmartHttp(Resource):
-    """Serves ``/OWNER/NAME.git`` for reading. ``find`` gives the repository of a name, None where there is none."""
+    """The resource of ``/OWNER/NAME.git``, read-only. ``find`` returns the repository of a name, or None."""
 
     isLeaf = True
 
@@ -80,7 +80,7 @@ class SmartHttp(Resource):
         self._log = Logger()
 
     async def stop(self) -> None:
-        """End what is being answered."""
+        """End every response in progress."""
         for answering in list(self._answering):
             answering.cancel()
         await gatherResults(list(self._answering))
@@ -124,7 +124,7 @@ class SmartHttp(Resource):
     async def _backend(
         self, request: Request, path: Path, service_path: str, body: bytes
     ) -> tuple[int, dict[str, str], bytes]:
-        """Ask git, which reads the one request and writes its answer."""
+        """Run git, which reads the one request and writes its response."""
         listing = service_path == "/info/refs"
         if not listing and _header(request, "Content-Type") != _ASKED:
             return 415, {}, b"Unsupported Media Type"
@@ -142,7 +142,7 @@ class SmartHttp(Resource):
 
 
 def _parse(request: HttpRequest) -> tuple[Repo, str] | None:
-    """The repository and git's own part of the path, or None for what GitHub would not serve to a git client."""
+    """Return the repository and git's own part of the path; None for a path that GitHub would not serve to git."""
     parts = request.path.decode("latin-1").split("/")
     if parts[1:2] == ["moved"]:  # where the fault "redirect" leads: the same repository
         del parts[1]
@@ -158,7 +158,7 @@ def _parse(request: HttpRequest) -> tuple[Repo, str] | None:
 
 
 def _body(request: HttpRequest) -> bytes:
-    """What was posted, as it was before git compressed it; nothing where it cannot be read."""
+    """Return the body as it was before git compressed it; empty if it is broken."""
     body = request.content.read() if request.content is not None else b""
     try:
         return gzip.decompress(body) if _header(request, "Content-Encoding") in ("gzip", "x-gzip") else body
@@ -186,7 +186,7 @@ def _header(request: HttpRequest, name: str) -> str:
 
 
 def _password(request: HttpRequest) -> str | None:
-    """The password of Basic authentication, where GitHub expects the token; None without any."""
+    """Return the password of Basic authentication, where GitHub expects the token; None if there is none."""
     scheme, _, encoded = _header(request, "Authorization").partition(" ")
     if scheme.lower() != "basic":
         return None

@@ -1,4 +1,4 @@
-"""What events are about: issues, pull requests, checks, deployments and the like, each with its main keys.
+"""The subjects of events: issues, pull requests, checks, deployments and the like, each with its main keys.
 
 The source is the page "Webhook events and payloads" of GitHub's documentation.
 """

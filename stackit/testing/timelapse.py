@@ -1,4 +1,4 @@
-"""A day in minutes: sockets, children and threads are real, and time passes only while none of them has work."""
+"""Simulated time over real sockets, children and threads: time passes only while none of them has work."""
 
 from __future__ import annotations
 
@@ -31,14 +31,14 @@ _MOMENT = 0.01
 
 
 class Timelapse(Clock):
-    """The ``reactor`` as it is, but for its time, which ``pass_time`` moves.
+    """The real ``reactor`` with a simulated time, which ``pass_time`` moves.
 
     Give it to a stackit in place of the reactor, and ``now`` as its wall clock. What stackit waits for in its own
     threads shows nowhere; tell of the object whose methods wait for them with ``watch``.
     """
 
     def __init__(self, reactor: Reactor) -> None:
-        """Time begins where the reactor's is."""
+        """Begin at the reactor's own time."""
         super().__init__()
         self._ahead = time.time() - reactor.seconds()
         self.rightNow = reactor.seconds()
@@ -51,7 +51,7 @@ class Timelapse(Clock):
         return getattr(self._reactor, name)
 
     def now(self) -> float:
-        """The wall clock that goes with it."""
+        """The simulated wall clock."""
         return float(self.seconds() + self._ahead)
 
     def watch(self, asked: object) -> None:
@@ -84,13 +84,13 @@ class Timelapse(Clock):
             await sleep(self._reactor, _POLL if busy else 0)
 
     def _pass_moments(self) -> None:
-        """What is a pause in the work, and no waiting, holds up whoever is at work."""
+        """Let the next call happen now if it is due in a moment: such a pause belongs to running work."""
         calls: Sequence[Any] = self.getDelayedCalls()
         if calls and calls[0].getTime() <= self.seconds() + _MOMENT:
             self.advance(calls[0].getTime() - self.seconds())
 
     def _children(self) -> set[object]:
-        """Of Twisted's making, and of ours, whose ends the reactor watches."""
+        """Return the running child processes, those of Twisted and those of stackit."""
         return {*reapProcessHandlers, *(each for each in self._reactor.getReaders() if isinstance(each, Descriptor))}
 
     def _busy(self) -> bool:

@@ -1,4 +1,4 @@
-"""Events without a delivery: what a handler gets, for tests that call it directly."""
+"""Events without a delivery, for tests that call a handler directly."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ def event(
     repo: Repo | str = "octo/widget",
     guid: str = _GUID,
 ) -> Event:
-    """An event as handlers see it: a Push for ``push``, an Event for any other.
+    """Return an event as handlers see it: a Push for ``push``, an Event for any other name.
 
     Without ``payload``, one is made up, about ``repo``; with one, the repository it names is the event's.
     Warns of an event that no handler gets, or that GitHub does not document.
@@ -62,7 +62,7 @@ def push_event(
     forced: bool = False,
     guid: str = _GUID,
 ) -> Push:
-    """A push of ``ref`` from ``before`` to ``after`` (full hex object ids, zeros for none)."""
+    """Return a push of ``ref`` from ``before`` to ``after`` (full hex object ids, zeros for none)."""
     made = event("push", push_payload(repo, ref, before, after, forced=forced), guid=guid)
     assert isinstance(made, Push)  # noqa: S101 - for the type checker
     return made
@@ -75,7 +75,7 @@ def refs_changed(
     cause: str = "push",
     guid: str | None = _GUID,
 ) -> RefsChanged:
-    """A RefsChanged; a change may be given as (ref, old, new), with zeros for none."""
+    """Return a RefsChanged. A change may be given as (ref, old, new), with zeros for none."""
     return RefsChanged(
         repo=repo if isinstance(repo, Repo) else Repo.parse(repo),
         changes=tuple(each if isinstance(each, RefChange) else _change(*each) for each in changes),

@@ -24,7 +24,7 @@ _REMEMBERED = 1000
 
 
 class DeliverySent(msgspec.Struct, frozen=True, kw_only=True):
-    """What became of a delivery, as GitHub's page of recent deliveries would show it.
+    """The outcome of a delivery, as GitHub's page of recent deliveries would show it.
 
     ``status`` is the status of the answer and ``body`` its body; without an answer (none in time, none at all, or
     the delivery was lost on purpose) ``status`` is None, and ``error`` says why. ``seconds`` is how long it took.
@@ -57,7 +57,7 @@ class Webhook:
         self._client = HTTPClient(Agent(reactor, connectTimeout=ANSWER_WITHIN, pool=self._pool))  # type: ignore[arg-type]
 
     def lose_next(self, count: int = 1) -> None:
-        """The next ``count`` deliveries are never sent, as on a bad day of GitHub's."""
+        """Do not send the next ``count`` deliveries, as GitHub does on a bad day."""
         self._losing += count
 
     async def send(
