@@ -1,4 +1,4 @@
-"""When a push is done: its commit is visible in the mirror, or the remote has moved on."""
+"""The handling of pushes: done when the commit is visible in the mirror, or the remote has moved on."""
 
 from __future__ import annotations
 
@@ -18,16 +18,16 @@ from stackit.plugins.mirror.sync.tunables import Tunables
 from stackit.plugins.mirror.sync.worker import MirrorWorker
 
 RELEVANT = 3600.0
-"""Seconds for which it counts what a push left behind: those before it are through by then, or get new looks."""
+"""Seconds for which the commit that a push replaced is remembered. Earlier pushes are done by then."""
 
 Verdict = Literal["visible", "superseded", "stale"]
 
 
 class Arrival(msgspec.Struct, frozen=True):
-    """When a push arrived, by what somebody who sets the clock cannot change.
+    """The arrival of a push, independent of the wall clock.
 
-    ``order`` is its place among the pushes of the repository. ``at`` is when it was received, and ``known_at``
-    when it was seen here first, both by the reactor's clock.
+    ``order`` is its number among the pushes of the repository. ``at`` is the time when it was received, ``known_at``
+    when it was first seen here, both by the reactor's clock.
     """
 
     order: int
@@ -59,9 +59,9 @@ class PushHandler:
         self._unconfirmed: set[str] = set()
 
     def expect(self, push: Push) -> None:
-        """Begin to bring what this push announces, before it is there to be handled, if it is the next one.
+        """Start to fetch this push before it is handled, if it continues from the commit that the mirror has.
 
-        Only the first push that leaves where the mirror stands is: one that comes again begins nothing here.
+        A push that comes again, or continues from another commit, starts nothing here.
         """
         ref = None if push.ref is None else destination(self._worker.managed.refspecs, push.ref)
         if push.ref is not None and ref is None:
@@ -78,9 +78,9 @@ class PushHandler:
             self._worker.expect(push.delivery, target)
 
     async def handle(self, push: Push) -> None:
-        """Returns when the push is visible in the mirror or superseded.
+        """Return when the push is visible in the mirror, or superseded.
 
-        Raises StackitError where the remote could not be asked, or still does not show the push.
+        Raises StackitError if the remote cannot be asked, or still does not show the push.
         """
         ref = None if push.ref is None else destination(self._worker.managed.refspecs, push.ref)
         if push.ref is not None and ref is None:
@@ -89,15 +89,15 @@ class PushHandler:
         self._worker.pending_pushes += 1
         try:
             if ref is None or push.before is None or push.after is None:
-                await self._covered(push, arrival, full=True)
+                await self._ensure_covered(push, arrival, full=True)
             else:
-                await self._brought(push, arrival, ref, push.before, push.after)
+                await self._make_visible(push, arrival, ref, push.before, push.after)
         finally:
             self._worker.pending_pushes -= 1
         self._arrivals.pop(push.delivery, None)
 
     def _arrival(self, push: Push, *, received: bool = False) -> Arrival:
-        """When this push arrived: now, where it is ``received``."""
+        """Return the arrival of this push, a new one if it is ``received`` now."""
         now = self._app.reactor.seconds()
         arrival = self._arrivals.get(push.delivery)
         if arrival is not None and not received:
@@ -114,20 +114,20 @@ class PushHandler:
         return arrival
 
     def _target(self, push: Push, ref: str, after: str) -> Target | None:
-        """What to bring, and nothing else; None where it lands in several places, which git brings together."""
+        """Return the ref and commit to fetch; None if refspecs map the ref to several, which git fetches together."""
         source = push.ref or ref
         several = len(list(destinations(self._worker.managed.refspecs, source))) > 1
         return None if several else Target(source, ref, after)
 
-    async def _brought(self, push: Push, arrival: Arrival, ref: str, before: str, after: str) -> None:
+    async def _make_visible(self, push: Push, arrival: Arrival, ref: str, before: str, after: str) -> None:
         self._remember(ref, before, arrival)
         full = _nothing(after)  # only a look at all refs tells what is gone
         target = None if full else self._target(push, ref, after)
-        # What is being told of just now may still fail to be: its round tells whether it did.
+        # An announcement under way may still fail; its round has the result.
         if not self._worker.all_announced or not (
-            self._shows(ref, after) or await self._passed(push, ref, before, after)
+            self._shows(ref, after) or await self._is_passed(push, ref, before, after)
         ):
-            await self._covered(push, arrival, full=full, target=target)
+            await self._ensure_covered(push, arrival, full=full, target=target)
         for delay in (*self._tunables.ask_again_after, None):
             verdict = await self._verdict(push, arrival, ref, before, after)
             if verdict == "visible":
@@ -149,8 +149,8 @@ class PushHandler:
             Occurrence(name="notice", repo=self._worker.managed.repo, delivery=push.delivery, id=push.id, reason=reason)
         )
 
-    async def _passed(self, push: Push, ref: str, before: str, after: str) -> bool:
-        """Whether the mirror is beyond this push already, so that nothing has to be asked.
+    async def _is_passed(self, push: Push, ref: str, before: str, after: str) -> bool:
+        """Return True if the mirror is beyond this push already, so that the remote need not be asked.
 
         Not where the push went back, to a commit that the mirror's history also has.
         """
@@ -159,13 +159,13 @@ class PushHandler:
             return False
         return await self._contains(now, after) and await self._contains(now, before)
 
-    async def _covered(self, push: Push, arrival: Arrival, *, full: bool, target: Target | None = None) -> None:
-        """Returns when a round that began after the push was received has succeeded."""
+    async def _ensure_covered(self, push: Push, arrival: Arrival, *, full: bool, target: Target | None = None) -> None:
+        """Return when a round that began after the push was received has succeeded."""
         status = self._worker.status
         if status.covers(arrival.at, full=full, ref=target.ref if target else None):
             return
         if status.silenced() or (status.paused() and status.tried_since(arrival.at)):
-            # Asked on behalf of another push meanwhile, in vain; the retry of this one asks again.
+            # A round for another push failed meanwhile; the retry of this one asks again.
             raise StackitError(status.error)
         await self._worker.sync("push", push.delivery, full=full, target=target, since=arrival.at)
 
@@ -181,17 +181,17 @@ class PushHandler:
         if now is not None and await self._contains(now, after):
             return "visible"
         if not left:
-            # Neither where it was nor where it should be. Most likely pushed over since, which the next push
-            # will tell; a remote that is several pushes behind looks the same. So somebody has to look again
-            # if nothing tells, but this push need not wait for it.
+            # The ref is neither where it was nor where it should be. Most likely it was pushed again, and the next
+            # push confirms that. A remote that is several pushes behind looks the same, so a round is due unless
+            # a push comes, but this push need not wait for it.
             if self._worker.recheck_after(self._tunables.recheck_after, push.delivery):
-                self._unconfirmed.clear()  # those before have been looked at
-            # One more than are remembered is none that a push could settle: the look is made.
+                self._unconfirmed.clear()  # the earlier ones have been checked
+            # Beyond the limit, "" stands for the others: no push confirms it, so the round takes place.
             self._unconfirmed.add(ref if len(self._unconfirmed) < self._tunables.pushes_remembered else "")
         return "superseded"
 
     def _confirm(self, ref: str) -> None:
-        """The newest push of a ref is exactly what the mirror shows."""
+        """Note that the mirror shows exactly the newest push of a ref."""
         if ref in self._unconfirmed:
             self._unconfirmed.remove(ref)
             if not self._unconfirmed:
@@ -200,12 +200,12 @@ class PushHandler:
     def _shows(self, ref: str, after: str) -> bool:
         now = self._worker.refs.get(ref)
         if _nothing(after):
-            # Before the first round, no ref is known: that is not the same as gone.
+            # Before the first round no ref is known, which does not mean deleted.
             return now is None and self._worker.status.covered_at is not None
         return now == after
 
     async def _contains(self, tip: str, oid: str) -> bool:
-        """Whether the history of ``tip`` contains ``oid``; a burst of pushes asks git once."""
+        """Return True if the history of ``tip`` contains ``oid``; a burst of pushes asks git once."""
         if _nothing(oid):
             return False
         directory, mirror = self._worker.directory, self._worker.managed.repo.key
@@ -251,5 +251,5 @@ def _nothing(oid: str) -> bool:
 
 
 def _none_like(oid: str) -> str:
-    """Zeros, as many as the repository's object ids have digits."""
+    """Return the id of no object, as long as this one."""
     return "0" * len(oid)

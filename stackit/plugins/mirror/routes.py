@@ -1,4 +1,4 @@
-"""The admin routes of the mirrors: how each one stands, and a sync by hand."""
+"""The admin routes of the mirrors: their states, and a sync by hand."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ Find = Callable[[Repo], MirrorWorker | None]
 
 
 def routes(find: Find, all_workers: Callable[[], Iterable[MirrorWorker]]) -> list[Route]:
-    """``find`` gives the worker of a repository, ``all_workers`` every one of them."""
+    """Make the routes. ``find`` returns the worker of a repository, ``all_workers`` returns all."""
 
     def listing(_: AdminRequest) -> Response:
         return Response(body={"repos": [_status(worker) for worker in all_workers()]})
@@ -75,6 +75,6 @@ def _status(worker: MirrorWorker) -> dict[str, Any]:
 
 
 def _change(change: RefChange) -> dict[str, Any]:
-    # JSON has no place for bytes that are not UTF-8: they are shown as \xNN.
+    # JSON cannot hold bytes that are not UTF-8; they are written as \xNN.
     ref = ref_bytes(change.ref).decode("utf-8", "backslashreplace")
     return {"ref": ref, "old": change.old, "new": change.new, "kind": change.kind, "forced": change.forced}

@@ -1,4 +1,4 @@
-"""The mirrors' start and stop: nothing of an earlier run in the way, no git left behind."""
+"""The start and stop of the mirrors: leftovers are removed first, and no git outlives the stop."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ from stackit.plugins.mirror.sync.worker import MirrorWorker
 
 
 class MirrorService(Service):
-    """Clears the place at start; at stop lets rounds end within the grace, and ends those that do not."""
+    """Removes leftovers at start. At stop, rounds may end within the grace, and are ended then."""
 
     def __init__(
         self,
@@ -48,22 +48,22 @@ class MirrorService(Service):
         for worker in self._workers:
             known = found.get(worker.managed.repo.path.lower())
             if known is not None:
-                # A mirror that cannot be tidied is one repository's trouble: its first round will say what it is.
+                # A failure concerns one mirror only, and its first round reports the reason.
                 with contextlib.suppress(OSError):
                     self._prepare(worker, known)
         if self._workers and not any(worker.managed.token_file for worker in self._workers):
             reason = "no credentials: only public repositories refresh"
             self._app.observe(Occurrence(name="notice", reason=reason))
         if not self._app.sync_interval:
-            # No first look of the backstop tells what changed before this start.
+            # Without a backstop, no first round announces the changes before this start.
             Deferred.fromCoroutine(self._compare())
         self._maintenance.start()
 
     async def _compare(self) -> None:
-        """One after the other, as nobody waits for it."""
+        """Announce the changes of each mirror, one after the other."""
         for worker in self._workers:
             if worker.directory.exists() and not worker.rounds.busy:
-                with contextlib.suppress(StackitError, OSError):  # its next round says what it is
+                with contextlib.suppress(StackitError, OSError):  # its next round reports the reason
                     await worker.compare()
 
     def stopService(self) -> Deferred[None]:
@@ -74,14 +74,14 @@ class MirrorService(Service):
         return Deferred.fromCoroutine(self._stop())
 
     async def _stop(self) -> None:
-        # Whoever waits for a round had the grace for it. git gets a moment of its own when it is ended.
+        # The pushes that waited for a round had the grace. A git that is ended gets a moment of its own.
         for worker in self._workers:
             worker.rounds.cancel()
         await DeferredList([worker.rounds.idle() for worker in self._workers])
         await self._remotes.close()
 
     def _prepare(self, worker: MirrorWorker, known: Path) -> None:
-        """``known`` is the mirror, which may lie under a spelling of its name that is no longer the configured one."""
+        """Move and clean a mirror. ``known`` is its folder, perhaps in an earlier spelling of the name."""
         if known != worker.directory and not worker.directory.exists():
             worker.directory.parent.mkdir(parents=True, exist_ok=True)
             known.rename(worker.directory)

@@ -7,7 +7,7 @@ import msgspec
 from stackit import Duration, Size
 
 LEAST_MEMORY = 64 * 2**20
-"""Bytes of memory without which git does not even start all of its parts."""
+"""Bytes of memory below which git cannot start all of its processes."""
 
 
 class MirrorSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):

@@ -113,7 +113,7 @@ async def test_a_mirror_that_grew_out_of_proportion_is_repacked_at_the_next_idle
     assert worker.fetches_since_maintenance == 0
     await place.push(steps=4)
     assert used(place.harness.path()) - before > 4 * SIZE
-    assert worker.fetches_since_maintenance >= maintenance.WORN
+    assert worker.fetches_since_maintenance >= maintenance.FETCHES_BEFORE_MAINTENANCE
     await worker.maintain()
     assert used(place.harness.path()) - before < 3 * SIZE
     assert not worker._refresher.growth.is_too_much
@@ -173,7 +173,7 @@ async def test_leftovers_of_a_mirror_that_nothing_is_pushed_to_go_too(place: Pla
     place.disk.leave(RESERVE + 10 * MIB)
     leftover = place.harness.path() / "objects" / "pack" / "tmp_pack_x"
     leftover.write_bytes(bytes(20 * MIB))
-    place.harness.service._maintenance._turn()
+    place.harness.service._maintenance._check()
     assert not leftover.exists()
     assert place.harness.mirror.stackit_health() is None
 

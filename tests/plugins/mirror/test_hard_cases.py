@@ -151,7 +151,7 @@ async def test_without_a_backstop_a_start_still_tells_what_a_crash_left_untold(
     await again.stop()
 
 
-# -- upkeep ---------------------------------------------------------------------------
+# -- maintenance ----------------------------------------------------------------------
 
 
 @pytest_twisted.ensureDeferred
@@ -183,7 +183,7 @@ async def test_a_push_does_not_wait_for_maintenance(harness: Harness, upstream: 
 
 
 class Worn:
-    """What upkeep needs of a worker."""
+    """A worker as the schedule of maintenance needs it."""
 
     def __init__(self, fetches_since_maintenance: int) -> None:
         self.fetches_since_maintenance = fetches_since_maintenance
@@ -196,7 +196,7 @@ class Worn:
         await self.maintained[-1]
 
 
-def test_upkeep_takes_one_mirror_at_a_time_in_idle_moments_the_most_worn_first() -> None:
+def test_maintenance_takes_one_mirror_at_a_time_in_idle_moments_the_most_fetched_first() -> None:
     clock = Clock()
     workers: list[Any] = [Worn(30), Worn(90), Worn(3)]
     places = FetchSlots(1)

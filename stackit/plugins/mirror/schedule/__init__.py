@@ -1,1 +1,1 @@
-"""Work that nobody asked for: looks of the backstop and maintenance."""
+"""Background work on the mirrors: the backstop's rounds and maintenance."""

@@ -1,4 +1,4 @@
-"""When the backstop looks at which repository: all at once at start, later each at a time of its own."""
+"""The backstop's schedule: all repositories at once at the start, later spread over the interval."""
 
 from __future__ import annotations
 
@@ -11,16 +11,16 @@ from stackit.plugins.mirror.sync.phase import phase
 from stackit.plugins.mirror.sync.worker import MirrorWorker
 
 SPREAD = 0.95
-"""The part of the interval over which a round of looks spreads: evenly, with a moment for the last ones to end."""
+"""The part of the interval over which the checks are spread. The rest is for the last ones to end."""
 ENOUGH = 0.98
-"""The part of the interval after which a round is over, so that it never keeps the next one from starting."""
+"""The part of the interval after which a run is over, so that the next one can start."""
 
 GRAIN = 1 / 20
-"""Looks whose turns are within this part of the interval, at most a second, go together: the machine wakes once."""
+"""Checks due within this part of the interval, at most a second, start together: the machine wakes once."""
 
 
 class BackstopSchedule:
-    """Looks at every repository, once in ``interval`` seconds (0: only when asked)."""
+    """Checks every repository once in ``interval`` seconds (0: only when asked)."""
 
     def __init__(self, reactor: Reactor, workers: Sequence[MirrorWorker], interval: float) -> None:
         self._reactor = reactor
@@ -31,17 +31,16 @@ class BackstopSchedule:
         self._walking: Deferred[None] | None = None
 
     async def run(self) -> None:
-        """Sync every repository and wait for all, but no longer than the interval.
+        """Check every repository, and wait for all, but no longer than the interval.
 
-        A large first clone may take longer: it goes on, while the next round looks at all the others. A
-        remote that fails is no failure of the looking: each sync tells how it ended, and the repository's
-        state keeps the reason.
+        A large first clone may take longer, and goes on while the next run checks the others. A failure of a remote
+        is not raised: the sync reports it, and the repository's state keeps the reason.
         """
         over = SPREAD * self._interval if self._has_run else 0.0
         cause = "backstop" if self._has_run else "start"
         self._has_run = True
         if self._walking is not None:
-            self._walking.cancel()  # a round that was held up: this one looks at what it did not
+            self._walking.cancel()  # an earlier run that was held up: this one checks the rest
         self._walking = walking = Deferred.fromCoroutine(self._walk(cause, over))
         waited: Deferred[None] = Deferred()
 
@@ -57,15 +56,15 @@ class BackstopSchedule:
             await waited
         except CancelledError:
             walking.cancel()
-            for look in list(self._checks.values()):
-                look.cancel()
+            for check in list(self._checks.values()):
+                check.cancel()
             raise
         finally:
             if enough is not None and enough.active():
                 enough.cancel()
 
     async def _walk(self, cause: str, over: float) -> None:
-        """Start each look when it is its turn."""
+        """Start each check when it is due."""
         grain = min(1.0, GRAIN * self._interval)
         began = self._reactor.seconds()
         until = 0.0
@@ -81,19 +80,19 @@ class BackstopSchedule:
 
     def _start(self, worker: MirrorWorker, cause: str, place: float) -> None:
         key = worker.managed.repo.key
-        look = Deferred.fromCoroutine(self._look(worker, cause, place))
-        if look.called:
+        check = Deferred.fromCoroutine(self._check(worker, cause, place))
+        if check.called:
             return
-        self._checks[key] = look
+        self._checks[key] = check
 
         def ended(_: object) -> None:
             del self._checks[key]
 
-        look.addBoth(ended)
+        check.addBoth(ended)
 
-    async def _look(self, worker: MirrorWorker, cause: str, place: float) -> None:
+    async def _check(self, worker: MirrorWorker, cause: str, place: float) -> None:
         while not worker.status.paused() and worker.quiet_until > (now := self._reactor.seconds()):
-            # Those whose turn it was meanwhile are spread anew, or the silence would end with all of them at once.
+            # The checks that became due meanwhile are spread again, or all would start when the silence ends.
             await sleep(self._reactor, worker.quiet_until - now + place)
         if worker.status.paused():
             return
@@ -101,4 +100,4 @@ class BackstopSchedule:
             if cause == "start" or not await worker.is_unchanged():
                 await worker.sync(cause)
         except StackitError:
-            return  # it has been told, and is in the repository's state
+            return  # the sync has reported it

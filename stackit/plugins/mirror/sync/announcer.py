@@ -1,4 +1,4 @@
-"""What a mirror's refs are, and telling exactly how they differ from what was told before."""
+"""The announcements of ref changes: each exactly once, compared with the refs that were announced before."""
 
 from __future__ import annotations
 
@@ -12,11 +12,11 @@ from stackit.plugins.mirror.sync.refresh import Refresher
 
 
 class RefAnnouncer:
-    """Tells of the refs of one mirror. ``cause`` and ``delivery`` are why they may have moved."""
+    """Announces the ref changes of one mirror. ``cause`` and ``delivery`` are those of the round that moved them."""
 
     def __init__(self, app: App, git: Git, managed: ManagedRepo, refresher: Refresher) -> None:
         self.refs = Snapshot()
-        """All refs, as they were last seen or moved."""
+        """All refs, as they were last read or moved."""
         self._announced: Snapshot | None = None
         self._app = app
         self._git = git
@@ -25,18 +25,18 @@ class RefAnnouncer:
 
     @property
     def has_baseline(self) -> bool:
-        """Whether it is known in this process what was told before it."""
+        """True once this process has compared the refs with those that were announced before its start."""
         return self._announced is not None
 
     @property
     def all_announced(self) -> bool:
-        """Whether everything that is known of the refs has been told."""
+        """True if every known change of a ref has been announced."""
         return self._announced == self.refs
 
     async def announce_all(self, cause: str, delivery: str | None) -> tuple[RefChange, ...]:
-        """Read all refs, and tell how they differ from what was told; returns the differences. Raises StackitError."""
+        """Read all refs, and announce and return the changes since the last announcement. Raises StackitError."""
         if not self._refresher.directory.exists():
-            return ()  # nothing is there to compare, which is not the same as: everything was deleted
+            return ()  # a mirror that is missing does not mean that all refs were deleted
         self.refs = now = await self._refresher.refs()
         if now == self._announced:
             return ()
@@ -48,20 +48,20 @@ class RefAnnouncer:
         return changes
 
     async def announce_only(self, refs: Iterable[str], cause: str, delivery: str | None) -> tuple[RefChange, ...]:
-        """The same where only these refs can have moved, and all was settled: the others are not read."""
+        """Do the same if only these refs can have moved since all was announced: the others are not read."""
         names = list(refs)
         now = (await self._refresher.refs(names)).as_dict()
         if now.keys() != set(names):
-            return await self.announce_all(cause, delivery)  # somebody deleted one, who may have done more
+            return await self.announce_all(cause, delivery)  # one was deleted by hand, and perhaps more
         before = {ref: oid for ref in names if (oid := self.refs.get(ref)) is not None}
         changes = await changes_between(self._git, self._refresher.directory, before, now)
         await self.announce_moves(changes, cause, delivery)
         return changes
 
     async def announce_moves(self, changes: tuple[RefChange, ...], cause: str, delivery: str | None) -> None:
-        """Tell that these refs, and no others, were created or updated since all was settled."""
+        """Announce changes, if no other ref was moved since all was announced, and none deleted."""
         if changes:
-            self._announced = None  # until it is said
+            self._announced = None  # until the journal has it
             self.refs = self.refs.moved(changes)
             await self._announce(changes, cause, delivery)
             self._announced = self.refs

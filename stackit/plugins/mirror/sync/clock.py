@@ -1,4 +1,4 @@
-"""When something was received, by a clock that nobody sets."""
+"""The conversion of wall-clock times to the monotonic clock of the reactor."""
 
 from __future__ import annotations
 
@@ -8,11 +8,11 @@ from collections.abc import Callable
 from stackit import Reactor
 
 STEP = 0.1
-"""Seconds by which the wall clock was set, and does not only run a little faster or slower."""
+"""Seconds of difference from which on the wall clock was set, and does not only drift."""
 
 
 class ClockConverter:
-    """Turns times of the wall clock into the reactor's, as far as nobody set the wall clock since."""
+    """Converts times of the wall clock into those of the reactor, unless the wall clock was set since."""
 
     def __init__(self, reactor: Reactor, now: Callable[[], float]) -> None:
         self._reactor = reactor
@@ -21,7 +21,7 @@ class ClockConverter:
         self._set_at = -math.inf
 
     def to_monotonic(self, at: float) -> float:
-        """The reactor's time of ``at``, in epoch seconds, which has passed; the present where that cannot be known."""
+        """Return the reactor's time for ``at``, a past time in epoch seconds; the present if it cannot be known."""
         seconds: float = self._reactor.seconds()
         ahead = self._now() - seconds
         if abs(ahead - self._ahead) > STEP:

@@ -1,4 +1,4 @@
-"""A clone is made beside the mirror's place, so that nobody ever reads half a repository."""
+"""The first clone, or a fresh one: made beside the mirror's place, so that no reader sees half a repository."""
 
 from __future__ import annotations
 
@@ -23,14 +23,14 @@ from stackit.plugins.mirror.sync.tunables import Tunables
 
 
 def object_format(listing: Listing) -> str | None:
-    """``sha1`` or ``sha256``; None where the remote has no ref that would tell."""
+    """Return ``sha1`` or ``sha256``; None if the remote has no ref."""
     for oid in listing.refs.values():
         return "sha256" if len(oid) == 64 else "sha1"
     return None
 
 
 class Cloner:
-    """Makes the mirror at ``place``, or makes it anew in the place of one that is broken."""
+    """Clones the mirror at ``place``, also in the place of a broken one."""
 
     def __init__(
         self,
@@ -49,7 +49,7 @@ class Cloner:
         self._place = place
         self._tunables = tunables
 
-    # No owner's name begins with a dot, so these can be nobody's mirror.
+    # No owner's name begins with a dot, so no mirror can be in these folders.
 
     @property
     def _beside(self) -> Path:
@@ -64,14 +64,14 @@ class Cloner:
         return mirrors / folder / self._place.relative_to(mirrors)
 
     async def clone(self, listing: Listing) -> MissingRefs | None:
-        """``listing`` is what the remote has; returns what of it the mirror cannot hold. Raises GitError and OSError.
+        """Clone, and return the refs of ``listing`` that the mirror cannot hold. Raises GitError and OSError.
 
         Where that is everything, there is no mirror, and the old one stays.
         """
         try:
             return await self._clone(listing)
         finally:
-            # What did not become the mirror takes room, and nothing goes on from there.
+            # A clone that failed takes room, and cannot be continued.
             shutil.rmtree(self._beside, ignore_errors=True)
 
     async def _clone(self, listing: Listing) -> MissingRefs | None:
@@ -100,21 +100,21 @@ class Cloner:
         return missing
 
     def discard(self) -> None:
-        """Throw the mirror away that was replaced: whoever still read it has finished."""
+        """Delete the mirror that was replaced: its readers have finished by now."""
         if self._replaced.is_dir():
             shutil.rmtree(self._replaced, ignore_errors=True)
         else:
             self._replaced.unlink(missing_ok=True)
 
     def discard_all(self) -> int:
-        """Throw away also a clone that did not come to its end; returns how many there were."""
+        """Delete it, and a clone that was not finished; returns the number of both."""
         there = [each for each in (self._beside, self._replaced) if each.exists()]
         for each in there:
             shutil.rmtree(each, ignore_errors=True)
         return len(there)
 
     def _can_clone(self, listing: Listing) -> bool:
-        """True if ``git clone`` is faster than a fetch, and brings the same.
+        """Return True if ``git clone`` is faster than a fetch, and brings the same.
 
         It does not know excluded refspecs nor the mirror's own refs. It always brings all branches, and the ref that
         HEAD names.
@@ -129,7 +129,7 @@ class Cloner:
         )
 
     async def _cloned(self, made: Repository, progress: Progress) -> bool:
-        """Whether ``git clone`` has made what a fetch would make."""
+        """Run ``git clone``; False if its result is not that of a fetch."""
         self._clear()
         try:
             await self._supervised_git.clone(self._beside, progress)
@@ -137,8 +137,8 @@ class Cloner:
             if problem.kind != "mirror":
                 raise
             return False  # a fetch can do it, or says what is wrong in its own words
-        # A clone takes what a fetch does not: what a shallow remote has, and names of refs that no repository can
-        # have as files, be it side by side (from git 2.48 on) or at all.
+        # Unlike a fetch, a clone accepts a shallow remote, and refs that cannot be files: together (from git 2.48 on),
+        # or at all.
         return not (self._beside / "shallow").exists() and fit_as_files((await made.refs()).as_dict())
 
     def _clear(self) -> None:
@@ -152,13 +152,13 @@ class Cloner:
             self._beside.rename(self._place)
             return
         exchange(self._beside, self._place)
-        # A reader may be at work in the old one, and goes on there.
+        # A reader may still use the old one.
         self.discard()
         self._replaced.parent.mkdir(parents=True, exist_ok=True)
         self._beside.rename(self._replaced)
 
     async def _carry_kept(self) -> None:
-        """The old tips that were kept are nowhere else; what is broken of them cannot be saved."""
+        """Copy the old tips that were kept, which are nowhere else. Those that are broken are lost."""
         if not self._place.is_dir():
             return
         old = msgspec.structs.replace(self._managed, url=str(self._place), token_file=None)

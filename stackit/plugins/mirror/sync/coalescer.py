@@ -1,4 +1,4 @@
-"""Many requests, few rounds: whoever asks gets the result of a round that starts after the asking."""
+"""Many requests in few rounds: each request gets the result of a round that starts after it."""
 
 from __future__ import annotations
 
@@ -17,15 +17,15 @@ Ask = TypeVar("Ask")
 Result = TypeVar("Result")
 
 QUIET_LIMIT = 10
-"""A stream of requests that never falls quiet is answered after this many quiet windows."""
+"""Requests that never pause for a debounce window are answered after this many windows."""
 
 
 class Coalescer(Generic[Ask, Result]):
-    """One round at a time; what is asked while it runs shares exactly one more.
+    """One round at a time; the requests during a round share exactly one more.
 
-    ``turn`` waits for permission to start a round and returns what gives the permission back; requests
-    that arrive meanwhile still join that round. ``work`` is the round: it receives everything that was asked.
-    With a ``debounce`` (seconds), a round waits until nothing was asked for so long.
+    ``turn`` waits for permission to start a round, and returns the function that gives it back; requests that arrive
+    meanwhile still join that round. ``work`` is the round, called with all requests. With a ``debounce`` (seconds), a
+    round starts when there was no request for so long.
     """
 
     def __init__(
@@ -51,12 +51,12 @@ class Coalescer(Generic[Ask, Result]):
 
     @property
     def stopped(self) -> bool:
-        """Whether no more rounds start."""
+        """True once no more rounds start."""
         return self._stopped
 
     @property
     def waiting(self) -> list[Ask]:
-        """What was asked since the last round began."""
+        """The requests since the last round began."""
         return [ask for ask, _ in self._next]
 
     @property
@@ -66,11 +66,11 @@ class Coalescer(Generic[Ask, Result]):
 
     @property
     def busy(self) -> bool:
-        """Whether a round runs, or waits to."""
+        """True while a round runs or is due."""
         return self._busy or bool(self._next)
 
     def ask(self, ask: Ask, *, urgent: bool = False) -> Deferred[Result]:
-        """The result of a round that starts after this call; ``urgent`` does not wait for quiet.
+        """Return the result of a round that starts after this call; ``urgent`` skips the debounce.
 
         Cancelling ends only the waiting. Raises StackitError when stopped.
         """
@@ -85,13 +85,16 @@ class Coalescer(Generic[Ask, Result]):
         return answer
 
     def join(self) -> Deferred[Result]:
-        """The result of the round that runs; there must be one, see ``running``. Cancelling ends only the waiting."""
+        """Return the result of the round that runs; there must be one, see ``running``.
+
+        Cancelling ends only the waiting.
+        """
         answer: Deferred[Result] = Deferred()
         self._joined.append(answer)
         return answer
 
     def stop(self) -> None:
-        """Start no more rounds; what waits for one fails with StackitError. A round that runs goes on."""
+        """Start no more rounds; requests that wait fail with StackitError. A round that runs goes on."""
         self._stopped = True
         self._close_window()
         waiting, self._next = self._next, []
@@ -100,7 +103,7 @@ class Coalescer(Generic[Ask, Result]):
                 answer.errback(Failure(StackitError("stackit is stopping")))
 
     def idle(self) -> Deferred[None]:
-        """Fires when no round runs."""
+        """Return a Deferred that fires when no round runs."""
         if not self._busy:
             return succeed(None)
         waiter: Deferred[None] = Deferred()
@@ -108,7 +111,7 @@ class Coalescer(Generic[Ask, Result]):
         return waiter
 
     def cancel(self) -> None:
-        """End the round that runs; ``idle`` tells when it is over."""
+        """Cancel the round that runs; ``idle`` fires when it has ended."""
         if self._running is not None:
             self._running.cancel()
 
@@ -157,7 +160,7 @@ class Coalescer(Generic[Ask, Result]):
         self._busy = False
         self._running = None
         if isinstance(outcome, Failure):
-            # No turn was to be had, so no round took the requests over.
+            # There was no permission, so no round took the requests.
             waiting, self._next = self._next, []
             for _, answer in waiting:
                 if not answer.called:

@@ -1,11 +1,10 @@
 """The fast fetch of a push: the announced commits in one round trip, whatever the number of refs.
 
-git's own client lists every ref before it asks for anything, and starts half a dozen
-processes. A push names its commit, so there is nothing to look up: one request asks for
-the objects, a second, in the same breath, for the remote's word on where the ref stands.
-While the remote works, the gits that unpack and check are started, so that what comes finds
-them ready. The ref moves when the objects are here and whole, and the remote's word is in.
-What does not fit goes by ``git fetch``, and is counted with its reason.
+git's own client lists every ref before it asks for objects, and starts half a dozen processes. A push names its
+commit, so no list is needed: one request asks for the objects, and a second, at the same time, for the commit that the
+ref has now. Meanwhile the gits that unpack and check are started, so that the pack finds them ready. The ref moves when
+the objects are here and complete, and the second answer is in. A push that does not fit is fetched by ``git fetch``,
+and counted with the reason.
 """
 
 from __future__ import annotations
@@ -35,16 +34,15 @@ from stackit.plugins.mirror.sync.pack_receiver import PackReceiver
 __all__ = ["Fallback", "FastFetch", "Target"]
 
 MOST_REFS = 50
-"""Refs that are asked for by name; pushes of more are rare, and git is good at it."""
+"""The most refs that are asked for by name. Pushes of more are rare, and git is good at them."""
 MOST_HAVES = 16
 HEAD_START = 0.005
-"""Seconds from asking for the pack until the remote's word is asked for, if the pack is not here before. The word is in
-before the pack is unpacked and walked all the same, and a remote that has one core for both is done with the pack
-sooner."""
+"""Seconds between the request for the pack and the one for the refs, if the pack is not here before. The refs come
+before the pack is unpacked and checked all the same, and a remote with one core sends the pack sooner."""
 
 
 class Target(msgspec.Struct, frozen=True):
-    """A ref of the remote, where it lands in the mirror, and the commit that a push announced there."""
+    """A ref of the remote, its name in the mirror, and the commit that a push announced."""
 
     source: str
     ref: str
@@ -52,7 +50,7 @@ class Target(msgspec.Struct, frozen=True):
 
 
 class FastFetch:
-    """The fast fetch into one mirror."""
+    """Fetches pushed refs into one mirror, without git's client."""
 
     def __init__(
         self, reactor: Reactor, git: Git, remote: Remote, directory: Path, *, disk: DiskReserve, growth: Growth
@@ -66,10 +64,10 @@ class FastFetch:
         self._receiver: PackReceiver | None = None
 
     async def fetch(self, refs: Snapshot, targets: Mapping[str, Target]) -> tuple[RefChange, ...]:
-        """Bring the targets (by ref) to where the remote says they stand now; returns what moved.
+        """Move the targets (by ref) to where the remote has them now, and return the changes.
 
-        ``refs`` are all refs of the mirror, as they are known to be. Raises Fallback, with no ref
-        moved, where this is not the way; StackitError and OSError as git and the remote do.
+        ``refs`` are all refs of the mirror. Raises Fallback, with no ref moved, if the push has to be fetched in a
+        slower way; StackitError and OSError as git and the remote do.
         """
         try:
             await self._remote.check_ready()
@@ -85,7 +83,7 @@ class FastFetch:
             await receiver.close()
 
     def release_git(self) -> None:
-        """Have no git wait for a remote that hangs."""
+        """End the gits that wait for a remote that hangs."""
         if self._receiver is not None:
             self._receiver.release_git()
 
@@ -105,17 +103,17 @@ class FastFetch:
         if not moved:
             return ()
         if later := sorted(set(moved.values()) - set(wants)):
-            # Pushed over since: the mirror goes to where the remote is, in one step.
-            await receiver.take(await self._remote.fetch_pack(later, [*wants, *haves][:MOST_HAVES]), _id_size(later))
+            # Pushed again since: the mirror moves to where the remote is, in one step.
+            await receiver.receive(await self._remote.fetch_pack(later, [*wants, *haves][:MOST_HAVES]), _id_size(later))
         if set(moved.values()) != set(wants):
-            walked = await receiver.walked(sorted(set(moved.values())), haves)
+            walked = await receiver.check_connected(sorted(set(moved.values())), haves)
         receiver.admit()
         changes = await self._changes(refs, moved, walked)
         await self._move(changes, walked)
         return changes
 
     async def _remote_oids(self, targets: Mapping[str, Target], packing: Deferred[bytes]) -> dict[str, str]:
-        """Where the remote says that the targets stand: the object id by ref, for those that are there."""
+        """Ask the remote for the targets, and return the object id by ref, of those that exist."""
         await _head_start(self._reactor, packing)
         sources = {ref: ref_bytes(target.source) for ref, target in targets.items()}
         sha256 = any(len(target.after) == 64 for target in targets.values())
@@ -134,20 +132,20 @@ class FastFetch:
     async def _arrived(
         self, receiver: PackReceiver, packing: Deferred[bytes], wants: Sequence[str], haves: Sequence[str]
     ) -> dict[str, list[str]]:
-        """Take in what comes, and walk it, by gits that are started meanwhile."""
+        """Unpack and check the pack, by gits that are started while it comes."""
         try:
             await _on_its_way(self._reactor)
             receiver.start()
         except BaseException:
             await _cancelled(packing)
             raise
-        await receiver.take(await packing, _id_size(wants))
-        return await receiver.walked(wants, haves)
+        await receiver.receive(await packing, _id_size(wants))
+        return await receiver.check_connected(wants, haves)
 
     async def _changes(
         self, refs: Snapshot, moved: Mapping[str, str], walked: Mapping[str, list[str]]
     ) -> tuple[RefChange, ...]:
-        """What moving them will change, and whether it is forced.
+        """Return the changes that the moves will be, and if they are forced.
 
         The walk tells that, too: an old tip that is the parent of no new commit is no ancestor of them.
         """
@@ -165,8 +163,8 @@ class FastFetch:
         return tuple(changes)
 
     async def _move(self, changes: tuple[RefChange, ...], walked: Mapping[str, list[str]]) -> None:
-        """All refs in one transaction, each only from where it is known to be."""
-        # A branch names a commit: what has parents is one, and anything else git takes a look at.
+        """Move all refs in one transaction, each only from its known commit."""
+        # A branch must name a commit. An object with parents is one; git checks anything else.
         if len(changes) == 1 and changes[0].new in walked and loose_refs.move(self._directory, changes[0]):
             return
         said = b"".join(
@@ -179,7 +177,7 @@ class FastFetch:
 
 
 async def _on_its_way(reactor: Reactor) -> None:
-    """Until what was just written has left; starting a process would hold it up.
+    """Wait until the data just written has left: starting a process would hold it up.
 
     A turn of the reactor begins with the calls that are due, and then writes.
     """
@@ -188,7 +186,7 @@ async def _on_its_way(reactor: Reactor) -> None:
 
 
 async def _head_start(reactor: Reactor, packing: Deferred[bytes]) -> None:
-    """Until the pack is here, or is known not to come, or its head start is over."""
+    """Wait until the pack is here, has failed, or its head start is over."""
     over: Deferred[None] = Deferred()
     timer = reactor.callLater(HEAD_START, over.callback, None)
 
@@ -207,13 +205,13 @@ async def _head_start(reactor: Reactor, packing: Deferred[bytes]) -> None:
 
 
 async def _cancelled(asking: Deferred[Any]) -> None:
-    """Ask no more, and wait until nothing is left of it."""
+    """Cancel a request, and wait until it has ended."""
     asking.cancel()
     await DeferredList([asking], consumeErrors=True)
 
 
 async def _both(asking: Deferred[Any], arriving: Deferred[Any]) -> tuple[dict[str, str], dict[str, list[str]]]:
-    """What both come to, when neither runs any more; where one fails, its failure."""
+    """Wait until both have ended, and return their results. Raises the failure of one that failed."""
     outcomes: list[Any] = await DeferredList([asking, arriving], consumeErrors=True)
     for succeeded, outcome in outcomes:
         if not succeeded:
@@ -223,12 +221,12 @@ async def _both(asking: Deferred[Any], arriving: Deferred[Any]) -> tuple[dict[st
 
 
 def _id_size(oids: Sequence[str]) -> int:
-    """The size of an object id in bytes."""
+    """Return the size of an object id in bytes."""
     return len(oids[0]) // 2
 
 
 def _haves(refs: Snapshot, targets: Mapping[str, Target]) -> list[str]:
-    """What the mirror has that the new commits most likely build on."""
+    """Return commits of the mirror that the new ones most likely build on."""
     known = [oid for ref in targets if (oid := refs.get(ref)) is not None]
     if len(known) < len(targets):  # a new branch begins somewhere near the others
         known += refs.some(MOST_HAVES)

@@ -1,4 +1,4 @@
-"""What of a remote's refs a mirror cannot hold: git leaves some out, warns, and calls it a success."""
+"""The refs of a remote that a mirror cannot hold: git leaves some out, warns, and calls it a success."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ Fetch = Callable[[], Awaitable[Fetched]]
 
 
 class MissingRefs(msgspec.Struct, frozen=True):
-    """The refs, by their names in the mirror, that the remote has and the mirror cannot hold, and why."""
+    """The refs that the mirror cannot hold, by their names in the mirror, and the reason."""
 
     refs: frozenset[str]
     why: str
@@ -33,7 +33,7 @@ class MissingRefs(msgspec.Struct, frozen=True):
         return f"the mirror cannot hold {what} of the remote: {listed}: {self.why}"
 
     def without(self, refs: Mapping[str, object]) -> MissingRefs | None:
-        """What is left when these have come; None where nothing is."""
+        """Return the others when these have been fetched; None if there are none."""
         left = self.refs.difference(refs)
         return MissingRefs(left, self.why) if left else None
 
@@ -48,19 +48,19 @@ async def find_missing_refs(
     fetch: Fetch,
     ask: Ask,
 ) -> MissingRefs | None:
-    """What ``refs`` lack of what the remote listed, after a fetch that ended as ``fetched``; None where nothing.
+    """Return the listed refs that ``refs`` lack after a fetch with the result ``fetched``; None if there are none.
 
-    A ref may have moved or gone meanwhile: so the remote is asked again (``ask``), and where git did not
-    say that it left something out, fetched again as well (``fetch``). Raises GitError.
+    A ref may have moved or been deleted meanwhile. So the remote is asked again (``ask``), and fetched again
+    (``fetch``) if git did not warn that it left a ref out. Raises GitError.
     """
     while True:
-        wanted, have = _landed(refspecs, listing), refs.as_dict()
+        wanted, have = _mapped(refspecs, listing), refs.as_dict()
         missing = {ref for ref, oid in wanted.items() if have.get(ref) != oid}
         if not missing:
             return None
         listing = await ask()
-        now = _landed(refspecs, listing)
-        # One that is there in another place than before and after has moved to and fro, and comes with the next look.
+        now = _mapped(refspecs, listing)
+        # A ref that has another commit than in both lists moved to and fro, and is fetched by the next round.
         missing = {ref for ref in missing if ref in now and (ref not in have or now[ref] == wanted[ref] != have[ref])}
         if not missing:
             return None
@@ -71,7 +71,7 @@ async def find_missing_refs(
             fetched = Fetched("git does not say why", fetched.certain)
 
 
-def _landed(refspecs: tuple[str, ...], listing: Listing) -> dict[str, str]:
+def _mapped(refspecs: tuple[str, ...], listing: Listing) -> dict[str, str]:
     return {ref_text(ref): oid for ref, oid in mapped_refs(refspecs, listing.refs).items()}
 
 
@@ -84,6 +84,6 @@ def _why(warnings: str) -> str:
 
 
 def _shown(ref: str) -> str:
-    """A ref in a text: a remote may put anything into its name."""
+    """Return a ref fit for a text: a remote may put anything into its name."""
     name = ref_bytes(ref).decode("utf-8", "backslashreplace")[:100]
     return "".join(each if each.isprintable() else "?" for each in name)

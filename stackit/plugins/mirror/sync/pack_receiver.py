@@ -19,7 +19,7 @@ from stackit.plugins.mirror.repository.quarantine import Quarantine
 from stackit.plugins.mirror.sync.fallback import Fallback
 
 FEW_OBJECTS = 500
-"""Up to so many objects are unpacked one by one if they are small, which leaves no small packs behind."""
+"""Packs of up to this many small objects are unpacked into loose objects, so that no small packs pile up."""
 
 _UNPACK = ("unpack-objects", "-q")
 _INDEX = ("index-pack", "--stdin", "--fix-thin")
@@ -27,14 +27,14 @@ _WALK = ("rev-list", "--objects", "--no-object-names", "--parents", "--stdin")
 
 
 class PackReceiver:
-    """One or more packs on their way into the repository at ``directory``; ``close`` has to be its end."""
+    """Receives packs into the repository at ``directory``, by a quarantine. ``close`` must be called at the end."""
 
     def __init__(self, git: Git, directory: Path, disk: DiskReserve, growth: Growth) -> None:
-        """Raises Fallback where the mirror takes in nothing."""
+        """Raises Fallback if the quarantine cannot be made."""
         try:
             self._quarantine = Quarantine(directory)
         except OSError:
-            raise Fallback("pack") from None  # whatever it is, git says it in words
+            raise Fallback("pack") from None  # git will report the reason
         self._prestarted = PrestartedGit(git, directory, self._quarantine.environment)
         self._disk = disk
         self._growth = growth
@@ -42,17 +42,17 @@ class PackReceiver:
         self._releasing: list[Deferred[None]] = []
 
     def start(self) -> None:
-        """Have the gits wait for what comes. Raises OSError and GitError."""
+        """Start git before the pack is here. Raises OSError and GitError."""
         self._prestarted.start(_UNPACK, _WALK)
 
     def release_git(self) -> None:
-        """Have no git wait: nothing comes for now."""
+        """End the gits that wait, as the remote hangs."""
         self._releasing.append(Deferred.fromCoroutine(self._prestarted.close()))
 
-    async def take(self, pack: bytes, id_size: int) -> None:
+    async def receive(self, pack: bytes, id_size: int) -> None:
         """Unpack a pack; ``id_size`` is that of an object id in bytes.
 
-        Raises Fallback, and GitError where there is no room for it.
+        Raises Fallback, and GitError if the disk has no room.
         """
         try:
             count = protocol_v2.object_count(pack)
@@ -66,18 +66,18 @@ class PackReceiver:
             if small:
                 await self._prestarted.run(_UNPACK, pack)
             else:
-                # Also with few objects: a thin pack brings copies of what its deltas are made from.
+                # Also few objects may take much room: the bases of a thin pack's deltas are added to it.
                 await self._disk.supervise(self._prestarted.run(_INDEX, pack), self._quarantine.size)
         except GitError as problem:
             if problem.kind == "disk":
                 raise
             raise Fallback("pack") from None
 
-    async def walked(self, tips: Sequence[str], haves: Sequence[str]) -> dict[str, list[str]]:
-        """The parents of each new commit that has any, once it is sure that the tips lack nothing.
+    async def check_connected(self, tips: Sequence[str], haves: Sequence[str]) -> dict[str, list[str]]:
+        """Check that every object that the tips need is here, and return the parents of each new commit that has any.
 
-        Everything down to what refs pointed to before must be here, which is what git itself
-        checks after a fetch. Raises Fallback.
+        The walk ends at the ``haves``, the commits of refs before the fetch, as git's own check after a fetch does.
+        Raises Fallback if an object is missing.
         """
         said = "".join([*(f"{oid}\n" for oid in tips), *(f"^{oid}\n" for oid in haves)]).encode()
         try:
@@ -88,14 +88,14 @@ class PackReceiver:
         return {commit: parents for commit, *parents in lines if parents}
 
     def admit(self) -> None:
-        """Take the objects into the mirror. Raises Fallback."""
+        """Move the objects into the mirror. Raises Fallback."""
         try:
             self._growth.add(self._quarantine.admit(), self._sent)
         except OSError:
             raise Fallback("pack") from None  # as above
 
     async def close(self) -> None:
-        """End what still runs, and drop what was not admitted."""
+        """End the gits that still run, and delete what was not admitted."""
         try:
             await self._prestarted.close()
             await DeferredList(self._releasing)

@@ -1,4 +1,4 @@
-"""When in an interval a repository has its turn, so that a remote is asked evenly."""
+"""The phase of a repository in an interval, so that remotes are asked evenly."""
 
 from __future__ import annotations
 
@@ -6,8 +6,8 @@ from hashlib import blake2b
 
 
 def phase(key: str) -> float:
-    """Where in its interval a repository has its turn: from 0 to 1, and the same in every run.
+    """Return the phase of a repository, from 0 to 1. It is the same in every run.
 
-    Names that are alike must not have turns that are: a checksum such as CRC-32 will not do.
+    Similar names must not have similar phases, so a checksum such as CRC-32 will not do.
     """
     return int.from_bytes(blake2b(key.encode(), digest_size=6).digest()) / 2**48

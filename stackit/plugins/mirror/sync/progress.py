@@ -1,4 +1,4 @@
-"""What a first clone says from time to time: a large one would look like one that hangs."""
+"""The progress of a first clone, reported from time to time: else a large one seems to hang."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ _PROGRESS = re.compile(rb"((?:Receiving objects|Resolving deltas|remote: [A-Z][a
 
 
 class Progress:
-    """Called with each piece of git's stderr; tells where the clone stands, every ten seconds."""
+    """Called with each piece of git's stderr; reports the progress every ten seconds."""
 
     def __init__(self, app: App, repo: Repo) -> None:
         self._app = app

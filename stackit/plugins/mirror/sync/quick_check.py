@@ -1,8 +1,7 @@
-"""The cheap look at a remote: is the mirror equal to it, asked by one request and no process.
+"""The check of an unchanged mirror: one request to the remote, and no process.
 
-Ten thousand quiet repositories are looked at every few minutes, and hardly any has
-changed. Where the remote's words on its refs are the same as last time, and nothing has
-touched the mirror's refs since, there is nothing to do.
+The backstop checks ten thousand quiet repositories every few minutes, and hardly any has changed. If the remote's
+list of refs is the same as last time, and the mirror's refs were not touched since, there is nothing to do.
 """
 
 from __future__ import annotations
@@ -23,11 +22,11 @@ from stackit.plugins.mirror.repository.head import choose_head
 from stackit.plugins.mirror.repository.tamper import RefStamps, ref_stamps
 
 SETTLED = 1.0
-"""Seconds after which a file's time tells of every change: clocks of file systems tick slowly."""
+"""Age in seconds from which on a file's time shows every later change: clocks of file systems tick slowly."""
 
 
 class Answer(msgspec.Struct, frozen=True):
-    """What a look found: the digest of the remote's words, the words, and how the mirror's files stood before it."""
+    """The remote's list of refs in bytes, its SHA-256 digest, and the stamps of the mirror's refs before it."""
 
     digest: bytes
     words: bytes
@@ -36,7 +35,7 @@ class Answer(msgspec.Struct, frozen=True):
 
 
 class Equal(msgspec.Struct, frozen=True):
-    """Remote and mirror when they were equal. It is as large with many refs as with one."""
+    """The digest and stamps of when remote and mirror were equal. Its size does not grow with the refs."""
 
     digest: bytes
     stamps: RefStamps
@@ -44,7 +43,7 @@ class Equal(msgspec.Struct, frozen=True):
 
 
 class QuickCheck:
-    """Looks at the remote of one repository, and remembers when the mirror was equal to it."""
+    """Checks one mirror, and remembers when it was equal to its remote."""
 
     def __init__(self, remote: Remote, managed: ManagedRepo) -> None:
         self._remote = remote
@@ -52,9 +51,9 @@ class QuickCheck:
         self._equal: Equal | None = None
 
     async def is_unchanged(self, directory: Path) -> bool:
-        """Whether mirror and remote are as they were when they were equal: one request at most.
+        """Return True if mirror and remote are unchanged since they were equal, by one request at most.
 
-        False says nothing. Raises RemoteError.
+        False means that it is not known. Raises RemoteError.
         """
         equal = self._equal
         if equal is None or not equal.stamps.is_current(directory):
@@ -63,36 +62,36 @@ class QuickCheck:
         return hashlib.sha256(words).digest() == equal.digest
 
     async def ask(self, directory: Path, object_format: str) -> Answer:
-        """Ask the remote. Raises RemoteError, and OSError where the mirror has no refs."""
-        touched = ref_stamps(directory)
+        """Ask the remote for its refs. Raises RemoteError, and OSError if the mirror has no refs."""
+        stamps = ref_stamps(directory)
         words = await self._remote.ls_refs(_question(self._refspecs, object_format))
-        return Answer(hashlib.sha256(words).digest(), words, touched, object_format)
+        return Answer(hashlib.sha256(words).digest(), words, stamps, object_format)
 
-    def is_as_before(self, seen: Answer) -> bool:
-        """Whether remote and mirror are both as they were when they were equal."""
+    def is_as_before(self, answer: Answer) -> bool:
+        """Return True if remote and mirror are unchanged since they were equal."""
         equal = self._equal
-        return equal is not None and (equal.digest, equal.stamps) == (seen.digest, seen.stamps)
+        return equal is not None and (equal.digest, equal.stamps) == (answer.digest, answer.stamps)
 
-    def is_equal(self, seen: Answer, refs: Snapshot, head: str | None, now: float) -> bool:
-        """Whether the mirror with these refs (taken after the look), and this HEAD, has what the remote says.
+    def is_equal(self, answer: Answer, refs: Snapshot, head: str | None, now: float) -> bool:
+        """Return True if these refs (read after the answer) and this HEAD are those of the remote.
 
-        Raises RemoteError where the remote's words make no sense.
+        ``now`` is in epoch seconds. Raises RemoteError if the answer is no list of refs.
         """
         try:
-            listing = protocol_v2.parse_listing(seen.words)
+            listing = protocol_v2.parse_listing(answer.words)
         except ProtocolError as problem:
             raise self._remote.reject_listing(problem) from None
         equal = Snapshot.from_refs(mapped_refs(self._refspecs, listing.refs)) == refs
         equal = equal and choose_head(self._refspecs, listing, refs, head) in (None, head)
         self._equal = None
-        if equal and seen.stamps.newest < now - SETTLED:
-            self._equal = Equal(seen.digest, seen.stamps, seen.object_format)
+        if equal and answer.stamps.newest < now - SETTLED:
+            self._equal = Equal(answer.digest, answer.stamps, answer.object_format)
         return equal
 
 
 @lru_cache(maxsize=16)
 def _question(refspecs: tuple[str, ...], object_format: str) -> bytes:
-    """What to ask; nearly all repositories have the same refspecs."""
+    """Return the ls-refs request; cached, as nearly all repositories have the same refspecs."""
     sources = (each.removeprefix("+").partition(":")[0] for each in refspecs if not each.startswith("^"))
     prefixes = dict.fromkeys(ref_bytes(source.partition("*")[0]) for source in sources)
     return protocol_v2.ls_refs_request([b"HEAD", *prefixes], object_format)

@@ -21,7 +21,7 @@ Objection = Callable[[Mapping[str, str], Mapping[str, str], Mapping[str, str]], 
 
 
 class RefPlan(msgspec.Struct, frozen=True):
-    """What to fetch and what to delete. Refs are dicts of object id by name in the mirror.
+    """The refs to fetch and to delete. Refs are dicts of object id by name in the mirror.
 
     ``wanted`` are all refs that the remote has. ``deletions`` are deleted after the fetch. ``held`` is the objection
     to more deletions, None if there is none.

@@ -1,4 +1,4 @@
-"""How a mirror stands towards its remote: in step since when, or failing since when, and when to try again."""
+"""The sync status of a mirror: what is fetched, since when it fails, and when it is tried again."""
 
 from __future__ import annotations
 
@@ -14,15 +14,15 @@ State = Literal["in_step", "behind", "cloning", "failing", "quarantined"]
 
 LONGEST_PAUSE = 3600.0
 REFUSALS = 3
-"""Answers of "gone" or "forbidden" in a row after which a remote is asked rarely."""
+"""Answers of "gone" or "forbidden" in a row after which a remote is in quarantine, and asked rarely."""
 FIRST_QUARANTINE = 3600.0
 LONGEST_QUARANTINE = 86400.0
 COVERED = 1000
-"""Single refs whose rounds are remembered: for others, the remote is asked once more."""
+"""Single refs whose rounds are remembered; for others, the remote is asked once more."""
 
 
 class SyncStatus:
-    """The outcome of the rounds of one repository so far.
+    """The results of the rounds of one repository.
 
     What is compared is the reactor's time, which nobody can set. Only ``verified_at``, ``since`` and ``next_at`` are
     of the wall clock, in seconds since the epoch: they are for people.
@@ -34,24 +34,24 @@ class SyncStatus:
         self._clock = clock
         self._now = now
         self.started_at = 0.0
-        """When the latest round began to ask the remote."""
+        """The start of the latest round that asked the remote."""
         self.covered_at: float | None = None
-        """When the latest round that succeeded began: what was pushed before it has been fetched."""
+        """The start of the latest round that succeeded: every push before it has been fetched."""
         self.covered_refs: dict[str, float] = {}
-        """The same for single refs, of rounds since then that asked for nothing else."""
+        """The same by ref, for later rounds that asked for single refs."""
         self.full_at: float | None = None
-        """When the latest of them began that compared all refs."""
+        """The start of the latest round that compared all refs."""
         self.verified_at: float | None = None
-        """When the mirror was last found, or made, equal to its remote."""
+        """The time when the mirror was last equal to its remote, in epoch seconds."""
         self.error: str | None = None
         self.since: float | None = None
-        """When the first failure in a row was."""
+        """The time of the first failure in a row, in epoch seconds."""
         self.held: str | None = None
-        """Why the mirror keeps refs that its remote does not have any more, where it does."""
+        """The reason why the mirror keeps refs that the remote deleted, None if it keeps none."""
         self.missing: MissingRefs | None = None
-        """What the remote has and the mirror cannot hold."""
+        """The refs of the remote that the mirror cannot hold, None if there are none."""
         self.next_at: float | None = None
-        """When it is tried again, unless something new is known before."""
+        """The time of the next attempt, in epoch seconds; a push or a person may come before."""
         self.timeouts = 0
         self.quarantined = False
         self._paused_until: float | None = None
@@ -70,19 +70,19 @@ class SyncStatus:
         return "behind" if pending or self.unequal or self.verified_at is None else "in_step"
 
     def started(self, at: float) -> None:
-        """A round began to ask the remote, by the reactor's clock."""
+        """Note the start of a round that asks the remote, by the reactor's clock."""
         self.started_at = at
 
     @property
     def unequal(self) -> str | None:
-        """Why the mirror is not equal to its remote though nothing failed: None where nothing is known of that."""
+        """The reason why the mirror differs from its remote though nothing failed; None if no difference is known."""
         reasons = [str(each) for each in (self.held, self.missing) if each is not None]
         return "; ".join(reasons) or None
 
     def succeeded(
         self, *, full: bool, held: str | None = None, missing: MissingRefs | None = None, refs: Iterable[str] = ()
     ) -> None:
-        """``full``: all refs were compared, and are equal but for those that are ``held``, or ``missing``.
+        """Note a success. ``full``: all refs were compared, and are equal but for ``held`` and ``missing``.
 
         ``refs``: only these were asked for (none: everything was).
         """
@@ -106,7 +106,7 @@ class SyncStatus:
         self.quarantined = False
 
     def failed(self, error: str, kind: GitErrorKind | None = None, retry_after: float | None = None) -> float:
-        """``kind`` of trouble, where git told; ``retry_after``: seconds for which the remote wants no request.
+        """Note a failure. ``kind``: of the trouble, None if unknown. ``retry_after``: the seconds of silence asked for.
 
         Returns in how many seconds it is to be tried again.
         """
@@ -120,7 +120,7 @@ class SyncStatus:
         else:
             pause = min(self._first_pause * 2.0**self._failures, LONGEST_PAUSE)
         self._failures += pause < LONGEST_PAUSE
-        # Spread, because what ails one repository of a remote usually ails them all.
+        # Spread, because the repositories of a host usually fail together.
         pause *= random.uniform(0.8, 1.2)  # noqa: S311 - nothing to guess
         if retry_after is not None:
             self._quiet_until = self._clock.seconds() + retry_after
@@ -130,21 +130,21 @@ class SyncStatus:
         return pause
 
     def release(self) -> None:
-        """Something new is known of a remote in quarantine: it counts as any other that failed."""
+        """Leave the quarantine: a push or a person says that the remote is there."""
         if self.quarantined:
             self.quarantined = False
             self._refusals = 0
 
     def paused(self) -> bool:
-        """Whether it is too early to try again, unless something new is known."""
+        """Return True while it is too early to try again without a push or a person."""
         return self._paused_until is not None and self._clock.seconds() < self._paused_until
 
     def silenced(self) -> bool:
-        """Whether the remote asked for silence that is not over."""
+        """Return True while the silence that the remote asked for goes on."""
         return self._clock.seconds() < self._quiet_until and self.error is not None
 
     def covers(self, moment: float, *, full: bool = False, ref: str | None = None) -> bool:
-        """Whether a round that succeeded, and where asked for compared all refs, began after ``moment``.
+        """Return True if a successful round began after ``moment``; with ``full``, one that compared all refs.
 
         Rounds that asked for ``ref`` alone count as well.
         """
@@ -153,5 +153,5 @@ class SyncStatus:
         return any(each is not None and each >= moment for each in (at, single))
 
     def tried_since(self, moment: float) -> bool:
-        """Whether a round, however it ended, began after ``moment``."""
+        """Return True if any round began after ``moment``, with success or not."""
         return self.started_at >= moment

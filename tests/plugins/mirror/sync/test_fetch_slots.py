@@ -51,7 +51,7 @@ def test_who_gives_up_leaves_the_line() -> None:
     assert not slots.busy
 
 
-def test_a_lent_slot_lets_another_work() -> None:
+def test_a_slot_that_is_released_early_lets_another_work() -> None:
     slots = SlotPool(1, 1)
     waiters = [slots.acquire() for _ in range(3)]
     slot(waiters[0]).release_early()

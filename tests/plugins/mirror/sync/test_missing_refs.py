@@ -189,7 +189,7 @@ async def test_a_push_to_a_ref_that_git_refuses_is_not_done(
 
 
 @pytest_twisted.ensureDeferred
-async def test_refs_that_move_come_and_go_between_list_and_fetch_are_no_shortfall(
+async def test_refs_that_move_come_and_go_between_list_and_fetch_are_not_missing(
     opened: Open, upstream: Upstream
 ) -> None:
     harness = opened(upstream)
