@@ -14,6 +14,7 @@ import msgspec
 from stackit.api.errors import describe
 from stackit.api.events import Repo
 from stackit.api.forge import GITHUB, Forge
+from stackit.api.refs import is_ref_pattern
 from stackit.config.checks import HOST, is_loopback
 
 _HOST_AND_PORT = re.compile(rf"(?P<host>{HOST})(?::(?P<port>\d{{1,5}}))?", re.ASCII)
@@ -21,7 +22,6 @@ _URL = re.compile(
     rf"(?P<scheme>https?|ssh)://(?:(?P<user>[^/?#]*)@)?(?P<host>{HOST})(?::(?P<port>\d{{1,5}}))?(?P<path>/[^?#\\\s]+)"
 )
 _SSH_USER = re.compile(r"[A-Za-z0-9_][A-Za-z0-9._-]*", re.ASCII)
-_NOT_IN_REFS = re.compile(r"[\x00-\x20\x7f~^:?\[\\]|\.\.|@\{|//")
 
 
 class Location(msgspec.Struct, frozen=True):
@@ -122,13 +122,13 @@ def refspecs(texts: Sequence[str]) -> None:
     targets: set[str] = set()
     for number, text in enumerate(texts, 1):
         if text.startswith("^"):
-            if text.count("*") > 1 or not _is_ref(text[1:]):
+            if text.count("*") > 1 or not is_ref_pattern(text[1:]):
                 raise ValueError(f"item {number}: expected '^refs/pull/*': a caret, and a full ref with one * or none")
             continue
         source, colon, target = text.removeprefix("+").partition(":")
         stars = {source.count("*"), target.count("*")}
         right = colon and text.startswith("+") and len(stars) == 1 and stars <= {0, 1}
-        if not right or not _is_ref(source) or not _is_ref(target):
+        if not right or not is_ref_pattern(source) or not is_ref_pattern(target):
             raise ValueError(
                 f"item {number}: expected '+refs/heads/*:refs/heads/*': a plus, two full refs, one * in both or none; "
                 "or '^refs/heads/tmp/*' for what is left out"
@@ -142,15 +142,3 @@ def refspecs(texts: Sequence[str]) -> None:
         targets.add(target)
     if not targets:
         raise ValueError("expected at least one refspec that takes refs, such as '+refs/heads/*:refs/heads/*'")
-
-
-def _is_ref(name: str) -> bool:
-    """Return True for a full ref by the rules of git check-ref-format, which may hold a star."""
-    parts = name.split("/")
-    return (
-        parts[0] == "refs"
-        and (len(parts) > 2 or name == "refs/*")
-        and not _NOT_IN_REFS.search(name)
-        and not name.endswith(".")
-        and not any(part == "" or part.startswith(".") or part.endswith(".lock") for part in parts)
-    )

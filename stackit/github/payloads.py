@@ -12,8 +12,8 @@ from typing import Any, Literal
 import msgspec
 
 from stackit.api.events import LONGEST_ACTION, Event, Push, Repo
+from stackit.api.refs import is_ref
 from stackit.github.event_types import PUSH, excluding_keys, has_shape
-from stackit.github.refnames import is_ref
 
 _EVENT_NAME = re.compile(r"[a-z0-9_]{1,64}", re.ASCII)
 _OBJECT_ID = re.compile(r"[0-9a-f]{40}|[0-9a-f]{64}", re.ASCII)
