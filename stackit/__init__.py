@@ -12,19 +12,21 @@ from stackit.api.errors import Permanent, PluginError, StackitError, describe
 from stackit.api.events import Event, Push, RefChange, RefsChanged, Repo
 from stackit.api.forge import Claim, Forge
 from stackit.api.hookimpl import hookimpl, on
-from stackit.api.occurrences import Occurrence
+from stackit.api.occurrences import OCCURRENCES, Occurrence, OccurrenceType
 from stackit.api.public import PublicRequest, PublicRoute
 from stackit.api.reactor import Reactor, sleep
 from stackit.api.refs import ref_bytes, ref_text
 from stackit.api.repos import ManagedRepo, Repos
 from stackit.secrets.redactor import Redactor
 from stackit.text.addresses import client_network, parse_address
+from stackit.text.logfmt import KeyValues, LineTemplate
 from stackit.text.times import rfc3339
 from stackit.text.units import Duration, Size
 
 __version__ = version("stackit")
 
 __all__ = [
+    "OCCURRENCES",
     "AdminClient",
     "AdminRequest",
     "App",
@@ -33,8 +35,11 @@ __all__ = [
     "Duration",
     "Event",
     "Forge",
+    "KeyValues",
+    "LineTemplate",
     "ManagedRepo",
     "Occurrence",
+    "OccurrenceType",
     "Permanent",
     "PluginError",
     "Printer",

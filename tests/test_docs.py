@@ -20,7 +20,7 @@ from scraping import Scraped
 
 import stackit
 from stackit.api import hookspecs
-from stackit.api.occurrences import OccurrenceName
+from stackit.api.occurrences import OCCURRENCES
 from stackit.api.repos import DEFAULT_REFSPECS
 from stackit.bus.bus import Bus
 from stackit.bus.loader import PluginTable
@@ -178,9 +178,10 @@ def test_every_metric_of_an_alert_exists() -> None:
     assert {name.removesuffix("_bucket") for name in used} <= documented
 
 
-def test_every_occurrence_is_documented_and_no_other() -> None:
+def test_every_occurrence_is_documented_with_its_text_and_level_and_no_other():
     text = section(page("operations"), "## Log lines")
-    assert sorted(re.findall(r"^\| `([a-z_]+)` \|", text, re.MULTILINE)) == sorted(get_args(OccurrenceName))
+    rows = re.findall(r"^\| `([a-z_]+)` \| ([^|]+) \| ([a-z]+)[^|]* \|", text, re.MULTILINE)
+    assert sorted(rows) == sorted((name, each.summary, each.level) for name, each in OCCURRENCES.items())
 
 
 def test_every_reason_of_a_refusal_is_documented() -> None:

@@ -12,12 +12,26 @@ from typing import Any
 import pytest
 from foreign_faults import FAULTS, IDS
 from plugin_maker import bus_with, event, plugin, push, refs_changed
+from prometheus_client import Gauge
 from twisted.application.service import IService, Service
 from twisted.internet.defer import Deferred, fail, inlineCallbacks, succeed
 from twisted.internet.task import Clock
 from twisted.logger import LogEvent, globalLogPublisher
 
-from stackit import App, Event, Occurrence, PluginError, Refused, RequestHead, Response, Route, hookimpl, on
+from stackit import (
+    App,
+    Command,
+    Event,
+    Occurrence,
+    PluginError,
+    PublicRoute,
+    Refused,
+    RequestHead,
+    Response,
+    Route,
+    hookimpl,
+    on,
+)
 from stackit.api import hookspecs
 from stackit.api.hookspecs import HookKind
 from stackit.api.repos import Repos
@@ -657,6 +671,37 @@ def test_routes_that_are_none_are_named() -> None:
 
     with pytest.raises(PluginError, match="plugin odd: stackit_routes returned list, expected a list of Route"):
         bus_with(odd=stackit_routes).collect_items(hookspecs.stackit_routes, app())
+
+
+def test_commands_and_public_routes_know_whose_they_are() -> None:
+    @hookimpl
+    def stackit_commands() -> list[Command]:
+        return [Command(name="greet", help="Greet.", run=print)]
+
+    @hookimpl
+    def stackit_public_routes(app: App) -> list[PublicRoute]:
+        return [PublicRoute(method="GET", path="/a", handler=lambda _: Response())]
+
+    bus = bus_with(mine=plugin(stackit_commands, stackit_public_routes))
+    assert [(each.name, each.plugin) for each in bus.collect_items(hookspecs.stackit_commands)] == [("greet", "mine")]
+    routes = bus.collect_items(hookspecs.stackit_public_routes, app())
+    assert [(each.path, each.plugin) for each in routes] == [("/a", "mine")]
+
+
+def test_collectors_of_metrics_are_collectors() -> None:
+    gauge = Gauge("mine", "Mine.", registry=None)
+
+    @hookimpl
+    def stackit_metrics() -> list[Any]:
+        return [gauge]
+
+    @hookimpl(specname="stackit_metrics")
+    def odd() -> list[Any]:
+        return [gauge, 5]
+
+    assert bus_with(mine=plugin(stackit_metrics)).collect(hookspecs.stackit_metrics) == [("mine", [gauge])]
+    with pytest.raises(PluginError, match="plugin odd: stackit_metrics returned list, expected a list of collectors"):
+        bus_with(odd=plugin(odd)).collect(hookspecs.stackit_metrics)
 
 
 def test_what_plugins_say_is_freed_of_secrets() -> None:

@@ -20,8 +20,7 @@ from twisted.logger import ILogObserver, LogEvent, LogLevel, formatEvent, global
 from twisted.logger import Logger as TwistedLogger
 from twisted.python.failure import Failure
 
-from stackit import Occurrence, RefChange, Repo, RequestHead
-from stackit.api.occurrences import OccurrenceName
+from stackit import OCCURRENCES, Occurrence, RefChange, Repo, RequestHead
 from stackit.plugins.logger import Logger
 from stackit.plugins.logger.lines import _FIELDS
 from stackit.runtime.log_lines import json_line, quiet_line, text_line
@@ -141,7 +140,7 @@ def test_a_look_that_tells_something_has_a_line(log: Any, told: Any) -> None:
     assert len(log.lines()) == 1
 
 
-@pytest.mark.parametrize("name", OccurrenceName.__args__)  # type: ignore[attr-defined]
+@pytest.mark.parametrize("name", OCCURRENCES)  # type: ignore[attr-defined]
 def test_every_occurrence_has_a_line_of_its_own(log: Any, name: Any) -> None:
     observe(name=name, repo=WIDGET)
     (line,) = log.lines()
@@ -455,3 +454,28 @@ def test_whatever_is_logged_it_is_a_line_also_where_it_cannot_say_what_it_is(log
     assert text.partition(":")[0] in log.lines()[0]
     assert log.lines()[2].partition("failed: ")[2].startswith(text.partition(":")[0])
     assert log.records()[2]["error"].startswith(text.partition(":")[0])
+
+
+@pytest.mark.parametrize(
+    ("name", "fields", "level", "message"),
+    [
+        ("deployed", {"repo": WIDGET, "seconds": 2.5}, "info", "deployed repo=octo/widget seconds=2.5"),
+        ("roll_back", {"reason": "tests failed"}, "info", 'roll back reason="tests failed"'),
+        ("roll_back", {"repo": WIDGET, "error": "no"}, "warn", "roll back repo=octo/widget error=no"),
+        ("100%s", {"count": 3}, "info", "100%s count=3"),
+    ],
+)
+def test_an_occurrence_of_a_plugins_own_has_a_line_with_its_name_and_fields(
+    log: Any, name: str, fields: dict[str, Any], level: str, message: str
+) -> None:
+    observe(name=name, **fields)
+    (line,) = log.lines()
+    (record,) = log.records()
+    assert line.partition(" ")[2] == f"{level} [stackit] {message}"
+    assert (record["occurrence"], record["level"]) == (name, level)
+
+
+def test_the_name_of_an_occurrence_can_begin_no_line(log: Any) -> None:
+    observe(name=HOSTILE, repo=WIDGET)
+    (line,) = log.lines()
+    assert line.isprintable()

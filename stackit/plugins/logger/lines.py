@@ -1,4 +1,4 @@
-"""What the log says of an occurrence, and which have no line."""
+"""The log line of an occurrence: summary and level from the table of occurrences, then every field that is set."""
 
 from __future__ import annotations
 
@@ -9,61 +9,17 @@ from typing import Any
 
 from twisted.logger import Logger, LogLevel
 
-from stackit import Occurrence
-from stackit.text.logfmt import KeyValues, LineTemplate, cut
+from stackit import OCCURRENCES, KeyValues, LineTemplate, Occurrence
 
-_SUMMARIES = {
-    "refused": "request refused",
-    "accepted": "delivery accepted",
-    "duplicate": "delivery was here before",
-    "replayed": "signed body came back under a new delivery id",
-    "handled": "event handled",
-    "failed": "handler failed, will try again",
-    "dead": "handler failed for good, kept as a dead letter",
-    "recovered": "events from before the start are taken up again",
-    "refs_changed": "refs changed",
-    "synced": "looked at the remote",
-    "fallback": "push goes by git fetch",
-    "visible": "pushed commit is visible",
-    "unmanaged": "push for a repository that is not managed",
-    "backstop": "backstop made its round",
-    "healed": "mirror mended",
-    "notice": "notice",
-}
-_LEVELS = {
-    "failed": LogLevel.warn,
-    "replayed": LogLevel.warn,
-    "healed": LogLevel.warn,
-    "notice": LogLevel.warn,
-    "dead": LogLevel.error,
-}
-_FIELDS = (
-    "event",
-    "action",
-    "repo",
-    "delivery",
-    "id",
-    "plugin",
-    "subscriber",
-    "client",
-    "status",
-    "reason",
-    "outcome",
-    "verified_by",
-    "state",
-    "cause",
-    "count",
-    "attempts",
-    "seconds",
-    "retry_in",
-    "error",
-)
+_LEVELS = {"info": LogLevel.info, "warn": LogLevel.warn, "error": LogLevel.error}
+_FIELDS = tuple(each for each in Occurrence.__struct_fields__ if each not in ("name", "missing", "changes", "request"))
 _VALUES = attrgetter(*_FIELDS)
 _MOST_REFS = 20
 _MOST_REFUSALS = 1000
 _MINUTE = 60.0
 _MOST_FORMS = 16
-_UNUSUAL = ("backstop", "failed", "refs_changed")  # what they say is more than their fields
+_LONGEST_REF = 500
+_UNUSUAL = ("backstop", "failed", "refs_changed")  # their lines have more than the fields that are set
 
 
 class Lines:
@@ -91,7 +47,7 @@ class Lines:
         self._minute_began = clock()
         self._refusals = 0
         self._quiet_looks = 0
-        self._forms: dict[str, list[_Form]] = {name: [] for name in _SUMMARIES}
+        self._forms: dict[str, list[_Form]] = {name: [] for name in OCCURRENCES}
 
     def tell(self, occurrence: Occurrence) -> None:
         """Write its line, if it has one."""
@@ -183,10 +139,10 @@ def _is_quiet(occurrence: Occurrence) -> bool:
 
 
 def _level(occurrence: Occurrence) -> Any:
-    level = _LEVELS.get(occurrence.name)
-    if level is None:
+    known = OCCURRENCES.get(occurrence.name)
+    if known is None or known.level == "info":
         return LogLevel.info if occurrence.error is None else LogLevel.warn
-    return level
+    return _LEVELS[known.level]
 
 
 def _fields(occurrence: Occurrence) -> dict[str, Any]:
@@ -198,9 +154,15 @@ def _fields(occurrence: Occurrence) -> dict[str, Any]:
     if occurrence.changes is not None:
         fields["count"] = len(occurrence.changes)
         # A first clone may bring 100,000 refs: the line shows some, the event has all.
-        fields["refs"] = [f"{change.kind}:{cut(change.ref)}" for change in occurrence.changes[:_MOST_REFS]]
+        fields["refs"] = [f"{change.kind}:{_shortened(change.ref)}" for change in occurrence.changes[:_MOST_REFS]]
     return fields
 
 
 def _summary(name: str) -> str:
-    return _SUMMARIES.get(name) or name.replace("_", " ")
+    """The text of a line; a plugin's own occurrence has its name as text."""
+    known = OCCURRENCES.get(name)
+    return str(name).replace("_", " ") if known is None else known.summary
+
+
+def _shortened(ref: str) -> str:
+    return ref if len(ref) <= _LONGEST_REF else f"{ref[:_LONGEST_REF]}…"

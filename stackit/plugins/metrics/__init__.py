@@ -39,7 +39,7 @@ class Metrics:
         return [Route("GET", "/metrics", self._scrape)]
 
     def _scrape(self, request: AdminRequest) -> Response:  # noqa: ARG002 - every handler takes the request
-        self._counts.awaited(self._counts.app.pending() if self._counts.app is not None else ())
+        self._counts.show_subscribers(self._counts.app.pending() if self._counts.app is not None else ())
         body = generate_latest(self._registry) + (self._plugins.render() if self._plugins is not None else b"")
         return Response(body=body, content_type=CONTENT_TYPE_LATEST)
 

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 
 from prometheus_client import CollectorRegistry, Counter, Gauge
 
-from stackit import App, Occurrence
+from stackit import OCCURRENCES, App, Occurrence
 from stackit.plugins.metrics.tallies import PATH, Tally, Times
 
 _SECONDS = (0.005, 0.025, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 120, 300, 600, 3600)
@@ -48,35 +48,52 @@ class Counts:
             "When a plugin last ended its round for the backstop without an error.",
             registry=registry,
         )
+        self._count: dict[str, Callable[[Occurrence], None]] = {
+            "refused": self._refusal,
+            "accepted": self._delivery,
+            "duplicate": self._delivery,
+            "replayed": lambda _: self._replayed.inc(),
+            "handled": self._handling,
+            "failed": self._handling,
+            "dead": self._handling,
+            "backstop": self._backstop,
+        }
+        self._others = Tally(
+            "stackit_occurrences", "All other occurrences, those of plugins included.", ["occurrence"], registry
+        )
+        for name in OCCURRENCES.keys() - self._count.keys():
+            self._others.add(name, count=0)
 
-    def awaited(self, subscribers: Iterable[str]) -> None:
-        """A series that is there from the start, at 0, lets increase() see the first dead letter."""
+    def show_subscribers(self, subscribers: Iterable[str]) -> None:
+        """Let the series of these subscribers begin at 0, so that ``increase()`` sees the first dead letter, too."""
         for subscriber in subscribers:
             for outcome in ("done", "failed", "dead"):
                 self._handlings.add(subscriber, outcome, count=0)
 
     def observe(self, occurrence: Occurrence) -> None:
-        """Count one."""
-        match occurrence.name:
-            case "refused":
-                self._refused.add(occurrence.reason)
-                if occurrence.verified_by is not None:
-                    self._verified_by.add(occurrence.verified_by)
-            case "accepted" | "duplicate":
-                if occurrence.verified_by is not None:
-                    self._verified_by.add(occurrence.verified_by)
-                outcome = "duplicate" if occurrence.name == "duplicate" else occurrence.outcome
-                self._deliveries.add(occurrence.event, outcome)
-            case "replayed":
-                self._replayed.inc()
-            case "handled" | "failed" | "dead":
-                self._handling(occurrence)
-            case "backstop":
-                if occurrence.error is None and self.app is not None:
-                    self._backstop_success.set(self.app.now())
+        """Count an occurrence: by the metrics of its name, or else by its name alone."""
+        count = self._count.get(occurrence.name)
+        if count is None:
+            self._others.add(occurrence.name)
+        else:
+            count(occurrence)
+
+    def _refusal(self, occurrence: Occurrence) -> None:
+        self._refused.add(occurrence.reason)
+        if occurrence.verified_by is not None:
+            self._verified_by.add(occurrence.verified_by)
+
+    def _delivery(self, occurrence: Occurrence) -> None:
+        if occurrence.verified_by is not None:
+            self._verified_by.add(occurrence.verified_by)
+        self._deliveries.add(occurrence.event, "duplicate" if occurrence.name == "duplicate" else occurrence.outcome)
 
     def _handling(self, occurrence: Occurrence) -> None:
         outcome = "done" if occurrence.name == "handled" else occurrence.name
         self._handlings.add(occurrence.subscriber, outcome)
         if occurrence.seconds is not None:
             self._handling_seconds.add(occurrence.subscriber, occurrence.seconds)
+
+    def _backstop(self, occurrence: Occurrence) -> None:
+        if occurrence.error is None and self.app is not None:
+            self._backstop_success.set(self.app.now())
