@@ -1,4 +1,4 @@
-"""The values that travel on the bus: small, frozen, and safe to hand to anyone."""
+"""The values that handlers receive: repositories, events, and moved refs. All are frozen."""
 
 from __future__ import annotations
 
@@ -23,10 +23,10 @@ _LONGEST_OWNER = 240
 _MOST_PARTS = 32
 
 LONGEST_ACTION = 128
-"""Characters of an action. GitHub lets whoever dispatches a ``repository_dispatch`` choose any text of up to 100."""
+"""Characters of an action. That of a ``repository_dispatch`` may be any text of up to 100, chosen by its sender."""
 
 _MOST_DIGITS = 300
-"""Of an integer; Python's own limit is 4,300."""
+"""Digits of an integer that is decoded as one. Python's own limit is 4,300."""
 
 Kind = Literal["created", "updated", "deleted"]
 
@@ -95,11 +95,11 @@ class Repo(msgspec.Struct, frozen=True, order=True, omit_defaults=True, repr_omi
 class Event(msgspec.Struct, frozen=True, kw_only=True, dict=True, eq=False):
     """A verified delivery.
 
-    ``name`` is the event type (``issues``), ``action`` what happened (``opened``) where the
-    payload says so (of a ``repository_dispatch`` any text that its sender chose), ``repo``
-    the repository it is about where it has one. ``delivery`` is the forge's delivery id,
-    ``hook`` the id of the webhook ("" if it did not say; ``NAME:ID`` where it is not GitHub's), ``id`` stackit's own
-    id of the delivery, ``received_at`` seconds since the epoch. ``body`` is the JSON text as signed.
+    ``name`` is the type of the event (``issues``). ``action`` is the payload's action (``opened``), None without one;
+    that of a ``repository_dispatch`` is any text that its sender chose. ``repo`` is the repository of the event, None
+    without one. ``delivery`` is the forge's delivery id. ``hook`` is the id of the webhook, "" if it has none,
+    ``NAME:ID`` for a forge other than GitHub. ``id`` is stackit's own id of the delivery. ``received_at`` is in
+    seconds since the epoch. ``body`` is the JSON text that was signed.
     """
 
     name: str
@@ -113,9 +113,9 @@ class Event(msgspec.Struct, frozen=True, kw_only=True, dict=True, eq=False):
 
     @cached_property
     def payload(self) -> dict[str, Any]:
-        """The whole JSON object, decoded at first use; every handler has a copy of its own.
+        """The whole JSON object, decoded at first use. Every handler has a copy of its own.
 
-        A number beyond what a float can hold is infinite.
+        A number that is too large for a float is infinite.
         """
         try:
             return msgspec.json.decode(self.body, type=dict[str, Any])
@@ -128,11 +128,11 @@ class Event(msgspec.Struct, frozen=True, kw_only=True, dict=True, eq=False):
 
 
 class Push(Event, frozen=True, kw_only=True, dict=True, eq=False):
-    """A ``push``: refs moved, go and look.
+    """A ``push``: a ref moved at the forge.
 
-    ``ref`` is full (``refs/heads/main``), ``before`` and ``after`` are full hex object ids,
-    zeros for none. All three are None where the delivery did not say, or said something
-    that git would not accept.
+    ``ref`` is a full name (``refs/heads/main``). ``before`` and ``after`` are full object ids in hex, zeros for none.
+    Each of the three is None where the payload has no value of it that git accepts: the event then only says that
+    something moved.
     """
 
     ref: str | None = None
@@ -144,10 +144,10 @@ class Push(Event, frozen=True, kw_only=True, dict=True, eq=False):
 
 
 class RefChange(msgspec.Struct, frozen=True):
-    """One ref of a mirror moved from ``old`` to ``new`` (full hex object ids, zeros for none).
+    """The move of one ref of a mirror from ``old`` to ``new`` (full object ids in hex, zeros for none).
 
-    ``ref`` is a str, with surrogateescape for bytes that are not UTF-8. ``forced`` means
-    that ``old`` is not an ancestor of ``new``; it is only ever true of an update.
+    ``ref`` is a full name, with surrogateescape for bytes that are not UTF-8. ``forced`` is true of an update whose
+    ``old`` is not an ancestor of ``new``.
     """
 
     ref: str
@@ -158,10 +158,10 @@ class RefChange(msgspec.Struct, frozen=True):
 
 
 class RefsChanged(msgspec.Struct, frozen=True, kw_only=True, eq=False):
-    """Refs of the mirror of ``repo`` moved, exactly so.
+    """The moves of refs in the mirror of ``repo``, complete.
 
-    ``cause`` is what made stackit look: ``push``, ``backstop``, ``manual`` or ``start``.
-    ``delivery`` is GitHub's id of the delivery that announced it, None where none did.
+    ``cause`` is the cause of the sync that found them: ``push``, ``backstop``, ``manual`` or ``start``. ``delivery`` is
+    the forge's id of the delivery that announced them, None without one.
     """
 
     repo: Repo
@@ -175,11 +175,11 @@ class RefsChanged(msgspec.Struct, frozen=True, kw_only=True, eq=False):
 
 
 class DeliveryResult(msgspec.Struct, frozen=True, kw_only=True):
-    """What became of a delivery that is durable now.
+    """The result of a delivery that was made durable.
 
-    ``id`` is stackit's own. ``duplicate``: it was here before, and is handled; ``handled``:
-    some subscriber wants it. ``refused``: its body came before under another delivery id, and
-    the configuration has such replays refused.
+    ``id`` is stackit's own. ``duplicate``: the delivery came before, and is handled or in hand. ``handled``: the event
+    has subscribers. ``refused``: its body came before under another delivery id, and the configuration refuses such
+    replays.
     """
 
     id: str

@@ -21,20 +21,20 @@ DEFAULT_REFSPECS = (
 
 
 DEFAULT_USER = "x-access-token"
-"""The user name beside a token, which GitHub asks of nobody."""
+"""The user name that is sent with a token. GitHub accepts any."""
 
 TokenScheme = Literal["basic", "bearer"]
-"""How a token travels: as the password of a user, or by itself."""
+"""The HTTP authentication scheme of a token: ``basic`` sends it as the password of a user, ``bearer`` by itself."""
 
 
 class ManagedRepo(msgspec.Struct, frozen=True, kw_only=True):
-    """A repository that stackit keeps a mirror of: where from, which refs, with what credentials.
+    """A repository that stackit mirrors: its URL, its refspecs and its credentials.
 
     ``keep_forced``: where a push replaces history, the mirror keeps the old tip under ``refs/stackit-kept/``.
-    ``token_file`` and what stands beside it are for HTTP, ``ssh_key_file`` and ``known_hosts_file`` for ssh (None:
-    those of the user that runs stackit). The rest is for HTTPS: ``ca_file`` has the only authorities that are trusted
-    (None: those of the machine), ``client_cert`` and ``client_key`` are what stackit shows of itself. Certificates
-    and keys are in PEM.
+    ``token_file``, ``token_user`` and ``token_scheme`` are for HTTP. ``ssh_key_file`` and ``known_hosts_file`` are for
+    ssh (None: those of the user that runs stackit). The rest is for HTTPS: ``ca_file`` has the only authorities that
+    are trusted (None: those of the machine), ``client_cert`` and ``client_key`` are stackit's own certificate.
+    Certificates and keys are in PEM.
     """
 
     repo: Repo
@@ -51,9 +51,9 @@ class ManagedRepo(msgspec.Struct, frozen=True, kw_only=True):
     keep_forced: bool = False
 
     def token(self) -> str | None:
-        """The token for the remote as its file holds it now; None where none is configured.
+        """Return the token for the remote, read from its file now; None where none is configured.
 
-        Raises StackitError where the file cannot be read or is empty.
+        Raises StackitError where the file cannot be read, or does not hold one token.
         """
         if self.token_file is None:
             return None
@@ -62,13 +62,13 @@ class ManagedRepo(msgspec.Struct, frozen=True, kw_only=True):
         except (OSError, ValueError) as problem:
             reason = watched_file.reason(problem)
             raise StackitError(f"token file {self.token_file} cannot be read: {reason}") from None
-        # As a header can carry it: nothing in it may end the line.
+        # It is sent in a header: nothing in it may end the line.
         if not token or not (token.isascii() and token.isprintable()) or " " in token:
             raise StackitError(f"token file {self.token_file} does not hold one token")
         return token
 
     def authorization(self) -> str | None:
-        """The value of the header ``Authorization`` for the remote, as the token is now; None without one.
+        """Return the value of the header ``Authorization`` for the remote; None without a token.
 
         Raises StackitError as ``token`` does.
         """
@@ -87,7 +87,7 @@ class Repos:
         self._managed = {each.repo.key: each for each in managed}
 
     def get(self, repo: Repo) -> ManagedRepo | None:
-        """The managed repository of this name in any letter case, or None."""
+        """Return the managed repository of this name in any letter case, or None."""
         return self._managed.get(repo.key)
 
     def __iter__(self) -> Iterator[ManagedRepo]:

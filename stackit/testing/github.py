@@ -16,7 +16,7 @@ from stackit.testing.faults import FaultKind, Faults
 from stackit.testing.listening import LoopbackSite
 from stackit.testing.objects import Json, push_payload, repository
 from stackit.testing.smarthttp import GitRequest, Served, SmartHttp
-from stackit.testing.webhooks import DeliverySent, Webhook
+from stackit.testing.webhooks import DeliverySent, WebhookSender
 
 MAIN = "refs/heads/main"
 
@@ -34,7 +34,7 @@ class PretendGitHub:
 
     def __init__(self) -> None:
         self._hosted: dict[str, _Hosted] = {}
-        self._webhook: Webhook | None = None
+        self._webhook: WebhookSender | None = None
 
     async def start(self, reactor: Reactor, directory: Path) -> None:
         """Listen on a free loopback port; keep repositories under ``directory``."""
@@ -125,7 +125,7 @@ class PretendGitHub:
         """Send deliveries to ``url``, signed with ``secret``; there is one webhook, for all repositories."""
         if self._webhook is not None:
             raise RuntimeError("there is a webhook already")
-        self._webhook = Webhook(self._reactor, url, secret, hook_id=hook_id, form=form)
+        self._webhook = WebhookSender(self._reactor, url, secret, hook_id=hook_id, form=form)
 
     async def push(
         self,
@@ -196,7 +196,7 @@ class PretendGitHub:
         """Return the number of requests for objects of a repository."""
         return sum(each.command == "fetch" and each.repo == _repo(repo).key for each in self._git.requests)
 
-    def _hook(self) -> Webhook:
+    def _hook(self) -> WebhookSender:
         if self._webhook is None:
             raise RuntimeError("there is no webhook yet: call webhook(url, secret) first")
         return self._webhook

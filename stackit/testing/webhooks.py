@@ -39,7 +39,7 @@ class DeliverySent(msgspec.Struct, frozen=True, kw_only=True):
     moved: RefMoved | None = None
 
 
-class Webhook:
+class WebhookSender:
     """One webhook. It sends each delivery once: GitHub does not try again by itself."""
 
     def __init__(self, reactor: Reactor, url: str, secret: str | bytes, *, hook_id: int = HOOK_ID, form: bool) -> None:

@@ -37,7 +37,7 @@ SECRET = "It's a Secret to Everybody"
 UNSIGNED = {"error": "the signature is missing or wrong"}
 
 
-class House(Listening):
+class Harness(Listening):
     """The public side with a journal that is a list. ``handled`` are the events that some plugin handles."""
 
     def __init__(self, clock: Clock, secrets: list[str], directory: Path) -> None:
@@ -92,15 +92,15 @@ def clock() -> Clock:
 
 
 @pytest_twisted.async_yield_fixture
-async def house(clock: Clock, tmp_path: Path) -> AsyncIterator[House]:
-    made = House(clock, [SECRET], tmp_path)
+async def harness(clock: Clock, tmp_path: Path) -> AsyncIterator[Harness]:
+    made = Harness(clock, [SECRET], tmp_path)
     yield made
     await made.stop()
 
 
 @pytest_twisted.async_yield_fixture
-async def closed_house(clock: Clock, tmp_path: Path) -> AsyncIterator[House]:
-    made = House(clock, ["", "  \n"], tmp_path)
+async def closed_harness(clock: Clock, tmp_path: Path) -> AsyncIterator[Harness]:
+    made = Harness(clock, ["", "  \n"], tmp_path)
     yield made
     await made.stop()
 
@@ -139,97 +139,97 @@ def undated(answer: bytes) -> list[bytes]:
 
 
 @pytest_twisted.ensureDeferred
-async def test_a_body_that_comes_back_has_its_fingerprint_again_and_another_has_another(house: House) -> None:
+async def test_a_body_that_comes_back_has_its_fingerprint_again_and_another_has_another(harness: Harness) -> None:
     for body in (b'{"repository":{"full_name":"o/w"}}', b'{"repository":{"full_name":"o/w"}} '):
         for delivery_id in ("a", "b"):
-            await house.ask(signed(body, **{"X-GitHub-Delivery": delivery_id}))
-    first, again, other, other_again = (fingerprint for _, fingerprint in house.taken)
+            await harness.ask(signed(body, **{"X-GitHub-Delivery": delivery_id}))
+    first, again, other, other_again = (fingerprint for _, fingerprint in harness.taken)
     assert first == again != other == other_again
 
 
 @pytest_twisted.ensureDeferred
-async def test_a_push_is_taken_and_answered_with_its_id(house: House, clock: Clock) -> None:
+async def test_a_push_is_taken_and_answered_with_its_id(harness: Harness, clock: Clock) -> None:
     made = delivery("push", secret=SECRET, hook_id=42)
-    answer = await house.ask(request(PATH, headers=made.headers, body=made.body))
+    answer = await harness.ask(request(PATH, headers=made.headers, body=made.body))
     assert (answer.status, answer.json()) == (202, {"id": "1", "duplicate": False})
     assert answer.headers["content-type"] == "application/json"
-    ((event, fingerprint),) = house.taken
+    ((event, fingerprint),) = harness.taken
     assert isinstance(event, Push)
     assert (event.delivery, event.hook, event.received_at) == (made.guid, "42", clock.seconds())
     assert event.repo == Repo("octo", "widget")
     assert event.body == made.body
     assert len(fingerprint) == 32
-    (seen,) = house.seen
+    (seen,) = harness.seen
     assert (seen.name, seen.event, seen.outcome, seen.id) == ("accepted", "push", "queued", "1")
     assert (seen.delivery, seen.repo, seen.verified_by) == (made.guid, event.repo, "STACKIT_GITHUB_WEBHOOK_SECRET")
 
 
 @pytest.mark.parametrize("prefix", ["/api/v1", "/api"])
 @pytest_twisted.ensureDeferred
-async def test_every_api_prefix_has_the_endpoint(house: House, prefix: str) -> None:
+async def test_every_api_prefix_has_the_endpoint(harness: Harness, prefix: str) -> None:
     made = delivery("push", secret=SECRET)
-    answer = await house.ask(request(f"{prefix}/webhooks/github", headers=made.headers, body=made.body))
+    answer = await harness.ask(request(f"{prefix}/webhooks/github", headers=made.headers, body=made.body))
     assert answer.status == 202
 
 
 @pytest.mark.parametrize("event", [each for each in EVENTS if each != "ping"])
 @pytest.mark.parametrize("form", [False, True], ids=["json", "form"])
 @pytest_twisted.ensureDeferred
-async def test_every_documented_event_is_taken_as_what_it_is(house: House, event: str, form: bool) -> None:
-    house.handled = {event}
-    assert (await house.deliver(event, form=form)).status == 202
-    ((taken, _),) = house.taken
+async def test_every_documented_event_is_taken_as_what_it_is(harness: Harness, event: str, form: bool) -> None:
+    harness.handled = {event}
+    assert (await harness.deliver(event, form=form)).status == 202
+    ((taken, _),) = harness.taken
     assert (taken.name, taken.payload) == (event, payload_for(event))
 
 
 @pytest_twisted.ensureDeferred
-async def test_a_push_that_no_plugin_handles_is_taken_all_the_same(house: House) -> None:
-    house.handled = set()
-    assert (await house.deliver()).status == 202
-    assert house.seen[0].outcome == "unhandled"
+async def test_a_push_that_no_plugin_handles_is_taken_all_the_same(harness: Harness) -> None:
+    harness.handled = set()
+    assert (await harness.deliver()).status == 202
+    assert harness.seen[0].outcome == "unhandled"
 
 
 @pytest_twisted.ensureDeferred
-async def test_a_delivery_to_an_absolute_address_is_taken(house: House) -> None:
+async def test_a_delivery_to_an_absolute_address_is_taken(harness: Harness) -> None:
     made = delivery("push", secret=SECRET)
     data = request(f"https://hooks.example.org{PATH}", headers=made.headers, body=made.body)
-    assert (await house.ask(data)).status == 202
+    assert (await harness.ask(data)).status == 202
 
 
 @pytest_twisted.ensureDeferred
-async def test_a_sender_that_closes_its_half_learns_that_it_is_durable(house: House) -> None:
-    house.wait = Deferred()
+async def test_a_sender_that_closes_its_half_learns_that_it_is_durable(harness: Harness) -> None:
+    harness.wait = Deferred()
     made = delivery("push", secret=SECRET)
-    client = await house.connect()
+    client = await harness.connect()
     client.send(request(PATH, headers=made.headers, body=made.body)).transport.loseWriteConnection()
     for _ in range(3):
-        await house.ask(request("/healthz", "GET"))
-    house.wait.callback(None)
+        await harness.ask(request("/healthz", "GET"))
+    harness.wait.callback(None)
     assert (await client.answer()).status == 202
 
 
 @pytest_twisted.ensureDeferred
-async def test_a_duplicate_says_so(house: House) -> None:
-    await house.deliver(guid="same")
-    answer = await house.deliver(guid="same")
+async def test_a_duplicate_says_so(harness: Harness) -> None:
+    await harness.deliver(guid="same")
+    answer = await harness.deliver(guid="same")
     assert (answer.status, answer.json()) == (202, {"id": "2", "duplicate": True})
-    assert [each.name for each in house.seen] == ["accepted", "duplicate"]
+    assert [each.name for each in harness.seen] == ["accepted", "duplicate"]
 
 
 @pytest_twisted.ensureDeferred
-async def test_an_event_that_no_plugin_handles_is_taken_without_a_word(house: House) -> None:
-    answer = await house.deliver("star")
+async def test_an_event_that_no_plugin_handles_is_taken_without_a_word(harness: Harness) -> None:
+    answer = await harness.deliver("star")
     assert (answer.status, answer.body) == (204, b"")
     assert "content-length" not in answer.headers
-    assert house.taken
-    assert (house.seen[0].event, house.seen[0].outcome) == ("star", "unhandled")
+    assert harness.taken
+    assert (harness.seen[0].event, harness.seen[0].outcome) == ("star", "unhandled")
 
 
 @pytest_twisted.ensureDeferred
-async def test_a_ping_is_recorded_and_answered_204(house: House) -> None:
-    assert (await house.deliver("ping")).status == 204
-    assert [event.name for event, _ in house.taken] == ["ping"]
-    assert [(each.name, each.event, each.outcome) for each in house.seen] == [("accepted", "ping", "ping")]
+async def test_a_ping_is_recorded_and_answered_204(harness: Harness) -> None:
+    assert (await harness.deliver("ping")).status == 204
+    assert [event.name for event, _ in harness.taken] == ["ping"]
+    assert [(each.name, each.event, each.outcome) for each in harness.seen] == [("accepted", "ping", "ping")]
 
 
 @pytest.mark.parametrize(
@@ -251,14 +251,14 @@ async def test_a_ping_is_recorded_and_answered_204(house: House) -> None:
 )
 @pytest_twisted.ensureDeferred
 async def test_a_signed_body_that_is_no_event_is_counted_and_forgotten(
-    house: House, event: str, payload: Any, headers: dict[str, str]
+    harness: Harness, event: str, payload: Any, headers: dict[str, str]
 ) -> None:
-    answer = await house.deliver(event, payload, headers=headers)
+    answer = await harness.deliver(event, payload, headers=headers)
     assert (answer.status, answer.body) == (204, b"")
-    assert house.taken == []
-    (seen,) = house.seen
+    assert harness.taken == []
+    (seen,) = harness.seen
     assert (seen.name, seen.event, seen.outcome) == ("accepted", None, "unrecognised")
-    assert (await house.deliver()).status == 202
+    assert (await harness.deliver()).status == 202
 
 
 @pytest.mark.parametrize(
@@ -271,98 +271,98 @@ async def test_a_signed_body_that_is_no_event_is_counted_and_forgotten(
     ],
 )
 @pytest_twisted.ensureDeferred
-async def test_what_is_wrong_with_a_signed_body_is_told(house: House, headers: dict[str, str], reason: str) -> None:
-    assert (await house.deliver(headers=headers)).status == 204
-    assert [(each.outcome, each.reason) for each in house.seen] == [("unrecognised", reason)]
+async def test_what_is_wrong_with_a_signed_body_is_told(harness: Harness, headers: dict[str, str], reason: str) -> None:
+    assert (await harness.deliver(headers=headers)).status == 204
+    assert [(each.outcome, each.reason) for each in harness.seen] == [("unrecognised", reason)]
 
 
 @pytest.mark.parametrize("form", [False, True])
 @pytest_twisted.ensureDeferred
-async def test_who_has_seen_one_delivery_can_forge_no_other_event(house: House, form: bool) -> None:
+async def test_who_has_seen_one_delivery_can_forge_no_other_event(harness: Harness, form: bool) -> None:
     """The content type is not signed: a body is one thing, whatever it is said to be."""
-    house.handled = {"push", "release"}
+    harness.handled = {"push", "release"}
     forged = urlencode({"payload": json.dumps(payload_for("release", repo="victim/main"))})
     payload = {**payload_for("push"), "ref": f"refs/heads/x&{forged}&y"}
     for kind in ("application/x-www-form-urlencoded", "application/x-www-form-urlencoded; a=b", "application/json"):
         headers = {"Content-Type": kind, "X-GitHub-Event": "release"}
-        assert (await house.deliver("push", payload, form=form, headers=headers)).status == 204
-    assert house.taken == []
+        assert (await harness.deliver("push", payload, form=form, headers=headers)).status == 204
+    assert harness.taken == []
 
 
 @pytest.mark.parametrize("kind", ["json", "form"])
 @pytest_twisted.ensureDeferred
 async def test_only_the_content_type_that_hooks_use_may_be_taken(clock: Clock, tmp_path: Path, kind: str) -> None:
     tmp_path.joinpath("twistd.conf").write_text(f'[webhook]\ncontent_type = "{kind}"\n')
-    house = House(clock, [SECRET], tmp_path)
-    assert (await house.deliver(form=kind == "form")).status == 202
-    assert (await house.deliver(form=kind == "json")).status == 204
-    assert len(house.taken) == 1
-    await house.stop()
+    harness = Harness(clock, [SECRET], tmp_path)
+    assert (await harness.deliver(form=kind == "form")).status == 202
+    assert (await harness.deliver(form=kind == "json")).status == 204
+    assert len(harness.taken) == 1
+    await harness.stop()
 
 
 @pytest_twisted.ensureDeferred
-async def test_a_body_without_a_content_type_is_json(house: House) -> None:
-    assert (await house.deliver(headers={"Content-Type": None})).status == 202
+async def test_a_body_without_a_content_type_is_json(harness: Harness) -> None:
+    assert (await harness.deliver(headers={"Content-Type": None})).status == 202
 
 
 @pytest_twisted.ensureDeferred
-async def test_an_event_named_twice_is_none(house: House) -> None:
+async def test_an_event_named_twice_is_none(harness: Harness) -> None:
     body = json.dumps(payload_for("push")).encode()
     data = signed(body).replace(b"Host: test\r\n", b"Host: test\r\nX-GitHub-Event: push\r\n")
-    assert (await house.ask(data)).status == 204
+    assert (await harness.ask(data)).status == 204
 
 
 @pytest.mark.parametrize("guid", [None, "", "a b", "x" * 65, "é", "../x", "a,b"])
 @pytest_twisted.ensureDeferred
-async def test_a_delivery_id_that_cannot_be_believed_is_replaced(house: House, guid: str | None) -> None:
+async def test_a_delivery_id_that_cannot_be_believed_is_replaced(harness: Harness, guid: str | None) -> None:
     for _ in range(2):
-        answer = await house.deliver(headers={"X-GitHub-Delivery": guid, "X-GitHub-Hook-ID": "nonsense"})
+        answer = await harness.deliver(headers={"X-GitHub-Delivery": guid, "X-GitHub-Hook-ID": "nonsense"})
         assert answer.json()["duplicate"] is False
-    for event, _ in house.taken:
+    for event, _ in harness.taken:
         assert event.delivery.startswith("stackit-")
         assert event.hook == ""
 
 
 @pytest_twisted.ensureDeferred
-async def test_a_chunked_delivery_is_taken(house: House) -> None:
+async def test_a_chunked_delivery_is_taken(harness: Harness) -> None:
     made = delivery("push", secret=SECRET)
     chunks = b"".join(b"%x\r\n%s\r\n" % (len(part), part) for part in (made.body[:7], made.body[7:]))
     head = request(PATH, headers={**made.headers, "Transfer-Encoding": "chunked"})
-    assert (await house.ask(head + chunks + b"0\r\n\r\n")).status == 202
+    assert (await harness.ask(head + chunks + b"0\r\n\r\n")).status == 202
 
 
 @pytest_twisted.ensureDeferred
-async def test_a_trailer_is_no_header(house: House) -> None:
+async def test_a_trailer_is_no_header(harness: Harness) -> None:
     """What stands behind the body was not there when the head was judged."""
     made = delivery("push", secret=SECRET)
     headers = {name: value for name, value in made.headers.items() if name != "X-GitHub-Event"}
     head = request(PATH, headers={**headers, "Transfer-Encoding": "chunked"})
     chunks = b"%x\r\n%s\r\n0\r\nX-GitHub-Event: push\r\n\r\n" % (len(made.body), made.body)
-    assert (await house.ask(head + chunks)).status == 204
-    assert house.taken == []
+    assert (await harness.ask(head + chunks)).status == 204
+    assert harness.taken == []
 
 
 @pytest_twisted.ensureDeferred
-async def test_a_body_in_the_smallest_chunks_is_taken_whole(house: House) -> None:
+async def test_a_body_in_the_smallest_chunks_is_taken_whole(harness: Harness) -> None:
     made = delivery("push", secret=SECRET)
     head = request(PATH, headers={**made.headers, "Transfer-Encoding": "chunked"})
     chunks = b"".join(b"1\r\n%c\r\n" % letter for letter in made.body)
-    assert (await house.ask(head + chunks + b"0\r\n\r\n")).status == 202
-    assert house.taken[0][0].body == made.body
+    assert (await harness.ask(head + chunks + b"0\r\n\r\n")).status == 202
+    assert harness.taken[0][0].body == made.body
 
 
 @pytest_twisted.ensureDeferred
-async def test_a_delivery_whose_sender_is_gone_is_taken_quietly(house: House) -> None:
-    house.wait = Deferred()
+async def test_a_delivery_whose_sender_is_gone_is_taken_quietly(harness: Harness) -> None:
+    harness.wait = Deferred()
     made = delivery("push", secret=SECRET)
-    client = await house.connect()
+    client = await harness.connect()
     client.send(request(PATH, headers=made.headers, body=made.body))
-    (await house.ask(request("/healthz", "GET"))).json()
+    (await harness.ask(request("/healthz", "GET"))).json()
     client.transport.abortConnection()
     await client.closed
-    await house.ask(request("/healthz", "GET"))
-    house.wait.callback(None)
-    assert len(house.taken) == 1
+    await harness.ask(request("/healthz", "GET"))
+    harness.wait.callback(None)
+    assert len(harness.taken) == 1
 
 
 # -- what is not
@@ -370,90 +370,90 @@ async def test_a_delivery_whose_sender_is_gone_is_taken_quietly(house: House) ->
 
 @pytest.mark.parametrize("method", ["POST", *METHODS])
 @pytest_twisted.ensureDeferred
-async def test_without_a_secret_the_endpoint_is_a_path_like_any_other(closed_house: House, method: str) -> None:
+async def test_without_a_secret_the_endpoint_is_a_path_like_any_other(closed_harness: Harness, method: str) -> None:
     made = delivery("push", secret="")
     for body in (made.body, None):
-        client, other = await closed_house.connect(), await closed_house.connect()
+        client, other = await closed_harness.connect(), await closed_harness.connect()
         client.send(request(PATH, method, {**made.headers, "Connection": "close"}, body))
         other.send(request("/nowhere", method, {**made.headers, "Connection": "close"}, body))
         answer, unknown = await client.end(), await other.end()
         assert answer.startswith(b"HTTP/1.1 404 Not Found\r\n")
         assert undated(answer) == undated(unknown)
-    assert closed_house.reasons.count("no_secret") == closed_house.reasons.count("not_found") == 2
-    assert closed_house.taken == closed_house.heads == []
+    assert closed_harness.reasons.count("no_secret") == closed_harness.reasons.count("not_found") == 2
+    assert closed_harness.taken == closed_harness.heads == []
 
 
 @pytest.mark.parametrize("method", METHODS)
 @pytest_twisted.ensureDeferred
-async def test_only_post_is_answered(house: House, method: str) -> None:
-    client = await house.connect()
+async def test_only_post_is_answered(harness: Harness, method: str) -> None:
+    client = await harness.connect()
     client.send(request(PATH, method, {"Connection": "close"}))
     head, _, body = (await client.end()).partition(b"\r\n\r\n")
     assert head.startswith(b"HTTP/1.1 405 ")
     assert b"\r\nAllow: POST" in head
     assert body == (b"" if method == "HEAD" else b'{"error":"this path answers POST"}\n')
-    assert house.reasons == ["method"]
-    assert house.heads == []
+    assert harness.reasons == ["method"]
+    assert harness.heads == []
 
 
 @pytest.mark.parametrize("path", [PATH + "/", PATH + "/x", "/api/v1/webhooks/git%68ub", PATH.upper(), "/" + PATH])
 @pytest_twisted.ensureDeferred
-async def test_the_path_is_exact(house: House, path: str) -> None:
+async def test_the_path_is_exact(harness: Harness, path: str) -> None:
     made = delivery("push", secret=SECRET)
-    assert (await house.ask(request(path, headers=made.headers, body=made.body))).status == 404
-    assert house.taken == []
+    assert (await harness.ask(request(path, headers=made.headers, body=made.body))).status == 404
+    assert harness.taken == []
 
 
 @pytest.mark.parametrize("encoding", ["gzip", "deflate", "br", "identity, gzip", "x"])
 @pytest_twisted.ensureDeferred
-async def test_an_encoded_body_is_refused(house: House, encoding: str) -> None:
-    assert (await house.deliver(headers={"Content-Encoding": encoding})).status == 415
-    assert house.reasons == ["encoding"]
+async def test_an_encoded_body_is_refused(harness: Harness, encoding: str) -> None:
+    assert (await harness.deliver(headers={"Content-Encoding": encoding})).status == 415
+    assert harness.reasons == ["encoding"]
 
 
 @pytest_twisted.ensureDeferred
-async def test_identity_is_no_encoding(house: House) -> None:
-    assert (await house.deliver(headers={"Content-Encoding": "Identity"})).status == 202
+async def test_identity_is_no_encoding(harness: Harness) -> None:
+    assert (await harness.deliver(headers={"Content-Encoding": "Identity"})).status == 202
 
 
 @pytest_twisted.ensureDeferred
-async def test_a_body_over_the_cap_is_refused_before_it_is_sent(house: House) -> None:
-    client = await house.connect()
+async def test_a_body_over_the_cap_is_refused_before_it_is_sent(harness: Harness) -> None:
+    client = await harness.connect()
     size = 25 * 2**20 + 1
     client.send(request(PATH, headers={"Content-Length": str(size), "Expect": "100-continue"}))
     assert (await client.answer()).status == 413
     assert await client.end() == b""
-    assert house.reasons == ["too_large"]
+    assert harness.reasons == ["too_large"]
 
 
 @pytest_twisted.ensureDeferred
-async def test_a_body_as_large_as_the_cap_is_taken(house: House) -> None:
+async def test_a_body_as_large_as_the_cap_is_taken(harness: Harness) -> None:
     payload = json.dumps(payload_for("push")).encode()
     body = payload + b" " * (25 * 2**20 - len(payload))
-    assert (await house.ask(signed(body))).status == 202
-    assert house.site.limiter.held == 0
+    assert (await harness.ask(signed(body))).status == 202
+    assert harness.site.limiter.held == 0
 
 
 @pytest.mark.parametrize("signature", [{}, {"X-Hub-Signature-256": "sha256=" + "0" * 64}], ids=["unsigned", "signed"])
 @pytest_twisted.ensureDeferred
-async def test_a_chunked_body_is_refused_when_it_passes_the_cap(house: House, signature: dict[str, str]) -> None:
-    client = await house.connect()
+async def test_a_chunked_body_is_refused_when_it_passes_the_cap(harness: Harness, signature: dict[str, str]) -> None:
+    client = await harness.connect()
     client.send(request(PATH, headers={"Transfer-Encoding": "chunked", **signature}))
     client.send((b"100000\r\n" + b"x" * 2**20 + b"\r\n") * 26)
     assert (await client.answer()).status == 413
-    assert house.site.limiter.held == 0
-    assert house.reasons == ["too_large"]
+    assert harness.site.limiter.held == 0
+    assert harness.reasons == ["too_large"]
 
 
 @pytest_twisted.ensureDeferred
-async def test_a_delivery_that_drips_is_cut(house: House, clock: Clock) -> None:
-    client = await house.connect()
+async def test_a_delivery_that_drips_is_cut(harness: Harness, clock: Clock) -> None:
+    client = await harness.connect()
     client.send(request(PATH, headers={"Content-Length": "9"}) + b"{")
-    await house.ask(request("/healthz", "GET"))
+    await harness.ask(request("/healthz", "GET"))
     clock.advance(30)
     assert (await client.answer()).status == 408
     await client.end()
-    assert house.reasons == ["deadline"]
+    assert harness.reasons == ["deadline"]
 
 
 BAD_SIGNATURES = {
@@ -472,115 +472,115 @@ BAD_SIGNATURES = {
 
 @pytest.mark.parametrize("values", BAD_SIGNATURES.values(), ids=BAD_SIGNATURES.keys())
 @pytest_twisted.ensureDeferred
-async def test_whatever_is_wrong_with_a_signature_the_answer_is_one(house: House, values: list[bytes]) -> None:
+async def test_whatever_is_wrong_with_a_signature_the_answer_is_one(harness: Harness, values: list[bytes]) -> None:
     body = json.dumps(payload_for("push")).encode()
     lines = b"".join(b"X-Hub-Signature-256: " + value + b"\r\n" for value in values)
-    client = await house.connect()
+    client = await harness.connect()
     client.send(b"POST " + PATH.encode() + b" HTTP/1.1\r\nHost: x\r\nX-GitHub-Event: push\r\n" + lines)
     answer = await client.send(b"Content-Length: %d\r\n\r\n" % len(body) + body).answer()
     assert (answer.status, answer.json()) == (401, UNSIGNED)
-    assert house.reasons == ["signature"]
-    assert house.taken == []
-    assert (await house.deliver()).status == 202
+    assert harness.reasons == ["signature"]
+    assert harness.taken == []
+    assert (await harness.deliver()).status == 202
 
 
 @pytest_twisted.ensureDeferred
-async def test_a_right_signature_that_comes_twice_is_refused(house: House) -> None:
+async def test_a_right_signature_that_comes_twice_is_refused(harness: Harness) -> None:
     body = json.dumps(payload_for("push")).encode()
     data = signed(body)
     line = next(each for each in data.split(b"\r\n") if each.startswith(b"X-Hub"))
-    answer = await house.ask(data.replace(line, line + b"\r\n" + line))
+    answer = await harness.ask(data.replace(line, line + b"\r\n" + line))
     assert (answer.status, answer.json()) == (401, UNSIGNED)
 
 
 @pytest_twisted.ensureDeferred
-async def test_the_old_sha1_signature_does_not_count(house: House) -> None:
-    assert (await house.deliver(headers={"X-Hub-Signature-256": None})).status == 401
+async def test_the_old_sha1_signature_does_not_count(harness: Harness) -> None:
+    assert (await harness.deliver(headers={"X-Hub-Signature-256": None})).status == 401
 
 
 @pytest_twisted.ensureDeferred
-async def test_a_signature_of_other_bytes_is_refused(house: House) -> None:
+async def test_a_signature_of_other_bytes_is_refused(harness: Harness) -> None:
     data = signed(json.dumps(payload_for("push")).encode())
-    assert (await house.ask(data[:-1] + b" ")).status == 401
+    assert (await harness.ask(data[:-1] + b" ")).status == 401
 
 
 @pytest_twisted.ensureDeferred
-async def test_an_unsigned_body_is_never_kept_nor_asked_for(house: House) -> None:
-    client = await house.connect()
+async def test_an_unsigned_body_is_never_kept_nor_asked_for(harness: Harness) -> None:
+    client = await harness.connect()
     client.send(request(PATH, headers={"Content-Length": "1000000"}) + b"x" * 500_000)
-    await house.ask(request("/healthz", "GET"))
-    assert house.site.limiter.held == 0
+    await harness.ask(request("/healthz", "GET"))
+    assert harness.site.limiter.held == 0
     assert (await client.send(b"x" * 500_000).answer()).status == 401
-    waiting = await house.connect()
+    waiting = await harness.connect()
     waiting.send(request(PATH, headers={"Content-Length": "5", "Expect": "100-continue"}))
     assert (await waiting.answer()).status == 401
 
 
 @pytest_twisted.ensureDeferred
-async def test_an_unsigned_form_upload_is_not_parsed(house: House) -> None:
+async def test_an_unsigned_form_upload_is_not_parsed(harness: Harness) -> None:
     parts = b"--b\r\nContent-Disposition: form-data; name=x\r\n\r\n" * 20_000
-    answer = await house.ask(request(PATH, headers={"Content-Type": "multipart/form-data; boundary=b"}, body=parts))
+    answer = await harness.ask(request(PATH, headers={"Content-Type": "multipart/form-data; boundary=b"}, body=parts))
     assert (answer.status, answer.json()) == (401, UNSIGNED)
 
 
 @pytest_twisted.ensureDeferred
-async def test_a_refusal_of_a_plugin_waits_for_the_signature_if_it_says_so(house: House) -> None:
-    house.verdict = Refused(status=429, reason="rate", retry_after=7, unless_verified=True)
-    assert (await house.deliver()).status == 202
+async def test_a_refusal_of_a_plugin_waits_for_the_signature_if_it_says_so(harness: Harness) -> None:
+    harness.verdict = Refused(status=429, reason="rate", retry_after=7, unless_verified=True)
+    assert (await harness.deliver()).status == 202
     for headers in ({"X-Hub-Signature-256": "sha256=" + "0" * 64}, {"X-Hub-Signature-256": None}):
-        answer = await house.deliver(headers=headers)
+        answer = await harness.deliver(headers=headers)
         assert (answer.status, answer.headers["retry-after"]) == (429, "7")
         assert "error" in answer.json()
-    assert house.reasons == ["rate", "rate"]
+    assert harness.reasons == ["rate", "rate"]
 
 
 @pytest_twisted.ensureDeferred
-async def test_who_owes_for_refused_requests_gets_no_chunks_that_are_mostly_framing(house: House) -> None:
-    house.verdict = Refused(status=429, reason="rate", unless_verified=True)
+async def test_who_owes_for_refused_requests_gets_no_chunks_that_are_mostly_framing(harness: Harness) -> None:
+    harness.verdict = Refused(status=429, reason="rate", unless_verified=True)
     payload = {**payload_for("push"), "padding": "x" * 300_000}
     made = delivery("push", payload, secret=SECRET)
     head = request(PATH, headers={**made.headers, "Transfer-Encoding": "chunked"})
     for size, status in ((5000, 202), (100_000, 202), (1, 400)):
         parts = [made.body[at : at + size] for at in range(0, len(made.body), size)]
-        client = await house.connect()
+        client = await harness.connect()
         client.send(head)
         client.send(b"".join(b"%x\r\n%s\r\n" % (len(part), part) for part in parts) + b"0\r\n\r\n")
         assert (await client.answer()).status == status
-    assert (await house.ask(request(PATH, headers=made.headers, body=made.body))).status == 202
-    assert house.reasons == ["malformed"]
+    assert (await harness.ask(request(PATH, headers=made.headers, body=made.body))).status == 202
+    assert harness.reasons == ["malformed"]
 
 
 @pytest_twisted.ensureDeferred
-async def test_a_plugin_may_refuse_outright(house: House) -> None:
-    house.verdict = Refused(status=403, reason="allowlist")
-    assert (await house.deliver()).status == 403
-    assert house.reasons == ["allowlist"]
-    assert house.taken == []
-    assert (house.heads[0].method, house.heads[0].path) == (b"POST", PATH.encode())
-    assert house.heads[0].headers[b"x-github-event"] == (b"push",)
+async def test_a_plugin_may_refuse_outright(harness: Harness) -> None:
+    harness.verdict = Refused(status=403, reason="allowlist")
+    assert (await harness.deliver()).status == 403
+    assert harness.reasons == ["allowlist"]
+    assert harness.taken == []
+    assert (harness.heads[0].method, harness.heads[0].path) == (b"POST", PATH.encode())
+    assert harness.heads[0].headers[b"x-github-event"] == (b"push",)
 
 
 @pytest_twisted.ensureDeferred
-async def test_a_journal_that_cannot_store_asks_to_come_again(house: House) -> None:
-    house.fault = JournalError("the disk is full")
-    answer = await house.deliver()
+async def test_a_journal_that_cannot_store_asks_to_come_again(harness: Harness) -> None:
+    harness.fault = JournalError("the disk is full")
+    answer = await harness.deliver()
     assert (answer.status, answer.headers["retry-after"]) == (503, "5")
-    assert house.reasons == ["journal"]
+    assert harness.reasons == ["journal"]
     assert "disk" not in str(answer.json())
-    house.fault = None
-    assert (await house.deliver()).status == 202
+    harness.fault = None
+    assert (await harness.deliver()).status == 202
 
 
 @pytest_twisted.ensureDeferred
-async def test_a_fault_of_our_own_is_answered_500_and_told_in_the_log(house: House, quiet: list[LogEvent]) -> None:
-    house.fault = ZeroDivisionError("ours")
-    answer = await house.deliver()
+async def test_a_fault_of_our_own_is_answered_500_and_told_in_the_log(harness: Harness, quiet: list[LogEvent]) -> None:
+    harness.fault = ZeroDivisionError("ours")
+    answer = await harness.deliver()
     assert (answer.status, answer.json()) == (500, {"error": "internal error"})
     (told,) = quiet
     assert "a delivery could not be taken: ZeroDivisionError: ours" in formatEvent(told)
     quiet.clear()
-    house.fault = None
-    assert (await house.deliver()).status == 202
+    harness.fault = None
+    assert (await harness.deliver()).status == 202
 
 
 @pytest.mark.parametrize(
@@ -593,10 +593,10 @@ async def test_a_fault_of_our_own_is_answered_500_and_told_in_the_log(house: Hou
     ],
 )
 @pytest_twisted.ensureDeferred
-async def test_the_first_row_that_fits_is_the_answer(house: House, data: bytes) -> None:
+async def test_the_first_row_that_fits_is_the_answer(harness: Harness, data: bytes) -> None:
     expected = {b"GET": 405}.get(data.split()[0]) or (415 if b"gzip" in data else 413 if b"9999" in data else 401)
-    assert (await house.ask(data)).status == expected
-    assert len(house.seen) == 1
+    assert (await harness.ask(data)).status == expected
+    assert len(harness.seen) == 1
 
 
 @pytest_twisted.ensureDeferred
@@ -637,24 +637,24 @@ async def test_a_proxy_may_come_by_a_unix_socket(clock: Clock, tmp_path: Path) -
 
 @pytest_twisted.ensureDeferred
 async def test_healthz_fails_while_a_part_of_the_process_does_not_move_and_shows_strangers_no_more(
-    house: House,
+    harness: Harness,
 ) -> None:
-    house.stuck = ["the journal's writer has not moved for 31 seconds"]
-    answer = await house.ask(request("/healthz", "GET"))
+    harness.stuck = ["the journal's writer has not moved for 31 seconds"]
+    answer = await harness.ask(request("/healthz", "GET"))
     assert (answer.status, "writer" in str(answer.json())) == (503, False)
     assert "/readyz" in answer.json()["error"]
-    house.stuck = []
-    assert (await house.ask(request("/healthz", "GET"))).status == 200
+    harness.stuck = []
+    assert (await harness.ask(request("/healthz", "GET"))).status == 200
 
 
 @pytest_twisted.ensureDeferred
-async def test_health_and_config_are_public(house: House) -> None:
-    assert (await house.ask(request("/healthz", "GET"))).json() == {"status": "ok"}
+async def test_health_and_config_are_public(harness: Harness) -> None:
+    assert (await harness.ask(request("/healthz", "GET"))).json() == {"status": "ok"}
     for prefix in ("/api/v1", "/api"):
-        about = (await house.ask(request(f"{prefix}/config", "GET"))).json()
+        about = (await harness.ask(request(f"{prefix}/config", "GET"))).json()
         assert set(about) == {"version", "read_only", "auth_required"}
-    refused = await house.ask(request("/healthz"))
+    refused = await harness.ask(request("/healthz"))
     assert (refused.status, refused.headers["allow"]) == (405, "GET, HEAD")
-    client = await house.connect()
+    client = await harness.connect()
     client.send(request("/healthz", "HEAD", {"Connection": "close"}))
     assert (await client.end()).endswith(b"\r\n\r\n")

@@ -1,4 +1,4 @@
-"""The admin routes of deliveries: list them, read the receipt of one, replay."""
+"""The admin routes of deliveries: list them, show the receipt of one, replay."""
 
 from __future__ import annotations
 
@@ -23,8 +23,8 @@ _WORD = re.compile(r"[\x21-\x7e]{1,200}", re.ASCII)
 _LIMIT = re.compile(r"[0-9]{1,3}", re.ASCII)
 
 
-class Replays(Protocol):
-    """What dispatch does for these routes; both return how many handlings run again."""
+class Replayer(Protocol):
+    """The part of dispatch that these routes use. Both methods return how many handlings run again."""
 
     def replay(self, event_id: EventId, subscribers: Sequence[str] | None) -> Awaitable[int]:
         """Replay one event to subscriber keys, or to all that had it.
@@ -37,11 +37,11 @@ class Replays(Protocol):
 
 
 class _BadRequestError(Exception):
-    """A parameter that cannot be used; the text is for the person who sent it."""
+    """A parameter is invalid; the text goes to the client."""
 
 
-def delivery_routes(journal: JournalProtocol, dispatch: Replays, bus: Bus) -> list[Route]:
-    """The routes under ``{prefix}/deliveries``."""
+def delivery_routes(journal: JournalProtocol, dispatch: Replayer, bus: Bus) -> list[Route]:
+    """Return the routes below ``{prefix}/deliveries``."""
     receipts = _Deliveries(journal, dispatch, bus)
     return [
         Route("GET", "{prefix}/deliveries", _answered(receipts.listing)),
@@ -52,7 +52,7 @@ def delivery_routes(journal: JournalProtocol, dispatch: Replays, bus: Bus) -> li
 
 
 class _Deliveries:
-    def __init__(self, journal: JournalProtocol, dispatch: Replays, bus: Bus) -> None:
+    def __init__(self, journal: JournalProtocol, dispatch: Replayer, bus: Bus) -> None:
         self._journal = journal
         self._dispatch = dispatch
         self._bus = bus
@@ -97,8 +97,8 @@ class _Deliveries:
         except Permanent as damage:
             return error(500, str(damage))
         body = stored.body if stored is not None else None
-        # The body goes out as it came in: decoding 25 MiB only to encode them again would hold
-        # everyone else up, and could change what the sender wrote.
+        # The body is sent as it was received: decoding and encoding 25 MiB would block the reactor, and could change
+        # the payload.
         head = json.dumps(shown).removesuffix("}")
         return Response(body=b'%b, "payload": %b}\n' % (head.encode("ascii"), b"null" if body is None else body))
 
@@ -131,7 +131,7 @@ class _Deliveries:
         return await self._journal.receipt(EventId(request.args["id"]))
 
     def _key(self, name: str, had: Collection[str] | None = None) -> str:
-        """The subscriber that a person means; with ``had``, it must be running or be one of those."""
+        """Return the key of the subscriber that a client names; with ``had``, it must be running or one of those."""
         if not _WORD.fullmatch(name):
             raise _BadRequestError("subscriber: expected the name of a plugin, or plugin:function")
         keys = self._bus.keys(name)
@@ -171,7 +171,7 @@ class _Deliveries:
 def _answered(
     handler: Callable[[AdminRequest], Awaitable[Response]],
 ) -> Callable[[AdminRequest], Awaitable[Response]]:
-    """A handler whose expected faults are answers."""
+    """Return a handler that answers expected errors with their status."""
 
     async def answer(request: AdminRequest) -> Response:
         try:

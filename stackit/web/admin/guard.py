@@ -1,4 +1,4 @@
-"""Who may talk to the admin side: the right Host, a token, and no page of another origin."""
+"""Protect the admin side: check ``Host``, the bearer token, and the header against cross-site requests."""
 
 from __future__ import annotations
 
@@ -14,11 +14,10 @@ _HOST = re.compile(r"(?:\[(?P<ipv6>[0-9A-Fa-f:.]+)\]|(?P<name>[A-Za-z0-9._-]+))(
 
 
 class Guard:
-    """The protections of the admin side, in the order in which they are asked.
+    """The checks of a request to the admin side.
 
-    ``tokens`` returns the bearer tokens that are valid now; where it is None, no token is
-    wanted. A guard whose tokens have all gone away lets nobody in. ``hosts`` are names that
-    the listener has beside its own, as they stand in ``Host``; a port in them does not count.
+    ``tokens`` returns the bearer tokens that are valid now. If it is None, no token is needed; if it returns none,
+    every request is refused. ``hosts`` are names of the listener beside its own, as in ``Host``; their port is ignored.
     """
 
     def __init__(self, *, tokens: Callable[[], Sequence[str]] | None, hosts: Collection[str]) -> None:
@@ -26,7 +25,7 @@ class Guard:
         self._hosts = _OWN_NAMES | {name for name in map(_name, hosts) if name is not None}
 
     def refuse(self, head: RequestHead, address: str) -> Response | None:
-        """The answer that turns the request away, or None. ``address`` is the listener's end of the connection."""
+        """Return the answer that refuses the request, or None. ``address`` is the local address of the connection."""
         if not self._known_host(head, address):
             return error(421, "unknown Host: use the listener's own name, or add yours to admin.hosts")
         if not self._has_token(head):
@@ -37,8 +36,8 @@ class Guard:
         return None
 
     def _known_host(self, head: RequestHead, address: str) -> bool:
-        # A page whose own name resolves to our address (DNS rebinding) sends that name here.
-        # It cannot choose its port to gain anything, and forwarded ports differ from ours: any port will do.
+        # A page whose name resolves to this address (DNS rebinding) sends its own name as Host. The port does not
+        # matter: it gains nothing by choosing one, and a forwarded port differs from the listener's.
         values = head.headers.get(b"host", ())
         name = _name(values[0].decode("latin-1")) if len(values) == 1 else None
         return name is not None and (name in self._hosts or name == address.lower())
@@ -48,12 +47,12 @@ class Guard:
             return True
         values = head.headers.get(b"authorization", ())
         scheme, _, given = values[0].partition(b" ") if len(values) == 1 else (b"", b"", b"")
-        # Every token is compared, so that the time tells neither which nor how many there are.
+        # Every token is compared, so that the time of the answer does not tell which one matched.
         matches = [hmac.compare_digest(given.strip(), token.encode()) for token in self._tokens() if token]
         return scheme.lower() == b"bearer" and any(matches)
 
 
 def _name(host: str) -> str | None:
-    """The name or address in the value of a ``Host`` header, without port and brackets; None where it is none."""
+    """Return the name or address in a ``Host`` header, without port and brackets; None where it is malformed."""
     match = _HOST.fullmatch(host)
     return (match["ipv6"] or match["name"]).lower() if match is not None else None

@@ -1,4 +1,4 @@
-"""The admin side on the wire: the bounded listener of ``site``, with the rules of ``admin``."""
+"""The admin side as a site: the rules of ``rules``, served within the bounds of ``BoundedSite``."""
 
 from __future__ import annotations
 
@@ -28,12 +28,12 @@ _BUSY = encode(
         headers={"Retry-After": str(RETRY_AFTER)},
     )
 )
-_NOT_WORTH_A_LINE = {404, 405}
+_NOT_LOGGED = {404, 405}
 _log = Logger(namespace="stackit")
 
 
 def admin_site(config: Config, routes: Iterable[Route], reactor: Reactor, *, limits: Limits | None = None) -> AdminSite:
-    """The admin side of a configuration, ready to listen. Raises StackitError for routes that cannot be served."""
+    """Return the admin side of a configuration. Raises StackitError for routes that cannot be served."""
     if limits is None:
         connections = room_for_admin(room_for_connections())
         limits = Limits(deadline=30.0, connections=connections, memory=connections * BODY_CAP)
@@ -44,9 +44,10 @@ def admin_site(config: Config, routes: Iterable[Route], reactor: Reactor, *, lim
 
 
 class AdminSite(BoundedSite):
-    """Every path is the admin's to answer; what it turns away is a line in the log, and no occurrence.
+    """A site whose every path is answered by the rules of the admin side.
 
-    Occurrences of refusals are about strangers, whose addresses the rate limiter then slows down.
+    A refused request is a line in the log. It is no occurrence ``refused``: those are about strangers, and the rate
+    limiter slows down their addresses.
     """
 
     def __init__(self, admin: Admin, *, reactor: Reactor, limits: Limits) -> None:
@@ -55,10 +56,10 @@ class AdminSite(BoundedSite):
         self._waiting: Counter[str] = Counter()  # requests by route
 
     def admit(self, route: str) -> bool:
-        """Whether one more request of a route may wait for its answer; call ``answered`` then.
+        """Return whether one more request of a route may wait for its answer. If so, ``answered`` has to follow.
 
-        A route may take as long as it likes, and a client that hung up is not always known to be gone. So no route has
-        more than a quarter of all connections, and where half of them wait, each route has a few.
+        A route has no time limit, and a client that hung up is not always noticed. So a route may have a quarter of all
+        connections, and a 32nd of them once half of all connections wait.
         """
         most = self.limits.connections // (4 if self._waiting.total() < self.limits.connections // 2 else 32)
         if self._waiting[route] >= max(1, most):
@@ -67,16 +68,16 @@ class AdminSite(BoundedSite):
         return True
 
     def answered(self, route: str) -> None:
-        """A request that ``admit`` let in has its answer."""
+        """Count a request that ``admit`` let in as answered."""
         self._waiting[route] -= 1
 
     def find_handler(self, path: bytes, connection: Connection) -> _AdminHandler:  # noqa: ARG002
-        """Return the handler of a request: its rules know the routes."""
+        """Return the handler of a request on this connection, whatever its path."""
         return _AdminHandler(self, self._admin, str(getattr(connection.transport.getHost(), "host", "localhost")))
 
 
 def _log_refusal(client: str, head: RequestHead | None, refusal: Refusal) -> None:  # noqa: ARG001
-    if refusal.response.status not in _NOT_WORTH_A_LINE:
+    if refusal.response.status not in _NOT_LOGGED:
         _log.warn(
             "admin request refused client={client} status={status} reason={reason}",
             client=client,
@@ -86,16 +87,18 @@ def _log_refusal(client: str, head: RequestHead | None, refusal: Refusal) -> Non
 
 
 class _Body(BodySink):
+    """The body of an admin request, kept whole."""
+
     limit = BODY_CAP
     keep = True
     throttled = False
 
     def update(self, chunk: bytes) -> None:
-        """Nothing: the bytes are kept."""
+        """Do nothing with the piece: the site keeps it."""
 
 
 class _AdminHandler:
-    """One request's way to the rules. ``address`` is the listener's end of its connection."""
+    """The handler of one request. ``address`` is the local address of its connection."""
 
     def __init__(self, site: AdminSite, admin: Admin, address: str) -> None:
         self._site = site
@@ -103,13 +106,14 @@ class _AdminHandler:
         self._address = address
 
     def handle_head(self, head: RequestHead, length: int | None) -> BodySink | Refusal:
-        """Turn the request away before its body is read, or let the body come."""
+        """Refuse the request by its head, or return the sink of its body."""
         refused = self._admin.refuse(head, self._address)
         if refused is not None:
             return Refusal("admin", refused)
         return TOO_LARGE if length is not None and length > BODY_CAP else _Body()
 
     def handle_request(self, request: ServerRequest) -> None:
+        """Answer a request that has arrived whole."""
         route = self._admin.route(request.head)
         if not self._site.admit(route):
             request.answer(_BUSY)
@@ -120,7 +124,6 @@ class _AdminHandler:
             self._site.answered(route)
             return result
 
-        # A client that hangs up ends nothing: others may wait for the same sync, and a replay
-        # must not stop half way. Its answer goes nowhere.
+        # It goes on when the client hangs up: others may wait for the same sync, and a replay must not stop half way.
         answering = Deferred.fromCoroutine(self._admin.answer(request.head, query, body))
         answering.addBoth(answered).addCallback(request.answer).addErrback(request.fail)

@@ -1,4 +1,4 @@
-"""The bearer tokens of the admin side, as the environment and files have them now."""
+"""The bearer tokens of the admin side that are valid now, from the environment and from watched files."""
 
 from __future__ import annotations
 
@@ -14,12 +14,11 @@ _log = Logger(namespace="stackit")
 
 
 class Tokens:
-    """Called, gives the tokens that are valid now.
+    """Return the valid tokens when called.
 
-    A file is read again when it changes, so that a token can be replaced without a restart.
-    An emptied file revokes its token. One that is gone or cannot be read keeps the token it
-    had, and the log says so once: a replacement in two steps must lock nobody out. It also tells
-    when a file was read again.
+    A file is read again when it changes, so that a token can be replaced without a restart. An emptied file revokes its
+    token. While a file is missing or unreadable, its last token stays valid, since a replacement in two steps looks the
+    same. The log says once that a file cannot be read, and each time that one was read again.
     """
 
     def __init__(self, fixed: Iterable[str], files: Sequence[Path]) -> None:
@@ -32,6 +31,8 @@ class Tokens:
 
 
 class _TokenFile:
+    """A file with one token, which is read again when it changes."""
+
     def __init__(self, path: Path) -> None:
         self._path = path
         self._token = ""
@@ -40,6 +41,7 @@ class _TokenFile:
         self._file.look()
 
     def token(self) -> str:
+        """Return the token that is valid now, "" for none."""
         self._file.look()
         return self._token
 

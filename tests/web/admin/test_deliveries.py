@@ -53,7 +53,7 @@ class Replays:
         return len(await self._journal.replay_dead(subscriber, now=RECEIVED + 3000))
 
 
-class House:
+class Harness:
     """The routes and what is behind them."""
 
     def __init__(self, journal: SQLiteJournal, reactor: Any) -> None:
@@ -106,12 +106,12 @@ class House:
 
 
 @pytest_twisted.async_yield_fixture
-async def house(tmp_path: Path) -> AsyncIterator[House]:
+async def harness(tmp_path: Path) -> AsyncIterator[Harness]:
     from twisted.internet import reactor  # noqa: PLC0415 - importing it installs it
 
     directory = tmp_path / "state"
     journal = SQLiteJournal.open(directory, reactor=reactor)
-    yield House(journal, reactor)
+    yield Harness(journal, reactor)
     await journal.close()
 
 
@@ -119,14 +119,14 @@ async def house(tmp_path: Path) -> AsyncIterator[House]:
 
 
 @pytest_twisted.ensureDeferred
-async def test_a_receipt_tells_what_became_of_the_delivery_at_each_subscriber(house: House) -> None:
-    number, (done, failing, dead) = await house.append("guid-1", "single:handle", "several:first", "gone:old")
-    await outcome(house.journal.finish, done, at=RECEIVED + 1)
-    await house.journal.fail(failing, at=RECEIVED + 2, error="ValueError: no", next_at=RECEIVED + 60)
-    await house.journal.fail(dead, at=RECEIVED + 3, error="gone", next_at=None)
-    await house.journal.visible(number, RECEIVED + 0.5)
+async def test_a_receipt_tells_what_became_of_the_delivery_at_each_subscriber(harness: Harness) -> None:
+    number, (done, failing, dead) = await harness.append("guid-1", "single:handle", "several:first", "gone:old")
+    await outcome(harness.journal.finish, done, at=RECEIVED + 1)
+    await harness.journal.fail(failing, at=RECEIVED + 2, error="ValueError: no", next_at=RECEIVED + 60)
+    await harness.journal.fail(dead, at=RECEIVED + 3, error="gone", next_at=None)
+    await harness.journal.visible(number, RECEIVED + 0.5)
 
-    status, receipt = await house.get(f"/deliveries/{number}")
+    status, receipt = await harness.get(f"/deliveries/{number}")
 
     assert status == 200
     handlings = receipt.pop("handlings")
@@ -155,42 +155,42 @@ async def test_a_receipt_tells_what_became_of_the_delivery_at_each_subscriber(ho
 
 
 @pytest_twisted.ensureDeferred
-async def test_the_payload_comes_on_request_and_exactly_as_it_was_delivered(house: House) -> None:
-    number, _ = await house.append("guid-1", "single:handle")
-    assert "payload" not in (await house.get(f"/deliveries/{number}"))[1]
-    assert "payload" not in (await house.get(f"/deliveries/{number}?payload=0"))[1]
-    status, receipt = await house.get(f"/deliveries/{number}?payload=1")
+async def test_the_payload_comes_on_request_and_exactly_as_it_was_delivered(harness: Harness) -> None:
+    number, _ = await harness.append("guid-1", "single:handle")
+    assert "payload" not in (await harness.get(f"/deliveries/{number}"))[1]
+    assert "payload" not in (await harness.get(f"/deliveries/{number}?payload=0"))[1]
+    status, receipt = await harness.get(f"/deliveries/{number}?payload=1")
     assert (status, receipt["id"]) == (200, number)
     assert receipt["payload"] == json.loads(BODY)
 
 
 @pytest_twisted.ensureDeferred
-async def test_the_payload_of_what_nobody_handles_is_not_kept(house: House) -> None:
-    number, _ = await house.append("guid-1")
-    status, receipt = await house.get(f"/deliveries/{number}?payload=1")
+async def test_the_payload_of_what_nobody_handles_is_not_kept(harness: Harness) -> None:
+    number, _ = await harness.append("guid-1")
+    status, receipt = await harness.get(f"/deliveries/{number}?payload=1")
     assert (status, receipt["payload"], receipt["handlings"]) == (200, None, [])
 
 
 @pytest_twisted.ensureDeferred
-async def test_a_payload_that_is_damaged_on_disk_is_said_to_be(house: House, tmp_path: Path) -> None:
-    number, _ = await house.append("guid-1", "single:handle")
+async def test_a_payload_that_is_damaged_on_disk_is_said_to_be(harness: Harness, tmp_path: Path) -> None:
+    number, _ = await harness.append("guid-1", "single:handle")
     with sqlite3.connect(tmp_path / "state" / "journal.sqlite3") as connection:
         connection.execute("UPDATE bodies SET body = substr(body, 1, length(body) - 8)")
     connection.close()
-    assert (await house.get(f"/deliveries/{number}"))[0] == 200
-    status, answer = await house.get(f"/deliveries/{number}?payload=1")
+    assert (await harness.get(f"/deliveries/{number}"))[0] == 200
+    status, answer = await harness.get(f"/deliveries/{number}?payload=1")
     assert (status, answer) == (500, {"error": f"the body of delivery {number} is damaged in the journal"})
 
 
 @pytest_twisted.ensureDeferred
-async def test_ref_changes_have_a_receipt_with_their_changes_as_payload(house: House) -> None:
+async def test_ref_changes_have_a_receipt_with_their_changes_as_payload(harness: Harness) -> None:
     change = RefChange(b"refs/heads/caf\xe9".decode("utf-8", "surrogateescape"), "0" * 40, "1" * 40, "created")
-    appended = await house.journal.announce(
+    appended = await harness.journal.announce(
         "octo/widget", [change], "backstop", None, RECEIVED, ["several:stackit_refs_changed"]
     )
-    _, page = await house.get("/deliveries?event=refs_changed")
+    _, page = await harness.get("/deliveries?event=refs_changed")
     assert [each["id"] for each in page["deliveries"]] == [appended.id]
-    _, receipt = await house.get(f"/deliveries/{appended.id}?payload=1")
+    _, receipt = await harness.get(f"/deliveries/{appended.id}?payload=1")
     assert receipt["delivery"] is None
     assert receipt["handlings"][0]["subscriber"] == "several:stackit_refs_changed"
     assert receipt["payload"]["changes"][0]["ref"] == "refs/heads/caf\udce9"
@@ -198,9 +198,9 @@ async def test_ref_changes_have_a_receipt_with_their_changes_as_payload(house: H
 
 @pytest.mark.parametrize("number", ["999", "0", "x", "-1", "%D9%A1", "9" * 30, "1.0"])
 @pytest_twisted.ensureDeferred
-async def test_an_unknown_delivery_is_not_found(house: House, number: str) -> None:
+async def test_an_unknown_delivery_is_not_found(harness: Harness, number: str) -> None:
     for method, target in (("GET", f"/deliveries/{number}"), ("POST", f"/deliveries/{number}/replay")):
-        status, answer = await house.ask(method, target)
+        status, answer = await harness.ask(method, target)
         assert status == 404
         assert "no such delivery" in answer["error"]
 
@@ -209,13 +209,13 @@ async def test_an_unknown_delivery_is_not_found(house: House, number: str) -> No
 
 
 @pytest_twisted.ensureDeferred
-async def test_deliveries_are_listed_newest_first_in_pages(house: House) -> None:
-    numbers = [(await house.append(f"guid-{n}"))[0] for n in range(5)]
+async def test_deliveries_are_listed_newest_first_in_pages(harness: Harness) -> None:
+    numbers = [(await harness.append(f"guid-{n}"))[0] for n in range(5)]
     seen: list[str] = []
     target = "/deliveries?limit=2"
     pages = 0
     while True:
-        status, page = await house.get(target)
+        status, page = await harness.get(target)
         assert status == 200
         pages += 1
         seen += [each["id"] for each in page["deliveries"]]
@@ -227,10 +227,10 @@ async def test_deliveries_are_listed_newest_first_in_pages(house: House) -> None
 
 
 @pytest_twisted.ensureDeferred
-async def test_every_filter_narrows_the_list(house: House) -> None:
-    push, (handling,) = await house.append("guid-1", "single:handle")
-    await house.journal.fail(handling, at=RECEIVED, error="no", next_at=None)
-    issue, _ = await house.append("guid-2", "several:first", event="issues", action="opened", repo="other/one")
+async def test_every_filter_narrows_the_list(harness: Harness) -> None:
+    push, (handling,) = await harness.append("guid-1", "single:handle")
+    await harness.journal.fail(handling, at=RECEIVED, error="no", next_at=None)
+    issue, _ = await harness.append("guid-2", "several:first", event="issues", action="opened", repo="other/one")
     for query, expected in (
         ("delivery=guid-1", [push]),
         ("event=issues", [issue]),
@@ -245,7 +245,7 @@ async def test_every_filter_narrows_the_list(house: House) -> None:
         ("subscriber=single&state=pending", []),
         ("", [issue, push]),
     ):
-        status, page = await house.get(f"/deliveries?{query}")
+        status, page = await harness.get(f"/deliveries?{query}")
         assert (status, [each["id"] for each in page["deliveries"]]) == (200, expected), query
 
 
@@ -270,92 +270,94 @@ async def test_every_filter_narrows_the_list(house: House) -> None:
     ],
 )
 @pytest_twisted.ensureDeferred
-async def test_a_filter_that_makes_no_sense_is_refused_with_the_reason(house: House, query: str, reason: str) -> None:
-    status, answer = await house.get(f"/deliveries?{query}")
+async def test_a_filter_that_makes_no_sense_is_refused_with_the_reason(
+    harness: Harness, query: str, reason: str
+) -> None:
+    status, answer = await harness.get(f"/deliveries?{query}")
     assert status == 400
     assert reason in answer["error"]
 
 
 @pytest_twisted.ensureDeferred
-async def test_a_misspelt_parameter_is_refused_everywhere(house: House) -> None:
-    number, _ = await house.append("guid-1", "single:handle")
-    assert (await house.get(f"/deliveries/{number}?payload=yes"))[0] == 400
-    assert (await house.get(f"/deliveries/{number}?body=1"))[0] == 400
-    assert (await house.post(f"/deliveries/{number}/replay?subscribers=single"))[0] == 400
-    assert (await house.post("/deliveries/replay?subscriber=single&state=dead&all=1"))[0] == 400
+async def test_a_misspelt_parameter_is_refused_everywhere(harness: Harness) -> None:
+    number, _ = await harness.append("guid-1", "single:handle")
+    assert (await harness.get(f"/deliveries/{number}?payload=yes"))[0] == 400
+    assert (await harness.get(f"/deliveries/{number}?body=1"))[0] == 400
+    assert (await harness.post(f"/deliveries/{number}/replay?subscribers=single"))[0] == 400
+    assert (await harness.post("/deliveries/replay?subscriber=single&state=dead&all=1"))[0] == 400
 
 
 # -- replay -----------------------------------------------------------------------
 
 
-async def _states(house: House, number: int) -> dict[str, str]:
-    _, receipt = await house.get(f"/deliveries/{number}")
+async def _states(harness: Harness, number: int) -> dict[str, str]:
+    _, receipt = await harness.get(f"/deliveries/{number}")
     return {each["subscriber"]: each["state"] for each in receipt["handlings"]}
 
 
 @pytest_twisted.ensureDeferred
-async def test_a_replay_goes_to_every_subscriber_that_had_the_delivery(house: House) -> None:
-    number, handlings = await house.append("guid-1", "single:handle", "several:first")
+async def test_a_replay_goes_to_every_subscriber_that_had_the_delivery(harness: Harness) -> None:
+    number, handlings = await harness.append("guid-1", "single:handle", "several:first")
     for handling in handlings:
-        await outcome(house.journal.finish, handling, at=RECEIVED)
-    assert await house.post(f"/deliveries/{number}/replay") == (200, {"id": number, "replayed": 2})
-    assert await _states(house, number) == {"single": "pending", "several:first": "pending"}
+        await outcome(harness.journal.finish, handling, at=RECEIVED)
+    assert await harness.post(f"/deliveries/{number}/replay") == (200, {"id": number, "replayed": 2})
+    assert await _states(harness, number) == {"single": "pending", "several:first": "pending"}
 
 
 @pytest_twisted.ensureDeferred
-async def test_a_replay_may_go_to_one_subscriber_also_to_one_that_is_new_or_gone(house: House) -> None:
-    number, handlings = await house.append("guid-1", "single:handle", "gone:old")
+async def test_a_replay_may_go_to_one_subscriber_also_to_one_that_is_new_or_gone(harness: Harness) -> None:
+    number, handlings = await harness.append("guid-1", "single:handle", "gone:old")
     for handling in handlings:
-        await outcome(house.journal.finish, handling, at=RECEIVED)
+        await outcome(harness.journal.finish, handling, at=RECEIVED)
     for name in ("gone:old", "several:first"):
-        assert await house.post(f"/deliveries/{number}/replay?subscriber={name}") == (
+        assert await harness.post(f"/deliveries/{number}/replay?subscriber={name}") == (
             200,
             {"id": number, "replayed": 1},
         )
-    assert await _states(house, number) == {"single": "done", "gone:old": "pending", "several:first": "pending"}
+    assert await _states(harness, number) == {"single": "done", "gone:old": "pending", "several:first": "pending"}
 
 
 @pytest_twisted.ensureDeferred
-async def test_a_replay_to_a_subscriber_that_never_was_is_refused_with_the_names_there_are(house: House) -> None:
-    number, _ = await house.append("guid-1", "single:handle")
-    status, answer = await house.post(f"/deliveries/{number}/replay?subscriber=singel")
+async def test_a_replay_to_a_subscriber_that_never_was_is_refused_with_the_names_there_are(harness: Harness) -> None:
+    number, _ = await harness.append("guid-1", "single:handle")
+    status, answer = await harness.post(f"/deliveries/{number}/replay?subscriber=singel")
     assert status == 400
     assert "there is no singel; there is several:first, several:stackit_refs_changed, single" in answer["error"]
-    assert await _states(house, number) == {"single": "pending"}
+    assert await _states(harness, number) == {"single": "pending"}
 
 
 @pytest_twisted.ensureDeferred
-async def test_a_delivery_whose_body_is_not_kept_cannot_be_replayed(house: House) -> None:
-    number, _ = await house.append("guid-1")
-    status, answer = await house.post(f"/deliveries/{number}/replay?subscriber=single")
+async def test_a_delivery_whose_body_is_not_kept_cannot_be_replayed(harness: Harness) -> None:
+    number, _ = await harness.append("guid-1")
+    status, answer = await harness.post(f"/deliveries/{number}/replay?subscriber=single")
     assert status == 409
     assert "cannot be replayed" in answer["error"]
 
 
 @pytest_twisted.ensureDeferred
-async def test_all_dead_letters_of_a_subscriber_are_replayed_and_nothing_else(house: House) -> None:
+async def test_all_dead_letters_of_a_subscriber_are_replayed_and_nothing_else(harness: Harness) -> None:
     numbers = []
     for guid in ("guid-1", "guid-2"):
-        number, (mine, other) = await house.append(guid, "single:handle", "several:first")
-        await house.journal.fail(mine, at=RECEIVED, error="no", next_at=None)
-        await house.journal.fail(other, at=RECEIVED, error="no", next_at=None)
+        number, (mine, other) = await harness.append(guid, "single:handle", "several:first")
+        await harness.journal.fail(mine, at=RECEIVED, error="no", next_at=None)
+        await harness.journal.fail(other, at=RECEIVED, error="no", next_at=None)
         numbers.append(number)
-    assert await house.post("/deliveries/replay?subscriber=single&state=dead") == (200, {"replayed": 2})
+    assert await harness.post("/deliveries/replay?subscriber=single&state=dead") == (200, {"replayed": 2})
     for number in numbers:
-        assert await _states(house, number) == {"single": "pending", "several:first": "dead"}
-    assert await house.post("/deliveries/replay?subscriber=nobody&state=dead") == (200, {"replayed": 0})
+        assert await _states(harness, number) == {"single": "pending", "several:first": "dead"}
+    assert await harness.post("/deliveries/replay?subscriber=nobody&state=dead") == (200, {"replayed": 0})
 
 
 @pytest.mark.parametrize("query", ["", "subscriber=single", "state=dead", "subscriber=single&state=done"])
 @pytest_twisted.ensureDeferred
-async def test_a_replay_of_many_must_say_whose_and_which(house: House, query: str) -> None:
-    assert (await house.post(f"/deliveries/replay?{query}"))[0] == 400
+async def test_a_replay_of_many_must_say_whose_and_which(harness: Harness, query: str) -> None:
+    assert (await harness.post(f"/deliveries/replay?{query}"))[0] == 400
 
 
 @pytest_twisted.ensureDeferred
-async def test_a_replay_that_the_journal_cannot_write_is_asked_to_come_back(house: House) -> None:
-    number, _ = await house.append("guid-1", "single:handle")
-    await house.journal.close()
-    status, answer = await house.post(f"/deliveries/{number}/replay")
+async def test_a_replay_that_the_journal_cannot_write_is_asked_to_come_back(harness: Harness) -> None:
+    number, _ = await harness.append("guid-1", "single:handle")
+    await harness.journal.close()
+    status, answer = await harness.post(f"/deliveries/{number}/replay")
     assert status == 503
     assert answer["error"]
