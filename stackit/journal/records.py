@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
-from typing import Literal, NewType
+from typing import Literal, NewType, get_args
 
 import msgspec
 
@@ -12,7 +12,7 @@ from stackit.api.events import RefChange, RefsChanged, Repo
 
 State = Literal["pending", "done", "dead"]
 EventKind = Literal["delivery", "refs"]
-STATES: tuple[State, ...] = ("pending", "done", "dead")
+STATES: tuple[State, ...] = get_args(State)
 REFS_EVENT = RefsChanged.name
 
 EventId = NewType("EventId", str)

@@ -8,8 +8,8 @@ from prometheus_client import Counter, Gauge, Histogram
 from prometheus_client.registry import Collector
 
 from stackit import App, Occurrence, Repo
+from stackit.plugins.mirror.sync.status import STATES
 
-_STATES = ("in_step", "behind", "cloning", "failing", "quarantined")
 _CAUSES = frozenset({"push", "backstop", "manual", "start"})
 _OUTCOMES = frozenset({"changed", "unchanged", "timeout", "failed"})
 _KINDS = frozenset({"created", "updated", "deleted"})
@@ -107,7 +107,7 @@ class MirrorMetrics:
         if occurrence.state is None or self._shown.get(managed.repo) == occurrence.state:
             return  # the usual case: thousands of mirrors stay in step
         self._shown[managed.repo] = occurrence.state
-        for state in _STATES:
+        for state in STATES:
             self._states.labels(str(managed.repo), state).set(state == occurrence.state)
 
     def _fell_back(self, occurrence: Occurrence) -> None:

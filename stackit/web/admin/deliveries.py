@@ -12,11 +12,11 @@ from stackit.api.errors import JournalError, Permanent
 from stackit.api.events import Repo
 from stackit.bus.bus import Bus
 from stackit.journal import EventId, JournalProtocol, Receipt
+from stackit.journal.records import STATES
 from stackit.text.times import rfc3339
 
 DEFAULT_LIMIT = 50
 MAX_LIMIT = 200
-STATES = ("pending", "done", "dead")
 
 _FILTERS = ("delivery", "event", "repo", "state", "subscriber", "cursor", "limit")
 _WORD = re.compile(r"[\x21-\x7e]{1,200}", re.ASCII)

@@ -104,7 +104,7 @@ class Reader:
     """Somebody who clones from the mirror in a loop."""
 
     def __init__(self, harness: Harness, directory: Path) -> None:
-        self._house = harness
+        self._harness = harness
         self._directory = directory
         self._enough = False
         self.clones = 0
@@ -113,11 +113,11 @@ class Reader:
     async def _read(self) -> None:
         while not self._enough or not self.clones:
             target = self._directory / f"clone-{self.clones}"
-            argv = ["git", "clone", "--quiet", "--mirror", f"file://{self._house.path()}", str(target)]
-            done = await run(self._house.reactor, argv, env=ENV, limits=ProcessLimits(timeout=60))
+            argv = ["git", "clone", "--quiet", "--mirror", f"file://{self._harness.path()}", str(target)]
+            done = await run(self._harness.reactor, argv, env=ENV, limits=ProcessLimits(timeout=60))
             assert done.status == 0, done.stderr
             assert done.stderr in (b"", b"warning: You appear to have cloned an empty repository.\n")
-            checked = await run(self._house.reactor, ["git", "-C", str(target), "fsck", "--strict"], env=ENV)
+            checked = await run(self._harness.reactor, ["git", "-C", str(target), "fsck", "--strict"], env=ENV)
             assert checked.status == 0, checked.stderr
             self.clones += 1
 

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import random
 from collections.abc import Callable, Iterable
-from typing import Literal
+from typing import Literal, get_args
 
 from stackit import Reactor
 from stackit.plugins.mirror.git.errors import GitErrorKind
 from stackit.plugins.mirror.sync.missing_refs import MissingRefs
 
 State = Literal["in_step", "behind", "cloning", "failing", "quarantined"]
+STATES: tuple[State, ...] = get_args(State)
 
 LONGEST_PAUSE = 3600.0
 REFUSALS = 3
