@@ -14,13 +14,13 @@ _OTHERS = stat.S_IRWXG | stat.S_IRWXO
 
 
 class Unusable(JournalError):
-    """The disk did not do what was asked of it; it may another time."""
+    """The disk refused an operation, which may succeed another time."""
 
 
 def prepare(directory: Path) -> None:
-    """Make ``directory`` if it is missing (mode 0700), and check that it is ours alone.
+    """Make ``directory`` if it is missing (mode 0700), and check that no other user can reach it.
 
-    Payloads of private repositories lie in it. Raises JournalError with the way out.
+    It holds payloads of private repositories. Raises JournalError with the way out.
     """
     try:
         if not directory.exists():
@@ -34,7 +34,7 @@ def prepare(directory: Path) -> None:
 
 
 def check_private(path: Path) -> None:
-    """Raise JournalError unless ``path`` belongs to us and nobody else can reach into it."""
+    """Raise JournalError unless ``path`` belongs to this user and is closed to all others."""
     try:
         status = path.stat()
     except OSError as problem:
@@ -50,13 +50,13 @@ def check_private(path: Path) -> None:
 
 
 class DirectoryLock:
-    """The state directory is ours until ``release``, or until this process ends.
+    """An exclusive lock on the state directory, until ``release`` or the end of the process.
 
-    An flock goes with the process however it dies; the pid in the file is only for people.
+    The kernel releases an flock however the process dies; the pid in the file is only for people.
     """
 
     def __init__(self, directory: Path) -> None:
-        """Raises JournalError, naming the holder, where another process has it."""
+        """Take the lock. Raises JournalError, naming the holder, where another process has it."""
         path = directory / "lock"
         try:
             self._file = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
@@ -80,12 +80,12 @@ class DirectoryLock:
             os.pwrite(self._file, f"{os.getpid()}\n".encode("ascii"), 0)
 
     def release(self) -> None:
-        """Let another process have it."""
+        """Release the lock."""
         os.close(self._file)
 
 
 def _sync(directory: Path) -> None:
-    """Make a new entry of ``directory`` durable."""
+    """Make the entries of ``directory`` durable."""
     handle = os.open(directory, os.O_RDONLY | os.O_DIRECTORY)
     try:
         os.fsync(handle)
@@ -94,7 +94,7 @@ def _sync(directory: Path) -> None:
 
 
 def make_durable(new: Path, path: Path) -> None:
-    """Give the complete file ``new`` its name at once: there is never half a ``path``."""
+    """Make the complete file ``new`` durable, and rename it to ``path`` atomically."""
     handle = os.open(new, os.O_RDONLY)
     try:
         os.fsync(handle)

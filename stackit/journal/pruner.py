@@ -1,4 +1,4 @@
-"""Keeps the journal small: prunes what is old and handled, in small steps."""
+"""The service that keeps the journal small."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ INTERVAL = 60.0
 
 
 class Pruner(Service):
-    """Prunes once a minute, a step at a time, so that no delivery waits for it."""
+    """Prunes the journal once a minute, in small steps, so that no delivery waits for it."""
 
     def __init__(self, *, reactor: Reactor, now: Callable[[], float], journal: JournalProtocol) -> None:
         self._now = now

@@ -1,4 +1,4 @@
-"""The two clocks: one for what waits and lasts, which nobody can set, and the wall clock for people."""
+"""The monotonic clock as the reactor's: timers keep their time when somebody sets the wall clock."""
 
 from __future__ import annotations
 
@@ -8,10 +8,10 @@ from stackit.api.reactor import Reactor
 
 
 def use_monotonic_time(reactor: Reactor) -> None:
-    """Let the reactor's timers, and ``reactor.seconds()``, go by ``time.monotonic``.
+    """Make ``time.monotonic`` the clock of the reactor's timers and of ``reactor.seconds()``.
 
-    Twisted's own go by the wall clock: set back by a day, every timer would be a day late. What is scheduled
-    already keeps the time that it has left.
+    Twisted's own is the wall clock: set back by a day, it would make every timer a day late. Calls that are scheduled
+    already keep the time that they have left.
     """
     shift = time.monotonic() - reactor.seconds()
     reactor.seconds = time.monotonic  # type: ignore[method-assign]

@@ -1,18 +1,18 @@
-"""The garbage collector, told what a daemon's memory is like."""
+"""The garbage collector, set up for a daemon."""
 
 from __future__ import annotations
 
 import gc
 
 _YOUNG = 10_000
-"""Objects made, less those freed, between two looks for cycles; Python's own 700 are a handful of deliveries."""
+"""Objects made, less those freed, between two collections; Python's own 700 are a handful of deliveries."""
 
 
 def freeze_startup_objects() -> None:
-    """Leave everything that is there now out of every later collection.
+    """Leave all present objects out of every later collection.
 
-    What the start makes stays until the end: with ten thousand repositories that are a million objects, and going
-    through them finds nothing and holds up the reactor.
+    Objects made at the start stay until the end. With ten thousand repositories there are a million of them; to go
+    through them finds nothing, and holds up the reactor.
     """
     gc.collect()
     gc.freeze()

@@ -1,4 +1,4 @@
-"""Whether the process's threads live and move: the reactor's, and those of the journal."""
+"""The heartbeat: checks that the threads live and move, the reactor's and those of the journal."""
 
 from __future__ import annotations
 
@@ -20,8 +20,8 @@ BOUND = 30.0
 class Heartbeat(Service):
     """Sends a beat through every thread, by the reactor's timers.
 
-    One that is busy, but moves, is not stuck, however long the beat waits behind its work. ``clock`` returns seconds
-    that nobody sets, and is not the reactor's: it tells whether timers come.
+    A thread that is busy but moves is not stuck, however long the beat waits behind its work. ``clock`` returns
+    monotonic seconds. It is not the reactor's clock, since it shows that the reactor's timers fire.
     """
 
     def __init__(
@@ -44,7 +44,7 @@ class Heartbeat(Service):
             self._loop.stop()
 
     def stuck(self) -> list[str]:
-        """What does not live or move, one line each; nothing of a process that has not begun, or that stops."""
+        """Return a line for each thread that does not live or move; none before the start and during the stop."""
         if not self.running:
             return []
         now = self._clock()
@@ -78,7 +78,7 @@ class _Pulse:
             self._thread.beat(self._answered)
 
     def problem(self, now: float) -> str | None:
-        """What is wrong with it."""
+        """Return a line where the thread has ended or does not move, else None."""
         if not self._thread.lives:
             return f"{self._name} has ended: restart stackit"
         self._look(now)

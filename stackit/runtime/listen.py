@@ -1,4 +1,4 @@
-"""A listening endpoint that is there at once, or says in one line why not."""
+"""Listening on an endpoint at once, or with one line of reason why not."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ def listen(reactor: Reactor, endpoint: str, factory: Factory[Any], what: str) ->
 
 
 def address(port: Any, endpoint: str) -> str:
-    """Where an IListeningPort listens, as an address for people: ``http://127.0.0.1:8080``, ``unix:/run/x.sock``."""
+    """Return the address of an IListeningPort for people: ``http://127.0.0.1:8080``, ``unix:/run/x.sock``."""
     host = port.getHost()
     if isinstance(host, IPv4Address | IPv6Address):
         scheme = "https" if endpoint.startswith("ssl:") else "http"

@@ -27,8 +27,8 @@ Stream = IO[str] | LogFile | NonBlockingStream
 class LineObserver:
     """An observer that writes each event as one line.
 
-    Between ``hold`` and ``release`` the quiet ones of one turn of the reactor are written together: a write is
-    most of what a line costs. A loud one is written at once, with all before it.
+    Between ``hold`` and ``release`` the lines of one turn of the reactor are written together: a write is most of what
+    a line costs. A warning or an error is written at once, with all lines before it.
     """
 
     __slots__ = ("_encoding", "_held", "_is_buffered", "_line", "_reactor", "_redact", "_size", "_stream", "_thread")
@@ -62,20 +62,20 @@ class LineObserver:
             self._reactor.callLater(0, self._flush)
 
     def hold(self, reactor: Reactor) -> None:
-        """Called in the reactor's thread; the lines of others are written at once."""
+        """Hold the lines of the calling thread, the reactor's, until the end of its turn."""
         self._reactor, self._thread = reactor, get_ident()
         if isinstance(self._stream, NonBlockingStream):
             self._stream.hold(reactor, self._dropped_line)
 
     def release(self) -> None:
-        """Write what is held, and hold nothing any more."""
+        """Write the held lines, and hold none any more."""
         self._flush()
         self._reactor = None
         if isinstance(self._stream, NonBlockingStream):
             self._stream.release()
 
     def dropped(self) -> int:
-        """How many lines were dropped since the start."""
+        """Return the number of lines dropped since the start."""
         return self._stream.dropped if isinstance(self._stream, NonBlockingStream) else 0
 
     def _dropped_line(self, count: int) -> str:

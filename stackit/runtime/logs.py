@@ -25,11 +25,10 @@ from stackit.text.redaction import redacted
 
 
 class LoggedService(MultiService):
-    """A service whose application logs in ``log_format``, to where twistd's own options say.
+    """A service whose application logs in ``log_format``, to the stream that twistd's own options name.
 
-    ``text`` and ``json`` are lines for people and for programs; ``quiet`` is what is
-    printed, and beside it only warnings and errors. An operator's ``--logger`` and ``--syslog`` are
-    left alone. No line has what ``redact`` takes away.
+    ``text`` and ``json`` are lines for people and for programs; ``quiet`` shows printed text, warnings and errors
+    alone. An operator's ``--logger`` and ``--syslog`` are left alone. Every line is passed through ``redact``.
     """
 
     def __init__(
@@ -49,20 +48,20 @@ class LoggedService(MultiService):
         MultiService.addService(self, service)
 
     def setServiceParent(self, parent: Any) -> None:
-        """twistd asks the application for its observer after this, and before anything is started."""
+        """Give the application stackit's observer: twistd asks for it after this, and before any start."""
         if isinstance(parent, Componentized) and not self._twistd.get("syslog"):
             self._lines = LineObserver(_stream(self._twistd), self._line, self._redact)
             parent.setComponent(ILogObserver, self._lines)
         MultiService.setServiceParent(self, parent)
 
     def startService(self) -> None:
-        """Once the reactor runs, lines may wait for the end of its turn."""
+        """Start the service, and hold lines until the end of a turn once the reactor runs."""
         if self._lines is not None:
             self._reactor.callWhenRunning(self._lines.hold, self._reactor)
         MultiService.startService(self)
 
     def dropped_lines(self) -> int:
-        """How many lines were dropped since the start, because nobody read them, or they could not be written."""
+        """Return the number of lines dropped since the start: unread, or impossible to write."""
         return self._lines.dropped() if self._lines is not None else 0
 
     async def _stop(self) -> None:
@@ -71,7 +70,7 @@ class LoggedService(MultiService):
             self._lines.release()
 
     def stopService(self) -> Deferred[None]:
-        """The service first, which has something to say about it."""
+        """Stop the service first, whose stop is logged, and then the log."""
         return Deferred.fromCoroutine(self._stop())
 
 

@@ -9,7 +9,7 @@ from stackit.api.reactor import Reactor
 
 
 def stop_on_signals(reactor: Reactor) -> None:
-    """Take both signals over from twistd, which would end the process by the signal itself at the last."""
+    """Stop the reactor on both signals, instead of twistd, which ends the process by the signal itself at last."""
 
     asked = False
 

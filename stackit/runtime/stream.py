@@ -1,4 +1,4 @@
-"""Standard output, written to without ever waiting for whoever reads it."""
+"""Standard output, written to without ever waiting for its reader."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ _ATOMIC = select.PIPE_BUF  # a pipe that has room has room for this much
 _PATIENCE = 1.0
 
 Send = Callable[[bytes], int]
-"""Writes what can be written now, and returns how many bytes; raises BlockingIOError where that is none."""
+"""Writes the bytes that can be written now, and returns their number; raises BlockingIOError where there are none."""
 
 
 class NonBlockingStream:
@@ -58,7 +58,7 @@ class NonBlockingStream:
 
     @property
     def encoding(self) -> str:
-        """What lines are encoded in."""
+        """Return the encoding of the lines."""
         return self._encoding
 
     def write(self, text: str) -> None:
@@ -76,10 +76,10 @@ class NonBlockingStream:
             self._wait()
 
     def flush(self) -> None:
-        """Nothing is held back."""
+        """Do nothing: no line is held back."""
 
     def hold(self, reactor: Reactor, say: Callable[[int], str]) -> None:
-        """From now on what is kept goes on by itself. ``say`` makes the line that tells how many were lost."""
+        """Write kept lines by timers from now on. ``say`` makes the line that tells how many were lost."""
         with self._lock:
             self._reactor, self._say = reactor, say
             self._wait()
@@ -102,7 +102,7 @@ class NonBlockingStream:
     # -- with the lock held ---------------------------------------------------------------
 
     def _push(self) -> None:
-        """Write what is kept, as far as it goes, and then how many lines were lost."""
+        """Write the kept bytes as far as the stream takes them, and then the line about lost ones."""
         if self._kept:
             del self._kept[: self._sent(bytes(self._kept))]
         if not self._kept and self._unsaid and self._say is not None:
@@ -124,7 +124,7 @@ class NonBlockingStream:
         self._unsaid += lines
 
     def _sent(self, data: bytes) -> int:
-        """How many bytes need not be kept: those that went out, or all where nobody will ever take them."""
+        """Write ``data``, and return the bytes that need not be kept: all of them where the stream is broken."""
         sent, failed = self._try(data)
         if failed:
             self._drop(data[sent:])
@@ -132,7 +132,7 @@ class NonBlockingStream:
         return sent
 
     def _try(self, data: bytes) -> tuple[int, bool]:
-        """How many bytes went out, and whether the rest never will: the disk is full, or the pipe is closed."""
+        """Return the bytes written, and True where the rest never will be: a full disk, or a closed pipe."""
         sent = 0
         try:
             while sent < len(data):
@@ -163,7 +163,7 @@ class NonBlockingStream:
 
 
 def _sender(descriptor: int) -> Send:
-    """How a descriptor of this kind is written to without waiting.
+    """Return the function that writes to a descriptor of this kind without waiting.
 
     Its own mode is left alone: others (a shell, a parent) may share it.
     """

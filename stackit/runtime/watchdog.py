@@ -1,4 +1,4 @@
-"""What systemd is told: that stackit is ready, that it moves, that it stops.
+"""Notifications to systemd: stackit is ready, it moves, it stops.
 
 The protocol is that of sd_notify: https://www.freedesktop.org/software/systemd/man/latest/sd_notify.html.
 """
@@ -15,10 +15,10 @@ from stackit.api.reactor import Reactor
 
 
 class Watchdog(Service):
-    """Tells systemd what is so, where the environment says that it listens; else does nothing.
+    """Notifies systemd, where the environment names its socket; else does nothing.
 
-    With a watchdog (``WATCHDOG_USEC``) it gets a sign of life twice in its interval, for as long as ``stuck`` finds
-    nothing. ``notice`` is told why none is sent: when that begins.
+    With a watchdog (``WATCHDOG_USEC``) a sign of life is sent twice in its interval, as long as ``stuck`` returns
+    nothing. ``notice`` is called with the reason when the signs end.
     """
 
     def __init__(
@@ -39,14 +39,14 @@ class Watchdog(Service):
         self._loop.clock = reactor  # type: ignore[assignment]  # Twisted asks for a zope interface
 
     def startService(self) -> None:
-        """It listens: ready."""
+        """Tell systemd that stackit is ready, and begin the signs of life."""
         Service.startService(self)
         self._tell("READY=1")
         if self._interval:
             self._loop.start(self._interval, now=True)
 
     def stopping(self) -> None:
-        """The stop begins; signs of life go on until it is through."""
+        """Tell systemd that the stop has begun; signs of life go on until it is through."""
         self._tell("STOPPING=1")
 
     def stopService(self) -> None:
@@ -74,14 +74,14 @@ class Watchdog(Service):
         self._say("unheard", failed)
 
     def _say(self, kind: str, reason: str) -> None:
-        """Give notice when a trouble of this kind begins; an empty reason ends it."""
+        """Give notice when a problem of this kind begins; an empty reason ends it."""
         if reason and not self._said.get(kind):
             self._notice(reason)
         self._said[kind] = bool(reason)
 
 
 def _interval(environ: Mapping[str, str], pid: int) -> float:
-    """Seconds between two signs of life; 0 where nobody waits for them from this process."""
+    """Return the seconds between two signs of life; 0 where systemd expects none from this process."""
     microseconds = environ.get("WATCHDOG_USEC", "")
     if not microseconds.isascii() or not microseconds.isdigit() or environ.get("WATCHDOG_PID", str(pid)) != str(pid):
         return 0.0

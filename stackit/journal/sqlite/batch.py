@@ -1,4 +1,4 @@
-"""One commit: all that waits, done in one transaction, and each with a result of its own."""
+"""One commit: a batch of writes in one transaction, each with a result of its own."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ _OWN_FAULTS = (sqlite3.IntegrityError, sqlite3.ProgrammingError, sqlite3.DataErr
 
 
 class PendingWrite:
-    """One thing to do: an operation on one item, alone in its step or with others of its kind.
+    """A write that waits for its commit: an operation on one item, alone or together with others of its kind.
 
     ``done`` is called with the result once that is durable, or with a Failure. With ``notify_later`` it may be called
     when the next commit, if there is one, waits for the disk.
@@ -56,17 +56,17 @@ def run_batch(connection: Connection, batch: list[PendingWrite], before_commit: 
     when nothing is left to do but to commit. Raises sqlite3.Error where nothing could be written: all is undone then.
     """
     faults: dict[int, Failure] = {}
-    apart = False
+    one_by_one = False
     while True:
         connection.execute("BEGIN IMMEDIATE")
         results: list[Any] = [faults.get(number) for number in range(len(batch))]
-        for numbers in _steps(batch, faults, apart=apart):
+        for numbers in _steps(batch, faults, one_by_one=one_by_one):
             fault = _step(connection, batch, numbers, results)
             if fault is None:
                 continue
             if len(numbers) == 1:
                 faults[numbers[0]] = fault
-            apart = True  # which of them it is shows when each is run by itself
+            one_by_one = True  # run each by itself, to find the one at fault
             connection.undo()
             break
         else:
@@ -75,14 +75,14 @@ def run_batch(connection: Connection, batch: list[PendingWrite], before_commit: 
             return results
 
 
-def _steps(batch: list[PendingWrite], faults: Mapping[int, Failure], *, apart: bool) -> list[list[int]]:
-    """What of the batch is run in one call; nothing moves past what is alone."""
+def _steps(batch: list[PendingWrite], faults: Mapping[int, Failure], *, one_by_one: bool) -> list[list[int]]:
+    """Return the numbers of the writes that are run in one call each; no write moves past one that is alone."""
     steps: list[list[int]] = []
     open_steps: dict[Any, list[int]] = {}
     for number, write in enumerate(batch):
         if number in faults:
             continue
-        if write.alone or apart:
+        if write.alone or one_by_one:
             steps.append([number])
             open_steps.clear()
         elif write.batch_operation in open_steps:
@@ -94,7 +94,7 @@ def _steps(batch: list[PendingWrite], faults: Mapping[int, Failure], *, apart: b
 
 
 def _step(connection: Connection, batch: list[PendingWrite], numbers: list[int], results: list[Any]) -> Failure | None:
-    """Fill in the results of one step; or what went wrong with it, where that is its own fault."""
+    """Fill in the results of one step, or return the Failure of a write that is at fault itself."""
     try:
         done = batch[numbers[0]].batch_operation(connection, [batch[number].item for number in numbers])
         for number, result in zip(numbers, done, strict=True):

@@ -1,8 +1,7 @@
-"""Bodies as they lie on disk: compressed, since payloads are mostly names and URLs said again and again.
+"""Bodies on disk: compressed, and those of one commit together in a bundle.
 
-A fifth of the bytes is a fifth of the pages that a commit writes, and five times the deliveries that
-a journal of one size keeps. Bodies of one commit say the same things, too: they lie together in a bundle.
-Blocks carry checksums, so a damaged body is never handed on as if it were one.
+Payloads repeat names and URLs: a fifth of the bytes is left, and so a fifth of the pages that a commit writes. Blocks
+carry checksums, so a damaged body is recognised.
 """
 
 from __future__ import annotations
@@ -19,17 +18,17 @@ from stackit.journal.sqlite import rows
 _BODIES = "bodies (event_id, body)"
 _BUNDLES = "bundles (first, last, bodies)"
 _BUNDLE_BYTES = 63 * 2**10
-"""How much lies together at most: what is read for one of its bodies, and lost with one bad place.
+"""Bytes of a bundle, at most: all of them are read for one of its bodies, and lost with one damaged place.
 
-With the ids that is one block of LZ4 (64 KiB). More saves hardly a page, and costs time: large buffers are pages that
-the kernel clears anew for each bundle, and reading one body out of two blocks takes ten times as long.
+With the ids this is one block of LZ4 (64 KiB). More saves hardly a page, and costs time: the kernel clears the pages of
+a large buffer anew for each bundle, and reading one body out of two blocks takes ten times as long.
 """
 
 STORED = """
     (SELECT body FROM bodies WHERE event_id = e.id),
     (SELECT bodies FROM bundles WHERE last >= e.id AND first = (SELECT MAX(first) FROM bundles WHERE first <= e.id))
 """
-"""Columns in which the body of the event ``e`` is stored, if it is: for ``stored``."""
+"""Columns with the body of the event ``e``, alone or in a bundle: the arguments of ``load``."""
 
 _FORGET = """
     DELETE FROM bundles WHERE first BETWEEN IFNULL((SELECT MAX(first) FROM bundles WHERE first <= ?), 0) AND ?
@@ -38,8 +37,8 @@ _FORGET = """
 _BUNDLE = msgspec.msgpack.Decoder(dict[int, bytes])
 
 
-def keep(connection: sqlite3.Connection, bodies: Sequence[tuple[int, bytes]]) -> None:
-    """Write down the bodies of events, by their ids: new events that follow each other, or a single one."""
+def store(connection: sqlite3.Connection, bodies: Sequence[tuple[int, bytes]]) -> None:
+    """Store the bodies of events (rows and bodies): of new events that follow each other, or of a single one."""
     alone, together = [], []
     for bundle in _bundles(bodies):
         if len(bundle) == 1:
@@ -51,10 +50,10 @@ def keep(connection: sqlite3.Connection, bodies: Sequence[tuple[int, bytes]]) ->
     rows.insert(connection, _BUNDLES, together)
 
 
-def stored(event_id: int, alone: bytes | None, bundle: bytes | None) -> bytes | None:
-    """The body of an event, from what is in ``STORED``; None where none is kept.
+def load(event_id: int, alone: bytes | None, bundle: bytes | None) -> bytes | None:
+    """Return the body of an event from the columns of ``STORED``; None where none is kept.
 
-    Raises Permanent for one that is damaged: no later try can read it either.
+    Raises Permanent for a damaged one: no later try can read it either.
     """
     try:
         if alone is not None:
@@ -64,13 +63,13 @@ def stored(event_id: int, alone: bytes | None, bundle: bytes | None) -> bytes | 
         raise Permanent(f"the body of delivery {event_id} is damaged in the journal") from None
 
 
-def forget(connection: sqlite3.Connection, event_ids: Sequence[int]) -> None:
-    """Remove the bundles of these events, which are gone, where no other event has its body in them."""
+def delete_bundles(connection: sqlite3.Connection, event_ids: Sequence[int]) -> None:
+    """Delete the bundles of deleted events, but for those that have the body of another event."""
     connection.execute(_FORGET, (min(event_ids), max(event_ids)))
 
 
 def _bundles(bodies: Sequence[tuple[int, bytes]]) -> Iterator[list[tuple[int, bytes]]]:
-    """Neighbours that are to lie together."""
+    """Yield the bundles: neighbours of at most ``_BUNDLE_BYTES``."""
     bundle: list[tuple[int, bytes]] = []
     size = 0
     for each in bodies:

@@ -1,4 +1,4 @@
-"""Bringing the write-ahead log into the journal's file, and what it means that this does not work."""
+"""Checkpoints: the write-ahead log is copied into the journal's file, or a reason is given for people."""
 
 from __future__ import annotations
 
@@ -13,9 +13,9 @@ UNDER_WAY = "another checkpoint is under way"
 
 
 def checkpoint(connection: sqlite3.Connection) -> str | None:
-    """Bring the log into the journal's file as far as nobody is in the way; waits for no lock.
+    """Copy the log into the journal's file as far as no reader is in the way. Waits for no lock.
 
-    Returns why not all of it could be. Nothing is lost then: it stays in the log.
+    Returns None, or the reason why a part of it stays in the log, where it is safe.
     """
     try:
         busy, frames, done = connection.execute("PRAGMA wal_checkpoint(PASSIVE)").fetchone()
@@ -27,7 +27,7 @@ def checkpoint(connection: sqlite3.Connection) -> str | None:
 
 
 def checkpoint_now(connection: sqlite3.Connection) -> str | None:
-    """The same, but waiting for a checkpoint that is under way: up to a second."""
+    """Do the same, but wait up to a second for a checkpoint that is under way."""
     for _ in range(20):
         reason = checkpoint(connection)
         if reason != UNDER_WAY:
@@ -37,9 +37,9 @@ def checkpoint_now(connection: sqlite3.Connection) -> str | None:
 
 
 def behind(path: Path, reason: str, size: int) -> str | None:
-    """What to tell people of a log of ``size`` bytes that could not be brought in; None where that is no news yet.
+    """Return a line for people about a log of ``size`` bytes that could not be copied in; None while it is small.
 
-    Under load somebody may be in the way for a moment.
+    Under load a reader may be in the way for a moment.
     """
     if reason == READ and size <= LOG_WORTH_A_LINE:
         return None

@@ -1,8 +1,8 @@
-"""How a body is recognised that was here before: by its digest.
+"""Deduplication: a body that came before is recognised by its digest.
 
 Digests are random, so each one that goes into a large index has a page of it written anew. Those of the newest events
-are kept in memory instead, from where the journal's own rows bring them back after a start; every 2,048 events they go
-into the index together, in order: many to a page.
+are kept in memory instead, and read back from the events after a start. Every 2,048 events they go into the index
+together, in order: many to a page.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from stackit.journal.sqlite import rows
 from stackit.journal.sqlite.schema import Connection
 
 _START = 8
-"""Bytes of a digest that the index has; the whole of it is compared then."""
+"""Bytes of a digest in the index; the whole of it is compared with that of the event."""
 _TOGETHER = 2048
 
 _FRESH = "SELECT digest, id FROM events WHERE id > ? AND digest IS NOT NULL ORDER BY id DESC"
@@ -33,55 +33,55 @@ _FORGET = f"""
 
 
 def seen(connection: Connection, digests: Sequence[bytes]) -> set[bytes]:
-    """Those of the digests that the journal has, and perhaps others that begin like them."""
-    fresh = _fresh(connection)
+    """Return the digests that the journal has, and perhaps some that only begin like one that it has."""
+    fresh = _recent(connection)
     found = {each for each in digests if each in fresh}
     starts = [each[:_START] for each in digests]
     found.update(digest for (digest,) in connection.execute(rows.marked(_SEEN, len(starts)), starts))
     return found
 
 
-def first(connection: Connection, digest: bytes) -> str | None:
-    """The delivery under which a body with this digest came first."""
-    where = (digest[:_START], _fresh(connection).get(digest), digest)
+def first_delivery(connection: Connection, digest: bytes) -> str | None:
+    """Return the delivery id under which a body with this digest came first; None for a new one."""
+    where = (digest[:_START], _recent(connection).get(digest), digest)
     found = connection.execute(_FIRST, where).fetchone()
     return found[0] if found else None
 
 
 def add(connection: Connection, events: Sequence[tuple[int, bytes]]) -> None:
-    """Recognise bodies from now on, by the ids of their events, which are new, and their digests."""
-    fresh = _fresh(connection)
+    """Recognise the bodies of new events (rows and digests) from now on."""
+    fresh = _recent(connection)
     for event_id, digest in events:
         fresh.setdefault(digest, event_id)
 
 
-def came(connection: Connection, event_ids: Sequence[int]) -> None:
-    """These events are new, and follow each other: if they make enough, their digests are put in order."""
+def index_when_complete(connection: Connection, event_ids: Sequence[int]) -> None:
+    """Move digests from memory into the index, where these new events (rows that follow each other) complete a set."""
     before, after = _settled(event_ids[0] - 1), _settled(event_ids[-1])
     if after > before:
         connection.execute(_SETTLE, (before, after))
-        connection.fresh = None
+        connection.recent_digests = None
 
 
-def enter(connection: Connection, event_id: int) -> None:
-    """Recognise the body of an event that may be an old one, of which the index is complete otherwise."""
+def index_one(connection: Connection, event_id: int) -> None:
+    """Recognise the body of one event, which may be older than those in memory."""
     connection.execute(_SETTLE, (event_id - 1, event_id))
 
 
 def forget(connection: Connection, event_id: int) -> None:
-    """Recognise the body of an event no more; the event is still there."""
+    """Stop recognising the body of an event, which is still there."""
     connection.execute(_FORGET, (event_id,))
-    connection.fresh = None
+    connection.recent_digests = None
 
 
-def _fresh(connection: Connection) -> dict[bytes, int]:
-    """The digests of the newest events, and the first event of each."""
-    if connection.fresh is None:
+def _recent(connection: Connection) -> dict[bytes, int]:
+    """Return the digests in memory, each with the first event that has it."""
+    if connection.recent_digests is None:
         (newest,) = connection.execute("SELECT MAX(id) FROM events").fetchone()
-        connection.fresh = dict(connection.execute(_FRESH, (_settled(newest or 0),)))
-    return connection.fresh
+        connection.recent_digests = dict(connection.execute(_FRESH, (_settled(newest or 0),)))
+    return connection.recent_digests
 
 
 def _settled(event_id: int) -> int:
-    """Up to which event the index is complete, where this is the newest one."""
+    """Return the last event up to which the index is complete, if this is the newest event."""
     return event_id // _TOGETHER * _TOGETHER

@@ -1,4 +1,4 @@
-"""How deliveries are written down: all that wait, together, and each exactly once."""
+"""Appending deliveries: a batch in a handful of statements, and each delivery exactly once."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ _CHANGE_EVENT = """
 
 
 def append(connection: Connection, records: Sequence[NewDelivery]) -> list[AppendResult]:
-    """Write deliveries down in their order; of one that was here before, find what is left to do."""
+    """Append deliveries in their order; for one that came before, return the handlings that are left to do."""
     ids, digests = _seen(connection, records)
     appended: list[AppendResult] = []
     fresh: list[NewDelivery] = []
@@ -45,7 +45,7 @@ def append(connection: Connection, records: Sequence[NewDelivery]) -> list[Appen
 
 
 def _seen(connection: Connection, records: Sequence[NewDelivery]) -> tuple[set[tuple[str, str]], set[bytes]]:
-    """Ids (delivery and hook) and digests that the journal has already, where they look like those of these records."""
+    """Return the ids (delivery and hook) and digests of these deliveries that the journal may have already."""
     ids: set[tuple[str, str]] = set()
     digests: set[bytes] = set()
     for piece in rows.pieces(records):
@@ -55,7 +55,7 @@ def _seen(connection: Connection, records: Sequence[NewDelivery]) -> tuple[set[t
 
 
 def _append_new(connection: Connection, records: Sequence[NewDelivery]) -> list[AppendResult]:
-    """Deliveries of which neither the id nor the body was here before."""
+    """Append deliveries with an id and a body that are both new."""
     if not records:
         return []
     events = []
@@ -69,11 +69,11 @@ def _append_new(connection: Connection, records: Sequence[NewDelivery]) -> list[
 
 
 def _append_seen(connection: Connection, record: NewDelivery) -> AppendResult:
-    """A delivery whose id or body was here before."""
+    """Append a delivery whose id or body may have come before."""
     delivery, hook = _identity(record)
     of_that_id = connection.execute(_SEEN_ID, (delivery, hook)).fetchall()
     known = next((row[0] for row in of_that_id if _is_same(connection, row, record)), None)
-    first = dedup.first(connection, record.digest)
+    first = dedup.first_delivery(connection, record.digest)
     if first == delivery:
         # One event by two hooks (an organization's, and a repository's) that have one secret: no replay. Whoever has
         # seen a delivery could say another hook, though: where replays are refused, it is handled once.
@@ -91,7 +91,7 @@ def _append_seen(connection: Connection, record: NewDelivery) -> AppendResult:
 
 
 def _is_same(connection: Connection, row: tuple[int, bytes, int], record: NewDelivery) -> bool:
-    """Whether a delivery has the body of an event, a row of ``_SEEN_ID``, as far as that can be told.
+    """Return True for a delivery with the body of an event (a row of ``_SEEN_ID``), as far as that can be told.
 
     The digest is that of a signature: under another secret, the same body has another one.
     """
@@ -99,14 +99,14 @@ def _is_same(connection: Connection, row: tuple[int, bytes, int], record: NewDel
     if digest == record.digest or size != len(record.body):
         return digest == record.digest
     try:
-        stored = bodies.stored(number, *connection.execute(_SEEN_BODY, (number,)).fetchone())
+        stored = bodies.load(number, *connection.execute(_SEEN_BODY, (number,)).fetchone())
     except Permanent:
         return False  # damaged, and this one is not
     return stored is None or stored == record.body
 
 
 def _append_again(connection: Connection, row: int, record: NewDelivery, first: str | None) -> AppendResult:
-    """``first`` is the delivery under which the body at hand came first, where it is another one."""
+    """Append a delivery that came before as this event. ``first`` is the other delivery id of its body, if any."""
     key, size, digest, replay_of = connection.execute(
         "SELECT repo_key, size, digest, replay_of FROM events WHERE id = ?", (row,)
     ).fetchone()
@@ -123,7 +123,7 @@ def _append_again(connection: Connection, row: int, record: NewDelivery, first: 
         # as what it comes now: the header that names the event is not signed, and may have been another one.
         dedup.forget(connection, row)
         connection.execute(_CHANGE_EVENT, (*_what(record), replay_of, row))
-        dedup.enter(connection, row)
+        dedup.index_one(connection, row)
         connection.execute("DELETE FROM bodies WHERE event_id = ?", (row,))
         added = _add_handlings(connection, [(row, record, subscribers)])
         return AppendResult(event_id(row), "again", added[event_id(row)], replay_of)
@@ -138,34 +138,34 @@ def _append_again(connection: Connection, row: int, record: NewDelivery, first: 
 
 
 def insert_events(connection: Connection, events: Sequence[Sequence[object]]) -> list[int]:
-    """Add rows of ``_EVENTS``; their ids."""
+    """Insert rows of ``_EVENTS``, and return their ids."""
     ids = rows.insert(connection, _EVENTS, events)
-    dedup.came(connection, ids)
+    dedup.index_when_complete(connection, ids)
     return ids
 
 
 def _identity(record: NewDelivery) -> tuple[str, str]:
-    """What tells a delivery from all others."""
+    """Return the delivery id and the hook, as they are stored."""
     delivery, hook = record.delivery, record.hook
     return (delivery, hook) if delivery.isascii() and hook.isascii() else (storable(delivery), storable(hook))
 
 
 def _what(record: NewDelivery) -> tuple[object, ...]:
-    """What a delivery says, in the order of ``_EVENTS`` and ``_CHANGE_EVENT``."""
+    """Return the values of a delivery in the order of ``_EVENTS`` and ``_CHANGE_EVENT``."""
     action = None if record.action is None else storable(record.action)
     return storable(record.event), action, record.repo, repo_key(record.repo), record.digest, len(record.body)
 
 
 def _wanted(record: NewDelivery, replay_of: str | None) -> tuple[str, ...]:
-    """Whom the delivery is for, now that it is known whether its body came before."""
+    """Return the subscribers of a delivery: none for a replay where replays are refused."""
     return () if record.refuse_replay and replay_of is not None else record.subscribers
 
 
 def _add_handlings(
     connection: sqlite3.Connection, wanted: Sequence[tuple[int, NewDelivery, Sequence[str]]]
 ) -> dict[EventId, tuple[DueHandling, ...]]:
-    """Keep the bodies of events that somebody wants, and make them due; what there is to do, by event."""
-    bodies.keep(connection, [(row, record.body) for row, record, subscribers in wanted if subscribers])
+    """Store the bodies of events that have subscribers, insert their handlings, and return these by event."""
+    bodies.store(connection, [(row, record.body) for row, record, subscribers in wanted if subscribers])
     due = [
         (row, subscriber, repo_key(record.repo), record.received_at, len(record.body))
         for row, record, subscribers in wanted
@@ -178,7 +178,7 @@ def _add_handlings(
 
 
 def make_due(connection: sqlite3.Connection, due: Sequence[tuple[int, str, str, float, int]]) -> list[DueHandling]:
-    """Add handlings: each for an event, a subscriber, in a group, at a time; the last is the size of the body."""
+    """Insert handlings, each given as event, subscriber, group, time at which it is due, and size of the body."""
     handlings = [(row, subscriber, group, "pending", at) for row, subscriber, group, at, _ in due]
     ids = rows.insert(connection, _HANDLINGS, handlings)
     return [
@@ -188,5 +188,5 @@ def make_due(connection: sqlite3.Connection, due: Sequence[tuple[int, str, str, 
 
 
 def storable(text: str) -> str:
-    """Text of foreign origin, without what cannot be UTF-8."""
+    """Return text of foreign origin, with surrogates, which UTF-8 cannot hold, escaped."""
     return text if text.isascii() else text.encode("utf-8", "backslashreplace").decode("utf-8")

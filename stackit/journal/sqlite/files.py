@@ -1,7 +1,7 @@
-"""The two files of the journal, and whether they are still those that were opened.
+"""The two files of the journal: checks that they are still those that were opened.
 
-A commit goes where the descriptors of SQLite lead. Whether the next start will find it there, only a look at the
-names tells: files can be moved, removed, replaced or cut while they are open.
+SQLite writes to the files that it has open. Files can be moved, removed, replaced or cut while they are open, so only a
+check of their names tells that the next start will find a commit there.
 """
 
 from __future__ import annotations
@@ -19,23 +19,23 @@ _HEADER = 32
 _BLOCK = 512  # bytes, whatever a file system's own blocks are
 
 
-class Hurt(Exception):
-    """Somebody laid hands on the files; the text says what happened."""
+class FilesChanged(Exception):
+    """The files were changed from outside; the text says how."""
 
 
-class JournalGone(Hurt):
+class JournalMissing(FilesChanged):
     """The journal's file is not where it was, or another one is there."""
 
 
-class LogGone(Hurt):
+class LogMissing(FilesChanged):
     """The write-ahead log is not where it was, or another one is there."""
 
 
-class LogCut(Hurt):
+class LogTruncated(FilesChanged):
     """The write-ahead log is shorter than it was."""
 
 
-class JournalCut(Hurt):
+class JournalTruncated(FilesChanged):
     """The journal's file is shorter than it was: it was vacuumed, or cut."""
 
     def __init__(self, text: str, size: int) -> None:
@@ -43,8 +43,8 @@ class JournalCut(Hurt):
         self.size = size
 
 
-class Files:
-    """What one writer knows of the journal's file and of its log.
+class JournalFiles:
+    """The journal's file and its log, as the writer saw them last.
 
     ``log_size`` is the size of the log in bytes, after the last commit.
     """
@@ -76,35 +76,35 @@ class Files:
 
     @property
     def journal_is(self) -> Identity | None:
-        """The file that was opened first; a connection to another one is none to this journal."""
+        """Return the identity of the journal's file that was opened first; any other file is not this journal."""
         return self._journal_is
 
     @property
     def log(self) -> Path:
-        """Where the log is."""
+        """Return the path of the log."""
         return self._log
 
     def check_name(self) -> None:
-        """See, before a connection is opened, that it will open the file that was opened first."""
-        status = _look(self._journal, JournalGone)
+        """Raise FilesChanged unless a new connection will open the file that was opened first."""
+        status = _look(self._journal, JournalMissing)
         if self._journal_is is not None and _identity(status) != self._journal_is:
-            raise JournalGone(f"another file is in the place of {self._journal}")
+            raise JournalMissing(f"another file is in the place of {self._journal}")
         if self._log_is is not None and not self.log_is_there():
-            raise LogGone(f"its log {self._log} is not there any more")
+            raise LogMissing(f"its log {self._log} is not there any more")
 
     def log_is_there(self) -> bool:
-        """Whether the name of the log leads to the one that was opened."""
+        """Return True where the name of the log leads to the file that was opened."""
         try:
             return _identity(self._log.stat()) == self._log_is
         except OSError:
             return False
 
     def forget_log(self) -> None:
-        """The next connection may begin another one: nothing is in this one that is not in the journal's file."""
+        """Let the next connection begin another log, as all of this one is in the journal's file."""
         self._log_is = None
 
     def opened(self) -> None:
-        """A connection has opened both: remember which they are."""
+        """Remember the identities and sizes of both files, which a connection has just opened."""
         self.close()
         self._descriptor = os.open(self._log, os.O_RDONLY | os.O_CLOEXEC)
         status = os.fstat(self._descriptor)
@@ -117,7 +117,7 @@ class Files:
         self._emptied = False
 
     def check_before_commit(self) -> None:
-        """Raise LogCut where the log was cut since the last commit: what follows a hole is never found again.
+        """Raise LogTruncated where the log was cut since the last commit: what follows a hole is never found again.
 
         Neither our own commits nor checkpoints shorten it in between. Another process may have emptied it by a
         checkpoint, and have begun it anew.
@@ -126,53 +126,53 @@ class Files:
         size = os.fstat(self._descriptor).st_size
         if size < self.log_size:
             if 0 < size < _HEADER or os.pread(self._descriptor, *_SALTS) == self._salts:
-                raise LogCut(f"its log {self._log} was cut from {self.log_size} to {size} bytes")
+                raise LogTruncated(f"its log {self._log} was cut from {self.log_size} to {size} bytes")
             self._emptied = True
 
     def check_after_commit(self) -> None:
-        """Raise Hurt unless the commit is in files that the next start will find."""
+        """Raise FilesChanged unless the commit is in files that the next start will find."""
         assert self._descriptor is not None  # noqa: S101 - opened by now
-        journal = _look(self._journal, JournalGone)
+        journal = _look(self._journal, JournalMissing)
         if _identity(journal) != self._journal_is:
-            raise JournalGone(f"another file is in the place of {self._journal}")
-        log = _look(self._log, LogGone)
+            raise JournalMissing(f"another file is in the place of {self._journal}")
+        log = _look(self._log, LogMissing)
         if _identity(log) != self._log_is:
-            raise LogGone(f"another file is in the place of its log {self._log}")
+            raise LogMissing(f"another file is in the place of its log {self._log}")
         salts = os.pread(self._descriptor, *_SALTS)
         if self._emptied and not log.st_size:
             salts = self._salts  # nothing was added yet
         elif self._emptied:
             if not any(salts) or salts == self._salts:  # the commit went behind a hole
-                raise LogCut(f"its log {self._log} was cut from {self.log_size} to 0 bytes")
+                raise LogTruncated(f"its log {self._log} was cut from {self.log_size} to 0 bytes")
             self._emptied = False
         else:
             self._check_whole(log, salts)
         if journal.st_size < self._journal_size:
-            raise JournalCut(f"{self._journal} was cut to {journal.st_size} bytes", journal.st_size)
+            raise JournalTruncated(f"{self._journal} was cut to {journal.st_size} bytes", journal.st_size)
         self.log_size, self._journal_size, self._salts = log.st_size, journal.st_size, salts
 
     def _check_whole(self, log: os.stat_result, salts: bytes) -> None:
-        """Raise LogCut where the log was cut while the commit was written: it is shorter, or it has a hole."""
+        """Raise LogTruncated where the log was cut while the commit was written: it is shorter, or it has a hole."""
         if log.st_size < self.log_size and salts == self._salts:
-            raise LogCut(f"its log {self._log} was cut from {self.log_size} to {log.st_size} bytes")
+            raise LogTruncated(f"its log {self._log} was cut from {self.log_size} to {log.st_size} bytes")
         if self._counts_blocks and log.st_blocks * _BLOCK < log.st_size:
             hole = os.lseek(self._descriptor or 0, 0, os.SEEK_HOLE)
             if hole < log.st_size:
-                raise LogCut(f"its log {self._log} was cut from {self.log_size} to {hole} bytes")
+                raise LogTruncated(f"its log {self._log} was cut from {self.log_size} to {hole} bytes")
             self._counts_blocks = False  # this file system compresses, or counts later
 
     def accept_size(self, size: int) -> None:
-        """The journal's file may be this short: all of it was found in order."""
+        """Take the journal's file for whole at this size."""
         self._journal_size = size
 
     def close(self) -> None:
-        """Let go of the log."""
+        """Close the log."""
         descriptor, self._descriptor = self._descriptor, None
         if descriptor is not None:
             os.close(descriptor)
 
 
-def _look(path: Path, gone: type[Hurt]) -> os.stat_result:
+def _look(path: Path, gone: type[FilesChanged]) -> os.stat_result:
     try:
         return path.stat()
     except (FileNotFoundError, NotADirectoryError):

@@ -25,7 +25,7 @@ from stackit.journal.records import (
 )
 from stackit.journal.sqlite import deliveries, outcomes, queries, retention
 from stackit.journal.sqlite.checkpoints import checkpoint
-from stackit.journal.sqlite.files import Hurt
+from stackit.journal.sqlite.files import FilesChanged
 from stackit.journal.sqlite.ids import event_row
 from stackit.journal.sqlite.opening import Full, Opening
 from stackit.journal.sqlite.reader import Reader
@@ -64,7 +64,7 @@ class SQLiteJournal(JournalProtocol):
             on_change=on_change or _ignore,
             on_behind=self._log_is_behind,
             on_log=self._fold_log,
-            let_go=self._reader.let_go,
+            release_reader=self._reader.release_connection,
         )
 
     @classmethod
@@ -104,7 +104,7 @@ class SQLiteJournal(JournalProtocol):
             journal._writer.connect()
         except Full as full:
             problem = str(full)
-        except (JournalError, Hurt) as fault:
+        except (JournalError, FilesChanged) as fault:
             opening.release()
             raise JournalError(str(fault)) from None
         journal._reader.start()
@@ -226,7 +226,7 @@ class SQLiteJournal(JournalProtocol):
         opening, self._opening = self._opening, None
         if opening is None:
             return
-        await self._reader.close(keep_connection=self._writer.is_hurt)
+        await self._reader.close(keep_connection=self._writer.files_changed)
         await self._writer.close()  # the last one out folds the log into the journal's file
         opening.release()
 

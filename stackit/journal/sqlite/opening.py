@@ -1,4 +1,4 @@
-"""What comes before the journal's file is opened: the directory, its lock, the tables."""
+"""The steps before the journal's file is opened: the directory, its lock, the tables."""
 
 from __future__ import annotations
 
@@ -13,17 +13,17 @@ from stackit.journal import directory as state_directory
 from stackit.journal.sqlite import schema
 
 _ROOM = 2**20
-"""Bytes that a journal needs at least to begin with."""
+"""Free bytes that a new journal needs."""
 
 
 class Full(JournalError):
-    """It could not be opened because the disk is full, so trying again may help."""
+    """The journal could not be opened because the disk is full: a later attempt may succeed."""
 
 
 class Opening:
-    """Made ready once, for all connections; on a full disk by a later attempt than the first.
+    """The preparation of a journal, once for all connections; on a full disk by a later attempt.
 
-    ``path`` is the journal's file, ``is_done`` whether it can be opened.
+    ``path`` is the journal's file. ``is_done`` is True once it can be opened.
     """
 
     __slots__ = ("_directory", "_lock", "is_done", "path")
@@ -35,7 +35,7 @@ class Opening:
         self._lock: state_directory.DirectoryLock | None = None
 
     def attempt(self) -> None:
-        """Do what is left to do. Raises JournalError, and Full where the disk has no room for it."""
+        """Do the steps that are left. Raises JournalError, and Full where the disk has no room for them."""
         if self.is_done:
             return
         try:
@@ -48,21 +48,21 @@ class Opening:
         self.is_done = True
 
     def explained(self, problem: Exception) -> JournalError:
-        """What kept the journal from being opened: Full, or the problem itself."""
+        """Return the error for people: Full on a full disk, else one with the text of the problem."""
         text = str(problem)
         if isinstance(problem, sqlite3.Error):
             text = f"the journal {self.path} cannot be opened: {text}"
         return Full(f"the disk is full: {text}") if is_full(self._directory) else JournalError(text)
 
     def release(self) -> None:
-        """Let another process have the directory."""
+        """Release the lock of the directory."""
         lock, self._lock = self._lock, None
         if lock is not None:
             lock.release()
 
 
 def is_full(directory: Path) -> bool:
-    """Whether the disk below ``directory``, which need not be there yet, takes no new file of a megabyte."""
+    """Return True where the disk below ``directory`` (which may be missing) takes no new file of a megabyte."""
     place = next((each for each in (directory, *directory.absolute().parents) if each.is_dir()), None)
     if place is None:
         return False

@@ -1,4 +1,4 @@
-"""What is written besides deliveries: each function is one operation inside a commit of the writer."""
+"""The writes besides deliveries: each function is one operation inside a commit of the writer."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ def announce(
     received_at: float,
     subscribers: Sequence[str],
 ) -> AppendResult:
-    """Move the announced refs of a repository, and write down that they moved: both or neither."""
+    """Update the announced refs of a repository, and insert the event of it."""
     key = repo_key(repo)
     gone = [change.ref for change in changes if change.kind == "deleted"]
     connection.executemany("DELETE FROM refs WHERE repo_key = ? AND ref = ?", ((key, ref_bytes(ref)) for ref in gone))
@@ -43,20 +43,20 @@ def announce(
     event = ("refs", "", delivery, REFS_EVENT, None, repo, key, None, len(body), received_at, None)
     (row,) = insert_events(connection, [event])
     if subscribers:
-        bodies.keep(connection, [(row, body)])
+        bodies.store(connection, [(row, body)])
     due = [(row, subscriber, key, received_at, len(body)) for subscriber in subscribers]
     return AppendResult(event_id(row), "new", tuple(make_due(connection, due)))
 
 
 def finish(connection: sqlite3.Connection, ended: Sequence[tuple[int, float]]) -> list[None]:
-    """Attempts (a handling, and when) succeeded: done."""
+    """Mark handlings (id and time) as done."""
     for piece in rows.pieces(ended):
         connection.execute(rows.marked(_FINISH, len(piece), "(?,?)"), list(chain.from_iterable(piece)))
     return [None] * len(ended)
 
 
 def fail(connection: sqlite3.Connection, handling: int, at: float, error: str, next_at: float | None) -> None:
-    """An attempt failed: again at ``next_at``, or dead."""
+    """Record a failed attempt: the handling is pending until ``next_at``, or dead."""
     dead = next_at is None
     connection.execute(
         "UPDATE handlings SET state = ?, attempts = attempts + 1, error = ?, next_at = ?, finished_at = ? WHERE id = ?",
@@ -65,7 +65,7 @@ def fail(connection: sqlite3.Connection, handling: int, at: float, error: str, n
 
 
 def move_retries(connection: sqlite3.Connection, step: float, now: float, longest: float) -> None:
-    """What is to be tried again is due ``step`` seconds later, or now where that is over ``longest`` away."""
+    """Move retries by ``step`` seconds, or to now where they would be more than ``longest`` seconds away."""
     connection.execute(
         "UPDATE handlings SET next_at = CASE WHEN attempts = 0 OR next_at + ?1 > ?2 + ?3 THEN ?2 ELSE next_at + ?1 END"
         " WHERE state = 'pending' AND (next_at > ?2 OR (attempts > 0 AND ?1 <> 0))",
@@ -74,7 +74,7 @@ def move_retries(connection: sqlite3.Connection, step: float, now: float, longes
 
 
 def visible(connection: sqlite3.Connection, row: int, at: float) -> bool:
-    """The pushed commit is in the mirror; the first time counts. Whether it was the first."""
+    """Record the time at which a pushed commit became visible; return False where one was recorded before."""
     changed = connection.execute("UPDATE events SET visible_at = ? WHERE id = ? AND visible_at IS NULL", (at, row))
     return changed.rowcount > 0
 
@@ -82,9 +82,9 @@ def visible(connection: sqlite3.Connection, row: int, at: float) -> bool:
 def replay(
     connection: sqlite3.Connection, row: int, subscribers: Sequence[str] | None, now: float
 ) -> list[DueHandling]:
-    """Have an event handled once more, from the first attempt on.
+    """Make handlings of an event pending from the first attempt on.
 
-    Raises LookupError for an event that is not there, ValueError for one that nobody had, so that it has no body.
+    Raises LookupError for an unknown event, ValueError for one that never had a handling, and so has no body.
     """
     event = connection.execute("SELECT repo_key, size FROM events WHERE id = ?", (row,)).fetchone()
     if event is None:
@@ -106,7 +106,7 @@ def replay(
 def replay_dead(
     connection: sqlite3.Connection, subscriber: str, now: float, after: int, limit: int
 ) -> list[DueHandling]:
-    """Have the dead handlings of a subscriber tried again: the oldest beyond the event ``after``."""
+    """Make dead handlings of a subscriber pending: the oldest of those behind the event ``after``."""
     dead = connection.execute(
         "SELECT h.id, h.event_id, h.repo_key, e.size FROM handlings AS h CROSS JOIN events AS e ON e.id = h.event_id"
         " WHERE h.state <> 'done' AND h.state = 'dead' AND h.event_id > ? AND h.subscriber = ?"
@@ -120,7 +120,7 @@ def replay_dead(
 
 
 def remove(connection: Connection, events: Sequence[int]) -> int:
-    """Forget events with all that belongs to them, but none that someone still has to handle."""
+    """Delete events with all that belongs to them, but none with a pending handling; return their number."""
     removed = 0
     for row in events:
         pending = "SELECT 1 FROM handlings WHERE event_id = ? AND state = 'pending'"
@@ -129,5 +129,5 @@ def remove(connection: Connection, events: Sequence[int]) -> int:
             connection.execute("DELETE FROM bodies WHERE event_id = ?", (row,))
             dedup.forget(connection, row)
             removed += connection.execute("DELETE FROM events WHERE id = ?", (row,)).rowcount
-    bodies.forget(connection, events)
+    bodies.delete_bundles(connection, events)
     return removed

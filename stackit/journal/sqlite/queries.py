@@ -1,4 +1,4 @@
-"""What is read: each function is one question to the reader's connection."""
+"""The questions: each function reads from the reader's connection."""
 
 from __future__ import annotations
 
@@ -64,31 +64,31 @@ def due(connection: sqlite3.Connection, subscriber: str, now: float, group: str,
 
 
 def due_groups(connection: sqlite3.Connection, subscriber: str, now: float) -> list[str]:
-    """The groups in which a subscriber has something due, the longest waiting first."""
+    """Return the groups in which a subscriber has a handling due, that of the oldest first."""
     return [group for (group,) in connection.execute(_DUE_GROUPS, (subscriber, now))]
 
 
 def next_due(connection: sqlite3.Connection, subscriber: str, after: float) -> float | None:
-    """When the first of a subscriber's pending handlings is due, of those due later than ``after``."""
+    """Return the earliest time, later than ``after``, at which a pending handling of a subscriber is due."""
     earliest: float | None = connection.execute(_NEXT_DUE, (subscriber, after)).fetchone()[0]
     return earliest
 
 
 def pending(connection: sqlite3.Connection) -> dict[str, int]:
-    """How many handlings each subscriber has still to do."""
+    """Return the number of pending handlings of each subscriber."""
     return dict(
         connection.execute("SELECT subscriber, COUNT(*) FROM handlings WHERE state = 'pending' GROUP BY subscriber")
     )
 
 
 def announced(connection: sqlite3.Connection, key: str) -> dict[str, str]:
-    """The refs of a repository as they were last announced, and their object ids."""
+    """Return the refs of a repository as they were last announced, and their object ids."""
     rows = connection.execute("SELECT ref, oid FROM refs WHERE repo_key = ?", (key,))
     return {ref_text(ref): oid for ref, oid in rows}
 
 
 def load(connection: sqlite3.Connection, row: int) -> StoredEvent | None:
-    """One event with its body. Raises Permanent where that is damaged."""
+    """Return an event with its body. Raises Permanent for a damaged one."""
     found = connection.execute(_LOAD, (row,)).fetchone()
     if found is None:
         return None
@@ -102,7 +102,7 @@ def load(connection: sqlite3.Connection, row: int) -> StoredEvent | None:
         action=action,
         repo=repo,
         received_at=received_at,
-        body=bodies.stored(number, alone, bundle),
+        body=bodies.load(number, alone, bundle),
     )
 
 
@@ -123,10 +123,10 @@ def listing(
     cursor: str | None,
     limit: int,
 ) -> Page:
-    """One page, newest first.
+    """Return one page, newest first.
 
-    Together with ``subscriber``, ``state`` means that subscriber's own. Raises ValueError
-    for a cursor or a state that is none.
+    With ``subscriber``, ``state`` is that of this subscriber's handling. Raises ValueError for an unknown cursor or
+    state.
     """
     limit = min(max(limit, 1), _MAX_PAGE)
     before = _MAX_ID if cursor is None else parse_cursor(cursor)
@@ -140,14 +140,14 @@ def listing(
 
 
 def parse_cursor(cursor: str) -> int:
-    """The id below which a page begins. Raises ValueError for what no page gave out."""
+    """Return the row below which a page begins. Raises ValueError for a cursor that no page gave out."""
     if not (cursor.isascii() and cursor.isdecimal() and len(cursor) < len(str(_MAX_ID))):
         raise ValueError("not a cursor: use the value of next, as the previous page gave it")
     return int(cursor)
 
 
 def _of_event(delivery: str | None, event: str | None, repo: str | None) -> Iterator[tuple[str, str | None]]:
-    """Conditions on the event itself; their text is constant, the values are bound."""
+    """Yield the conditions on the event itself: constant text, and a value to bind."""
     if event == REFS_EVENT:
         yield "e.kind = 'refs'", None
     else:
@@ -161,7 +161,7 @@ def _of_event(delivery: str | None, event: str | None, repo: str | None) -> Iter
 
 
 def _of_state(state: str | None, subscriber: str | None) -> Iterator[tuple[str, str | None]]:
-    """Conditions on what became of the event."""
+    """Yield the conditions on the handlings of the event."""
     if state is not None and state not in STATES:
         raise ValueError(f"not a state: {state[:40]!r} (expected one of {', '.join(STATES)})")
     if state in ("pending", "dead"):

@@ -1,4 +1,4 @@
-"""The one reader of the journal: a thread for questions, which never stand in a commit's way."""
+"""The reader: the thread that answers questions, so that they never hold up a commit."""
 
 from __future__ import annotations
 
@@ -22,13 +22,13 @@ Question = Callable[[sqlite3.Connection], T]
 
 
 _PATIENCE = 10.0
-"""Seconds for which the writer waits until a question is answered, before it gives up."""
+"""Seconds that the writer waits for the present question to be answered."""
 
 
 class Reader:
     """Answers questions one by one, in the order asked; a checkpoint is one of them.
 
-    ``steps`` grows with whatever the thread does.
+    ``steps`` grows with every piece of work of the thread.
     """
 
     def __init__(self, opening: Opening, reactor: Reactor) -> None:
@@ -60,11 +60,11 @@ class Reader:
 
     @property
     def lives(self) -> bool:
-        """Whether the thread is there."""
+        """Return False once the thread has ended."""
         return self._thread.is_alive()
 
     def ask(self, question: Question[T]) -> Deferred[T]:
-        """The answer; fails with JournalError where the journal cannot be read, else with what was raised."""
+        """Return the answer; fails with JournalError where the journal cannot be read, or as the question does."""
         answer: Deferred[T] = Deferred()
         if self._closed is not None:
             answer.errback(JournalError("the journal is closed"))
@@ -76,8 +76,8 @@ class Reader:
         """Call ``done`` when all that was asked for before is answered."""
         self.ask(lambda _: None).addBoth(done)
 
-    def let_go(self) -> bool:
-        """Close the connection until the next question; whether it is closed. Waits: for another thread."""
+    def release_connection(self) -> bool:
+        """Close the connection until the next question; return False if that takes too long. Blocks."""
         if not self._thread.is_alive():
             return self._connection is None
         gone = Event()

@@ -1,4 +1,4 @@
-"""What is done when the journal's files were hurt under the process: all of it is in open descriptors still."""
+"""The rescue of a journal whose files were changed from outside: all of it is in open descriptors still."""
 
 from __future__ import annotations
 
@@ -9,44 +9,53 @@ from contextlib import suppress
 from pathlib import Path
 
 from stackit.journal import directory
-from stackit.journal.sqlite.files import Files, Hurt, Identity, JournalCut, JournalGone, LogGone
+from stackit.journal.sqlite.files import (
+    FilesChanged,
+    Identity,
+    JournalFiles,
+    JournalMissing,
+    JournalTruncated,
+    LogMissing,
+)
 
 _PAGES = 4096
 """Pages that are copied between two signs of life."""
 
 
 class Rescue:
-    """Saves what can be saved, once, and says what a person has to do.
+    """Saves what can be saved, once, and tells people the way out.
 
-    ``let_go`` has the reader close its connection, and returns whether it did. ``moved`` is called now and then while
-    a copy is made.
+    ``release_reader`` has the reader close its connection, and returns False where it does not. ``moved`` is called now
+    and then while a copy is made.
     """
 
-    __slots__ = ("_files", "_let_go", "_moved", "_path", "_saved")
+    __slots__ = ("_files", "_moved", "_path", "_release_reader", "_saved")
 
-    def __init__(self, path: Path, files: Files, let_go: Callable[[], bool], moved: Callable[[], None]) -> None:
+    def __init__(
+        self, path: Path, files: JournalFiles, release_reader: Callable[[], bool], moved: Callable[[], None]
+    ) -> None:
         self._path = path
         self._files = files
-        self._let_go = let_go
+        self._release_reader = release_reader
         self._moved = moved
         self._saved: str | None = None
 
-    def explain(self, hurt: Hurt, connection: sqlite3.Connection | None) -> str:
-        """What happened, and the way out. Anything that can be saved is."""
-        if isinstance(hurt, JournalCut):
-            return f"{hurt}; stop stackit, and restore the journal from a copy"
-        if isinstance(hurt, JournalGone):
-            place = whereabouts(self._files.journal_is)
+    def explain(self, change: FilesChanged, connection: sqlite3.Connection | None) -> str:
+        """Save what can be saved, and return a line with the cause and the way out."""
+        if isinstance(change, JournalTruncated):
+            return f"{change}; stop stackit, and restore the journal from a copy"
+        if isinstance(change, JournalMissing):
+            place = present_path(self._files.journal_is)
             if place is not None:
-                return f"{hurt}; it was moved to {place}: move it back, and stackit goes on by itself"
+                return f"{change}; it was moved to {place}: move it back, and stackit goes on by itself"
         if self._saved is None:
             self._saved = self._save(connection)
-        return f"{hurt}; {self._saved}"
+        return f"{change}; {self._saved}"
 
-    def bring_log_in(self, gone: LogGone, connection: sqlite3.Connection) -> str | None:
-        """Bring a log that has lost its name into the journal's file, which has its own; why that fails, if it does.
+    def bring_log_in(self, gone: LogMissing, connection: sqlite3.Connection) -> str | None:
+        """Copy a log that has lost its name into the journal's file; return None, or the reason why that failed.
 
-        The connection is the last one then, and is to be closed: the next one begins a new log.
+        The connection is the last one then, and has to be closed: the next one begins a new log.
         """
         try:
             busy, *_ = connection.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchone()
@@ -57,7 +66,7 @@ class Rescue:
         # A log from elsewhere would be applied to the journal.
         with suppress(FileNotFoundError):
             self._files.log.replace(self._files.log.with_name(f"{self._files.log.name}.replaced"))
-        return None if self._let_go() else f"{gone}, and the journal's reader does not let go of it"
+        return None if self._release_reader() else f"{gone}, and the journal's reader does not let go of it"
 
     def _save(self, connection: sqlite3.Connection | None) -> str:
         log = self._files.log
@@ -76,8 +85,8 @@ class Rescue:
         )
 
 
-def whereabouts(identity: Identity | None) -> Path | None:
-    """Where an open file of this process is now; None where no name leads to it any more."""
+def present_path(identity: Identity | None) -> Path | None:
+    """Return the present path of a file that this process has open; None where it has none any more."""
     with suppress(FileNotFoundError):  # there need not be a /proc
         for link in Path("/proc/self/fd").iterdir():
             # Not opened: closing a descriptor of the journal's file would drop all locks that SQLite has on it.
@@ -89,7 +98,7 @@ def whereabouts(identity: Identity | None) -> Path | None:
 
 
 def is_sound(connection: sqlite3.Connection) -> bool:
-    """Whether the journal's file is whole: it may be shorter because somebody vacuumed it. Reads all of it."""
+    """Return True for a file that is whole: it may be shorter after a VACUUM. Reads all of it."""
     try:
         return bool(connection.execute("PRAGMA quick_check(1)").fetchone()[0] == "ok")
     except sqlite3.Error:
@@ -97,9 +106,9 @@ def is_sound(connection: sqlite3.Connection) -> bool:
 
 
 def _copy(connection: sqlite3.Connection, path: Path, moved: Callable[[], None]) -> Path:
-    """Copy what a connection has open to a new file beside ``path``: that file, on disk.
+    """Copy the database of a connection to a new file beside ``path``, and return its path.
 
-    It is the same page by page, so that a log that is still there may be applied to it once more.
+    The copy is the same page by page, so a log that is still there may be applied to it once more.
     """
     new = path.with_name(f"{path.name}.saving")
     new.unlink(missing_ok=True)

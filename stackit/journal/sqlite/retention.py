@@ -1,4 +1,4 @@
-"""Which events are to be forgotten: those too old, and the oldest while there are too many bytes."""
+"""Retention: the events that are too old, and the oldest while the journal is too large."""
 
 from __future__ import annotations
 
@@ -20,9 +20,9 @@ _NO_LONGER_OPEN = """
 
 
 def outdated(connection: sqlite3.Connection, before: float, keep_bytes: int) -> list[int]:
-    """One small step: events received before ``before``, and the oldest of what is beyond ``keep_bytes``.
+    """Return a few events to delete: those received before ``before``, and the oldest beyond ``keep_bytes``.
 
-    Those that someone still has to handle are not among them.
+    None of them has a pending handling.
     """
     # In the order of ids, which is that of receipt, so the walk ends at the first young one.
     young = connection.execute("SELECT id FROM events WHERE received_at >= ? ORDER BY id LIMIT 1", (before,)).fetchone()
@@ -40,7 +40,7 @@ def outdated(connection: sqlite3.Connection, before: float, keep_bytes: int) -> 
 
 
 def used_bytes(connection: sqlite3.Connection) -> int:
-    """What the journal's content takes in its file; pages that are free to be used again do not count."""
+    """Return the bytes that the content takes in the journal's file, without pages that are free."""
     pages, free, page_size = (
         connection.execute(f"PRAGMA {name}").fetchone()[0] for name in ("page_count", "freelist_count", "page_size")
     )

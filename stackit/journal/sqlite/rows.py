@@ -1,7 +1,6 @@
 """Many rows in one statement.
 
-Every statement hands the interpreter from the writer's thread to the reactor's and back,
-which costs more than the row itself.
+Every statement hands the interpreter from the writer's thread to the reactor's and back, which costs more than a row.
 """
 
 from __future__ import annotations
@@ -18,7 +17,7 @@ _MOST = 64
 
 
 def pieces(rows: Sequence[T]) -> Iterator[Sequence[T]]:
-    """``rows`` in pieces of 64, 32, 16 … 1, so that a handful of prepared statements serves any number of them."""
+    """Yield ``rows`` in pieces of 64, 32, 16 … 1, so that a few prepared statements serve any number of them."""
     at = 0
     while at < len(rows):
         size = min(_MOST, 1 << ((len(rows) - at).bit_length() - 1))
@@ -27,7 +26,7 @@ def pieces(rows: Sequence[T]) -> Iterator[Sequence[T]]:
 
 
 def insert(connection: sqlite3.Connection, into: str, rows: Sequence[Sequence[Any]]) -> list[int]:
-    """Insert rows (all of one length) ``into`` a table and its columns; their ids, which follow each other."""
+    """Insert rows (all of one length) ``into`` a table and its columns; return their ids, which follow each other."""
     ids: list[int] = []
     for piece in pieces(rows):
         statement = _insert(into, len(piece[0]), len(piece))
@@ -45,5 +44,5 @@ def _insert(into: str, columns: int, rows: int) -> str:
 
 @cache
 def marked(statement: str, rows: int, row: str = "?") -> str:
-    """``statement`` with marks for the values of so many rows in the place of its ``{}``."""
+    """Return ``statement`` with placeholders for the values of so many rows instead of its ``{}``."""
     return statement.format(",".join([row] * rows))

@@ -1,4 +1,4 @@
-"""The tables of the journal, and how a connection to it is opened.
+"""The tables of the journal, the check at start, and connections.
 
 Avoids what SQLite 3.34 lacks (STRICT, RETURNING): Python 3.11 is shipped with it.
 """
@@ -91,16 +91,16 @@ _SETTINGS = (
 class Connection(sqlite3.Connection):
     """A connection, with the digests of the newest events that dedup.py remembers (None: not read yet)."""
 
-    fresh: dict[bytes, int] | None = None
+    recent_digests: dict[bytes, int] | None = None
 
     def undo(self) -> None:
-        """Roll back."""
+        """Roll back the transaction, and forget the digests in memory."""
         self.execute("ROLLBACK")
-        self.fresh = None
+        self.recent_digests = None
 
 
 def prepare(path: Path) -> None:
-    """Leave a sound journal of this version at ``path``.
+    """Make a journal at ``path`` if there is none, or check the one that is there.
 
     Raises JournalError for one that is damaged, newer, or open to others, and changes nothing then; Unusable where the
     disk does not do what is asked of it.
@@ -123,7 +123,7 @@ def prepare(path: Path) -> None:
 
 
 def connect(path: Path) -> Connection:
-    """A connection that its one user may keep in another thread than this one."""
+    """Return a new connection, which one thread at a time may use."""
     connection = sqlite3.connect(
         f"{path.absolute().as_uri()}?mode=rw",
         uri=True,
@@ -142,12 +142,12 @@ def connect(path: Path) -> Connection:
 
 
 def open_log(connection: sqlite3.Connection) -> None:
-    """Have a connection open the log, which SQLite does as late as it can, and keep the shared lock that it needs."""
+    """Have a connection open the log and keep its shared lock; SQLite does so as late as it can."""
     connection.execute("PRAGMA schema_version").fetchone()
 
 
 def _create(path: Path) -> None:
-    """Make the journal beside its place, so that a file in its place is always a whole one."""
+    """Make an empty journal under another name first, so that a file of this name is always whole."""
     new = path.with_name(f"{path.name}.new")
     try:
         for left in (new, *(new.with_name(f"{new.name}-{kind}") for kind in ("wal", "shm", "journal"))):

@@ -1,4 +1,4 @@
-"""The one writer of the journal: a thread whose every commit carries all that waits for it.
+"""The writer: the thread that commits all writes that wait, together.
 
 Writes gather while the reactor's turns bring more of them, and while the commit before waits for the disk; then they
 become one commit. Under load a hundred deliveries share one fsync, and a lone one waits for nobody.
@@ -25,7 +25,7 @@ from stackit.api.errors import JournalError
 from stackit.api.reactor import Reactor
 from stackit.journal.sqlite.batch import BatchOperation, Operation, PendingWrite, run_batch
 from stackit.journal.sqlite.checkpoints import UNDER_WAY, behind, checkpoint, checkpoint_now
-from stackit.journal.sqlite.files import Files, Hurt, JournalCut, LogGone
+from stackit.journal.sqlite.files import FilesChanged, JournalFiles, JournalTruncated, LogMissing
 from stackit.journal.sqlite.opening import Opening
 from stackit.journal.sqlite.rescue import Rescue, is_sound
 from stackit.journal.sqlite.schema import LOG_BOUND, WAL_LIMIT, Connection, connect, open_log
@@ -45,19 +45,19 @@ _PROBE = "INSERT OR REPLACE INTO probe (id, filler) VALUES (1, zeroblob(65536))"
 class Writer:
     """Runs operations in the writer thread; each result comes once it is durable.
 
-    ``on_change`` is called with why nothing can be written, and with None once it can be
-    again; ``on_behind`` likewise with why the write-ahead log cannot be brought into the journal's file; ``on_log``
-    when it is worth a checkpoint, after which ``catch_up`` is to be called. All in the reactor's thread.
-    ``let_go`` has the reader close its connection: see ``Rescue``. ``steps`` grows with whatever the thread does.
-    ``is_hurt``: somebody laid hands on the files, and a person has to mend it.
+    ``on_change`` is called with the problem that keeps the journal from being written, and with None once it is over;
+    ``on_behind`` likewise with the reason why the write-ahead log cannot be copied into the journal's file; ``on_log``
+    when the log is worth a checkpoint, after which ``catch_up`` has to be called. All in the reactor's thread.
+    ``release_reader`` has the reader close its connection: see ``Rescue``. ``steps`` grows with every piece of work of
+    the thread. ``files_changed`` is True while the files are changed from outside, which a person has to mend.
     """
 
     __slots__ = (
-        "_asked",
         "_batches",
         "_behind",
         "_busy",
         "_catch_up",
+        "_checkpoint_requested",
         "_closed",
         "_connection",
         "_files",
@@ -72,11 +72,11 @@ class Writer:
         "_reactor",
         "_rescue",
         "_thread",
+        "_thread_problem",
         "_to_notify",
-        "_trouble",
         "_waiting",
         "behind",
-        "is_hurt",
+        "files_changed",
         "problem",
         "steps",
     )
@@ -89,15 +89,15 @@ class Writer:
         on_change: Callable[[str | None], None],
         on_behind: Callable[[str | None], None],
         on_log: Callable[[], None],
-        let_go: Callable[[], bool],
+        release_reader: Callable[[], bool],
     ) -> None:
         self.problem: str | None = None
         self.behind: str | None = None
         self.steps = 0
         self._opening = opening
         self._path = opening.path
-        self._files = Files(opening.path)
-        self._rescue = Rescue(opening.path, self._files, let_go, self._move)
+        self._files = JournalFiles(opening.path)
+        self._rescue = Rescue(opening.path, self._files, release_reader, self._count_step)
         self._reactor = reactor
         self._on_change = on_change
         self._on_behind = on_behind
@@ -113,24 +113,24 @@ class Writer:
         self._thread = Thread(target=self._run, name="journal writer", daemon=True)
         # What follows is the thread's.
         self._connection: Connection | None = None
-        self._trouble: str | None = None
+        self._thread_problem: str | None = None
         self._behind: str | None = None
-        self.is_hurt = False
-        self._asked = False
+        self.files_changed = False
+        self._checkpoint_requested = False
         self._catch_up = False
 
     def start(self, problem: str | None) -> None:
-        """Begin to work. ``problem`` is why nothing can be written yet."""
-        self.problem = self._trouble = problem
+        """Start the thread. ``problem`` is the reason why nothing can be written yet, if there is one."""
+        self.problem = self._thread_problem = problem
         self._thread.start()
 
     @property
     def lives(self) -> bool:
-        """Whether the thread is there."""
+        """Return False once the thread has ended."""
         return self._thread.is_alive()
 
     def beat(self, done: Callable[[object], object]) -> None:
-        """Call ``done`` when all that was asked for before is through; costs no commit of its own."""
+        """Call ``done`` when all earlier writes are through; costs no commit of its own."""
         self._ask(PendingWrite(_beat, None, 0, done))
 
     def submit(self, operation: Operation[T], size: int = 0) -> Deferred[T]:
@@ -188,7 +188,7 @@ class Writer:
         self._batches.put(batch)
 
     def probe(self) -> None:
-        """While there is a problem, see whether it is over, though nobody else wants to write."""
+        """While there is a problem, try a small write, so that its end is noticed without any other."""
         if self.problem is None or self._probing or self._closed is not None:
             return
         self._probing = True
@@ -199,11 +199,11 @@ class Writer:
         self.submit(lambda connection: connection.execute(_PROBE).rowcount).addBoth(probed)
 
     def catch_up(self) -> None:
-        """The checkpoint that ``on_log`` asked for is made, but for what was written since."""
+        """Have the next commit followed by a checkpoint of what was written during the reader's."""
         self._catch_up = True
 
     async def close(self) -> None:
-        """Finish what waits, then end the thread."""
+        """Commit the writes that wait, then end the thread."""
         if self._closed is None:
             self._closed = Deferred()
             if not self._thread.is_alive():
@@ -211,13 +211,13 @@ class Writer:
             if not self._busy:
                 self._batches.put(None)
             await self._closed
-            if not self.is_hurt:
+            if not self.files_changed:
                 self._thread.join()
 
-    def _settle(
+    def _deliver_results(
         self, batch: list[PendingWrite], results: list[Any], problem: str | None, grown: bool, behind: str | None
     ) -> None:
-        """All results of one commit."""
+        """Hand out the results of one commit, and tell of changes."""
         changed, self.problem = problem != self.problem, problem
         told, self.behind = (behind is None) == (self.behind is None), behind
         later: list[tuple[PendingWrite, Any]] = []
@@ -258,63 +258,63 @@ class Writer:
     def _run(self) -> None:
         while (batch := self._batches.get()) is not None:
             results, problem, grown = self._work(batch)
-            self._reactor.callFromThread(self._settle, batch, results, problem, grown, self._behind)
-        self._leave()
+            self._reactor.callFromThread(self._deliver_results, batch, results, problem, grown, self._behind)
+        self._close_connection()
         self._reactor.callFromThread(self._ended)
-        if self.is_hurt:
+        if self.files_changed:
             # The last connection that is closed removes the log by its name, whosever that is by now: so none is.
             Event().wait()
 
-    def _leave(self) -> None:
-        """Close the connection, unless somebody laid hands on the files, which nobody may have noticed yet."""
-        if self._connection is not None and not self.is_hurt:
+    def _close_connection(self) -> None:
+        """Close the connection, unless a last look shows that the files were changed from outside."""
+        if self._connection is not None and not self.files_changed:
             try:
                 self._check_files(self._connection)
-            except Hurt as hurt:
-                _log.error("{problem}", problem=self._explained(hurt))
-        if not self.is_hurt:
+            except FilesChanged as change:
+                _log.error("{problem}", problem=self._explained(change))
+        if not self.files_changed:
             self._disconnect()
 
     def _work(self, batch: list[PendingWrite]) -> tuple[list[Any], str | None, bool]:
-        """Results, why nothing can be written, and whether the log is worth a checkpoint."""
-        self._move()
+        """Return the results, the problem (None: all is well), and whether the log is worth a checkpoint."""
+        self._count_step()
         is_beat = len(batch) == 1 and batch[0].batch_operation is _beat
         results: list[Any] = [None]
         try:
             if is_beat:
-                self._look()
+                self._check_without_commit()
             else:
                 results = self._commit(batch)
         except BaseException as error:  # noqa: BLE001 - also of a MemoryError this commit fails, and not the thread
-            self._trouble = self._explained(error)
-            return [Failure(JournalError(self._trouble)) for _ in batch], self._trouble, False
-        if is_beat and (self._trouble is not None or not (self._catch_up or self._behind)):
-            return results, self._trouble, False
-        self._trouble = None
+            self._thread_problem = self._explained(error)
+            return [Failure(JournalError(self._thread_problem)) for _ in batch], self._thread_problem, False
+        if is_beat and (self._thread_problem is not None or not (self._catch_up or self._behind)):
+            return results, self._thread_problem, False
+        self._thread_problem = None
         return results, None, self._log_has_grown()
 
-    def _move(self) -> None:
+    def _count_step(self) -> None:
         self.steps += 1
 
-    def _look(self) -> None:
-        """See whether both files are there still, or again, though nobody writes."""
-        if self._connection is not None and (self.is_hurt or self._trouble is None):
+    def _check_without_commit(self) -> None:
+        """Check both files without a commit: they may be gone, or there again."""
+        if self._connection is not None and (self.files_changed or self._thread_problem is None):
             self._check_files(self._connection)
-            if self.is_hurt:
-                self.is_hurt, self._trouble = False, None
+            if self.files_changed:
+                self.files_changed, self._thread_problem = False, None
 
     def _commit(self, batch: list[PendingWrite]) -> list[Any]:
         connection = self._connection or self.connect()
         self._files.check_before_commit()
-        if self.is_hurt:
+        if self.files_changed:
             self._check_files(connection)  # nothing is added until both files are as they were
-            self.is_hurt = False
+            self.files_changed = False
         if self._files.log_size > LOG_BOUND:
             reason = checkpoint_now(connection)
             if reason is not None:
                 raise JournalError(behind(self._path, reason, self._files.log_size))
         results = run_batch(connection, batch, self._before_commit)
-        self._move()
+        self._count_step()
         self._check_after_commit(connection)
         return results
 
@@ -323,20 +323,20 @@ class Writer:
             self._reactor.callFromThread(self._notify)
 
     def _check_files(self, connection: Connection) -> None:
-        """Raise Hurt unless both files are those that were opened, between two commits."""
+        """Raise FilesChanged unless both files are those that were opened, between two commits."""
         self._files.check_before_commit()
         self._check_after_commit(connection)
 
     def _check_after_commit(self, connection: Connection) -> None:
         try:
             self._files.check_after_commit()
-        except JournalCut as cut:
+        except JournalTruncated as cut:
             if not is_sound(connection):
                 raise
             self._files.accept_size(cut.size)
 
     def _explained(self, error: BaseException) -> str:
-        """What went wrong, for people; after what can be done about it. Never raises."""
+        """Do what can be done about a failed commit, and return the problem as a line for people. Never raises."""
         try:
             reason = self._explain(error)
         except BaseException as another:  # noqa: BLE001 - a fault of the rescue must not end the thread
@@ -344,17 +344,17 @@ class Writer:
         return f"the journal cannot write to {self._path.parent}: {reason}"
 
     def _explain(self, error: BaseException) -> str:
-        if isinstance(error, LogGone) and self._connection is not None:
-            self.is_hurt = True
+        if isinstance(error, LogMissing) and self._connection is not None:
+            self.files_changed = True
             problem = self._rescue.bring_log_in(error, self._connection)
             if problem is not None:
                 return problem
-            self.is_hurt = False
+            self.files_changed = False
             self._disconnect()
             self._files.forget_log()
             return f"{error}; all of it was brought into {self._path}, and a new one is begun"
-        if isinstance(error, Hurt):
-            self.is_hurt = True
+        if isinstance(error, FilesChanged):
+            self.files_changed = True
             return self._rescue.explain(error, self._connection)
         if not isinstance(error, JournalError):
             # A fresh connection for the next commit: after an I/O error this one's state is not worth a guess.
@@ -362,7 +362,7 @@ class Writer:
         return str(error) or type(error).__name__
 
     def connect(self) -> Connection:
-        """Open the connection: in the writer's thread, or before there is one. Raises JournalError, or Hurt."""
+        """Open the connection: in the writer's thread, or before there is one. Raises JournalError, or FilesChanged."""
         self._opening.attempt()
         self._files.check_name()
         try:
@@ -392,18 +392,18 @@ class Writer:
                 self._files.forget_log()  # this connection was the last one, and has folded it up
 
     def _log_has_grown(self) -> bool:
-        """Whether the write-ahead log is worth a checkpoint now, and none is under way.
+        """Return True where the write-ahead log is worth a checkpoint now, and none is under way.
 
         The reader makes it, beside commits. What those add meanwhile is brought in here, between two
         commits: little, but else the log would never be caught up with under load, and never start anew.
         """
         if self._catch_up and self._connection is not None:
-            self._catch_up = self._asked = False
+            self._catch_up = self._checkpoint_requested = False
             reason = checkpoint(self._connection)
             if reason != UNDER_WAY:
                 self._behind = None if reason is None else behind(self._path, reason, self._files.log_size)
-        elif not self._asked and self._files.log_size > WAL_LIMIT:
-            self._asked = True
+        elif not self._checkpoint_requested and self._files.log_size > WAL_LIMIT:
+            self._checkpoint_requested = True
             return True
         return False
 
@@ -416,5 +416,5 @@ def _tell(write: PendingWrite, result: Any) -> None:
 
 
 def _beat(_connection: Connection, items: Sequence[None]) -> Sequence[None]:
-    """Nothing: that it was done is all."""
+    """Do nothing: the result alone counts."""
     return items

@@ -1,4 +1,4 @@
-"""The journal's files hurt under the process: nothing more is confirmed, what was is saved, and people are told."""
+"""Files changed from outside: nothing more is confirmed, what was is saved, and people are told."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from stackit.journal import NewDelivery
 from stackit.journal.sqlite import SQLiteJournal, checkpoints, schema, writer
 
 
-class House:
+class Harness:
     """One journal, what it told of itself, and what it confirmed."""
 
     def __init__(self, state: Path) -> None:
@@ -88,125 +88,129 @@ async def contents(journal: SQLiteJournal) -> set[str]:
 
 
 @pytest_twisted.async_yield_fixture
-async def house(tmp_path: Path) -> AsyncIterator[House]:
-    made = House(tmp_path / "state")
+async def harness(tmp_path: Path) -> AsyncIterator[Harness]:
+    made = Harness(tmp_path / "state")
     await made.take(10)
     yield made
     await made.journal.close()
 
 
 @pytest_twisted.ensureDeferred
-async def test_a_moved_journal_confirms_nothing_until_it_is_moved_back(house: House, tmp_path: Path) -> None:
+async def test_a_moved_journal_confirms_nothing_until_it_is_moved_back(harness: Harness, tmp_path: Path) -> None:
     for _ in range(2):
-        house.path.rename(tmp_path / "elsewhere")
-        said = await house.refused()
+        harness.path.rename(tmp_path / "elsewhere")
+        said = await harness.refused()
         assert f"was moved to {tmp_path}/elsewhere: move it back" in said
-        assert (await house.refused()) == said
-        (tmp_path / "elsewhere").rename(house.path)
-        await house.take(3)
-        assert house.changes[-1] is None
-    assert house.confirmed <= await house.found_after_kill()
+        assert (await harness.refused()) == said
+        (tmp_path / "elsewhere").rename(harness.path)
+        await harness.take(3)
+        assert harness.changes[-1] is None
+    assert harness.confirmed <= await harness.found_after_kill()
 
 
 @pytest_twisted.ensureDeferred
-async def test_a_state_directory_that_was_moved_is_named_where_it_is_now(house: House, tmp_path: Path) -> None:
-    house.state.rename(tmp_path / "elsewhere")
-    assert f"was moved to {tmp_path}/elsewhere/journal.sqlite3" in await house.refused()
-    (tmp_path / "elsewhere").rename(house.state)
-    await house.take()
-    assert house.confirmed <= await house.found_after_kill()
+async def test_a_state_directory_that_was_moved_is_named_where_it_is_now(harness: Harness, tmp_path: Path) -> None:
+    harness.state.rename(tmp_path / "elsewhere")
+    assert f"was moved to {tmp_path}/elsewhere/journal.sqlite3" in await harness.refused()
+    (tmp_path / "elsewhere").rename(harness.state)
+    await harness.take()
+    assert harness.confirmed <= await harness.found_after_kill()
 
 
 @pytest_twisted.ensureDeferred
-async def test_a_journal_moved_away_is_not_taken_for_a_first_start_after_the_stop(house: House, tmp_path: Path) -> None:
-    house.path.rename(tmp_path / "elsewhere")
-    await house.refused()
-    await house.journal.close()
+async def test_a_journal_moved_away_is_not_taken_for_a_first_start_after_the_stop(
+    harness: Harness, tmp_path: Path
+) -> None:
+    harness.path.rename(tmp_path / "elsewhere")
+    await harness.refused()
+    await harness.journal.close()
     with pytest.raises(JournalError, match="missing beside"):
-        house.open(house.state)
-    (tmp_path / "elsewhere").rename(house.path)
-    assert house.confirmed <= await house.found_after_kill()
+        harness.open(harness.state)
+    (tmp_path / "elsewhere").rename(harness.path)
+    assert harness.confirmed <= await harness.found_after_kill()
 
 
 @pytest.mark.parametrize("keep_log", [True, False])
 @pytest_twisted.ensureDeferred
-async def test_all_of_a_removed_journal_is_saved_beside_it(house: House, keep_log: bool) -> None:
-    house.path.unlink()
-    said = await house.refused()
-    saved = house.path.with_name("journal.sqlite3.saved")
+async def test_all_of_a_removed_journal_is_saved_beside_it(harness: Harness, keep_log: bool) -> None:
+    harness.path.unlink()
+    said = await harness.refused()
+    saved = harness.path.with_name("journal.sqlite3.saved")
     assert f"is saved in {saved}: stop stackit" in said
-    assert await house.refused() == said
-    assert sorted(each.name for each in house.state.glob("*.sav*")) == [saved.name]  # saved once
-    await house.journal.close()
+    assert await harness.refused() == said
+    assert sorted(each.name for each in harness.state.glob("*.sav*")) == [saved.name]  # saved once
+    await harness.journal.close()
     if not keep_log:
-        house.log.unlink()
-    saved.rename(house.path)
-    assert house.confirmed <= await house.found_after_kill()
+        harness.log.unlink()
+    saved.rename(harness.path)
+    assert harness.confirmed <= await harness.found_after_kill()
 
 
 @pytest_twisted.ensureDeferred
-async def test_another_journal_in_its_place_is_neither_written_to_nor_touched(house: House, tmp_path: Path) -> None:
-    other = House(tmp_path / "other")
+async def test_another_journal_in_its_place_is_neither_written_to_nor_touched(harness: Harness, tmp_path: Path) -> None:
+    other = Harness(tmp_path / "other")
     await other.take(2)
     await other.journal.close()
     content = other.path.read_bytes()
-    other.path.rename(house.path)
-    said = await house.refused()
+    other.path.rename(harness.path)
+    said = await harness.refused()
     assert "another file is in the place" in said
     assert "saved" in said
-    await house.journal.close()
-    assert house.path.read_bytes() == content
-    house.path.with_name("journal.sqlite3.saved").rename(house.path)
-    assert house.confirmed <= await house.found_after_kill()
+    await harness.journal.close()
+    assert harness.path.read_bytes() == content
+    harness.path.with_name("journal.sqlite3.saved").rename(harness.path)
+    assert harness.confirmed <= await harness.found_after_kill()
 
 
 @pytest_twisted.ensureDeferred
-async def test_a_journal_that_was_removed_is_noticed_though_nobody_writes(house: House) -> None:
-    house.path.unlink()
+async def test_a_journal_that_was_removed_is_noticed_though_nobody_writes(harness: Harness) -> None:
+    harness.path.unlink()
     with pytest.raises(JournalError, match="is saved in"):
-        raise (await beat(house)).value
-    assert house.journal._writer.problem is not None
-    house.path.with_name("journal.sqlite3.saved").rename(house.state.parent / "copy")
-    await house.journal.close()
+        raise (await beat(harness)).value
+    assert harness.journal._writer.problem is not None
+    harness.path.with_name("journal.sqlite3.saved").rename(harness.state.parent / "copy")
+    await harness.journal.close()
     with pytest.raises(JournalError, match="missing beside"):
-        house.open(house.state)
+        harness.open(harness.state)
 
 
-async def beat(house: House) -> Any:
+async def beat(harness: Harness) -> Any:
     come: Deferred[Any] = Deferred()
-    house.journal._writer.beat(lambda result: come.callback([result]))
+    harness.journal._writer.beat(lambda result: come.callback([result]))
     (result,) = await come
     return result
 
 
 @pytest_twisted.ensureDeferred
-async def test_a_journal_that_was_moved_back_is_noticed_though_nobody_writes(house: House, tmp_path: Path) -> None:
-    house.path.rename(tmp_path / "elsewhere")
-    await beat(house)
-    (tmp_path / "elsewhere").rename(house.path)
-    assert await beat(house) is None
-    await beat(house)
-    assert [each is None for each in house.changes] == [False, True]
+async def test_a_journal_that_was_moved_back_is_noticed_though_nobody_writes(harness: Harness, tmp_path: Path) -> None:
+    harness.path.rename(tmp_path / "elsewhere")
+    await beat(harness)
+    (tmp_path / "elsewhere").rename(harness.path)
+    assert await beat(harness) is None
+    await beat(harness)
+    assert [each is None for each in harness.changes] == [False, True]
 
 
 @pytest_twisted.ensureDeferred
-async def test_a_journal_that_was_removed_and_not_missed_until_the_stop_is_saved_at_the_stop(house: House) -> None:
-    house.path.unlink()
-    await house.journal.close()
-    saved = house.path.with_name("journal.sqlite3.saved")
-    house.log.unlink()
-    with pytest.raises(JournalError, match=f"is saved in {saved}: move that to {house.path}"):
-        house.open(house.state)
-    saved.rename(house.path)
-    assert house.confirmed <= await house.found_after_kill()
+async def test_a_journal_that_was_removed_and_not_missed_until_the_stop_is_saved_at_the_stop(harness: Harness) -> None:
+    harness.path.unlink()
+    await harness.journal.close()
+    saved = harness.path.with_name("journal.sqlite3.saved")
+    harness.log.unlink()
+    with pytest.raises(JournalError, match=f"is saved in {saved}: move that to {harness.path}"):
+        harness.open(harness.state)
+    saved.rename(harness.path)
+    assert harness.confirmed <= await harness.found_after_kill()
 
 
 @pytest_twisted.ensureDeferred
-async def test_a_log_that_goes_while_the_writer_has_no_connection_is_not_begun_anew_in_silence(house: House) -> None:
-    house.journal._writer._disconnect()  # as after an I/O error
-    house.log.unlink()
+async def test_a_log_that_goes_while_the_writer_has_no_connection_is_not_begun_anew_in_silence(
+    harness: Harness,
+) -> None:
+    harness.journal._writer._disconnect()  # as after an I/O error
+    harness.log.unlink()
     for _ in range(2):
-        assert "its log" in await house.refused()
+        assert "its log" in await harness.refused()
 
 
 def _remove(log: Path) -> None:
@@ -230,73 +234,73 @@ def _replace_by_nonsense(log: Path) -> None:
 
 @pytest.mark.parametrize("harm", [_remove, _move, _replace_by_copy, _replace_by_nonsense])
 @pytest_twisted.ensureDeferred
-async def test_a_log_that_is_gone_is_brought_in_and_begun_anew(house: House, harm: Callable[[Path], None]) -> None:
-    pending = await house.journal.pending()
-    harm(house.log)
-    said = await house.refused()
+async def test_a_log_that_is_gone_is_brought_in_and_begun_anew(harness: Harness, harm: Callable[[Path], None]) -> None:
+    pending = await harness.journal.pending()
+    harm(harness.log)
+    said = await harness.refused()
     assert "all of it was brought into" in said
-    assert house.confirmed <= await house.found_after_kill()
-    await house.take(5)
-    assert house.changes[-1] is None
-    assert house.confirmed <= await contents(house.journal)
-    assert (await house.journal.pending())["mirror"] >= pending["mirror"] + 5
-    assert house.confirmed <= await house.found_after_kill()
-    await house.journal.close()
-    assert not house.log.exists()
+    assert harness.confirmed <= await harness.found_after_kill()
+    await harness.take(5)
+    assert harness.changes[-1] is None
+    assert harness.confirmed <= await contents(harness.journal)
+    assert (await harness.journal.pending())["mirror"] >= pending["mirror"] + 5
+    assert harness.confirmed <= await harness.found_after_kill()
+    await harness.journal.close()
+    assert not harness.log.exists()
 
 
 @pytest.mark.parametrize("share", [0.0, 0.0002, 0.5, 0.99])
 @pytest_twisted.ensureDeferred
 async def test_once_the_log_was_cut_nothing_is_confirmed_and_what_is_left_stays_sound(
-    house: House, share: float
+    harness: Harness, share: float
 ) -> None:
-    os.truncate(house.log, int(house.log.stat().st_size * share))
-    unsure = {f"d{len(house.confirmed)}"}
-    said = await house.refused()
-    assert f"{house.log} was cut from" in said
+    os.truncate(harness.log, int(harness.log.stat().st_size * share))
+    unsure = {f"d{len(harness.confirmed)}"}
+    said = await harness.refused()
+    assert f"{harness.log} was cut from" in said
     for _ in range(3):
-        assert await house.refused() == said
-    saved = house.path.with_name("journal.sqlite3.saved")
+        assert await harness.refused() == said
+    saved = harness.path.with_name("journal.sqlite3.saved")
     assert ("could not be saved" in said) != saved.exists()
-    assert await house.found_after_kill() <= house.confirmed | unsure
+    assert await harness.found_after_kill() <= harness.confirmed | unsure
     if saved.exists():  # from the pages that SQLite had in memory still
-        shutil.copy(saved, house.state.parent / "copy.sqlite3")
-        with sqlite3.connect(house.state.parent / "copy.sqlite3") as connection:
+        shutil.copy(saved, harness.state.parent / "copy.sqlite3")
+        with sqlite3.connect(harness.state.parent / "copy.sqlite3") as connection:
             found = {delivery for (delivery,) in connection.execute("SELECT delivery FROM events")}
         connection.close()
-        assert house.confirmed <= found
+        assert harness.confirmed <= found
 
 
 @pytest_twisted.ensureDeferred
-async def test_a_journal_that_was_cut_confirms_nothing(house: House) -> None:
-    await house.journal.close()
-    house.journal = house.open(house.state)
-    await house.take()
-    os.truncate(house.path, house.path.stat().st_size // 2)
-    assert "was cut to" in await house.refused()
+async def test_a_journal_that_was_cut_confirms_nothing(harness: Harness) -> None:
+    await harness.journal.close()
+    harness.journal = harness.open(harness.state)
+    await harness.take()
+    os.truncate(harness.path, harness.path.stat().st_size // 2)
+    assert "was cut to" in await harness.refused()
 
 
 @pytest_twisted.ensureDeferred
-async def test_what_an_operator_may_do_with_sqlite_is_no_harm(house: House) -> None:
-    await house.take(40, 20_000)
-    shell = sqlite3.connect(house.path, isolation_level=None, timeout=20)
+async def test_what_an_operator_may_do_with_sqlite_is_no_harm(harness: Harness) -> None:
+    await harness.take(40, 20_000)
+    shell = sqlite3.connect(harness.path, isolation_level=None, timeout=20)
     for statement in ("PRAGMA wal_checkpoint(TRUNCATE)", "VACUUM", "PRAGMA wal_checkpoint(TRUNCATE)"):
         shell.execute(statement).fetchall()
         for _ in range(2):
-            assert await beat(house) is None
-            await house.journal.pending()  # goes with commits, and writes nothing
-        await house.take(2)
+            assert await beat(harness) is None
+            await harness.journal.pending()  # goes with commits, and writes nothing
+        await harness.take(2)
     shell.execute("DELETE FROM bodies")
     shell.execute("DELETE FROM bundles")
     shell.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchall()
-    before = house.path.stat().st_size
+    before = harness.path.stat().st_size
     shell.execute("VACUUM")
     shell.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchall()
-    assert house.path.stat().st_size < before
-    await house.take(2)
+    assert harness.path.stat().st_size < before
+    await harness.take(2)
     shell.close()
-    assert house.changes == []
-    assert house.confirmed <= await house.found_after_kill()
+    assert harness.changes == []
+    assert harness.confirmed <= await harness.found_after_kill()
 
 
 # -- faults of the threads ---------------------------------------------------------
@@ -329,29 +333,29 @@ async def test_whatever_the_writer_raises_fails_one_commit_and_the_thread_goes_o
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, at: str, fault: BaseException
 ) -> None:
     monkeypatch.setattr("stackit.journal.sqlite.schema.Connection", Faulty)
-    house = House(tmp_path / "state")
-    await house.take()
+    harness = Harness(tmp_path / "state")
+    await harness.take()
     with failing(at, fault):
         if at == "INSERT" and type(fault) is RuntimeError:
             with pytest.raises(RuntimeError):  # of this operation alone
-                await house.take()
+                await harness.take()
         else:
-            await house.refused()
-    await house.take(2)
-    assert house.changes[-1:] in ([None], [])
-    assert house.confirmed <= await contents(house.journal)
-    await house.journal.close()
+            await harness.refused()
+    await harness.take(2)
+    assert harness.changes[-1:] in ([None], [])
+    assert harness.confirmed <= await contents(harness.journal)
+    await harness.journal.close()
 
 
 @pytest.mark.parametrize("fault", [MemoryError(), KeyboardInterrupt(), SystemExit(3)])
 @pytest_twisted.ensureDeferred
-async def test_whatever_a_question_raises_the_reader_goes_on(house: House, fault: BaseException) -> None:
+async def test_whatever_a_question_raises_the_reader_goes_on(harness: Harness, fault: BaseException) -> None:
     def question(_: sqlite3.Connection) -> None:
         raise fault
 
     with pytest.raises((JournalError, KeyboardInterrupt, SystemExit)):
-        await house.journal._reader.ask(question)
-    assert house.confirmed <= await contents(house.journal)
+        await harness.journal._reader.ask(question)
+    assert harness.confirmed <= await contents(harness.journal)
 
 
 # -- checkpoints that fail -----------------------------------------------------------
@@ -371,46 +375,46 @@ def small_log(monkeypatch: pytest.MonkeyPatch) -> int:
 
 @pytest_twisted.ensureDeferred
 async def test_a_reader_that_keeps_an_old_state_is_told_of_and_the_log_stays_within_its_bound(
-    small_log: int, house: House
+    small_log: int, harness: Harness
 ) -> None:
-    shell = sqlite3.connect(house.path, isolation_level=None)
+    shell = sqlite3.connect(harness.path, isolation_level=None)
     shell.execute("BEGIN")
     shell.execute("SELECT COUNT(*) FROM events").fetchall()
     with pytest.raises(JournalError, match=r"log has 1 MiB and cannot be brought into .*somebody reads an old state"):
-        await house.take(100, 30_000)
-    assert house.log.stat().st_size < small_log * 1.2
-    assert any("cannot be brought into" in problem for problem in house.journal.problems())
-    (told,) = house.notices
+        await harness.take(100, 30_000)
+    assert harness.log.stat().st_size < small_log * 1.2
+    assert any("cannot be brought into" in problem for problem in harness.journal.problems())
+    (told,) = harness.notices
     assert "cannot be brought into" in told
     shell.close()
-    await house.take(5, 30_000)
-    house.journal._writer.beat(lambda _: None)
-    await house.take(5, 30_000)
-    assert house.notices == [told, "the journal's log is brought into the journal's file again"]
-    assert house.journal.problems() == []
-    assert house.confirmed <= await house.found_after_kill()
+    await harness.take(5, 30_000)
+    harness.journal._writer.beat(lambda _: None)
+    await harness.take(5, 30_000)
+    assert harness.notices == [told, "the journal's log is brought into the journal's file again"]
+    assert harness.journal.problems() == []
+    assert harness.confirmed <= await harness.found_after_kill()
 
 
 @pytest_twisted.ensureDeferred
 async def test_a_file_that_takes_no_checkpoint_is_told_of_and_the_log_stays_within_its_bound(
-    small_log: int, house: House
+    small_log: int, harness: Harness
 ) -> None:
-    await house.take(100, 30_000)
-    await house.journal.close()
-    house.journal = house.open(house.state)
+    await harness.take(100, 30_000)
+    await harness.journal.close()
+    harness.journal = harness.open(harness.state)
     soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
     # The log may grow to its bound, and the journal's file, which is larger, not at all.
     resource.setrlimit(resource.RLIMIT_FSIZE, (int(small_log * 1.5), hard))
     try:
         with pytest.raises(JournalError, match="log has 1 MiB and cannot be brought into"):
-            await house.take(100, 30_000)
-        assert house.log.stat().st_size < small_log * 1.2
-        (told,) = house.notices
+            await harness.take(100, 30_000)
+        assert harness.log.stat().st_size < small_log * 1.2
+        (told,) = harness.notices
         assert "I/O error" in told or "full" in told
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
-    await house.take(5, 30_000)
-    house.journal._writer.beat(lambda _: None)
-    await house.take(5, 30_000)
-    assert house.notices == [told, "the journal's log is brought into the journal's file again"]
-    assert house.confirmed <= await house.found_after_kill()
+    await harness.take(5, 30_000)
+    harness.journal._writer.beat(lambda _: None)
+    await harness.take(5, 30_000)
+    assert harness.notices == [told, "the journal's log is brought into the journal's file again"]
+    assert harness.confirmed <= await harness.found_after_kill()
