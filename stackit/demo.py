@@ -1,4 +1,4 @@
-"""``--demo``: the real stackit beside a pretend GitHub, and the story of what happens between them.
+"""``--demo``: the real stackit beside a pretend GitHub, and a story that shows pushes, a forgery and a lost delivery.
 
 The service, the sockets, the signatures and git are real; only github.com is not.
 """
@@ -35,7 +35,7 @@ Say = Callable[[str], None]
 
 
 class Story:
-    """A plugin like any other: tells what it sees on the bus."""
+    """A plugin like any other, which prints what it sees on the bus."""
 
     def __init__(self, say: Say) -> None:
         self._say = say
@@ -61,7 +61,7 @@ class Story:
 
 
 class Demo(Service):
-    """Everything in one temporary directory, which is gone when the demo ends."""
+    """stackit and a pretend GitHub in one temporary directory, which is removed when the demo ends."""
 
     def __init__(self, reactor: Reactor, say: Say = print, *, listen: str | None, admin_listen: str | None) -> None:
         self._reactor = reactor

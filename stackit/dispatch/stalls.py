@@ -1,4 +1,4 @@
-"""Subscribers that stand still: events are due for them, and none begins or ends."""
+"""Stalls: events are due for a subscriber, and none begins or ends."""
 
 from __future__ import annotations
 
@@ -12,18 +12,18 @@ from stackit.dispatch.dispatch import Dispatch
 from stackit.dispatch.queues import SubscriberQueue
 
 INTERVAL = 5.0
-"""Seconds between two looks."""
-LOOK_AGAIN = 60.0
-"""Seconds of a stall after which the journal is asked what is due, and between two such questions."""
+"""Seconds between two checks of all queues."""
+WAKE_AFTER = 60.0
+"""Seconds of a stall after which the queues are woken, and between two such wakes."""
 BOUND = 300.0
-"""Seconds, beyond the timeout of its handler, after which a stall is a problem that people are told of."""
+"""Seconds, beyond the timeout of its handler, after which a stall is reported as a problem."""
 
 
 class StallDetector(Service):
-    """Watches whether the queues move.
+    """A watch over the queues, in which events have to begin and end while any are due.
 
-    One that stands still while its handlers hang is told of. Where it is due to a fault of ours, that something was
-    lost on its way from the journal, a look into the journal mends it.
+    If handlers hang, the stall is reported. If stackit lost an event on its way from the journal, waking the queues
+    ends the stall.
     """
 
     def __init__(
@@ -34,16 +34,16 @@ class StallDetector(Service):
         display: Callable[[str], str],
         notice: Callable[[str], None],
     ) -> None:
-        """``display`` gives the name of a subscriber (by its key) for people, ``notice`` tells them a line."""
+        """``display`` returns the name for people of a subscriber key; ``notice`` is called with a line for people."""
         self._reactor = reactor
         self._dispatch = dispatch
         self._display = display
         self._notice = notice
         self._moves: dict[str, int] = {}
-        self._since: dict[str, float] = {}  # when each was last seen to move, or to have nothing due
-        self._told: set[str] = set()
-        self._looked_again = 0.0
-        self._loop = LoopingCall(self._watch)
+        self._since: dict[str, float] = {}  # the last check at which each had moved, or had nothing due
+        self._reported: set[str] = set()
+        self._woken_at = 0.0
+        self._loop = LoopingCall(self._check)
         self._loop.clock = reactor  # type: ignore[assignment]  # Twisted asks for a zope interface
 
     def startService(self) -> None:
@@ -56,11 +56,11 @@ class StallDetector(Service):
             self._loop.stop()
 
     def seconds(self) -> Mapping[str, float]:
-        """For how long each subscriber, by its name for people, has had something due and moved none of it."""
+        """Return the seconds for which events were due and none began or ended, by the name of the subscriber."""
         return {self._display(key): stalled for key, stalled in self._seconds().items()}
 
     def problems(self) -> list[str]:
-        """Stalls that have lasted too long, one line each."""
+        """Return the stalls that have lasted too long, one line each."""
         stalled = self._seconds()
         return [
             self._problem(queue, stalled[key])
@@ -84,13 +84,13 @@ class StallDetector(Service):
             "see whether its handlers hang, and restart stackit"
         )
 
-    def _watch(self) -> None:
+    def _check(self) -> None:
         problems = self.problems()
         for problem in problems:
-            if problem.partition(":")[0] not in self._told:
+            if problem.partition(":")[0] not in self._reported:
                 self._notice(problem)
-        self._told = {problem.partition(":")[0] for problem in problems}
+        self._reported = {problem.partition(":")[0] for problem in problems}
         now = self._reactor.seconds()
-        if max(self._seconds().values(), default=0.0) >= LOOK_AGAIN <= now - self._looked_again:
-            self._looked_again = now
+        if max(self._seconds().values(), default=0.0) >= WAKE_AFTER <= now - self._woken_at:
+            self._woken_at = now
             self._dispatch.look_again()

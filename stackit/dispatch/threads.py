@@ -1,4 +1,4 @@
-"""Threads for the handlers that block: each subscriber has its own, and stackit waits for none."""
+"""Threads for handlers that block: each subscriber has threads of its own, and the stop waits for none of them."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ class ThreadsBusy(Exception):
 
 
 class Threads:
-    """Calls in threads of their own, ``most`` at a time.
+    """Run calls in daemon threads, at most ``most`` at a time.
 
     A thread cannot be stopped from outside. One that hangs is left behind: it counts
     against its subscriber alone, and, being a daemon, does not keep the process alive
@@ -34,9 +34,10 @@ class Threads:
         self._alive = 0
 
     def call(self, function: Callable[[object], object], value: object) -> Deferred[Any]:
-        """Run ``function(value)`` in a thread: None, or what it raised. Cancelling abandons the thread.
+        """Run ``function(value)`` in a thread. The Deferred fires with None, or fails with what the call raised.
 
-        Fails, too, where no thread can be had: none of this subscriber's, or none of the system's.
+        Cancelling abandons the thread. It fails with ThreadsBusy if every thread of the subscriber is held, and with
+        RuntimeError or MemoryError if the system has no thread left.
         """
         if self._alive >= self._most:
             return fail(ThreadsBusy(self._most))

@@ -11,7 +11,7 @@ from dispatch_harness import TIMEOUT, Harness
 from twisted.internet.defer import Deferred
 
 from stackit import on
-from stackit.dispatch.stalls import BOUND, INTERVAL, LOOK_AGAIN, StallDetector
+from stackit.dispatch.stalls import BOUND, INTERVAL, WAKE_AFTER, StallDetector
 from stackit.journal.sqlite import SQLiteJournal
 
 Open = Callable[..., tuple[Harness, StallDetector, list[str]]]
@@ -146,7 +146,7 @@ async def test_a_retry_that_was_lost_on_its_way_from_the_journal_is_found_again(
     await harness.pass_time(1)  # the retry is due, and cannot be read
     assert (journal.faults, len(calls)) == (0, 1)
     assert harness.dispatch.pending() == {"mine": 1}
-    await pass_time(harness, LOOK_AGAIN - INTERVAL)
+    await pass_time(harness, WAKE_AFTER - INTERVAL)
     assert stalls.seconds()["mine"] > 0
     await pass_time(harness, 3 * INTERVAL)
     await harness.until(lambda: bool(harness.outcomes("handled")))

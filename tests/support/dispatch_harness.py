@@ -16,7 +16,7 @@ from plugin_maker import bus_with, plugin
 from twisted.internet.defer import Deferred
 from twisted.internet.task import Clock
 
-from stackit import Event, Occurrence, Repo, hookimpl
+from stackit import Event, Occurrence, Repo, hookimpl, on
 from stackit.api.events import DeliveryResult
 from stackit.api.forge import Forges
 from stackit.bus.bus import Bus
@@ -175,3 +175,50 @@ class Harness:
         return {
             each.subscriber: (each.state, each.attempts, each.error) for each in (await self.receipt(taken)).handlings
         }
+
+
+Open = Callable[..., Harness]
+"""The fixture ``harness``: opens one with these arguments."""
+
+
+def noting(seen: list[str]) -> Callable[[Any], None]:
+    """A handler that notes the deliveries it is given."""
+
+    @on("*")
+    def handle(event: Any) -> None:
+        seen.append(event.delivery)
+
+    return handle
+
+
+class ByHand:
+    """A handler whose runs end when the test says so."""
+
+    def __init__(self) -> None:
+        self.started: list[str] = []
+        self.running: dict[str, Deferred[None]] = {}
+
+    @on("*")
+    def handle(self, event: Any) -> Deferred[None]:
+        self.started.append(event.delivery)
+        self.running[event.delivery] = Deferred()
+        return self.running[event.delivery]
+
+    def end(self, delivery: str) -> None:
+        self.running.pop(delivery).callback(None)
+
+
+class UnorderedByHand(ByHand):
+    """The same, without order."""
+
+    @on("*", ordered=False)
+    def handle(self, event: Any) -> Deferred[None]:
+        return super().handle(event)
+
+
+def failing(fault: Exception) -> Callable[[Any], None]:
+    @on("*")
+    def handle(event: object) -> None:
+        raise fault
+
+    return handle
