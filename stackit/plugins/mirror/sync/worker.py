@@ -1,23 +1,21 @@
-"""The worker of one repository's mirror: asks for rounds, runs one at a time, and tells the state."""
+"""The worker of one repository's mirror: what others ask of it, and its state."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from typing import TYPE_CHECKING
 
-from stackit import App, ManagedRepo, Occurrence, StackitError
+from stackit import App, ManagedRepo, Occurrence
 from stackit.plugins.mirror.git.runner import Git
 from stackit.plugins.mirror.refs.snapshot import Snapshot
 from stackit.plugins.mirror.remote.client import Remote
 from stackit.plugins.mirror.repository.disk_space import DiskReserve
 from stackit.plugins.mirror.repository.fsck import FsckSlots
 from stackit.plugins.mirror.sync.announcer import RefAnnouncer
-from stackit.plugins.mirror.sync.coalescer import Coalescer
 from stackit.plugins.mirror.sync.fast_fetch import Target
-from stackit.plugins.mirror.sync.fetch_slots import FetchSlots, Kind
+from stackit.plugins.mirror.sync.fetch_slots import FetchSlots
 from stackit.plugins.mirror.sync.refresh import Refresher
-from stackit.plugins.mirror.sync.requests import FOREGROUND, REMOTE_CAUSES, Request, RoundResult, targets_of
-from stackit.plugins.mirror.sync.round import RoundRunner
+from stackit.plugins.mirror.sync.requests import FOREGROUND, Request, RoundResult
+from stackit.plugins.mirror.sync.round_queue import RoundQueue
 from stackit.plugins.mirror.sync.settings import SyncSettings
 from stackit.plugins.mirror.sync.slot_holder import SlotHolder
 from stackit.plugins.mirror.sync.status import State, SyncStatus
@@ -48,12 +46,9 @@ class MirrorWorker:
         self.status = SyncStatus(app.reactor, app.now, first_pause=tunables.first_pause)
         self.pending_pushes = 0
         """Pushes that were received and are not known to be in the mirror yet."""
-        self.rounds: Coalescer[Request, RoundResult] = Coalescer(
-            app.reactor, self._run, self._wait_for_slot, settings.debounce
-        )
         self._app = app
         self._remote = remote
-        self._slot = SlotHolder(slots, managed.url, end=self.rounds.cancel, suspect=lambda: self.status.timeouts > 0)
+        self._slot = SlotHolder(slots, managed.url, end=self._cancel_round, suspect=lambda: self.status.timeouts > 0)
         self._refresher = Refresher(
             app,
             git,
@@ -66,19 +61,18 @@ class MirrorWorker:
             remote=remote,
         )
         self._announcer = RefAnnouncer(app, git, managed, self._refresher)
-        self._runner = RoundRunner(
+        self.rounds = RoundQueue(
             app,
             managed,
             refresher=self._refresher,
             announcer=self._announcer,
             status=self.status,
             slot=self._slot,
-            retry=self._retry_after,
+            has_fast_fetch=remote is not None,
+            debounce=settings.debounce,
         )
         self.directory = self._refresher.directory
-        self._maintaining = False
         self._recheck: DelayedCall | None = None
-        self._retry: DelayedCall | None = None
 
     @property
     def refs(self) -> Snapshot:
@@ -93,7 +87,7 @@ class MirrorWorker:
     @property
     def fetches_since_maintenance(self) -> int:
         """Fetches that changed something since git's own maintenance; many if that is unknown."""
-        return self._runner.fetches_since_maintenance
+        return self.rounds.runner.fetches_since_maintenance
 
     @property
     def state(self) -> State:
@@ -122,10 +116,10 @@ class MirrorWorker:
         """
         if cause in FOREGROUND:
             self.status.release()
-        if self._maintaining:
+        if self.rounds.maintaining:
             self.rounds.cancel()  # what it did so far is not lost, and the rest can wait
         request = Request(cause, delivery, full, accept, target)
-        if since is not None and self.status.tried_since(since) and self._runs_for(request):
+        if since is not None and self.status.tried_since(since) and self.rounds.covers(request):
             answer = self.rounds.join()
         else:
             answer = self.rounds.ask(request, urgent=cause != "push")
@@ -133,18 +127,10 @@ class MirrorWorker:
             self._slot.prioritise()
         return await answer
 
-    def _runs_for(self, request: Request) -> bool:
-        """True if the round that runs asks the remote for all that this request asks for."""
-        running = [each for each in self.rounds.running if each.cause in REMOTE_CAUSES]
-        if request.full:
-            return any(each.full for each in running)
-        targets = targets_of(running)
-        return bool(running) and (not targets or (request.target is not None and request.target.ref in targets))
-
     def expect(self, delivery: str, target: Target) -> None:
         """Start a round for an announced push, if the worker is idle and well; ``sync`` can join it."""
         if not self.rounds.busy and self.all_announced and self.status.error is None:
-            self._ask_quietly(Request("push", delivery, full=False, target=target))
+            self.rounds.ask_quietly(Request("push", delivery, full=False, target=target))
 
     async def is_unchanged(self) -> bool:
         """Ask the remote with one request, without a round; False if only a round can tell."""
@@ -186,61 +172,17 @@ class MirrorWorker:
         """Ask for one more round after ``delay`` seconds; False if one is due already."""
         if self._recheck is not None and self._recheck.active():
             return False
-        self._recheck = self._app.reactor.callLater(delay, self._ask_quietly, Request("push", delivery))
+        self._recheck = self._app.reactor.callLater(delay, self.rounds.ask_quietly, Request("push", delivery))
         return True
 
     def cancel_recheck(self) -> None:
-        _cancel(self._recheck)
+        if self._recheck is not None and self._recheck.active():
+            self._recheck.cancel()
 
     def stop(self) -> None:
         """Start nothing more; a round that runs goes on."""
         self.cancel_recheck()
-        _cancel(self._retry)
         self.rounds.stop()
 
-    def _ask_quietly(self, request: Request) -> None:
-        # The round reports by itself how it ended.
-        self.rounds.ask(request).addErrback(lambda failure: failure.trap(StackitError) and None)
-
-    def _retry_after(self, pause: float) -> None:
-        if self._app.sync_interval and not self.rounds.stopped:
-            self._retry = self._app.reactor.callLater(pause, self._ask_quietly, Request("backstop"))
-
-    # -- rounds -----------------------------------------------------------------------
-
-    async def _wait_for_slot(self) -> Callable[[], None]:
-        asking = [request for request in self.rounds.waiting if request.cause in REMOTE_CAUSES]
-        if asking:  # a round that does not ask the remote needs no slot
-            await self._slot.enter(self._kind(asking))
-        return self._slot.leave
-
-    def _kind(self, asking: list[Request]) -> Kind:
-        if not self.directory.exists():
-            return "clone"
-        if self._remote is not None and self.all_announced and targets_of(asking):
-            return "quick"
-        return "push" if any(each.cause in FOREGROUND for each in asking) else "background"
-
-    async def _run(self, requests: list[Request]) -> RoundResult:
-        asking = [request for request in requests if request.cause in REMOTE_CAUSES]
-        if asking:
-            _cancel(self._retry)
-            return await self._runner.run(asking)
-        if any(request.cause == "maintenance" for request in requests):
-            await self._maintain()
-        else:
-            await self._announcer.announce_all("start", None)
-        return RoundResult()
-
-    async def _maintain(self) -> None:
-        self._maintaining = True
-        try:
-            await self._refresher.housekeeping.maintain()
-        finally:
-            self._maintaining = False
-        self._runner.fetches_since_maintenance = 0
-
-
-def _cancel(call: DelayedCall | None) -> None:
-    if call is not None and call.active():
-        call.cancel()
+    def _cancel_round(self) -> None:
+        self.rounds.cancel()
