@@ -1,4 +1,4 @@
-"""What the parsers of requests and of responses share: headers, lengths and chunked bodies, read by llhttp.
+"""The common part of the parsers of requests and of responses: headers, lengths and chunked bodies, read by llhttp.
 
 llhttp, the parser of Node, comes with httptools. It is strict about what matters where a proxy may read the same bytes
 another way: line ends, white space, lengths that repeat or contradict.

@@ -116,14 +116,17 @@ async def arrives(client: Client, ready: Callable[[], bool]) -> None:
     raise AssertionError(f"nothing came of it; received {client.received!r}")
 
 
-async def crowd_of(house: Listening, count: int, begun: bytes, source: str | None = None) -> list[Client]:
+async def crowd_of(listening: Listening, count: int, begun: bytes, source: str | None = None) -> list[Client]:
     """``count`` connections that have sent ``begun``, all seen by the site."""
-    before = len(house.site.limiter)
+    before = len(listening.site.limiter)
     clients = []
     for number in range(1, count + 1):
-        client = await house.connect(source)
+        client = await listening.connect(source)
         clients.append(client.send(begun))
         await arrives(
-            client, lambda number=number: len(house.site.limiter) >= min(house.site.limits.connections, before + number)
+            client,
+            lambda number=number: (
+                len(listening.site.limiter) >= min(listening.site.limits.connections, before + number)
+            ),
         )
     return clients

@@ -10,6 +10,7 @@ from stackit.http.client.response import Response
 from stackit.http.client.retry_after import parse_retry_after
 from stackit.http.client.timeouts import Timeouts
 from stackit.http.client.tls import TlsFiles
+from stackit.http.client.urls import parse_url
 
 __all__ = [
     "Address",
@@ -20,4 +21,5 @@ __all__ = [
     "Timeouts",
     "TlsFiles",
     "parse_retry_after",
+    "parse_url",
 ]

@@ -14,7 +14,7 @@ from stackit.http.client.tls import TlsFiles
 from stackit.http.client.urls import parse_url
 
 _METHODS = {"GET": True, "PUT": True, "DELETE": True, "POST": False, "PATCH": False}
-"""Whether a request may reach the host twice, by method (RFC 9110, 9.2.2)."""
+"""The methods; true where a request may reach the host twice (RFC 9110, 9.2.2)."""
 _NAME = re.compile(r"[A-Za-z0-9!#$%&'*+.^_`|~-]+")
 _VALUE = re.compile(r"[\t\x20-\x7e\xa0-\xff]*")
 _FRAMING = {"connection", "content-length", "host", "transfer-encoding", "expect", "upgrade", "te", "trailer"}
@@ -25,7 +25,7 @@ class Client:
     """Sends requests, and keeps up to ``connections`` to each host between them.
 
     Redirects are not followed, proxies not used, cookies not kept, and no compression is asked for. ``tls_files`` are
-    the files of authorities, of a certificate and of its key, for every host.
+    for every host.
     """
 
     def __init__(
@@ -34,7 +34,7 @@ class Client:
         *,
         connections: int = 4,
         timeouts: Timeouts = Timeouts(),  # noqa: B008 - frozen
-        tls_files: TlsFiles = (None, None, None),
+        tls_files: TlsFiles = TlsFiles(),  # noqa: B008 - frozen
     ) -> None:
         self._reactor = reactor
         self._connections = connections

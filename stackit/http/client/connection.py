@@ -52,7 +52,7 @@ class Connection(Protocol):
 
     @property
     def reusable(self) -> bool:
-        """Whether another request may be sent."""
+        """True where another request may be sent."""
         return not self.is_closed and self._response is None
 
     def abort(self) -> None:

@@ -33,7 +33,7 @@ class ConnectionPool:
         reactor: Reactor,
         address: Address,
         size: int,
-        tls_files: TlsFiles = (None, None, None),
+        tls_files: TlsFiles = TlsFiles(),  # noqa: B008 - frozen
         timeouts: Timeouts = Timeouts(),  # noqa: B008 - frozen
     ) -> None:
         """Raises ValueError for a host that cannot have a certificate."""
@@ -55,8 +55,8 @@ class ConnectionPool:
     async def request(self, data: bytes, limit: int, *, patient: bool = False, safe: bool = True) -> Response:
         """Send a request, as bytes, and return the response, with a body of at most ``limit`` bytes.
 
-        Raises RemoteError. A ``patient`` request waits in a queue while many are under way, so that a crowd of them
-        opens no crowd of connections. One that is not ``safe`` must not reach the host twice: it goes over a connection
+        Raises RemoteError. A ``patient`` request waits in a queue while many are under way, so that many of them
+        open no more connections. One that is not ``safe`` must not reach the host twice: it goes over a connection
         of its own, since one that was kept may turn out to be closed only when the request is sent.
         """
         if not patient:

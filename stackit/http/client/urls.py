@@ -1,4 +1,4 @@
-"""URLs of HTTP, as what a request needs of them."""
+"""The parts of a URL that a request needs."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ _PORTS = {"http": 80, "https": 443}
 
 
 class Target(msgspec.Struct, frozen=True):
-    """Where a request goes: ``host`` is the value of its Host header, ``path`` has the query, and only ASCII."""
+    """The target of a request. ``host`` is the value of its Host header; ``path`` has the query, and only ASCII."""
 
     address: Address
     host: str

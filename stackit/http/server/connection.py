@@ -99,7 +99,7 @@ class Connection:
         self.held = 0
         self.state = READING_HEAD
         self._buffer = b""
-        """What has come and was not looked at yet: the beginning of a head, or requests sent ahead."""
+        """Bytes that were received and not looked at yet: the beginning of a head, or requests sent ahead."""
         self._request: Request | None = None
         self._socket: DirectSocket
         self._write: Callable[[bytes], None]
@@ -164,7 +164,7 @@ class Connection:
 
     @property
     def ended(self) -> bool:
-        """Whether nothing counts any more that still comes."""
+        """True once the last response is written: what still comes is thrown away."""
         return self.state >= DRAINING
 
     @property

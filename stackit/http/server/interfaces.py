@@ -1,4 +1,4 @@
-"""What a handler of requests implements: it sees a request's head, then takes the body, then answers."""
+"""The interface of a handler of requests: it sees a request's head, then takes the body, then answers."""
 
 from __future__ import annotations
 

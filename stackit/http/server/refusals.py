@@ -11,7 +11,7 @@ RETRY_AFTER = 5
 
 
 class Refusal(msgspec.Struct, frozen=True):
-    """An answer that turns a request away. ``reason`` is a short constant, for whoever is told of refusals."""
+    """An answer that turns a request away. ``reason`` is a short constant, for ``OnRefused``."""
 
     reason: str
     response: Response

@@ -24,7 +24,7 @@ from stackit.http.server.responses import Dates
 
 
 class Limits(msgspec.Struct, frozen=True, kw_only=True):
-    """How much strangers get.
+    """Bounds on what clients can make a site hold.
 
     ``deadline``: seconds for a whole request. ``connections`` at once. ``memory``: bytes of
     bodies in memory at once. ``head``: bytes of a request's line and headers.
@@ -83,7 +83,7 @@ class BoundedSite(Factory):
 
     @property
     def has_too_many_draining(self) -> bool:
-        """Whether no more connections can be given the time to read their last response."""
+        """True where no more connections can be given the time to read their last response."""
         return len(self._connections) > 2 * self.limits.connections
 
     def connection_lost(self, connection: Connection) -> None:

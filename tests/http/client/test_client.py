@@ -229,8 +229,7 @@ async def test_over_tls_only_a_known_certificate_is_trusted(pair: Pair, tmp_path
     options = server_options(*authority.issue("server"), None)
     port = reactor.listenSSL(0, pair.server, options, interface="127.0.0.1")
     url = f"https://127.0.0.1:{port.getHost().port}/"
-    trusting: TlsFiles = (authority.ca, None, None)
-    assert (await pair.make(tls_files=trusting).get(url)).body == b"0000"
+    assert (await pair.make(tls_files=TlsFiles(ca_file=authority.ca)).get(url)).body == b"0000"
     with pytest.raises(RemoteError, match="unreachable"):
         await pair.client.get(url)
     assert len(pair.server.requests) == 1

@@ -50,4 +50,4 @@ async def test_the_example_tells_a_chat_of_each_push() -> None:
 
 def test_every_name_of_the_client_is_documented_or_the_mirrors_own() -> None:
     documented = {name for name in client.__all__ if re.search(rf"`(?:await )?{name}\b|`{name.lower()}\b", SECTION)}
-    assert set(client.__all__) - documented == {"Address", "ConnectionPool", "TlsFiles"}
+    assert set(client.__all__) - documented == {"Address", "ConnectionPool", "parse_url"}

@@ -46,7 +46,7 @@ async def passing(clock: Clock) -> AsyncIterator[None]:
 
 @pytest.fixture
 def failures() -> list[Failure]:
-    """What handlers raised."""
+    """The failures of handlers, as they were reported."""
     return []
 
 
@@ -86,7 +86,7 @@ async def listen(clock: Clock, echo: Echo, failures: list[Failure]) -> AsyncIter
 
 @pytest.fixture
 def logged() -> Iterator[list[LogEvent]]:
-    """What was logged as a warning or worse."""
+    """Events of the log that are warnings or worse."""
     events: list[LogEvent] = []
 
     def note(event: LogEvent) -> None:

@@ -56,13 +56,13 @@ async def test_a_length_over_the_limit_is_refused_before_the_body(listen: Listen
         def handle_head(self, head: RequestHead, length: int | None) -> Any:
             return TOO_LARGE if (length or 0) > 1000 else super().handle_head(head, length)
 
-    house = listen()
-    house.site._routes[b"/echo"] = Picky()
-    client = await house.connect()
+    listening = listen()
+    listening.site._routes[b"/echo"] = Picky()
+    client = await listening.connect()
     client.send(POST + b"Content-Length: 1001\r\nExpect: 100-continue\r\n\r\n")
     assert (await client.answer()).status == 413
     assert await client.end() == b""
-    assert house.reasons == ["too_large"]
+    assert listening.reasons == ["too_large"]
 
 
 @pytest_twisted.ensureDeferred
@@ -75,15 +75,15 @@ async def test_100_continue_is_sent_where_the_body_will_be_read(listen: Listen) 
 
 @pytest_twisted.ensureDeferred
 async def test_a_chunked_body_is_counted_as_it_comes(listen: Listen) -> None:
-    house = listen()
-    client = await house.connect()
+    listening = listen()
+    client = await listening.connect()
     client.send(POST + b"Transfer-Encoding: chunked\r\n\r\n")
     client.send(b"3;ext=1\r\nabc\r\n" + b"1\r\nd\r\n" * 7 + b"0\r\nTrailer: x\r\n\r\n")
     assert (await client.answer()).json() == {"hashed": 10, "read": 10}
     client.send(POST + b"Transfer-Encoding: chunked\r\n\r\n" + b"64\r\n" + b"x" * 100 + b"\r\n")
     client.send((b"64\r\n" + b"x" * 100 + b"\r\n") * 20)
     assert (await client.answer()).status == 413
-    assert house.reasons == ["too_large"]
+    assert listening.reasons == ["too_large"]
 
 
 @pytest_twisted.ensureDeferred
@@ -97,8 +97,8 @@ async def test_the_chunks_of_one_read_are_one_piece(listen: Listen, echo: Echo) 
 @pytest.mark.parametrize("seed", range(8))
 @pytest_twisted.ensureDeferred
 async def test_chunks_of_all_sizes_come_as_they_were_sent_however_they_are_cut(listen: Listen, seed: int) -> None:
-    house, random = listen(), Random(seed)
-    client = await house.connect()
+    listening, random = listen(), Random(seed)
+    client = await listening.connect()
     for last in (False, False, True):
         body = random.randbytes(random.randrange(1, 200_000))
         chunks, at = [], 0
@@ -120,15 +120,15 @@ async def test_chunks_of_all_sizes_come_as_they_were_sent_however_they_are_cut(l
 @pytest.mark.parametrize(("size", "status"), [(1, 400), (10, 400), (30, 400), (64, 200), (1000, 200), (100_000, 200)])
 @pytest_twisted.ensureDeferred
 async def test_a_large_body_comes_in_chunks_that_are_worth_it(listen: Listen, size: int, status: int) -> None:
-    house = listen()
-    client = await house.connect()
+    listening = listen()
+    client = await listening.connect()
     client.send(CHUNKED.replace(b"/echo", b"/spacious"))
     client.send(b"%x\r\n%s\r\n" % (size, b"x" * size) * (2_000_000 // size) + b"0\r\n\r\n")
     answer = await client.answer()
     assert answer.status == status
     if status == 400:
         assert "chunks" in answer.json()["error"]
-        assert house.reasons == ["malformed"]
+        assert listening.reasons == ["malformed"]
 
 
 @pytest_twisted.ensureDeferred
@@ -140,8 +140,8 @@ async def test_a_small_body_may_come_in_any_chunks(listen: Listen) -> None:
 
 @pytest_twisted.ensureDeferred
 async def test_what_was_sent_ahead_behind_a_chunked_body_has_to_be_sent_again(listen: Listen) -> None:
-    house = listen()
-    client = await house.connect()
+    listening = listen()
+    client = await listening.connect()
     client.send(POST + b"Transfer-Encoding: chunked\r\n\r\n3\r\nabc\r\n0\r\n\r\n" + request("/plain", "GET"))
     answer = await client.answer()
     assert (answer.json()["read"], answer.headers["connection"]) == (3, "close")

@@ -66,30 +66,30 @@ MALFORMED = {
 async def test_what_is_not_http_gets_one_400_and_nothing_in_the_log(
     listen: Listen, logged: list[LogEvent], data: bytes
 ) -> None:
-    house = listen()
-    client = await house.connect()
+    listening = listen()
+    client = await listening.connect()
     answer = await client.send(data + (b"\r\n" if data.startswith(b"GET /\n") else b"")).answer()
     assert (answer.status, answer.json()) == (400, {"error": "malformed request"})
     assert answer.headers["connection"] == "close"
     assert await client.end() == b""
-    assert house.reasons == ["malformed"]
-    assert house.seen[0].client == "127.0.0.1"
+    assert listening.reasons == ["malformed"]
+    assert listening.seen[0].client == "127.0.0.1"
     assert not logged
-    assert (await house.ask(request("/echo", body=b"abc"))).json()["read"] == 3
+    assert (await listening.ask(request("/echo", body=b"abc"))).json()["read"] == 3
 
 
 @pytest_twisted.ensureDeferred
 async def test_a_head_may_have_500_headers(listen: Listen) -> None:
-    house = listen()
+    listening = listen()
     for headers, status in ((499, 200), (500, 400)):  # and its Host
-        answer = await house.ask(b"GET /plain HTTP/1.1\r\nHost: x\r\n" + b"X: y\r\n" * headers + b"\r\n")
+        answer = await listening.ask(b"GET /plain HTTP/1.1\r\nHost: x\r\n" + b"X: y\r\n" * headers + b"\r\n")
         assert answer.status == status
 
 
 @pytest_twisted.ensureDeferred
 async def test_a_smuggled_request_is_never_seen(listen: Listen) -> None:
-    house = listen()
-    client = await house.connect()
+    listening = listen()
+    client = await listening.connect()
     smuggled = request("/plain", "GET")
     client.send(POST + b"Content-Length: 5\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n" + smuggled)
     assert (await client.answer()).status == 400
@@ -119,13 +119,13 @@ HOSTS = {
 @pytest.mark.parametrize("head", HOSTS.values(), ids=HOSTS.keys())
 @pytest_twisted.ensureDeferred
 async def test_a_request_without_one_valid_host_gets_400(listen: Listen, head: bytes) -> None:
-    house = listen()
-    client = await house.connect()
+    listening = listen()
+    client = await listening.connect()
     answer = await client.send(b"GET /told " + head + b"\r\n").answer()
     assert answer.status == 400
     assert "Host" in answer.json()["error"]
     assert await client.end() == b""
-    assert house.reasons == ["malformed"]
+    assert listening.reasons == ["malformed"]
 
 
 @pytest.mark.parametrize("host", [b"", b"a", b"A-b_c.example:80", b"[::1]:8080", b"192.0.2.1:", b"caf%C3%A9.example"])

@@ -26,13 +26,13 @@ from stackit.http.server.connection import State
 )
 @pytest_twisted.ensureDeferred
 async def test_only_the_exact_path_is_there(listen: Listen, path: str) -> None:
-    house = listen()
+    listening = listen()
     for method in ("GET", "POST", "HEAD", "OPTIONS", "TRACE", "BREW"):
-        answer = await house.ask(request(path, method).replace(b"HEAD", b"GET"))
+        answer = await listening.ask(request(path, method).replace(b"HEAD", b"GET"))
         assert answer.status == 404
         assert answer.json() == {"error": "not found"}
-    assert set(house.reasons) == {"not_found"}
-    assert len(house.seen) == 6
+    assert set(listening.reasons) == {"not_found"}
+    assert len(listening.seen) == 6
 
 
 @pytest_twisted.ensureDeferred
@@ -42,19 +42,19 @@ async def test_a_query_does_not_change_the_path(listen: Listen) -> None:
 
 @pytest_twisted.ensureDeferred
 async def test_a_handler_may_refuse_by_the_head_and_gets_no_more_of_a_body_than_it_wants(listen: Listen) -> None:
-    house = listen()
-    assert (await house.ask(request("/plain", "GET"))).body == b"hello"
-    refused = await house.ask(request("/plain", "PUT"))
+    listening = listen()
+    assert (await listening.ask(request("/plain", "GET"))).body == b"hello"
+    refused = await listening.ask(request("/plain", "PUT"))
     assert (refused.status, refused.headers["allow"]) == (405, "GET, HEAD")
-    assert (await house.ask(request("/plain", "GET", body=b"x" * 70_000))).status == 413
+    assert (await listening.ask(request("/plain", "GET", body=b"x" * 70_000))).status == 413
 
 
 @pytest_twisted.ensureDeferred
 async def test_a_handler_that_raises_is_reported_once_and_answers_with_a_500_that_says_nothing(
     listen: Listen, failures: list[Failure]
 ) -> None:
-    house = listen()
-    client = await house.connect()
+    listening = listen()
+    client = await listening.connect()
     answer = await client.send(request("/broken", "GET")).answer()
     assert (answer.status, answer.json()) == (500, {"error": "internal error"})
     assert [str(each.value) for each in failures] == ["two\nlines"]
@@ -66,24 +66,24 @@ async def test_a_handler_that_fails_at_the_head_costs_no_more(
     listen: Listen, failures: list[Failure], echo: Echo
 ) -> None:
     echo.handle_head = None  # type: ignore[method-assign, assignment]
-    house = listen()
+    listening = listen()
     for body in (b"x", b"", None):
-        assert (await house.ask(request("/echo", body=body))).json() == {"error": "internal error"}
+        assert (await listening.ask(request("/echo", body=body))).json() == {"error": "internal error"}
     assert len(failures) == 3
 
 
 @pytest_twisted.ensureDeferred
 async def test_every_answer_has_a_date(listen: Listen, clock: Clock) -> None:
-    house = listen()
+    listening = listen()
     for seconds, moment in ((0, "00:00:00"), (0.9, "00:00:00"), (0.2, "00:00:01"), (3600, "01:00:01")):
         clock.advance(seconds)
         for path in ("/plain", "/nothing", "/broken", "/echo"):
-            answer = await house.ask(request(path, "GET"))
+            answer = await listening.ask(request(path, "GET"))
             assert answer.headers["date"] == f"Thu, 01 Jan 1970 {moment} GMT"
-        assert (await house.ask(b"nonsense\r\n")).headers["date"] == f"Thu, 01 Jan 1970 {moment} GMT"
-    client = await house.connect()
+        assert (await listening.ask(b"nonsense\r\n")).headers["date"] == f"Thu, 01 Jan 1970 {moment} GMT"
+    client = await listening.connect()
     client.send(b"P")
-    await arrives(client, lambda: any(each._buffer for each in house.site._connections))
+    await arrives(client, lambda: any(each._buffer for each in listening.site._connections))
     clock.advance(30)
     answer = await client.answer()
     assert (answer.status, answer.headers["date"]) == (408, "Thu, 01 Jan 1970 01:00:31 GMT")
@@ -92,12 +92,12 @@ async def test_every_answer_has_a_date(listen: Listen, clock: Clock) -> None:
 @pytest_twisted.ensureDeferred
 async def test_draining_answers_what_is_whole_and_closes_the_rest(listen: Listen, echo: Echo) -> None:
     echo.gate = Deferred()
-    house = listen()
-    whole, half = await house.connect(), await house.connect()
+    listening = listen()
+    whole, half = await listening.connect(), await listening.connect()
     whole.send(request("/echo", body=b"x"))
     half.send(POST)
-    await arrives(half, lambda: [each.state for each in house.site._connections].count(State.HANDLING) == 1)
-    drained = house.site.drain(10)
+    await arrives(half, lambda: [each.state for each in listening.site._connections].count(State.HANDLING) == 1)
+    drained = listening.site.drain(10)
     assert await half.end() == b""
     assert not drained.called
     echo.gate.callback(None)
@@ -109,11 +109,11 @@ async def test_draining_answers_what_is_whole_and_closes_the_rest(listen: Listen
 @pytest_twisted.ensureDeferred
 async def test_draining_takes_no_longer_than_the_grace(listen: Listen, clock: Clock, echo: Echo) -> None:
     echo.gate = Deferred()
-    house = listen()
-    client = await house.connect()
+    listening = listen()
+    client = await listening.connect()
     client.send(request("/echo", body=b"x"))
-    await arrives(client, lambda: any(each.state is State.HANDLING for each in house.site._connections))
-    drained: Awaitable[None] = house.site.drain(10)
+    await arrives(client, lambda: any(each.state is State.HANDLING for each in listening.site._connections))
+    drained: Awaitable[None] = listening.site.drain(10)
     clock.advance(10)
     await client.end()
     await drained

@@ -5,14 +5,12 @@ from __future__ import annotations
 import os
 import time
 from collections.abc import Callable
-from urllib.parse import quote, urlsplit
 from urllib.request import proxy_bypass
 
 from stackit import ManagedRepo, Reactor
-from stackit.http.client import Address, ConnectionPool, Timeouts, TlsFiles
+from stackit.http.client import Address, ConnectionPool, Timeouts, TlsFiles, parse_url
 from stackit.plugins.mirror.remote.client import Limits, Remote
 
-_PORTS = {"http": 80, "https": 443}
 # The variables of curl, and so of git.
 _PROXY_VARIABLES = {"http": ("http_proxy",), "https": ("https_proxy", "HTTPS_PROXY")}
 
@@ -39,23 +37,20 @@ class Remotes:
 
     def get(self, managed: ManagedRepo) -> Remote | None:
         """Return the remote of a repository, or None if its URL is not HTTP or needs a proxy."""
-        parts = urlsplit(managed.url)
-        if parts.scheme not in _PORTS or parts.hostname is None or _is_behind_proxy(parts.scheme, parts.hostname):
-            return None
-        tls = managed.ca_file, managed.client_cert, managed.client_key
         try:
-            name = parts.hostname if parts.hostname.isascii() else parts.hostname.encode("idna").decode("ascii")
-            address = (parts.scheme, name, parts.port or _PORTS[parts.scheme])
-            pool = self._pools.get((address, tls))
+            target = parse_url(managed.url)
+            scheme, name, _ = target.address
+            if _is_behind_proxy(scheme, name):
+                return None
+            tls_files = TlsFiles(managed.ca_file, managed.client_cert, managed.client_key)
+            pool = self._pools.get((target.address, tls_files))
             if pool is None:
-                pool = ConnectionPool(self._reactor, address, self._most, tls, self._timeouts)
-                self._pools[address, tls] = pool
+                pool = ConnectionPool(self._reactor, target.address, self._most, tls_files, self._timeouts)
+                self._pools[target.address, tls_files] = pool
         except ValueError:
-            return None  # not a valid host name or port: git reports the error
-        netloc = f"[{name}]" if ":" in name else name
-        host = netloc if parts.port is None else f"{netloc}:{parts.port}"
-        path = quote(parts.path.rstrip("/"), safe="/%:@!$&'()*+,;=~")
-        return Remote(self._reactor, self._now, pool, managed, host, path, self._limits)
+            return None  # not HTTP, or not a valid host name or port: git reports the error
+        path = target.path.partition("?")[0].rstrip("/")
+        return Remote(self._reactor, self._now, pool, managed, target.host, path, self._limits)
 
     async def close(self) -> None:
         """Close all connections. No remote may be used afterwards."""
