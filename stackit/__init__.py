@@ -3,8 +3,6 @@
 These are the names a plugin needs; docs/plugins.md shows them at work.
 """
 
-from importlib.metadata import version
-
 from stackit.api.admin import AdminRequest, Refused, RequestHead, Response, Route, error
 from stackit.api.app import App
 from stackit.api.commands import AdminClient, Command, Printer, Shell
@@ -17,13 +15,14 @@ from stackit.api.public import PublicRequest, PublicRoute
 from stackit.api.reactor import Reactor, sleep
 from stackit.api.refs import ref_bytes, ref_text
 from stackit.api.repos import ManagedRepo, Repos
+from stackit.api.version import VERSION
 from stackit.secrets.redactor import Redactor
 from stackit.text.addresses import client_network, parse_address
 from stackit.text.logfmt import KeyValues, LineTemplate
 from stackit.text.times import rfc3339
 from stackit.text.units import Duration, Size
 
-__version__ = version("stackit")
+__version__ = VERSION
 
 __all__ = [
     "OCCURRENCES",

@@ -16,7 +16,6 @@ from twisted.internet.defer import Deferred, DeferredList, maybeDeferred
 from twisted.logger import Logger
 from twisted.python.failure import Failure
 
-import stackit
 from stackit import forges
 from stackit.api.app import App
 from stackit.api.commands import check_commands
@@ -33,6 +32,7 @@ from stackit.api.hookspecs import (
 from stackit.api.occurrences import Occurrence
 from stackit.api.reactor import Reactor
 from stackit.api.repos import Repos
+from stackit.api.version import VERSION
 from stackit.bus.backstop import Backstop
 from stackit.bus.bus import Bus
 from stackit.bus.health import plugin_problems
@@ -188,7 +188,7 @@ class Stackit(Service):
         self.app = App(
             reactor=self.reactor,
             now=self.now,
-            version=stackit.__version__,
+            version=VERSION,
             state_dir=config.state_dir,
             repos=Repos(config.repos),
             sync_interval=config.sync.interval,

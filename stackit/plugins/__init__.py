@@ -1,6 +1,5 @@
 """The bundled plugins.
 
-Each is an entry point like any other package's, and uses only the public names of ``stackit``, but for the children
-that the mirror runs, and the text that the logger's lines have in common with all others: whatever one of these does, a
-plugin of yours can do.
+Each is an entry point like any other package's. It imports the names of ``stackit`` itself, ``stackit.http.client``,
+``stackit.subprocesses`` and its own files: a plugin of yours can do the same.
 """

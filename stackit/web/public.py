@@ -5,12 +5,12 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
-import stackit
 from stackit.api.admin import Refused, RequestHead, Response, error
 from stackit.api.forge import Forge
 from stackit.api.occurrences import Occurrence
 from stackit.api.public import PublicRoute
 from stackit.api.reactor import Reactor
+from stackit.api.version import VERSION
 from stackit.config.model import Config
 from stackit.http.server.interfaces import SMALL_BODY, RequestHandler, ServerRequest, SmallBodySink
 from stackit.http.server.refusals import TOO_LARGE, Refusal, method_not_allowed
@@ -46,7 +46,7 @@ def public_site(
     process that make no progress. Raises PluginError for a route of ``plugin_routes`` that cannot be served.
     """
     about = {
-        "version": stackit.__version__,
+        "version": VERSION,
         "read_only": False,
         "auth_required": bool(config.api_token or config.admin.token_files),
     }

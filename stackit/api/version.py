@@ -1,0 +1,5 @@
+"""The version of stackit that is installed."""
+
+from importlib.metadata import version
+
+VERSION = version("stackit")
