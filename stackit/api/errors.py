@@ -47,8 +47,12 @@ def describe(fault: BaseException | None, redact: Callable[[str], str] = redacte
     return line[:500].encode("utf-8", "backslashreplace").decode()[:500]
 
 
-def place(fault: BaseException | None) -> str:
-    """Where an exception was raised, `` (file:line)``; an empty text where nobody knows. Never raises."""
+def describe_with_place(fault: BaseException | None) -> str:
+    """Return ``describe(fault)`` with the file and line that raised it, where they are known. Never raises."""
+    return f"{describe(fault)}{_place(fault)}"
+
+
+def _place(fault: BaseException | None) -> str:
     try:
         trace = fault.__traceback__ if fault is not None else None
         while trace is not None and trace.tb_next is not None:

@@ -11,7 +11,7 @@ from twisted.internet.defer import CancelledError, Deferred
 from twisted.logger import Logger
 from twisted.python.failure import Failure
 
-from stackit.api.errors import JournalError, describe, place
+from stackit.api.errors import JournalError, describe_with_place
 from stackit.api.reactor import Reactor, sleep
 from stackit.dispatch.backoff import LONGEST_DELAY
 from stackit.dispatch.queues import SubscriberQueue
@@ -173,4 +173,4 @@ class Backlog:
 
 def _log_failed_read(failure: Failure) -> None:
     fault = failure.value
-    _log.error("what is due cannot be read: {problem}{place}", problem=describe(fault), place=place(fault))
+    _log.error("what is due cannot be read: {problem}", problem=describe_with_place(fault))

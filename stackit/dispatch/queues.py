@@ -16,7 +16,7 @@ from twisted.internet.defer import Deferred, maybeDeferred
 from twisted.logger import Logger
 from twisted.python.failure import Failure
 
-from stackit.api.errors import describe, place
+from stackit.api.errors import describe_with_place
 from stackit.api.events import Event, RefsChanged
 from stackit.bus.subscribers import Subscriber
 from stackit.dispatch.entries import ENDED, RECORDING, RUNNING, Group, QueueEntry
@@ -315,10 +315,9 @@ class SubscriberQueue:
                 self._failed_reads.append(group)
                 if self._stopped is None:
                     _log.error(
-                        "what is due for {subscriber} cannot be read: {problem}{place}",
+                        "what is due for {subscriber} cannot be read: {problem}",
                         subscriber=self.subscriber.key,
-                        problem=describe(found.value),
-                        place=place(found.value),
+                        problem=describe_with_place(found.value),
                     )
                 return
             for due in found:

@@ -5,11 +5,11 @@ from __future__ import annotations
 from twisted.logger import Logger
 from twisted.python.failure import Failure
 
-from stackit.api.errors import describe, place
+from stackit.api.errors import describe_with_place
 
 _log = Logger(namespace="stackit")
 
 
 def log_failure(failure: Failure) -> None:
     """Write one line that names the exception that a handler of requests raised, and where."""
-    _log.error("a request failed: {problem}{place}", problem=describe(failure.value), place=place(failure.value))
+    _log.error("a request failed: {problem}", problem=describe_with_place(failure.value))

@@ -11,7 +11,7 @@ from twisted.logger import Logger
 from twisted.python.failure import Failure
 
 from stackit.api.admin import Refused, RequestHead, Response, error, sendable
-from stackit.api.errors import PluginError, describe, place
+from stackit.api.errors import PluginError, describe_with_place
 from stackit.api.public import PublicRequest, PublicRoute
 from stackit.api.reactor import Reactor
 from stackit.bus.timeouts import HandlerTimeout, call, with_timeout
@@ -181,11 +181,10 @@ def _checked(response: object) -> Response:
 def _failed(failure: Failure, route: PublicRoute) -> Response:
     """Log the failure, with its plugin, and return an answer that does not show it."""
     _log.error(
-        "plugin {plugin}: public route {route} failed: {problem}{place}",
+        "plugin {plugin}: public route {route} failed: {problem}",
         plugin=route.plugin,
         route=f"{route.method} {route.path}",
-        problem=describe(failure.value),
-        place=place(failure.value),
+        problem=describe_with_place(failure.value),
     )
     if isinstance(failure.value, HandlerTimeout):
         busy = error(503, "the answer took too long")

@@ -21,7 +21,7 @@ from twisted.python.failure import Failure
 
 from stackit import RefChange, RequestHead, hookimpl, on
 from stackit.api import hookspecs
-from stackit.api.errors import describe, place
+from stackit.api.errors import describe, describe_with_place
 from stackit.bus.backstop import Backstop
 from stackit.bus.health import plugin_problems
 from stackit.bus.timeouts import call, with_timeout
@@ -108,7 +108,7 @@ def raising(make: Make) -> dict[str, Callable[..., Any]]:
 def test_describing_never_raises_and_is_one_line_that_the_journal_takes(make: Make, text: str) -> None:
     assert describe(make()) == text
     assert describe(make()).encode()
-    assert place(make()) == ""
+    assert describe_with_place(make()) == text
 
 
 def test_a_fault_is_described_with_its_place_whatever_its_class_hides() -> None:
@@ -117,10 +117,10 @@ def test_a_fault_is_described_with_its_place_whatever_its_class_hides() -> None:
         def __traceback__(self) -> Any:  # type: ignore[override]
             raise KeyboardInterrupt
 
-    assert place(Hides()) == ""
+    assert describe_with_place(Hides()) == describe(Hides())
     with pytest.raises(TextRaises) as raised:
         raise TextRaises
-    assert place(raised.value).startswith(f" ({__file__}:")
+    assert describe_with_place(raised.value).startswith(f"{describe(raised.value)} ({__file__}:")
 
 
 def test_a_long_text_is_cut_also_where_it_grows_by_what_is_escaped() -> None:

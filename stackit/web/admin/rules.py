@@ -8,7 +8,7 @@ from twisted.logger import Logger
 from twisted.python.failure import Failure
 
 from stackit.api.admin import AdminRequest, RequestHead, Response, Route, error, sendable
-from stackit.api.errors import describe, place
+from stackit.api.errors import describe_with_place
 from stackit.api.reactor import Reactor
 from stackit.bus.timeouts import call, with_timeout
 from stackit.web.admin.guard import Guard
@@ -115,11 +115,10 @@ def _failed(failure: Failure, route: Route) -> Response:
     problem = failure.value
     whose = f"plugin {route.plugin}: " if route.plugin else ""
     _log.error(
-        "{whose}admin route {route} failed: {problem}{place}",
+        "{whose}admin route {route} failed: {problem}",
         whose=whose,
         route=f"{route.method} {route.path}",
-        problem=describe(problem),
-        place=place(problem),
+        problem=describe_with_place(problem),
     )
     return encode(error(500, "internal error"))
 
