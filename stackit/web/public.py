@@ -18,11 +18,12 @@ from stackit.http.server.site import BoundedSite, Limits
 from stackit.web.capacity import room_for_connections
 from stackit.web.failures import log_failure
 from stackit.web.plugin_routes import PluginRoutes
+from stackit.web.refusals import RefusalReporter
 from stackit.web.secrets import Secrets
 from stackit.web.webhook import Take, Webhook
 
 MEMORY = 256 * 2**20
-"""Bytes that the bodies of all requests may hold at once; at least two of the largest fit."""
+"""Bytes that the bodies of all requests may have in memory at once. At least two of the largest fit."""
 
 _SHARE_OF_PLUGINS = 4
 """Of so many connections, one may wait for the answer of a plugin's route."""
@@ -65,20 +66,19 @@ def public_site(
         )
         for prefix in config.api_prefixes:
             routes[f"{prefix}/webhooks/{forge.name}".encode()] = webhook
+    on_refused = RefusalReporter(observe)
     connections = room_for_connections()
     shared = PluginRoutes(
-        reactor=reactor, admit=admit, on_refused=webhook.on_refused, most=max(1, connections // _SHARE_OF_PLUGINS)
+        reactor=reactor, admit=admit, on_refused=on_refused, most=max(1, connections // _SHARE_OF_PLUGINS)
     )
     routes |= shared.handlers(plugin_routes, config.api_prefixes, routes)
     largest = max([int(config.webhook.max_body), *(each.max_body for each in plugin_routes)])
     limits = Limits(deadline=float(config.webhook.deadline), connections=connections, memory=max(MEMORY, 2 * largest))
-    return BoundedSite(
-        routes, reactor=reactor, on_refused=webhook.on_refused, on_failure=log_failure, limits=limits, now=now
-    )
+    return BoundedSite(routes, reactor=reactor, on_refused=on_refused, on_failure=log_failure, limits=limits, now=now)
 
 
 class Constant:
-    """A handler that always gives the same answer to GET and HEAD."""
+    """A handler that answers GET and HEAD always the same."""
 
     def __init__(self, body: Any) -> None:
         self._response = Response(body=body)
@@ -93,7 +93,7 @@ class Constant:
 
 
 class Health(Constant):
-    """Answers whether all that must move does; strangers are not told what does not."""
+    """A handler that answers whether every part of the process makes progress. The parts are not named to strangers."""
 
     def __init__(self, stuck: Callable[[], Sequence[str]]) -> None:
         super().__init__({"status": "ok"})

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Literal
 
-from stackit.api.admin import Refused, Response, error
+from stackit.api.admin import Refused, RequestHead, Response, error
+from stackit.api.occurrences import Occurrence
 from stackit.http.server.refusals import RETRY_AFTER, Refusal, refusal
 
 Reason = Literal[
@@ -22,6 +24,28 @@ Reason = Literal[
     "replayed",  # a signed body under a new delivery id, where the configuration refuses that
 ]
 """Reasons for which stackit itself refuses a request of the public side. Plugins have reasons of their own."""
+
+
+class RefusalReporter:
+    """Tell the observers about refused requests, as occurrences ``refused``."""
+
+    __slots__ = ("_observe",)
+
+    def __init__(self, observe: Callable[[Occurrence], None]) -> None:
+        self._observe = observe
+
+    def __call__(self, client: str, head: RequestHead | None, refusal: Refusal, verified_by: str | None = None) -> None:
+        """``client`` is an address; ``verified_by`` is the label of the secret under which the body verified."""
+        self._observe(
+            Occurrence(
+                name="refused",
+                reason=refusal.reason,
+                status=refusal.response.status,
+                client=client,
+                request=head,
+                verified_by=verified_by,
+            )
+        )
 
 
 def _refusal(reason: Reason, status: int, text: str, **headers: str) -> Refusal:

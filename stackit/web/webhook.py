@@ -91,6 +91,7 @@ class Webhook:
         "_observe",
         "_secrets",
         "_take",
+        "on_refused",
     )
 
     def __init__(
@@ -108,6 +109,7 @@ class Webhook:
         self._secrets = secrets
         self._admit = admit
         self._observe = observe
+        self.on_refused = refusals.RefusalReporter(observe)
         self._take = take
         self._now = now
         self._max_body = max_body
@@ -201,21 +203,6 @@ class Webhook:
     def _refuse(self, signed: SignedBody, refusal: Refusal) -> Response:
         self.on_refused(signed.head.client, signed.head, refusal, signed.verified_by)
         return refusal.response
-
-    def on_refused(
-        self, client: str, head: RequestHead | None, refusal: Refusal, verified_by: str | None = None
-    ) -> None:
-        """Tell the observers about a request that was refused. ``client`` is an address."""
-        self._observe(
-            Occurrence(
-                name="refused",
-                reason=refusal.reason,
-                status=refusal.response.status,
-                client=client,
-                request=head,
-                verified_by=verified_by,
-            )
-        )
 
 
 class WebhookResource(HandlerResource):

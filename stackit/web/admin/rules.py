@@ -1,4 +1,4 @@
-"""The admin side: its protections, the dispatch of its routes, and ``/readyz``."""
+"""The rules of the admin side: protection, routing, answers, and ``/readyz``."""
 
 from __future__ import annotations
 
@@ -30,10 +30,10 @@ _log = Logger(namespace="stackit")
 
 
 class Admin:
-    """The rules of the admin side, whatever carries the bytes.
+    """The rules of the admin side, without a connection.
 
-    Two steps, so that a request that is turned away costs no reading of its body: ``refuse``
-    sees the head, ``answer`` the whole request. Both give answers as ``encode`` makes them.
+    ``refuse`` is given the head of a request, ``answer`` the whole request: a refused request costs no reading of its
+    body. Both return answers that are encoded.
     """
 
     def __init__(
@@ -51,14 +51,15 @@ class Admin:
         self._guard = Guard(tokens=tokens, hosts=hosts)
 
     def refuse(self, head: RequestHead, address: str) -> Response | None:
-        """The answer to a request that goes no further; None for one that does.
+        """Return the answer that refuses a request; None for one that may go on.
 
-        ``address`` is the listener's end of the connection.
+        ``address`` is the local address of the connection.
         """
-        refused = self._guard.refuse(head, address) or self._misdirected(head)
+        refused = self._guard.refuse(head, address) or self._unroutable(head)
         return encode(refused) if refused is not None else None
 
-    def _misdirected(self, head: RequestHead) -> Response | None:
+    def _unroutable(self, head: RequestHead) -> Response | None:
+        """Return ``404`` or ``405`` for a request without a route, else None."""
         found = self._router.find(head.path)
         if found is None:
             return error(404, "not found")
@@ -68,13 +69,13 @@ class Admin:
         return None
 
     def route(self, head: RequestHead) -> str:
-        """The route that a request is for, as one that was declared; "" for none."""
+        """Return the route of a request, as it was declared (``GET {prefix}/repos``); "" for none."""
         found = self._router.find(head.path)
         match = found.route(head.method.decode("latin-1")) if found else None
         return f"{match[0].method} {match[0].path}" if match else ""
 
     async def answer(self, head: RequestHead, query: bytes, body: bytes) -> Response:
-        """The answer of the route to a request that ``refuse`` let through. Never raises."""
+        """Return the answer of the route to a request that ``refuse`` let through. Never raises."""
         found = self._router.find(head.path)
         method = head.method.decode("latin-1")
         match = found.route(method) if found else None
@@ -94,7 +95,7 @@ class Admin:
 
 
 def encode(response: Response) -> Response:
-    """An answer as it goes out: its body bytes or None, its headers complete.
+    """Return an answer that can be sent: its body as bytes or None, its headers complete.
 
     Raises TypeError or ValueError for a body that is not JSON-able.
     """
@@ -104,14 +105,17 @@ def encode(response: Response) -> Response:
 
 
 def _checked(response: object) -> Response:
-    """What a handler answers, as it goes out. Raises what says why it cannot, or whatever its body raises."""
+    """Return the encoded answer of a handler.
+
+    Raises TypeError or ValueError for one that cannot be sent, and what encoding its body raises.
+    """
     if not isinstance(response, Response):
         raise TypeError(f"the handler returned {type(response).__name__}, not a Response")
     return encode(sendable(response))
 
 
 def _failed(failure: Failure, route: Route) -> Response:
-    """One line in the log, and an answer that says nothing: a plugin's fault is its own."""
+    """Log the failure of a handler in one line, and return an answer that does not show it."""
     problem = failure.value
     whose = f"plugin {route.plugin}: " if route.plugin else ""
     _log.error(
@@ -124,7 +128,7 @@ def _failed(failure: Failure, route: Route) -> Response:
 
 
 def readyz(checks: Callable[[], Awaitable[Sequence[str]]]) -> Route:
-    """``GET /readyz``: 200 while ``checks`` finds no problem, else 503 with each of them."""
+    """Return the route ``GET /readyz``: 200 while ``checks`` returns no problem, else 503 with the problems."""
 
     async def ready(_request: AdminRequest) -> Response:
         problems = list(await checks())
