@@ -32,7 +32,7 @@ ENVIRONMENT = {
 
 @contextmanager
 def on_core(core: int) -> Iterator[None]:
-    """What is started meanwhile stays on this core."""
+    """Keep the processes that are started meanwhile on this core."""
     before = os.sched_getaffinity(0)
     # Not among those of this process: it keeps to one, once it runs.
     os.sched_setaffinity(0, {core} & CORES or CORES)
@@ -118,12 +118,12 @@ async def cloned(server: RunningStackit, name: str) -> None:
 
 
 def mirror(server: RunningStackit, name: str) -> Path:
-    """Where the mirror of a repository is."""
+    """Return the directory of a mirror."""
     return Path(server.state_dir, "mirrors", f"{name}.git")
 
 
 def cpu_seconds(pid: int) -> float:
-    """What a process and its children that have ended have used."""
+    """Return the CPU seconds of a process, and of those of its children that have ended."""
     fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
     return sum(map(int, fields[11:15])) / os.sysconf("SC_CLK_TCK")
 

@@ -43,13 +43,13 @@ class Options(usage.Options):
 
 
 def makeService(options: Options) -> Service:
-    """The service that ``twistd stackit`` runs. Raises CannotStart."""
+    """Return the service that ``twistd stackit`` runs. Raises CannotStart."""
     from twisted.internet import reactor  # noqa: PLC0415 - importing it installs it, which is twistd's to do
 
     use_monotonic_time(reactor)
     reactor.callWhenRunning(freeze_startup_objects)
     if options.config is None:
-        from stackit.demo import Demo  # noqa: PLC0415 - nobody else needs the pretend GitHub
+        from stackit.demo import Demo  # noqa: PLC0415 - only the demo needs the pretend GitHub
 
         demo = Demo(reactor, listen=options["listen"], admin_listen=options["admin-listen"])
         return logs.LoggedService(demo, options.parent, "quiet", reactor)

@@ -50,7 +50,7 @@ class Backlog:
         self._now = now
         self._journal = journal
         self._queues = queues
-        self._clock_offset = now() - reactor.seconds()  # changes when somebody sets the wall clock
+        self._clock_offset = now() - reactor.seconds()  # changes when the wall clock is set
         self._timers: dict[str, DelayedCall] = {}  # when to wake a queue, by subscriber key
         self._tasks: set[Deferred[Any]] = set()
 
@@ -94,7 +94,7 @@ class Backlog:
         return Deferred.fromCoroutine(self._read(key, group, limit))
 
     async def wall_time(self) -> float:
-        """Return the wall clock. If somebody set it, the retries in the journal are moved first, by as much."""
+        """Return the wall clock. If it was set, the retries in the journal are moved first, by as much."""
         offset = self._now() - self._reactor.seconds()
         step = offset - self._clock_offset
         if abs(step) > CLOCK_STEP:

@@ -13,7 +13,7 @@ from stackit.journal import DueHandling
 
 
 class State(Enum):
-    """How far an event is on its way through a queue."""
+    """The stages of an event on its way through a queue."""
 
     WAITING = "waiting"
     RUNNING = "running"  # its handler runs

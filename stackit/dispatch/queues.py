@@ -299,7 +299,7 @@ class SubscriberQueue:
         """Return how many more events of a group to take into memory."""
         if self._waiting <= self._limits.window // 2:
             return self._limits.share if len(group.waiting) <= self._limits.share // 2 else 0
-        # Where all events in memory wait behind something stuck, the journal may have one that can run.
+        # If all events in memory wait behind something stuck, the journal may have one that can run.
         idle = self._running < self._concurrency
         return 1 if idle and not group.waiting and not group.is_blocked() else 0
 

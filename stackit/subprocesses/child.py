@@ -13,7 +13,7 @@ from twisted.internet.defer import CancelledError, Deferred
 
 from stackit.api.reactor import Reactor
 from stackit.subprocesses.pipes import Descriptor, PipeReader, PipeWriter, pipe
-from stackit.subprocesses.spawn import NotStarted, limit_memory, memory, spawn
+from stackit.subprocesses.spawn import NotStarted, limit_memory, memory_file, spawn
 
 if TYPE_CHECKING:
     from twisted.internet.base import DelayedCall
@@ -157,7 +157,7 @@ class Child:
         watch: int | None = None
         try:
             if secret is not None:
-                theirs[_SECRET] = memory(secret)
+                theirs[_SECRET] = memory_file(secret)
             for number in (_STDIN, _STDOUT, _STDERR):
                 reading, writing = pipe()
                 outward = number in (_STDOUT, _STDERR)
@@ -214,7 +214,7 @@ class Child:
             self.terminate()
 
     def terminate(self) -> None:
-        """Ask the group to end; kill it after the grace; after another, close the pipes, whoever holds them."""
+        """Ask the group to end; kill it after the grace; after another, close its pipes in any case."""
         if self._terminating or self._finished is not None:
             return
         self._terminating = True

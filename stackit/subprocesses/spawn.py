@@ -68,13 +68,13 @@ def limit_memory(process: int, size: int) -> None:
             limit_memory(int(child), size)
 
 
-def memory(content: bytes) -> int:
+def memory_file(content: bytes) -> int:
     """Return the descriptor of a file in memory with this content, above the numbers that a child uses.
 
     Opened as ``/dev/fd/N``, it is read from its beginning, as often as it is opened; as a descriptor it is read once.
     Raises OSError.
     """
-    made = _memory()
+    made = _memory_descriptor()
     try:
         with os.fdopen(os.dup(made), "wb") as file:
             file.write(content)
@@ -84,7 +84,7 @@ def memory(content: bytes) -> int:
         os.close(made)
 
 
-def _memory() -> int:
+def _memory_descriptor() -> int:
     try:
         return os.memfd_create("secret", os.MFD_CLOEXEC | _NEVER_A_PROGRAM)
     except OSError as problem:

@@ -1,4 +1,4 @@
-"""When a failed handling is tried again, and when no more."""
+"""Backoff: the delays between tries, and the end of trying."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Coroutines that are run for what they do."""
+"""CoroutineRunner: a coroutine run without a Deferred of its own."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from stackit.dispatch.handling import CoroutineRunner
 
 
 class Outcome:
-    """What ``CoroutineRunner`` said at the end: what was returned, and what was raised."""
+    """The results of CoroutineRunner: values that were returned, and exceptions that were raised."""
 
     def __init__(self) -> None:
         self.returned: list[object] = []
@@ -95,7 +95,7 @@ def test_cancelling_one_cancels_what_it_waits_for(outcome: Outcome) -> None:
     running = outcome.of(added(first, second))
     first.callback(1)
     running.cancel()
-    second.callback(1)  # nobody waits for it any more
+    second.callback(1)  # the coroutine no longer waits for it
     assert outcome.returned == []
     assert [type(each) for each in outcome.raised] == [CancelledError]
     running.cancel()

@@ -46,7 +46,7 @@ def alive(mark: str) -> list[str]:
 
 
 def descriptors() -> list[str]:
-    """What this process has open."""
+    """Return the descriptors that this process has open."""
     return sorted(entry.name for entry in Path("/proc/self/fd").iterdir())
 
 
@@ -182,7 +182,7 @@ async def test_cancelling_before_the_group_exists_ends_the_program() -> None:
     assert alive(nap(1008)) == []
 
 
-# -- collected by somebody else ---------------------------------------------------------
+# -- collected by something else ---------------------------------------------------------
 
 
 @pytest.fixture(params=["SIGCHLD is ignored", "any child is waited for"])
@@ -208,7 +208,7 @@ def collector(request: pytest.FixtureRequest) -> Iterator[None]:
 
 
 async def status_of(*argv: str, **options: Any) -> int | None:
-    """How a program ends, several times, as it is a matter of who is first; all of its output is there each time."""
+    """Return the one exit status of 20 runs, None if it was lost in any: it depends on which collector is first."""
     statuses = set()
     for _ in range(20):
         finished = await start(*argv, **options)

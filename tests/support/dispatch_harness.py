@@ -73,7 +73,7 @@ class Harness:
 
         self.reactor: Any = reactor
         self.clock = HandClock(reactor)
-        self.ahead = 0.0  # of the clock: seconds by which somebody set the wall clock
+        self.ahead = 0.0  # of the clock: seconds by which the wall clock was set
         self.seen: list[Occurrence] = []
         self._awaited: list[tuple[Callable[[], bool], Deferred[None]]] = []
         self.bus: Bus = bus_with(**plugins)
@@ -100,7 +100,7 @@ class Harness:
         await stopped
         await self.journal.close()
         assert self.clock.getDelayedCalls() == []
-        gc.collect()  # a failure that nobody looked at is logged now, and fails the test
+        gc.collect()  # a failure that was not handled is logged now, and fails the test
 
     async def take(
         self, repo: str = "Octo/Widget", *, name: str = "issues", delivery: str | None = None, **payload: Any
@@ -161,11 +161,11 @@ class Harness:
         await self.quiet()
 
     def outcomes(self, name: str, subscriber: str | None = None) -> list[Occurrence]:
-        """What was reported under this name, for one subscriber or all."""
+        """Return the occurrences of this name, of one subscriber or of all."""
         return [each for each in self.seen if each.name == name and subscriber in (None, each.subscriber)]
 
     async def receipt(self, taken: DeliveryResult) -> Receipt:
-        """What the journal says became of a delivery."""
+        """Return the journal's receipt of a delivery."""
         found = await self.journal.receipt(taken.id)
         assert found is not None
         return found
