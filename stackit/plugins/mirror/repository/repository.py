@@ -41,7 +41,7 @@ class Repository:
             self.directory, "for-each-ref", "--format=%(refname) %(objectname)", "--", *map(ref_bytes, only)
         )
         if b"broken ref" in listed.stderr:
-            # git leaves it out with status 0; but nobody deleted it, so it must not be announced as deleted.
+            # git leaves it out with status 0; but the remote did not delete it, so it must not be announced as deleted.
             raise GitError("the mirror has a broken ref", stderr=listed.stderr.decode("utf-8", "replace"))
         if only:  # git also lists the refs below a ref that is a folder
             wanted = {ref_bytes(ref) for ref in only}

@@ -88,18 +88,11 @@ class TooMany(GitHttp):
         return super().render(request)
 
 
-@pytest.fixture
-def upstream(tmp_path: Path) -> Upstream:
-    made = Upstream(tmp_path / "served" / "octo" / "widget.git")
-    made.advance()
-    return made
-
-
 @pytest_twisted.async_yield_fixture
-async def server(tmp_path: Path, upstream: Upstream) -> AsyncIterator[TooMany]:
+async def server(upstream: Upstream) -> AsyncIterator[TooMany]:
     from twisted.internet import reactor  # noqa: PLC0415 - importing it installs it
 
-    made = TooMany(reactor, tmp_path / "served")
+    made = TooMany(reactor, upstream.directory.parent.parent)
     yield made
     await made.stop()
 

@@ -1,4 +1,4 @@
-"""A remote is asked directly only where it speaks protocol v2, and has answered when it was asked last."""
+"""The circuit breaker: a remote that speaks no protocol v2, or did not answer, is left to git for a while."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from twisted.web.server import NOT_DONE_YET
 
 from stackit.http.client import RemoteError, Timeouts
 from stackit.plugins.mirror.remote.circuit_breaker import AFTER_FAILURE, OLD_PROTOCOL, CircuitBreaker
-from stackit.plugins.mirror.remote.protocol_v2 import FLUSH, RESULT_TYPE, pkt_line, speaks_v2
+from stackit.plugins.mirror.remote.protocol_v2 import RESULT_TYPE, pkt_line
 from stackit.testing.listening import LoopbackSite
 
 MAIN = "refs/heads/main"
@@ -120,23 +120,6 @@ def test_a_breaker_opens_for_growing_times_and_a_success_closes_it(pauses: tuple
     breaker.check()
 
 
-@pytest.mark.parametrize(
-    ("said", "speaks"),
-    [
-        ((b"version 2\n", b"agent=git/2\n", b"ls-refs=unborn\n", b"fetch=shallow\n"), True),
-        ((b"# service=git-upload-pack\n", None, b"version 2\n", b"ls-refs\n", b"fetch\n"), True),
-        ((b"version 2\n", b"ls-refs\n"), False),
-        ((b"version 1\n", b"1" * 40 + b" HEAD\0thin-pack\n"), False),
-        ((b"# service=git-upload-pack\n", None, b"1" * 40 + b" HEAD\0 ls-refs fetch\n"), False),
-        ((b"ERR busy\n",), False),
-        ((), False),
-    ],
-)
-def test_what_a_server_says_of_itself_tells_what_it_speaks(said: tuple[bytes | None, ...], speaks: bool) -> None:
-    assert speaks_v2(b"".join(FLUSH if each is None else pkt_line(each) for each in said) + FLUSH) == speaks
-    assert not speaks_v2(b"<html>")
-
-
 # -- remotes ----------------------------------------------------------------------------
 
 
@@ -212,7 +195,7 @@ async def test_a_remote_that_does_not_answer_is_left_to_git_for_a_while_and_not_
 
 
 @pytest_twisted.ensureDeferred
-async def test_a_commit_that_is_not_there_yet_closes_nothing(street: Street) -> None:
+async def test_a_commit_that_is_not_there_yet_opens_no_breaker(street: Street) -> None:
     harness = street.open()
     await harness.worker().sync("start")
     remote = harness.worker()._remote

@@ -1,4 +1,4 @@
-"""What is no answer of git is no list of refs: a page in its place neither empties a mirror nor makes one."""
+"""A page in place of a list of refs neither empties a mirror nor makes one."""
 
 from __future__ import annotations
 

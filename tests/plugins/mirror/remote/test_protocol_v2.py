@@ -147,3 +147,20 @@ def test_only_a_flush_ends_a_list_or_a_pack(marker: bytes) -> None:
 def test_a_refusal_has_the_remotes_reason(parse: Parse) -> None:
     with pytest.raises(RefusedError, match="not our ref"):
         parse(pkt_line(b"ERR upload-pack: not our ref"))
+
+
+@pytest.mark.parametrize(
+    ("said", "speaks"),
+    [
+        ((b"version 2\n", b"agent=git/2\n", b"ls-refs=unborn\n", b"fetch=shallow\n"), True),
+        ((b"# service=git-upload-pack\n", None, b"version 2\n", b"ls-refs\n", b"fetch\n"), True),
+        ((b"version 2\n", b"ls-refs\n"), False),
+        ((b"version 1\n", b"1" * 40 + b" HEAD\0thin-pack\n"), False),
+        ((b"# service=git-upload-pack\n", None, b"1" * 40 + b" HEAD\0 ls-refs fetch\n"), False),
+        ((b"ERR busy\n",), False),
+        ((), False),
+    ],
+)
+def test_what_a_server_says_of_itself_tells_what_it_speaks(said: tuple[bytes | None, ...], speaks: bool) -> None:
+    assert speaks_v2(b"".join(FLUSH if each is None else pkt_line(each) for each in said) + FLUSH) == speaks
+    assert not speaks_v2(b"<html>")

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +12,7 @@ from mirror_harness import Harness, Upstream, managed, refs
 from twisted.internet.defer import Deferred, gatherResults
 
 from stackit import StackitError
-from stackit.plugins.mirror.sync import refresh
+from stackit.plugins.mirror.git.errors import GitError
 
 MIRRORS = 12
 
@@ -34,20 +33,13 @@ class Gits:
 
     @property
     def checks(self) -> tuple[int, int]:
-        """How many checks there were, and how many at once."""
+        """The number of checks, and the most at once."""
         now = most = number = 0
         for line in self._runs.read_text().split() if self._runs.exists() else ():
             now += 1 if line == "began" else -1
             number += line == "began"
             most = max(most, now)
         return number, most
-
-
-@pytest_twisted.async_yield_fixture
-async def upstream(tmp_path: Path) -> AsyncIterator[Upstream]:
-    upstream = Upstream(tmp_path / "upstream")
-    upstream.advance()
-    yield upstream
 
 
 def touch_an_object(mirror: Path, moment: int) -> None:
@@ -122,7 +114,7 @@ async def test_a_mirror_that_was_found_broken_is_replaced_when_the_remote_is_bac
     clone = worker._refresher._cloner.clone
 
     async def fails(_: Any) -> None:
-        raise refresh.GitError("the remote is away", kind="remote")  # type: ignore[attr-defined]
+        raise GitError("the remote is away", kind="remote")
 
     worker._refresher._cloner.clone = fails
     for _ in range(3):

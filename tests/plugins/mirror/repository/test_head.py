@@ -68,7 +68,7 @@ def detach(upstream: Upstream, commit: str) -> str:
 
 
 async def is_settled(street: Street, harness: Harness) -> bool:
-    """Whether a look finds the mirror equal by one question, and pushes take the fast way."""
+    """Return True if a quick check finds the mirror equal by one request, and a push comes by a fast fetch."""
     await harness.worker().sync("backstop")
     asked = len(street.server.asked)
     await harness.worker().sync("backstop")
