@@ -41,7 +41,7 @@ from stackit.bus.timeouts import call, with_timeout
 from stackit.cli.commands import COMMANDS
 from stackit.config.model import Config, secret_files, secrets
 from stackit.dispatch.backoff import Backoff
-from stackit.dispatch.dispatch import Dispatch, Limits
+from stackit.dispatch.dispatch import Dispatch, HandlerLimits
 from stackit.dispatch.stalls import StallDetector
 from stackit.journal import EventId
 from stackit.journal.pruner import Pruner
@@ -168,7 +168,7 @@ class Stackit(Service):
             bus=self.bus,
             journal=self.journal,
             backoff=Backoff(config.handlers.retry_for, Random()),  # noqa: S311 - jitter, not a secret
-            limits=Limits(
+            limits=HandlerLimits(
                 timeout=config.handlers.timeout,
                 concurrency=config.handlers.concurrency,
                 grace=config.grace,

@@ -25,7 +25,7 @@ from stackit.dispatch.threads import Threads
 from stackit.journal import AppendResult, DueHandling, EventId, JournalProtocol, NewDelivery
 
 
-class Limits(msgspec.Struct, frozen=True, kw_only=True):
+class HandlerLimits(msgspec.Struct, frozen=True, kw_only=True):
     """Defaults of each handler, and the limits of all of them together.
 
     ``timeout`` is in seconds (0 for none), ``concurrency`` in events, ``grace`` in seconds.
@@ -66,7 +66,7 @@ class Dispatch:
         bus: Bus,
         journal: JournalProtocol,
         backoff: Backoff,
-        limits: Limits,
+        limits: HandlerLimits,
         restore: Restore,
         is_ping: Callable[[Event], bool],
     ) -> None:

@@ -21,7 +21,7 @@ from stackit.api.events import DeliveryResult
 from stackit.api.forge import Forges
 from stackit.bus.bus import Bus
 from stackit.dispatch.backoff import Backoff
-from stackit.dispatch.dispatch import Dispatch, Limits
+from stackit.dispatch.dispatch import Dispatch, HandlerLimits
 from stackit.forges import restore
 from stackit.github import GitHub
 from stackit.github.payloads import decode
@@ -85,7 +85,7 @@ class Harness:
             bus=self.bus,
             journal=self.journal,
             backoff=Backoff(retry_for, Longest()),
-            limits=Limits(timeout=TIMEOUT, concurrency=concurrency, grace=GRACE, refuse_replays=refuse_replays),
+            limits=HandlerLimits(timeout=TIMEOUT, concurrency=concurrency, grace=GRACE, refuse_replays=refuse_replays),
             restore=partial(restore, GITHUB),
             is_ping=GITHUB.is_ping,
         )

@@ -17,7 +17,7 @@ RETRY_AFTER_429 = 60.0
 """Seconds without requests to a host that answers 429 and names none, as GitHub's documentation asks."""
 
 
-class Limits(msgspec.Struct, frozen=True, kw_only=True):
+class AnswerLimits(msgspec.Struct, frozen=True, kw_only=True):
     """The most bytes of each kind of answer, which is held in memory. A larger pack or list comes by git."""
 
     advertisement: int = 64 * 1024
@@ -40,7 +40,7 @@ class Remote:
         managed: ManagedRepo,
         host: str,
         path: str,
-        limits: Limits,
+        limits: AnswerLimits,
     ) -> None:
         self._reactor = reactor
         self._now = now

@@ -9,7 +9,7 @@ from urllib.request import proxy_bypass
 
 from stackit import ManagedRepo, Reactor
 from stackit.http.client import Address, ConnectionPool, Timeouts, TlsFiles, parse_url
-from stackit.plugins.mirror.remote.client import Limits, Remote
+from stackit.plugins.mirror.remote.client import AnswerLimits, Remote
 
 # The variables of curl, and so of git.
 _PROXY_VARIABLES = {"http": ("http_proxy",), "https": ("https_proxy", "HTTPS_PROXY")}
@@ -25,7 +25,7 @@ class Remotes:
         *,
         now: Callable[[], float] = time.time,
         timeouts: Timeouts = Timeouts(),  # noqa: B008 - frozen
-        limits: Limits = Limits(),  # noqa: B008 - frozen
+        limits: AnswerLimits = AnswerLimits(),  # noqa: B008 - frozen
     ) -> None:
         """``now`` is the wall clock, for a ``Retry-After`` that is a date."""
         self._reactor = reactor

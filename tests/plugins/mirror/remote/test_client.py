@@ -14,7 +14,7 @@ from twisted.internet.task import deferLater
 
 from stackit import ManagedRepo, Repo, StackitError
 from stackit.http.client import RemoteError, Timeouts, response_parser
-from stackit.plugins.mirror.remote.client import Limits, Remote
+from stackit.plugins.mirror.remote.client import AnswerLimits, Remote
 from stackit.plugins.mirror.remote.remotes import Remotes
 
 TYPE = b"Content-Type: application/x-git-upload-pack-result\r\n"
@@ -30,7 +30,9 @@ class Harness:
 
     def give(self, *, listing_limit: int = 2**20, **timeouts: float) -> None:
         """Give the client other timeouts, in seconds, or another limit."""
-        self.remotes = Remotes(self.reactor, 2, timeouts=Timeouts(**timeouts), limits=Limits(listing=listing_limit))
+        self.remotes = Remotes(
+            self.reactor, 2, timeouts=Timeouts(**timeouts), limits=AnswerLimits(listing=listing_limit)
+        )
         self.remote = self.of(f"http://127.0.0.1:{self.server.port}/octo/widget.git")
 
     def of(self, url: str, **more: Any) -> Remote:
