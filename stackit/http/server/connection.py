@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from enum import IntEnum
 from typing import TYPE_CHECKING, Any
 
 from twisted.internet.address import UNIXAddress
@@ -20,6 +19,15 @@ from stackit.http.server.refusals import OVERLOAD, TOO_SLOW, Refusal, malformed
 from stackit.http.server.request import Request
 from stackit.http.server.request_parser import RequestParser, is_request_line
 from stackit.http.server.responses import serialize
+from stackit.http.server.state import (
+    CLOSED,
+    DRAINING,
+    HANDLING,
+    IDLE,
+    READING_BODY,
+    READING_HEAD,
+    YIELDED,
+)
 from stackit.text.addresses import UNIX, client_network
 
 if TYPE_CHECKING:
@@ -41,27 +49,6 @@ _TURN = 8
 """Requests of one connection that are read before others have their turn."""
 
 _CONTINUE = b"HTTP/1.1 100 Continue\r\n\r\n"
-
-
-class State(IntEnum):
-    """States of a connection, in the order of a request's life."""
-
-    IDLE = 0
-    """Between two requests: nothing of the next one has come."""
-    READING_HEAD = 1
-    """A head is to come, or is here in part. A new connection begins so."""
-    YIELDED = 2
-    """More requests are here, and other connections have their turn before."""
-    READING_BODY = 3
-    HANDLING = 4
-    """A whole request waits for its response. This time is the handler's: it has no deadline."""
-    DRAINING = 5
-    """The last response is written: what still comes is thrown away, until the client has read it."""
-    CLOSED = 6
-
-
-# An attribute of a module is found faster than one of an enum.
-IDLE, READING_HEAD, YIELDED, READING_BODY, HANDLING, DRAINING, CLOSED = State
 
 
 @implementer(IProtocol, IHalfCloseableProtocol, IPushProducer)

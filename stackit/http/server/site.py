@@ -17,10 +17,11 @@ from twisted.python.failure import Failure
 from zope.interface import implementer
 
 from stackit.api.reactor import Timers
-from stackit.http.server.connection import Connection, State
+from stackit.http.server.connection import Connection
 from stackit.http.server.interfaces import OnRefused, RequestHandler
 from stackit.http.server.limits import ConnectionLimiter
 from stackit.http.server.responses import Dates
+from stackit.http.server.state import State
 
 
 class Limits(msgspec.Struct, frozen=True, kw_only=True):

@@ -18,7 +18,8 @@ from twisted.internet import reactor
 from twisted.internet.defer import Deferred
 from twisted.internet.task import Clock, deferLater
 
-from stackit.http.server.connection import DRAIN_TIME, State
+from stackit.http.server.connection import DRAIN_TIME
+from stackit.http.server.state import State
 
 
 @pytest.mark.usefixtures("passing")

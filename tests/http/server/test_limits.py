@@ -15,7 +15,7 @@ from bounded_site import (
 from rawhttp import request
 from twisted.internet.defer import Deferred
 
-from stackit.http.server.connection import State
+from stackit.http.server.state import State
 
 
 @pytest_twisted.ensureDeferred

@@ -17,7 +17,7 @@ from twisted.internet.defer import Deferred
 from twisted.internet.task import Clock
 from twisted.python.failure import Failure
 
-from stackit.http.server.connection import State
+from stackit.http.server.state import State
 
 
 @pytest.mark.parametrize(
