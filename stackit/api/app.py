@@ -1,4 +1,4 @@
-"""What a plugin is given of the running stackit."""
+"""The running stackit, as a plugin sees it."""
 
 from __future__ import annotations
 
@@ -37,32 +37,32 @@ class App(msgspec.Struct, frozen=True, kw_only=True, eq=False):
     """The wall clock, in seconds since the epoch."""
 
     observe: Callable[[Occurrence], None]
-    """Tell every observer what happened. Never raises."""
+    """Hand an occurrence to every ``stackit_observe``. Never raises."""
 
     announced: Callable[[Repo], Awaitable[Mapping[str, str]]]
     """The refs of a mirror (ref to object id) as handlers of ``stackit_refs_changed`` have been told."""
 
     announce: Callable[[Repo, tuple[RefChange, ...], str, str | None], Awaitable[None]]
-    """Record that refs moved, and tell every ``stackit_refs_changed``: repo, changes, cause, delivery.
+    """Make a change of refs durable, and hand it to every ``stackit_refs_changed``: repo, changes, cause, delivery.
 
-    The event and the record of what was announced are one transaction: neither is there
-    without the other. Raises JournalError where it cannot be made durable now.
+    The event and the announced refs are written in one transaction. Raises JournalError where it cannot be made durable
+    now.
     """
 
     visible: Callable[[str, float], Awaitable[bool]]
     """Note on the receipt of an event (its ``id``) when its commit became visible, in epoch seconds.
 
-    The first time counts; returns whether this was it (a replay is not).
+    The first note counts. Returns True for it, and False for a later one, such as that of a replay.
     """
 
     pending: Callable[[], Mapping[str, int]]
-    """How many events each subscriber still has to handle."""
+    """The number of events that each subscriber still has to handle."""
 
     stalled: Callable[[], Mapping[str, float]] = dict
-    """For how many seconds each subscriber has had events due of which none has begun or ended; 0 where all is well."""
+    """The seconds for which each subscriber has had events due, and none of them began or ended; 0 where some do."""
 
     dropped_lines: Callable[[], int] = int
-    """How many lines of the log were dropped since the start, because nobody read them."""
+    """The number of lines of the log that were dropped since the start, because their reader was too slow."""
 
     collectors: Sequence[tuple[str, Collector]] = ()
     """Every collector that plugins return from ``stackit_metrics``, with the name of its plugin."""

@@ -1,4 +1,4 @@
-"""The errors that stackit raises on purpose: each becomes one clear line for a person."""
+"""The errors that stackit raises, each one clear line for a person, and exceptions of foreign code as text."""
 
 from __future__ import annotations
 
@@ -29,21 +29,24 @@ class JournalError(StackitError):
 
 
 class Permanent(Exception):
-    """Raised by a handler: trying again cannot help, so the event becomes a dead letter."""
+    """Raised by a handler where another attempt cannot help: the event becomes a dead letter."""
 
 
 _name = type.__dict__["__name__"].__get__
-"""The name of a class, whatever its metaclass says."""
+"""The name of a class. A metaclass cannot change it, or raise."""
 
 
 def describe(fault: BaseException | None, redact: Callable[[str], str] = redacted) -> str:
-    """An exception as one bounded line, without credentials: its type and its message. Never raises."""
+    """Return the type and the message of an exception as one line of at most 500 characters, without credentials.
+
+    Never raises, whatever the class of the exception does.
+    """
     try:
-        message = redact(" ".join(str(fault).split()))  # before it is cut: half of one may be no sign of one any more
-    except BaseException as second:  # noqa: BLE001 - foreign code: the text of an exception is what its class makes of it
+        message = redact(" ".join(str(fault).split()))  # before the cut, which could leave half a credential
+    except BaseException as second:  # noqa: BLE001 - foreign code: a class may raise while it makes the text
         message = f"no text can be had of it ({_name(type(second))})"
     line = f"{_name(type(fault))}: {message}" if message else str(_name(type(fault)))
-    # It goes into the journal, which takes what has a form in UTF-8: half a surrogate pair has none.
+    # The journal takes text that can be encoded as UTF-8, which half a surrogate pair cannot.
     return line[:500].encode("utf-8", "backslashreplace").decode()[:500]
 
 

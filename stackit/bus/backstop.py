@@ -21,8 +21,7 @@ from stackit.bus.timeouts import wait_or_cancel
 class Backstop(Service):
     """A LoopingCall over ``stackit_backstop``: at start, and every ``interval`` seconds (0: never).
 
-    A plugin whose last round still runs is left alone until it has ended, so it never
-    overlaps itself; the others make their round all the same.
+    A plugin whose last round still runs is not asked again until that has ended. The others do not wait for it.
     """
 
     def __init__(self, *, reactor: Reactor, bus: Bus, interval: float, grace: float) -> None:
@@ -40,7 +39,7 @@ class Backstop(Service):
             self._loop.start(self._interval, now=True)
 
     async def stop(self) -> None:
-        """Start no more rounds, and wait for what runs, within the grace."""
+        """Start no more rounds, and wait within the grace for those that run."""
         if self._loop.running:
             self._loop.stop()
         await wait_or_cancel(self._reactor, list(self._running.values()), self._grace)

@@ -66,7 +66,7 @@ def load_plugins(
                 target = _target(name, where, table, found, directory)
                 bus.register(name, _instance(name, where, target, tables.get(name, {})))
         except StackitError as problem:
-            if (named and strict) or isinstance(problem.__cause__, KeyboardInterrupt):  # a person may have meant us
+            if (named and strict) or isinstance(problem.__cause__, KeyboardInterrupt):  # Ctrl-C
                 raise
             problems.append(problem if isinstance(problem, PluginError) else PluginError(name, str(problem)))
     return problems
@@ -131,7 +131,7 @@ def _imported(name: str, source: str, load: Callable[[], object]) -> object:
 
 
 def _instance(name: str, where: str, target: Any, table: Mapping[str, Any]) -> object:
-    """The plugin itself: a class is instantiated, with its settings where it declares ``Settings``."""
+    """Return the plugin. A class is instantiated, with its settings if it declares ``Settings``."""
     settings = {key: value for key, value in table.items() if key not in PluginTable.__struct_fields__}
     try:
         wanted = getattr(target, "Settings", None) if inspect.isclass(target) else None
@@ -156,7 +156,7 @@ def _instance(name: str, where: str, target: Any, table: Mapping[str, Any]) -> o
 
 
 def _keys(settings: type) -> set[str]:
-    """The keys of a ``Settings``: msgspec itself ignores others unless the author thought of forbidding them."""
+    """Return the keys of a ``Settings``. msgspec ignores all others, unless its author forbids them."""
     described = msgspec.inspect.type_info(settings)
     if not isinstance(described, msgspec.inspect.StructType | msgspec.inspect.DataclassType):
         raise TypeError("Settings must be a msgspec.Struct or a dataclass")
@@ -164,7 +164,7 @@ def _keys(settings: type) -> set[str]:
 
 
 def _mistake(where: str, problem: msgspec.ValidationError) -> ConfigError:
-    """msgspec's ``Expected `int`, got `str` - at `$.concurrency``` with the key first."""
+    """Return the error with the key first; msgspec has it last: ``Expected `int`, got `str` - at `$.concurrency```."""
     text, _, path = str(problem).partition(" - at `$")
     key = path.rstrip("`")
     return ConfigError(f"{where}{key}: {in_words(text)}")

@@ -1,4 +1,4 @@
-"""Foreign work, bounded in time whatever it does about it."""
+"""Calls of foreign code that cannot raise, and Deferreds of it with a timeout."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ class HandlerTimeout(Exception):
 
 
 def call(function: Callable[..., Any], *values: object) -> Deferred[Any]:
-    """What foreign code returns or raises, or what the awaitable that it returns comes to. Never raises."""
+    """Call a function of a plugin; return a Deferred of its result, awaited if it is awaitable. Never raises."""
     try:
         return to_deferred(function(*values))
     except BaseException:  # noqa: BLE001 - foreign code: whatever it raises is its outcome
@@ -34,7 +34,7 @@ def call(function: Callable[..., Any], *values: object) -> Deferred[Any]:
 
 
 def to_deferred(value: Any) -> Deferred[Any]:
-    """What a value is, or comes to where it is something to wait for, of whatever class."""
+    """Return a Deferred of a value: of its result, if it is awaitable."""
     if isinstance(value, Deferred) or iscoroutine(value) or not isawaitable(value):
         return maybeDeferred(lambda: value)
     return Deferred.fromCoroutine(_awaited(value))
@@ -45,14 +45,14 @@ async def _awaited(value: Awaitable[Any]) -> Any:
 
 
 def with_timeout(reactor: Reactor, running: Deferred[Any], seconds: float) -> Deferred[Any]:
-    """The outcome of ``running``, or HandlerTimeout after so many seconds (0: no limit).
+    """Return a Deferred of the outcome of ``running``, or of HandlerTimeout after so many seconds (0: no limit).
 
-    A handler that survives its cancellation is abandoned: its outcome is nobody's then,
-    which ``Deferred.addTimeout`` cannot promise. Cancelling the result cancels the handler.
-    It fails with an Exception, and comes in this thread, from wherever ``running`` is called back. Never raises.
+    Cancelling it cancels ``running``. A handler that does not end when it is cancelled is abandoned, and its outcome
+    ignored, which ``Deferred.addTimeout`` cannot promise. The Deferred fails with an Exception only, and fires in the
+    thread of this call, in whichever thread ``running`` fires. Never raises.
     """
     if type(running) is Deferred and running.called and not running.paused and not isinstance(running.result, Failure):
-        return running  # a plain function, mostly: there is nothing left to bound
+        return running  # the result of a plain function, mostly
     expired = False
     thread = get_ident()
 
@@ -96,9 +96,9 @@ def with_timeout(reactor: Reactor, running: Deferred[Any], seconds: float) -> De
 
 
 def as_exception(failure: Failure) -> Failure:
-    """A failure that may be raised anywhere: SystemExit and its like end the call that raised them, and nothing else.
+    """Return a failure of an Exception: SystemExit and its like become a RuntimeError, which ends its own call alone.
 
-    Where a coroutine awaits it, StopIteration would be taken for a result.
+    So does StopIteration, which a coroutine that awaits it would take for a result.
     """
     if isinstance(failure.value, Exception) and not isinstance(failure.value, StopIteration):
         return failure
@@ -113,9 +113,9 @@ def _cancel(running: Deferred[Any]) -> None:
 
 
 async def wait_or_cancel(reactor: Reactor, running: Sequence[Deferred[Any]], grace: float) -> None:
-    """Wait until all have ended; what has not after ``grace`` seconds is cancelled. Failures are swallowed.
+    """Wait until all have ended; cancel those that have not after ``grace`` seconds. Failures are ignored.
 
-    Each must end when it is cancelled, as what ``with_timeout`` returns does.
+    Each must end when it is cancelled, as the result of ``with_timeout`` does.
     """
     if not running:
         return

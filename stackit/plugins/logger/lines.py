@@ -25,9 +25,9 @@ _UNUSUAL = ("backstop", "failed", "refs_changed")  # their lines have more than 
 class Lines:
     """Writes the lines.
 
-    Of refused requests at most a thousand a minute have a line, or any stranger could fill the disk with our
-    own log; the line that ends the silence tells how many had none. A look of the backstop that found nothing has no
-    line either: the line of the whole round tells how many there were.
+    At most a thousand refused requests a minute have a line, or strangers could fill the disk with the log; the first
+    line of the next minute has the number of the others. A look of the backstop that found nothing has no line: the
+    line of the whole round has the number of those.
     """
 
     __slots__ = (
@@ -50,7 +50,7 @@ class Lines:
         self._forms: dict[str, list[_Form]] = {name: [] for name in OCCURRENCES}
 
     def tell(self, occurrence: Occurrence) -> None:
-        """Write its line, if it has one."""
+        """Write the line of an occurrence, if it has one."""
         if occurrence.name == "synced" and _is_quiet(occurrence):
             self._quiet_looks += 1
             return
@@ -65,10 +65,10 @@ class Lines:
         self._write(_level(occurrence), occurrence.name, said)
 
     def _usual(self, occurrence: Occurrence) -> KeyValues | None:
-        """What is to be said of it, where it has the fields that others of its name had."""
+        """Return the line of an occurrence with the same fields as an earlier one of its name; None for another."""
         forms = self._forms.get(occurrence.name)
         if forms is None:
-            return None  # none of stackit's own names
+            return None  # a plugin's own: any number of names would be kept
         for form in forms:
             said = form.said(occurrence)
             if said is not None:
@@ -79,7 +79,7 @@ class Lines:
         return None
 
     def _has_room(self) -> bool:
-        """Count a refusal; whether it may have a line."""
+        """Count a refusal, and return True if it may have a line."""
         now = self._clock()
         if now - self._minute_began >= _MINUTE:
             left_out = self._refusals - _MOST_REFUSALS
@@ -91,7 +91,7 @@ class Lines:
         return self._refusals <= _MOST_REFUSALS
 
     def _write(self, level: Any, name: str, said: KeyValues) -> None:
-        # What Logger.emit does, but for asking each time whether the level is one.
+        # As Logger.emit does, without its check of the level.
         self._publish(
             {
                 "log_logger": self._log,
@@ -110,12 +110,12 @@ class Lines:
 
 
 class _Form:
-    """Occurrences of one name that have the same fields: most of those that come."""
+    """The line of occurrences of one name that have the same fields, as most have."""
 
     __slots__ = ("_nothing", "_others", "_seconds", "_template", "_values")
 
     def __init__(self, summary: str, names: Sequence[str]) -> None:
-        """At least two of ``_FIELDS``, in their order, and not all but one: what is read of both is a tuple."""
+        """``names`` are some of ``_FIELDS``, in order: two at least, and not all but one, as ``attrgetter`` needs."""
         others = [name for name in _FIELDS if name not in names]
         self._template = LineTemplate(summary, names)
         self._values = attrgetter(*names)
@@ -124,7 +124,7 @@ class _Form:
         self._seconds = names.index("seconds") if "seconds" in names else None
 
     def said(self, occurrence: Occurrence) -> KeyValues | None:
-        """What is to be said of an occurrence; None for one of another form."""
+        """Return the line of an occurrence; None for one with other fields."""
         values = self._values(occurrence)
         if None in values or self._others(occurrence) != self._nothing:
             return None

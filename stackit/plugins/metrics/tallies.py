@@ -1,4 +1,4 @@
-"""Counts and times that every delivery adds to: a lookup and an addition each, made metrics of at a scrape.
+"""Counters and histograms for the hot path: a lookup and an addition each; metrics are made of them at a scrape.
 
 The counters of prometheus_client take a lock and several calls for each addition, so that threads and processes may
 share them. stackit observes in one thread.
@@ -20,15 +20,15 @@ MOST_VALUES = 100
 
 _LABEL = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.:-]{0,99}", re.ASCII)
 PATH = re.compile(r"[^\x00-\x1f\x7f\ud800-\udfff]{1,4096}")
-"""A file that the configuration names; no value that a stranger chooses."""
+"""The path of a file that the configuration names, which no stranger chooses."""
 
 Labels = tuple[str | None, ...]
 
 
 class Bounds:
-    """Labels from values that strangers may choose: they cannot make ever more series of them.
+    """Makes labels from values that strangers may choose, without ever more series.
 
-    ``allowed`` is what a value looks like.
+    A value is kept if it matches ``allowed``, and only so many are; the others become ``other``.
     """
 
     def __init__(self, allowed: re.Pattern[str] = _LABEL) -> None:
@@ -36,7 +36,7 @@ class Bounds:
         self._seen: dict[int, set[str]] = {}
 
     def labels(self, values: Labels) -> tuple[str, ...]:
-        """``values`` as labels; what no label may be is ``other``."""
+        """Return ``values`` as labels."""
         return tuple(self._label(place, value) for place, value in enumerate(values))
 
     def _label(self, place: int, value: str | None) -> str:
@@ -50,7 +50,7 @@ class Bounds:
 
 
 class Tally(Collector):
-    """A counter with labels, whose values look like ``allowed``."""
+    """A counter with labels, whose values match ``allowed``."""
 
     def __init__(
         self,
@@ -67,7 +67,7 @@ class Tally(Collector):
         registry.register(self)
 
     def add(self, *values: str | None, count: int = 1) -> None:
-        """Count one more, or ``count``: 0 for a series that is to be there from the start."""
+        """Add ``count``; 0 makes the series appear."""
         if values not in self._counts:
             values = self._bounds.labels(values)
             self._counts.setdefault(values, 0)
@@ -99,7 +99,7 @@ class Times(Collector):
         registry.register(self)
 
     def add(self, value: str | None, seconds: float) -> None:
-        """Count a time; a bound belongs to its bucket."""
+        """Add a time. A bucket includes its upper bound."""
         if value not in self._counts:
             (value,) = self._bounds.labels((value,))
             self._counts.setdefault(value, [0] * (len(self._upper) + 1))

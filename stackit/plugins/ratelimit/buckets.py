@@ -1,4 +1,4 @@
-"""How many refused requests an address may still have."""
+"""Token buckets: the refused requests that an address may still have."""
 
 from __future__ import annotations
 
@@ -6,12 +6,11 @@ from collections import OrderedDict
 
 
 class Buckets:
-    """Token buckets in bounded memory, each no more than the time at which it is full again.
+    """Token buckets in bounded memory. Of each only the time at which it is full again is kept.
 
-    A bucket of ``burst`` tokens lacks one token for every ``seconds_per_token`` until
-    that time. The order is that of the last spending, so buckets that are full, which
-    need not be kept, are at the front. One that is not full is never forgotten, or whoever has
-    many addresses could empty the table of the others' debts.
+    A bucket of ``burst`` tokens lacks one token for every ``seconds_per_token`` until that time. The order is that of
+    the last spending: full buckets, which need not be kept, are at the front. A bucket that is not full is never
+    dropped, or a client with many addresses could push the others' buckets out.
     """
 
     __slots__ = (
