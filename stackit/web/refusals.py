@@ -35,14 +35,17 @@ class RefusalReporter:
         self._observe = observe
 
     def __call__(self, client: str, head: RequestHead | None, refusal: Refusal, verified_by: str | None = None) -> None:
-        """``client`` is an address; ``verified_by`` is the label of the secret under which the body verified."""
+        """``client`` is an address; ``verified_by`` is the label of the secret under which the body verified.
+
+        ``head`` is None if it did not arrive whole, or is no HTTP. Plugins see an empty one, with the client.
+        """
         self._observe(
             Occurrence(
                 name="refused",
                 reason=refusal.reason,
                 status=refusal.response.status,
                 client=client,
-                request=head,
+                request=head or RequestHead(client=client, method=b"", path=b"", headers={}),
                 verified_by=verified_by,
             )
         )

@@ -456,6 +456,24 @@ async def test_a_delivery_that_drips_is_cut(harness: Harness, clock: Clock) -> N
     assert harness.reasons == ["deadline"]
 
 
+@pytest.mark.parametrize("begun", [b"POST /api/v1/webhooks/github HTTP/1.1\r\nHost", b"no HTTP at all\r\n\r\n"])
+@pytest_twisted.ensureDeferred
+async def test_a_refused_request_without_a_whole_head_counts_with_the_rate_limit(
+    harness: Harness, clock: Clock, begun: bytes
+) -> None:
+    limiter = RateLimit(RateLimit.Settings(burst=1), clock=clock.seconds)
+    client = await harness.connect()
+    client.send(begun)
+    await harness.ask(request("/healthz", "GET"))
+    clock.advance(30)
+    assert (await client.answer()).status in (400, 408)
+    await client.end()
+    [refused] = harness.seen
+    limiter.stackit_observe(refused)
+    assert refused.request is not None
+    assert limiter.stackit_admit(refused.request) is not None
+
+
 BAD_SIGNATURES = {
     "missing": [],
     "empty": [b""],
