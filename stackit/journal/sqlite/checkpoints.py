@@ -6,7 +6,7 @@ import sqlite3
 import time
 from pathlib import Path
 
-from stackit.journal.sqlite.schema import LOG_BOUND, LOG_WORTH_A_LINE
+from stackit.journal.sqlite.sizes import Sizes
 
 READ = "somebody reads an old state of it (another process, such as a backup that hangs)"
 UNDER_WAY = "another checkpoint is under way"
@@ -36,14 +36,14 @@ def checkpoint_now(connection: sqlite3.Connection) -> str | None:
     return reason
 
 
-def behind(path: Path, reason: str, size: int) -> str | None:
+def behind(path: Path, reason: str, size: int, sizes: Sizes) -> str | None:
     """Return a line for people about a log of ``size`` bytes that could not be copied in; None while it is small.
 
     Under load a reader may be in the way for a moment.
     """
-    if reason == READ and size <= LOG_WORTH_A_LINE:
+    if reason == READ and size <= sizes.notice:
         return None
     return (
         f"the journal's log has {size >> 20} MiB and cannot be brought into {path}: {reason}; "
-        f"beyond {LOG_BOUND >> 20} MiB no delivery is taken"
+        f"beyond {sizes.log >> 20} MiB no delivery is taken"
     )

@@ -14,7 +14,6 @@ from stackit.journal.sqlite.schema import Connection
 
 _START = 8
 """Bytes of a digest in the index; the whole of it is compared with that of the event."""
-_TOGETHER = 2048
 
 _FRESH = "SELECT digest, id FROM events WHERE id > ? AND digest IS NOT NULL ORDER BY id DESC"
 _SEEN = "SELECT digest FROM events WHERE id IN (SELECT event_id FROM digests WHERE start IN ({}))"
@@ -57,7 +56,7 @@ def add(connection: Connection, events: Sequence[tuple[int, bytes]]) -> None:
 
 def index_when_complete(connection: Connection, event_ids: Sequence[int]) -> None:
     """Move digests from memory into the index, where these new events (rows that follow each other) complete a set."""
-    before, after = _settled(event_ids[0] - 1), _settled(event_ids[-1])
+    before, after = _settled(connection, event_ids[0] - 1), _settled(connection, event_ids[-1])
     if after > before:
         connection.execute(_SETTLE, (before, after))
         connection.recent_digests = None
@@ -78,10 +77,11 @@ def _recent(connection: Connection) -> dict[bytes, int]:
     """Return the digests in memory, each with the first event that has it."""
     if connection.recent_digests is None:
         (newest,) = connection.execute("SELECT MAX(id) FROM events").fetchone()
-        connection.recent_digests = dict(connection.execute(_FRESH, (_settled(newest or 0),)))
+        connection.recent_digests = dict(connection.execute(_FRESH, (_settled(connection, newest or 0),)))
     return connection.recent_digests
 
 
-def _settled(event_id: int) -> int:
+def _settled(connection: Connection, event_id: int) -> int:
     """Return the last event up to which the index is complete, if this is the newest event."""
-    return event_id // _TOGETHER * _TOGETHER
+    together = connection.sizes.digests
+    return event_id // together * together

@@ -29,6 +29,7 @@ from stackit.journal.sqlite.files import FilesChanged
 from stackit.journal.sqlite.ids import event_row
 from stackit.journal.sqlite.opening import Full, Opening
 from stackit.journal.sqlite.reader import Reader
+from stackit.journal.sqlite.sizes import Sizes
 from stackit.journal.sqlite.writer import Writer
 
 _REPLAY_STEP = 500
@@ -77,18 +78,20 @@ class SQLiteJournal(JournalProtocol):
         keep_bytes: int = 2**30,
         on_change: Callable[[str | None], None] | None = None,
         notice: Callable[[str], None] | None = None,
+        sizes: Sizes = Sizes(),  # noqa: B008 - frozen
     ) -> SQLiteJournal:
         """Open ``directory/journal.sqlite3``, making it if it is missing. Blocks: for the start only.
 
         ``prune`` keeps to ``keep_for`` (seconds) and ``keep_bytes``. ``on_change`` is called with the problem that
         keeps the journal from being written whenever that changes, and with None once it is over: what was not
-        confirmed may be there then. ``notice`` is called with a line for people about anything else.
+        confirmed may be there then. ``notice`` is called with a line for people about anything else. ``sizes`` are for
+        tests, which make them small.
 
         On a full disk it is opened later, by the next write or question; both fail until then. Raises JournalError
         where another process holds the directory, other users can reach it, or the journal is damaged or of another
         version of stackit; nothing is changed then.
         """
-        opening = Opening(directory)
+        opening = Opening(directory, sizes)
         journal = cls(
             opening,
             reactor=reactor,

@@ -11,6 +11,7 @@ from pathlib import Path
 from stackit.api.errors import JournalError
 from stackit.journal import directory as state_directory
 from stackit.journal.sqlite import schema
+from stackit.journal.sqlite.sizes import Sizes
 
 _ROOM = 2**20
 """Free bytes that a new journal needs."""
@@ -23,13 +24,14 @@ class Full(JournalError):
 class Opening:
     """The preparation of a journal, once for all connections; on a full disk by a later attempt.
 
-    ``path`` is the journal's file. ``is_done`` is True once it can be opened.
+    ``path`` is the journal's file, ``sizes`` are for its connections. ``is_done`` is True once it can be opened.
     """
 
-    __slots__ = ("_directory", "_lock", "is_done", "path")
+    __slots__ = ("_directory", "_lock", "is_done", "path", "sizes")
 
-    def __init__(self, directory: Path) -> None:
+    def __init__(self, directory: Path, sizes: Sizes) -> None:
         self.path = directory / "journal.sqlite3"
+        self.sizes = sizes
         self.is_done = False
         self._directory = directory
         self._lock: state_directory.DirectoryLock | None = None

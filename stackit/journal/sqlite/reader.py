@@ -46,7 +46,7 @@ class Reader:
         if not self._opening.is_done:
             raise JournalError(f"the journal {self._opening.path} is not open yet")
         try:
-            connection = connect(self._opening.path)
+            connection = connect(self._opening.path, self._opening.sizes)
             connection.execute("PRAGMA query_only = ON")
             open_log(connection)
         except sqlite3.Error as problem:

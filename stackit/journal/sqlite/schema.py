@@ -11,6 +11,7 @@ from pathlib import Path
 
 from stackit.api.errors import JournalError
 from stackit.journal import directory
+from stackit.journal.sqlite.sizes import Sizes
 
 VERSION = 1
 """The version of the tables, as SQLite's ``user_version``."""
@@ -67,23 +68,12 @@ TABLES = (
 # Bodies are left out of the check at start: reading up to a gigabyte of them would make every start slow.
 _CHECKED = "SELECT name FROM sqlite_master WHERE type = 'table' AND name NOT IN ('bodies', 'bundles')"
 
-WAL_LIMIT = 16 * 2**20
-"""Bytes of write-ahead log that are worth a checkpoint, and that are kept between two.
-
-A checkpoint competes with commits for the disk: at a quarter of this, appends took longer at p99.
-"""
-LOG_WORTH_A_LINE = 4 * WAL_LIMIT
-"""Bytes of log that are more than load explains: somebody is in the way of the checkpoints."""
-LOG_BOUND = 16 * WAL_LIMIT
-"""Bytes of log beyond which nothing more is written until it can be brought into the journal's file."""
-
 _SETTINGS = (
     "PRAGMA busy_timeout = 10000",
     "PRAGMA foreign_keys = ON",
     "PRAGMA trusted_schema = OFF",
     "PRAGMA synchronous = FULL",
     "PRAGMA wal_autocheckpoint = 0",
-    f"PRAGMA journal_size_limit = {WAL_LIMIT}",
     "PRAGMA temp_store = MEMORY",
 )
 
@@ -92,6 +82,7 @@ class Connection(sqlite3.Connection):
     """A connection, with the digests of the newest events that dedup.py remembers (None: not read yet)."""
 
     recent_digests: dict[bytes, int] | None = None
+    sizes = Sizes()
 
     def undo(self) -> None:
         """Roll back the transaction, and forget the digests in memory."""
@@ -122,7 +113,7 @@ def prepare(path: Path) -> None:
     _check(path)
 
 
-def connect(path: Path) -> Connection:
+def connect(path: Path, sizes: Sizes) -> Connection:
     """Return a new connection, which one thread at a time may use."""
     connection = sqlite3.connect(
         f"{path.absolute().as_uri()}?mode=rw",
@@ -133,8 +124,9 @@ def connect(path: Path) -> Connection:
         factory=Connection,
     )
     try:
-        for setting in _SETTINGS:
+        for setting in (*_SETTINGS, f"PRAGMA journal_size_limit = {sizes.checkpoint}"):
             connection.execute(setting)
+        connection.sizes = sizes
     except sqlite3.Error:
         connection.close()
         raise
@@ -153,7 +145,7 @@ def _create(path: Path) -> None:
         for left in (new, *(new.with_name(f"{new.name}-{kind}") for kind in ("wal", "shm", "journal"))):
             left.unlink(missing_ok=True)
         os.close(os.open(new, os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600))
-        connection = connect(new)
+        connection = connect(new, Sizes())
         try:
             # The log comes last: of one that a full disk does not let into the file at the end, closing says nothing.
             _make_tables(connection)

@@ -28,7 +28,7 @@ from stackit.journal.sqlite.checkpoints import UNDER_WAY, behind, checkpoint, ch
 from stackit.journal.sqlite.files import FilesChanged, JournalFiles, JournalTruncated, LogMissing
 from stackit.journal.sqlite.opening import Opening
 from stackit.journal.sqlite.rescue import Rescue, is_sound
-from stackit.journal.sqlite.schema import LOG_BOUND, WAL_LIMIT, Connection, connect, open_log
+from stackit.journal.sqlite.schema import Connection, connect, open_log
 
 _log = Logger(namespace="stackit")
 
@@ -71,6 +71,7 @@ class Writer:
         "_probing",
         "_reactor",
         "_rescue",
+        "_sizes",
         "_thread",
         "_thread_problem",
         "_to_notify",
@@ -96,6 +97,7 @@ class Writer:
         self.steps = 0
         self._opening = opening
         self._path = opening.path
+        self._sizes = opening.sizes
         self._files = JournalFiles(opening.path)
         self._rescue = Rescue(opening.path, self._files, release_reader, self._count_step)
         self._reactor = reactor
@@ -309,10 +311,10 @@ class Writer:
         if self.files_changed:
             self._check_files(connection)  # nothing is added until both files are as they were
             self.files_changed = False
-        if self._files.log_size > LOG_BOUND:
+        if self._files.log_size > self._sizes.log:
             reason = checkpoint_now(connection)
             if reason is not None:
-                raise JournalError(behind(self._path, reason, self._files.log_size))
+                raise JournalError(behind(self._path, reason, self._files.log_size, self._sizes))
         results = run_batch(connection, batch, self._before_commit)
         self._count_step()
         self._check_after_commit(connection)
@@ -372,7 +374,7 @@ class Writer:
         return self._connection
 
     def _connect(self) -> Connection:
-        connection = connect(self._path)
+        connection = connect(self._path, self._sizes)
         try:
             open_log(connection)
             self._files.opened()
@@ -401,8 +403,8 @@ class Writer:
             self._catch_up = self._checkpoint_requested = False
             reason = checkpoint(self._connection)
             if reason != UNDER_WAY:
-                self._behind = None if reason is None else behind(self._path, reason, self._files.log_size)
-        elif not self._checkpoint_requested and self._files.log_size > WAL_LIMIT:
+                self._behind = None if reason is None else behind(self._path, reason, self._files.log_size, self._sizes)
+        elif not self._checkpoint_requested and self._files.log_size > self._sizes.checkpoint:
             self._checkpoint_requested = True
             return True
         return False

@@ -16,18 +16,18 @@ from outcomes import outcome
 
 from stackit.api.errors import JournalError
 from stackit.api.events import RefChange
-from stackit.journal.sqlite import SQLiteJournal, dedup, deliveries
+from stackit.journal.sqlite import SQLiteJournal, deliveries
+from stackit.journal.sqlite.sizes import Sizes
 
 
 @pytest.fixture
-def open_small(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., SQLiteJournal]:
+def open_small(tmp_path: Path) -> Callable[..., SQLiteJournal]:
     """Opens a journal whose digests go into the index after every so many events."""
 
     def opened(together: int, **settings: Any) -> SQLiteJournal:
         from twisted.internet import reactor  # noqa: PLC0415
 
-        monkeypatch.setattr(dedup, "_TOGETHER", together)
-        return SQLiteJournal.open(tmp_path / "state", reactor=reactor, **settings)
+        return SQLiteJournal.open(tmp_path / "state", reactor=reactor, sizes=Sizes(digests=together), **settings)
 
     return opened
 

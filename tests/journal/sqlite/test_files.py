@@ -18,14 +18,16 @@ from twisted.internet.defer import Deferred
 
 from stackit.api.errors import JournalError
 from stackit.journal import NewDelivery
-from stackit.journal.sqlite import SQLiteJournal, checkpoints, schema, writer
+from stackit.journal.sqlite import SQLiteJournal, writer
+from stackit.journal.sqlite.sizes import Sizes
 
 
 class Harness:
     """One journal, what it told of itself, and what it confirmed."""
 
-    def __init__(self, state: Path) -> None:
+    def __init__(self, state: Path, sizes: Sizes = Sizes()) -> None:  # noqa: B008 - frozen
         self.state = state
+        self.sizes = sizes
         self.changes: list[str | None] = []
         self.notices: list[str] = []
         self.confirmed: set[str] = set()
@@ -34,7 +36,13 @@ class Harness:
     def open(self, state: Path) -> SQLiteJournal:
         from twisted.internet import reactor  # noqa: PLC0415 - importing it installs it
 
-        return SQLiteJournal.open(state, reactor=reactor, on_change=self.changes.append, notice=self.notices.append)
+        return SQLiteJournal.open(
+            state,
+            reactor=reactor,
+            on_change=self.changes.append,
+            notice=self.notices.append,
+            sizes=self.sizes,
+        )
 
     @property
     def path(self) -> Path:
@@ -361,60 +369,56 @@ async def test_whatever_a_question_raises_the_reader_goes_on(harness: Harness, f
 # -- checkpoints that fail -----------------------------------------------------------
 
 
-@pytest.fixture
-def small_log(monkeypatch: pytest.MonkeyPatch) -> int:
-    """The bounds of the log in small: its bound in bytes."""
-    for module in (writer, checkpoints):
-        monkeypatch.setattr(module, "LOG_BOUND", 2**20)
-    monkeypatch.setattr(writer, "WAL_LIMIT", 2**17)
-    settings = [each.replace(str(schema.WAL_LIMIT), str(2**17)) for each in schema._SETTINGS]
-    monkeypatch.setattr(schema, "_SETTINGS", settings)
-    monkeypatch.setattr(checkpoints, "LOG_WORTH_A_LINE", 2**18)
-    return 2**20
+SMALL = Sizes(checkpoint=2**17, notice=2**18, log=2**20)
+
+
+@pytest_twisted.async_yield_fixture
+async def small(tmp_path: Path) -> AsyncIterator[Harness]:
+    """A journal whose log may hardly grow."""
+    made = Harness(tmp_path / "state", SMALL)
+    await made.take(10)
+    yield made
+    await made.journal.close()
 
 
 @pytest_twisted.ensureDeferred
-async def test_a_reader_that_keeps_an_old_state_is_told_of_and_the_log_stays_within_its_bound(
-    small_log: int, harness: Harness
-) -> None:
-    shell = sqlite3.connect(harness.path, isolation_level=None)
+async def test_a_reader_that_keeps_an_old_state_is_told_of_and_the_log_stays_within_its_bound(small: Harness) -> None:
+    shell = sqlite3.connect(small.path, isolation_level=None)
     shell.execute("BEGIN")
     shell.execute("SELECT COUNT(*) FROM events").fetchall()
     with pytest.raises(JournalError, match=r"log has 1 MiB and cannot be brought into .*somebody reads an old state"):
-        await harness.take(100, 30_000)
-    assert harness.log.stat().st_size < small_log * 1.2
-    assert any("cannot be brought into" in problem for problem in harness.journal.problems())
-    (told,) = harness.notices
+        await small.take(100, 30_000)
+    assert small.log.stat().st_size < SMALL.log * 1.2
+    assert any("cannot be brought into" in problem for problem in small.journal.problems())
+    (told,) = small.notices
     assert "cannot be brought into" in told
     shell.close()
-    await harness.take(5, 30_000)
-    harness.journal._writer.beat(lambda _: None)
-    await harness.take(5, 30_000)
-    assert harness.notices == [told, "the journal's log is brought into the journal's file again"]
-    assert harness.journal.problems() == []
-    assert harness.confirmed <= await harness.found_after_kill()
+    await small.take(5, 30_000)
+    small.journal._writer.beat(lambda _: None)
+    await small.take(5, 30_000)
+    assert small.notices == [told, "the journal's log is brought into the journal's file again"]
+    assert small.journal.problems() == []
+    assert small.confirmed <= await small.found_after_kill()
 
 
 @pytest_twisted.ensureDeferred
-async def test_a_file_that_takes_no_checkpoint_is_told_of_and_the_log_stays_within_its_bound(
-    small_log: int, harness: Harness
-) -> None:
-    await harness.take(100, 30_000)
-    await harness.journal.close()
-    harness.journal = harness.open(harness.state)
+async def test_a_file_that_takes_no_checkpoint_is_told_of_and_the_log_stays_within_its_bound(small: Harness) -> None:
+    await small.take(100, 30_000)
+    await small.journal.close()
+    small.journal = small.open(small.state)
     soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
     # The log may grow to its bound, and the journal's file, which is larger, not at all.
-    resource.setrlimit(resource.RLIMIT_FSIZE, (int(small_log * 1.5), hard))
+    resource.setrlimit(resource.RLIMIT_FSIZE, (int(SMALL.log * 1.5), hard))
     try:
         with pytest.raises(JournalError, match="log has 1 MiB and cannot be brought into"):
-            await harness.take(100, 30_000)
-        assert harness.log.stat().st_size < small_log * 1.2
-        (told,) = harness.notices
+            await small.take(100, 30_000)
+        assert small.log.stat().st_size < SMALL.log * 1.2
+        (told,) = small.notices
         assert "I/O error" in told or "full" in told
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
-    await harness.take(5, 30_000)
-    harness.journal._writer.beat(lambda _: None)
-    await harness.take(5, 30_000)
-    assert harness.notices == [told, "the journal's log is brought into the journal's file again"]
-    assert harness.confirmed <= await harness.found_after_kill()
+    await small.take(5, 30_000)
+    small.journal._writer.beat(lambda _: None)
+    await small.take(5, 30_000)
+    assert small.notices == [told, "the journal's log is brought into the journal's file again"]
+    assert small.confirmed <= await small.found_after_kill()
