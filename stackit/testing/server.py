@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import signal
 import socket
 import sys
@@ -232,6 +233,8 @@ class RunningStackit:
             environment["PYTHONPATH"] = str(self._plugins)
         if self.secret is not None:
             environment["STACKIT_GITHUB_WEBHOOK_SECRET"] = self.secret
+        # Lets coverage.py measure the process where it measures the tests.
+        environment |= {name: value for name, value in os.environ.items() if name.startswith("COVERAGE_")}
         daemon = Daemon.spawn(self._reactor, argv, environment | self._environment)
         self._daemons.append(daemon)
         return daemon

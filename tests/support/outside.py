@@ -112,7 +112,8 @@ async def shell(*argv: str, **environment: str) -> Finished:
     """Run a program to its end, from a directory that has no twistd.conf."""
     from twisted.internet import reactor  # noqa: PLC0415 - importing it installs it
 
-    env = {"PATH": "/usr/local/bin:/usr/bin:/bin", "HOME": "/nonexistent", "LANG": "C.UTF-8", **environment}
+    measured = {name: value for name, value in os.environ.items() if name.startswith("COVERAGE_")}
+    env = {"PATH": "/usr/local/bin:/usr/bin:/bin", "HOME": "/nonexistent", "LANG": "C.UTF-8", **measured, **environment}
     return await run(reactor, argv, env=env, limits=ProcessLimits(timeout=30))
 
 
