@@ -152,7 +152,7 @@ class PushHandler:
     async def _is_passed(self, push: Push, ref: str, before: str, after: str) -> bool:
         """Return True if the mirror is beyond this push already, so that the remote need not be asked.
 
-        Not where the push went back, to a commit that the mirror's history also has.
+        A push that went back does not count: the mirror's history has its commit as well.
         """
         now = self._worker.refs.get(ref)
         if now is None or now == before or push.forced or _nothing(before) or _nothing(after):

@@ -20,11 +20,11 @@ def routes(find: Find, all_workers: Callable[[], Iterable[MirrorWorker]]) -> lis
         return Response(body={"repos": [_status(worker) for worker in all_workers()]})
 
     def one(request: AdminRequest) -> Response:
-        worker = _asked(request, find)
+        worker = _worker_of(request, find)
         return _unmanaged(request) if worker is None else Response(body=_status(worker))
 
     async def sync(request: AdminRequest) -> Response:
-        worker = _asked(request, find)
+        worker = _worker_of(request, find)
         if worker is None:
             return _unmanaged(request)
         accept = request.query.get("accept")
@@ -47,7 +47,7 @@ def routes(find: Find, all_workers: Callable[[], Iterable[MirrorWorker]]) -> lis
     ]
 
 
-def _asked(request: AdminRequest, find: Find) -> MirrorWorker | None:
+def _worker_of(request: AdminRequest, find: Find) -> MirrorWorker | None:
     try:
         return find(Repo.parse(f"{request.args['owner']}/{request.args['name']}"))
     except ValueError:

@@ -25,7 +25,7 @@ COVERED = 1000
 class SyncStatus:
     """The results of the rounds of one repository.
 
-    What is compared is the reactor's time, which nobody can set. Only ``verified_at``, ``since`` and ``next_at`` are
+    Times are compared by the reactor's clock, which cannot be set. Only ``verified_at``, ``since`` and ``next_at`` are
     of the wall clock, in seconds since the epoch: they are for people.
     """
 
