@@ -178,7 +178,7 @@ def test_every_metric_of_an_alert_exists() -> None:
     assert {name.removesuffix("_bucket") for name in used} <= documented
 
 
-def test_every_occurrence_is_documented_with_its_text_and_level_and_no_other():
+def test_every_occurrence_is_documented_with_its_text_and_level_and_no_other() -> None:
     text = section(page("operations"), "## Log lines")
     rows = re.findall(r"^\| `([a-z_]+)` \| ([^|]+) \| ([a-z]+)[^|]* \|", text, re.MULTILINE)
     assert sorted(rows) == sorted((name, each.summary, each.level) for name, each in OCCURRENCES.items())

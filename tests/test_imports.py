@@ -248,7 +248,7 @@ def test_no_module_holds_state_that_changes() -> None:
     assert found == []
 
 
-def test_the_bundled_plugins_import_names_that_are_public():
+def test_the_bundled_plugins_import_names_that_are_public() -> None:
     public = set(stackit.__all__)
     hidden = [
         f"{name}: {alias.name}"

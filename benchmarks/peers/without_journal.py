@@ -54,5 +54,5 @@ class NoJournal:
     def problem(self) -> None: ...
 
 
-service.SQLiteJournal = NoJournal  # type: ignore[attr-defined]
+service.SQLiteJournal = NoJournal  # type: ignore[assignment, attr-defined]
 sys.exit(run())

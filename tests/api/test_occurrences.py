@@ -5,6 +5,7 @@ from __future__ import annotations
 import ast
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -25,7 +26,7 @@ def observed() -> Iterator[tuple[str, set[str], str]]:
                     yield name, set(given), f"{file.relative_to(PACKAGE)}:{node.lineno}"
 
 
-def test_stackit_observes_what_is_in_the_table_with_the_fields_of_its_row():
+def test_stackit_observes_what_is_in_the_table_with_the_fields_of_its_row() -> None:
     said = list(observed())
     assert len(said) > 10
     wrong = [
@@ -37,7 +38,7 @@ def test_stackit_observes_what_is_in_the_table_with_the_fields_of_its_row():
 
 
 @pytest.mark.parametrize("name", OCCURRENCES)
-def test_a_row_names_fields_that_an_occurrence_has(name):
+def test_a_row_names_fields_that_an_occurrence_has(name: Any) -> None:
     row = OCCURRENCES[name]
     assert set(row.fields) <= set(Occurrence.__struct_fields__) - {"name"}
     assert row.summary.isprintable()

@@ -23,8 +23,8 @@ async def test_without_a_secret_the_webhook_does_not_exist(running_stackit: Any)
             nowhere = await server.ask(method, f"{server.url}/nowhere", body=made.body, headers=made.headers)
             assert there.status == 404, method
             # A second may begin between the two responses.
-            assert there.headers.pop("date")[:16] == nowhere.headers.pop("date")[:16]
-            assert (there.status, there.body, there.headers) == (nowhere.status, nowhere.body, nowhere.headers)
+            headers, others = ({**each.headers, "date": each.headers["date"][:16]} for each in (there, nowhere))
+            assert (there.status, there.body, headers) == (nowhere.status, nowhere.body, others)
         assert server.log.count("no webhook secret is configured") == 1
         assert await server.stop() == 0
         check_log(server.log)

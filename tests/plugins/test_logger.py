@@ -140,7 +140,7 @@ def test_a_look_that_tells_something_has_a_line(log: Any, told: Any) -> None:
     assert len(log.lines()) == 1
 
 
-@pytest.mark.parametrize("name", OCCURRENCES)  # type: ignore[attr-defined]
+@pytest.mark.parametrize("name", OCCURRENCES)
 def test_every_occurrence_has_a_line_of_its_own(log: Any, name: Any) -> None:
     observe(name=name, repo=WIDGET)
     (line,) = log.lines()

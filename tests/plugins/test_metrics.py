@@ -154,7 +154,7 @@ def test_occurrences_before_the_routes_are_asked_for_are_counted() -> None:
     metrics.stackit_observe(Occurrence(name="notice", reason="hello"))
 
 
-def test_what_has_no_metric_of_its_own_is_counted_by_its_name(scraped):
+def test_what_has_no_metric_of_its_own_is_counted_by_its_name(scraped: Any) -> None:
     scraped.observe(name="notice", reason="x")
     scraped.observe(name="deployed", repo=WIDGET)
     assert scraped.value("stackit_occurrences_total", occurrence="notice") == 1

@@ -51,11 +51,11 @@ class Server:
         self.port = port
 
     async def connect(self) -> _Reader:
-        return await connectProtocol(HostnameEndpoint(self._reactor, "127.0.0.1", self.port), _Reader())
+        return await connectProtocol(HostnameEndpoint(self._reactor, "127.0.0.1", self.port), _Reader())  # type: ignore[no-any-return]
 
     async def send(self, request: bytes) -> Answer:
         reader = await self.connect()
-        reader.transport.write(request)
+        reader.transport.write(request)  # type: ignore[call-arg, union-attr]
         await reader.lost
         head, _, body = reader.received.partition(b"\r\n\r\n")
         status, *lines = head.decode("latin-1").split("\r\n")
@@ -95,11 +95,11 @@ def logged() -> Iterator[list[str]]:
         if event.get("log_namespace") == "stackit":
             lines.append(str(event["log_format"]).format(**event))
 
-    globalLogPublisher.addObserver(note)
+    globalLogPublisher.addObserver(note)  # type: ignore[arg-type]
     try:
         yield lines
     finally:
-        globalLogPublisher.removeObserver(note)
+        globalLogPublisher.removeObserver(note)  # type: ignore[arg-type]
 
 
 ECHO = [

@@ -32,7 +32,7 @@ async def serve() -> AsyncIterator[Serve]:
         **more: Any,
     ) -> Server:
         admin = AdminConfig(hosts=tuple(hosts), token_files=tuple(token_files))
-        config = Config(state_dir=Path("unused"), api_prefixes=PREFIXES, admin=admin, api_token=token)
+        config = Config(state_dir=Path("unused"), api_prefixes=PREFIXES, admin=admin, api_token=token)  # type: ignore[arg-type]
         site = admin_site(config, routes, reactor, **more)
         sites.append(site)
         port = await serverFromString(reactor, "tcp:0:interface=127.0.0.1").listen(site)
