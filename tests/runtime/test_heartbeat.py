@@ -144,7 +144,7 @@ async def test_a_beat_alone_costs_no_commit(tmp_path: Path) -> None:
 
     journal = SQLiteJournal.open(tmp_path / "state", reactor=reactor)
     statements: list[str] = []
-    connection = journal._writer._connection
+    connection = journal._writer._committer.connection
     assert connection is not None
     connection.set_trace_callback(statements.append)
     for _ in range(5):

@@ -56,7 +56,7 @@ class Disk:
 
     def _replace(self, journal: SQLiteJournal, sync: Any) -> int:
         """Put ``sync`` in the place of xSync for the log of the writer's connection; return the address of that."""
-        connection = journal._writer._connection
+        connection = journal._writer._committer.connection
         assert connection is not None
         # The first field of a Connection, behind what every object of Python begins with, is its sqlite3*.
         database = ctypes.c_void_p.from_address(id(connection) + object.__basicsize__)

@@ -1,7 +1,7 @@
 """The journal that ships: one SQLite file in the state directory.
 
-``journal`` is the face of it. ``writer`` (one thread, group commit) runs what ``deliveries`` and ``outcomes`` have,
-``reader`` (another thread) what ``queries`` and ``retention`` have. ``schema`` and ``opening`` are for the start,
+``journal`` is the face of it. ``writer`` (one thread, group commit by ``committer``) runs ``deliveries`` and
+``outcomes``, ``reader`` (another thread) ``queries`` and ``retention``. ``schema`` and ``opening`` are for the start,
 ``files`` and ``rescue`` for a file that somebody moved, removed or cut.
 """
 

@@ -138,7 +138,7 @@ async def test_a_second_process_is_told_who_holds_the_directory(writer: subproce
 async def test_what_waits_while_a_commit_runs_shares_the_next_one(tmp_path: Path) -> None:
     journal = open_journal(tmp_path / "state")
     statements: list[str] = []
-    connection = journal._writer._connection
+    connection = journal._writer._committer.connection
     assert connection is not None
     connection.set_trace_callback(statements.append)
     appends = [Deferred.fromCoroutine(outcome(journal.append, record(f"d{number}"))) for number in range(300)]

@@ -18,7 +18,7 @@ from twisted.internet.defer import Deferred
 
 from stackit.api.errors import JournalError
 from stackit.journal import NewDelivery
-from stackit.journal.sqlite import SQLiteJournal, writer
+from stackit.journal.sqlite import SQLiteJournal, schema
 from stackit.journal.sqlite.sizes import Sizes
 
 
@@ -215,7 +215,7 @@ async def test_a_journal_that_was_removed_and_not_missed_until_the_stop_is_saved
 async def test_a_log_that_goes_while_the_writer_has_no_connection_is_not_begun_anew_in_silence(
     harness: Harness,
 ) -> None:
-    harness.journal._writer._disconnect()  # as after an I/O error
+    harness.journal._writer._committer._disconnect()  # as after an I/O error
     harness.log.unlink()
     for _ in range(2):
         assert "its log" in await harness.refused()
@@ -314,7 +314,7 @@ async def test_what_an_operator_may_do_with_sqlite_is_no_harm(harness: Harness) 
 # -- faults of the threads ---------------------------------------------------------
 
 
-class Faulty(writer.Connection):  # type: ignore[name-defined]
+class Faulty(schema.Connection):
     """A connection that fails where it is told to."""
 
     fault: BaseException | None = None
