@@ -57,6 +57,19 @@ async def test_who_is_idle_or_drips_is_cut_with_408(running_stackit: Any) -> Non
 
 
 @pytest_twisted.ensureDeferred
+async def test_garbage_costs_its_sender_as_much_as_a_wrong_signature(running_stackit: Any) -> None:
+    server: RunningStackit = await running_stackit(
+        config={"sync": {"interval": "0"}, "plugins": {"ratelimit": {"burst": 3, "per_minute": 1}}}
+    )
+    for _ in range(3):
+        assert (await ask(server, b"no request of HTTP at all\r\n\r\n")).status == 400
+    assert (await server.ask("POST", server.webhook_url)).status == 429
+    assert (await server.deliver("push")).status == 202
+    assert await server.stop() == 0
+    check_log(server.log)
+
+
+@pytest_twisted.ensureDeferred
 async def test_500_half_open_connections_keep_no_good_delivery_from_its_answer(running_stackit: Any) -> None:
     server = await start(running_stackit, "30s")
     beginnings = (
