@@ -5,7 +5,7 @@ from __future__ import annotations
 from hypothesis import given
 from hypothesis import strategies as st
 
-from stackit import ref_bytes, ref_text
+from stackit import RefChange, ref_bytes, ref_text
 from stackit.plugins.mirror.refs.listing import Listing
 from stackit.plugins.mirror.refs.refspecs import (
     KEPT,
@@ -94,3 +94,17 @@ def test_a_snapshot_has_the_refs_that_it_is_made_of(refs: dict[str, str]) -> Non
 def test_a_list_may_hold_refs_of_any_bytes(refs: dict[str, str], head: bytes | None) -> None:
     listing = Listing({ref_bytes(ref): oid for ref, oid in refs.items()}, head)
     assert {ref_text(ref): oid for ref, oid in listing.refs.items()} == refs
+
+
+@given(st.dictionaries(REFS, OIDS, max_size=8), st.lists(st.tuples(REFS, OIDS), max_size=8))
+def test_a_snapshot_with_moved_refs_has_what_a_dict_would_have(
+    refs: dict[str, str], moves: list[tuple[str, str]]
+) -> None:
+    before = Snapshot.from_refs({ref_bytes(ref): oid for ref, oid in refs.items()})
+    moved = before
+    for ref, oid in moves:
+        moved = moved.moved([RefChange(ref, "0" * 40, oid, "updated")])
+    after = {**refs, **dict(moves)}
+    assert moved.as_dict() == after
+    assert moved == Snapshot.from_refs({ref_bytes(ref): oid for ref, oid in after.items()})
+    assert before.as_dict() == refs
