@@ -1,0 +1,49 @@
+"""``--demo`` shows stackit at work without account, network or configuration, and leaves nothing behind."""
+
+from __future__ import annotations
+
+import os
+import signal
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest_twisted
+from twisted.internet.task import deferLater
+
+from stackit.testing.daemon import Daemon
+
+PATIENCE = 90.0
+
+
+@pytest_twisted.ensureDeferred
+async def test_the_demo_shows_a_push_a_forgery_and_what_the_backstop_found_and_cleans_up(tmp_path: Path) -> None:
+    from twisted.internet import reactor  # noqa: PLC0415 - importing it installs it
+
+    run: Any = reactor
+    code = "import sys; from twisted.scripts.twistd import run; run()"
+    argv = [sys.executable, "-P", "-c", code, "--nodaemon", "--pidfile=", f"--rundir={tmp_path}", "stackit", "--demo"]
+    argv += ["--listen", "tcp:0:interface=127.0.0.1", "--admin-listen", "tcp:0:interface=127.0.0.1"]
+    (tmp_path / "tmp").mkdir()
+    environment = {
+        "PATH": os.environ["PATH"],
+        "HOME": str(tmp_path),
+        "LANG": "C.UTF-8",
+        "TMPDIR": str(tmp_path / "tmp"),
+    }
+    environment |= {name: value for name, value in os.environ.items() if name.startswith("COVERAGE_")}
+    demo = Daemon.spawn(run, argv, environment)
+
+    def shown() -> str:
+        return demo.output.decode()
+
+    until = run.seconds() + PATIENCE
+    parts = ("delivery answered 202", "401 (signature)", "visible", "found by: backstop")
+    while not all(each in shown() for each in parts) and demo.status is None and run.seconds() < until:
+        await deferLater(run, 0.1)
+    demo.signal(signal.SIGINT)
+    status = await demo.ended()
+    assert [each for each in parts if each not in shown()] == [], shown()
+    assert "Traceback" not in shown()
+    assert status == 0, shown()
+    assert list((tmp_path / "tmp").iterdir()) == []
