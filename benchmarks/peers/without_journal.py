@@ -13,7 +13,7 @@ from typing import Any
 from twisted.scripts.twistd import run
 
 from stackit import service
-from stackit.journal import AppendResult, DueHandling, NewDelivery
+from stackit.journal import AppendResult, DueHandling, EventId, HandlingId, NewDelivery
 
 
 class NoJournal:
@@ -28,9 +28,10 @@ class NoJournal:
 
     def append(self, record: NewDelivery, done: Callable[[AppendResult], object]) -> None:
         number = next(self._ids)
+        event_id = EventId(str(number))
         key = (record.repo or "").lower()
-        works = tuple(DueHandling(number, number, each, key, 0, len(record.body)) for each in record.subscribers)
-        done(AppendResult(number, "new", works))
+        due = [DueHandling(HandlingId(number), event_id, each, key, 0, len(record.body)) for each in record.subscribers]
+        done(AppendResult(event_id, "new", tuple(due)))
 
     def finish(self, _handling: int, done: Callable[[None], object], **_: float) -> None:
         done(None)
@@ -51,7 +52,13 @@ class NoJournal:
 
     async def close(self) -> None: ...
 
-    def problem(self) -> None: ...
+    async def move_retries(self, _step: float, **_: float) -> None: ...
+
+    def problems(self) -> list[str]:
+        return []
+
+    def threads(self) -> dict[str, Any]:
+        return {}
 
 
 service.SQLiteJournal = NoJournal  # type: ignore[assignment, attr-defined]
