@@ -39,7 +39,10 @@ def _clean_reactor() -> Iterator[None]:
     globalLogPublisher.addObserver(note)
     yield
     globalLogPublisher.removeObserver(note)
-    problems += [f"delayed call: {call}" for call in set(reactor.getDelayedCalls()) - before if call.active()]
+    left = [call for call in set(reactor.getDelayedCalls()) - before if call.active()]
+    problems += [f"delayed call: {call}" for call in left]
+    for call in left:
+        call.cancel()  # or a loop would fail every later test, too
     readers |= reactor._internalReaders  # the reactor's own, such as the first child's SIGCHLD
     problems += [f"reader: {reader}" for reader in set(reactor.getReaders()) - readers]
     assert not problems, problems
