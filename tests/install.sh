@@ -14,9 +14,11 @@ venv/bin/twistd --help | grep stackit
 timeout --signal INT 60 venv/bin/twistd -n --pidfile= stackit --listen tcp:0:interface=127.0.0.1 \
   --admin-listen tcp:0:interface=127.0.0.1 --state-dir state > log &
 for _ in $(seq 300); do
-  grep -q 'admin side on' log && break
+  url=$(sed -n 's/.*public side on //p' log)
+  venv/bin/python -c 'import sys, urllib.request; urllib.request.urlopen(sys.argv[1] + "/healthz")' "$url" 2> /dev/null && break
   sleep 0.1
 done
 cat log
-kill -INT $! && wait $!
+kill -INT $!
+wait $! || { echo "stackit ended with status $?"; cat log; exit 1; }
 echo "$(basename "$dist") works"
