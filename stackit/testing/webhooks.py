@@ -9,7 +9,7 @@ from typing import Any
 import msgspec
 import treq
 from treq.client import HTTPClient
-from twisted.internet.error import ConnectError
+from twisted.internet.error import ConnectError, ConnectingCancelledError
 from twisted.web.client import Agent, HTTPConnectionPool, RequestTransmissionFailed, ResponseFailed
 from twisted.web.http_headers import Headers
 
@@ -92,7 +92,7 @@ class WebhookSender:
             status, body = response.code, await treq.content(response)
         except (RequestTransmissionFailed, ResponseFailed) as problem:
             error = "; ".join(reason.getErrorMessage() for reason in problem.reasons) or "no answer"
-        except ConnectError as problem:
+        except (ConnectError, ConnectingCancelledError) as problem:
             error = str(problem)
         seconds = self._reactor.seconds() - start
         return DeliverySent(guid=made.guid, status=status, seconds=seconds, body=body, error=error)

@@ -14,7 +14,7 @@ from rawhttp import request
 from twisted.internet.defer import CancelledError, Deferred
 from twisted.internet.defer import TimeoutError as TooSlow
 from twisted.internet.endpoints import HostnameEndpoint, connectProtocol
-from twisted.internet.error import ConnectError
+from twisted.internet.error import ConnectError, ConnectingCancelledError
 from twisted.internet.protocol import Protocol, connectionDone
 from twisted.internet.task import deferLater
 from twisted.python.failure import Failure
@@ -22,7 +22,14 @@ from twisted.web.client import RequestTransmissionFailed, ResponseFailed
 
 from stackit.testing import PretendGitHub, RunningStackit, delivery
 
-UNANSWERED = (ConnectError, RequestTransmissionFailed, ResponseFailed, CancelledError, TooSlow)
+UNANSWERED = (
+    ConnectError,
+    ConnectingCancelledError,
+    RequestTransmissionFailed,
+    ResponseFailed,
+    CancelledError,
+    TooSlow,
+)
 
 
 class GoodLoad:
@@ -143,7 +150,7 @@ class HostileLoad:
         endpoint = HostnameEndpoint(self._reactor, "127.0.0.1", urlsplit(self._server.url).port or 0)
         try:
             stranger = await connectProtocol(endpoint, Stranger())
-        except ConnectError:
+        except (ConnectError, ConnectingCancelledError):
             return
         self.sent += 1
         for piece in pieces:
