@@ -9,7 +9,7 @@ from stackit.api.forge import Forge, Forges, secret_variable
 from stackit.config.model import Config
 from stackit.github import GitHub
 from stackit.journal import StoredEvent, decode_changes
-from stackit.web.secrets import Secrets
+from stackit.web.webhook_secrets import Secrets
 
 
 def with_secrets(config: Config, notice: Callable[[str], None]) -> list[tuple[Forge, Secrets]]:

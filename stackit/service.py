@@ -52,7 +52,7 @@ from stackit.runtime.signals import stop_on_signals
 from stackit.runtime.watchdog import Watchdog
 from stackit.secrets.redactor import Redactor, proxy_passwords
 from stackit.web.admin.deliveries import delivery_routes
-from stackit.web.admin.rules import readyz
+from stackit.web.admin.readyz import readyz
 from stackit.web.admin.site import admin_site
 from stackit.web.public import public_site
 

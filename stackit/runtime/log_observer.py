@@ -13,7 +13,7 @@ from zope.interface import implementer
 
 from stackit.api.reactor import Reactor
 from stackit.runtime.log_lines import LOUD, Line
-from stackit.runtime.stream import NonBlockingStream
+from stackit.runtime.stdout import NonBlockingStream
 from stackit.secrets.redactor import Redact
 from stackit.text.redaction import redacted
 

@@ -19,7 +19,7 @@ from twisted.python.logfile import LogFile
 from stackit.api.reactor import Reactor
 from stackit.runtime.log_lines import json_line, quiet_line, text_line
 from stackit.runtime.log_observer import LineObserver, Stream
-from stackit.runtime.stream import NonBlockingStream
+from stackit.runtime.stdout import NonBlockingStream
 from stackit.secrets.redactor import Redact
 from stackit.text.redaction import redacted
 

@@ -15,12 +15,12 @@ from stackit.config.model import Config
 from stackit.http.server.interfaces import SMALL_BODY, RequestHandler, ServerRequest, SmallBodySink
 from stackit.http.server.refusals import TOO_LARGE, Refusal, method_not_allowed
 from stackit.http.server.site import BoundedSite, Limits
-from stackit.web.capacity import room_for_connections
+from stackit.web.connection_capacity import room_for_connections
 from stackit.web.failures import log_failure
 from stackit.web.plugin_routes import PluginRoutes
 from stackit.web.refusals import RefusalReporter
-from stackit.web.secrets import Secrets
 from stackit.web.webhook import Take, Webhook
+from stackit.web.webhook_secrets import Secrets
 
 MEMORY = 256 * 2**20
 """Bytes that the bodies of all requests may have in memory at once. At least two of the largest fit."""

@@ -23,7 +23,7 @@ from stackit.http.server.refusals import FAILED, TOO_LARGE, Refusal, method_not_
 from stackit.http.server.resource import HandlerResource
 from stackit.web import refusals
 from stackit.web.failures import log_failure
-from stackit.web.secrets import Secrets, Verifier
+from stackit.web.webhook_secrets import Secrets, Verifier
 
 _log = Logger(namespace="stackit")
 

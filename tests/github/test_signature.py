@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from stackit.github import GitHub
 from stackit.github.signature import HEADER, mac, parse
-from stackit.web.secrets import Secrets
+from stackit.web.webhook_secrets import Secrets
 
 
 def verifies(secrets: Secrets, digest: bytes, body: bytes) -> bool:

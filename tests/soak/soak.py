@@ -119,8 +119,8 @@ async def soak(reactor: Any, seconds: float, seed: int, directory: Path) -> list
                 f"{elapsed + ROUND:5.0f} s: {len(good.accepted)} accepted, {good.refused} refused, "
                 f"{hostile.sent} hostile, {injections.count} faults; {vitals}"
             )
-            # What the journal and the history of the pretend GitHub keep is not what is looked for here.
             good.forget_what_was_seen(notebook.seen())
+            await good.rewind()
     finally:
         status = await server.stop()
         await github.stop()

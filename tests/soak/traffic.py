@@ -61,6 +61,12 @@ class GoodLoad:
         """Begin to count anew: these have arrived."""
         self.accepted_now -= set(seen)
 
+    async def rewind(self) -> None:
+        """Put every branch back to where it began, so that no history grows with the time of the soak."""
+        for repo in self._repos:
+            for ref in await self._github.refs(repo):
+                await self._github.set_ref(repo, ref, "refs/heads/main")
+
     async def _push(self) -> None:
         while self._reactor.seconds() < self._until:
             repo = self._random.choice(self._repos)

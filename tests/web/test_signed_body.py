@@ -12,8 +12,8 @@ from hypothesis import strategies as st
 
 from stackit import Claim, RequestHead
 from stackit.github import GitHub
-from stackit.web.secrets import Secrets
 from stackit.web.webhook import SignedBody
+from stackit.web.webhook_secrets import Secrets
 
 SECRET = b"a token of many characters"
 

@@ -30,7 +30,7 @@ from stackit.runtime.listen import address, listen
 from stackit.testing.catalogue import EVENTS, payload_for
 from stackit.testing.deliveries import delivery
 from stackit.web.public import public_site
-from stackit.web.secrets import Secrets
+from stackit.web.webhook_secrets import Secrets
 
 PATH = "/api/v1/webhooks/github"
 SECRET = "It's a Secret to Everybody"

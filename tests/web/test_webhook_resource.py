@@ -22,8 +22,8 @@ from stackit.api.events import DeliveryResult, Event
 from stackit.api.occurrences import Occurrence
 from stackit.github import GitHub
 from stackit.testing.deliveries import delivery
-from stackit.web.secrets import Secrets
 from stackit.web.webhook import Webhook, WebhookResource
+from stackit.web.webhook_secrets import Secrets
 
 SECRET = "It's a Secret to Everybody"
 GITHUB = GitHub()

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 
 from stackit.api.errors import Permanent
 from stackit.journal.records import AppendResult, DueHandling, EventId, HandlingId, NewDelivery, repo_key
-from stackit.journal.sqlite import bodies, dedup, rows
+from stackit.journal.sqlite import bodies, digests, rows
 from stackit.journal.sqlite.ids import event_id
 from stackit.journal.sqlite.schema import Connection
 
@@ -28,30 +28,30 @@ _CHANGE_EVENT = """
 
 def append(connection: Connection, records: Sequence[NewDelivery]) -> list[AppendResult]:
     """Append deliveries in their order; for one that came before, return the handlings that are left to do."""
-    ids, digests = _seen(connection, records)
+    ids, known = _seen(connection, records)
     appended: list[AppendResult] = []
     fresh: list[NewDelivery] = []
     for record in records:
         identity = _identity(record)
-        if identity in ids or record.digest in digests:
+        if identity in ids or record.digest in known:
             appended += _append_new(connection, fresh)
             appended.append(_append_seen(connection, record))
             fresh = []
         else:
             fresh.append(record)
             ids.add(identity)
-            digests.add(record.digest)
+            known.add(record.digest)
     return appended + _append_new(connection, fresh)
 
 
 def _seen(connection: Connection, records: Sequence[NewDelivery]) -> tuple[set[tuple[str, str]], set[bytes]]:
     """Return the ids (delivery and hook) and digests of these deliveries that the journal may have already."""
     ids: set[tuple[str, str]] = set()
-    digests: set[bytes] = set()
+    known: set[bytes] = set()
     for piece in rows.pieces(records):
         ids.update(connection.execute(rows.marked(_SEEN_IDS, len(piece)), [storable(each.delivery) for each in piece]))
-        digests |= dedup.seen(connection, [each.digest for each in piece])
-    return ids, digests
+        known |= digests.seen(connection, [each.digest for each in piece])
+    return ids, known
 
 
 def _append_new(connection: Connection, records: Sequence[NewDelivery]) -> list[AppendResult]:
@@ -63,7 +63,7 @@ def _append_new(connection: Connection, records: Sequence[NewDelivery]) -> list[
         delivery, hook = _identity(each)
         events.append(("delivery", hook, delivery, *_what(each), each.received_at, None))
     ids = insert_events(connection, events)
-    dedup.add(connection, [(ids[at], each.digest) for at, each in enumerate(records)])
+    digests.add(connection, [(ids[at], each.digest) for at, each in enumerate(records)])
     handlings = _add_handlings(connection, [(ids[at], each, each.subscribers) for at, each in enumerate(records)])
     return [AppendResult(each, "new", handlings.get(each, ())) for each in map(event_id, ids)]
 
@@ -73,7 +73,7 @@ def _append_seen(connection: Connection, record: NewDelivery) -> AppendResult:
     delivery, hook = _identity(record)
     of_that_id = connection.execute(_SEEN_ID, (delivery, hook)).fetchall()
     known = next((row[0] for row in of_that_id if _is_same(connection, row, record)), None)
-    first = dedup.first_delivery(connection, record.digest)
+    first = digests.first_delivery(connection, record.digest)
     if first == delivery:
         # One event by two hooks (an organization's, and a repository's) that have one secret: no replay. Whoever has
         # seen a delivery could say another hook, though: where replays are refused, it is handled once.
@@ -84,7 +84,7 @@ def _append_seen(connection: Connection, record: NewDelivery) -> AppendResult:
         return _append_again(connection, known, record, first)
     event = ("delivery", hook, delivery, *_what(record), record.received_at, first)
     (row,) = insert_events(connection, [event])
-    dedup.add(connection, [(row, record.digest)])
+    digests.add(connection, [(row, record.digest)])
     handlings = _add_handlings(connection, [(row, record, _wanted(record, first))])
     id_ = event_id(row)
     return AppendResult(id_, "new", handlings.get(id_, ()), first, reused=bool(of_that_id))
@@ -121,9 +121,9 @@ def _append_again(connection: Connection, row: int, record: NewDelivery, first: 
             return AppendResult(event_id(row), "duplicate", (), replay_of)
         # Nobody wanted it the first time, so its body was not kept. What is at hand is what will be handled, and
         # as what it comes now: the header that names the event is not signed, and may have been another one.
-        dedup.forget(connection, row)
+        digests.forget(connection, row)
         connection.execute(_CHANGE_EVENT, (*_what(record), replay_of, row))
-        dedup.index_one(connection, row)
+        digests.index_one(connection, row)
         connection.execute("DELETE FROM bodies WHERE event_id = ?", (row,))
         added = _add_handlings(connection, [(row, record, subscribers)])
         return AppendResult(event_id(row), "again", added[event_id(row)], replay_of)
@@ -140,7 +140,7 @@ def _append_again(connection: Connection, row: int, record: NewDelivery, first: 
 def insert_events(connection: Connection, events: Sequence[Sequence[object]]) -> list[int]:
     """Insert rows of ``_EVENTS``, and return their ids."""
     ids = rows.insert(connection, _EVENTS, events)
-    dedup.index_when_complete(connection, ids)
+    digests.index_when_complete(connection, ids)
     return ids
 
 

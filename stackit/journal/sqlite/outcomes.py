@@ -9,7 +9,7 @@ from itertools import chain
 from stackit.api.events import RefChange
 from stackit.api.refs import ref_bytes
 from stackit.journal.records import REFS_EVENT, AppendResult, DueHandling, HandlingId, encode_changes, repo_key
-from stackit.journal.sqlite import bodies, dedup, rows
+from stackit.journal.sqlite import bodies, digests, rows
 from stackit.journal.sqlite.deliveries import MAKE_DUE, insert_events, make_due, storable
 from stackit.journal.sqlite.ids import event_id
 from stackit.journal.sqlite.schema import Connection
@@ -127,7 +127,7 @@ def remove(connection: Connection, events: Sequence[int]) -> int:
         if connection.execute(pending, (row,)).fetchone() is None:
             connection.execute("DELETE FROM handlings WHERE event_id = ?", (row,))
             connection.execute("DELETE FROM bodies WHERE event_id = ?", (row,))
-            dedup.forget(connection, row)
+            digests.forget(connection, row)
             removed += connection.execute("DELETE FROM events WHERE id = ?", (row,)).rowcount
     bodies.delete_bundles(connection, events)
     return removed

@@ -40,7 +40,7 @@ TABLES = (
     "CREATE TABLE bodies (event_id INTEGER PRIMARY KEY REFERENCES events (id), body BLOB NOT NULL)",
     # The bodies of several events, from one id to another: those that came in one commit.
     "CREATE TABLE bundles (first INTEGER PRIMARY KEY, last INTEGER NOT NULL, bodies BLOB NOT NULL)",
-    # Eight bytes of a digest find its event. Those of the newest events are not here yet: see dedup.py.
+    # Eight bytes of a digest find its event. Those of the newest events are not here yet: see digests.py.
     "CREATE TABLE digests (start BLOB, event_id INTEGER, PRIMARY KEY (start, event_id)) WITHOUT ROWID",
     """CREATE TABLE handlings (
         id INTEGER PRIMARY KEY AUTOINCREMENT,
@@ -79,7 +79,7 @@ _SETTINGS = (
 
 
 class Connection(sqlite3.Connection):
-    """A connection, with the digests of the newest events that dedup.py remembers (None: not read yet)."""
+    """A connection, with the digests of the newest events that digests.py remembers (None: not read yet)."""
 
     recent_digests: dict[bytes, int] | None = None
     sizes = Sizes()

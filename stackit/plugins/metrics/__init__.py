@@ -10,7 +10,7 @@ from prometheus_client.registry import Collector
 
 from stackit import AdminRequest, App, Occurrence, Response, Route, hookimpl
 from stackit.plugins.metrics.counts import Counts
-from stackit.plugins.metrics.foreign import PluginMetrics
+from stackit.plugins.metrics.plugin_collectors import PluginMetrics
 
 
 class Metrics:

@@ -1,8 +1,8 @@
-"""The rules of the admin side: protection, routing, answers, and ``/readyz``."""
+"""The rules of the admin side: protection, routing, answers."""
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Collection, Iterable, Sequence
+from collections.abc import Callable, Collection, Iterable, Sequence
 
 from twisted.logger import Logger
 from twisted.python.failure import Failure
@@ -125,15 +125,3 @@ def _failed(failure: Failure, route: Route) -> Response:
         problem=describe_with_place(problem),
     )
     return encode(error(500, "internal error"))
-
-
-def readyz(checks: Callable[[], Awaitable[Sequence[str]]]) -> Route:
-    """Return the route ``GET /readyz``: 200 while ``checks`` returns no problem, else 503 with the problems."""
-
-    async def ready(_request: AdminRequest) -> Response:
-        problems = list(await checks())
-        if problems:
-            return Response(status=503, body={"ready": False, "problems": problems})
-        return Response(body={"ready": True})
-
-    return Route("GET", "/readyz", ready)

@@ -18,7 +18,7 @@ from stackit.http.server.refusals import RETRY_AFTER, TOO_LARGE, Refusal
 from stackit.http.server.site import BoundedSite, Limits
 from stackit.web.admin.rules import BODY_CAP, Admin, encode
 from stackit.web.admin.tokens import Tokens
-from stackit.web.capacity import room_for_admin, room_for_connections
+from stackit.web.connection_capacity import room_for_admin, room_for_connections
 from stackit.web.failures import log_failure
 
 _BUSY = encode(

@@ -13,7 +13,7 @@ from foreign_faults import FAULTS, IDS, OddDeferred
 from twisted.internet.defer import Deferred
 
 from stackit import AdminRequest, Response, Route, StackitError
-from stackit.web.admin.rules import readyz
+from stackit.web.admin.readyz import readyz
 
 
 class Point(msgspec.Struct):

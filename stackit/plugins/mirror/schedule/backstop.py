@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from twisted.internet.defer import CancelledError, Deferred, DeferredList
 
 from stackit import Reactor, StackitError, sleep
-from stackit.plugins.mirror.sync.phase import phase
+from stackit.plugins.mirror.sync.stagger import phase
 from stackit.plugins.mirror.sync.worker import MirrorWorker
 
 SPREAD = 0.95

@@ -7,7 +7,7 @@ from collections.abc import Iterable
 from stackit import App, ManagedRepo, RefChange
 from stackit.plugins.mirror.git.runner import Git
 from stackit.plugins.mirror.refs.snapshot import Snapshot
-from stackit.plugins.mirror.repository.ref_changes import changes_between
+from stackit.plugins.mirror.repository.ref_diff import changes_between
 from stackit.plugins.mirror.sync.refresh import Refresher
 
 

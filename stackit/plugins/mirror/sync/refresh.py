@@ -18,17 +18,17 @@ from stackit.plugins.mirror.repository.fsck import FsckSlots
 from stackit.plugins.mirror.repository.growth import Growth
 from stackit.plugins.mirror.repository.repository import Repository
 from stackit.plugins.mirror.sync.clone import Cloner, object_format
+from stackit.plugins.mirror.sync.deletion_guard import objection
 from stackit.plugins.mirror.sync.fallback import Fallback
 from stackit.plugins.mirror.sync.fast_fetch import FastFetch, Target
-from stackit.plugins.mirror.sync.guard import objection
 from stackit.plugins.mirror.sync.healing import Healer
 from stackit.plugins.mirror.sync.housekeeping import Housekeeping
 from stackit.plugins.mirror.sync.missing_refs import MissingRefs, find_missing_refs
-from stackit.plugins.mirror.sync.phase import phase
 from stackit.plugins.mirror.sync.quick_check import QuickCheck
 from stackit.plugins.mirror.sync.reconcile import reconcile
 from stackit.plugins.mirror.sync.settings import SyncSettings
 from stackit.plugins.mirror.sync.slot_holder import SlotHolder
+from stackit.plugins.mirror.sync.stagger import phase
 from stackit.plugins.mirror.sync.supervised_git import SupervisedGit
 from stackit.plugins.mirror.sync.tamper_watch import TamperWatch
 from stackit.plugins.mirror.sync.tunables import Tunables

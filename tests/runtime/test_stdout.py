@@ -11,8 +11,8 @@ from pathlib import Path
 import pytest
 from twisted.internet.task import Clock
 
-from stackit.runtime import stream as streams
-from stackit.runtime.stream import MOST_KEPT, NonBlockingStream
+from stackit.runtime import stdout as streams
+from stackit.runtime.stdout import MOST_KEPT, NonBlockingStream
 
 LINE = "x" * 1000 + "\n"
 

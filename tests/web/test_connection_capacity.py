@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from stackit.web.capacity import room_for_admin, room_for_connections, room_in
+from stackit.web.connection_capacity import room_for_admin, room_for_connections, room_in
 
 
 def test_there_is_room_for_some_connections_whatever_the_system_allows() -> None:

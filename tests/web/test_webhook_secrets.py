@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from stackit.github import GitHub
-from stackit.web.secrets import Secrets
+from stackit.web.webhook_secrets import Secrets
 
 GITHUB = GitHub()
 BODY = b'{"zen": "caf\xc3\xa9 \xf0\x9f\x8e\x89"}'
