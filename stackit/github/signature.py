@@ -1,6 +1,6 @@
 """GitHub's signature of a delivery: an HMAC-SHA256 over the body exactly as delivered.
 
-Source: GitHub's documentation, "Validating webhook deliveries".
+This is its form; ``web.webhook_secrets`` compares it. Source: GitHub's documentation, "Validating webhook deliveries".
 """
 
 from __future__ import annotations

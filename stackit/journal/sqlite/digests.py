@@ -1,4 +1,4 @@
-"""Deduplication: a body that came before is recognised by its digest.
+"""The bodies that came before, by their digests; ``deliveries`` decides what is a duplicate.
 
 Digests are random, so each one that goes into a large index has a page of it written anew. Those of the newest events
 are kept in memory instead, and read back from the events after a start. Every 2,048 events they go into the index
