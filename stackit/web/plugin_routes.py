@@ -78,6 +78,10 @@ class PluginRoutes:
 
     def answer(self, route: PublicRoute, request: ServerRequest) -> None:
         """Answer a request that has arrived whole, within the deadline of its route."""
+        if self._waiting >= self._most:  # others were whole before it, while its body came
+            self._on_refused(request.head.client, request.head, OVERLOAD)
+            request.answer(OVERLOAD.response)
+            return
         try:
             query = parse_query(request.target.partition(b"?")[2])
         except ValueError:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import pytest
@@ -13,6 +14,7 @@ from stackit.http.server.refusals import OVERLOAD, Refusal
 from stackit.web.plugin_routes import PluginRoutes
 
 HEAD = RequestHead(client="192.0.2.1", method=b"GET", path=b"/thing", headers={})
+POST = RequestHead(client="192.0.2.1", method=b"POST", path=b"/thing", headers={})
 
 
 def answer(_: PublicRequest) -> Response:
@@ -23,11 +25,13 @@ def route(**fields: Any) -> PublicRoute:
     return PublicRoute(**{"method": "GET", "path": "/thing", "handler": answer, "plugin": "mine", **fields})
 
 
-def routes(verdict: Refused | None = None, most: int = 2) -> PluginRoutes:
+def routes(
+    verdict: Refused | None = None, most: int = 2, on_refused: Callable[..., object] = lambda *_: None
+) -> PluginRoutes:
     return PluginRoutes(
         reactor=Clock(),  # type: ignore[arg-type]
         admit=lambda _: verdict,
-        on_refused=lambda *_: None,
+        on_refused=on_refused,
         most=most,
     )
 
@@ -35,12 +39,12 @@ def routes(verdict: Refused | None = None, most: int = 2) -> PluginRoutes:
 class Asked:
     """A request that has arrived whole."""
 
-    head = HEAD
     target = b"/thing"
     body = b""
     body_sink: Any = None
 
-    def __init__(self) -> None:
+    def __init__(self, head: RequestHead = HEAD) -> None:
+        self.head = head
         self.answers: list[Response] = []
 
     def answer(self, response: Response) -> None:
@@ -120,3 +124,28 @@ def test_no_more_requests_wait_than_there_may_and_each_answer_makes_room() -> No
     assert not isinstance(handler.handle_head(HEAD, 0), Refusal)
     waiting[1].errback(KeyError("x"))
     assert [each.status for each in asked[1].answers] == [500]
+
+
+def test_requests_whose_bodies_end_late_are_bounded_as_well_and_are_told_to_the_observers() -> None:
+    waiting: list[Deferred[Response]] = []
+    refused: list[tuple[Any, ...]] = []
+
+    def wait(_: PublicRequest) -> Any:
+        waiting.append(Deferred())
+        return waiting[-1]
+
+    shared = routes(most=2, on_refused=lambda *told: refused.append(told))
+    (handler,) = shared.handlers([route(method="POST", handler=wait)], [], []).values()
+    asked = [Asked(POST) for _ in range(5)]
+    for _ in asked:  # each body begins while nothing waits
+        assert not isinstance(handler.handle_head(POST, 2), Refusal)
+    for each in asked:
+        handler.handle_request(each)
+    assert len(waiting) == 2
+    assert [each.answers for each in asked] == [[], [], *[[OVERLOAD.response]] * 3]
+    assert refused == [("192.0.2.1", POST, OVERLOAD)] * 3
+    for each in waiting:
+        each.callback(Response())
+    assert [[answer.status for answer in each.answers] for each in asked[:2]] == [[200], [200]]
+    handler.handle_request(Asked(POST))  # the refused ones are not counted
+    assert len(waiting) == 3
