@@ -142,11 +142,12 @@ class Webhook:
         if not signed.verified():
             answer(self._refuse(signed, signed.refused or refusals.SIGNATURE))
             return
-        event = self._decode(signed, request.body)
+        body = request.body  # once: it is joined anew each time
+        event = self._decode(signed, body)
         if not isinstance(event, Event):
             answer(Response(status=204))
             return
-        self._take(event, signed.fingerprint(request.body), lambda taken: answer(self._answer(signed, event, taken)))
+        self._take(event, signed.fingerprint(body), lambda taken: answer(self._answer(signed, event, taken)))
 
     def _answer(self, signed: SignedBody, event: Event, taken: DeliveryResult | Failure) -> Response:
         if isinstance(taken, Failure):
