@@ -92,8 +92,10 @@ class _Forms:
     def removed_from(self, text: str) -> str:
         for sign in self._base64:
             if sign in text:
-                # The characters around it hold the rest of its bits.
-                text = re.sub(f"{_BASE64_CHARACTER}*{re.escape(sign)}{_BASE64_CHARACTER}*=*", "***", text)
+                # The characters around it hold the rest of its bits. A run of them is tried once, from its beginning:
+                # from each of its characters, a long one would take minutes.
+                run = f"{_BASE64_CHARACTER}*"
+                text = re.sub(f"(?<!{_BASE64_CHARACTER}){run}{re.escape(sign)}{run}=*", "***", text)
         for sign in self._literal:
             if sign in text:
                 text = text.replace(sign, "***")
@@ -141,7 +143,8 @@ class _Unescaped:
 
     def without(self, secrets: Iterable[_Forms]) -> str:
         spans = sorted(
-            (self._place(at, 0), self._place(at + len(sign) - 1, 1))
+            # A secret in a file need not be UTF-8: it may begin or end within a character, which goes as a whole.
+            (self._boundary(self._place(at, 0), -1), self._boundary(self._place(at + len(sign) - 1, 1), 1))
             for forms in secrets
             for sign in forms.signs
             for at in _places(self._plain, sign)
@@ -159,6 +162,12 @@ class _Unescaped:
         piece = bisect_right(self._plain_at, plain) - 1
         start, width = self._text_at[piece]
         return start + width * after if width else start + plain - self._plain_at[piece] + after
+
+    def _boundary(self, at: int, step: int) -> int:
+        """Return the position in the text, from ``at`` on in steps of 1 or -1, at which a character begins."""
+        while b"\x80" <= self._text[at : at + 1] <= b"\xbf":
+            at += step
+        return at
 
 
 def _percent(escape: re.Match[bytes]) -> bytes:

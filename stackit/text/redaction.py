@@ -16,7 +16,11 @@ _IN_URL = re.compile(r"([A-Za-z][A-Za-z0-9+.-]{0,15}://)[^/\s]{1,1024}@")
 _IN_HEADER = re.compile(r"(?i)\b(bearer|basic|token)( +)[A-Za-z0-9._~+/=-]{8,}")
 # A newer token of an installation has a JSON Web Token behind its prefix, and with it dots and hyphens.
 _OF_GITHUB = re.compile(r"\b(?:gh[a-z]_[A-Za-z0-9._-]{16,}|github_pat_[A-Za-z0-9_]{16,})")
-_JSON_WEB_TOKEN = re.compile(r"\beyJ[A-Za-z0-9_-]{8,}\.[A-Za-z0-9_-]{8,}(?:\.[A-Za-z0-9_-]*)*")
+# Where a run of its characters has several beginnings of a token, only the first is tried: what makes a token of a
+# later one makes one of the first, and trying each takes seconds for a long run.
+_JSON_WEB_TOKEN = re.compile(
+    r"(?<![A-Za-z0-9_-])(?>([A-Za-z0-9_-]*?)\beyJ)[A-Za-z0-9_-]{8,}\.[A-Za-z0-9_-]{8,}(?:\.[A-Za-z0-9_-]*)*"
+)
 
 
 def redacted(text: str) -> str:
@@ -30,7 +34,7 @@ def redacted(text: str) -> str:
     if "gh" in text or "github_" in text:
         text = _OF_GITHUB.sub("***", text)
     if "eyJ" in text:
-        text = _JSON_WEB_TOKEN.sub("***", text)
+        text = _JSON_WEB_TOKEN.sub(r"\1***", text)
     return text if len(text) <= LONGEST else text[:LONGEST] + "…"
 
 

@@ -5,13 +5,17 @@ from __future__ import annotations
 import json
 import os
 import random
+import re
 import string
+import time
 from base64 import b64encode, urlsafe_b64encode
 from html import escape
 from pathlib import Path
 from urllib.parse import quote, quote_plus
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 from twisted.internet.task import Clock
 
 from stackit.secrets.redactor import Redactor, proxy_passwords
@@ -65,6 +69,59 @@ def test_of_a_secret_in_base64_nothing_is_left_whatever_stands_around_it(seed: i
     assert Redactor([secret])(f"said ({shown})") == "said (***)"
 
 
+def in_base64_by_search(text: str, secret: str) -> str:
+    """``text`` without the runs of base64 that have a secret inside, found by a search without regular expressions."""
+    alphabet = string.ascii_letters + string.digits + "+/_-"
+    for before in range(3):
+        encoded = b64encode(bytes(before) + secret.encode()).decode()
+        sign = encoded[-(-8 * before // 6) : 8 * (before + len(secret)) // 6]
+        at = text.find(sign)
+        while at >= 0:
+            start, end = at, at + len(sign)
+            while start and text[start - 1] in alphabet:
+                start -= 1
+            while end < len(text) and text[end] in alphabet:
+                end += 1
+            while end < len(text) and text[end] == "=":
+                end += 1
+            text = f"{text[:start]}***{text[end:]}"
+            at = text.find(sign)
+    return text
+
+
+_PIECES = ["A", "b", "=", "/", " ", "-", "x:", ".", *(b64encode(b"x" * n + TOKEN.encode()).decode() for n in range(3))]
+
+
+@given(st.lists(st.sampled_from(_PIECES), max_size=12).map("".join))
+def test_of_base64_just_the_runs_that_hold_a_secret_are_removed(text: str) -> None:
+    assert Redactor([TOKEN])(text) == in_base64_by_search(text, TOKEN)
+
+
+@pytest.mark.parametrize(
+    "character", ["A", "A=", "A ", "%41", "eyJ", "-eyJ", "-eyJaaaaaaaa.", "gho_", "token ", "a://"]
+)
+def test_no_text_holds_up_the_reactor_however_long_its_runs_are(character: str) -> None:
+    secrets = [f"{TOKEN}-{number:02}" for number in range(50)]
+    shown = [b64encode(bytes(n) + each.encode()).decode() for each in secrets for n in range(3)]
+    text = " ".join([*shown, character * (110_000 // len(character)), "://", "eyJ", "gh", "token "])
+    start = time.process_time()
+    for _ in range(10):
+        redacted(text)
+    freed = Redactor(secrets)(text)
+    # A bound against minutes: it is less than a second.
+    assert time.process_time() - start < 20
+    assert freed.startswith("*** " * len(shown))
+
+
+_WEB_TOKEN_PIECES = ["eyJ", "-", ".", " ", "é", "aaaaaaaa", "b", "a_a-a0a-a"]
+
+
+@given(st.lists(st.sampled_from(_WEB_TOKEN_PIECES), max_size=16).map("".join))
+def test_a_web_token_is_found_wherever_it_begins(text: str) -> None:
+    slow = re.compile(r"\beyJ[A-Za-z0-9_-]{8,}\.[A-Za-z0-9_-]{8,}(?:\.[A-Za-z0-9_-]*)*")
+    assert redacted(text) == slow.sub("***", text)
+
+
 def test_what_holds_no_secret_stays_as_it_is() -> None:
     text = 'error: 50% of "refs/heads/caf\udce9" & \\u0041 %41 are &lt;fine&gt;\n'
     assert Redactor([TOKEN, ODD])(text) == text
@@ -98,6 +155,24 @@ def test_a_file_is_read_again_when_it_changes_and_what_it_held_is_remembered(tmp
     file.unlink()
     clock.advance(2)
     assert redact("said the-second-secret") == "said ***"
+
+
+@pytest.mark.parametrize("secret", [b"\xa9\xa9-secret", b"secret-\xc3", b"secret-\xf0\x9f", b"\xff\xfe-secret-\xff"])
+@pytest.mark.parametrize("around", [("é", "é"), ("\U0001f600", "\U0001f600"), ("\udce9", "\udce9"), ("a", "b")])
+def test_a_secret_that_is_not_utf8_is_removed_from_between_any_characters(
+    tmp_path: Path, secret: bytes, around: tuple[str, str]
+) -> None:
+    (tmp_path / "token").write_bytes(secret)
+    redact = Redactor(files=[tmp_path / "token"])
+    quoted = "".join(f"%{byte:02x}" for byte in secret)
+    assert redact(f"é said {around[0]}{quoted}{around[1]} 😀") == f"é said {around[0]}***{around[1]} 😀"
+
+
+def test_a_secret_may_begin_and_end_within_a_character(tmp_path: Path) -> None:
+    (tmp_path / "token").write_bytes("é".encode()[1:] + b"-secret-" + "😀".encode()[:2])
+    redact = Redactor(files=[tmp_path / "token"])
+    assert redact("%41 é-secret-😀é") == "%41 ***é"
+    assert redact("%41 ééé-secret-😀é-secret-😀") == "%41 éé******"
 
 
 def test_a_file_that_became_a_pipe_holds_up_nobody(tmp_path: Path) -> None:
