@@ -16,7 +16,7 @@ from twisted.python.failure import Failure
 from stackit.api.admin import Refused, RequestHead, Response
 from stackit.api.errors import JournalError, describe
 from stackit.api.events import DeliveryResult, Event, Push
-from stackit.api.forge import Claim, Forge, Unrecognised, qualified_hook
+from stackit.api.forge import GITHUB, Claim, Forge, Unrecognised, qualified_hook
 from stackit.api.occurrences import Occurrence
 from stackit.http.server.interfaces import ServerRequest
 from stackit.http.server.refusals import FAILED, TOO_LARGE, Refusal, method_not_allowed
@@ -35,13 +35,20 @@ class SignedBody:
 
     The body of a request without a claim is read, so that the sender can be answered, and not kept. ``refused`` is a
     plugin's refusal of the request, which counts unless the body verifies. ``verified_by`` is the label of the secret
-    under which it verified.
+    under which it verified. ``sender`` are bytes that keep the fingerprints of a forge apart from those of the others.
     """
 
-    __slots__ = ("_claim", "_verifier", "head", "keep", "limit", "refused", "throttled", "verified_by")
+    __slots__ = ("_claim", "_sender", "_verifier", "head", "keep", "limit", "refused", "throttled", "verified_by")
 
     def __init__(
-        self, head: RequestHead, *, limit: int, verifier: Verifier, claim: Claim | None, refused: Refusal | None
+        self,
+        head: RequestHead,
+        *,
+        limit: int,
+        verifier: Verifier,
+        claim: Claim | None,
+        refused: Refusal | None,
+        sender: bytes = b"",
     ) -> None:
         self.head = head
         self.limit = limit
@@ -51,6 +58,7 @@ class SignedBody:
         self.verified_by: str | None = None
         self._verifier = verifier
         self._claim = claim
+        self._sender = sender
         if claim is not None and claim.before:
             verifier.update(claim.before)
 
@@ -69,10 +77,13 @@ class SignedBody:
         """Return 32 bytes by which a verified body is recognised when it comes again.
 
         A signature of the body stands for it: hashing a large body takes as long as verifying it. The signature is
-        hashed, because together with the body it would be enough to send the delivery again.
+        hashed, because together with the body it would be enough to send the delivery again. A hash of the body alone
+        can be made by anybody, so the forge is part of it: no forge takes the place of another's delivery.
         """
         claim = self._claim
-        return hashlib.sha256(claim.digest if claim is not None and claim.covers_body else body).digest()
+        digest = hashlib.sha256(self._sender)
+        digest.update(claim.digest if claim is not None and claim.covers_body else body)
+        return digest.digest()
 
 
 class Webhook:
@@ -90,6 +101,7 @@ class Webhook:
         "_now",
         "_observe",
         "_secrets",
+        "_sender",
         "_take",
         "on_refused",
     )
@@ -106,6 +118,8 @@ class Webhook:
         max_body: int,
     ) -> None:
         self._forge = forge
+        # A name has no colon. GitHub's fingerprints are of signatures under its own secrets, and need no name.
+        self._sender = b"" if forge.name == GITHUB else f"{forge.name}:".encode()
         self._secrets = secrets
         self._admit = admit
         self._observe = observe
@@ -133,7 +147,9 @@ class Webhook:
             return refused
         if claim is None and b"expect" in head.headers:
             return refusals.SIGNATURE  # the sender waits before it sends a body that would change nothing
-        return SignedBody(head, limit=self._max_body, verifier=verifier, claim=claim, refused=refused)
+        return SignedBody(
+            head, limit=self._max_body, verifier=verifier, claim=claim, refused=refused, sender=self._sender
+        )
 
     def handle_request(self, request: ServerRequest) -> None:
         """Answer a request that has arrived whole; a delivery is answered once it is durable."""

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from stackit import Claim, RequestHead
 from stackit.github import GitHub
-from stackit.web.webhook import SignedBody
+from stackit.web.webhook import SignedBody, Webhook
 from stackit.web.webhook_secrets import Secrets
 
 SECRET = b"a token of many characters"
@@ -58,6 +58,51 @@ def test_a_token_verifies_every_body_and_each_body_has_a_fingerprint_of_its_own(
     assert prints[0] == prints[2] != prints[1]
     wrong = Claim(hashlib.sha256(b"another").digest(), covers_body=False)
     assert not body_of(TokenForge(), wrong, b"one").verified()
+
+
+class Harness:
+    """The endpoint of a forge, and the fingerprints that it made."""
+
+    def __init__(self, forge: GitHub) -> None:
+        self.fingerprints: list[bytes] = []
+        self.webhook = Webhook(
+            forge,
+            secrets=Secrets(forge, [SECRET.decode()], [], print),
+            admit=lambda head: None,
+            observe=lambda occurrence: None,
+            take=lambda event, digest, done: self.fingerprints.append(digest),
+            now=lambda: 1.0,
+            max_body=1000,
+        )
+
+    def fingerprint(self, body: bytes) -> bytes:
+        head = RequestHead(client="198.51.100.7", method=b"POST", path=b"/", headers={})
+        signed = self.webhook.handle_head(head, len(body))
+        assert isinstance(signed, SignedBody)
+        signed.update(body)
+        assert signed.verified()
+        return signed.fingerprint(body)
+
+
+class Alpha(TokenForge):
+    name = "alpha"
+
+    def claim(self, headers: Any) -> Claim:
+        return Claim(hashlib.sha256(SECRET).digest(), covers_body=False)
+
+
+class Beta(Alpha):
+    name = "beta"
+
+
+def test_a_body_of_one_forge_has_not_the_fingerprint_of_the_same_body_of_another() -> None:
+    alpha, beta = Harness(Alpha()), Harness(Beta())
+    prints = [each.fingerprint(b"body") for each in (alpha, beta, alpha)]
+    assert prints[0] == prints[2] != prints[1]
+    assert alpha.fingerprint(b"another") not in prints
+    # Nor has a body that begins with the name of the other, and the forge is always part of it.
+    assert hashlib.sha256(b"body").digest() not in prints
+    assert beta.fingerprint(b"alpha:body") not in prints
 
 
 @given(st.binary(max_size=50), st.lists(st.binary(max_size=50), max_size=3))
