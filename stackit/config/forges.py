@@ -49,10 +49,14 @@ def load_forges(
     """Return the forges that are installed, and a line for each that is broken and that nobody named.
 
     ``tables`` are the ``[forges.NAME]`` of the file ``source``, ``installed`` the entry points (default: those of
-    this environment). Raises ConfigError for a named forge that is missing or broken, and for a table that is wrong.
+    this environment). Raises ConfigError for a named forge that is missing or broken, for a table that is wrong, and
+    for a variable that would be the secret of two forges.
     """
-    points = {each.name: each for each in (entry_points(group=GROUP) if installed is None else installed)}
-    loaded, problems = [], []
+    points: dict[str, list[EntryPoint]] = {}
+    for point in entry_points(group=GROUP) if installed is None else installed:
+        points.setdefault(point.name, []).append(point)
+    loaded: list[ForgeConfig] = []
+    problems: list[str] = []
     for name in sorted({*points, *tables}):
         where = f"{source}: forges.{shown_key(name)}" if source else f"forges.{shown_key(name)}"
         try:
@@ -61,12 +65,26 @@ def load_forges(
             if name in tables:
                 raise
             problems.append(str(problem))
+    _check_variables(loaded)
     return loaded, problems
+
+
+def _check_variables(forges: Iterable[ForgeConfig]) -> None:
+    """Raise ConfigError where two forges have one secret from the environment: each could sign for the other."""
+    owners: dict[str, str] = {}
+    for name in (each.forge.name for each in forges if each.secret):
+        variable = secret_variable(name)
+        other = owners.setdefault(variable, name)
+        if other != name:
+            raise ConfigError(
+                f"{variable}: is the secret of two forges, {other} and {name}; unset it, and give each a secret of its "
+                f"own: secret_files in [forges.{other}] and [forges.{name}]"
+            )
 
 
 def _load(
     name: str,
-    points: Mapping[str, EntryPoint],
+    points: Mapping[str, list[EntryPoint]],
     table: Any,
     environ: Mapping[str, str],
     source: Path | None,
@@ -77,6 +95,7 @@ def _load(
     if name not in points:
         there = ", ".join(sorted({GITHUB, *points}))
         raise ConfigError(f"{where}: no installed package has a forge of that name (there are: {there})")
+    point = _only(points[name], where)
     if table is not None and not isinstance(table, dict):
         raise ConfigError(f"{where}: expected a table, [forges.NAME]")
     own = {key: value for key, value in (table or {}).items() if key in ForgeTable.__struct_fields__}
@@ -87,11 +106,19 @@ def _load(
     variable = secret_variable(name)
     secret = checked(variable, checks.utf8, environ.get(variable, "").strip())
     return ForgeConfig(
-        forge=_forge(points[name], settings, base, where),
+        forge=_forge(point, settings, base, where),
         named=table is not None,
         secret=Secret(secret) if secret else None,
         secret_files=known.secret_files,
     )
+
+
+def _only(points: list[EntryPoint], where: str) -> EntryPoint:
+    """Return the one entry point. Raises ConfigError where packages have different ones of the same name."""
+    if len({each.value for each in points}) > 1:
+        found = " and ".join(sorted(f"{each.value}{f' of {each.dist.name}' if each.dist else ''}" for each in points))
+        raise ConfigError(f"{where}: several installed packages have a forge of that name: {found}; keep one of them")
+    return points[0]
 
 
 def _forge(point: EntryPoint, settings: Mapping[str, Any], file: Path, where: str) -> Forge:

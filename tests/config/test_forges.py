@@ -78,7 +78,7 @@ class Lacking:
 @pytest.fixture
 def module(monkeypatch: pytest.MonkeyPatch) -> str:
     made = ModuleType("some_forges")
-    for each in (Depot, Raises, Lacking):
+    for each in (Depot, Raises, Lacking, Scales, Steps):
         setattr(made, each.__name__, each)
     monkeypatch.setitem(sys.modules, "some_forges", made)
     return "some_forges"
@@ -153,6 +153,65 @@ def test_a_broken_forge_that_nobody_named_is_left_out_with_its_reason(module: st
     assert ["I quit" in problems[0], "GitHub is always there" in problems[1], "is called 'other'" in problems[2]] == [
         True
     ] * 3
+
+
+class Scales(Depot):
+    """A forge whose name the environment cannot tell from that of ``Steps``."""
+
+    name = "de-pot"
+
+
+class Steps(Depot):
+    name = "de_pot"
+
+
+TWINS = ("Scales", "de-pot"), ("Steps", "de_pot")
+
+
+@pytest.mark.parametrize("tables", [{}, {"de-pot": {}}, {"de-pot": {}, "de_pot": {}}])
+def test_one_variable_is_never_the_secret_of_two_forges(module: str, tables: Any) -> None:
+    with pytest.raises(ConfigError) as refused:
+        loaded([point(module, *each) for each in TWINS], tables, {"STACKIT_DE_POT_WEBHOOK_SECRET": "hush"})
+    assert str(refused.value).startswith(
+        "STACKIT_DE_POT_WEBHOOK_SECRET: is the secret of two forges, de-pot and de_pot;"
+    )
+    assert "hush" not in str(refused.value)
+
+
+def test_two_forges_that_share_the_name_of_a_variable_may_have_files(module: str, tmp_path: Path) -> None:
+    (tmp_path / "a").write_text("hush")
+    tables = {name: {"secret_files": [str(tmp_path / "a")]} for _, name in TWINS}
+    found, problems = loaded([point(module, *each) for each in TWINS], tables, {"STACKIT_DE_POT_WEBHOOK_SECRET": " "})
+    assert ([each.forge.name for each in found], problems) == (["de-pot", "de_pot"], [])
+
+
+def test_of_two_forges_with_one_name_neither_wins_and_both_are_named(module: str) -> None:
+    points = [point(module, "Depot"), point(module, "Raises")]
+    for order in (points, points[::-1]):
+        found, (problem,) = loaded(order, {})
+        assert found == []
+        assert "forges.depot: several installed packages have a forge of that name: " in problem
+        assert f"{module}:Depot and {module}:Raises; keep one" in problem
+        with pytest.raises(ConfigError, match=f"{module}:Depot and {module}:Raises"):
+            loaded(order, {"depot": {}})
+
+
+def test_a_forge_that_two_packages_name_alike_is_one(module: str) -> None:
+    (found,), problems = loaded([point(module, "Depot")] * 2, {})
+    assert (found.forge.name, problems) == ("depot", [])
+
+
+def test_two_forges_with_one_name_are_told_by_the_packages_that_have_them(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for package in ("one", "two"):
+        info = tmp_path / f"{package}_forge-1.dist-info"
+        info.mkdir()
+        (info / "METADATA").write_text(f"Metadata-Version: 2.1\nName: {package}-forge\nVersion: 1\n")
+        (info / "entry_points.txt").write_text(f"[{GROUP}]\ndepot = {package}:Depot\n")
+    monkeypatch.syspath_prepend(str(tmp_path))
+    with pytest.raises(ConfigError, match="one:Depot of one-forge and two:Depot of two-forge; keep one"):
+        load_forges({"depot": {}}, {}, None)
 
 
 def test_github_is_loaded_like_any_other_forge() -> None:
