@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from typing import Any
 
 import pytest
@@ -10,6 +9,7 @@ from twisted.internet.defer import Deferred
 from twisted.internet.task import Clock
 
 from stackit import PluginError, PublicRequest, PublicRoute, Refused, RequestHead, Response
+from stackit.http.server.interfaces import OnRefused
 from stackit.http.server.refusals import OVERLOAD, Refusal
 from stackit.web.plugin_routes import PluginRoutes
 
@@ -25,9 +25,11 @@ def route(**fields: Any) -> PublicRoute:
     return PublicRoute(**{"method": "GET", "path": "/thing", "handler": answer, "plugin": "mine", **fields})
 
 
-def routes(
-    verdict: Refused | None = None, most: int = 2, on_refused: Callable[..., object] = lambda *_: None
-) -> PluginRoutes:
+def unheard(client: str, head: RequestHead | None, refusal: Refusal) -> None:
+    """Tell nobody."""
+
+
+def routes(verdict: Refused | None = None, most: int = 2, on_refused: OnRefused = unheard) -> PluginRoutes:
     return PluginRoutes(
         reactor=Clock(),  # type: ignore[arg-type]
         admit=lambda _: verdict,
@@ -134,7 +136,10 @@ def test_requests_whose_bodies_end_late_are_bounded_as_well_and_are_told_to_the_
         waiting.append(Deferred())
         return waiting[-1]
 
-    shared = routes(most=2, on_refused=lambda *told: refused.append(told))
+    def on_refused(client: str, head: RequestHead | None, refusal: Refusal) -> None:
+        refused.append((client, head, refusal))
+
+    shared = routes(most=2, on_refused=on_refused)
     (handler,) = shared.handlers([route(method="POST", handler=wait)], [], []).values()
     asked = [Asked(POST) for _ in range(5)]
     for _ in asked:  # each body begins while nothing waits
@@ -144,8 +149,8 @@ def test_requests_whose_bodies_end_late_are_bounded_as_well_and_are_told_to_the_
     assert len(waiting) == 2
     assert [each.answers for each in asked] == [[], [], *[[OVERLOAD.response]] * 3]
     assert refused == [("192.0.2.1", POST, OVERLOAD)] * 3
-    for each in waiting:
-        each.callback(Response())
+    for answering in waiting:
+        answering.callback(Response())
     assert [[answer.status for answer in each.answers] for each in asked[:2]] == [[200], [200]]
     handler.handle_request(Asked(POST))  # the refused ones are not counted
     assert len(waiting) == 3
