@@ -19,12 +19,13 @@ async def test_without_a_secret_the_webhook_does_not_exist(running_stackit: Any)
         server: RunningStackit = await running_stackit(secret=secret, config={"sync": {"interval": "0"}})
         made = delivery("push", secret="anything")
         for method in METHODS:
-            there = await server.ask(method, server.webhook_url, body=made.body, headers=made.headers)
-            nowhere = await server.ask(method, f"{server.url}/nowhere", body=made.body, headers=made.headers)
+            for _ in range(5):
+                there = await server.ask(method, server.webhook_url, body=made.body, headers=made.headers)
+                nowhere = await server.ask(method, f"{server.url}/nowhere", body=made.body, headers=made.headers)
+                if there.headers["date"] == nowhere.headers["date"]:
+                    break  # else a second began between the two
             assert there.status == 404, method
-            # A second may begin between the two responses.
-            headers, others = ({**each.headers, "date": each.headers["date"][:16]} for each in (there, nowhere))
-            assert (there.status, there.body, headers) == (nowhere.status, nowhere.body, others)
+            assert (there.status, there.body, there.headers) == (nowhere.status, nowhere.body, nowhere.headers)
         assert server.log.count("no webhook secret is configured") == 1
         assert await server.stop() == 0
         check_log(server.log)
