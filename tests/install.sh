@@ -9,6 +9,7 @@ cd "$place"
 venv/bin/pip install --quiet --disable-pip-version-check "$dist"
 venv/bin/pip check
 venv/bin/python -c 'import stackit; print("stackit", stackit.__version__)'
+venv/bin/stackit --help > help
 venv/bin/python -m stackit --help > help
 venv/bin/twistd --help | grep stackit
 timeout --signal INT 60 venv/bin/twistd -n --pidfile= stackit --listen tcp:0:interface=127.0.0.1 \

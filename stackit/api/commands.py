@@ -1,4 +1,4 @@
-"""A command of the shell: ``python -m stackit NAME``."""
+"""A command of the shell: ``stackit NAME``."""
 
 from __future__ import annotations
 
@@ -93,7 +93,8 @@ class Command(msgspec.Struct, frozen=True, kw_only=True):
     ``name`` is lower-case letters, digits and hyphens, ``help`` one line. ``arguments`` adds the command's arguments to
     its parser; ``--json``, ``--timeout`` and those that find the running stackit are there already. ``check`` raises
     ValueError for arguments that do not go together. ``run`` may be async; a StackitError of it is one line on stderr
-    and exit status 1. ``plugin``, the plugin that brings it, is filled in by stackit.
+    and exit status 1. ``example`` is a command line such as ``stackit repos``, or several, one a line: the end of the
+    help. ``plugin``, the plugin that brings it, is filled in by stackit.
     """
 
     name: str
@@ -101,6 +102,7 @@ class Command(msgspec.Struct, frozen=True, kw_only=True):
     run: Callable[[Shell], Awaitable[None] | None]
     arguments: Callable[[ArgumentParser], None] = _none
     check: Callable[[Namespace], None] = _none
+    example: str = ""
     plugin: str | None = None
 
 
@@ -113,8 +115,10 @@ def check_commands(commands: Iterable[Command]) -> None:
             raise PluginError(
                 plugin, f"{str(command.name)[:80]!r} is no name of a command: use a-z, digits and hyphens"
             )
-        if not isinstance(command.help, str) or not all(map(callable, (command.run, command.arguments, command.check))):
-            raise PluginError(plugin, f"the command {command.name} needs a help text, and functions")
+        if not all(isinstance(text, str) for text in (command.help, command.example)):
+            raise PluginError(plugin, f"the help and the example of the command {command.name} must be texts")
+        if not all(map(callable, (command.run, command.arguments, command.check))):
+            raise PluginError(plugin, f"the run, arguments and check of the command {command.name} must be functions")
         other = first.setdefault(command.name, command)
         if other is not command:
             owner = f"plugin {other.plugin}" if other.plugin else "stackit itself"

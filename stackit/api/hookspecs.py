@@ -154,7 +154,7 @@ def stackit_metrics() -> Sequence[Collector]:  # type: ignore[empty-body]
 
 @_hook(HookKind.COLLECT, "a list of Command", _list_of(Command))
 def stackit_commands() -> Sequence[Command]:  # type: ignore[empty-body]
-    """Return commands of ``python -m stackit``. The shell asks too, where nothing else of the plugin is called."""
+    """Return commands of ``stackit``. The shell asks too, where nothing else of the plugin is called."""
 
 
 @_hook(HookKind.ASK, "a line or None", lambda result: isinstance(result, str) or result is False)

@@ -11,7 +11,7 @@ from stackit.api.errors import PluginError, describe
 from stackit.text.escape import escape
 from stackit.text.units import Duration
 
-_PROGRAM = "python -m stackit"
+_PROGRAM = "stackit"
 
 
 class _TopParser(argparse.ArgumentParser):
@@ -48,8 +48,15 @@ def parser(commands: Mapping[str, Command], left_out: Sequence[PluginError] = ()
     top.left_out = left_out
     adding = top.add_subparsers(dest="command", required=True, metavar="COMMAND", parser_class=argparse.ArgumentParser)
     for command in commands.values():
-        text = command.help.replace("%", "%%")
-        own = adding.add_parser(command.name, help=text, description=text, parents=[common], allow_abbrev=False)
+        own = adding.add_parser(
+            command.name,
+            help=command.help.replace("%", "%%"),
+            description=_literal(command.help),
+            epilog=_literal(_examples(command)),
+            formatter_class=argparse.RawDescriptionHelpFormatter,
+            parents=[common],
+            allow_abbrev=False,
+        )
         try:
             command.arguments(own)
         except BaseException as fault:  # foreign code: named
@@ -72,6 +79,17 @@ def parse(
     except ValueError as problem:
         top.error(str(problem))
     return options
+
+
+def _examples(command: Command) -> str:
+    lines = command.example.splitlines()
+    heading = ["example:" if len(lines) == 1 else "examples:"] if lines else []
+    return "\n".join([*heading, *(f"  {line}" for line in lines)])
+
+
+def _literal(text: str) -> str:
+    """Return a text that argparse shows as ``text`` at the top or the end of a help: there it formats only some."""
+    return text.replace("%", "%%") if "%(prog)" in text else text
 
 
 def _duration(text: str) -> float:

@@ -42,12 +42,13 @@ async def _sync(shell: Shell) -> None:
 
 
 COMMANDS = (
-    Command(name="repos", help="List the managed repositories.", run=_repos),
+    Command(name="repos", help="List the managed repositories.", run=_repos, example="stackit repos"),
     Command(
         name="sync",
         help="Sync a repository now, and show which refs changed.",
         run=_sync,
         arguments=_sync_arguments,
+        example="stackit sync octo/widget\nstackit sync --accept-deletions octo/widget",
     ),
 )
 

@@ -22,5 +22,5 @@ def objection(
     what = "all" if len(gone) == len(have) else "so many"
     return (
         f"the remote deleted {len(gone)} of {len(have)} refs: the mirror keeps them, as {what} at once may be "
-        "a mistake; if it is none, POST …/sync?accept=deletions (python -m stackit sync --accept-deletions)"
+        "a mistake; if it is none, POST …/sync?accept=deletions (stackit sync --accept-deletions)"
     )

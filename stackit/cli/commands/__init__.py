@@ -1,0 +1,11 @@
+"""stackit's own commands, one file for each; ``COMMANDS`` lists them in the order of the help."""
+
+from __future__ import annotations
+
+from stackit.cli.commands import deliveries, delivery, replay
+
+COMMANDS = (
+    deliveries.COMMAND,
+    delivery.COMMAND,
+    replay.COMMAND,
+)
