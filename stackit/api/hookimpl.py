@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 import re
 from collections.abc import Callable
 from typing import Any, TypeVar, overload
@@ -11,6 +10,7 @@ import msgspec
 import pluggy
 
 from stackit.api.events import LONGEST_ACTION
+from stackit.text.units import seconds
 
 PROJECT = "stackit"
 OPTIONS_ATTRIBUTE = "stackit_options"
@@ -37,9 +37,7 @@ class HandlerOptions(msgspec.Struct, frozen=True, kw_only=True):
     thread: bool = False
 
     def __post_init__(self) -> None:
-        timeout, concurrency = self.timeout, self.concurrency
-        if timeout is not None and not (isinstance(timeout, int | float) and 0 <= timeout < math.inf):
-            raise ValueError(f"timeout is {timeout!r}, expected seconds, or 0 for no limit")
+        concurrency = self.concurrency
         if concurrency is not None and not (isinstance(concurrency, int) and concurrency >= 1):
             raise ValueError(f"concurrency is {concurrency!r}, expected 1 or more")
 
@@ -58,7 +56,7 @@ def hookimpl(
     tryfirst: bool = False,
     trylast: bool = False,
     ordered: bool = True,
-    timeout: float | None = None,
+    timeout: float | str | None = None,
     concurrency: int | None = None,
     thread: bool = False,
 ) -> Callable[[Function], Function]: ...
@@ -70,7 +68,7 @@ def hookimpl(
     tryfirst: bool = False,
     trylast: bool = False,
     ordered: bool = True,
-    timeout: float | None = None,
+    timeout: float | str | None = None,
     concurrency: int | None = None,
     thread: bool = False,
 ) -> Any:
@@ -79,7 +77,7 @@ def hookimpl(
     ``ordered``, ``timeout``, ``concurrency`` and ``thread`` are for ``stackit_event`` and
     ``stackit_refs_changed``, and mean what they mean in ``on``.
     """
-    options = HandlerOptions(ordered=ordered, timeout=timeout, concurrency=concurrency, thread=thread)
+    options = HandlerOptions(ordered=ordered, timeout=_timeout(timeout), concurrency=concurrency, thread=thread)
 
     def mark(function: Function) -> Function:
         _set_options(function, options)
@@ -91,7 +89,7 @@ def hookimpl(
 def on(
     *patterns: str,
     ordered: bool = True,
-    timeout: float | None = None,
+    timeout: float | str | None = None,
     concurrency: int | None = None,
     thread: bool = False,
 ) -> Callable[[Function], Function]:
@@ -103,8 +101,8 @@ def on(
     the first and the last of them: ``repository_dispatch."deploy: prod"``.
 
     ``ordered=False`` lets events of one repository be handled side by side; ``timeout``
-    (seconds, 0 for none) and ``concurrency`` (events in hand at once) replace the configured
-    defaults. A plain function runs in the reactor's thread and must not block; one that does
+    (seconds, or a text such as ``"90s"``; 0 for none) and ``concurrency`` (events in hand at once) replace the
+    configured defaults. A plain function runs in the reactor's thread and must not block; one that does
     (``subprocess``, ``requests``) says ``thread=True`` and runs in a thread.
     Raises ValueError for a pattern that can never match, and for a function that has a filter already.
     """
@@ -113,7 +111,7 @@ def on(
     for pattern in patterns:
         read_pattern(pattern)
     options = HandlerOptions(
-        patterns=patterns, ordered=ordered, timeout=timeout, concurrency=concurrency, thread=thread
+        patterns=patterns, ordered=ordered, timeout=_timeout(timeout), concurrency=concurrency, thread=thread
     )
 
     def mark(function: Function) -> Function:
@@ -121,6 +119,13 @@ def on(
         return _impl(function, specname=ON, optionalhook=True)
 
     return mark
+
+
+def _timeout(given: float | str | None) -> float | None:
+    try:
+        return None if given is None else seconds(given)
+    except ValueError as problem:
+        raise ValueError(f"timeout is {given!r}: {problem}; 0 is no limit") from None
 
 
 def _set_options(function: Callable[..., Any], options: HandlerOptions) -> None:

@@ -31,14 +31,14 @@ class PublicRoute(msgspec.Struct, frozen=True, kw_only=True):
     """One route of the public side.
 
     ``path`` is exact; ``{prefix}`` at its start stands for every API prefix. ``handler`` may be async, and has
-    ``deadline`` seconds to answer. A body of more than ``max_body`` bytes is refused before the handler is called. An
-    answer of 400 to 499 counts as a refusal, of which the rate limit allows an address only so many. ``plugin`` is
-    filled in by stackit.
+    ``deadline`` to answer, in seconds or as a text such as ``"90s"``. A body of more than ``max_body`` bytes is refused
+    before the handler is called. An answer of 400 to 499 counts as a refusal, of which the rate limit allows an address
+    only so many. ``plugin`` is filled in by stackit.
     """
 
     method: str
     path: str
     handler: Callable[[PublicRequest], Response | Awaitable[Response]]
     max_body: int = _SMALL_BODY
-    deadline: float = _DEADLINE
+    deadline: float | str = _DEADLINE
     plugin: str | None = None

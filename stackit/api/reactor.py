@@ -10,6 +10,8 @@ from twisted.internet.defer import Deferred
 from twisted.internet.interfaces import IReactorTime
 from twisted.internet.task import deferLater
 
+from stackit.text.units import Duration
+
 # mypy does not know zope interfaces, Twisted's types of a reactor, for types. The arguments have Twisted's names.
 # ruff: noqa: A002, N803
 
@@ -67,6 +69,7 @@ class Reactor(Timers, Protocol):
         """Connect to a host; returns an ``IConnector``."""
 
 
-def sleep(reactor: Timers, seconds: float) -> Deferred[None]:
-    """Return a Deferred that fires after so many seconds; cancelling it ends the wait."""
-    return deferLater(cast("IReactorTime", reactor), seconds)
+def sleep(reactor: Timers, seconds: float | str) -> Deferred[None]:
+    """Return a Deferred that fires after so many seconds, or a time such as ``"5m"``; cancelling it ends the wait."""
+    delay = Duration.parse(seconds) if isinstance(seconds, str) else seconds
+    return deferLater(cast("IReactorTime", reactor), delay)

@@ -14,6 +14,7 @@ from twisted.internet.defer import CancelledError, Deferred
 from stackit.api.reactor import Reactor
 from stackit.subprocesses.pipes import Descriptor, PipeReader, PipeWriter, pipe
 from stackit.subprocesses.spawn import NotStarted, limit_memory, memory_file, spawn
+from stackit.text.units import seconds
 
 if TYPE_CHECKING:
     from twisted.internet.base import DelayedCall
@@ -33,17 +34,17 @@ _STDIN, _STDOUT, _STDERR, _SECRET = range(4)
 class ProcessLimits(msgspec.Struct, frozen=True, kw_only=True):
     """The limits of a child and its descendants, which are ended when a time is over.
 
-    ``timeout`` is for the whole run, ``stall`` for silence on stdout and stderr, in seconds (None: no limit).
-    ``stdout`` is how many bytes of stdout are kept. ``memory`` is how many bytes of memory each process may have
-    beside the files that it maps (0: no limit). ``grace`` is the time in seconds between asking the processes to end
-    (SIGTERM) and ending them (SIGKILL).
+    Times are in seconds, or a text such as ``"90s"``. ``timeout`` is for the whole run, ``stall`` for silence on stdout
+    and stderr (None: no limit). ``stdout`` is how many bytes of stdout are kept. ``memory`` is how many bytes of memory
+    each process may have beside the files that it maps (0: no limit). ``grace`` is the time between asking the
+    processes to end (SIGTERM) and ending them (SIGKILL).
     """
 
-    timeout: float | None = None
-    stall: float | None = None
+    timeout: float | str | None = None
+    stall: float | str | None = None
     stdout: int = 16 * 1024 * 1024
     memory: int = 0
-    grace: float = 2.0
+    grace: float | str = 2.0
 
 
 class Finished(msgspec.Struct, frozen=True, kw_only=True):
@@ -120,11 +121,13 @@ class Child:
         self._timers: list[DelayedCall] = []
         self._stall_timer: DelayedCall | None = None
         self._waiter: Deferred[None] | None = None
+        timeout, stall = (None if each is None else seconds(each) for each in (limits.timeout, limits.stall))
+        self._stall, self._grace = stall or 0, seconds(limits.grace)
         self._start(argv, env, secret)
-        if limits.timeout is not None:
-            self._timers.append(reactor.callLater(limits.timeout, self._time_is_up))
-        if limits.stall is not None:
-            self._stall_timer = reactor.callLater(limits.stall, self._time_is_up)
+        if timeout is not None:
+            self._timers.append(reactor.callLater(timeout, self._time_is_up))
+        if stall is not None:
+            self._stall_timer = reactor.callLater(stall, self._time_is_up)
             self._timers.append(self._stall_timer)
 
     async def communicate(self, stdin: bytes) -> Finished:
@@ -205,7 +208,7 @@ class Child:
 
     def _progress(self) -> None:
         if self._stall_timer is not None and self._stall_timer.active():
-            self._stall_timer.reset(self._limits.stall or 0)
+            self._stall_timer.reset(self._stall)
 
     def _time_is_up(self) -> None:
         # A child that is already on its way out did end in time.
@@ -219,8 +222,8 @@ class Child:
             return
         self._terminating = True
         self._signal(signal.SIGTERM)
-        self._timers.append(self._reactor.callLater(self._limits.grace, self._signal, signal.SIGKILL))
-        self._timers.append(self._reactor.callLater(2 * self._limits.grace, self._close_pipes))
+        self._timers.append(self._reactor.callLater(self._grace, self._signal, signal.SIGKILL))
+        self._timers.append(self._reactor.callLater(2 * self._grace, self._close_pipes))
 
     def _signal(self, number: signal.Signals) -> None:
         # Gone; or what is left of the group runs as another user (a set-uid program), out of reach.

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import re
 from typing import Any
 
@@ -26,6 +27,15 @@ class Size(int):
     def parse(cls, text: object) -> Size:
         """Return the parsed value. Raises ValueError that says what is expected."""
         return cls(_parse(text, _BYTES, "a size such as '512 KiB', '25 MiB' or '1 GiB'"))
+
+
+def seconds(value: float | str) -> float:
+    """Return a number of seconds from a number, or from a text as ``Duration`` reads it. Raises ValueError."""
+    if isinstance(value, str):
+        return float(Duration.parse(value))
+    if isinstance(value, bool) or not isinstance(value, int | float) or not 0 <= value < math.inf:
+        raise ValueError("expected seconds, or a duration such as '90s', '5m' or '1h'")
+    return value
 
 
 def _parse(text: object, units: dict[str, int], expected: str) -> float:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
 
@@ -18,6 +17,7 @@ from stackit.bus.timeouts import HandlerTimeout, call, with_timeout
 from stackit.http.server.interfaces import BodySink, OnRefused, RequestHandler, ServerRequest
 from stackit.http.server.refusals import FAILED, OVERLOAD, RETRY_AFTER, TOO_LARGE, Refusal, method_not_allowed
 from stackit.text.escape import escape
+from stackit.text.units import seconds
 from stackit.web import refusals
 from stackit.web.codec import encode_body, parse_query
 
@@ -97,7 +97,7 @@ class PluginRoutes:
             body=request.body,
         )
         self._waiting += 1
-        answering: Deferred[Response] = with_timeout(self._reactor, call(route.handler, asked), route.deadline)
+        answering: Deferred[Response] = with_timeout(self._reactor, call(route.handler, asked), seconds(route.deadline))
         answering.addBoth(self._answered).addCallback(_checked).addErrback(_failed, route)
         answering.addCallback(lambda response: self._send(request, response)).addErrback(request.fail)
 
@@ -158,8 +158,12 @@ def _check(route: PublicRoute) -> None:
         raise _unfit(route, "the handler must be a function")
     if type(route.max_body) is not int or route.max_body < 0:
         raise _unfit(route, "max_body must be a number of bytes")
-    if type(route.deadline) not in (int, float) or not 0 < route.deadline < math.inf:
-        raise _unfit(route, "deadline must be a number of seconds, more than 0")
+    try:
+        fit = seconds(route.deadline) > 0
+    except ValueError:
+        fit = False
+    if not fit:
+        raise _unfit(route, "deadline must be a number of seconds, more than 0, or a text such as '90s'")
 
 
 def _unfit(route: PublicRoute, reason: str) -> PluginError:

@@ -113,9 +113,10 @@ async def test_of_long_stderr_the_end_is_kept_and_each_piece_is_seen() -> None:
     assert len(b"".join(seen)) == 200_008
 
 
+@pytest.mark.parametrize("limit", [0.1, "0.1s"])
 @pytest_twisted.ensureDeferred
-async def test_the_timeout_ends_the_program_and_its_descendants() -> None:
-    finished = await shell(f"{nap(1001)} & {nap(1001)} & wait", limits=ProcessLimits(timeout=0.1))
+async def test_the_timeout_ends_the_program_and_its_descendants(limit: float | str) -> None:
+    finished = await shell(f"{nap(1001)} & {nap(1001)} & wait", limits=ProcessLimits(timeout=limit, grace="2s"))
     assert finished.timed_out
     assert finished.status == -15
     assert alive(nap(1001)) == []

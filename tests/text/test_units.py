@@ -6,15 +6,15 @@ import msgspec
 import pytest
 
 from stackit import Duration, Size
-from stackit.text.units import decode_unit
+from stackit.text.units import decode_unit, seconds
 
 
 @pytest.mark.parametrize(
-    ("text", "seconds"),
+    ("text", "expected"),
     [("0", 0), (0, 0), ("0s", 0), ("90s", 90), ("5m", 300), ("1h", 3600), ("7d", 604800), (" 1.5 H ", 5400)],
 )
-def test_a_duration_is_seconds(text: object, seconds: float) -> None:
-    assert Duration.parse(text) == seconds
+def test_a_duration_is_seconds(text: object, expected: float) -> None:
+    assert Duration.parse(text) == expected
 
 
 @pytest.mark.parametrize(
@@ -59,6 +59,17 @@ def test_a_size_is_bytes(text: object, size: int) -> None:
 def test_what_is_no_duration_says_what_would_be(text: object) -> None:
     with pytest.raises(ValueError, match="expected a duration such as 0, '90s'"):
         Duration.parse(text)
+
+
+@pytest.mark.parametrize(("given", "expected"), [(0, 0), (90, 90), (0.5, 0.5), ("0", 0), ("90s", 90), ("5m", 300)])
+def test_an_author_writes_seconds_as_a_number_or_with_a_unit(given: float | str, expected: float) -> None:
+    assert seconds(given) == expected
+
+
+@pytest.mark.parametrize("given", ["", "5", "soon", -1, float("nan"), float("inf"), True, None, [5]])
+def test_what_is_no_time_says_what_would_be(given: float) -> None:
+    with pytest.raises(ValueError, match=r"^expected .*'90s', '5m' or '1h'"):
+        seconds(given)
 
 
 @pytest.mark.parametrize("text", ["", "25", 25, "-1 MiB", "25 MiBs", False, "1 m"])

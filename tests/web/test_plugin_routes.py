@@ -75,6 +75,9 @@ class Asked:
         ({"deadline": float("inf")}, "deadline must be"),
         ({"deadline": float("nan")}, "deadline must be"),
         ({"deadline": None}, "deadline must be"),
+        ({"deadline": True}, "deadline must be"),
+        ({"deadline": "0"}, "deadline must be"),
+        ({"deadline": "30"}, "deadline must be a number of seconds, more than 0, or a text such as '90s'"),
     ],
     ids=str,
 )
@@ -154,3 +157,15 @@ def test_requests_whose_bodies_end_late_are_bounded_as_well_and_are_told_to_the_
     assert [[answer.status for answer in each.answers] for each in asked[:2]] == [[200], [200]]
     handler.handle_request(Asked(POST))  # the refused ones are not counted
     assert len(waiting) == 3
+
+
+def test_a_deadline_may_be_a_text_with_a_unit() -> None:
+    asked, clock = Asked(), Clock()
+    served = PluginRoutes(reactor=clock, admit=lambda _: None, on_refused=unheard, most=2)  # type: ignore[arg-type]
+    (handler,) = served.handlers([route(handler=lambda _: Deferred(), deadline="1.5m")], [], []).values()
+    assert not isinstance(handler.handle_head(HEAD, 0), Refusal)
+    handler.handle_request(asked)
+    clock.advance(89)
+    assert asked.answers == []
+    clock.advance(1)
+    assert [each.status for each in asked.answers] == [503]

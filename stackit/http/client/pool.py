@@ -19,6 +19,7 @@ from stackit.http.client.errors import RemoteError
 from stackit.http.client.response import Response
 from stackit.http.client.timeouts import Timeouts
 from stackit.http.client.tls import ClientTls, TlsFiles
+from stackit.text.units import seconds
 
 _UNREACHABLE = (ConnectError, DNSLookupError, DeferredTimeoutError, OSError)
 Address: TypeAlias = tuple[str, str, int]
@@ -42,7 +43,7 @@ class ConnectionPool:
         """Until when the host wants to be asked less, by the reactor's clock; for the pool's users, who set it."""
         self.timeouts = timeouts
         self._reactor = reactor
-        self._endpoint: Any = HostnameEndpoint(reactor, host, port, timeout=timeouts.connect)
+        self._endpoint: Any = HostnameEndpoint(reactor, host, port, timeout=seconds(timeouts.connect))
         self._tls = ClientTls(host, tls_files) if scheme == "https" else None
         self._size = size
         self._idle: list[Connection] = []
@@ -101,7 +102,7 @@ class ConnectionPool:
             raise RemoteError("unreachable") from None
 
     async def _send(self, connection: Connection, data: bytes, limit: int) -> Response:
-        response = await connection.request(data, limit, self.timeouts.answer)
+        response = await connection.request(data, limit, seconds(self.timeouts.answer))
         if connection.reusable:
             if len(self._idle) < self._size:
                 self._idle.append(connection)
@@ -121,7 +122,7 @@ class ConnectionPool:
             raise RemoteError("unreachable") from None  # a file of TLS that does not hold what it should
         connecting = endpoint.connect(factory)
         # The endpoint's own limit is for each address, and not for finding them.
-        connecting.addTimeout(self.timeouts.connect, self._reactor, lambda *_: Failure(DeferredTimeoutError()))
+        connecting.addTimeout(seconds(self.timeouts.connect), self._reactor, lambda *_: Failure(DeferredTimeoutError()))
         self._connecting.add(connecting)
         try:
             connection: Connection = await connecting
@@ -137,14 +138,14 @@ class ConnectionPool:
 
     def _start_idle_timer(self) -> None:
         if self._idle_timer is None:
-            self._idle_timer = self._reactor.callLater(self.timeouts.idle, self._close_idle)
+            self._idle_timer = self._reactor.callLater(seconds(self.timeouts.idle), self._close_idle)
 
     def _close_idle(self) -> None:
         """Close the connections that were not used for long."""
         self._idle_timer = None
         now = self._reactor.seconds()
         for connection in self._idle:
-            if now - connection.last_used >= self.timeouts.idle:
+            if now - connection.last_used >= seconds(self.timeouts.idle):
                 connection.abort()
         self._idle = [connection for connection in self._idle if not connection.is_closed]
         if self._idle:

@@ -6,12 +6,12 @@ import msgspec
 
 
 class Timeouts(msgspec.Struct, frozen=True, kw_only=True):
-    """Seconds.
+    """Times in seconds, or as a text such as ``"90s"``.
 
     ``connect``: for a connection, name and TLS included. ``answer``: for a whole response. ``idle``: after which a
     connection that was not used is closed.
     """
 
-    connect: float = 10.0
-    answer: float = 15.0
-    idle: float = 240.0
+    connect: float | str = 10.0
+    answer: float | str = 15.0
+    idle: float | str = 240.0

@@ -234,3 +234,11 @@ async def test_over_tls_only_a_known_certificate_is_trusted(pair: Pair, tmp_path
         await pair.client.get(url)
     assert len(pair.server.requests) == 1
     await port.stopListening()
+
+
+@pytest_twisted.ensureDeferred
+async def test_timeouts_may_be_texts_with_a_unit(pair: Pair) -> None:
+    pair.server.answers.append(lambda peer: None)
+    with pytest.raises(RemoteError) as problem:
+        await pair.make(timeouts=Timeouts(connect="1m", answer="0.1s", idle="5m")).get(pair.url())
+    assert problem.value.reason == "timeout"
