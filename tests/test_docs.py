@@ -23,7 +23,7 @@ from stackit.api import hookspecs
 from stackit.api.occurrences import OCCURRENCES
 from stackit.api.repos import DEFAULT_REFSPECS
 from stackit.bus.bus import Bus
-from stackit.bus.loader import PluginTable
+from stackit.bus.plugin_settings import PluginTable
 from stackit.cli.commands import COMMANDS
 from stackit.config import access, forges, model
 from stackit.config.load import load

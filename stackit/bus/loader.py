@@ -6,35 +6,19 @@ merely happens to be installed is left out with its reason, and the others go on
 
 from __future__ import annotations
 
-import importlib
-import importlib.util
 import inspect
-import sys
 from collections.abc import Callable, Iterable, Mapping
+from functools import partial
 from importlib.metadata import EntryPoint, entry_points
 from pathlib import Path
 from typing import Any
 
-import msgspec
-import msgspec.inspect
-
 from stackit.api.errors import ConfigError, PluginError, StackitError, describe
 from stackit.bus.bus import Bus
-from stackit.config.toml import in_words
-from stackit.text.units import decode_unit
+from stackit.bus.plugin_files import import_file
+from stackit.bus.plugin_settings import OnSecret, PluginTable, decode_settings, plugin_table
 
 GROUP = "stackit"
-
-
-class PluginTable(msgspec.Struct, frozen=True, forbid_unknown_fields=False):
-    """The keys of ``[plugins.NAME]`` that are stackit's own; all others are the plugin's settings.
-
-    ``module`` is ``package.module`` or ``package.module:Object``, ``file`` is ``notes.py`` or ``notes.py:Object``.
-    """
-
-    enabled: bool = True
-    module: str | None = None
-    file: str | None = None
 
 
 def load_plugins(
@@ -45,14 +29,15 @@ def load_plugins(
     source: Path | None = None,
     installed: Iterable[EntryPoint] | None = None,
     strict: bool = True,
+    on_secret: OnSecret = lambda _: None,
 ) -> list[PluginError]:
     """Register every plugin that is installed or configured, and not disabled.
 
-    ``tables`` are the ``[plugins.NAME]`` tables, ``directory`` what a relative ``file`` is
+    ``tables`` are the ``[plugins.NAME]`` tables, ``directory`` what relative paths in them are
     relative to, ``source`` the file that they come from, ``installed`` the entry points
     (default: those of this environment). Returns the faults of plugins that nobody named. For one that the
     configuration names PluginError is raised, and ConfigError for a table that cannot be right; without ``strict``
-    these are returned as well.
+    these are returned as well. ``on_secret`` is told of the file of each secret in the plugins' settings.
     """
     problems: list[PluginError] = []
     found, clashes = _installed(entry_points(group=GROUP) if installed is None else installed)
@@ -61,10 +46,11 @@ def load_plugins(
         named = name in tables
         where = f"{source}: plugins.{name}" if source else f"plugins.{name}"
         try:
-            table = _table(where, tables.get(name, {}))
+            table = plugin_table(where, tables.get(name, {}))
             if table.enabled:
                 target = _target(name, where, table, found, directory)
-                bus.register(name, _instance(name, where, target, tables.get(name, {})))
+                decode = partial(decode_settings, where, target, tables.get(name, {}))
+                bus.register(name, _instance(name, target, partial(decode, directory=directory, on_secret=on_secret)))
         except StackitError as problem:
             if (named and strict) or isinstance(problem.__cause__, KeyboardInterrupt):  # Ctrl-C
                 raise
@@ -81,13 +67,6 @@ def _installed(points: Iterable[EntryPoint]) -> tuple[dict[str, EntryPoint], lis
         if earlier.value != point.value:
             clashes.append(PluginError(point.name, f"{point.value} has the name of {earlier.value}, and is left out"))
     return found, clashes
-
-
-def _table(where: str, table: Mapping[str, Any]) -> PluginTable:
-    try:
-        return msgspec.convert(dict(table), PluginTable)
-    except msgspec.ValidationError as problem:
-        raise _mistake(where, problem) from None
 
 
 def _target(name: str, where: str, table: PluginTable, found: Mapping[str, EntryPoint], directory: Path) -> object:
@@ -110,16 +89,7 @@ def _target(name: str, where: str, table: PluginTable, found: Mapping[str, Entry
 
 
 def _from_file(name: str, path: Path, attribute: str) -> object:
-    spec = importlib.util.spec_from_file_location(f"stackit_plugin_{name}", path)
-    if spec is None or spec.loader is None:
-        raise ImportError(f"{path} is not a Python file")
-    module = importlib.util.module_from_spec(spec)
-    sys.modules[spec.name] = module  # where dataclasses and msgspec look up the names in annotations
-    try:
-        spec.loader.exec_module(module)
-    except BaseException:
-        del sys.modules[spec.name]
-        raise
+    module = import_file(name, path)
     return getattr(module, attribute) if attribute else module
 
 
@@ -130,41 +100,15 @@ def _imported(name: str, source: str, load: Callable[[], object]) -> object:
         raise PluginError(name, f"{source} cannot be imported: {describe(fault)}") from fault
 
 
-def _instance(name: str, where: str, target: Any, table: Mapping[str, Any]) -> object:
+def _instance(name: str, target: Any, decode: Callable[[], Any]) -> object:
     """Return the plugin. A class is instantiated, with its settings if it declares ``Settings``."""
-    settings = {key: value for key, value in table.items() if key not in PluginTable.__struct_fields__}
     try:
-        wanted = getattr(target, "Settings", None) if inspect.isclass(target) else None
-        if wanted is None and settings:
-            raise ConfigError(f"{where}: has {', '.join(settings)}, but the plugin takes no settings")
+        settings = decode()
         if not inspect.isclass(target):
             return target
         make: Callable[..., object] = target
-        if wanted is None:
-            return make()
-        unknown = settings.keys() - _keys(wanted)
-        if unknown:
-            known = ", ".join(sorted(_keys(wanted)))
-            raise ConfigError(f"{where}.{min(unknown)}: unknown key (there are: {known})")
-        return make(msgspec.convert(settings, wanted, dec_hook=decode_unit))
-    except msgspec.ValidationError as problem:
-        raise _mistake(where, problem) from None
+        return make() if settings is None else make(settings)
     except StackitError:
         raise
     except BaseException as fault:  # foreign code, which may raise anything when made
         raise PluginError(name, f"cannot be set up: {describe(fault)}") from fault
-
-
-def _keys(settings: type) -> set[str]:
-    """Return the keys of a ``Settings``. msgspec ignores all others, unless its author forbids them."""
-    described = msgspec.inspect.type_info(settings)
-    if not isinstance(described, msgspec.inspect.StructType | msgspec.inspect.DataclassType):
-        raise TypeError("Settings must be a msgspec.Struct or a dataclass")
-    return {field.encode_name for field in described.fields}
-
-
-def _mistake(where: str, problem: msgspec.ValidationError) -> ConfigError:
-    """Return the error with the key first; msgspec has it last: ``Expected `int`, got `str` - at `$.concurrency```."""
-    text, _, path = str(problem).partition(" - at `$")
-    key = path.rstrip("`")
-    return ConfigError(f"{where}{key}: {in_words(text)}")

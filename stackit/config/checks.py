@@ -17,6 +17,8 @@ from twisted.internet.endpoints import serverFromString
 from twisted.internet.protocol import Factory
 from twisted.internet.testing import MemoryReactor
 
+from stackit.api.errors import StackitError
+from stackit.api.secret_file import SecretFile
 from stackit.secrets import watched_file
 
 HOST = r"(?:[A-Za-z0-9](?:[A-Za-z0-9._-]{0,252})|\[[0-9A-Fa-f:.]{2,45}\])"
@@ -111,6 +113,14 @@ def token_file(file: Path) -> None:
     except ValueError as problem:
         text = "not UTF-8 text" if isinstance(problem, UnicodeDecodeError) else str(problem)
         raise ValueError(text if str(file) in text else f"{file}: {text}") from None
+
+
+def secret_file(file: Path) -> None:
+    """Check that a file holds some text."""
+    try:
+        SecretFile(file).read()
+    except StackitError as problem:
+        raise ValueError(str(problem)) from None
 
 
 def _read(file: Path) -> bytes:

@@ -57,6 +57,12 @@ class Redactor:
         self._looked_at: float | None = None
         self._known: Mapping[str, _Forms] = MappingProxyType({})
 
+    def add_files(self, files: Iterable[Path]) -> None:
+        """Look for the secrets of these files, too. What was a secret once is not forgotten: it may be under way."""
+        known = {file.path for file in self._files}
+        self._files += [_File(path) for path in dict.fromkeys(files) if path not in known]
+        self._looked_at = None
+
     def __call__(self, text: str) -> str:
         self._look()
         text = text[:_MOST]
@@ -207,6 +213,7 @@ class _File:
     """A file with one secret, and those that it had before."""
 
     def __init__(self, path: Path) -> None:
+        self.path = path
         self._secrets: tuple[str, ...] = ()
         # That it cannot be read, those tell who need it.
         self._file = WatchedFile(path, self._take, lambda _: None)
