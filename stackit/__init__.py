@@ -10,11 +10,13 @@ from stackit.api.errors import Permanent, PluginError, StackitError, describe
 from stackit.api.events import Event, Push, RefChange, RefsChanged, Repo
 from stackit.api.forge import Claim, Forge
 from stackit.api.hookimpl import hookimpl, on
+from stackit.api.mirrors import MirrorInfo
 from stackit.api.occurrences import OCCURRENCES, Occurrence, OccurrenceType
 from stackit.api.public import PublicRequest, PublicRoute
 from stackit.api.reactor import Reactor, sleep
 from stackit.api.refs import ref_bytes, ref_text
 from stackit.api.repos import ManagedRepo, Repos
+from stackit.api.secret_file import SecretFile
 from stackit.api.version import VERSION
 from stackit.secrets.redactor import Redactor
 from stackit.text.addresses import client_network, parse_address
@@ -37,6 +39,7 @@ __all__ = [
     "KeyValues",
     "LineTemplate",
     "ManagedRepo",
+    "MirrorInfo",
     "Occurrence",
     "OccurrenceType",
     "Permanent",
@@ -55,6 +58,7 @@ __all__ = [
     "RequestHead",
     "Response",
     "Route",
+    "SecretFile",
     "Shell",
     "Size",
     "StackitError",

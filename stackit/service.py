@@ -25,6 +25,7 @@ from stackit.api.hookspecs import (
     stackit_admit,
     stackit_commands,
     stackit_metrics,
+    stackit_mirror,
     stackit_public_routes,
     stackit_routes,
     stackit_service,
@@ -39,6 +40,7 @@ from stackit.bus.health import plugin_problems
 from stackit.bus.loader import load_plugins
 from stackit.bus.timeouts import call, with_timeout
 from stackit.cli.commands import COMMANDS
+from stackit.config import checks
 from stackit.config.model import Config, secret_files, secrets
 from stackit.dispatch.backoff import Backoff
 from stackit.dispatch.dispatch import Dispatch, HandlerLimits
@@ -107,6 +109,7 @@ class Stackit(Service):
             config.plugins,
             directory=config.source.parent if config.source else Path.cwd(),
             source=config.source,
+            on_secret=self._use_secret,
         )
 
     # -- start --------------------------------------------------------------------
@@ -196,6 +199,7 @@ class Stackit(Service):
             observe=self.bus.observe,
             announced=lambda repo: self.journal.announced(repo.key),
             announce=self.dispatch.announce,
+            mirror=partial(self.bus.first, stackit_mirror),
             visible=lambda event_id, at: self.journal.visible(EventId(event_id), at),
             pending=self.dispatch.pending,
             stalled=self.stalls.seconds,
@@ -321,6 +325,11 @@ class Stackit(Service):
             _log.error("{otherwise}: {problem}", otherwise=otherwise, problem=describe(failure.value))
 
         return with_timeout(self.reactor, ending, _STOP_GRACES * max(self.config.grace, 1.0)).addErrback(failed)
+
+    def _use_secret(self, file: Path) -> None:
+        """Keep a plugin's secret out of all texts. Raises ValueError for a file that holds none."""
+        checks.secret_file(file)
+        self.redact.add_files([file])
 
     # -- reports ------------------------------------------------------------------
 

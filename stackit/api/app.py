@@ -10,6 +10,7 @@ import msgspec
 
 from stackit.api.events import RefChange, Repo
 from stackit.api.metrics import Collector
+from stackit.api.mirrors import MirrorInfo
 from stackit.api.occurrences import Occurrence
 from stackit.api.reactor import Reactor
 from stackit.api.repos import Repos
@@ -48,6 +49,9 @@ class App(msgspec.Struct, frozen=True, kw_only=True, eq=False):
     The event and the announced refs are written in one transaction. Raises JournalError where it cannot be made durable
     now.
     """
+
+    mirror: Callable[[Repo], MirrorInfo | None] = lambda _: None
+    """The mirror of a repository; None for one that is not managed. Known once the plugins' services have started."""
 
     visible: Callable[[str, float], Awaitable[bool]]
     """Note on the receipt of an event (its ``id``) when its commit became visible, in epoch seconds.

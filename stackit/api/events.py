@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import re
 from functools import cached_property
+from pathlib import Path
 from typing import Any, ClassVar, Literal
 
 import msgspec
@@ -161,7 +162,8 @@ class RefsChanged(msgspec.Struct, frozen=True, kw_only=True, eq=False):
     """The moves of refs in the mirror of ``repo``, complete.
 
     ``cause`` is the cause of the sync that found them: ``push``, ``backstop``, ``manual`` or ``start``. ``delivery`` is
-    the forge's id of the delivery that announced them, None without one.
+    the forge's id of the delivery that announced them, None without one. ``mirror`` is the path of the mirror, None
+    where none is kept any more.
     """
 
     repo: Repo
@@ -170,6 +172,7 @@ class RefsChanged(msgspec.Struct, frozen=True, kw_only=True, eq=False):
     delivery: str | None = None
     id: str = ""
     received_at: float = 0.0
+    mirror: Path | None = None
 
     name: ClassVar[str] = "refs_changed"
 

@@ -17,9 +17,10 @@ from twisted.application.service import IService
 
 from stackit.api.admin import Refused, RequestHead, Route, check_refused
 from stackit.api.commands import Command
-from stackit.api.events import Event, RefsChanged
+from stackit.api.events import Event, RefsChanged, Repo
 from stackit.api.hookimpl import ON, PROJECT
 from stackit.api.metrics import Collector
+from stackit.api.mirrors import MirrorInfo
 from stackit.api.occurrences import Occurrence
 from stackit.api.public import PublicRoute
 
@@ -121,6 +122,11 @@ def stackit_event(event: Event) -> Awaitable[None] | None:
 @_hook(HookKind.EVENT)
 def stackit_refs_changed(change: RefsChanged) -> Awaitable[None] | None:
     """Handle refs of a mirror that moved. An exception means: try again."""
+
+
+@_hook(HookKind.FIRST, "MirrorInfo or None", lambda result: isinstance(result, MirrorInfo))
+def stackit_mirror(repo: Repo) -> MirrorInfo | None:
+    """Return the mirror of a repository; None where this plugin keeps none. The first answer counts."""
 
 
 @_hook(HookKind.ASK)

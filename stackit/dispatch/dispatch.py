@@ -11,7 +11,7 @@ import msgspec
 from twisted.python.failure import Failure
 
 from stackit.api.events import DeliveryResult, Event, RefChange, RefsChanged, Repo
-from stackit.api.hookspecs import stackit_expect, stackit_refs_changed
+from stackit.api.hookspecs import stackit_expect, stackit_mirror, stackit_refs_changed
 from stackit.api.occurrences import Occurrence
 from stackit.api.reactor import Reactor
 from stackit.bus.bus import Bus
@@ -22,7 +22,7 @@ from stackit.dispatch.backoff import Backoff
 from stackit.dispatch.handling import Handler, Restore
 from stackit.dispatch.queues import SubscriberQueue
 from stackit.dispatch.threads import Threads
-from stackit.journal import AppendResult, DueHandling, EventId, JournalProtocol, NewDelivery
+from stackit.journal import AppendResult, DueHandling, EventId, JournalProtocol, NewDelivery, StoredEvent
 
 
 class HandlerLimits(msgspec.Struct, frozen=True, kw_only=True):
@@ -99,7 +99,7 @@ class Dispatch:
                 journal=self._journal,
                 backlog=self._backlog,
                 backoff=self._backoff,
-                restore=self._restore,
+                restore=self._restored,
                 timeout=self.timeout(subscriber),
                 threads=Threads(self._reactor, concurrency) if subscriber.options.thread else None,
             )
@@ -190,7 +190,16 @@ class Dispatch:
             )
         )
         change = RefsChanged(repo=repo, changes=changes, cause=cause, delivery=delivery, received_at=received_at)
-        self._offer(appended, change)
+        self._offer(appended, self._located(change))
+
+    def _restored(self, stored: StoredEvent) -> Event | RefsChanged | None:
+        event = self._restore(stored)
+        return self._located(event) if isinstance(event, RefsChanged) else event
+
+    def _located(self, change: RefsChanged) -> RefsChanged:
+        """Return the change with the path of its mirror, which the journal does not keep: it may move."""
+        mirror = self._bus.first(stackit_mirror, change.repo)
+        return change if mirror is None else msgspec.structs.replace(change, mirror=mirror.path)
 
     def _offer(self, appended: AppendResult, event: Event | RefsChanged) -> None:
         if appended.status == "again":

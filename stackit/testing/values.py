@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Iterable, Mapping
+from pathlib import Path
 from typing import Any
 
 import msgspec
@@ -74,8 +75,12 @@ def refs_changed(
     *,
     cause: str = "push",
     guid: str | None = _GUID,
+    mirror: Path | None = None,
 ) -> RefsChanged:
-    """Return a RefsChanged. A change may be given as (ref, old, new), with zeros for none."""
+    """Return a RefsChanged. A change may be given as (ref, old, new), with zeros for none.
+
+    ``mirror`` is the path of a bare repository, for a handler that reads it.
+    """
     return RefsChanged(
         repo=repo if isinstance(repo, Repo) else Repo.parse(repo),
         changes=tuple(each if isinstance(each, RefChange) else _change(*each) for each in changes),
@@ -83,6 +88,7 @@ def refs_changed(
         delivery=guid,
         id=guid or _GUID,
         received_at=float(EPOCH),
+        mirror=mirror,
     )
 
 

@@ -22,10 +22,12 @@ from stackit import (
     App,
     Command,
     Event,
+    MirrorInfo,
     Occurrence,
     PluginError,
     PublicRoute,
     Refused,
+    Repo,
     RequestHead,
     Response,
     Route,
@@ -541,6 +543,34 @@ def test_every_observer_sees_what_happened_though_another_raises() -> None:
         bus.observe(what)
     assert seen == [what] * 4
     assert lines == ["d: SystemExit: 1", "b: ValueError: no"]
+
+
+# -- mirrors ----------------------------------------------------------------------
+
+
+def test_the_first_plugin_that_keeps_a_mirror_of_a_repository_says_where_it_is() -> None:
+    def keeping(name: str, place: str) -> Any:
+        @hookimpl
+        def stackit_mirror(repo: Repo) -> MirrorInfo | None:
+            if repo.name != name:
+                return None
+            return MirrorInfo(repo=repo, path=Path(place), exists=True, state="in_step")
+
+        return plugin(stackit_mirror)
+
+    @hookimpl(specname="stackit_mirror", tryfirst=True)
+    def fails(repo: Repo) -> Any:
+        return "/a/path"
+
+    bus = bus_with(a=keeping("widget", "/a"), b=keeping("gadget", "/b"), c=plugin(fails))
+
+    def where(name: str) -> Path | None:
+        found = bus.first(hookspecs.stackit_mirror, Repo("octo", name))
+        return None if found is None else found.path
+
+    with errors_logged() as lines:
+        assert [where(each) for each in ("widget", "gadget", "website")] == [Path("/a"), Path("/b"), None]
+    assert lines == ["c: TypeError: returned str, expected MirrorInfo or None"]
 
 
 # -- what is expected -------------------------------------------------------------

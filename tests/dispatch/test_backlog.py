@@ -14,7 +14,7 @@ from plugin_maker import ONE, TWO, ZEROS, plugin
 from twisted.internet.defer import CancelledError, Deferred, DeferredList
 from twisted.python.failure import Failure
 
-from stackit import Event, Permanent, RefChange, hookimpl, on
+from stackit import Event, MirrorInfo, Permanent, RefChange, Repo, hookimpl, on
 from stackit.api.errors import JournalError
 from stackit.journal import NewDelivery
 from stackit.journal.sqlite import SQLiteJournal
@@ -154,6 +154,36 @@ async def test_ref_changes_of_any_bytes_reach_their_subscribers_also_after_a_res
     first, second = told
     assert first.changes == second.changes == changes
     assert (str(second.repo), second.cause, second.id, second.received_at) == ("Octo/Widget", "push", first.id, START)
+
+
+@pytest_twisted.ensureDeferred
+async def test_ref_changes_have_the_path_of_the_mirror_where_it_is_now(harness: Open) -> None:
+    told: list[Any] = []
+
+    def telling(place: str | None) -> Any:
+        @hookimpl
+        def stackit_mirror(repo: Repo) -> MirrorInfo | None:
+            return None if place is None else MirrorInfo(repo=repo, path=Path(place), exists=True, state="in_step")
+
+        @hookimpl
+        def stackit_refs_changed(change: Any) -> None:
+            told.append(change.mirror)
+            raise OSError("later")
+
+        return plugin(stackit_mirror, stackit_refs_changed)
+
+    one = harness(mine=telling("/one"))
+    await one.announce("octo/widget", RefChange("refs/heads/main", ZEROS, ONE, "created"))
+    await one.until(lambda: bool(one.outcomes("failed")))
+    await one.close()
+    two = harness(mine=telling("/two"))
+    two.clock.advance(1)
+    await two.until(lambda: bool(two.outcomes("failed") + two.outcomes("dead")))
+    await two.close()
+    three = harness(mine=telling(None))
+    three.clock.advance(10)
+    await three.until(lambda: bool(three.outcomes("failed") + three.outcomes("dead")))
+    assert told == [Path("/one"), Path("/two"), None]
 
 
 @pytest_twisted.ensureDeferred

@@ -8,7 +8,7 @@ from collections.abc import Awaitable, Sequence
 from prometheus_client.registry import Collector
 from twisted.application.service import IService
 
-from stackit import App, Command, Event, Occurrence, Push, Repo, Route, StackitError, hookimpl, on
+from stackit import App, Command, Event, MirrorInfo, Occurrence, Push, Repo, Route, StackitError, hookimpl, on
 from stackit.plugins.mirror.commands import COMMANDS
 from stackit.plugins.mirror.git.runner import Git
 from stackit.plugins.mirror.git.version import version_problem
@@ -92,6 +92,11 @@ class Mirror:
     @hookimpl
     def stackit_routes(self, app: App) -> Sequence[Route]:  # noqa: ARG002 - the hook's
         return routes(self._find, self._workers.values)
+
+    @hookimpl
+    def stackit_mirror(self, repo: Repo) -> MirrorInfo | None:
+        worker = self._find(repo)
+        return None if worker is None else worker.info()
 
     @hookimpl
     def stackit_metrics(self) -> Sequence[Collector]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from stackit import App, ManagedRepo, Occurrence
+from stackit import App, ManagedRepo, MirrorInfo, Occurrence
 from stackit.plugins.mirror.git.runner import Git
 from stackit.plugins.mirror.refs.snapshot import Snapshot
 from stackit.plugins.mirror.remote.client import Remote
@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 
 
 class MirrorWorker:
-    """Keeps the mirror of one repository. Nothing else runs git in it."""
+    """Keeps the mirror of one repository. Nothing else writes to it."""
 
     def __init__(
         self,
@@ -92,6 +92,16 @@ class MirrorWorker:
     @property
     def state(self) -> State:
         return self.status.state(exists=self.directory.exists(), pending=self.pending_pushes)
+
+    def info(self) -> MirrorInfo:
+        """Return the mirror as other plugins see it."""
+        return MirrorInfo(
+            repo=self.managed.repo,
+            path=self.directory,
+            exists=self.directory.exists(),
+            state=self.state,
+            verified_at=self.status.verified_at,
+        )
 
     @property
     def quiet_until(self) -> float:

@@ -9,7 +9,7 @@ import pytest
 import pytest_twisted
 from mirror_harness import ZERO, Harness, Upstream, git, managed, pushed, refs
 
-from stackit import RefChange, StackitError
+from stackit import RefChange, Repo, StackitError
 
 
 def kinds(changes: tuple[RefChange, ...]) -> set[tuple[str, str, bool]]:
@@ -289,3 +289,20 @@ async def test_a_name_configured_in_another_spelling_keeps_its_mirror(
 @pytest_twisted.ensureDeferred
 async def test_without_any_token_the_start_says_so_once(harness: Harness) -> None:
     assert [each.reason for each in harness.named("notice")] == ["no credentials: only public repositories refresh"]
+
+
+@pytest_twisted.ensureDeferred
+async def test_other_plugins_are_told_where_the_mirror_is_and_what_it_is_worth(
+    harness: Harness, upstream: Upstream
+) -> None:
+    repo = Repo("Octo", "WIDGET")  # in any letter case
+    before = harness.mirror.stackit_mirror(repo)
+    assert before is not None
+    assert (before.path, before.exists, before.state, before.verified_at) == (harness.path(), False, "cloning", None)
+    await harness.worker().sync("start")
+    after = harness.mirror.stackit_mirror(repo)
+    assert after is not None
+    assert (after.repo, after.exists, after.state) == (Repo("octo", "widget"), True, "in_step")
+    assert after.verified_at is not None
+    assert git(after.path, "rev-parse", "main") == upstream.refs()["refs/heads/main"]
+    assert harness.mirror.stackit_mirror(Repo("octo", "other")) is None

@@ -1,0 +1,25 @@
+"""A mirror, as a plugin that reads it sees it."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import msgspec
+
+from stackit.api.events import Repo
+
+
+class MirrorInfo(msgspec.Struct, frozen=True, kw_only=True):
+    """The mirror of a repository, at the moment of the question.
+
+    ``path`` is a bare git repository: anybody may read it, and only the plugin that keeps it may write to it. It is
+    there if ``exists``, which it is after the first clone. ``state`` is ``in_step``, ``behind``, ``cloning``,
+    ``failing`` or ``quarantined``. ``verified_at`` is when the mirror was last equal to its remote, in seconds since
+    the epoch; None before that.
+    """
+
+    repo: Repo
+    path: Path
+    exists: bool
+    state: str
+    verified_at: float | None = None
