@@ -1,75 +1,28 @@
 """GitHub webhooks as verified events on a plugin bus, and git mirrors fresh to the second.
 
-These are the names a plugin needs; docs/plugins.md shows them at work.
+``from stackit import on`` gives any name of ``stackit.names``. They are imported when the first of them is asked for:
+the program ``stackit`` has to run before anything else is imported. So nothing is imported here, not even ``typing``.
 """
 
-from stackit.api.admin import AdminRequest, Refused, RequestHead, Response, Route, error
-from stackit.api.app import App
-from stackit.api.commands import AdminClient, Command, Printer, Shell
-from stackit.api.errors import Permanent, PluginError, StackitError, describe
-from stackit.api.events import Event, Push, RefChange, RefsChanged, Repo
-from stackit.api.forge import Claim, Forge
-from stackit.api.hookimpl import hookimpl, on
-from stackit.api.mirrors import MirrorInfo
-from stackit.api.occurrences import OCCURRENCES, Occurrence, OccurrenceType
-from stackit.api.public import PublicRequest, PublicRoute
-from stackit.api.reactor import Reactor, sleep
-from stackit.api.refs import ref_bytes, ref_text
-from stackit.api.repos import ManagedRepo, Repos
-from stackit.api.secret_file import SecretFile
-from stackit.api.version import VERSION
-from stackit.secrets.redactor import Redactor
-from stackit.text.addresses import client_network, parse_address
-from stackit.text.logfmt import KeyValues, LineTemplate
-from stackit.text.times import rfc3339
-from stackit.text.units import Duration, Size
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from stackit.names import *  # noqa: F403 - its __all__ says which
+    from stackit.names import __all__ as __all__
+    from stackit.names import __version__ as __version__
+else:
 
-__version__ = VERSION
+    def __getattr__(name):
+        """Return a public name."""
+        if name == "names":  # nobody imported it yet
+            raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+        import stackit.names as public  # noqa: PLC0415 - see above
 
-__all__ = [
-    "OCCURRENCES",
-    "AdminClient",
-    "AdminRequest",
-    "App",
-    "Claim",
-    "Command",
-    "Duration",
-    "Event",
-    "Forge",
-    "KeyValues",
-    "LineTemplate",
-    "ManagedRepo",
-    "MirrorInfo",
-    "Occurrence",
-    "OccurrenceType",
-    "Permanent",
-    "PluginError",
-    "Printer",
-    "PublicRequest",
-    "PublicRoute",
-    "Push",
-    "Reactor",
-    "Redactor",
-    "RefChange",
-    "RefsChanged",
-    "Refused",
-    "Repo",
-    "Repos",
-    "RequestHead",
-    "Response",
-    "Route",
-    "SecretFile",
-    "Shell",
-    "Size",
-    "StackitError",
-    "client_network",
-    "describe",
-    "error",
-    "hookimpl",
-    "on",
-    "parse_address",
-    "ref_bytes",
-    "ref_text",
-    "rfc3339",
-    "sleep",
-]
+        if name not in (*public.__all__, "__all__", "__version__"):
+            raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+        return getattr(public, name)
+
+    def __dir__():
+        """Return the names of this module."""
+        import stackit.names as public  # noqa: PLC0415 - see above
+
+        return sorted({*public.__all__, *globals()})

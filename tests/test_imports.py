@@ -22,7 +22,20 @@ REACTOR = "stackit.api.reactor"
 """The type of the reactor: it knows little of stackit, so that everything may know it, HTTP too."""
 
 GROUND = {"api", "api.reactor", "text", "secrets"}
-CORE = {*GROUND, PUBLIC, "runtime", "config", "github", "bus", "journal", "dispatch", "http", "http.server", "web"}
+CORE = {
+    *GROUND,
+    PUBLIC,
+    "names",
+    "runtime",
+    "config",
+    "github",
+    "bus",
+    "journal",
+    "dispatch",
+    "http",
+    "http.server",
+    "web",
+}
 
 # A room, and the rooms that it may import besides itself.
 ALLOWED: Mapping[str, set[str]] = {
@@ -30,7 +43,8 @@ ALLOWED: Mapping[str, set[str]] = {
     "secrets": {"text"},
     "api.reactor": {"text"},
     "api": {"api.reactor", "text", "secrets", "http"},
-    PUBLIC: {"api", "api.reactor", "secrets", "text"},
+    PUBLIC: {"names"},
+    "names": {"api", "api.reactor", "secrets", "text"},
     "http": {"api.reactor", "text"},
     "http.server": {"http", "api.reactor", "text"},
     "http.client": {"http", "api.reactor", "text"},

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from inspect import isawaitable
 from pathlib import Path
 from typing import TextIO
@@ -12,20 +12,34 @@ from stackit.api.errors import ConfigError, PluginError, StackitError, describe
 from stackit.api.reactor import Reactor
 from stackit.cli.client import HTTPAdminClient, find
 from stackit.cli.loading import load_commands
+from stackit.cli.output import OutputError
 from stackit.cli.parser import config_option, parse
 from stackit.text.tables import plain
 
 
+async def _at_once() -> None:
+    """Wait for nothing."""
+
+
 async def run(
-    reactor: Reactor, arguments: Sequence[str], *, environ: Mapping[str, str], cwd: Path, out: TextIO, err: TextIO
+    reactor: Reactor,
+    arguments: Sequence[str],
+    *,
+    environ: Mapping[str, str],
+    cwd: Path,
+    out: TextIO,
+    err: TextIO,
+    ready: Callable[[], Awaitable[None]] = _at_once,
 ) -> int:
-    """Do one command; returns the exit status. Raises SystemExit where the command line makes no sense."""
+    """Do one command; returns the exit status. Raises SystemExit where the command line makes no sense.
+
+    ``ready`` is awaited when the command is known, before it begins.
+    """
     try:
         commands, left_out = load_commands(config_option(arguments), environ, cwd)
         options = parse(arguments, commands, left_out)
     except StackitError as problem:
-        err.write(f"stackit: {plain(problem)}\n")
-        return 2
+        return tell(problem, err, 2)
     clients: list[HTTPAdminClient] = []
 
     def connect() -> HTTPAdminClient:
@@ -45,17 +59,26 @@ async def run(
     printer = Printer(out, as_json=options.json)
     shell = Shell(reactor=reactor, options=options, printer=printer, environ=environ, cwd=cwd, connect=connect)
     command = commands[options.command]
+    await ready()
     try:
         running = command.run(shell)
         if isawaitable(running):
             await running
     except StackitError as problem:
-        err.write(f"stackit: {plain(problem)}\n")
-        return 2 if isinstance(problem, ConfigError) else 1
+        return tell(problem, err, 2 if isinstance(problem, ConfigError) else 1)
     except Exception as fault:  # noqa: BLE001 - foreign code: a command may be a plugin's
-        err.write(f"stackit: {plain(_failure(command, fault, clients))}\n")
-        return 1
+        return tell(_failure(command, fault, clients), err)
     return 0
+
+
+def tell(problem: StackitError, err: TextIO, status: int = 1) -> int:
+    """Say in one line what went wrong, and return the exit status: ``status``, or that of the output's failure."""
+    if isinstance(problem, OutputError):
+        status = problem.status
+        if problem.is_silent:
+            return status
+    err.write(f"stackit: {plain(problem)}\n")
+    return status
 
 
 def _failure(command: Command, fault: Exception, clients: Sequence[HTTPAdminClient]) -> StackitError:

@@ -1,0 +1,72 @@
+"""The names a plugin needs, which are those of ``stackit`` itself; docs/plugins.md shows them at work."""
+
+from stackit.api.admin import AdminRequest, Refused, RequestHead, Response, Route, error
+from stackit.api.app import App
+from stackit.api.commands import AdminClient, Command, Printer, Shell
+from stackit.api.errors import Permanent, PluginError, StackitError, describe
+from stackit.api.events import Event, Push, RefChange, RefsChanged, Repo
+from stackit.api.forge import Claim, Forge
+from stackit.api.hookimpl import hookimpl, on
+from stackit.api.mirrors import MirrorInfo
+from stackit.api.occurrences import OCCURRENCES, Occurrence, OccurrenceType
+from stackit.api.public import PublicRequest, PublicRoute
+from stackit.api.reactor import Reactor, sleep
+from stackit.api.refs import ref_bytes, ref_text
+from stackit.api.repos import ManagedRepo, Repos
+from stackit.api.secret_file import SecretFile
+from stackit.api.version import VERSION
+from stackit.secrets.redactor import Redactor
+from stackit.text.addresses import client_network, parse_address
+from stackit.text.logfmt import KeyValues, LineTemplate
+from stackit.text.times import rfc3339
+from stackit.text.units import Duration, Size
+
+__version__ = VERSION
+
+__all__ = [
+    "OCCURRENCES",
+    "AdminClient",
+    "AdminRequest",
+    "App",
+    "Claim",
+    "Command",
+    "Duration",
+    "Event",
+    "Forge",
+    "KeyValues",
+    "LineTemplate",
+    "ManagedRepo",
+    "MirrorInfo",
+    "Occurrence",
+    "OccurrenceType",
+    "Permanent",
+    "PluginError",
+    "Printer",
+    "PublicRequest",
+    "PublicRoute",
+    "Push",
+    "Reactor",
+    "Redactor",
+    "RefChange",
+    "RefsChanged",
+    "Refused",
+    "Repo",
+    "Repos",
+    "RequestHead",
+    "Response",
+    "Route",
+    "SecretFile",
+    "Shell",
+    "Size",
+    "StackitError",
+    "client_network",
+    "describe",
+    "error",
+    "hookimpl",
+    "on",
+    "parse_address",
+    "ref_bytes",
+    "ref_text",
+    "rfc3339",
+    "sleep",
+]
