@@ -155,7 +155,7 @@ def test_the_table_of_overrides_names_each_option_and_variable_beside_its_settin
 
 def test_every_shell_command_is_documented() -> None:
     commands = [*COMMANDS, *Mirror().stackit_commands()]
-    assert [each.name for each in commands if f"stackit {each.name}" not in page("http-api")] == []
+    assert [each.name for each in commands if f"stackit {each.name}" not in page("shell")] == []
 
 
 def _as_scraped(family: Any) -> str:

@@ -2,19 +2,26 @@
 
 from __future__ import annotations
 
+import errno
 import json
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, cast
 from urllib.parse import urlencode, urlsplit
 
+import msgspec
 import treq
 from twisted.internet import defer
 from twisted.internet.defer import Deferred
+from twisted.internet.endpoints import UNIXClientEndpoint, serverFromString
 from twisted.internet.error import ConnectError, ConnectingCancelledError, ConnectionLost, DNSLookupError
 from twisted.internet.interfaces import IReactorTime
-from twisted.web.client import Agent, HTTPConnectionPool, RequestTransmissionFailed, ResponseFailed
+from twisted.internet.protocol import Factory
+from twisted.internet.testing import MemoryReactor
+from twisted.web.client import URI, Agent, HTTPConnectionPool, RequestTransmissionFailed, ResponseFailed
 from twisted.web.http_headers import Headers
+from twisted.web.iweb import IAgentEndpointFactory
+from zope.interface import implementer
 
 from stackit.api.errors import ConfigError, StackitError
 from stackit.api.reactor import Reactor
@@ -23,26 +30,47 @@ from stackit.config.model import FILE_NAME, AdminConfig, FileTable
 from stackit.config.toml import read_toml
 
 _CONNECT_TIMEOUT = 5.0
-_UNREACHABLE = (ConnectError, ConnectingCancelledError, DNSLookupError)
+_UNIX = "unix:"
 _UNFINISHED = (RequestTransmissionFailed, ResponseFailed, ConnectionLost, defer.TimeoutError)
+
+
+class Token(msgspec.Struct, frozen=True):
+    """A bearer token, and where it is from: ``STACKIT_API_TOKEN``, or ``--token-file FILE``."""
+
+    text: str
+    origin: str
+
+
+@implementer(IAgentEndpointFactory)
+class _Fixed:
+    """Connects to one endpoint, whatever the URL of a request."""
+
+    def __init__(self, endpoint: Any) -> None:
+        self._endpoint = endpoint
+
+    def endpointForURI(self, _: URI) -> Any:
+        """Return the endpoint: an IStreamClientEndpoint."""
+        return self._endpoint
 
 
 class HTTPAdminClient:
     """An ``AdminClient`` over HTTP.
 
-    ``url`` is the admin side, ``prefix`` the first API prefix. ``answered`` tells whether it gave an answer before.
+    ``url`` is the admin side: a URL, or ``unix:`` and the path of a socket. ``prefix`` is the first API prefix.
+    ``answered`` tells whether it gave an answer before.
     """
 
-    def __init__(self, reactor: Reactor, url: str, prefix: str, token: str | None, *, timeout: float) -> None:
-        """``timeout`` is in seconds, for a whole exchange; ``token`` is the bearer token, if one is wanted."""
+    def __init__(self, reactor: Reactor, url: str, prefix: str, token: Token | None, *, timeout: float) -> None:
+        """``timeout`` is in seconds, for a whole exchange."""
         self.url = url
         self.answered = False
         self._reactor = reactor
         self._timeout = timeout
         self._prefix = prefix
+        self._token = token
         self._headers = Headers({"X-Stackit-CSRF": ["1"]})
         if token is not None:
-            self._headers.addRawHeader("Authorization", f"Bearer {token}")
+            self._headers.addRawHeader("Authorization", f"Bearer {token.text}")
 
     async def ask(self, method: str, path: str, query: Mapping[str, str] | None = None) -> Any:
         """Return the decoded JSON of the answer to a request below the API prefix.
@@ -50,8 +78,14 @@ class HTTPAdminClient:
         Raises StackitError, with the way out, where stackit does not answer or answers with an error.
         """
         pool = HTTPConnectionPool(self._reactor)
-        agent = Agent(self._reactor, connectTimeout=_CONNECT_TIMEOUT, pool=pool)
-        url = self.url + self._prefix + path + (f"?{urlencode(query)}" if query else "")
+        origin = "http://localhost"
+        if self.url.startswith(_UNIX):
+            socket = UNIXClientEndpoint(self._reactor, self.url.removeprefix(_UNIX), timeout=_CONNECT_TIMEOUT)
+            agent = Agent.usingEndpointFactory(self._reactor, _Fixed(socket), pool=pool)
+        else:
+            origin = self.url
+            agent = Agent(self._reactor, connectTimeout=_CONNECT_TIMEOUT, pool=pool)
+        url = origin + self._prefix + path + (f"?{urlencode(query)}" if query else "")
 
         # The agent itself, because treq's client cannot reach an IPv6 address; it follows no
         # redirect, which would take the token to wherever it points.
@@ -63,10 +97,14 @@ class HTTPAdminClient:
             status, body = await Deferred.fromCoroutine(exchange()).addTimeout(
                 self._timeout, cast("IReactorTime", self._reactor)
             )
-        except _UNREACHABLE:
-            raise StackitError(
-                f"no stackit answers at {self.url}; start it with: twistd -n stackit (or say where with --admin-url)"
-            ) from None
+        except ConnectError as problem:
+            if problem.osError == errno.EACCES and self.url.startswith(_UNIX):
+                raise StackitError(
+                    f"{self.url} is not yours to connect to: become the user that stackit runs as (or root)"
+                ) from None
+            raise self._unreachable() from None
+        except (ConnectingCancelledError, DNSLookupError):
+            raise self._unreachable() from None
         except _UNFINISHED:
             raise StackitError(
                 f"{self.url} gave no complete answer: it broke off, or took longer than {self._timeout:g} seconds"
@@ -74,6 +112,11 @@ class HTTPAdminClient:
         finally:
             await pool.closeCachedConnections()
         return self._read(status, body)
+
+    def _unreachable(self) -> StackitError:
+        return StackitError(
+            f"no stackit answers at {self.url}; start it with: twistd -n stackit (or say where with --admin-url)"
+        )
 
     def _read(self, status: int, body: bytes) -> Any:
         try:
@@ -84,6 +127,8 @@ class HTTPAdminClient:
             raise StackitError(
                 f"what answers at {self.url} (status {status}) is not the admin side of stackit; see --admin-url"
             )
+        if status == 401 and self._token is not None:
+            raise StackitError(f"{self.url} refuses this token: is the one of {self._token.origin} still valid?")
         if status == 401:
             raise StackitError(f"{self.url} wants a token: set STACKIT_API_TOKEN, or give --token-file")
         if not 200 <= status < 300:
@@ -113,7 +158,7 @@ def find(
         prefix = checks.prefixes(settings.api_prefixes)[0]
     except ValueError as problem:
         raise ConfigError(f"api_prefixes: {problem}") from None
-    where = _checked_url(url) if url is not None else _url_of(listen)
+    where = _checked_url(url, cwd) if url is not None else _url_of(listen)
     return HTTPAdminClient(reactor, where, prefix, _token(token_file, environ, cwd), timeout=timeout)
 
 
@@ -133,8 +178,13 @@ def _settings(config: str | None, environ: Mapping[str, str], cwd: Path) -> File
     return FileTable(admin=AdminConfig(listen=listen), api_prefixes=tuple(prefixes))
 
 
-def _checked_url(url: str) -> str:
-    expected = "--admin-url: expected a URL such as http://127.0.0.1:8081"
+def _checked_url(url: str, cwd: Path) -> str:
+    if url.startswith(_UNIX):
+        try:
+            return f"{_UNIX}{checks.path(url.removeprefix(_UNIX), cwd)}"
+        except ValueError as problem:
+            raise ConfigError(f"--admin-url: {problem} behind unix:") from None
+    expected = "--admin-url: expected a URL such as http://127.0.0.1:8081, or unix:/run/stackit/admin.sock"
     try:
         parts = urlsplit(url)
         port = parts.port
@@ -148,12 +198,18 @@ def _checked_url(url: str) -> str:
 
 
 def _url_of(listen: str) -> str:
+    if listen.startswith("systemd:"):
+        raise _no_address(listen)
     try:
         listening = checks.endpoint(listen)
     except ValueError as problem:
         raise ConfigError(f"admin.listen: {problem}") from None
+    if listen.startswith(_UNIX):
+        memory = MemoryReactor()
+        serverFromString(memory, listen).listen(Factory())
+        return f"{_UNIX}{memory.unixServers[0][0]}"
     if not listen.startswith("tcp") or not listening.port:
-        raise ConfigError(f"admin.listen is {listen}, which tells no address to ask: give --admin-url")
+        raise _no_address(listen)
     host = listening.host
     if host in (None, "", "0.0.0.0"):  # noqa: S104 - listening everywhere includes loopback
         host = "127.0.0.1"
@@ -162,15 +218,19 @@ def _url_of(listen: str) -> str:
     return f"http://[{host}]:{listening.port}" if ":" in str(host) else f"http://{host}:{listening.port}"
 
 
-def _token(token_file: str | None, environ: Mapping[str, str], cwd: Path) -> str | None:
+def _no_address(listen: str) -> ConfigError:
+    return ConfigError(f"admin.listen is {listen}, which tells no address to ask: give --admin-url")
+
+
+def _token(token_file: str | None, environ: Mapping[str, str], cwd: Path) -> Token | None:
+    origin = f"--token-file {token_file}" if token_file is not None else "STACKIT_API_TOKEN"
     try:
         if token_file is not None:
-            return checks.token((cwd / token_file).read_text("utf-8").strip())
+            return Token(checks.token((cwd / token_file).read_text("utf-8").strip()), origin)
         text = environ.get("STACKIT_API_TOKEN", "").strip()
-        return checks.token(text) if text else None
+        return Token(checks.token(text), origin) if text else None
     except OSError as problem:
-        raise ConfigError(f"--token-file {token_file}: cannot be read: {problem.strerror}") from None
+        raise ConfigError(f"{origin}: cannot be read: {problem.strerror}") from None
     except ValueError as problem:
-        origin = f"--token-file {token_file}" if token_file is not None else "STACKIT_API_TOKEN"
         reason = "not text" if isinstance(problem, UnicodeDecodeError) else str(problem)
         raise ConfigError(f"{origin}: {reason}") from None

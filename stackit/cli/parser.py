@@ -4,14 +4,15 @@ from __future__ import annotations
 
 import argparse
 from collections.abc import Mapping, Sequence
-from typing import NoReturn
+from typing import Any, NoReturn
 
 from stackit.api.commands import Command
 from stackit.api.errors import PluginError, describe
+from stackit.api.version import VERSION
 from stackit.text.escape import escape
 from stackit.text.units import Duration
 
-_PROGRAM = "stackit"
+PROGRAM = "stackit"
 
 
 class _TopParser(argparse.ArgumentParser):
@@ -27,7 +28,7 @@ class _TopParser(argparse.ArgumentParser):
 
 def config_option(arguments: Sequence[str]) -> str | None:
     """The value of ``--config``, which is needed before the commands of plugins are known."""
-    first = argparse.ArgumentParser(prog=_PROGRAM, add_help=False, allow_abbrev=False)
+    first = argparse.ArgumentParser(prog=PROGRAM, add_help=False, allow_abbrev=False)
     first.add_argument("--config", metavar="FILE")
     found: str | None = first.parse_known_args(arguments)[0].config
     return found
@@ -35,18 +36,13 @@ def config_option(arguments: Sequence[str]) -> str | None:
 
 def parser(commands: Mapping[str, Command], left_out: Sequence[PluginError] = ()) -> argparse.ArgumentParser:
     """Return the parser of these commands. Raises PluginError for one whose own arguments cannot be added."""
-    common = argparse.ArgumentParser(add_help=False)
-    common.add_argument("--admin-url", metavar="URL", help="where the admin side is (default: as configured)")
-    common.add_argument(
-        "--config", metavar="FILE", help="the configuration file (default: twistd.conf, if it is there)"
-    )
-    common.add_argument("--token-file", metavar="FILE", help="the bearer token (default: STACKIT_API_TOKEN)")
-    common.add_argument("--timeout", type=_duration, default=600.0, metavar="TIME", help="how long to wait (10m)")
-    common.add_argument("--json", action="store_true", help="print JSON instead of a table")
-
-    top = _TopParser(prog=_PROGRAM, description="Ask the running stackit.", allow_abbrev=False)
+    top = _TopParser(prog=PROGRAM, description="Ask the running stackit, and help to run it.", allow_abbrev=False)
     top.left_out = left_out
-    adding = top.add_subparsers(dest="command", required=True, metavar="COMMAND", parser_class=argparse.ArgumentParser)
+    top.add_argument("--version", action="version", version=f"stackit {VERSION}")
+    _add_common(top)
+    adding = top.add_subparsers(
+        dest="command", required=True, metavar="COMMAND", title="commands", parser_class=argparse.ArgumentParser
+    )
     for command in commands.values():
         own = adding.add_parser(
             command.name,
@@ -54,15 +50,33 @@ def parser(commands: Mapping[str, Command], left_out: Sequence[PluginError] = ()
             description=_literal(command.help),
             epilog=_literal(_examples(command)),
             formatter_class=argparse.RawDescriptionHelpFormatter,
-            parents=[common],
             allow_abbrev=False,
         )
+        _add_common(own, default=argparse.SUPPRESS)
         try:
             command.arguments(own)
         except BaseException as fault:  # foreign code: named
             reason = f"the arguments of the command {command.name} cannot be added: {describe(fault)}"
             raise PluginError(command.plugin or "stackit", reason) from fault
     return top
+
+
+def _add_common(parser: argparse.ArgumentParser, **given: Any) -> None:
+    """Add the options of every command, which stand before or behind its name.
+
+    ``given`` is a default for all: behind the name, one that is not there must not undo what stands before.
+    """
+    adding = parser.add_argument_group("options of every command")
+
+    def add(name: str, default: Any = None, **settings: Any) -> None:
+        adding.add_argument(name, **{"default": default, **given, **settings})
+
+    add("--admin-url", metavar="URL", help="where the admin side is, or unix:PATH (default: as configured)")
+    add("--config", metavar="FILE", help="the configuration file (default: twistd.conf, if it is there)")
+    add("--token-file", metavar="FILE", help="the bearer token (default: STACKIT_API_TOKEN)")
+    add("--timeout", 600.0, type=_duration, metavar="TIME", help="how long to wait (default: 10m)")
+    add("--json", False, action="store_true", help="print JSON instead of a table")
+    add("--no-color", False, action="store_true", help="no color, also on a terminal (as does NO_COLOR)")
 
 
 def parse(

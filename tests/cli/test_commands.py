@@ -6,7 +6,9 @@ import io
 import json
 import os
 import sys
+import tempfile
 from collections.abc import AsyncIterator, Awaitable, Callable
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
@@ -271,10 +273,16 @@ async def test_what_the_service_refuses_is_one_line_and_status_1(start: Start) -
 @pytest_twisted.ensureDeferred
 async def test_the_token_comes_from_the_environment_or_a_file(start: Start) -> None:
     shell, _ = await start(token="right")
-    for environ in ({}, {"STACKIT_API_TOKEN": "wrong"}):
-        shell.environ.update(environ)
-        ran = await shell("repos")
-        assert (ran.status, "STACKIT_API_TOKEN" in ran.err, "wrong" in ran.err) == (1, True, False)
+    ran = await shell("repos")
+    assert (ran.status, ran.err.endswith(" wants a token: set STACKIT_API_TOKEN, or give --token-file\n")) == (1, True)
+    shell.environ["STACKIT_API_TOKEN"] = "wrong"
+    ran = await shell("repos")
+    assert (ran.status, "wrong" in ran.err) == (1, False)
+    assert ran.err.endswith(" refuses this token: is the one of STACKIT_API_TOKEN still valid?\n")
+    (shell.cwd / "old-token").write_text("outworn\n")
+    ran = await shell("repos", "--token-file", "old-token")
+    assert (ran.status, "outworn" in ran.err) == (1, False)
+    assert ran.err.endswith(" refuses this token: is the one of --token-file old-token still valid?\n")
     (shell.cwd / "token").write_text("right\n")
     assert (await shell("repos", "--token-file", "token")).status == 0
     shell.environ["STACKIT_API_TOKEN"] = " right "
@@ -319,8 +327,9 @@ async def test_an_address_to_listen_on_is_turned_into_one_to_ask(start: Start, l
         (["--admin-url", "http://"], {}, "", "--admin-url: expected a URL"),
         (["--admin-url", "http://h:99999"], {}, "", "--admin-url: expected a URL"),
         (["--admin-url", "http://user:pass@h"], {}, "", "without user name"),
+        (["--admin-url", "unix:"], {}, "", "--admin-url: expected a path behind unix:"),
         ([], {"STACKIT_ADMIN_LISTEN": "nonsense"}, "", "admin.listen: expected a Twisted endpoint"),
-        ([], {"STACKIT_ADMIN_LISTEN": "unix:/run/x"}, "", "give --admin-url"),
+        ([], {"STACKIT_ADMIN_LISTEN": "systemd:domain=INET:index=0"}, "", "give --admin-url"),
         ([], {"STACKIT_CONFIG": "missing.toml"}, "", "missing.toml: cannot be read"),
         ([], {}, "[admin]\nlisten = 5", "admin.listen: expected"),
         ([], {}, "api_prefixes = 5", "api_prefixes: expected"),
@@ -343,6 +352,58 @@ async def test_settings_that_make_no_sense_are_one_line_and_status_2(
     assert reason in ran.err
     assert "pass" not in ran.err
     assert "two words" not in ran.err
+
+
+@pytest_twisted.ensureDeferred
+async def test_options_of_every_command_stand_before_or_behind_its_name(start: Start) -> None:
+    shell, pretend = await start(token="right")
+    (shell.cwd / "token").write_text("right\n")
+    url = f"http://127.0.0.1:{shell.environ.pop('STACKIT_ADMIN_LISTEN').split(':')[1]}"
+    common = [["--admin-url", url], ["--token-file", "token"], ["--timeout", "60s"], ["--json"]]
+    for number in range(len(common) + 1):
+        before, behind = list(chain(*common[:number])), list(chain(*common[number:]))
+        ran = await shell(*before, "repos", *behind)
+        assert (ran.status, ran.err) == (0, ""), (before, behind)
+        assert json.loads(ran.out)["repos"]
+    assert len(pretend.asked) == 5
+
+
+@pytest_twisted.ensureDeferred
+async def test_of_an_option_given_twice_the_one_behind_the_command_counts(start: Start) -> None:
+    shell, _ = await start()
+    url = f"http://127.0.0.1:{shell.environ['STACKIT_ADMIN_LISTEN'].split(':')[1]}"
+    assert (await shell("--admin-url", "http://127.0.0.1:1", "repos", "--admin-url", url)).status == 0
+    (shell.cwd / "here.conf").write_text("[plugins.mirror]\nenabled = false\n")
+    for arguments in (["--config", "here.conf", "deliveries"], ["deliveries", "--config", "here.conf"]):
+        assert (await shell(*arguments)).status == 0
+
+
+@pytest.mark.parametrize("how", ["--admin-url", "--admin-url=relative", "STACKIT_ADMIN_LISTEN", "admin.listen"])
+@pytest_twisted.ensureDeferred
+async def test_a_unix_socket_is_asked_as_well(tmp_path: Path, how: str) -> None:
+    from twisted.internet import reactor  # noqa: PLC0415 - importing it installs it
+
+    pretend = Pretend()
+    site = admin_site(Config(state_dir=tmp_path), pretend.routes(), reactor)
+    with tempfile.TemporaryDirectory() as directory:  # the path of a socket is short
+        path = Path(directory) / "admin.sock"
+        shell = Shell(reactor, Path(directory), {})
+        given = ["--admin-url", f"unix:{path}"] if how == "--admin-url" else []
+        if how == "--admin-url=relative":
+            given = ["--admin-url", "unix:admin.sock"]
+        if how == "STACKIT_ADMIN_LISTEN":
+            shell.environ[how] = f"unix:{path}:mode=600"
+        if how == "admin.listen":
+            (shell.cwd / "twistd.conf").write_text(f'[admin]\nlisten = "unix:{path}"\n')
+        ran = await shell("repos", *given)
+        assert (ran.status, ran.err.startswith(f"stackit: no stackit answers at unix:{path};")) == (1, True)
+        port = await serverFromString(reactor, f"unix:{path}").listen(site)
+        ran = await shell("repos", *given)
+        assert (ran.status, ran.err) == (0, "")
+        assert (await shell("deliveries", "--limit", "2", *given)).status == 0
+        assert len(pretend.asked) == 2
+        await port.stopListening()
+        await site.drain(5)
 
 
 class _Foreign(Protocol):

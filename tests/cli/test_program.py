@@ -105,7 +105,7 @@ def test_a_signal_ends_a_command_that_waits_in_silence(
 ) -> None:
     with socket.create_server(("127.0.0.1", 0)) as server:
         url = f"http://127.0.0.1:{server.getsockname()[1]}"
-        command = [program, "deliveries", "--admin-url", url]
+        command = [str(program), "deliveries", "--admin-url", url]
         with subprocess.Popen(
             command, cwd=tmp_path, env=environment(), stdout=subprocess.PIPE, stderr=subprocess.PIPE
         ) as process:
