@@ -24,6 +24,9 @@ from stackit.secrets import watched_file
 HOST = r"(?:[A-Za-z0-9](?:[A-Za-z0-9._-]{0,252})|\[[0-9A-Fa-f:.]{2,45}\])"
 """A pattern of the host in a URL: a name, or an address; of IPv6 in brackets."""
 
+LARGEST_CONFIGURATION = 16 * 2**20
+"""Bytes of a configuration file; 10,000 repositories take half of one of its 16 MiB."""
+
 _HOST_NAME = re.compile(HOST, re.ASCII)
 _SEGMENTS = re.compile(r"(?:/[A-Za-z0-9._~-]+)*", re.ASCII)
 
@@ -94,6 +97,11 @@ def path(text: Any, base: Path) -> Path:
     return Path(os.path.normpath(base / text))
 
 
+def configuration_file(file: Path) -> None:
+    """Check that a file is regular, readable, and not larger than a configuration may be."""
+    _read(file, LARGEST_CONFIGURATION)
+
+
 def readable_files(files: Sequence[Path]) -> None:
     """Check that the files are regular and readable."""
     for file in files:
@@ -123,9 +131,9 @@ def secret_file(file: Path) -> None:
         raise ValueError(str(problem)) from None
 
 
-def _read(file: Path) -> bytes:
+def _read(file: Path, largest: int = watched_file.LARGEST) -> bytes:
     try:
-        return watched_file.read(file)
+        return watched_file.read(file, largest)
     except (OSError, ValueError) as problem:
         raise ValueError(f"{file} cannot be read: {watched_file.reason(problem)}") from None
 

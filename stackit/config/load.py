@@ -74,7 +74,7 @@ def _find_file(options: Mapping[str, str | None], environ: Mapping[str, str], cw
     ):
         if text is not None:
             source: Path = checked(origin, checks.path, text, cwd)
-            checked(origin, checks.readable_files, (source,))
+            checked(origin, checks.configuration_file, source)
             return source
     # A dangling link is an error to report, so the name counts and not the file behind it.
     default = cwd / FILE_NAME

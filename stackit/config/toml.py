@@ -14,6 +14,7 @@ import msgspec
 from stackit.api.errors import ConfigError
 from stackit.config import checks
 from stackit.config.setting import fields, is_table
+from stackit.secrets import watched_file
 from stackit.text.escape import escape
 from stackit.text.units import decode_unit
 
@@ -36,10 +37,12 @@ def read_toml(file: Path) -> dict[str, Any]:
     """Return the tables of the file. Raises ConfigError, with the line of a mistake in the syntax."""
     text = ""
     try:
-        text = file.read_bytes().decode("utf-8-sig")
+        content = watched_file.read(file, checks.LARGEST_CONFIGURATION)
+    except (OSError, ValueError) as problem:
+        raise ConfigError(escape(f"{file}: cannot be read: {watched_file.reason(problem)}")) from None
+    try:
+        text = content.decode("utf-8-sig")
         return tomllib.loads(text)
-    except OSError as problem:
-        raise ConfigError(escape(f"{file}: cannot be read: {problem.strerror}")) from None
     except UnicodeDecodeError:
         raise ConfigError(escape(f"{file}: not UTF-8 text")) from None
     except RecursionError:

@@ -8,25 +8,25 @@ from collections.abc import Callable
 from pathlib import Path
 
 LARGEST = 64 * 2**10
-"""Bytes that such a file may have."""
+"""Bytes that such a file may have, unless another bound is given."""
 
 Version = tuple[int, int, int]
 """The version of a file: inode, size, time of modification."""
 
 
-def read(path: Path) -> bytes:
-    """The content of a regular file.
+def read(path: Path, largest: int = LARGEST) -> bytes:
+    """Return the content of a regular file of at most ``largest`` bytes.
 
-    Raises OSError where it cannot be read, ValueError where it is no regular file, or larger than 64 KiB.
+    Raises OSError where it cannot be read, ValueError where it is no regular file, or larger.
     """
     _version(path)  # before it is opened: opening is something that a device may act on
     # Should it have become a pipe in between, opening it must not wait for somebody who writes.
     descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
     with os.fdopen(descriptor, "rb") as file:
         _check_regular(os.fstat(descriptor))
-        content = file.read(LARGEST + 1)
-    if len(content) > LARGEST:
-        raise ValueError("it is larger than 64 KiB")
+        content = file.read(largest + 1)
+    if len(content) > largest:
+        raise ValueError(f"it is larger than {largest // 2**10} KiB")
     return content
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 import subprocess
 import sys
@@ -629,6 +630,25 @@ def test_a_file_that_is_named_but_not_there_is_a_mistake(problem: Problem, tmp_p
     assert problem(None, {"STACKIT_CONFIG": "nowhere"}).startswith("STACKIT_CONFIG: ")
     assert problem(config=".").startswith("--config: ")
     assert problem(config="").startswith("--config: expected a path")
+
+
+def test_ten_thousand_repositories_fit_into_a_file(read: Read, tmp_path: Path) -> None:
+    text = "".join(f'[[repos]]\nname = "octo/repository-number-{number}"\n' for number in range(10_000))
+    assert len(read(text).repos) == 10_000
+    assert len(read(None, config=str(tmp_path / "twistd.conf")).repos) == 10_000
+
+
+@pytest.mark.parametrize("named", [True, False])
+def test_a_file_that_is_a_pipe_is_a_mistake_and_not_waited_for(problem: Problem, tmp_path: Path, named: bool) -> None:
+    os.mkfifo(tmp_path / "twistd.conf")
+    assert "it is not a regular file" in (problem(config="twistd.conf") if named else problem())
+
+
+@pytest.mark.parametrize("named", [True, False])
+def test_a_file_without_end_is_a_mistake(problem: Problem, tmp_path: Path, named: bool) -> None:
+    with (tmp_path / "twistd.conf").open("wb") as file:
+        file.truncate(2**40)
+    assert "it is larger than 16384 KiB" in (problem(config="twistd.conf") if named else problem())
 
 
 def test_a_default_file_that_leads_nowhere_is_a_mistake(problem: Problem, tmp_path: Path) -> None:
