@@ -17,8 +17,8 @@ from stackit.plugins.mirror.sync.fast_fetch import Target
 from stackit.plugins.mirror.sync.tunables import Tunables
 from stackit.plugins.mirror.sync.worker import MirrorWorker
 
-RELEVANT = 3600.0
-"""Seconds for which the commit that a push replaced is remembered. Earlier pushes are done by then."""
+RELEVANT = 900.0
+"""Seconds for which the commit that a push replaced is remembered: longer than an earlier push waits for its own."""
 
 Verdict = Literal["visible", "superseded", "stale"]
 
