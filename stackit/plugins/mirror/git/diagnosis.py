@@ -29,6 +29,7 @@ _OWN_SIGNS: tuple[tuple[GitErrorKind, re.Pattern[str]], ...] = (
         ),
     ),
 )
+_EXHAUSTED = tuple(sign for kind, sign in _OWN_SIGNS if kind in ("memory", "disk"))
 _SIGNS: tuple[tuple[GitErrorKind, re.Pattern[str]], ...] = (
     ("forbidden", re.compile(r"could not read Username|Authentication failed|terminal prompts disabled|error: 40[13]")),
     (
@@ -97,6 +98,12 @@ def classify(said: str, answer: HttpAnswer, otherwise: GitErrorKind = "mirror") 
             if sign.search(words):
                 return kind
     return _STATUSES.get(answer.status or 0, otherwise)
+
+
+def is_exhausted(said: str) -> bool:
+    """Return True if git had too little memory, or room on the disk: what it found then says nothing of the mirror."""
+    own = _REMOTES.sub("", said)
+    return any(sign.search(own) for sign in _EXHAUSTED)
 
 
 def explain(kind: GitErrorKind, said: str, answer: HttpAnswer, status: int, scheme: str = "") -> str:

@@ -13,7 +13,7 @@ import msgspec
 from stackit import ManagedRepo, Reactor, Redactor
 from stackit.plugins.mirror.git.access import remote_environment, token_settings
 from stackit.plugins.mirror.git.command import as_options, command, command_in, environment, url_scheme
-from stackit.plugins.mirror.git.diagnosis import classify, explain, find_warnings, not_git_reason
+from stackit.plugins.mirror.git.diagnosis import classify, explain, find_warnings, is_exhausted, not_git_reason
 from stackit.plugins.mirror.git.errors import GitError, GitErrorKind
 from stackit.plugins.mirror.git.http_trace import HttpAnswer, parse_stderr
 from stackit.plugins.mirror.git.ls_remote import is_plausible, parse_ls_remote
@@ -97,6 +97,7 @@ class Git:
     ) -> Finished:
         """Run git in the repository at ``directory``. Raises GitError for a status that is not ``ok``.
 
+        A failure for want of memory or room on the disk is raised whatever its status: git's answer means nothing then.
         ``variables`` are added to its environment.
         """
         finished = await run(
@@ -227,7 +228,8 @@ class Git:
         return ProcessLimits(timeout=timeout, stall=stall, stdout=_OUTPUT_LIMIT, memory=self._most_memory)
 
     def _checked(self, finished: Finished, ok: tuple[int, ...]) -> Finished:
-        if finished.status not in ok or finished.timed_out or finished.truncated:
+        failed = finished.status not in ok or finished.timed_out or finished.truncated
+        if failed or (finished.status != 0 and is_exhausted(finished.stderr.decode("utf-8", "replace"))):
             raise _error(finished, self._redact, self._now())
         return finished
 

@@ -118,14 +118,14 @@ class Repository:
     async def is_sound(self) -> bool:
         """Return True if every object that a ref needs is here and valid: git reads them all.
 
-        Raises GitError if git was killed, or had too little memory.
+        Raises GitError if git was killed, or had too little memory or room on the disk.
         """
         try:
             done = await self._git.local(
                 self.directory, "fsck", "--no-dangling", "--no-progress", ok=tuple(range(64)), timeout=_FSCK_TIMEOUT
             )
         except GitError as problem:
-            if problem.killed or problem.kind == "memory":
+            if problem.killed or problem.kind in ("memory", "disk"):
                 raise
             return False
         lines = (done.stdout + done.stderr).splitlines()

@@ -147,8 +147,13 @@ async def test_after_an_answer_that_is_too_large_no_git_is_started(
 async def test_a_repository_that_needs_more_memory_says_so_and_comes_when_it_has_it(
     tmp_path: Path, upstream: Upstream, server: TooMany
 ) -> None:
-    blob = git(upstream.directory, "hash-object", "-w", "--stdin", stdin=bytes(96 * MIB))
-    tree = git(upstream.directory, "mktree", stdin=f"100644 blob {blob}\tlarge\n".encode())
+    # Several, since the limit comes a moment after git's start: on a busy machine one may be read by then.
+    files = [
+        (git(upstream.directory, "hash-object", "-w", "--stdin", stdin=bytes(96 * MIB + number)), number)
+        for number in range(3)
+    ]
+    listed = "".join(f"100644 blob {blob}\tlarge-{number}\n" for blob, number in files)
+    tree = git(upstream.directory, "mktree", stdin=listed.encode())
     upstream.set(MAIN, git(upstream.directory, "commit-tree", tree, "-m", "large"))
     url = server.url("octo/widget.git")
     small = Harness(tmp_path / "state", managed(url), git_memory=64 * MIB)

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 import pytest_twisted
-from mirror_harness import Harness, Upstream, managed, refs
+from mirror_harness import Harness, Upstream, git, managed, refs
 from twisted.internet.defer import Deferred, gatherResults
 
 from stackit import StackitError
@@ -125,4 +125,28 @@ async def test_a_mirror_that_was_found_broken_is_replaced_when_the_remote_is_bac
     assert refs(harness.path()) == upstream.refs()
     assert gits.checks[0] == 1
     assert worker.state == "in_step"
+    await harness.stop()
+
+
+@pytest.mark.parametrize("packed", [False, True])
+@pytest_twisted.ensureDeferred
+async def test_a_check_that_runs_out_of_memory_says_nothing_of_the_mirror(
+    upstream: Upstream, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, packed: bool
+) -> None:
+    blob = git(upstream.directory, "hash-object", "-w", "--stdin", stdin=bytes(32 * 2**20))
+    tree = git(upstream.directory, "mktree", stdin=f"100644 blob {blob}\tlarge\n".encode())
+    upstream.set("refs/heads/main", git(upstream.directory, "commit-tree", tree, "-m", "large"))
+    harness = Harness(tmp_path / "state", managed(upstream))
+    await harness.worker().sync("start")
+    if packed:
+        git(harness.path(), "repack", "-a", "-d", "-q")
+    repository = harness.worker()._refresher._repository
+    assert await repository.is_sound()
+    wrapper = tmp_path / "bin" / "git"
+    wrapper.parent.mkdir()
+    wrapper.write_text('#!/bin/sh\nulimit -d 16384\nexec /usr/bin/git "$@"\n')
+    wrapper.chmod(0o755)
+    monkeypatch.setenv("PATH", f"{wrapper.parent}:{os.environ['PATH']}")
+    with pytest.raises(GitError, match=r"plugins\.mirror\.git_memory"):
+        await repository.is_sound()
     await harness.stop()
