@@ -58,12 +58,13 @@ def spawn(argv: Sequence[str | bytes], env: Mapping[str, str], descriptors: Mapp
 def limit_memory(process: int, size: int) -> None:
     """Limit the memory of a process, and of each that it starts, to ``size`` bytes; files that it maps do not count.
 
-    The processes that it has started meanwhile are found and limited, too.
+    The processes that it has started meanwhile are found and limited, too. A lower limit that one has stays.
     """
     _, hardest = resource.getrlimit(resource.RLIMIT_DATA)
     size = size if hardest == resource.RLIM_INFINITY else min(size, hardest)
     with contextlib.suppress(ProcessLookupError, FileNotFoundError):  # gone
-        resource.prlimit(process, resource.RLIMIT_DATA, (size, size))
+        with contextlib.suppress(PermissionError):  # its own limit is lower, and may not be raised
+            resource.prlimit(process, resource.RLIMIT_DATA, (size, size))
         for child in Path(f"/proc/{process}/task/{process}/children").read_text("ascii").split():
             limit_memory(int(child), size)
 
