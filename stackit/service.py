@@ -53,6 +53,7 @@ from stackit.runtime.listen import address, listen
 from stackit.runtime.signals import stop_on_signals
 from stackit.runtime.watchdog import Watchdog
 from stackit.secrets.redactor import Redactor, proxy_passwords
+from stackit.text.endpoints import ANYBODY, OWNER_ONLY
 from stackit.web.admin.deliveries import delivery_routes
 from stackit.web.admin.readyz import readyz
 from stackit.web.admin.site import admin_site
@@ -230,11 +231,12 @@ class Stackit(Service):
 
     def _listen(self) -> None:
         self._closers.append(self._close_ports)
-        for what, endpoint, site in (
-            ("public side", self.config.listen, self.public),
-            ("admin side", self.config.admin.listen, self.admin),
+        where = self.config.where
+        for what, place, endpoint, site, unix_mode in (
+            ("public side", where("listen"), self.config.listen, self.public, ANYBODY),
+            ("admin side", where("admin.listen"), self.config.admin.listen, self.admin, OWNER_ONLY),
         ):
-            port = listen(self.reactor, endpoint, site, what)
+            port = listen(self.reactor, endpoint, site, place, unix_mode=unix_mode)
             self._ports.append(port)
             self.addresses.append(address(port, endpoint))
             _log.info("{what} on {address}", what=what, address=self.addresses[-1])

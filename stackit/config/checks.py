@@ -20,6 +20,7 @@ from twisted.internet.testing import MemoryReactor
 from stackit.api.errors import StackitError
 from stackit.api.secret_file import SecretFile
 from stackit.secrets import watched_file
+from stackit.text.endpoints import OWNER_ONLY, UnixSocket, unix_socket
 
 HOST = r"(?:[A-Za-z0-9](?:[A-Za-z0-9._-]{0,252})|\[[0-9A-Fa-f:.]{2,45}\])"
 """A pattern of the host in a URL: a name, or an address; of IPv6 in brackets."""
@@ -28,21 +29,26 @@ LARGEST_CONFIGURATION = 16 * 2**20
 """Bytes of a configuration file; 10,000 repositories take half of one of its 16 MiB."""
 
 _HOST_NAME = re.compile(HOST, re.ASCII)
+_LONGEST_SOCKET = 107
 _SEGMENTS = re.compile(r"(?:/[A-Za-z0-9._~-]+)*", re.ASCII)
 
 
 class Listening(msgspec.Struct, frozen=True):
     """The address of an endpoint, as far as its description tells.
 
-    ``local`` means that only this machine can reach it.
+    ``local`` means that only this machine can reach it; a unix socket, that only its owner can. ``socket`` is its path
+    and mode then.
     """
 
     local: bool
     host: str | None = None
     port: int | None = None
+    socket: UnixSocket | None = None
 
     def overlaps(self, other: Listening) -> bool:
         """Return True if both cannot be listened on at once."""
+        if self.socket is not None and other.socket is not None:
+            return Path(self.socket.path).resolve() == Path(other.socket.path).resolve()
         wild = {"", "0.0.0.0", "::"}  # noqa: S104 - compared with, not listened on
         hosts = {self.host or "", other.host or ""}
         return bool(self.port) and self.port == other.port and (len(hosts) == 1 or bool(hosts & wild))
@@ -54,11 +60,13 @@ def endpoint(description: str) -> Listening:
     reactor = MemoryReactor()
     try:
         server: Any = serverFromString(reactor, description)
+        socket = unix_socket(description, OWNER_ONLY)
     except Exception as problem:  # noqa: BLE001 - the parsers are plugins of Twisted, and raise what they like
         raise ValueError(f"{expected}: {problem}") from None
     kind = description.partition(":")[0].lower()
-    if kind == "unix":
-        return Listening(local=True)
+    if socket is not None:
+        _check_socket(socket)
+        return Listening(local=socket.is_private, socket=socket)
     if kind not in ("tcp", "tcp6", "ssl"):
         return Listening(local=False)
     # Listening in memory is the public way to learn what the description says.
@@ -70,6 +78,16 @@ def endpoint(description: str) -> Listening:
     if host and not _is_address(host) and not re.search("[A-Za-z]", host):
         raise ValueError(f"{expected}: the interface is not an address")
     return Listening(local=is_loopback(host), host=host, port=port)
+
+
+def _check_socket(socket: UnixSocket) -> None:
+    # Without a path, Linux makes a name that has no mode, so that everybody on the machine may connect.
+    if not socket.path or "\0" in socket.path:
+        raise ValueError("expected the path of a unix socket, as in unix:/run/stackit/admin.sock")
+    if len(os.fsencode(socket.path)) > _LONGEST_SOCKET:
+        raise ValueError(f"the path of a unix socket has at most {_LONGEST_SOCKET} bytes")
+    if not 0 <= socket.mode <= 0o777:
+        raise ValueError("a mode is an octal number from 0 to 777")
 
 
 def _is_address(host: str) -> bool:

@@ -16,10 +16,11 @@ from stackit.api.forge import GITHUB
 from stackit.config import checks
 from stackit.config.access import managed_repos
 from stackit.config.forges import BUILT_IN, load_forges
-from stackit.config.model import FILE_NAME, Config, FileTable, Settings
+from stackit.config.model import FILE_NAME, Config, FileTable, Settings, place
 from stackit.config.secret import Secret
 from stackit.config.setting import Setting, Where, check_settings, checked, fields, settings
 from stackit.config.toml import decode_table, decode_value, read_toml, shown_key
+from stackit.config.values import told
 from stackit.text.escape import escape
 
 
@@ -34,7 +35,7 @@ def load(options: Mapping[str, str | None], environ: Mapping[str, str], *, cwd: 
     origins: dict[str, str] = {}
 
     def where(setting: str) -> str:
-        return origins.get(setting) or (f"{source}: {setting}" if source else setting)
+        return place(setting, source, origins)
 
     file = FileTable()
     if source is not None:
@@ -64,6 +65,7 @@ def load(options: Mapping[str, str | None], environ: Mapping[str, str], *, cwd: 
         repos=managed_repos(file.repos, file.owners, file.hosts, where, by_name),
         plugins=_plugin_tables(file, where),
         source=source,
+        origins=origins,
     )
 
 
@@ -101,18 +103,29 @@ def _override(file: FileTable, setting: str, text: str, origin: str, cwd: Path) 
 def _check_admin(file: FileTable, where: Where, *, has_token: bool) -> None:
     public, admin = checks.endpoint(file.listen), checks.endpoint(file.admin.listen)
     if public.overlaps(admin):
-        raise ConfigError(f"{where('admin.listen')}: the same address as listen; it needs a port of its own")
-    if not admin.local and not has_token:
+        own = "path" if admin.socket is not None else "port"
+        said = told("listen", file.admin.listen)
         raise ConfigError(
-            f"{where('admin.listen')}: not only on loopback, so it needs a token: set STACKIT_API_TOKEN or "
-            "admin.token_files, or listen on interface=127.0.0.1"
+            escape(f"{where('admin.listen')}: the same address as listen; it needs a {own} of its own{said}")
+        )
+    if not admin.local and not has_token:
+        if admin.socket is not None:
+            open_to, otherwise = f"open to others (mode {admin.socket.mode:o})", "leave its mode out (600)"
+        else:
+            open_to, otherwise = "not only on loopback", "listen on interface=127.0.0.1"
+        raise ConfigError(
+            escape(
+                f"{where('admin.listen')}: {open_to}, so it needs a token: set STACKIT_API_TOKEN or "
+                f"admin.token_files, or {otherwise}{told('listen', file.admin.listen)}"
+            )
         )
 
 
 def _plugin_tables(file: FileTable, where: Where) -> Mapping[str, Mapping[str, Any]]:
     for name, table in file.plugins.items():
         if not isinstance(table, dict):
-            raise ConfigError(escape(f"{where('plugins')}.{shown_key(name)}: expected a table, [plugins.NAME]"))
+            at = f"{where('plugins')}.{shown_key(name)}"
+            raise ConfigError(escape(f"{at}: expected a table, [plugins.NAME]{told(name, table)}"))
     return file.plugins
 
 

@@ -128,7 +128,8 @@ class Config(Settings, frozen=True, kw_only=True):
 
     Paths are absolute. ``api_prefixes`` have no slash at the end ("" is the root). ``plugins`` are the tables of
     ``[plugins.NAME]`` as they are in the file. ``forges`` are those beside GitHub; ``broken_forges`` has a line for
-    each that is installed and cannot be used. ``source`` is the file, None if there is none. The secrets come from the
+    each that is installed and cannot be used. ``source`` is the file, None if there is none; ``origins`` are the
+    options and variables that settings came from instead, by the name of the setting. The secrets come from the
     environment alone.
     """
 
@@ -144,6 +145,16 @@ class Config(Settings, frozen=True, kw_only=True):
         Secret | None, Setting("a bearer token of the admin side", checks.token, variable="STACKIT_API_TOKEN")
     ] = None
     source: Path | None = None
+    origins: Mapping[str, str] = {}
+
+    def where(self, setting: str) -> str:
+        """Return where the value of a setting such as ``admin.listen`` came from, for a message."""
+        return place(setting, self.source, self.origins)
+
+
+def place(setting: str, source: Path | None, origins: Mapping[str, str]) -> str:
+    """Return the option, the variable, or the file and the key that a setting came from."""
+    return origins.get(setting) or (f"{source}: {setting}" if source else setting)
 
 
 class FileTable(Settings, frozen=True, kw_only=True):

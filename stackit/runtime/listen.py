@@ -6,6 +6,7 @@ import os
 from typing import Any
 
 from twisted.internet.address import IPv4Address, IPv6Address, UNIXAddress
+from twisted.internet.defer import execute
 from twisted.internet.endpoints import serverFromString
 from twisted.internet.error import CannotListenError
 from twisted.internet.interfaces import IListeningPort
@@ -14,25 +15,33 @@ from twisted.python.failure import Failure
 
 from stackit.api.errors import StackitError
 from stackit.api.reactor import Reactor
+from stackit.runtime.unix_port import listen_unix
+from stackit.text.endpoints import ANYBODY, unix_socket
 
 
-def listen(reactor: Reactor, endpoint: str, factory: Factory[Any], what: str) -> Any:
+def listen(reactor: Reactor, endpoint: str, factory: Factory[Any], place: str, *, unix_mode: int = ANYBODY) -> Any:
     """Listen on an endpoint string now, and return the IListeningPort.
 
-    Raises StackitError, which says that ``what`` cannot listen, and why.
+    ``place`` is where the endpoint string came from, for the StackitError that is raised where nobody can listen there.
+    ``unix_mode`` is the mode of a unix socket whose description says none.
     """
-    listening = serverFromString(reactor, endpoint).listen(factory)
+    socket = unix_socket(endpoint, unix_mode)
+    if socket is not None:
+        listening = execute(listen_unix, reactor, socket, factory)
+    else:
+        listening = serverFromString(reactor, endpoint).listen(factory)
     # Every endpoint that twistd.conf documents listens, or fails, before listen() returns.
     outcome: list[object] = []
     listening.addBoth(outcome.append)
     if outcome and not isinstance(outcome[0], Failure):
         return IListeningPort(outcome[0])
     fault = outcome[0].value if outcome and isinstance(outcome[0], Failure) else None
-    if isinstance(fault, CannotListenError):
-        reason = getattr(fault.socketError, "strerror", None) or str(fault.socketError)
+    if isinstance(fault, CannotListenError | OSError):
+        problem = fault if isinstance(fault, OSError) else fault.socketError
+        reason = getattr(problem, "strerror", None) or str(problem)
     else:
         reason = str(fault) if fault else "it does not listen at once"
-    raise StackitError(f"{what}: cannot listen on {endpoint}: {reason}")
+    raise StackitError(f"{place}: cannot listen on {endpoint}: {reason}")
 
 
 def address(port: Any, endpoint: str) -> str:

@@ -224,7 +224,11 @@ def test_the_urls_that_git_may_fetch_from_are_taken(read: Read, url: str) -> Non
         "tcp6:8081:interface=\\\\:\\\\:1",
         "tcp:8081:interface=localhost",
         "tcp:8081:interface=\\\\:\\\\:ffff\\\\:127.0.0.1",
-        "unix:/run/stackit.sock:mode=660",
+        "unix:/run/stackit/admin.sock",
+        "unix:/run/stackit/admin.sock:mode=600",
+        "unix:/run/stackit/admin.sock:0600",
+        "unix:/run/stackit/admin.sock:mode=600:backlog=10:lockfile=0",
+        "UNIX:/run/stackit/admin.sock",
     ],
 )
 def test_an_admin_side_that_only_this_machine_reaches_needs_no_token(read: Read, listen: str) -> None:
@@ -239,6 +243,39 @@ def test_an_admin_side_that_others_may_reach_needs_a_token(read: Read, problem: 
         assert "STACKIT_API_TOKEN" in line
     assert read(None, {"STACKIT_API_TOKEN": "t"}).admin.listen == listen
     read(f'[admin]\nlisten = "{listen}"\ntoken_files = ["token"]')
+
+
+@pytest.mark.parametrize("mode", ["mode=660", "mode=606", "mode=666", "0644", "mode=610", "mode=601"])
+def test_a_unix_socket_that_others_may_open_needs_a_token(read: Read, problem: Problem, mode: str) -> None:
+    listen = f"unix:/run/stackit/admin.sock:{mode}"
+    line = problem(f'[admin]\nlisten = "{listen}"')
+    assert "twistd.conf: admin.listen: open to others (mode 6" in line
+    assert "STACKIT_API_TOKEN" in line
+    assert listen in line
+    assert read(None, {"STACKIT_API_TOKEN": "t"}).admin.listen == listen
+
+
+@pytest.mark.parametrize(
+    ("listen", "remedy"),
+    [
+        ("unix:", "expected"),  # Linux would make up a name that everybody may connect to
+        ("unix:\\u0000stackit", "expected the path of a unix socket"),
+        ("unix:/run/x.sock:mode=999", "expected a Twisted endpoint"),
+        ("unix:/run/x.sock:mode=7777", "from 0 to 777"),
+        ("unix:/run/x.sock:moed=600", "expected a Twisted endpoint"),
+        (f"unix:/{'x' * 107}", "at most 107 bytes"),
+    ],
+)
+def test_a_unix_socket_that_cannot_be_is_refused(problem: Problem, listen: str, remedy: str) -> None:
+    for key in ("listen", "admin.listen"):
+        line = problem(f'{key} = "{listen}"')
+        assert f"twistd.conf: {key}: " in line
+        assert remedy in line
+
+
+def test_both_sides_cannot_have_one_socket(problem: Problem) -> None:
+    line = problem('listen = "unix:/run/x.sock:mode=660"\n[admin]\nlisten = "unix:/run/../run/x.sock"')
+    assert "admin.listen: the same address as listen; it needs a path of its own" in line
 
 
 def test_a_token_file_may_have_a_byte_order_mark(read: Read, tmp_path: Path) -> None:
