@@ -236,7 +236,7 @@ class Stackit(Service):
             ("public side", where("listen"), self.config.listen, self.public, ANYBODY),
             ("admin side", where("admin.listen"), self.config.admin.listen, self.admin, OWNER_ONLY),
         ):
-            port = listen(self.reactor, endpoint, site, place, unix_mode=unix_mode)
+            port = listen(self.reactor, endpoint, site, f"{place}: the {what}", unix_mode=unix_mode)
             self._ports.append(port)
             self.addresses.append(address(port, endpoint))
             _log.info("{what} on {address}", what=what, address=self.addresses[-1])

@@ -16,7 +16,7 @@ from typing import Any
 from stackit.api.errors import ConfigError, PluginError, StackitError, describe
 from stackit.bus.bus import Bus
 from stackit.bus.plugin_files import import_file
-from stackit.bus.plugin_settings import OnSecret, PluginTable, decode_settings, plugin_table
+from stackit.bus.plugin_settings import OnSecret, PluginTable, decode_settings, plugin_table, setting_error
 
 GROUP = "stackit"
 
@@ -50,7 +50,8 @@ def load_plugins(
             if table.enabled:
                 target = _target(name, where, table, found, directory)
                 decode = partial(decode_settings, where, target, tables.get(name, {}))
-                bus.register(name, _instance(name, target, partial(decode, directory=directory, on_secret=on_secret)))
+                decode = partial(decode, directory=directory, on_secret=on_secret)
+                bus.register(name, _instance(name, where, target, tables.get(name, {}), decode))
         except StackitError as problem:
             if (named and strict) or isinstance(problem.__cause__, KeyboardInterrupt):  # Ctrl-C
                 raise
@@ -100,7 +101,7 @@ def _imported(name: str, source: str, load: Callable[[], object]) -> object:
         raise PluginError(name, f"{source} cannot be imported: {describe(fault)}") from fault
 
 
-def _instance(name: str, target: Any, decode: Callable[[], Any]) -> object:
+def _instance(name: str, where: str, target: Any, table: Mapping[str, Any], decode: Callable[[], Any]) -> object:
     """Return the plugin. A class is instantiated, with its settings if it declares ``Settings``."""
     try:
         settings = decode()
@@ -111,4 +112,6 @@ def _instance(name: str, target: Any, decode: Callable[[], Any]) -> object:
     except StackitError:
         raise
     except BaseException as fault:  # foreign code, which may raise anything when made
-        raise PluginError(name, f"cannot be set up: {describe(fault)}") from fault
+        reason = describe(fault)
+        wrong = setting_error(where, table, reason.partition(": ")[2]) if isinstance(fault, ValueError) else None
+        raise wrong or PluginError(name, f"cannot be set up: {reason}") from fault

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import inspect
+import re
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
@@ -13,12 +14,21 @@ import msgspec.inspect
 from stackit.api.errors import ConfigError
 from stackit.api.secret_file import SecretFile
 from stackit.config import checks
-from stackit.config.toml import in_words
+from stackit.config.toml import in_words, shown_key
+from stackit.config.values import told
 from stackit.text.escape import escape
 from stackit.text.units import decode_unit
 
 OnSecret = Callable[[Path], None]
 """Called with the file of a secret in a plugin's settings. May raise ValueError for it."""
+
+
+# msgspec's texts about a key, which it has in the text itself, and ours.
+_FIELDS = {
+    re.compile(r"Object missing required field `([^`]+)`"): "missing",
+    re.compile(r"Object contains unknown field `([^`]+)`"): "unknown key",
+}
+_STEP = re.compile(r"\.([^.\[\]]+)|\[([^\]]*)\]")
 
 
 class PluginTable(msgspec.Struct, frozen=True, forbid_unknown_fields=False):
@@ -37,7 +47,7 @@ def plugin_table(where: str, table: Mapping[str, Any]) -> PluginTable:
     try:
         return msgspec.convert(dict(table), PluginTable)
     except msgspec.ValidationError as problem:
-        raise _mistake(where, problem) from None
+        raise _mistake(where, table, problem) from None
 
 
 def decode_settings(
@@ -73,14 +83,43 @@ def decode_settings(
     try:
         return msgspec.convert({**defaults, **settings}, wanted, dec_hook=decode)
     except msgspec.ValidationError as problem:
-        raise _mistake(where, problem) from None
+        raise _mistake(where, table, problem) from None
 
 
-def _mistake(where: str, problem: msgspec.ValidationError) -> ConfigError:
+def setting_error(where: str, table: Mapping[str, Any], text: str) -> ConfigError | None:
+    """Return the error for a text that begins with a key of the table, as in ``burst: must be at least 1``."""
+    key, colon, problem = text.partition(": ")
+    if not colon or key not in table:
+        return None
+    return ConfigError(escape(f"{where}.{shown_key(key)}: {problem}{told(key, table[key], problem)}"))
+
+
+def _mistake(where: str, table: Mapping[str, Any], problem: msgspec.ValidationError) -> ConfigError:
     """Return the error with the key first; msgspec has it last: ``Expected `int`, got `str` - at `$.concurrency```."""
     text, _, path = str(problem).partition(" - at `$")
-    key = path.rstrip("`")
-    return ConfigError(escape(f"{where}{key}: {in_words(text)}"))
+    place = path.rstrip("`")
+    for pattern, said in _FIELDS.items():
+        field = pattern.fullmatch(text)
+        if field is not None:
+            return ConfigError(escape(f"{where}{place}.{field[1]}: {said}"))
+    named = setting_error(where, table, text) if not place else None
+    if named is not None:
+        return named
+    words = in_words(text)
+    return ConfigError(escape(f"{where}{place}: {words}{_told_at(table, place, words)}"))
+
+
+def _told_at(table: Mapping[str, Any], place: str, problem: str) -> str:
+    """Return the value at a place as msgspec has it, such as ``.inner.names[2]``, for the end of a message."""
+    keys = ""
+    value: Any = table
+    for key, index in _STEP.findall(place):
+        try:
+            value = value[key] if key else value[int(index)]
+        except (LookupError, TypeError, ValueError):
+            return ""  # msgspec does not tell the key of a table that may have any
+        keys += f" {key}"
+    return told(keys, value, problem) if keys else ""
 
 
 def _fields(settings: type) -> dict[str, msgspec.inspect.Field]:

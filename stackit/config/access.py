@@ -94,7 +94,7 @@ def managed_repos(
             known = ", ".join(sorted(forges))
             at = where(f"repos[{number}].forge")
             raise ConfigError(escape(f"{at}: no forge is called {table.forge[:40]!r} (there are: {known})"))
-        repo: Repo = checked(name, remotes.repository, table.name, forge)
+        repo: Repo = checked(name, remotes.repository, table.name, forge, key="name")
         if repo.key in managed:
             raise ConfigError(f"{name}: {repo} is there twice (letter case does not count)")
         labelled = Labelled(table, where(f"repos[{number}] ({repo})"))
@@ -106,7 +106,7 @@ def _by_name(tables: Sequence[Any], kind: str, check: Callable[[str], str], wher
     found: dict[str, Labelled] = {}
     for number, table in enumerate(tables, 1):
         place = Labelled(table, where(f"{kind}[{number}]"))
-        name: str = checked(f"{place.label}.name", check, table.name)
+        name: str = checked(f"{place.label}.name", check, table.name, key="name")
         if name.lower() in found:
             raise ConfigError(f"{place.label}.name: {name} is there twice (letter case does not count)")
         settings = [each for each in table.__struct_fields__ if each != "name"]

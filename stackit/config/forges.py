@@ -16,6 +16,8 @@ from stackit.config import checks
 from stackit.config.secret import Secret
 from stackit.config.setting import Setting, check_settings, checked
 from stackit.config.toml import decode_table, shown_key
+from stackit.config.values import told
+from stackit.text.escape import escape
 
 GROUP = "stackit.forges"
 BUILT_IN = EntryPoint(name=GITHUB, value="stackit.github:GitHub", group=GROUP)
@@ -97,7 +99,7 @@ def _load(
         raise ConfigError(f"{where}: no installed package has a forge of that name (there are: {there})")
     point = _only(points[name], where)
     if table is not None and not isinstance(table, dict):
-        raise ConfigError(f"{where}: expected a table, [forges.NAME]")
+        raise ConfigError(escape(f"{where}: expected a table, [forges.NAME]{told(name, table)}"))
     own = {key: value for key, value in (table or {}).items() if key in ForgeTable.__struct_fields__}
     settings = {key: value for key, value in (table or {}).items() if key not in own}
     base = source or Path("/")  # where there is no file, there is no table either

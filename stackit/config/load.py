@@ -69,6 +69,23 @@ def load(options: Mapping[str, str | None], environ: Mapping[str, str], *, cwd: 
     )
 
 
+def state_directory(config: str | None, state_dir: str | None, environ: Mapping[str, str], cwd: Path) -> Path:
+    """Return the state directory of a configuration, of which nothing else is looked at. Raises ConfigError.
+
+    ``config`` and ``state_dir`` are options, None where they are not given.
+    """
+    source = _find_file({"config": config}, environ, cwd)
+    file = FileTable()
+    if source is not None:
+        own = {key: value for key, value in read_toml(source).items() if key == "state_dir"}
+        file = decode_table(own, FileTable, source, source.parent)
+    for origin, text in (("--state-dir", state_dir), ("STACKIT_STATE_DIR", environ.get("STACKIT_STATE_DIR") or None)):
+        if text is not None:
+            file = _override(file, "state_dir", text, origin, cwd)
+            break
+    return file.state_dir or _default_state_dir(environ, cwd)
+
+
 def _find_file(options: Mapping[str, str | None], environ: Mapping[str, str], cwd: Path) -> Path | None:
     for origin, text in (
         ("--config", options.get("config")),

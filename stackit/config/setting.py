@@ -18,7 +18,9 @@ from typing import Annotated, Any, get_args, get_origin
 import msgspec
 
 from stackit.api.errors import ConfigError, StackitError
+from stackit.config.values import told
 from stackit.text.escape import escape
+from stackit.text.redaction import redacted
 
 Where = Callable[[str], str]
 """From the name of a setting to the place that its value came from, for a message."""
@@ -77,15 +79,22 @@ def check_settings(table: msgspec.Struct, where: Where, prefix: str = "") -> Non
         if is_table(field.kind):
             check_settings(value, where, f"{prefix}{name}.")
         elif field.setting is not None and field.setting.check is not None and value is not None:
-            checked(where(f"{prefix}{name}"), field.setting.check, value)
+            checked(where(f"{prefix}{name}"), field.setting.check, value, key=name)
 
 
-def checked(where: str, check: Callable[..., Any], *values: Any) -> Any:
-    """Return what the check returns. Raises ConfigError that begins with ``where``, if the check refuses the values."""
+def checked(where: str, check: Callable[..., Any], *values: Any, key: str | None = None) -> Any:
+    """Return what the check returns. Raises ConfigError that begins with ``where``, if the check refuses the values.
+
+    With ``key``, the name of the setting, its end shows the first value, unless that may be a secret.
+    """
     try:
         return check(*values)
     except (ValueError, StackitError) as problem:
-        raise ConfigError(escape(f"{where}: {problem}")) from None
+        text = str(problem)
+        shown = told(key, values[0], text) if key is not None else ""
+        if shown:
+            text = redacted(text) + shown  # the text may have the value, too
+        raise ConfigError(escape(f"{where}: {text}")) from None
 
 
 def _field(info: msgspec.structs.FieldInfo) -> Field:

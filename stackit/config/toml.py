@@ -14,6 +14,7 @@ import msgspec
 from stackit.api.errors import ConfigError
 from stackit.config import checks
 from stackit.config.setting import fields, is_table
+from stackit.config.values import told
 from stackit.secrets import watched_file
 from stackit.text.escape import escape
 from stackit.text.units import decode_unit
@@ -67,11 +68,11 @@ def decode_table(table: Mapping[str, Any], wanted: type[Table], file: Path, base
             raise ConfigError(escape(f"{where}: unknown key; {_suggestion(key, list(known))}"))
         kind = known[key].kind
         if is_table(kind):
-            values[key] = decode_table(_table(value, where), kind, file, base, f"{prefix}{key}.")
+            values[key] = decode_table(_table(value, where, key), kind, file, base, f"{prefix}{key}.")
         elif row := _row(kind):
-            tables = _list(value, where)
+            tables = _list(value, where, key)
             values[key] = tuple(
-                decode_table(_table(each, f"{where}[{number}]"), row, file, base, f"{prefix}{key}[{number}].")
+                decode_table(_table(each, f"{where}[{number}]", key), row, file, base, f"{prefix}{key}[{number}].")
                 for number, each in enumerate(tables, 1)
             )
         else:
@@ -94,7 +95,8 @@ def decode_value(value: Any, wanted: type[msgspec.Struct], key: str, where: str,
     try:
         return msgspec.convert(value, kind, dec_hook=decode)
     except msgspec.ValidationError as problem:
-        raise ConfigError(escape(f"{where}: {in_words(str(problem), kind)}")) from None
+        said = in_words(str(problem), kind)
+        raise ConfigError(escape(f"{where}: {said}{told(key, value, said)}")) from None
 
 
 def shown_key(key: str) -> str:
@@ -116,15 +118,16 @@ def _row(kind: Any) -> type[msgspec.Struct] | None:
     return None
 
 
-def _table(value: Any, where: str) -> Mapping[str, Any]:
+def _table(value: Any, where: str, key: str) -> Mapping[str, Any]:
     if not isinstance(value, dict):
-        raise ConfigError(escape(f"{where}: expected a table"))
+        raise ConfigError(escape(f"{where}: expected a table{told(key, value)}"))
     return value
 
 
-def _list(value: Any, where: str) -> list[Any]:
+def _list(value: Any, where: str, key: str) -> list[Any]:
     if not isinstance(value, list):
-        raise ConfigError(escape(f"{where}: expected a list of tables, each under [[{where.rpartition(' ')[2]}]]"))
+        heading = f"[[{where.rpartition(' ')[2]}]]"
+        raise ConfigError(escape(f"{where}: expected a list of tables, each under {heading}{told(key, value)}"))
     return value
 
 

@@ -19,11 +19,11 @@ from stackit.runtime.unix_port import listen_unix
 from stackit.text.endpoints import ANYBODY, unix_socket
 
 
-def listen(reactor: Reactor, endpoint: str, factory: Factory[Any], place: str, *, unix_mode: int = ANYBODY) -> Any:
+def listen(reactor: Reactor, endpoint: str, factory: Factory[Any], what: str, *, unix_mode: int = ANYBODY) -> Any:
     """Listen on an endpoint string now, and return the IListeningPort.
 
-    ``place`` is where the endpoint string came from, for the StackitError that is raised where nobody can listen there.
-    ``unix_mode`` is the mode of a unix socket whose description says none.
+    ``unix_mode`` is the mode of a unix socket whose description says none. Raises StackitError, which says that
+    ``what`` cannot listen, and why.
     """
     socket = unix_socket(endpoint, unix_mode)
     if socket is not None:
@@ -41,7 +41,7 @@ def listen(reactor: Reactor, endpoint: str, factory: Factory[Any], place: str, *
         reason = getattr(problem, "strerror", None) or str(problem)
     else:
         reason = str(fault) if fault else "it does not listen at once"
-    raise StackitError(f"{place}: cannot listen on {endpoint}: {reason}")
+    raise StackitError(f"{what} cannot listen on {endpoint}: {reason}")
 
 
 def address(port: Any, endpoint: str) -> str:

@@ -32,7 +32,7 @@ def listen_unix(reactor: Reactor, at: UnixSocket, factory: Factory[Any]) -> Any:
     """
     with _locked(Path(at.path).parent):
         _remove_stale(at.path)
-        port = _UnixPort(at.path, factory, at.backlog, at.mode, reactor)
+        port: Any = _UnixPort(os.fsencode(at.path), factory, at.backlog, at.mode, reactor)  # type: ignore[arg-type]
         port.startListening()
         port.remember()
     return port
@@ -44,17 +44,21 @@ class _UnixPort(unix.Port):
     _inode: tuple[int, int] | None = None
 
     def createInternetSocket(self) -> socket.socket:
-        made: socket.socket = super().createInternetSocket()
+        made: socket.socket = super().createInternetSocket()  # type: ignore[no-untyped-call]
         # The file gets the mode of the socket, less the umask. Twisted sets the mode only when the file is there.
         os.fchmod(made.fileno(), self.mode)
         return made
 
     def remember(self) -> None:
         """Remember which file is this port's own."""
-        self._inode = _inode(self.getHost().name)
+        self._inode = _inode(self._name())
 
-    def connectionLost(self, reason: Failure) -> None:  # type: ignore[override]  # Twisted's port has a Failure here
-        name = self.getHost().name
+    def _name(self) -> bytes:
+        name: bytes = self.getHost().name  # type: ignore[no-untyped-call]
+        return name
+
+    def connectionLost(self, reason: Failure) -> None:
+        name = self._name()
         if self._inode is not None and _inode(name) == self._inode:  # not that of a process that came after
             with suppress(FileNotFoundError):
                 Path(os.fsdecode(name)).unlink()

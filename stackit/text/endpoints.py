@@ -35,7 +35,7 @@ def unix_socket(description: str, default_mode: int) -> UnixSocket | None:
     raises for a description that it cannot read.
     """
     kind, _, rest = description.partition(":")
-    if kind.lower() != "unix":
+    if kind != "unix":
         return None
     reactor = MemoryReactor()
     try:

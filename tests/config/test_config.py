@@ -228,7 +228,6 @@ def test_the_urls_that_git_may_fetch_from_are_taken(read: Read, url: str) -> Non
         "unix:/run/stackit/admin.sock:mode=600",
         "unix:/run/stackit/admin.sock:0600",
         "unix:/run/stackit/admin.sock:mode=600:backlog=10:lockfile=0",
-        "UNIX:/run/stackit/admin.sock",
     ],
 )
 def test_an_admin_side_that_only_this_machine_reaches_needs_no_token(read: Read, listen: str) -> None:

@@ -60,8 +60,8 @@ def test_an_annotated_field_is_decoded_by_its_type() -> None:
 @pytest.mark.parametrize(
     ("table", "said"),
     [
-        ({"inner": {"pause": 0}}, "the file: inner.pause: must be more than 0"),
-        ({"limit": 0}, "the file: limit: must be at least 1"),
+        ({"inner": {"pause": 0}}, "the file: inner.pause: must be more than 0 (it is 0s)"),
+        ({"limit": 0}, "the file: limit: must be at least 1 (it is 0)"),
     ],
 )
 def test_the_check_of_a_field_is_called_with_its_value(table: Any, said: Any) -> None:

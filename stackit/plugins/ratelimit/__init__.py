@@ -42,12 +42,19 @@ class RateLimit:
         trusted_proxies: tuple[str, ...] = ()
         max_addresses: int = 65536
 
+        def __post_init__(self) -> None:
+            for name in ("burst", "per_minute", "max_addresses"):
+                if getattr(self, name) < 1:
+                    raise ValueError(f"{name}: must be at least 1")
+            for number, text in enumerate(self.trusted_proxies, 1):
+                if text != _UNIX:
+                    _network(number, text)
+
     def __init__(self, settings: Settings, *, clock: Callable[[], float] = time.monotonic) -> None:
-        for name in ("burst", "per_minute", "max_addresses"):
-            if getattr(settings, name) < 1:
-                raise ValueError(f"{name} must be at least 1")
         self._trusts_unix = _UNIX in settings.trusted_proxies
-        self._proxies = tuple(_network(text) for text in settings.trusted_proxies if text != _UNIX)
+        self._proxies = tuple(
+            _network(number, text) for number, text in enumerate(settings.trusted_proxies, 1) if text != _UNIX
+        )
         self._clock = clock
         self._buckets = Buckets(
             burst=settings.burst, seconds_per_token=60 / settings.per_minute, most=settings.max_addresses
@@ -89,9 +96,16 @@ class RateLimit:
         return address is not None and any(address in network for network in self._proxies)
 
 
-def _network(text: str) -> ipaddress.IPv4Network | ipaddress.IPv6Network:
-    """Parse a network of the settings. Raises ValueError, which names the setting."""
+def _network(number: int, text: str) -> ipaddress.IPv4Network | ipaddress.IPv6Network:
+    """Parse an item of ``trusted_proxies``. Raises ValueError, which names it."""
     try:
         return ipaddress.ip_network(text.strip())
-    except ValueError as problem:
-        raise ValueError(f"trusted_proxies: not a network such as '10.0.0.0/8': {problem}") from None
+    except ValueError:
+        pass
+    try:
+        whole = ipaddress.ip_network(text.strip(), strict=False)
+    except ValueError:
+        raise ValueError(
+            f"trusted_proxies: item {number}: expected a network such as '10.0.0.0/8', or 'unix'"
+        ) from None
+    raise ValueError(f"trusted_proxies: item {number}: has bits beyond its mask; the network is '{whole}'")
