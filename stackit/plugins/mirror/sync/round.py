@@ -26,10 +26,13 @@ NEVER_MAINTAINED = 1000
 class _Attempt:
     """The state of a round while it runs."""
 
-    def __init__(self, requests: Sequence[Request], *, full: bool) -> None:
+    def __init__(self, requests: Sequence[Request], *, new: bool) -> None:
+        """``new``: there is no mirror yet."""
         self.request = min(requests, key=lambda each: REMOTE_CAUSES.index(each.cause))
+        # Nobody missed anything of a mirror that was not there: a later attempt of its first clone is a start, too.
+        self.cause = "start" if new and self.request.cause == "backstop" else self.request.cause
         self.accept = any(each.accept for each in requests)
-        self.full = full
+        self.full = new or any(each.full for each in requests)
         self.targets = targets_of(requests)
         self.outcome = Outcome(full=False)
         self.changes: tuple[RefChange, ...] = ()
@@ -67,8 +70,7 @@ class RoundRunner:
         """Run one round for all of these requests. Raises StackitError if it failed."""
         began = self._app.reactor.seconds()
         self._status.started(began)
-        new = not self._refresher.directory.exists()
-        attempt = _Attempt(requests, full=new or any(each.full for each in requests))
+        attempt = _Attempt(requests, new=not self._refresher.directory.exists())
         problem = await self._problem_of(attempt)
         if problem is None:
             self._succeeded(attempt)
@@ -105,7 +107,7 @@ class RoundRunner:
         finally:
             # A fetch that failed, or was ended half way, may have moved refs as well.
             if not attempt.announced:
-                attempt.changes = await self._announcer.announce_all(attempt.request.cause, attempt.request.delivery)
+                attempt.changes = await self._announcer.announce_all(attempt.cause, attempt.request.delivery)
 
     async def _fetch_targets(self, attempt: _Attempt) -> bool:
         """Fetch the pushed refs and no others, and announce them; False if all refs have to be fetched."""

@@ -152,6 +152,26 @@ async def test_a_failure_is_tried_again_by_itself_when_its_time_has_come(
     assert harness.fetches()[-1].cause == "backstop"
 
 
+@pytest.mark.parametrize("tunables", [Tunables(first_pause=0.05)])
+@pytest_twisted.ensureDeferred
+async def test_what_a_first_clone_brings_was_missed_by_nobody_also_after_it_failed_at_first(
+    pretend_github: PretendGitHub, tmp_path: Path, tunables: Tunables
+) -> None:
+    url = await pretend_github.create(WIDGET)
+    await pretend_github.commit(WIDGET)
+    pretend_github.fault(WIDGET, 500)
+    harness = Harness(tmp_path / "state", managed(url), tunables=tunables)
+    await failing(harness, "start")
+    pretend_github.heal(WIDGET)
+    while harness.worker().state != "in_step":
+        await harness.reactor_turn()
+    assert (harness.fetches()[-1].cause, [each[2] for each in harness.announcements]) == ("backstop", ["start"])
+    await pretend_github.commit(WIDGET)
+    await harness.worker().sync("backstop")
+    assert [each[2] for each in harness.announcements] == ["start", "backstop"]
+    await harness.stop()
+
+
 @pytest.fixture
 def elsewhere(tmp_path: Path) -> Iterator[GitHttp]:
     from twisted.internet import reactor  # noqa: PLC0415 - importing it installs it
