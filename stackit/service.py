@@ -34,6 +34,7 @@ from stackit.api.occurrences import Occurrence
 from stackit.api.reactor import Reactor
 from stackit.api.repos import Repos
 from stackit.api.version import VERSION
+from stackit.api.vitals import Vitals
 from stackit.bus.backstop import Backstop
 from stackit.bus.bus import Bus
 from stackit.bus.health import plugin_problems
@@ -51,6 +52,7 @@ from stackit.journal.sqlite import SQLiteJournal
 from stackit.runtime.heartbeat import Heartbeat
 from stackit.runtime.listen import address, listen
 from stackit.runtime.signals import stop_on_signals
+from stackit.runtime.storage import Storage, measure
 from stackit.runtime.watchdog import Watchdog
 from stackit.secrets.redactor import Redactor, proxy_passwords
 from stackit.text.endpoints import ANYBODY, OWNER_ONLY
@@ -152,6 +154,7 @@ class Stackit(Service):
         self._closers.append(self._close_journal)
         self.heartbeat = Heartbeat(reactor=reactor, threads=self.journal.threads())
         self._closers.append(self.heartbeat.stopService)
+        self.storage = Storage(reactor=reactor, look=partial(measure, config.state_dir, self.journal.files()))
         self.watchdog = Watchdog(
             reactor=reactor,
             environ=os.environ,
@@ -205,6 +208,7 @@ class Stackit(Service):
             pending=self.dispatch.pending,
             stalled=self.stalls.seconds,
             dropped_lines=self.dropped_lines,
+            vitals=self._vitals,
             collectors=[
                 (plugin, each) for plugin, collectors in self.bus.collect(stackit_metrics) for each in collectors
             ],
@@ -258,7 +262,7 @@ class Stackit(Service):
         Deferred.fromCoroutine(self.dispatch.recover())
         self._closers.append(self.backstop.stop)
         self.backstop.startService()
-        for each in (self.pruner, self.stalls):
+        for each in (self.pruner, self.stalls, self.storage):
             self._closers.append(each.stopService)
             each.startService()
         self.heartbeat.startService()
@@ -338,6 +342,19 @@ class Stackit(Service):
     async def _problems(self) -> list[str]:
         own = [*self.heartbeat.stuck(), *self.journal.problems(), *self.stalls.problems()]
         return [*own, *await plugin_problems(self.bus, self.reactor)]
+
+    def _vitals(self) -> Vitals:
+        sizes = self.storage.sizes
+        return Vitals(
+            stuck=self.heartbeat.stuck(),
+            journal_problems=self.journal.problems(),
+            file_sizes=sizes.files,
+            disk_free=sizes.disk_free,
+            disk_size=sizes.disk_size,
+            secrets={
+                (forge.name, label): valid for forge, secrets in self.forges for label, valid in secrets.known().items()
+            },
+        )
 
     def _journal_changed(self, problem: str | None) -> None:
         self._notice(problem or "the journal can be written again")

@@ -20,7 +20,7 @@ from scraping import Scraped
 
 import stackit
 from stackit.api import hookspecs
-from stackit.api.occurrences import OCCURRENCES
+from stackit.api.occurrences import OCCURRENCES, RefusalReason
 from stackit.api.repos import DEFAULT_REFSPECS
 from stackit.bus.bus import Bus
 from stackit.bus.plugin_settings import PluginTable
@@ -33,7 +33,6 @@ from stackit.plugins.mirror import Mirror
 from stackit.plugins.ratelimit import RateLimit
 from stackit.tap import Options
 from stackit.text.units import decode_unit
-from stackit.web.refusals import Reason
 
 ROOT = Path(__file__).parent.parent
 PAGES = sorted([*ROOT.glob("*.md"), *(ROOT / "docs").glob("*.md")])
@@ -169,6 +168,7 @@ def test_every_metric_is_documented_and_no_other() -> None:
     exposed = {_as_scraped(each) for each in families}
     text = section(page("operations"), "## Metrics")
     documented = re.findall(r"^\| `(stackit_\w+)` \|", text, re.MULTILINE)
+    documented += re.findall(r"`((?:process|python)_\w+)`", text)
     assert sorted(documented) == sorted(name for name in exposed if not name.endswith("_created"))
 
 
@@ -186,7 +186,7 @@ def test_every_occurrence_is_documented_with_its_text_and_level_and_no_other() -
 
 def test_every_reason_of_a_refusal_is_documented() -> None:
     text = section(page("http-api"), "### The webhook")
-    assert [reason for reason in get_args(Reason) if f"`{reason}`" not in text] == []
+    assert [reason for reason in get_args(RefusalReason) if f"`{reason}`" not in text] == []
 
 
 def test_every_public_name_is_in_the_plugin_authors_list() -> None:

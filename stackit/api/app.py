@@ -14,6 +14,7 @@ from stackit.api.mirrors import MirrorInfo
 from stackit.api.occurrences import Occurrence
 from stackit.api.reactor import Reactor
 from stackit.api.repos import Repos
+from stackit.api.vitals import Vitals
 from stackit.text.redaction import redacted
 
 
@@ -67,6 +68,9 @@ class App(msgspec.Struct, frozen=True, kw_only=True, eq=False):
 
     dropped_lines: Callable[[], int] = int
     """The number of lines of the log that were dropped since the start, because their reader was too slow."""
+
+    vitals: Callable[[], Vitals] = Vitals
+    """The state of the process, of its journal, its disk and its webhook secrets."""
 
     collectors: Sequence[tuple[str, Collector]] = ()
     """Every collector that plugins return from ``stackit_metrics``, with the name of its plugin."""

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from types import MappingProxyType
-from typing import Literal
+from typing import Literal, get_args
 
 import msgspec
 
@@ -16,29 +16,54 @@ from stackit.api.events import RefChange, Repo
 
 Level = Literal["info", "warn", "error"]
 
+RefusalReason = Literal[
+    "no_secret",  # a request for the webhook while no secret is configured
+    "not_found",
+    "malformed",  # not HTTP/1.1, or more of it than there may be
+    "method",
+    "encoding",  # a Content-Encoding
+    "too_large",
+    "deadline",
+    "signature",
+    "overload",  # given up in favour of others
+    "journal",  # it cannot be made durable now
+    "plugin",  # the handler of a plugin's public route answered so
+    "replayed",  # a signed body under a new delivery id, where the configuration refuses that
+    "rate",  # too many refused requests from one address: the bundled plugin ratelimit
+]
+"""Reasons for which stackit and its bundled plugins refuse a request of the public side. Others may have their own."""
+
 
 class OccurrenceType(msgspec.Struct, frozen=True):
     """One row of the table: ``summary`` is the text of the log line, ``fields`` are those that may be set.
 
-    An occurrence of the level ``info`` that has an ``error`` is a warning.
+    An occurrence of the level ``info`` that has an ``error`` is a warning. ``values`` are those that stackit and its
+    bundled plugins give to a field, where these are a closed set: a metric can begin with each of them at 0.
     """
 
     summary: str
     level: Level
     fields: tuple[str, ...]
+    values: Mapping[str, tuple[str, ...]] = MappingProxyType({})
 
 
 _HANDLING = ("event", "action", "repo", "delivery", "id", "subscriber", "attempts", "seconds")
 
 OCCURRENCES: Mapping[str, OccurrenceType] = MappingProxyType(
     {
-        # A public request was refused. ``reason`` is one of a small closed set.
-        "refused": OccurrenceType("request refused", "info", ("client", "status", "reason", "verified_by", "request")),
-        # A delivery is durable: ``outcome`` is "queued" (it has subscribers), "unhandled", "ping" or "unrecognised".
+        # A public request was refused.
+        "refused": OccurrenceType(
+            "request refused",
+            "info",
+            ("client", "status", "reason", "verified_by", "request"),
+            values={"reason": get_args(RefusalReason)},
+        ),
+        # A delivery is durable. ``outcome`` is "queued" where it has subscribers.
         "accepted": OccurrenceType(
             "delivery accepted",
             "info",
             ("event", "action", "repo", "delivery", "id", "client", "reason", "outcome", "verified_by"),
+            values={"outcome": ("queued", "unhandled", "ping", "unrecognised")},
         ),
         # A delivery that is durable already, and handled or in hand.
         "duplicate": OccurrenceType(

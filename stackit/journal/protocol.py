@@ -23,6 +23,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
 from typing import Protocol
 
 from twisted.python.failure import Failure
@@ -195,6 +196,9 @@ class JournalProtocol(Protocol):
 
     def threads(self) -> Mapping[str, MonitoredThread]:
         """Return the threads that have to live and move, by their name for people; none where it has none."""
+
+    def files(self) -> Sequence[Path]:
+        """Return the files that it keeps, some of which may not be there; none where it has none."""
 
     async def close(self) -> None:
         """End all writes and questions that were asked for, and release everything. A second call does nothing."""

@@ -3,27 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Literal
 
 from stackit.api.admin import Refused, RequestHead, Response, error
-from stackit.api.occurrences import Occurrence
+from stackit.api.occurrences import Occurrence, RefusalReason
 from stackit.http.server.refusals import RETRY_AFTER, Refusal, refusal
-
-Reason = Literal[
-    "no_secret",  # a request for the webhook while no secret is configured
-    "not_found",
-    "malformed",  # not HTTP/1.1, or more of it than there may be
-    "method",
-    "encoding",  # a Content-Encoding
-    "too_large",
-    "deadline",
-    "signature",
-    "overload",  # given up in favour of others
-    "journal",  # it cannot be made durable now
-    "plugin",  # the handler of a plugin's public route answered so
-    "replayed",  # a signed body under a new delivery id, where the configuration refuses that
-]
-"""Reasons for which stackit itself refuses a request of the public side. Plugins have reasons of their own."""
 
 
 class RefusalReporter:
@@ -51,7 +34,7 @@ class RefusalReporter:
         )
 
 
-def _refusal(reason: Reason, status: int, text: str, **headers: str) -> Refusal:
+def _refusal(reason: RefusalReason, status: int, text: str, **headers: str) -> Refusal:
     return refusal(reason, status, text, **headers)
 
 

@@ -73,6 +73,11 @@ class Secrets:
         """Return the verifier of one body, under the secrets that are valid now."""
         return Verifier([(each.label, each.mac.copy()) for each in self._valid()])
 
+    def known(self) -> dict[str, bool]:
+        """Return the label of each secret that is configured: True where it is valid, False where its file is empty."""
+        known = [*self._fixed, *(file.secret() for file in self._files)]
+        return {each.label: bool(each) for each in known}
+
     def doubts(self) -> list[str]:
         """Return a line for each secret that is probably not what its owner meant. No line holds a secret."""
         known = [*self._fixed, *(file.secret() for file in self._files)]

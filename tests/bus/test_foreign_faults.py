@@ -14,6 +14,7 @@ import pytest_twisted
 from dispatch_harness import Harness
 from foreign_faults import FAULTS, IDS, FinalWithoutText, OddDeferred, TextRaises
 from plugin_maker import ONE, ZEROS, bus_with, plugin
+from threadless import no_threads
 from twisted.internet.defer import Deferred, DeferredList, fail, inlineCallbacks, succeed
 from twisted.internet.task import Clock
 from twisted.logger import LogEvent, Logger, globalLogPublisher
@@ -42,16 +43,6 @@ async def harness(tmp_path: Path) -> AsyncIterator[Open]:
     yield open_one
     for each in opened:
         await each.close()
-
-
-@contextmanager
-def no_threads() -> Iterator[None]:
-    """No thread can be started: each would need more memory than there are addresses."""
-    before = threading.stack_size(1 << 46)
-    try:
-        yield
-    finally:
-        threading.stack_size(before)
 
 
 @contextmanager

@@ -9,6 +9,7 @@ import itertools
 import math
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from pathlib import Path
 from typing import Any, TypeVar
 from uuid import uuid4
 
@@ -392,6 +393,9 @@ class MemoryJournal(JournalProtocol):
 
     def threads(self) -> Mapping[str, MonitoredThread]:
         return {}
+
+    def files(self) -> Sequence[Path]:
+        return ()
 
     async def close(self) -> None:
         if not self._closed:

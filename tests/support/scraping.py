@@ -35,7 +35,7 @@ class Scraped:
         self.bus = Bus()
         for name, plugin in {"metrics": self.metrics, "mirror": mirror, **plugins}.items():
             self.bus.register(name, plugin)
-        app = App(
+        self.app = app = App(
             reactor=clock,
             now=clock.seconds,
             version="1.2.3",
@@ -51,7 +51,7 @@ class Scraped:
             stalled=lambda: self.stalled,
             collectors=[(name, each) for name, them in self.bus.collect(hookspecs.stackit_metrics) for each in them],
         )
-        mirror._metrics.app = app
+        mirror._metrics.repos.begin(app, lambda _: "cloning")
         (self.route,) = self.metrics.stackit_routes(app)
 
     def observe(self, **fields: Any) -> None:

@@ -50,6 +50,17 @@ def test_every_one_of_several_secrets_is_valid(tmp_path: Path, notices: list[str
     assert notices == []
 
 
+def test_it_is_known_which_secrets_are_valid_now(tmp_path: Path, notices: list[str]) -> None:
+    one, two = tmp_path / "one", tmp_path / "two"
+    one.write_text("first")
+    two.write_text("")
+    secrets = Secrets(GITHUB, ["fixed"], [one, two], notices.append)
+    assert secrets.known() == {"STACKIT_GITHUB_WEBHOOK_SECRET": True, str(one): True, str(two): False}
+    two.write_text("second")
+    one.write_text("")
+    assert secrets.known() == {"STACKIT_GITHUB_WEBHOOK_SECRET": True, str(one): False, str(two): True}
+
+
 @pytest.mark.parametrize("text", ["", " ", "\n\t "])
 def test_an_empty_secret_is_none(tmp_path: Path, text: str, notices: list[str]) -> None:
     (tmp_path / "secret").write_text(text)

@@ -19,6 +19,11 @@ _HEADER = 32
 _BLOCK = 512  # bytes, whatever a file system's own blocks are
 
 
+def log_of(journal: Path) -> Path:
+    """Return the path of the write-ahead log of a journal's file."""
+    return journal.with_name(f"{journal.name}-wal")
+
+
 class FilesChanged(Exception):
     """The files were changed from outside; the text says how."""
 
@@ -64,7 +69,7 @@ class JournalFiles:
 
     def __init__(self, path: Path) -> None:
         self._journal = path
-        self._log = path.with_name(f"{path.name}-wal")
+        self._log = log_of(path)
         self._descriptor: int | None = None
         self._journal_is: Identity | None = None
         self._journal_size = 0

@@ -25,7 +25,7 @@ from stackit.journal.records import (
 )
 from stackit.journal.sqlite import deliveries, outcomes, queries, retention
 from stackit.journal.sqlite.checkpoints import checkpoint
-from stackit.journal.sqlite.files import FilesChanged
+from stackit.journal.sqlite.files import FilesChanged, log_of
 from stackit.journal.sqlite.ids import event_row
 from stackit.journal.sqlite.opening import Full, Opening
 from stackit.journal.sqlite.reader import Reader
@@ -55,6 +55,7 @@ class SQLiteJournal(JournalProtocol):
     ) -> None:
         """Use ``SQLiteJournal.open``."""
         self._opening: Opening | None = opening
+        self._files = (opening.path, log_of(opening.path))
         self._keep_for = keep_for
         self._keep_bytes = keep_bytes
         self._notice = notice or _ignore
@@ -224,6 +225,9 @@ class SQLiteJournal(JournalProtocol):
 
     def threads(self) -> Mapping[str, Reader | Writer]:
         return {"the journal's writer": self._writer, "the journal's reader": self._reader}
+
+    def files(self) -> Sequence[Path]:
+        return self._files
 
     async def close(self) -> None:
         opening, self._opening = self._opening, None

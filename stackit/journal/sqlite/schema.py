@@ -11,6 +11,7 @@ from pathlib import Path
 
 from stackit.api.errors import JournalError
 from stackit.journal import directory
+from stackit.journal.sqlite.files import log_of
 from stackit.journal.sqlite.sizes import Sizes
 
 VERSION = 1
@@ -96,7 +97,7 @@ def prepare(path: Path) -> None:
     Raises JournalError for one that is damaged, newer, or open to others, and changes nothing then; Unusable where the
     disk does not do what is asked of it.
     """
-    log = path.with_name(f"{path.name}-wal")
+    log = log_of(path)
     if not path.exists():
         if log.exists():
             raise _damaged(path, f"{path.name} is missing beside its {log.name}")

@@ -9,6 +9,15 @@ from prometheus_client import CollectorRegistry, Counter, Gauge
 from stackit import OCCURRENCES, App, Occurrence
 from stackit.plugins.metrics.tallies import PATH, Tally, Times
 
+_FIRST_DELIVERIES = (
+    ("push", "queued"),
+    ("push", "unhandled"),
+    ("push", "duplicate"),
+    ("ping", "ping"),
+    (None, "unrecognised"),  # it has no event
+)
+"""The series of deliveries that begin at 0. A forge has hundreds of other events, most of which never come."""
+
 _SECONDS = (0.005, 0.025, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 120, 300, 600, 3600)
 
 
@@ -63,12 +72,22 @@ class Counts:
         )
         for name in OCCURRENCES.keys() - self._count.keys():
             self._others.add(name, count=0)
+        for reason in OCCURRENCES["refused"].values["reason"]:
+            self._refused.add(reason, count=0)
+        for event, outcome in _FIRST_DELIVERIES:
+            self._deliveries.add(event, outcome, count=0)
 
     def show_subscribers(self, subscribers: Iterable[str]) -> None:
         """Let the series of these subscribers begin at 0, so that ``increase()`` sees the first dead letter, too."""
         for subscriber in subscribers:
             for outcome in ("done", "failed", "dead"):
                 self._handlings.add(subscriber, outcome, count=0)
+            self._handling_seconds.begin(subscriber)
+
+    def show_secrets(self, secrets: Iterable[str]) -> None:
+        """Let the series of these secrets begin at 0."""
+        for secret in secrets:
+            self._verified_by.add(secret, count=0)
 
     def observe(self, occurrence: Occurrence) -> None:
         """Count an occurrence: by the metrics of its name, or else by its name alone."""

@@ -98,12 +98,18 @@ class Times(Collector):
         self._sums: dict[str | None, float] = {}
         registry.register(self)
 
-    def add(self, value: str | None, seconds: float) -> None:
-        """Add a time. A bucket includes its upper bound."""
+    def begin(self, value: str | None) -> str | None:
+        """Let the series of a value appear, and return the value that it has there."""
         if value not in self._counts:
             (value,) = self._bounds.labels((value,))
             self._counts.setdefault(value, [0] * (len(self._upper) + 1))
             self._sums.setdefault(value, 0.0)
+        return value
+
+    def add(self, value: str | None, seconds: float) -> None:
+        """Add a time. A bucket includes its upper bound."""
+        if value not in self._counts:
+            value = self.begin(value)
         self._counts[value][bisect_left(self._upper, seconds)] += 1
         self._sums[value] += seconds
 

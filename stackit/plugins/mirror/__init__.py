@@ -24,6 +24,7 @@ from stackit.plugins.mirror.service import MirrorService
 from stackit.plugins.mirror.settings import MirrorSettings
 from stackit.plugins.mirror.sync.clock import ClockConverter
 from stackit.plugins.mirror.sync.fetch_slots import FetchSlots
+from stackit.plugins.mirror.sync.status import State
 from stackit.plugins.mirror.sync.tunables import Tunables
 from stackit.plugins.mirror.sync.worker import MirrorWorker
 
@@ -84,7 +85,8 @@ class Mirror:
             )
             self._workers[managed.repo.key] = worker
             self._pushes[managed.repo.key] = PushHandler(app, git, worker, histories, clock, self._tunables)
-        self._app = self._metrics.app = app
+        self._app = app
+        self._metrics.repos.begin(app, self._state)
         workers = list(self._workers.values())
         self._schedule = BackstopSchedule(app.reactor, workers, app.sync_interval)
         return MirrorService(app, mirrors, workers, remotes, disk, slots)  # type: ignore[return-value]  # zope: it implements it
@@ -145,6 +147,10 @@ class Mirror:
         if self._disk is None or not self._workers or not self._disk.is_short:
             return None
         return f"less than {self._settings.reserve >> 20} MiB are free on the disk of the mirrors: nothing is fetched"
+
+    def _state(self, repo: Repo) -> State:
+        worker = self._find(repo)
+        return "cloning" if worker is None else worker.state
 
     def _find(self, repo: Repo) -> MirrorWorker | None:
         return self._workers.get(repo.key)
