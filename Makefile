@@ -6,7 +6,7 @@ BIN    := $(VENV)/bin
 
 SOURCES := setup.py pyproject.toml $(shell find stackit twisted -name '*.py')
 
-.PHONY: help demo test test-shapes lint check coverage dist format soak test-lowest bench bench-receive bench-visible bench-sweep bench-burst bench-crowded bench-clone bench-growth bench-day clean
+.PHONY: help demo test test-shapes test-alerts lint check coverage dist format soak test-lowest bench bench-receive bench-visible bench-sweep bench-burst bench-crowded bench-clone bench-growth bench-day clean
 
 help:  ## say what there is
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*##/\t/' | expand -t 14
@@ -19,6 +19,11 @@ test: $(VENV)/.test  ## run the tests, or those of TESTS=
 
 test-shapes: $(VENV)/.test $(VENV)/.shapes  ## hold every event that GitHub publishes against stackit; needs npm
 	$(BIN)/python -m pytest tests/github/published_shapes.py
+
+test-alerts: $(VENV)/.test $(VENV)/bin/promtool  ## try when the alerts of contrib/prometheus fire; needs promtool
+	$(BIN)/promtool check rules contrib/prometheus/rules.yml
+	$(BIN)/promtool test rules contrib/prometheus/rules_test.yml
+	$(BIN)/python -m pytest tests/end_to_end/alerts_of_an_install.py
 
 lint: $(VENV)/.check  ## ruff and mypy --strict
 	$(BIN)/ruff check .
@@ -111,6 +116,15 @@ $(VENV)/.test $(VENV)/.check: $(VENV)/.%: $(VENV)/.venv setup.py pyproject.toml 
 	@echo "setting up $(VENV) ($*) ..."
 	@$(BIN)/python -m pip install --quiet --disable-pip-version-check $(CONSTRAINTS:%=--constraint %) --editable '.[$*]'
 	@touch $@
+
+# Debian's package is only looked into: installed, it would start a Prometheus.
+$(VENV)/bin/promtool: $(VENV)/.venv
+	@if command -v promtool > /dev/null; then ln -sf "$$(command -v promtool)" $@; else \
+	  rm -rf $(VENV)/prometheus && mkdir $(VENV)/prometheus && cd $(VENV)/prometheus \
+	  && { apt-get download prometheus || { apt-get update && apt-get download prometheus; }; } > apt.log 2>&1 \
+	  && dpkg-deb --fsys-tarfile prometheus_*.deb | tar -x --to-stdout ./usr/bin/promtool > promtool \
+	  && chmod +x promtool && rm prometheus_*.deb && ln -sf ../prometheus/promtool ../bin/promtool; \
+	fi || { echo "promtool tries the alerts: apt install prometheus, or put it on PATH"; exit 1; }
 
 $(VENV)/.shapes: $(VENV)/.venv tests/github/published_shapes.txt
 	@command -v npm > /dev/null || { echo "what GitHub publishes comes in packages of npm: apt install npm"; exit 1; }

@@ -172,10 +172,13 @@ def test_every_metric_is_documented_and_no_other() -> None:
     assert sorted(documented) == sorted(name for name in exposed if not name.endswith("_created"))
 
 
-def test_every_metric_of_an_alert_exists() -> None:
-    documented = set(re.findall(r"^\| `(stackit_\w+)` \|", page("operations"), re.MULTILINE))
-    used = set(re.findall(r"stackit_\w+", blocks(section(page("operations"), "## Alerts worth having"), "yaml")[0]))
-    assert {name.removesuffix("_bucket") for name in used} <= documented
+def test_every_alert_of_the_file_is_documented_and_no_other_and_none_is_written_twice() -> None:
+    text = section(page("operations"), "## Alerts worth having")
+    alerts = re.findall(r"- alert: (\w+)$", (ROOT / "contrib/prometheus/rules.yml").read_text("utf-8"), re.MULTILINE)
+    assert re.findall(r"^\| `(\w+)` \|", text, re.MULTILINE) == alerts
+    assert len(alerts) > 10
+    copies = [path.name for path in PAGES if re.search(r"^ *(- alert|expr):", path.read_text("utf-8"), re.MULTILINE)]
+    assert copies == []
 
 
 def test_every_occurrence_is_documented_with_its_text_and_level_and_no_other() -> None:
