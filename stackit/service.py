@@ -59,6 +59,7 @@ from stackit.text.endpoints import ANYBODY, OWNER_ONLY
 from stackit.web.admin.deliveries import delivery_routes
 from stackit.web.admin.readyz import readyz
 from stackit.web.admin.site import admin_site
+from stackit.web.admin.status import status
 from stackit.web.public import public_site
 
 _log = Logger(namespace="stackit")
@@ -97,6 +98,7 @@ class Stackit(Service):
         self.reactor = reactor
         self.now = now
         self.addresses: list[str] = []
+        self.started_at = now()
         self.dropped_lines: Callable[[], int] = int
         self._ports: list[Any] = []
         self._started_plugins: list[tuple[str, Any]] = []
@@ -230,7 +232,23 @@ class Stackit(Service):
             stuck=self.heartbeat.stuck,
             plugin_routes=self.bus.collect_items(stackit_public_routes, self.app),
         )
-        own_routes = [*delivery_routes(self.journal, self.dispatch, self.bus), readyz(self._problems)]
+        own_routes = [
+            *delivery_routes(
+                self.journal,
+                self.dispatch,
+                self.bus,
+                is_managed=lambda repo: self.app.repos.get(repo) is not None,
+                now=self.now,
+            ),
+            readyz(self._problems),
+            status(
+                started_at=self.started_at,
+                checks=self._problems,
+                pending=self.dispatch.pending,
+                dead=self._dead,
+                repos=lambda: len(self.app.repos),
+            ),
+        ]
         self.admin = admin_site(config, [*own_routes, *self.bus.collect_items(stackit_routes, self.app)], self.reactor)
 
     def _listen(self) -> None:
@@ -338,6 +356,9 @@ class Stackit(Service):
         self.redact.add_files([file])
 
     # -- reports ------------------------------------------------------------------
+
+    async def _dead(self) -> dict[str, int]:
+        return {self.bus.display(key): count for key, count in (await self.journal.dead()).items()}
 
     async def _problems(self) -> list[str]:
         own = [*self.heartbeat.stuck(), *self.journal.problems(), *self.stalls.problems()]

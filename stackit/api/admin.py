@@ -62,13 +62,15 @@ class Route(msgspec.Struct, frozen=True):
 
     ``path`` may hold ``{prefix}`` (served under every API prefix) and names in braces that
     match one segment each: ``{prefix}/repos/{owner}/{name}``. The handler may be async.
-    ``plugin``, whose route it is, is filled in by stackit.
+    ``plugin``, whose route it is, is filled in by stackit. ``query`` are the names of the
+    query parameters: a request with any other is answered 400 (None: the handler looks itself).
     """
 
     method: str
     path: str
     handler: Callable[[AdminRequest], Response | Awaitable[Response]]
     plugin: str | None = None
+    query: tuple[str, ...] | None = None
 
 
 def check_refused(refused: Refused) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+import time
 from argparse import ArgumentParser, Namespace
 from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from functools import cached_property
@@ -15,7 +16,8 @@ import msgspec
 from stackit.api.errors import PluginError
 from stackit.api.reactor import Reactor
 from stackit.text.escape import escape
-from stackit.text.tables import table
+from stackit.text.tables import fields, table
+from stackit.text.times import parse_rfc3339, relative
 
 _NAME = re.compile(r"[a-z][a-z0-9]*(-[a-z0-9]+)*", re.ASCII)
 
@@ -36,9 +38,14 @@ class Printer:
     Control characters are escaped, so nothing in an answer can move the cursor of a terminal.
     """
 
-    def __init__(self, out: TextIO, *, as_json: bool) -> None:
+    def __init__(
+        self, out: TextIO, *, as_json: bool, color: bool = False, now: Callable[[], float] = time.time
+    ) -> None:
+        """``color`` is for a terminal, ``now`` is the wall clock."""
         self._out = out
         self._as_json = as_json
+        self._color = color
+        self._now = now
 
     def show(self, answer: Any, text: str) -> None:
         """Print ``answer`` as JSON, or the lines of ``text``."""
@@ -48,9 +55,44 @@ class Printer:
         else:
             self._out.write("".join(f"{escape(line)}\n" for line in text.removesuffix("\n").split("\n")))
 
-    def table(self, answer: Any, header: Sequence[str], rows: Sequence[Sequence[object]], *, empty: str) -> None:
-        """Print ``answer`` as JSON, or ``rows`` as a table; ``empty`` is the line for no rows."""
-        self.show(answer, table(header, rows) if rows else empty)
+    def table(
+        self, answer: Any, header: Sequence[str], rows: Sequence[Sequence[object]], *, empty: str, note: str = ""
+    ) -> None:
+        """Print ``answer`` as JSON, or ``rows`` as a table.
+
+        ``empty`` is the line for no rows, ``note`` one below the table. A column STATE has the colors of its states.
+        """
+        self.report(answer, {}, header, rows, empty=empty, note=note)
+
+    def report(
+        self,
+        answer: Any,
+        values: Mapping[str, object],
+        header: Sequence[str] = (),
+        rows: Sequence[Sequence[object]] = (),
+        *,
+        empty: str = "",
+        note: str = "",
+    ) -> None:
+        """Print ``answer`` as JSON, or ``values`` line by line, and below them ``rows`` as ``table`` does."""
+        if self._as_json:
+            self.show(answer, "")
+            return
+        parts = [fields(values, color=self._color)] if values else []
+        if rows:
+            parts.append(table(header, rows, color=self._color))
+        elif empty:
+            parts.append(f"{escape(empty)}\n")
+        if note:
+            parts.append("".join(f"{escape(line)}\n" for line in note.split("\n")))
+        self._out.write("\n".join(parts) if values else "".join(parts))
+
+    def ago(self, time: str | None) -> str | None:
+        """Return how far a time of an answer is from now: ``3 minutes ago``, ``in 2 hours``; None for None.
+
+        Raises ValueError for a text that is no time in RFC 3339.
+        """
+        return None if time is None else relative(parse_rfc3339(time), self._now())
 
 
 class Shell:

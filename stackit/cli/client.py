@@ -34,6 +34,10 @@ _UNIX = "unix:"
 _UNFINISHED = (RequestTransmissionFailed, ResponseFailed, ConnectionLost, defer.TimeoutError)
 
 
+class NotFoundError(StackitError):
+    """The admin side has no such path, delivery or repository."""
+
+
 class Token(msgspec.Struct, frozen=True):
     """A bearer token, and where it is from: ``STACKIT_API_TOKEN``, or ``--token-file FILE``."""
 
@@ -132,7 +136,8 @@ class HTTPAdminClient:
         if status == 401:
             raise StackitError(f"{self.url} wants a token: set STACKIT_API_TOKEN, or give --token-file")
         if not 200 <= status < 300:
-            raise StackitError(str(answer.get("error") or f"{self.url} answered with status {status}"))
+            kind = NotFoundError if status == 404 else StackitError
+            raise kind(str(answer.get("error") or f"{self.url} answered with status {status}"))
         self.answered = True
         return answer
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import time
+from argparse import Namespace
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from inspect import isawaitable
 from pathlib import Path
@@ -29,11 +31,12 @@ async def run(
     cwd: Path,
     out: TextIO,
     err: TextIO,
+    now: Callable[[], float] = time.time,
     ready: Callable[[], Awaitable[None]] = _at_once,
 ) -> int:
     """Do one command; returns the exit status. Raises SystemExit where the command line makes no sense.
 
-    ``ready`` is awaited when the command is known, before it begins.
+    ``now`` is the wall clock. ``ready`` is awaited when the command is known, before it begins.
     """
     try:
         commands, left_out = load_commands(config_option(arguments), environ, cwd)
@@ -56,7 +59,7 @@ async def run(
         )
         return clients[0]
 
-    printer = Printer(out, as_json=options.json)
+    printer = Printer(out, as_json=options.json, color=_has_color(options, environ, out), now=now)
     shell = Shell(reactor=reactor, options=options, printer=printer, environ=environ, cwd=cwd, connect=connect)
     command = commands[options.command]
     await ready()
@@ -79,6 +82,12 @@ def tell(problem: StackitError, err: TextIO, status: int = 1) -> int:
             return status
     err.write(f"stackit: {plain(problem)}\n")
     return status
+
+
+def _has_color(options: Namespace, environ: Mapping[str, str], out: TextIO) -> bool:
+    """Return whether tables have color: only on a terminal that knows it, and unless it is not wanted."""
+    unwanted = options.no_color or bool(environ.get("NO_COLOR"))
+    return not unwanted and environ.get("TERM", "dumb") != "dumb" and out.isatty()
 
 
 def _failure(command: Command, fault: Exception, clients: Sequence[HTTPAdminClient]) -> StackitError:

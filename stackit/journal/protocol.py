@@ -157,6 +157,12 @@ class JournalProtocol(Protocol):
     async def announced(self, repo_key: str) -> dict[str, str]:
         """Return the refs of a repository (by its key) as they were last announced, and their object ids."""
 
+    async def dead(self) -> dict[str, int]:
+        """Return the number of dead handlings of each subscriber that has any."""
+
+    async def subscribers(self) -> set[str]:
+        """Return every subscriber that has a handling of any state."""
+
     async def load(self, event_id: EventId) -> StoredEvent | None:
         """Return an event with its body; None where it is not there (any more).
 
@@ -174,15 +180,18 @@ class JournalProtocol(Protocol):
         repo: str | None = None,
         state: str | None = None,
         subscriber: str | None = None,
+        since: float | None = None,
+        until: float | None = None,
         cursor: str | None = None,
         limit: int = 50,
     ) -> Page:
         """Return a page of the deliveries that pass every filter, newest first.
 
         ``event="refs_changed"`` lists announcements instead. ``repo`` is compared without regard to case. ``state`` is
-        that of the receipt, or with ``subscriber`` that of this subscriber's handling. At most 500 to a page. Pages
-        that follow each other by ``cursor`` show each delivery once, whatever is recorded meanwhile. Raises ValueError
-        for a cursor that no page gave out, and for an unknown state.
+        that of any handling, or with ``subscriber`` that of this subscriber's handling; ``done`` also finds what has no
+        handling. Those that were received at ``since`` are listed, those at ``until`` are not. At most 500 to a page.
+        Pages that follow each other by ``cursor`` show each delivery once, whatever is recorded meanwhile. Raises
+        ValueError for a cursor that no page gave out, and for an unknown state.
         """
 
     # -- health -----------------------------------------------------------------------

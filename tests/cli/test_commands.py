@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import json
 import os
+import re
 import sys
 import tempfile
 from collections.abc import AsyncIterator, Awaitable, Callable
@@ -29,6 +30,9 @@ from stackit.text.tables import table
 from stackit.text.times import rfc3339
 from stackit.web.admin.site import admin_site
 
+NOW = 1_795_459_409.123 + 200
+"""200 seconds after the deliveries."""
+
 
 def delivery(number: int, **changes: Any) -> dict[str, Any]:
     """A delivery as the admin side shows it."""
@@ -40,6 +44,9 @@ def delivery(number: int, **changes: Any) -> dict[str, Any]:
         "next_at": None,
         "finished_at": "2026-11-23T18:43:31.000Z",
     }
+    done = {**handling, "subscriber": "notes", "state": "done", "attempts": 1, "error": None}
+    pending = {**handling, "subscriber": "mirror", "state": "pending", "error": None, "finished_at": None}
+    pending["next_at"] = "2026-11-23T20:46:59.000Z"
     return {
         "id": str(number),
         "delivery": f"guid-{number}",
@@ -50,7 +57,7 @@ def delivery(number: int, **changes: Any) -> dict[str, Any]:
         "received_at": "2026-11-23T18:43:29.123Z",
         "state": "dead",
         "visible_at": None,
-        "handlings": [handling],
+        "handlings": [done, handling, pending],
         **changes,
     }
 
@@ -61,6 +68,7 @@ class Pretend:
     def __init__(self) -> None:
         self.asked: list[tuple[str, str, dict[str, str]]] = []
         self.count = 3
+        self.problems: list[str] = []
 
     def routes(self) -> list[Route]:
         return [
@@ -71,6 +79,7 @@ class Pretend:
                 "POST", "{prefix}/deliveries/{id}/replay", self._noted(lambda _request: Response(body={"replayed": 1}))
             ),
             Route("GET", "{prefix}/repos", self._noted(self.repos)),
+            Route("GET", "{prefix}/status", self._noted(self.status)),
             Route("POST", "{prefix}/repos/{owner}/{name}/sync", self._noted(self.sync)),
         ]
 
@@ -92,6 +101,24 @@ class Pretend:
             return error(404, "no such delivery")
         payload = {"payload": {"zen": "caf\u00e9"}} if request.query.get("payload") == "1" else {}
         return Response(body={**delivery(1), **payload})
+
+    def status(self, _request: AdminRequest) -> Response:
+        subscribers = [
+            {"subscriber": "deploy", "pending": 2, "dead": 1},
+            {"subscriber": "mirror", "pending": 0, "dead": 0},
+        ]
+        return Response(
+            body={
+                "version": "9.8.7",
+                "started_at": "2026-11-21T18:43:29.123Z",
+                "ready": not self.problems,
+                "problems": self.problems,
+                "pending": 2,
+                "dead": 1,
+                "subscribers": subscribers,
+                "repos": 1,
+            }
+        )
 
     def repos(self, _request: AdminRequest) -> Response:
         row = {
@@ -129,7 +156,9 @@ class Shell:
 
     async def __call__(self, *arguments: str) -> Ran:
         out, err = io.StringIO(), io.StringIO()
-        status = await run(self._reactor, arguments, environ=self.environ, cwd=self.cwd, out=out, err=err)
+        status = await run(
+            self._reactor, arguments, environ=self.environ, cwd=self.cwd, out=out, err=err, now=lambda: NOW
+        )
         return Ran(status, out.getvalue(), err.getvalue())
 
 
@@ -179,14 +208,24 @@ async def _settle(reactor: Any, readers: set[Any]) -> None:
 async def test_deliveries_are_a_table_with_the_filters_passed_on(start: Start) -> None:
     shell, pretend = await start()
     ran = await shell(
-        "deliveries", "--state=dead", "--event=issues", "--repo=o/w", "--subscriber=deploy", "--delivery=g", "--limit=7"
+        "deliveries",
+        "--state=dead",
+        "--event=issues",
+        "--repo=o/w",
+        "--subscriber=deploy",
+        "--delivery=g",
+        "--limit=7",
+        "--since=2h",
+        "--until=2026-11-23T19:00:00+01:00",
     )
     assert (ran.status, ran.err) == (0, "")
     lines = ran.out.splitlines()
-    assert lines[0].split() == ["ID", "RECEIVED", "EVENT", "REPO", "STATE", "DELIVERY"]
-    assert lines[1].split() == ["0", "2026-11-23T18:43:29.123Z", "issues.opened", "octo/widget", "dead", "guid-0"]
+    assert re.split("  +", lines[0]) == ["ID", "RECEIVED", "EVENT", "REPO", "STATE", "DELIVERY", "NOT DONE AT"]
+    row = ["0", "3 minutes ago", "issues.opened", "octo/widget", "dead", "guid-0", "deploy (dead), mirror (pending)"]
+    assert re.split("  +", lines[1]) == row
     assert len(lines) == 4
     filters = {"state": "dead", "event": "issues", "repo": "o/w", "subscriber": "deploy", "delivery": "g"}
+    filters |= {"since": "2h", "until": "2026-11-23T19:00:00+01:00"}
     assert pretend.asked == [("GET", "/api/v1/deliveries", {**filters, "limit": "7"})]
 
 
@@ -214,8 +253,11 @@ async def test_one_delivery_shows_each_subscriber_and_control_characters_are_esc
     shell, _ = await start()
     ran = await shell("delivery", "1")
     assert ran.status == 0
-    assert "state:    dead\n" in ran.out
-    assert "deploy      dead   3" in ran.out
+    assert "state:     dead\n" in ran.out
+    assert "received:  2026-11-23T18:43:29.123Z (3 minutes ago)\n" in ran.out
+    rows = [re.split("  +", line) for line in ran.out.splitlines()]
+    assert ["deploy", "dead", "3", "3 minutes ago", "-", "ValueError: \\x1b[31mred\\nline"] in rows
+    assert ["mirror", "pending", "3", "-", "in 2 hours", "-"] in rows
     assert "\\x1b[31mred\\nline" in ran.out
     assert "\x1b" not in ran.out
     assert "zen" not in ran.out
@@ -250,6 +292,33 @@ async def test_repositories_and_a_sync_are_tables(start: Start) -> None:
     assert ran.out.splitlines()[1].split() == ["created", "000000000000", "aaaaaaaaaaaa", "refs/heads/caf\\udce9"]
     assert (await shell("sync", "octo/quiet")).out == "in step; nothing changed\n"
     assert json.loads((await shell("sync", "octo/quiet", "--json")).out) == {"changes": []}
+
+
+@pytest_twisted.ensureDeferred
+async def test_the_status_is_the_state_of_all_of_stackit(start: Start) -> None:
+    shell, pretend = await start()
+    ran = await shell("status")
+    assert (ran.status, ran.err) == (0, "")
+    lines = [re.split("  +", line) for line in ran.out.splitlines()]
+    assert lines == [
+        ["state:", "ready"],
+        ["version:", "9.8.7"],
+        ["started:", "2026-11-21T18:43:29.123Z (2 days ago)"],
+        ["pending:", "2"],
+        ["dead:", "1"],
+        ["repos:", "1"],
+        ["mirrors:", "1 in_step"],
+        [""],
+        ["SUBSCRIBER", "PENDING", "DEAD"],
+        ["deploy", "2", "1"],
+        ["mirror", "0", "0"],
+    ]
+    pretend.problems = ["the disk is full: make room", "plugin x: \x1b[31m"]
+    shown = (await shell("status")).out
+    assert shown.startswith("state:    not ready\n")
+    assert shown.endswith("\n\nproblems:\n  the disk is full: make room\n  plugin x: \\x1b[31m\n")
+    answer = json.loads((await shell("status", "--json")).out)
+    assert (answer["problems"], answer["mirrors"]) == (pretend.problems, {"in_step": 1})
 
 
 @pytest_twisted.ensureDeferred
@@ -444,6 +513,8 @@ async def test_another_service_or_a_silent_one_is_recognised(tmp_path: Path) -> 
         ["deliveries", "--state", "broken"],
         ["deliveries", "--limit", "0"],
         ["deliveries", "--limit", "x"],
+        ["deliveries", "--since", "yesterday"],
+        ["deliveries", "--until", "2026-11-23"],
         ["delivery"],
         ["replay"],
         ["replay", "1", "--dead", "--subscriber", "s"],

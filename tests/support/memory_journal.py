@@ -342,6 +342,14 @@ class MemoryJournal(JournalProtocol):
     async def announced(self, repo_key: str) -> dict[str, str]:
         return await self._ask(lambda: dict(self._refs.get(repo_key, {})))
 
+    async def dead(self) -> dict[str, int]:
+        return await self._ask(
+            lambda: dict(Counter(each.subscriber for each in self._handlings.values() if each.state == "dead"))
+        )
+
+    async def subscribers(self) -> set[str]:
+        return await self._ask(lambda: {each.subscriber for each in self._handlings.values()})
+
     async def load(self, event_id: EventId) -> StoredEvent | None:
         event = await self._ask(lambda: self._events.get(event_id))
         return None if event is None else StoredEvent(**_fields(event, StoredEvent))
@@ -358,6 +366,8 @@ class MemoryJournal(JournalProtocol):
         repo: str | None = None,
         state: str | None = None,
         subscriber: str | None = None,
+        since: float | None = None,
+        until: float | None = None,
         cursor: str | None = None,
         limit: int = 50,
     ) -> Page:
@@ -376,6 +386,8 @@ class MemoryJournal(JournalProtocol):
             and event in (None, each.event)
             and delivery in (None, each.delivery)
             and (repo is None or repo_key(each.repo) == repo_key(repo))
+            and (since is None or each.received_at >= since)
+            and (until is None or each.received_at < until)
             and _has_state(each, state, subscriber)
         ]
         limit = min(max(limit, 1), 500)
@@ -415,7 +427,7 @@ def _wanted(delivery: NewDelivery, replay_of: str | None) -> tuple[str, ...]:
 
 def _has_state(event: _Event, state: str | None, subscriber: str | None) -> bool:
     if subscriber is None:
-        return state in (None, event.state())
+        return state in (None, *(each.state for each in event.handlings)) or (state == "done" and not event.handlings)
     return any(each.subscriber == subscriber and state in (None, each.state) for each in event.handlings)
 
 

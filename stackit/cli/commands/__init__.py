@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from stackit.cli.commands import deliveries, delivery, replay
+from stackit.cli.commands import deliveries, delivery, replay, status
 
 COMMANDS = (
+    status.COMMAND,
     deliveries.COMMAND,
     delivery.COMMAND,
     replay.COMMAND,

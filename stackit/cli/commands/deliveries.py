@@ -2,23 +2,29 @@
 
 from __future__ import annotations
 
+import time
 from argparse import ArgumentParser, ArgumentTypeError
+from collections.abc import Mapping
 from typing import Any
 
 from stackit.api.commands import Command, Shell
 from stackit.cli.event_name import event_name
-from stackit.text.tables import table
+from stackit.text.times import parse_time
 
 _PAGE = 200
-_FILTERS = ("state", "event", "repo", "subscriber", "delivery")
+_FILTERS = ("state", "event", "repo", "subscriber", "delivery", "since", "until")
 
 
 def _arguments(parser: ArgumentParser) -> None:
-    parser.add_argument("--state", choices=("pending", "done", "dead"))
-    parser.add_argument("--event", help="an event name, such as push")
+    parser.add_argument("--state", choices=("pending", "done", "dead"), help="at any handler, or at --subscriber")
+    parser.add_argument("--event", metavar="NAME", help="an event name, such as push")
     parser.add_argument("--repo", metavar="OWNER/NAME")
     parser.add_argument("--subscriber", metavar="NAME", help="a plugin, or plugin:function")
     parser.add_argument("--delivery", metavar="GUID", help="GitHub's id of the delivery")
+    parser.add_argument(
+        "--since", type=_time, metavar="TIME", help="received then or later: 2h, or 2026-11-23T18:00:00Z"
+    )
+    parser.add_argument("--until", type=_time, metavar="TIME", help="received before then")
     parser.add_argument("--limit", type=_count, default=50, metavar="N", help="at most so many (50)")
 
 
@@ -37,13 +43,45 @@ async def _run(shell: Shell) -> None:
         if cursor is None or len(found) >= options.limit:
             break
     rows = [
-        [each["id"], each["received_at"], event_name(each), each["repo"], each["state"], each["delivery"]]
+        [
+            each["id"],
+            shell.printer.ago(each["received_at"]),
+            event_name(each),
+            each["repo"],
+            each["state"],
+            each["delivery"],
+            _not_done_at(each),
+        ]
         for each in found
     ]
-    shown = table(["ID", "RECEIVED", "EVENT", "REPO", "STATE", "DELIVERY"], rows) if rows else "no deliveries"
-    if cursor is not None:
-        shown += f"(more: --limit {options.limit} reached)"
-    shell.printer.show({"deliveries": found, "next": cursor}, shown)
+    shell.printer.table(
+        {"deliveries": found, "next": cursor},
+        ["ID", "RECEIVED", "EVENT", "REPO", "STATE", "DELIVERY", "NOT DONE AT"],
+        rows,
+        empty="no deliveries",
+        note=f"(more: --limit {options.limit} reached)" if cursor is not None else "",
+    )
+
+
+def _not_done_at(delivery: Mapping[str, Any]) -> str:
+    """Return the handlers at which a delivery is pending or dead: ``deploy (dead), mirror (pending)``."""
+    open_ones = [each for each in delivery["handlings"] if each["state"] != "done"]
+    return ", ".join(sorted(f"{each['subscriber']} ({each['state']})" for each in open_ones))
+
+
+def _time(text: str) -> str:
+    """Return a time as it is, for the service to read by its own clock."""
+    try:
+        parse_time(text, time.time())
+    except ValueError as problem:
+        raise ArgumentTypeError(str(problem)) from None
+    return text
+
+
+def _count(text: str) -> int:
+    if not (text.isascii() and text.isdigit() and len(text) < 9 and int(text) >= 1):
+        raise ArgumentTypeError("expected a whole number of at least 1")
+    return int(text)
 
 
 COMMAND = Command(
@@ -51,11 +89,5 @@ COMMAND = Command(
     help="List deliveries, newest first.",
     run=_run,
     arguments=_arguments,
-    example="stackit deliveries --state dead --subscriber deploy",
+    example="stackit deliveries --state dead --subscriber deploy\nstackit deliveries --repo octo/widget --since 2h",
 )
-
-
-def _count(text: str) -> int:
-    if not (text.isascii() and text.isdigit() and len(text) < 9 and int(text) >= 1):
-        raise ArgumentTypeError("expected a whole number of at least 1")
-    return int(text)

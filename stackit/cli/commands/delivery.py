@@ -8,7 +8,6 @@ from urllib.parse import quote
 
 from stackit.api.commands import Command, Shell
 from stackit.cli.event_name import event_name
-from stackit.text.tables import plain, table
 
 
 def _arguments(parser: ArgumentParser) -> None:
@@ -26,21 +25,30 @@ async def _run(shell: Shell) -> None:
         "hook": found["hook"],
         "event": event_name(found),
         "repo": found["repo"],
-        "received": found["received_at"],
-        "visible": found["visible_at"],
+        "received": _time(shell, found["received_at"]),
+        "visible": _time(shell, found["visible_at"]),
         "state": found["state"],
     }
-    shown = "".join(f"{name + ':':<10}{plain(value)}\n" for name, value in lines.items())
     rows = [
-        [each["subscriber"], each["state"], each["attempts"], each["finished_at"], each["next_at"], each["error"]]
+        [
+            each["subscriber"],
+            each["state"],
+            each["attempts"],
+            shell.printer.ago(each["finished_at"]),
+            shell.printer.ago(each["next_at"]),
+            each["error"],
+        ]
         for each in found["handlings"]
     ]
     header = ["SUBSCRIBER", "STATE", "ATTEMPTS", "FINISHED", "NEXT", "ERROR"]
-    shown += "\n" + (table(header, rows) if rows else "no plugin handles it\n")
+    payload = ""
     if options.payload:
-        payload = found["payload"]
-        shown += "\n" + (json.dumps(payload, indent=2) if payload is not None else "its payload is not kept")
-    shell.printer.show(found, shown)
+        payload = "its payload is not kept" if found["payload"] is None else json.dumps(found["payload"], indent=2)
+    shell.printer.report(found, lines, header, rows, empty="no plugin handles it", note=payload)
+
+
+def _time(shell: Shell, time: str | None) -> str | None:
+    return None if time is None else f"{time} ({shell.printer.ago(time)})"
 
 
 COMMAND = Command(

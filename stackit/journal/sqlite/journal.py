@@ -188,6 +188,12 @@ class SQLiteJournal(JournalProtocol):
     async def announced(self, repo_key: str) -> dict[str, str]:
         return await self._reader.ask(lambda connection: queries.announced(connection, repo_key))
 
+    async def dead(self) -> dict[str, int]:
+        return await self._reader.ask(queries.dead)
+
+    async def subscribers(self) -> set[str]:
+        return await self._reader.ask(queries.subscribers)
+
     async def load(self, event_id: EventId) -> StoredEvent | None:
         row = event_row(event_id)
         return await self._reader.ask(lambda connection: queries.load(connection, row))
@@ -204,6 +210,8 @@ class SQLiteJournal(JournalProtocol):
         repo: str | None = None,
         state: str | None = None,
         subscriber: str | None = None,
+        since: float | None = None,
+        until: float | None = None,
         cursor: str | None = None,
         limit: int = 50,
     ) -> Page:
@@ -214,6 +222,8 @@ class SQLiteJournal(JournalProtocol):
             repo=repo,
             state=state,
             subscriber=subscriber,
+            since=since,
+            until=until,
             cursor=cursor,
             limit=limit,
         )

@@ -42,9 +42,9 @@ _OPEN = """
     FROM handlings AS h INDEXED BY handlings_open CROSS JOIN events AS e ON e.id = h.event_id
     WHERE h.state <> 'done' AND h.event_id < ? {} GROUP BY h.event_id ORDER BY h.event_id DESC LIMIT ?
 """
-_NOT_PENDING = """NOT EXISTS (
-    SELECT 1 FROM handlings AS p WHERE p.event_id = e.id AND p.state <> 'done' AND p.state = 'pending')"""
-_NOT_OPEN = "NOT EXISTS (SELECT 1 FROM handlings AS h WHERE h.event_id = e.id AND h.state <> 'done')"
+_DONE_OR_UNHANDLED = """(
+    EXISTS (SELECT 1 FROM handlings AS h WHERE h.event_id = e.id AND h.state = 'done')
+    OR NOT EXISTS (SELECT 1 FROM handlings AS h WHERE h.event_id = e.id))"""
 _HANDLED_BY = "EXISTS (SELECT 1 FROM handlings AS h WHERE h.event_id = e.id AND h.subscriber = ?)"
 _DONE_BY = "EXISTS (SELECT 1 FROM handlings AS h WHERE h.event_id = e.id AND h.subscriber = ? AND h.state = 'done')"
 _HANDLINGS = """
@@ -79,6 +79,21 @@ def pending(connection: sqlite3.Connection) -> dict[str, int]:
     return dict(
         connection.execute("SELECT subscriber, COUNT(*) FROM handlings WHERE state = 'pending' GROUP BY subscriber")
     )
+
+
+def dead(connection: sqlite3.Connection) -> dict[str, int]:
+    """Return the number of dead handlings of each subscriber."""
+    return dict(
+        connection.execute(
+            "SELECT subscriber, COUNT(*) FROM handlings INDEXED BY handlings_open"
+            " WHERE state <> 'done' AND state = 'dead' GROUP BY subscriber"
+        )
+    )
+
+
+def subscribers(connection: sqlite3.Connection) -> set[str]:
+    """Return every subscriber that has a handling."""
+    return {subscriber for (subscriber,) in connection.execute("SELECT DISTINCT subscriber FROM handlings")}
 
 
 def announced(connection: sqlite3.Connection, key: str) -> dict[str, str]:
@@ -120,17 +135,19 @@ def listing(
     repo: str | None,
     state: str | None,
     subscriber: str | None,
+    since: float | None,
+    until: float | None,
     cursor: str | None,
     limit: int,
 ) -> Page:
     """Return one page, newest first.
 
-    With ``subscriber``, ``state`` is that of this subscriber's handling. Raises ValueError for an unknown cursor or
-    state.
+    ``state`` is that of any handling, or with ``subscriber`` of this subscriber's. Raises ValueError for an unknown
+    cursor or state.
     """
     limit = min(max(limit, 1), _MAX_PAGE)
     before = _MAX_ID if cursor is None else parse_cursor(cursor)
-    wanted = [*_of_event(delivery, event, repo), *_of_state(state, subscriber)]
+    wanted = [*_of_event(delivery, event, repo), *_of_time(since, until), *_of_state(state, subscriber)]
     conditions = " ".join(f"AND {condition}" for condition, _ in wanted)
     values = [value for _, value in wanted if value is not None]
     walk = _OPEN if state in ("pending", "dead") else _ALL
@@ -160,6 +177,14 @@ def _of_event(delivery: str | None, event: str | None, repo: str | None) -> Iter
         yield "e.repo_key = ?", repo_key(repo)
 
 
+def _of_time(since: float | None, until: float | None) -> Iterator[tuple[str, float | None]]:
+    """Yield the conditions on the time at which the event was received."""
+    if since is not None:
+        yield "e.received_at >= ?", since
+    if until is not None:
+        yield "e.received_at < ?", until
+
+
 def _of_state(state: str | None, subscriber: str | None) -> Iterator[tuple[str, str | None]]:
     """Yield the conditions on the handlings of the event."""
     if state is not None and state not in STATES:
@@ -168,12 +193,10 @@ def _of_state(state: str | None, subscriber: str | None) -> Iterator[tuple[str, 
         yield "h.state = ?", state
         if subscriber is not None:
             yield "h.subscriber = ?", subscriber
-        elif state == "dead":
-            yield _NOT_PENDING, None
     elif subscriber is not None:
         yield (_HANDLED_BY if state is None else _DONE_BY), subscriber
     elif state == "done":
-        yield _NOT_OPEN, None
+        yield _DONE_OR_UNHANDLED, None
 
 
 def _receipt(connection: sqlite3.Connection, row: tuple) -> Receipt:  # type: ignore[type-arg]

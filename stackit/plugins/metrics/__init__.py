@@ -37,7 +37,7 @@ class Metrics:
             collector(registry=self._registry)
         self._registry.register(Readings(app))
         self._plugins = PluginMetrics(app, self._registry)
-        return [Route("GET", "/metrics", self._scrape)]
+        return [Route("GET", "/metrics", self._scrape, query=())]
 
     def _scrape(self, request: AdminRequest) -> Response:  # noqa: ARG002 - every handler takes the request
         if self._app is not None:

@@ -12,7 +12,14 @@ _SHORT_ID = 12
 async def _repos(shell: Shell) -> None:
     answer = await shell.admin.ask("GET", "/repos")
     rows = [
-        [each["name"], each["state"], each["verified_at"], each["next_at"], each["error"]] for each in answer["repos"]
+        [
+            each["name"],
+            each["state"],
+            shell.printer.ago(each["verified_at"]),
+            shell.printer.ago(each["next_at"]),
+            each["error"],
+        ]
+        for each in answer["repos"]
     ]
     empty = "no repositories are managed; add [[repos]] to the configuration"
     shell.printer.table(answer, ["NAME", "STATE", "VERIFIED", "NEXT", "ERROR"], rows, empty=empty)

@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
+from difflib import get_close_matches
 from typing import Any
 
 from stackit import AdminRequest, RefChange, Repo, Response, Route, StackitError, error, ref_bytes, rfc3339
 from stackit.plugins.mirror.git.access import without_userinfo
 from stackit.plugins.mirror.git.errors import GitError
 from stackit.plugins.mirror.sync.worker import MirrorWorker
+
+_FEW = 10
+"""Repositories that an error names all of."""
 
 Find = Callable[[Repo], MirrorWorker | None]
 
@@ -21,12 +25,12 @@ def routes(find: Find, all_workers: Callable[[], Iterable[MirrorWorker]]) -> lis
 
     def one(request: AdminRequest) -> Response:
         worker = _worker_of(request, find)
-        return _unmanaged(request) if worker is None else Response(body=_status(worker))
+        return _unmanaged(request, all_workers()) if worker is None else Response(body=_status(worker))
 
     async def sync(request: AdminRequest) -> Response:
         worker = _worker_of(request, find)
         if worker is None:
-            return _unmanaged(request)
+            return _unmanaged(request, all_workers())
         accept = request.query.get("accept")
         if accept not in (None, "deletions"):
             return error(400, "accept: expected deletions, or nothing")
@@ -41,9 +45,9 @@ def routes(find: Find, all_workers: Callable[[], Iterable[MirrorWorker]]) -> lis
         return Response(body={"changes": [_change(change) for change in done.changes]})
 
     return [
-        Route("GET", "{prefix}/repos", listing),
-        Route("GET", "{prefix}/repos/{owner}/{name}", one),
-        Route("POST", "{prefix}/repos/{owner}/{name}/sync", sync),
+        Route("GET", "{prefix}/repos", listing, query=()),
+        Route("GET", "{prefix}/repos/{owner}/{name}", one, query=()),
+        Route("POST", "{prefix}/repos/{owner}/{name}/sync", sync, query=("accept",)),
     ]
 
 
@@ -54,9 +58,12 @@ def _worker_of(request: AdminRequest, find: Find) -> MirrorWorker | None:
         return None
 
 
-def _unmanaged(request: AdminRequest) -> Response:
-    name = f"{request.args['owner']}/{request.args['name']}"
-    return error(404, f"{name[:150]} is not managed: add it to [[repos]] in the configuration")
+def _unmanaged(request: AdminRequest, workers: Iterable[MirrorWorker]) -> Response:
+    name = f"{request.args['owner']}/{request.args['name']}"[:150]
+    managed = sorted(str(each.managed.repo) for each in workers)
+    named = get_close_matches(name, managed) or (managed if len(managed) <= _FEW else [])
+    there = f"; there is {', '.join(named)}" if named else ""
+    return error(404, f"{name} is not managed: add it to [[repos]] in the configuration{there}")
 
 
 def _status(worker: MirrorWorker) -> dict[str, Any]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+import time
 from collections.abc import Awaitable, Callable, Collection, Sequence
 from typing import Any, Protocol
 
@@ -12,13 +13,13 @@ from stackit.api.errors import JournalError, Permanent
 from stackit.api.events import Repo
 from stackit.bus.bus import Bus
 from stackit.journal import EventId, JournalProtocol, Receipt
-from stackit.journal.records import STATES
-from stackit.text.times import rfc3339
+from stackit.journal.records import REFS_EVENT, STATES
+from stackit.text.times import parse_time, rfc3339
 
 DEFAULT_LIMIT = 50
 MAX_LIMIT = 200
 
-_FILTERS = ("delivery", "event", "repo", "state", "subscriber", "cursor", "limit")
+_FILTERS = ("delivery", "event", "repo", "state", "subscriber", "since", "until", "cursor", "limit")
 _WORD = re.compile(r"[\x21-\x7e]{1,200}", re.ASCII)
 _LIMIT = re.compile(r"[0-9]{1,3}", re.ASCII)
 
@@ -40,49 +41,77 @@ class _BadRequestError(Exception):
     """A parameter is invalid; the text goes to the client."""
 
 
-def delivery_routes(journal: JournalProtocol, dispatch: Replayer, bus: Bus) -> list[Route]:
-    """Return the routes below ``{prefix}/deliveries``."""
-    receipts = _Deliveries(journal, dispatch, bus)
+class _UnknownSubscriberError(_BadRequestError):
+    """A subscriber neither runs nor had anything to handle."""
+
+
+def delivery_routes(
+    journal: JournalProtocol,
+    dispatch: Replayer,
+    bus: Bus,
+    *,
+    is_managed: Callable[[Repo], bool] = lambda _: False,
+    now: Callable[[], float] = time.time,
+) -> list[Route]:
+    """Return the routes below ``{prefix}/deliveries``.
+
+    ``is_managed`` returns whether a repository has a mirror, ``now`` is the wall clock.
+    """
+    receipts = _Deliveries(journal, dispatch, bus, is_managed, now)
     return [
-        Route("GET", "{prefix}/deliveries", _answered(receipts.listing)),
-        Route("POST", "{prefix}/deliveries/replay", _answered(receipts.replay_dead)),
-        Route("GET", "{prefix}/deliveries/{id}", _answered(receipts.show)),
-        Route("POST", "{prefix}/deliveries/{id}/replay", _answered(receipts.replay)),
+        Route("GET", "{prefix}/deliveries", _answered(receipts.listing), query=_FILTERS),
+        Route("POST", "{prefix}/deliveries/replay", _answered(receipts.replay_dead), query=("subscriber", "state")),
+        Route("GET", "{prefix}/deliveries/{id}", _answered(receipts.show), query=("payload",)),
+        Route("POST", "{prefix}/deliveries/{id}/replay", _answered(receipts.replay), query=("subscriber",)),
     ]
 
 
 class _Deliveries:
-    def __init__(self, journal: JournalProtocol, dispatch: Replayer, bus: Bus) -> None:
+    def __init__(
+        self,
+        journal: JournalProtocol,
+        dispatch: Replayer,
+        bus: Bus,
+        is_managed: Callable[[Repo], bool],
+        now: Callable[[], float],
+    ) -> None:
         self._journal = journal
         self._dispatch = dispatch
         self._bus = bus
+        self._is_managed = is_managed
+        self._now = now
 
     async def listing(self, request: AdminRequest) -> Response:
         query = request.query
-        _only(query, _FILTERS)
         for name in ("delivery", "event", "cursor"):
             if name in query and not _WORD.fullmatch(query[name]):
                 raise _BadRequestError(f"{name}: expected 1 to 200 printable characters without a space")
         state, subscriber = query.get("state"), query.get("subscriber")
         if state not in (None, *STATES):
             raise _BadRequestError(f"state: expected one of {', '.join(STATES)}")
+        repo = _repo(query.get("repo"))
+        times = {name: self._time(name, query.get(name)) for name in ("since", "until")}
+        limit = _limit(query.get("limit"))
+        key = None if subscriber is None else await self._known_key(subscriber)
         try:
             page = await self._journal.listing(
                 delivery=query.get("delivery"),
                 event=query.get("event"),
-                repo=_repo(query.get("repo")),
+                repo=None if repo is None else str(repo),
                 state=state,
-                subscriber=None if subscriber is None else self._key(subscriber),
+                subscriber=key,
                 cursor=query.get("cursor"),
-                limit=_limit(query.get("limit")),
+                limit=limit,
+                **times,
             )
         except ValueError:
             raise _BadRequestError("cursor: expected the next of an earlier answer") from None
+        if repo is not None and not page.deliveries and not await self._is_known(repo):
+            return error(404, f"{repo} is not managed, and there is no delivery of it")
         deliveries = [self._shown(receipt) for receipt in page.deliveries]
         return Response(body={"deliveries": deliveries, "next": page.next})
 
     async def show(self, request: AdminRequest) -> Response:
-        _only(request.query, ("payload",))
         payload = request.query.get("payload", "0")
         if payload not in ("0", "1"):
             raise _BadRequestError("payload: expected 1 or 0")
@@ -103,7 +132,6 @@ class _Deliveries:
         return Response(body=b'%b, "payload": %b}\n' % (head.encode("ascii"), b"null" if body is None else body))
 
     async def replay(self, request: AdminRequest) -> Response:
-        _only(request.query, ("subscriber",))
         receipt = await self._receipt(request)
         if receipt is None:
             return _unknown()
@@ -119,28 +147,47 @@ class _Deliveries:
         return Response(body={"id": receipt.id, "replayed": replayed})
 
     async def replay_dead(self, request: AdminRequest) -> Response:
-        _only(request.query, ("subscriber", "state"))
         if request.query.get("state") != "dead":
             raise _BadRequestError("state: expected dead; what else there is can be replayed one by one")
         if "subscriber" not in request.query:
             raise _BadRequestError("subscriber: say whose dead letters to replay")
-        replayed = await self._dispatch.replay_dead(self._key(request.query["subscriber"]))
+        replayed = await self._dispatch.replay_dead(await self._known_key(request.query["subscriber"]))
         return Response(body={"replayed": replayed})
 
     async def _receipt(self, request: AdminRequest) -> Receipt | None:
         return await self._journal.receipt(EventId(request.args["id"]))
 
-    def _key(self, name: str, had: Collection[str] | None = None) -> str:
-        """Return the key of the subscriber that a client names; with ``had``, it must be running or one of those."""
+    async def _known_key(self, name: str) -> str:
+        """Return the key of the subscriber that a client names: one that runs, or that has a handling."""
+        try:
+            return self._key(name, ())
+        except _UnknownSubscriberError:
+            return self._key(name, await self._journal.subscribers())
+
+    async def _is_known(self, repo: Repo) -> bool:
+        """Return whether a repository is managed, or any delivery or ref change of it is kept."""
+        if self._is_managed(repo):
+            return True
+        pages = [await self._journal.listing(repo=str(repo), event=event, limit=1) for event in (None, REFS_EVENT)]
+        return any(page.deliveries for page in pages)
+
+    def _time(self, name: str, text: str | None) -> float | None:
+        try:
+            return None if text is None else parse_time(text, self._now())
+        except ValueError as problem:
+            raise _BadRequestError(f"{name}: {problem}") from None
+
+    def _key(self, name: str, had: Collection[str]) -> str:
+        """Return the key of the subscriber that a client names; it must be running or one that ``had`` something."""
         if not _WORD.fullmatch(name):
             raise _BadRequestError("subscriber: expected the name of a plugin, or plugin:function")
         keys = self._bus.keys(name)
         if len(keys) > 1:
             raise _BadRequestError(f"subscriber: {name} has several handlers, name one: {', '.join(sorted(keys))}")
         running = {each.key for each in self._bus.subscribers()}
-        if had is not None and keys[0] not in running and keys[0] not in had:
+        if keys[0] not in running and keys[0] not in had:
             names = ", ".join(sorted(self._bus.display(key) for key in running | set(had)))
-            raise _BadRequestError(f"subscriber: there is no {name}; there is {names or 'none at all'}")
+            raise _UnknownSubscriberError(f"subscriber: there is no {name}; there is {names or 'none at all'}")
         return keys[0]
 
     def _shown(self, receipt: Receipt) -> dict[str, Any]:
@@ -184,17 +231,11 @@ def _answered(
     return answer
 
 
-def _only(query: Collection[str], known: Sequence[str]) -> None:
-    unknown = sorted(set(query) - set(known))
-    if unknown:
-        raise _BadRequestError(f"unknown parameter {unknown[0][:40]!r}; there is {', '.join(known)}")
-
-
-def _repo(name: str | None) -> str | None:
+def _repo(name: str | None) -> Repo | None:
     if name is None:
         return None
     try:
-        return str(Repo.parse(name))
+        return Repo.parse(name)
     except ValueError as problem:
         raise _BadRequestError(f"repo: {problem}") from None
 

@@ -16,4 +16,4 @@ def readyz(checks: Callable[[], Awaitable[Sequence[str]]]) -> Route:
             return Response(status=503, body={"ready": False, "problems": problems})
         return Response(body={"ready": True})
 
-    return Route("GET", "/readyz", ready)
+    return Route("GET", "/readyz", ready, query=())

@@ -61,6 +61,8 @@ class Router:
         for route in routes:
             if not (isinstance(route.method, str) and isinstance(route.path, str) and callable(route.handler)):
                 raise _invalid(route, "a route is a method and a path, as text, and a function")
+            if not _is_query(route.query):
+                raise _invalid(route, "its query must be a tuple of names, or None")
             if not _METHOD.fullmatch(route.method):
                 raise _invalid(route, "the method must be upper-case letters")
             for path in dict.fromkeys(_expand(route.path, prefixes)):
@@ -81,6 +83,10 @@ class Router:
             if values is not None:
                 return Match(entry, values)
         return None
+
+
+def _is_query(names: object) -> bool:
+    return names is None or (isinstance(names, tuple) and all(isinstance(each, str) for each in names))
 
 
 def _expand(path: str, prefixes: Sequence[str]) -> list[str]:

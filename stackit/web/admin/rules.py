@@ -88,6 +88,9 @@ class Admin:
             return encode(
                 error(400, "the query cannot be read: it must be at most 32 parameters, percent-encoded UTF-8")
             )
+        if route.query is not None and (unknown := sorted(parameters.keys() - set(route.query))):
+            there = f"there is {', '.join(route.query)}" if route.query else "this path takes none"
+            return encode(error(400, f"unknown parameter {unknown[0][:40]!r}; {there}"))
         path = head.path.decode("latin-1")
         asked = AdminRequest(method=method, path=path, args=args, query=parameters, body=body)
         answering = with_timeout(self._reactor, call(route.handler, asked), 0)

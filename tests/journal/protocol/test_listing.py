@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 import pytest_twisted
 from journal_values import ONE, ZEROS, new_delivery
@@ -40,10 +42,10 @@ async def test_a_listing_can_be_filtered_by_everything_at_once_or_alone(journal:
     for work in (*done.handlings, dead.handlings[0], mixed.handlings[0]):
         await outcome(journal.finish, work.id, at=101.0)
     await journal.fail(dead.handlings[1].id, at=101.0, error="no", next_at=None)
-    both = await outcome(journal.append, new_delivery("both"))  # dead at one, pending at the other: pending
+    both = await outcome(journal.append, new_delivery("both"))  # dead at one, pending at the other
     await journal.fail(both.handlings[0].id, at=101.0, error="no", next_at=None)
 
-    expected: list[tuple[dict[str, str], list[EventId]]] = [
+    expected: list[tuple[dict[str, Any], list[EventId]]] = [
         ({}, [both.id, unhandled.id, mixed.id, dead.id, done.id]),
         ({"delivery": "dead"}, [dead.id]),
         ({"delivery": "nothing"}, []),
@@ -52,8 +54,8 @@ async def test_a_listing_can_be_filtered_by_everything_at_once_or_alone(journal:
         ({"event": "refs_changed", "repo": "A/B", "state": "pending"}, [refs.id]),
         ({"repo": "A/B"}, [done.id]),
         ({"state": "pending"}, [both.id, mixed.id]),
-        ({"state": "dead"}, [dead.id]),
-        ({"state": "done"}, [unhandled.id, done.id]),
+        ({"state": "dead"}, [both.id, dead.id]),
+        ({"state": "done"}, [unhandled.id, mixed.id, dead.id, done.id]),
         ({"subscriber": "mirror"}, [both.id, mixed.id, dead.id, done.id]),
         ({"subscriber": "nobody"}, []),
         ({"subscriber": "mirror", "state": "done"}, [mixed.id, dead.id, done.id]),
@@ -62,7 +64,7 @@ async def test_a_listing_can_be_filtered_by_everything_at_once_or_alone(journal:
         ({"event": "push", "repo": "octo/widget", "state": "pending", "delivery": "mixed"}, [mixed.id]),
     ]
     for filters, ids in expected:
-        page = await journal.listing(**filters)  # type: ignore[arg-type]
+        page = await journal.listing(**filters)
         assert [receipt.id for receipt in page.deliveries] == ids, filters
         paged, cursor = [], None
         while True:
@@ -74,6 +76,38 @@ async def test_a_listing_can_be_filtered_by_everything_at_once_or_alone(journal:
         assert paged == ids, filters
     with pytest.raises(ValueError, match="state"):
         await journal.listing(state="lost")
+
+
+@pytest_twisted.ensureDeferred
+async def test_a_listing_is_bounded_by_the_time_of_receipt(journal: JournalProtocol) -> None:
+    times = (100.0, 99.5, 101.0, 102.5)  # a clock may be set back
+    ids = [(await outcome(journal.append, new_delivery(str(at), received_at=at))).id for at in times]
+    expected: list[tuple[dict[str, Any], list[EventId]]] = [
+        ({"since": 100.0}, [ids[3], ids[2], ids[0]]),
+        ({"until": 100.0}, [ids[1]]),
+        ({"since": 99.5, "until": 102.5}, [ids[2], ids[1], ids[0]]),
+        ({"since": 102.6}, []),
+        ({"since": 101.0, "until": 101.0}, []),
+    ]
+    for bounds, found in expected:
+        page = await journal.listing(**bounds)
+        assert [receipt.id for receipt in page.deliveries] == found, bounds
+    assert [each.id for each in (await journal.listing(since=100.0, state="pending", limit=1)).deliveries] == [ids[3]]
+    assert (await journal.listing(since=100.0, event="refs_changed")).deliveries == []
+
+
+@pytest_twisted.ensureDeferred
+async def test_dead_handlings_are_counted_by_subscriber_and_every_subscriber_is_known(journal: JournalProtocol) -> None:
+    assert (await journal.dead(), await journal.subscribers()) == ({}, set())
+    first = await outcome(journal.append, new_delivery("first", subscribers=("mirror", "notes")))
+    second = await outcome(journal.append, new_delivery("second", subscribers=("mirror", "gone")))
+    await outcome(journal.finish, second.handlings[1].id, at=101.0)
+    for handling in (first.handlings[0], second.handlings[0], first.handlings[1]):
+        await journal.fail(handling.id, at=101.0, error="no", next_at=None)
+    assert await journal.dead() == {"mirror": 2, "notes": 1}
+    assert await journal.subscribers() == {"mirror", "notes", "gone"}
+    await journal.replay_dead("mirror", now=102.0)
+    assert await journal.dead() == {"notes": 1}
 
 
 @pytest_twisted.ensureDeferred

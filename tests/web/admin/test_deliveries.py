@@ -61,7 +61,13 @@ class Harness:
         bus.register("single", Single())
         bus.register("several", Several())
         self.journal = journal
-        routes = delivery_routes(journal, Replays(journal), bus)
+        routes = delivery_routes(
+            journal,
+            Replays(journal),
+            bus,
+            is_managed=lambda repo: repo.key == "octo/managed",
+            now=lambda: RECEIVED + 60,
+        )
         self._admin = Admin(routes, reactor=reactor, prefixes=["/api"], tokens=None)
 
     async def ask(self, method: str, target: str) -> tuple[int, Any]:
@@ -238,10 +244,16 @@ async def test_every_filter_narrows_the_list(harness: Harness) -> None:
         ("state=dead", [push]),
         ("state=pending", [issue]),
         ("state=done", []),
+        ("since=2026-11-23T18:43:29Z", [issue, push]),
+        ("since=2026-11-23T19:43:29.5%2B01:00", []),
+        ("until=2026-11-23T18:43:29.123Z", []),
+        ("until=2026-11-23t18:43:29.124z", [issue, push]),
+        ("since=1m", [issue, push]),
+        ("since=59s", []),
+        ("until=59s&event=issues", [issue]),
         ("subscriber=single", [push]),
         ("subscriber=single:handle", [push]),
         ("subscriber=several:first", [issue]),
-        ("subscriber=nobody", []),
         ("subscriber=single&state=pending", []),
         ("", [issue, push]),
     ):
@@ -267,6 +279,13 @@ async def test_every_filter_narrows_the_list(harness: Harness) -> None:
         ("subscriber=", "subscriber:"),
         ("subscriber=several", "name one: several:first, several:stackit_refs_changed"),
         ("stat=dead", "unknown parameter 'stat'; there is delivery, event,"),
+        ("foo=", "unknown parameter 'foo'; there is"),
+        ("since=yesterday", "since: expected a time such as 2026-11-23T18:43:29Z, or one ago, such as '90s'"),
+        ("since=2026-11-23T18:43:29", "since: expected a time such as"),
+        ("until=2026-13-23T18:43:29Z", "until: expected a time such as"),
+        ("until=", "until: expected a time such as"),
+        ("subscriber=singel", "there is no singel; there is several:first, several:stackit_refs_changed, single"),
+        ("subscriber=single:typo&state=dead", "there is no single:typo; there is several:first,"),
     ],
 )
 @pytest_twisted.ensureDeferred
@@ -276,6 +295,46 @@ async def test_a_filter_that_makes_no_sense_is_refused_with_the_reason(
     status, answer = await harness.get(f"/deliveries?{query}")
     assert status == 400
     assert reason in answer["error"]
+
+
+@pytest_twisted.ensureDeferred
+async def test_what_is_dead_at_some_handler_is_found_also_while_another_is_pending(harness: Harness) -> None:
+    both, (dying, _) = await harness.append("guid-1", "single:handle", "several:first")
+    await harness.journal.fail(dying, at=RECEIVED, error="no", next_at=None)
+    mixed, (done, gone) = await harness.append("guid-2", "single:handle", "several:first")
+    await outcome(harness.journal.finish, done, at=RECEIVED)
+    await harness.journal.fail(gone, at=RECEIVED, error="no", next_at=None)
+    found = {}
+    for state in ("pending", "dead", "done"):
+        _, page = await harness.get(f"/deliveries?state={state}")
+        found[state] = [each["id"] for each in page["deliveries"]]
+    assert found == {"pending": [both], "dead": [mixed, both], "done": [mixed]}
+    _, page = await harness.get("/deliveries?state=dead&subscriber=single")
+    assert [(each["id"], each["state"]) for each in page["deliveries"]] == [(both, "pending")]
+
+
+@pytest_twisted.ensureDeferred
+async def test_a_subscriber_that_is_gone_is_known_while_something_of_it_is_kept(harness: Harness) -> None:
+    number, (handling,) = await harness.append("guid-1", "gone:old")
+    await harness.journal.fail(handling, at=RECEIVED, error="no", next_at=None)
+    _, page = await harness.get("/deliveries?subscriber=gone:old&state=dead")
+    assert [each["id"] for each in page["deliveries"]] == [number]
+    assert await harness.post("/deliveries/replay?state=dead&subscriber=gone:old") == (200, {"replayed": 1})
+    status, answer = await harness.post("/deliveries/replay?state=dead&subscriber=gone:odl")
+    assert (status, "there is no gone:odl; there is gone:old, several:first" in answer["error"]) == (400, True)
+
+
+@pytest_twisted.ensureDeferred
+async def test_a_repository_that_nobody_knows_is_not_found(harness: Harness) -> None:
+    await harness.append("guid-1", "single:handle", event="issues")
+    change = RefChange("refs/heads/main", "0" * 40, "1" * 40, "created")
+    await harness.journal.announce("octo/changed", [change], "backstop", None, RECEIVED, [])
+    for known in ("octo/managed", "octo/widget&event=push", "octo/widget&since=1s", "octo/changed", "OCTO/Managed"):
+        assert await harness.get(f"/deliveries?repo={known}") == (200, {"deliveries": [], "next": None}), known
+    assert await harness.get("/deliveries?repo=octo/wigdet") == (
+        404,
+        {"error": "octo/wigdet is not managed, and there is no delivery of it"},
+    )
 
 
 @pytest_twisted.ensureDeferred
@@ -345,7 +404,8 @@ async def test_all_dead_letters_of_a_subscriber_are_replayed_and_nothing_else(ha
     assert await harness.post("/deliveries/replay?subscriber=single&state=dead") == (200, {"replayed": 2})
     for number in numbers:
         assert await _states(harness, number) == {"single": "pending", "several:first": "dead"}
-    assert await harness.post("/deliveries/replay?subscriber=nobody&state=dead") == (200, {"replayed": 0})
+    assert (await harness.post("/deliveries/replay?subscriber=nobody&state=dead"))[0] == 400
+    assert await harness.post("/deliveries/replay?subscriber=single&state=dead") == (200, {"replayed": 0})
 
 
 @pytest.mark.parametrize("query", ["", "subscriber=single", "state=dead", "subscriber=single&state=done"])

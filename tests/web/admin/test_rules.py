@@ -8,7 +8,7 @@ from typing import Any
 import msgspec
 import pytest
 import pytest_twisted
-from admin_server import ECHO, Serve, echo, logged
+from admin_server import CSRF, ECHO, Serve, echo, logged
 from foreign_faults import FAULTS, IDS, OddDeferred
 from twisted.internet.defer import Deferred
 
@@ -60,6 +60,26 @@ async def test_a_handler_may_be_a_coroutine_or_return_a_deferred(serve: Serve) -
     asked = [Deferred.fromCoroutine(server.ask("GET", path)) for path in ("/c",)]
     waiting.callback(Response(body="late"))
     assert [(await each).json for each in asked] == ["late"]
+
+
+@pytest_twisted.ensureDeferred
+async def test_a_parameter_that_the_route_does_not_name_is_refused(serve: Serve) -> None:
+    def body(request: AdminRequest) -> Response:
+        return Response(body=dict(request.query))
+
+    server = await serve(
+        [
+            Route("POST", "/sync", body, query=("accept", "wait")),
+            Route("GET", "/bare", body, query=()),
+            Route("GET", "/own", body),
+        ]
+    )
+    answer = await server.ask("POST", "/sync?foo=x", CSRF)
+    assert (answer.status, answer.json) == (400, {"error": "unknown parameter 'foo'; there is accept, wait"})
+    answer = await server.ask("GET", "/bare?accept=")
+    assert (answer.status, answer.json) == (400, {"error": "unknown parameter 'accept'; this path takes none"})
+    assert (await server.ask("POST", "/sync?accept=a&wait=b", CSRF)).json == {"accept": "a", "wait": "b"}
+    assert (await server.ask("GET", "/own?foo=x")).json == {"foo": "x"}
 
 
 async def _raises(_request: AdminRequest) -> Response:

@@ -1,0 +1,51 @@
+"""``stackit status``: the state of the running stackit."""
+
+from __future__ import annotations
+
+from collections import Counter
+from typing import Any
+
+from stackit.api.commands import Command, Shell
+from stackit.cli.client import NotFoundError
+
+
+async def _run(shell: Shell) -> None:
+    status = await shell.admin.ask("GET", "/status")
+    mirrors = await _mirrors(shell)
+    started = status["started_at"]
+    values = {
+        "state": "ready" if status["ready"] else "not ready",
+        "version": status["version"],
+        "started": f"{started} ({shell.printer.ago(started)})",
+        "pending": status["pending"],
+        "dead": status["dead"],
+        "repos": status["repos"],
+    }
+    if mirrors is not None:
+        values["mirrors"] = ", ".join(f"{count} {state}" for state, count in sorted(mirrors.items()))
+    rows = [[each["subscriber"], each["pending"], each["dead"]] for each in status["subscribers"]]
+    shell.printer.report(
+        {**status, "mirrors": mirrors},
+        values,
+        ["SUBSCRIBER", "PENDING", "DEAD"],
+        rows,
+        empty="no plugin handles events",
+        note="\n".join(["\nproblems:", *(f"  {each}" for each in status["problems"])]) if status["problems"] else "",
+    )
+
+
+async def _mirrors(shell: Shell) -> dict[str, int] | None:
+    """Return the number of mirrors in each state; None without the plugin ``mirror``."""
+    try:
+        answer: Any = await shell.admin.ask("GET", "/repos")
+    except NotFoundError:
+        return None
+    return dict(Counter(each["state"] for each in answer["repos"]))
+
+
+COMMAND = Command(
+    name="status",
+    help="Show whether all is well, what waits, and the state of the mirrors.",
+    run=_run,
+    example="stackit status",
+)
