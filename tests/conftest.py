@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import signal
 from collections.abc import Iterator
 
 import pytest
 from hypothesis import HealthCheck, settings
-from twisted.logger import LogEvent, globalLogPublisher
+from log_capture import failures_logged, warnings_logged
+from twisted.logger import LogEvent
 
 from stackit.runtime.clocks import use_monotonic_time
 
@@ -23,22 +25,38 @@ def _monotonic_time() -> None:
     use_monotonic_time(reactor)
 
 
+@pytest.fixture
+def kept_signals() -> Iterator[None]:
+    """For a stackit in this process: it takes two signals over, which are pytest's."""
+    before = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
+    yield
+    for number, handler in before.items():
+        signal.signal(number, handler)
+
+
+@pytest.fixture
+def logged() -> Iterator[list[LogEvent]]:
+    """Events of the log that are warnings or worse."""
+    with warnings_logged() as events:
+        yield events
+
+
+@pytest.fixture
+def logged_failures() -> Iterator[list[LogEvent]]:
+    """Events of the log with a failure. A test that expects them takes them out; one that is left fails it."""
+    with failures_logged() as events:
+        yield events
+
+
 @pytest.fixture(autouse=True)
-def _clean_reactor() -> Iterator[None]:
+def _clean_reactor(logged_failures: list[LogEvent]) -> Iterator[None]:
     """A delayed call, an open port or an unhandled error that a test leaves behind fails it."""
     from twisted.internet import reactor  # noqa: PLC0415 - importing it installs it
 
-    problems: list[str] = []
-
-    def note(event: LogEvent) -> None:
-        if event.get("log_failure") is not None:
-            problems.append(f"logged: {event['log_failure']!r}")
-
     before = set(reactor.getDelayedCalls())
     readers = set(reactor.getReaders())
-    globalLogPublisher.addObserver(note)
     yield
-    globalLogPublisher.removeObserver(note)
+    problems = [f"logged: {event['log_failure']!r}" for event in logged_failures]
     left = [call for call in set(reactor.getDelayedCalls()) - before if call.active()]
     problems += [f"delayed call: {call}" for call in left]
     for call in left:

@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 import gc
-import signal
 import socket
 import threading
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -24,13 +22,7 @@ from stackit.service import CannotStart, Stackit
 STEPS = [name for name in vars(Stackit) if name.startswith(("_open_", "_make_", "_listen", "_give_", "_start_"))]
 
 
-@pytest.fixture(autouse=True)
-def _signals() -> Iterator[None]:
-    """stackit takes two signals over, which are pytest's."""
-    before = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
-    yield
-    for number, handler in before.items():
-        signal.signal(number, handler)
+pytestmark = pytest.mark.usefixtures("kept_signals")
 
 
 @pytest.fixture

@@ -4,19 +4,18 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Callable, Generator
-from contextlib import contextmanager
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
 import pytest
 from foreign_faults import FAULTS, IDS
+from log_capture import problems_logged
 from plugin_maker import bus_with, event, plugin, push, refs_changed
 from prometheus_client import Gauge
 from twisted.application.service import IService, Service
 from twisted.internet.defer import Deferred, fail, inlineCallbacks, succeed
 from twisted.internet.task import Clock
-from twisted.logger import LogEvent, globalLogPublisher
 
 from stackit import (
     App,
@@ -68,18 +67,6 @@ def app() -> App:
         visible=never,
         pending=dict,
     )
-
-
-@contextmanager
-def errors_logged() -> Generator[list[str]]:
-    lines: list[str] = []
-
-    def note(record: LogEvent) -> None:
-        lines.append(f"{record.get('plugin')}: {record.get('problem')}")
-
-    globalLogPublisher.addObserver(note)
-    yield lines
-    globalLogPublisher.removeObserver(note)
 
 
 def refused(plugin_of_it: object, name: str = "broken") -> str:
@@ -467,7 +454,7 @@ def test_a_plugin_that_raises_admits_and_says_so_once() -> None:
 
     no = Refused(status=403, reason="forbidden")
     bus = bus_with(strict=admission(lambda: no), broken=admission(broken))
-    with errors_logged() as lines:
+    with problems_logged() as lines:
         assert [bus.first(hookspecs.stackit_admit, REQUEST), bus.first(hookspecs.stackit_admit, REQUEST)] == [no, no]
     assert lines == ["broken: KeyError: 'x'"]
 
@@ -475,7 +462,7 @@ def test_a_plugin_that_raises_admits_and_says_so_once() -> None:
 @pytest.mark.parametrize("answer", [True, 403, "no", Deferred()])
 def test_an_answer_that_is_no_refusal_admits_and_says_so_once(answer: object) -> None:
     bus = bus_with(odd=admission(lambda: answer))
-    with errors_logged() as lines:
+    with problems_logged() as lines:
         assert [bus.first(hookspecs.stackit_admit, REQUEST), bus.first(hookspecs.stackit_admit, REQUEST)] == [
             None,
             None,
@@ -506,7 +493,7 @@ def test_an_answer_that_is_no_refusal_admits_and_says_so_once(answer: object) ->
 def test_a_refusal_that_cannot_be_sent_is_a_500_and_is_said_once(fields: dict[str, Any]) -> None:
     odd: Any = Refused(**{"status": 403, "reason": "forbidden", **fields})
     bus = bus_with(odd=admission(lambda: odd))
-    with errors_logged() as lines:
+    with problems_logged() as lines:
         assert [bus.first(hookspecs.stackit_admit, REQUEST), bus.first(hookspecs.stackit_admit, REQUEST)] == [
             Refused(status=500, reason="failed")
         ] * 2
@@ -538,7 +525,7 @@ def test_every_observer_sees_what_happened_though_another_raises() -> None:
 
     bus = bus_with(a=stackit_observe, b=raising(ValueError("no")), c=stackit_observe, d=raising(SystemExit(1)))
     what = Occurrence(name="notice", reason="x")
-    with errors_logged() as lines:
+    with problems_logged() as lines:
         bus.observe(what)
         bus.observe(what)
     assert seen == [what] * 4
@@ -590,7 +577,7 @@ def test_everyone_may_make_ready_for_an_event_and_changes_it_for_nobody() -> Non
 
     bus = bus_with(a=stackit_expect, b=plugin(fails), c=stackit_expect)
     coming = event("issues", "opened")
-    with errors_logged() as lines:
+    with problems_logged() as lines:
         bus.notify(hookspecs.stackit_expect, coming)
         bus.notify(hookspecs.stackit_expect, coming)
     assert [each.payload["mark"] for each in seen] == [1, 2, 3, 4]
@@ -746,7 +733,7 @@ def test_what_plugins_say_is_freed_of_secrets() -> None:
     bus = Bus(Redactor(["the-token-of-mine"]))
     bus.register("mine", plugin(stackit_health, stackit_observe))
     assert Deferred.fromCoroutine(plugin_problems(bus, Clock())).result == ["mine: no answer to ***"]
-    with errors_logged() as lines:
+    with problems_logged() as lines:
         bus.observe(Occurrence(name="notice", reason="x"))
     assert lines == ["mine: ValueError: ***"]
 

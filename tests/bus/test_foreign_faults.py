@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import AsyncIterator, Callable, Generator, Iterator
-from contextlib import contextmanager
-from pathlib import Path
+from collections.abc import Callable, Generator
 from types import coroutine
 from typing import Any
 
@@ -13,11 +11,12 @@ import pytest
 import pytest_twisted
 from dispatch_harness import Harness
 from foreign_faults import FAULTS, IDS, FinalWithoutText, OddDeferred, TextRaises
+from log_capture import problems_logged
 from plugin_maker import ONE, ZEROS, bus_with, plugin
 from threadless import no_threads
 from twisted.internet.defer import Deferred, DeferredList, fail, inlineCallbacks, succeed
 from twisted.internet.task import Clock
-from twisted.logger import LogEvent, Logger, globalLogPublisher
+from twisted.logger import LogEvent
 from twisted.python.failure import Failure
 
 from stackit import RefChange, RequestHead, hookimpl, on
@@ -29,32 +28,6 @@ from stackit.bus.timeouts import call, with_timeout
 
 Open = Callable[..., Harness]
 Make = Callable[[], BaseException]
-
-
-@pytest_twisted.async_yield_fixture
-async def harness(tmp_path: Path) -> AsyncIterator[Open]:
-    """Opens harnesses that are closed afterwards."""
-    opened: list[Harness] = []
-
-    def open_one(**arguments: Any) -> Harness:
-        opened.append(Harness(tmp_path, **arguments))
-        return opened[-1]
-
-    yield open_one
-    for each in opened:
-        await each.close()
-
-
-@contextmanager
-def errors_logged() -> Iterator[list[str]]:
-    lines: list[str] = []
-
-    def note(record: LogEvent) -> None:
-        lines.append(f"{record.get('plugin')}: {record.get('problem')}")
-
-    globalLogPublisher.addObserver(note)
-    yield lines
-    globalLogPublisher.removeObserver(note)
 
 
 def raising(make: Make) -> dict[str, Callable[..., Any]]:
@@ -282,7 +255,7 @@ async def test_what_observers_and_those_who_expect_raise_changes_nothing_for_a_d
     def good(event: object) -> None: ...
 
     one = harness(bad=plugin(stackit_observe, stackit_expect, good))
-    with errors_logged() as lines:
+    with problems_logged() as lines:
         for _ in range(3):
             assert (await one.take()).handled
         await one.until(lambda: len(one.outcomes("handled")) == 3)
@@ -293,19 +266,18 @@ async def test_what_observers_and_those_who_expect_raise_changes_nothing_for_a_d
 @pytest.mark.parametrize(("make", "text"), FAULTS, ids=IDS)
 @pytest_twisted.ensureDeferred
 async def test_whatever_one_who_is_told_of_a_commit_raises_the_journal_goes_on(
-    make: Make, text: str, harness: Open, monkeypatch: pytest.MonkeyPatch
+    make: Make, text: str, harness: Open, logged_failures: list[LogEvent]
 ) -> None:
     def told(outcome: object) -> None:
         raise make()
 
-    logged: list[Any] = []
-    monkeypatch.setattr("stackit.journal.sqlite.writer._log", Logger(namespace="stackit", observer=logged.append))
     one = harness()
     behind: list[object] = []
     one.journal.finish(1, told, at=1.0)
     one.journal.finish(2, behind.append, at=1.0)
     await one.journal.pending()
-    assert [describe(each["log_failure"].value) for each in logged] == [text]
+    assert [describe(each["log_failure"].value) for each in logged_failures] == [text]
+    logged_failures.clear()
     assert behind == [None]
     assert not (await one.take()).handled
     assert one.journal.problems() == []
@@ -319,7 +291,7 @@ def test_what_who_admits_raises_admits(make: Make, text: str) -> None:
 
     bus = bus_with(bad=stackit_admit)
     head = RequestHead(client="192.0.2.1", method=b"POST", path=b"/", headers={})
-    with errors_logged() as lines:
+    with problems_logged() as lines:
         assert bus.first(hookspecs.stackit_admit, head) is None
     assert lines == [f"bad: {text}"]
 
@@ -408,7 +380,7 @@ def test_a_canceller_may_raise_anything(make: Make, text: str) -> None:
     bound = with_timeout(clock, Deferred(refuse), 5)
     outcome: list[Failure] = []
     bound.addErrback(outcome.append)
-    with errors_logged() as lines:
+    with problems_logged() as lines:
         clock.advance(5)
     assert str(outcome[0].value) == "not finished after 5 s, cancelled"
     assert lines == [f"None: {text}"]

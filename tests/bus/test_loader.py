@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from importlib.metadata import EntryPoint
 from pathlib import Path
 from typing import Any
@@ -72,18 +72,8 @@ class Notes:
 """
 
 
-@pytest.fixture(autouse=True)
-def house(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
-    """A directory on the path for plugin modules; they are forgotten afterwards."""
-    monkeypatch.syspath_prepend(tmp_path)
-    before = set(sys.modules)
-    yield tmp_path
-    for name in set(sys.modules) - before:
-        del sys.modules[name]
-
-
-def write(house: Path, module: str, text: str) -> Path:
-    file = house / f"{module}.py"
+def write(plugin_folder: Path, module: str, text: str) -> Path:
+    file = plugin_folder / f"{module}.py"
     file.write_text(text)
     return file
 
@@ -93,17 +83,17 @@ def point(name: str, value: str) -> EntryPoint:
 
 
 def load(
-    house: Path, tables: Mapping[str, Mapping[str, Any]] | None = None, *installed: EntryPoint
+    plugin_folder: Path, tables: Mapping[str, Mapping[str, Any]] | None = None, *installed: EntryPoint
 ) -> tuple[Bus, list[str]]:
     bus = Bus()
-    problems = load_plugins(bus, tables or {}, directory=house, source=SOURCE, installed=installed)
+    problems = load_plugins(bus, tables or {}, directory=plugin_folder, source=SOURCE, installed=installed)
     return bus, [str(problem) for problem in problems]
 
 
-def stopped(house: Path, tables: Mapping[str, Mapping[str, Any]], *installed: EntryPoint) -> str:
+def stopped(plugin_folder: Path, tables: Mapping[str, Mapping[str, Any]], *installed: EntryPoint) -> str:
     """Why a configured plugin keeps stackit from starting: one line."""
     with pytest.raises(StackitError) as problem:
-        load(house, tables, *installed)
+        load(plugin_folder, tables, *installed)
     text = str(problem.value)
     assert "\n" not in text
     return text
@@ -117,9 +107,9 @@ def settings(bus: Bus) -> Any:
 # -- installed --------------------------------------------------------------------
 
 
-def test_installing_a_package_is_all_it_takes(house: Path) -> None:
-    write(house, "ten_lines", TEN_LINES)
-    bus, problems = load(house, None, point("deployer", "ten_lines"))
+def test_installing_a_package_is_all_it_takes(plugin_folder: Path) -> None:
+    write(plugin_folder, "ten_lines", TEN_LINES)
+    bus, problems = load(plugin_folder, None, point("deployer", "ten_lines"))
     assert (bus.plugins(), problems) == (["deployer"], [])
     assert bus.wanted_by(push()) == ("deployer:deploy",)
     (subscriber,) = bus.subscribers()
@@ -143,48 +133,50 @@ def test_installing_a_package_is_all_it_takes(house: Path) -> None:
     ],
 )
 def test_a_broken_plugin_that_is_merely_installed_is_named_and_the_others_go_on(
-    house: Path, text: str, reason: str
+    plugin_folder: Path, text: str, reason: str
 ) -> None:
-    write(house, "broken", text)
-    write(house, "ten_lines", TEN_LINES)
-    bus, (problem,) = load(house, None, point("a_broken", "broken"), point("deployer", "ten_lines"))
+    write(plugin_folder, "broken", text)
+    write(plugin_folder, "ten_lines", TEN_LINES)
+    bus, (problem,) = load(plugin_folder, None, point("a_broken", "broken"), point("deployer", "ten_lines"))
     assert bus.plugins() == ["deployer"]
     assert problem.startswith("plugin a_broken: ")
     assert reason in problem
     assert "\n" not in problem
 
 
-def test_a_broken_plugin_that_the_configuration_names_stops_the_start(house: Path) -> None:
-    write(house, "broken", "import nothing_of_this_name")
-    assert stopped(house, {"mine": {}}, point("mine", "broken")).startswith("plugin mine: broken cannot be imported")
+def test_a_broken_plugin_that_the_configuration_names_stops_the_start(plugin_folder: Path) -> None:
+    write(plugin_folder, "broken", "import nothing_of_this_name")
+    assert stopped(plugin_folder, {"mine": {}}, point("mine", "broken")).startswith(
+        "plugin mine: broken cannot be imported"
+    )
 
 
-def test_a_disabled_plugin_is_not_even_imported(house: Path) -> None:
-    write(house, "broken", "raise ValueError")
-    bus, problems = load(house, {"mine": {"enabled": False}}, point("mine", "broken"))
+def test_a_disabled_plugin_is_not_even_imported(plugin_folder: Path) -> None:
+    write(plugin_folder, "broken", "raise ValueError")
+    bus, problems = load(plugin_folder, {"mine": {"enabled": False}}, point("mine", "broken"))
     assert (bus.plugins(), problems) == ([], [])
     assert "broken" not in sys.modules
 
 
-def test_a_package_that_takes_a_bundled_name_loses_it(house: Path) -> None:
-    write(house, "impostor", TEN_LINES)
+def test_a_package_that_takes_a_bundled_name_loses_it(plugin_folder: Path) -> None:
+    write(plugin_folder, "impostor", TEN_LINES)
     bundled = point("logger", "stackit.plugins.logger:Logger")
     for installed in ([bundled, point("logger", "impostor")], [point("logger", "impostor"), bundled]):
-        bus, (problem,) = load(house, None, *installed)
+        bus, (problem,) = load(plugin_folder, None, *installed)
         assert bus.plugins() == ["logger"]
         assert problem == "plugin logger: impostor has the name of stackit.plugins.logger:Logger, and is left out"
     assert "impostor" not in sys.modules
 
 
-def test_one_plugin_that_is_found_twice_is_one(house: Path) -> None:
-    write(house, "ten_lines", TEN_LINES)
-    bus, problems = load(house, None, point("deployer", "ten_lines"), point("deployer", "ten_lines"))
+def test_one_plugin_that_is_found_twice_is_one(plugin_folder: Path) -> None:
+    write(plugin_folder, "ten_lines", TEN_LINES)
+    bus, problems = load(plugin_folder, None, point("deployer", "ten_lines"), point("deployer", "ten_lines"))
     assert (bus.plugins(), problems) == (["deployer"], [])
 
 
-def test_every_bundled_plugin_that_is_installed_loads(house: Path) -> None:
+def test_every_bundled_plugin_that_is_installed_loads(plugin_folder: Path) -> None:
     bus = Bus()
-    problems = load_plugins(bus, {}, directory=house)
+    problems = load_plugins(bus, {}, directory=plugin_folder)
     assert {"mirror", "logger", "ratelimit", "metrics"} <= set(bus.plugins())
     assert [str(problem) for problem in problems if problem.plugin in bus.plugins()] == []
 
@@ -192,28 +184,30 @@ def test_every_bundled_plugin_that_is_installed_loads(house: Path) -> None:
 # -- configured -------------------------------------------------------------------
 
 
-def test_a_plugin_is_loaded_from_a_module(house: Path) -> None:
-    write(house, "ten_lines", TEN_LINES)
-    bus, _ = load(house, {"mine": {"module": "ten_lines"}})
+def test_a_plugin_is_loaded_from_a_module(plugin_folder: Path) -> None:
+    write(plugin_folder, "ten_lines", TEN_LINES)
+    bus, _ = load(plugin_folder, {"mine": {"module": "ten_lines"}})
     assert bus.plugins() == ["mine"]
 
 
-def test_a_plugin_is_loaded_from_an_object_in_a_module(house: Path) -> None:
-    write(house, "notes", WITHOUT_SETTINGS)
-    bus, _ = load(house, {"mine": {"module": "notes:Notes"}})
+def test_a_plugin_is_loaded_from_an_object_in_a_module(plugin_folder: Path) -> None:
+    write(plugin_folder, "notes", WITHOUT_SETTINGS)
+    bus, _ = load(plugin_folder, {"mine": {"module": "notes:Notes"}})
     assert [each.key for each in bus.subscribers()] == ["mine:write"]
 
 
-def test_a_plugin_is_loaded_from_a_file_beside_the_configuration(house: Path) -> None:
-    write(house, "ten_lines", TEN_LINES)
-    bus, _ = load(house, {"here": {"file": "ten_lines.py"}, "there": {"file": str(house / "ten_lines.py")}})
+def test_a_plugin_is_loaded_from_a_file_beside_the_configuration(plugin_folder: Path) -> None:
+    write(plugin_folder, "ten_lines", TEN_LINES)
+    bus, _ = load(
+        plugin_folder, {"here": {"file": "ten_lines.py"}, "there": {"file": str(plugin_folder / "ten_lines.py")}}
+    )
     assert bus.plugins() == ["here", "there"]
 
 
-def test_a_file_may_use_what_needs_its_module_by_name(house: Path) -> None:
+def test_a_file_may_use_what_needs_its_module_by_name(plugin_folder: Path) -> None:
     text = WITH_DATACLASS + "\n@dataclass\nclass Point:\n    x: int\n"
-    write(house, "notes", text)
-    bus, _ = load(house, {"mine": {"file": "notes.py:Notes"}})
+    write(plugin_folder, "notes", text)
+    bus, _ = load(plugin_folder, {"mine": {"file": "notes.py:Notes"}})
     assert bus.plugins() == ["mine"]
     assert sys.modules["stackit_plugin_mine.notes"].Point(1).x == 1
 
@@ -237,11 +231,11 @@ def test_a_file_may_use_what_needs_its_module_by_name(house: Path) -> None:
     ],
 )
 def test_a_configured_plugin_that_cannot_be_found_stops_the_start(
-    house: Path, table: dict[str, Any], reason: str
+    plugin_folder: Path, table: dict[str, Any], reason: str
 ) -> None:
-    write(house, "ten_lines", TEN_LINES)
-    (house / "notes.txt").write_text(TEN_LINES)
-    text = stopped(house, {"mine": table}, point("other", "ten_lines"))
+    write(plugin_folder, "ten_lines", TEN_LINES)
+    (plugin_folder / "notes.txt").write_text(TEN_LINES)
+    text = stopped(plugin_folder, {"mine": table}, point("other", "ten_lines"))
     assert text.startswith(("plugin mine: ", f"{SOURCE}: plugins.mine"))
     assert reason in text
 
@@ -249,52 +243,56 @@ def test_a_configured_plugin_that_cannot_be_found_stops_the_start(
 @pytest.mark.parametrize("fault", ["asyncio.CancelledError", "GeneratorExit", "BaseException", "Sad"])
 @pytest.mark.parametrize("place", ["", "class Notes:\n    def __init__(self): ", "def __getattr__(name): "])
 def test_whatever_a_plugin_raises_while_it_is_made_it_is_named_and_the_others_go_on(
-    house: Path, fault: str, place: str
+    plugin_folder: Path, fault: str, place: str
 ) -> None:
     sad = "class Sad(Exception):\n    def __str__(self): raise KeyboardInterrupt\n"
-    write(house, "broken", f"import asyncio\n{sad}{place}raise {fault}\n")
-    write(house, "ten_lines", TEN_LINES)
-    bus, (problem,) = load(house, None, point("a_broken", "broken:Notes"), point("deployer", "ten_lines"))
+    write(plugin_folder, "broken", f"import asyncio\n{sad}{place}raise {fault}\n")
+    write(plugin_folder, "ten_lines", TEN_LINES)
+    bus, (problem,) = load(plugin_folder, None, point("a_broken", "broken:Notes"), point("deployer", "ten_lines"))
     assert str(problem).startswith("plugin a_broken: ")
     assert fault.rpartition(".")[2] in str(problem)
     assert bus.plugins() == ["deployer"]
 
 
-def test_an_interrupt_while_a_plugin_is_loaded_stops_the_start_since_a_person_may_have_meant_it(house: Path) -> None:
-    write(house, "broken", "raise KeyboardInterrupt")
+def test_an_interrupt_while_a_plugin_is_loaded_stops_the_start_since_a_person_may_have_meant_it(
+    plugin_folder: Path,
+) -> None:
+    write(plugin_folder, "broken", "raise KeyboardInterrupt")
     with pytest.raises(StackitError, match="plugin a_broken: broken cannot be imported: KeyboardInterrupt"):
-        load(house, None, point("a_broken", "broken"))
+        load(plugin_folder, None, point("a_broken", "broken"))
 
 
-def test_a_file_that_will_not_import_leaves_nothing_behind(house: Path) -> None:
-    write(house, "broken", "raise SystemExit")
-    assert "broken.py cannot be imported: SystemExit" in stopped(house, {"mine": {"file": "broken.py"}})
+def test_a_file_that_will_not_import_leaves_nothing_behind(plugin_folder: Path) -> None:
+    write(plugin_folder, "broken", "raise SystemExit")
+    assert "broken.py cannot be imported: SystemExit" in stopped(plugin_folder, {"mine": {"file": "broken.py"}})
     assert [each for each in sys.modules if each.startswith("stackit_plugin_mine")] == []
 
 
-def test_one_module_under_two_names_stops_the_start(house: Path) -> None:
-    write(house, "ten_lines", TEN_LINES)
+def test_one_module_under_two_names_stops_the_start(plugin_folder: Path) -> None:
+    write(plugin_folder, "ten_lines", TEN_LINES)
     tables = {"one": {"module": "ten_lines"}, "two": {"module": "ten_lines"}}
-    assert stopped(house, tables) == "plugin two: is there already, as one"
+    assert stopped(plugin_folder, tables) == "plugin two: is there already, as one"
 
 
 # -- settings ---------------------------------------------------------------------
 
 
-def test_settings_are_decoded_into_the_plugins_own_struct(house: Path) -> None:
-    write(house, "notes", WITH_SETTINGS)
+def test_settings_are_decoded_into_the_plugins_own_struct(plugin_folder: Path) -> None:
+    write(plugin_folder, "notes", WITH_SETTINGS)
     table = {"file": "notes.py:Notes", "channel": "general", "wait": "2m", "how-many": 3, "inner": {"most": 2}}
-    bus, _ = load(house, {"mine": table})
+    bus, _ = load(plugin_folder, {"mine": table})
     found = settings(bus)
     assert (found.channel, found.wait, found.how_many, found.inner.most) == ("general", 120, 3, 2)
 
 
-def test_settings_may_be_a_dataclass(house: Path) -> None:
-    write(house, "notes", WITH_DATACLASS)
-    assert settings(load(house, {"mine": {"module": "notes:Notes"}})[0]).channel == "general"
+def test_settings_may_be_a_dataclass(plugin_folder: Path) -> None:
+    write(plugin_folder, "notes", WITH_DATACLASS)
+    assert settings(load(plugin_folder, {"mine": {"module": "notes:Notes"}})[0]).channel == "general"
     del sys.modules["notes"]
-    assert settings(load(house, {"mine": {"module": "notes:Notes", "channel": "x"}})[0]).channel == "x"
-    assert "plugins.mine.chanel: unknown key" in stopped(house, {"mine": {"module": "notes:Notes", "chanel": "x"}})
+    assert settings(load(plugin_folder, {"mine": {"module": "notes:Notes", "channel": "x"}})[0]).channel == "x"
+    assert "plugins.mine.chanel: unknown key" in stopped(
+        plugin_folder, {"mine": {"module": "notes:Notes", "chanel": "x"}}
+    )
 
 
 @pytest.mark.parametrize(
@@ -325,15 +323,15 @@ def test_settings_may_be_a_dataclass(house: Path) -> None:
         ({"channel": "x", "api-key": 13}, ".api-key: expected text in quotes, got a whole number"),
     ],
 )
-def test_a_setting_that_is_wrong_is_named(house: Path, table: dict[str, Any], reason: str) -> None:
-    write(house, "notes", WITH_SETTINGS)
-    text = stopped(house, {"mine": {"file": "notes.py:Notes", **table}})
+def test_a_setting_that_is_wrong_is_named(plugin_folder: Path, table: dict[str, Any], reason: str) -> None:
+    write(plugin_folder, "notes", WITH_SETTINGS)
+    text = stopped(plugin_folder, {"mine": {"file": "notes.py:Notes", **table}})
     assert text == f"{SOURCE}: plugins.mine{reason}"
 
 
-def test_an_installed_plugin_whose_settings_are_missing_is_left_out_with_the_reason(house: Path) -> None:
-    write(house, "notes", WITH_SETTINGS)
-    bus, problems = load(house, None, point("notes", "notes:Notes"))
+def test_an_installed_plugin_whose_settings_are_missing_is_left_out_with_the_reason(plugin_folder: Path) -> None:
+    write(plugin_folder, "notes", WITH_SETTINGS)
+    bus, problems = load(plugin_folder, None, point("notes", "notes:Notes"))
     assert bus.plugins() == []
     assert problems == [f"plugin notes: {SOURCE}: plugins.notes.channel: missing"]
 
@@ -350,6 +348,6 @@ def test_an_installed_plugin_whose_settings_are_missing_is_left_out_with_the_rea
         ),
     ],
 )
-def test_a_class_that_cannot_be_made_is_named_with_the_reason(house: Path, text: str, reason: str) -> None:
-    write(house, "notes", text)
-    assert reason in stopped(house, {"mine": {"module": "notes:Notes"}})
+def test_a_class_that_cannot_be_made_is_named_with_the_reason(plugin_folder: Path, text: str, reason: str) -> None:
+    write(plugin_folder, "notes", text)
+    assert reason in stopped(plugin_folder, {"mine": {"module": "notes:Notes"}})

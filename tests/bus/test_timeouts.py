@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Generator
-from contextlib import contextmanager
 from typing import Any
 
 import pytest
+from log_capture import problems_logged
 from twisted.internet.defer import CancelledError, Deferred, succeed
 from twisted.internet.task import Clock
-from twisted.logger import LogEvent, globalLogPublisher
 from twisted.python.failure import Failure
 
 from stackit.bus.timeouts import HandlerTimeout, wait_or_cancel, with_timeout
@@ -24,18 +22,6 @@ def outcome(result: Deferred[Any]) -> Any:
 
 def start(coroutine: Any) -> Deferred[Any]:
     return Deferred.fromCoroutine(coroutine)
-
-
-@contextmanager
-def errors_logged() -> Generator[list[str]]:
-    lines: list[str] = []
-
-    def note(event: LogEvent) -> None:
-        lines.append(str(event.get("problem")))
-
-    globalLogPublisher.addObserver(note)
-    yield lines
-    globalLogPublisher.removeObserver(note)
 
 
 async def swallow(forever: Deferred[None]) -> str:
@@ -114,7 +100,7 @@ def test_the_late_outcome_of_an_abandoned_handler_is_nobodys() -> None:
     bound = with_timeout(clock, start(stubborn()), 5)
     clock.advance(5)
     assert outcome(bound).check(HandlerTimeout)
-    with errors_logged() as lines:
+    with problems_logged() as lines:
         late.errback(RuntimeError("far too late"))
     assert lines == []
 
@@ -125,7 +111,7 @@ def test_a_canceller_that_raises_does_not_keep_the_timeout_from_coming() -> None
 
     clock = Clock()
     bound = with_timeout(clock, Deferred(refuse), 5)
-    with errors_logged() as lines:
+    with problems_logged() as lines:
         clock.advance(5)
     assert outcome(bound).check(HandlerTimeout)
     assert lines == ["RuntimeError: you cannot cancel me"]

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 from plugin_maker import bus_with, event
 from twisted.internet.defer import Deferred, succeed
-from twisted.logger import Logger
+from twisted.logger import LogEvent
 from twisted.python.failure import Failure
 
 from stackit import on
@@ -302,25 +302,23 @@ def test_a_stop_that_is_cancelled_cancels_what_is_in_hand() -> None:
     assert not harness.queue._active
 
 
-def test_a_handling_that_fails_after_all_is_logged_and_holds_up_no_other(monkeypatch: pytest.MonkeyPatch) -> None:
-    logged: list[Any] = []
-    monkeypatch.setattr("stackit.dispatch.queues._log", Logger(namespace="stackit", observer=logged.append))
+def test_a_handling_that_fails_after_all_is_logged_and_holds_up_no_other(logged_failures: list[LogEvent]) -> None:
     harness = Harness()
     harness.offer("a")
     second = harness.offer("a")
     del harness.pending[1]
     harness.active.pop(1).errback(ZeroDivisionError())
-    assert [(each["subscriber"], each["log_failure"].type) for each in logged] == [("mine:handle", ZeroDivisionError)]
+    found = [(each["subscriber"], each["log_failure"].type) for each in logged_failures]
+    assert found == [("mine:handle", ZeroDivisionError)]
+    logged_failures.clear()
     harness.end(second)
     assert harness.empty()
 
 
 @pytest.mark.parametrize("fault", [RuntimeError("can't start new thread"), KeyboardInterrupt(), GeneratorExit()])
 def test_a_handling_that_cannot_be_begun_holds_up_no_other(
-    monkeypatch: pytest.MonkeyPatch, fault: BaseException
+    logged_failures: list[LogEvent], fault: BaseException
 ) -> None:
-    logged: list[Any] = []
-    monkeypatch.setattr("stackit.dispatch.queues._log", Logger(namespace="stackit", observer=logged.append))
     harness = Harness(concurrency=1)
     begin, harness.queue._handle = harness.queue._handle, lambda *_: throw(fault)
     harness.offer("a")  # begun at once
@@ -328,7 +326,8 @@ def test_a_handling_that_cannot_be_begun_holds_up_no_other(
     harness.add(DueHandling(2, 2, "mine:handle", "b", 0, 10))
     harness.queue.wake(["b"])
     harness.answer()  # begun by the loop
-    assert [each["log_failure"].value for each in logged] == [fault] * 2
+    assert [each["log_failure"].value for each in logged_failures] == [fault] * 2
+    logged_failures.clear()
     assert harness.queue.moves == 4
     harness.queue._handle = begin
     third, fourth = harness.offer("a"), harness.offer("b")
@@ -338,11 +337,7 @@ def test_a_handling_that_cannot_be_begun_holds_up_no_other(
     assert harness.empty()
 
 
-def test_what_cannot_be_read_is_read_at_the_next_wake_and_goes_before_what_is_new(
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
-    logged: list[Any] = []
-    monkeypatch.setattr("stackit.dispatch.queues._log", Logger(namespace="stackit", observer=logged.append))
+def test_what_cannot_be_read_is_read_at_the_next_wake_and_goes_before_what_is_new(logged: list[LogEvent]) -> None:
     harness = Harness()
     read, harness.queue._read = harness.queue._read, lambda *_: throw(MemoryError())
     harness.add(DueHandling(1, 1, "mine:handle", "a", 0, 10))

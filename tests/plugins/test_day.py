@@ -2,22 +2,13 @@
 
 from __future__ import annotations
 
-import signal
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 import pytest_twisted
 from simulated_day import KEPT, RETRIED, Day
 
-
-@pytest.fixture(autouse=True)
-def _signals() -> Iterator[None]:
-    """stackit takes two signals over, which are pytest's."""
-    before = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
-    yield
-    for number, handler in before.items():
-        signal.signal(number, handler)
+pytestmark = pytest.mark.usefixtures("kept_signals")
 
 
 @pytest_twisted.ensureDeferred

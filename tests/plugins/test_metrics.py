@@ -17,26 +17,21 @@ from stackit import Occurrence, PluginError, RefChange, Repo, StackitError, hook
 from stackit.plugins.metrics import Metrics
 
 
-@pytest.fixture
-def scraped() -> Scraped:
-    return Scraped()
-
-
-def test_the_route_answers_in_prometheus_format(scraped: Any) -> None:
+def test_the_route_answers_in_prometheus_format(scraped: Scraped) -> None:
     response = scraped.response()
     assert (scraped.route.method, scraped.route.path, response.status) == ("GET", "/metrics", 200)
     assert response.content_type.startswith("text/plain; version=")
     assert scraped.value("stackit_info", version="1.2.3") == 1
 
 
-def test_refused_requests_are_counted_by_reason(scraped: Any) -> None:
+def test_refused_requests_are_counted_by_reason(scraped: Scraped) -> None:
     for reason in ("signature", "signature", "rate"):
         scraped.observe(name="refused", reason=reason, status=401)
     assert scraped.value("stackit_requests_refused_total", reason="signature") == 2
     assert scraped.value("stackit_requests_refused_total", reason="rate") == 1
 
 
-def test_deliveries_are_counted_by_event_and_outcome(scraped: Any) -> None:
+def test_deliveries_are_counted_by_event_and_outcome(scraped: Scraped) -> None:
     scraped.observe(name="accepted", event="push", outcome="queued")
     scraped.observe(name="accepted", event="ping", outcome="unhandled")
     scraped.observe(name="duplicate", event="push")
@@ -47,7 +42,7 @@ def test_deliveries_are_counted_by_event_and_outcome(scraped: Any) -> None:
     assert scraped.value("stackit_deliveries_replayed_total") == 1
 
 
-def test_deliveries_are_counted_by_the_secret_by_which_they_verified(scraped: Any) -> None:
+def test_deliveries_are_counted_by_the_secret_by_which_they_verified(scraped: Scraped) -> None:
     old, new = "/run/credentials/stackit.service/old", "/etc/geheim/für GitHub " + "x" * 100
     for name, by in (("accepted", old), ("accepted", new), ("duplicate", new), ("refused", new), ("refused", None)):
         scraped.observe(name=name, reason="signature", outcome="queued", verified_by=by)
@@ -55,7 +50,7 @@ def test_deliveries_are_counted_by_the_secret_by_which_they_verified(scraped: An
     assert scraped.value("stackit_deliveries_verified_total", secret=new) == 3
 
 
-def test_handlings_are_counted_and_timed_by_subscriber(scraped: Any) -> None:
+def test_handlings_are_counted_and_timed_by_subscriber(scraped: Scraped) -> None:
     scraped.observe(name="failed", subscriber="deploy", seconds=1.0, error="no", attempts=1)
     scraped.observe(name="handled", subscriber="deploy", seconds=2.0, attempts=2)
     scraped.observe(name="dead", subscriber="mail:send", seconds=0.5, error="no", attempts=9)
@@ -65,7 +60,7 @@ def test_handlings_are_counted_and_timed_by_subscriber(scraped: Any) -> None:
     assert scraped.value("stackit_handling_seconds_sum", subscriber="deploy") == 3.0
 
 
-def test_what_is_pending_is_read_at_each_scrape(scraped: Any) -> None:
+def test_what_is_pending_is_read_at_each_scrape(scraped: Scraped) -> None:
     scraped.pending = {"deploy": 3, "mirror": 0}
     assert scraped.value("stackit_handlings_pending", subscriber="deploy") == 3
     scraped.pending = {"deploy": 1}
@@ -73,20 +68,20 @@ def test_what_is_pending_is_read_at_each_scrape(scraped: Any) -> None:
     assert scraped.labels("stackit_handlings_pending") == [{"subscriber": "deploy"}]
 
 
-def test_how_long_a_subscriber_has_stood_still_is_read_at_each_scrape(scraped: Any) -> None:
+def test_how_long_a_subscriber_has_stood_still_is_read_at_each_scrape(scraped: Scraped) -> None:
     scraped.stalled = {"deploy": 12.5, "mirror": 0.0}
     assert scraped.value("stackit_handlings_stalled_seconds", subscriber="deploy") == 12.5
     assert scraped.value("stackit_handlings_stalled_seconds", subscriber="mirror") == 0
 
 
-def test_the_backstops_last_success_is_a_time_and_a_failure_does_not_move_it(scraped: Any) -> None:
+def test_the_backstops_last_success_is_a_time_and_a_failure_does_not_move_it(scraped: Scraped) -> None:
     scraped.observe(name="backstop", plugin="mirror", outcome="failed", seconds=1.0, error="no")
     assert scraped.value("stackit_backstop_last_success_timestamp_seconds") == 0
     scraped.observe(name="backstop", plugin="mirror", outcome="done", seconds=1.0)
     assert scraped.value("stackit_backstop_last_success_timestamp_seconds") == NOW
 
 
-def test_every_name_of_the_contract_is_there(scraped: Any) -> None:
+def test_every_name_of_the_contract_is_there(scraped: Scraped) -> None:
     scraped.pending, scraped.stalled = {"deploy": 0}, {"deploy": 0.0}
     scraped.observe(name="refused", reason="signature")
     scraped.observe(name="accepted", event="push", outcome="queued")
@@ -116,12 +111,12 @@ def test_every_name_of_the_contract_is_there(scraped: Any) -> None:
 
 
 @pytest.mark.parametrize("hostile", ["", "x" * 101, 'a"} 1\nb', "é", "a b", None])
-def test_a_label_that_is_no_plain_word_is_other(scraped: Any, hostile: Any) -> None:
+def test_a_label_that_is_no_plain_word_is_other(scraped: Scraped, hostile: Any) -> None:
     scraped.observe(name="accepted", event=hostile, outcome="queued")
     assert scraped.value("stackit_deliveries_total", event="other", outcome="queued") == 1
 
 
-def test_no_stream_of_new_names_makes_ever_more_series(scraped: Any) -> None:
+def test_no_stream_of_new_names_makes_ever_more_series(scraped: Scraped) -> None:
     scraped.observe(name="accepted", event="push", outcome="queued")
     for n in range(5000):
         scraped.observe(name="accepted", event=f"event_{n}", outcome="queued")
@@ -134,7 +129,7 @@ def test_no_stream_of_new_names_makes_ever_more_series(scraped: Any) -> None:
     assert scraped.labels("stackit_mirror_verified_timestamp_seconds") == [{"repo": "octo/widget"}]
 
 
-def test_what_strangers_choose_for_one_metric_leaves_the_others_alone(scraped: Any) -> None:
+def test_what_strangers_choose_for_one_metric_leaves_the_others_alone(scraped: Scraped) -> None:
     for n in range(200):
         scraped.observe(name="accepted", event="push", outcome=f"outcome_{n}")
     scraped.observe(name="handled", subscriber="deploy", seconds=0.1)
@@ -154,7 +149,7 @@ def test_occurrences_before_the_routes_are_asked_for_are_counted() -> None:
     metrics.stackit_observe(Occurrence(name="notice", reason="hello"))
 
 
-def test_what_has_no_metric_of_its_own_is_counted_by_its_name(scraped: Any) -> None:
+def test_what_has_no_metric_of_its_own_is_counted_by_its_name(scraped: Scraped) -> None:
     scraped.observe(name="notice", reason="x")
     scraped.observe(name="deployed", repo=WIDGET)
     assert scraped.value("stackit_occurrences_total", occurrence="notice") == 1

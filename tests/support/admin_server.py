@@ -3,15 +3,13 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Awaitable, Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Awaitable, Callable
 from typing import Any
 
 import msgspec
 from twisted.internet.defer import Deferred
 from twisted.internet.endpoints import HostnameEndpoint, connectProtocol
 from twisted.internet.protocol import Protocol, connectionDone
-from twisted.logger import LogEvent, globalLogPublisher
 from twisted.python.failure import Failure
 
 from stackit import AdminRequest, Response, Route
@@ -84,22 +82,6 @@ def echo(request: AdminRequest) -> Response:
             "body": request.body.decode(),
         }
     )
-
-
-@contextmanager
-def logged() -> Iterator[list[str]]:
-    """The lines that stackit logs meanwhile."""
-    lines: list[str] = []
-
-    def note(event: LogEvent) -> None:
-        if event.get("log_namespace") == "stackit":
-            lines.append(str(event["log_format"]).format(**event))
-
-    globalLogPublisher.addObserver(note)  # type: ignore[arg-type]
-    try:
-        yield lines
-    finally:
-        globalLogPublisher.removeObserver(note)  # type: ignore[arg-type]
 
 
 ECHO = [

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import gc
 import hashlib
-from collections.abc import Callable
+from collections.abc import AsyncIterator, Callable
 from functools import partial
 from pathlib import Path
 from random import Random
 from typing import Any
 
 import msgspec
+import pytest_twisted
 from outcomes import outcome
 from plugin_maker import bus_with, plugin
 from twisted.internet.defer import Deferred
@@ -179,6 +180,21 @@ class Harness:
 
 Open = Callable[..., Harness]
 """The fixture ``harness``: opens one with these arguments."""
+
+
+@pytest_twisted.async_yield_fixture
+async def harness(tmp_path: Path) -> AsyncIterator[Open]:
+    """Open harnesses over one state directory; those that a test leaves open are closed afterwards."""
+    opened: list[Harness] = []
+
+    def open_one(**arguments: Any) -> Harness:
+        opened.append(Harness(tmp_path, **arguments))
+        return opened[-1]
+
+    yield open_one
+    for each in opened:
+        if each.journal._opening is not None:
+            await each.close()
 
 
 def noting(seen: list[str]) -> Callable[[Any], None]:

@@ -17,7 +17,7 @@ from twisted.internet import reactor
 from twisted.internet.defer import Deferred
 from twisted.internet.endpoints import UNIXClientEndpoint, connectProtocol
 from twisted.internet.task import Clock
-from twisted.logger import LogEvent, LogLevel, formatEvent, globalLogPublisher
+from twisted.logger import LogEvent, formatEvent
 
 from stackit.api.admin import Refused, RequestHead
 from stackit.api.errors import JournalError
@@ -106,18 +106,10 @@ async def closed_harness(clock: Clock, tmp_path: Path) -> AsyncIterator[Harness]
 
 
 @pytest.fixture(autouse=True)
-def quiet() -> Iterator[list[LogEvent]]:
+def quiet(logged: list[LogEvent]) -> Iterator[list[LogEvent]]:
     """Nothing that a stranger sends is worth a line beside the observers' own; a test may take out what is."""
-    events: list[LogEvent] = []
-
-    def note(event: LogEvent) -> None:
-        if event.get("log_level", LogLevel.info) >= LogLevel.warn:
-            events.append(event)
-
-    globalLogPublisher.addObserver(note)
-    yield events
-    globalLogPublisher.removeObserver(note)
-    assert events == []
+    yield logged
+    assert logged == []
 
 
 GITHUB = GitHub()

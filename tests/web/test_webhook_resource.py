@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Callable, Iterator
+from collections.abc import AsyncIterator, Callable
 from typing import Any
 
-import pytest
 import pytest_twisted
 from rawhttp import Answer, Client, request
 from twisted.internet import reactor
 from twisted.internet.defer import Deferred
 from twisted.internet.endpoints import HostnameEndpoint, connectProtocol
-from twisted.logger import LogEvent, LogLevel, globalLogPublisher
+from twisted.logger import LogEvent
 from twisted.protocols.policies import WrappingFactory
 from twisted.web.resource import IResource, Resource
 from twisted.web.server import Site
@@ -106,19 +105,6 @@ async def webhook() -> AsyncIterator[SitedWebhook]:
     made = SitedWebhook([SECRET])
     yield made
     await made.stop()
-
-
-@pytest.fixture
-def logged() -> Iterator[list[LogEvent]]:
-    events: list[LogEvent] = []
-
-    def note(event: LogEvent) -> None:
-        if event.get("log_level", LogLevel.info) >= LogLevel.warn:
-            events.append(event)
-
-    globalLogPublisher.addObserver(note)
-    yield events
-    globalLogPublisher.removeObserver(note)
 
 
 def sent(payload: Any = None, *, secret: str = SECRET, **headers: str) -> bytes:

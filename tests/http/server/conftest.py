@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator
 from typing import Any
 
 import pytest
@@ -20,7 +20,6 @@ from bounded_site import (
 from rawhttp import Listening
 from twisted.internet import reactor
 from twisted.internet.task import Clock, LoopingCall
-from twisted.logger import LogEvent, LogLevel, globalLogPublisher
 from twisted.python.failure import Failure
 
 from stackit.http.messages import RequestHead
@@ -82,17 +81,3 @@ async def listen(clock: Clock, echo: Echo, failures: list[Failure]) -> AsyncIter
     yield make
     for each in made:
         await each.stop()
-
-
-@pytest.fixture
-def logged() -> Iterator[list[LogEvent]]:
-    """Events of the log that are warnings or worse."""
-    events: list[LogEvent] = []
-
-    def note(event: LogEvent) -> None:
-        if event.get("log_level", LogLevel.info) >= LogLevel.warn:
-            events.append(event)
-
-    globalLogPublisher.addObserver(note)
-    yield events
-    globalLogPublisher.removeObserver(note)

@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 import pytest_twisted
 from mirror_harness import GitHttp, Harness, SilentRemote, Upstream, managed
+from twisted.internet.defer import Deferred
 
 from stackit.plugins.mirror.sync.tunables import Tunables
 
@@ -54,4 +55,13 @@ def harness(tmp_path: Path, upstream: Upstream, tunables: Tunables) -> Iterator[
     harness = Harness(tmp_path / "state", managed(upstream), tunables=tunables)
     yield harness
     pytest_twisted.blockon(harness.worker().rounds.idle())
+    pytest_twisted.blockon(harness.stop())
+
+
+@pytest.fixture
+def synced(tmp_path: Path, upstream: Upstream, tunables: Tunables) -> Iterator[Harness]:
+    """The plugin with a mirror of ``upstream`` that is in step."""
+    harness = Harness(tmp_path / "state", managed(upstream), tunables=tunables)
+    pytest_twisted.blockon(Deferred.fromCoroutine(harness.worker().sync("start")))
+    yield harness
     pytest_twisted.blockon(harness.stop())

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from pathlib import Path
 
 import msgspec
@@ -20,11 +19,8 @@ from stackit.plugins.mirror.sync.tunables import Tunables
 
 
 @pytest.fixture
-def harness(tmp_path: Path, upstream: Upstream, tunables: Tunables) -> Iterator[Harness]:
-    harness = Harness(tmp_path / "state", managed(upstream), tunables=tunables)
-    pytest_twisted.blockon(Deferred.fromCoroutine(harness.worker().sync("start")))
-    yield harness
-    pytest_twisted.blockon(harness.stop())
+def harness(synced: Harness) -> Harness:
+    return synced
 
 
 async def in_order(harness: Harness, events: list[Push]) -> None:

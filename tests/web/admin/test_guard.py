@@ -7,7 +7,8 @@ from pathlib import Path
 
 import pytest
 import pytest_twisted
-from admin_server import CSRF, ECHO, Serve, logged
+from admin_server import CSRF, ECHO, Serve
+from log_capture import lines_logged
 
 
 @pytest.mark.parametrize("host", ["localhost", "LOCALHOST:1", "127.0.0.1", "127.0.0.1:8081", "[::1]", "[::1]:8081"])
@@ -114,12 +115,12 @@ async def test_a_token_file_that_went_away_keeps_its_token_and_the_log_says_so_o
     file.write_text("token")
     server = await serve(ECHO, token_files=[file])
     assert (await server.ask("GET", "/metrics", "Authorization: Bearer token")).status == 200
-    with logged() as lines:
+    with lines_logged() as lines:
         file.unlink()
         for _ in range(3):
             assert (await server.ask("GET", "/metrics", "Authorization: Bearer token")).status == 200
     assert lines == [f"admin token file {file}: No such file or directory; the token it had stays valid"]
-    with logged() as lines:
+    with lines_logged() as lines:
         os.mkfifo(file)  # nobody writes to it, so a read that waits would be the end of the admin side
         assert (await server.ask("GET", "/metrics", "Authorization: Bearer token")).status == 200
         file.unlink()

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import pytest
 import pytest_twisted
-from admin_server import CSRF, ECHO, PREFIXES, Serve, echo, logged
+from admin_server import CSRF, ECHO, PREFIXES, Serve, echo
+from log_capture import lines_logged
 
 from stackit import Response, Route, StackitError
 from stackit.http.server.site import Limits
@@ -137,7 +138,7 @@ async def test_a_chunked_body_over_the_cap_is_refused_too(serve: Serve) -> None:
 async def test_who_may_not_come_in_is_told_before_sending_a_body_and_the_log_says_so(serve: Serve) -> None:
     server = await serve(ECHO, token="token")
     head = b"POST /api/repos/o/w/sync HTTP/1.1\r\nHost: localhost\r\nContent-Length: 1000\r\n\r\n"
-    with logged() as lines:
+    with lines_logged() as lines:
         assert (await server.send(head)).status == 401
     assert lines == ["admin request refused client=127.0.0.1 status=401 reason=admin"]
 

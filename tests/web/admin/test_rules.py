@@ -8,8 +8,9 @@ from typing import Any
 import msgspec
 import pytest
 import pytest_twisted
-from admin_server import CSRF, ECHO, Serve, echo, logged
+from admin_server import CSRF, ECHO, Serve, echo
 from foreign_faults import FAULTS, IDS, OddDeferred
+from log_capture import lines_logged
 from twisted.internet.defer import Deferred
 
 from stackit import AdminRequest, Response, Route, StackitError
@@ -95,7 +96,7 @@ async def test_a_handler_that_fails_is_a_500_that_tells_nothing_and_one_line_in_
     serve: Serve, handler: Any
 ) -> None:
     server = await serve([Route("GET", "/x/{y}", handler)])
-    with logged() as lines:
+    with lines_logged() as lines:
         answer = await server.ask("GET", "/x/secret")
     assert (answer.status, answer.json) == (500, {"error": "internal error"})
     assert len(lines) == 1
@@ -153,7 +154,7 @@ async def test_an_answer_that_cannot_be_sent_is_a_500_and_one_line_that_names_th
 ) -> None:
     server = await serve([Route("GET", "/x", lambda _request: response, "odd"), *ECHO])
     reader = await server.connect()
-    with logged() as lines:
+    with lines_logged() as lines:
         reader.transport.write(_TWO)  # type: ignore[call-arg, union-attr]
         await reader.lost
     # Both are answered, each once, and nothing of the first is taken for an answer of its own.
@@ -211,7 +212,7 @@ async def test_whatever_a_handler_raises_its_request_is_answered(
 
     server = await serve([Route("GET", "/now", now, "odd"), Route("GET", "/later", later, "odd")])
     for path in ("/now", "/later"):
-        with logged() as lines:
+        with lines_logged() as lines:
             answer = await server.ask("GET", path)
         assert (answer.status, answer.json) == (500, {"error": "internal error"})
         (line,) = lines
@@ -231,7 +232,7 @@ async def test_a_deferred_of_a_class_of_its_own_may_be_an_answer_or_fail_to(serv
 
     server = await serve([Route("GET", "/good", good), Route("GET", "/odd", lambda _request: OddDeferred())])  # type: ignore[arg-type, return-value]
     assert (await server.ask("GET", "/good")).json == "own"
-    with logged() as lines:
+    with lines_logged() as lines:
         assert (await server.ask("GET", "/odd")).status == 500
     assert len(lines) == 1
 

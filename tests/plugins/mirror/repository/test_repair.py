@@ -12,7 +12,6 @@ from pathlib import Path
 import pytest
 import pytest_twisted
 from mirror_harness import Harness, Upstream, git, managed, refs
-from twisted.internet.defer import Deferred
 
 from stackit import StackitError
 from stackit.plugins.mirror.repository.repair import make_readable
@@ -29,11 +28,8 @@ def upstream(tmp_path: Path) -> Upstream:
 
 
 @pytest.fixture
-def harness(tmp_path: Path, upstream: Upstream) -> Iterator[Harness]:
-    harness = Harness(tmp_path / "state", managed(upstream))
-    pytest_twisted.blockon(Deferred.fromCoroutine(harness.worker().sync("start")))
-    yield harness
-    pytest_twisted.blockon(harness.stop())
+def harness(synced: Harness) -> Harness:
+    return synced
 
 
 def overwrite(path: Path, content: bytes) -> None:

@@ -18,13 +18,6 @@ from stackit.plugins.mirror.schedule.backstop import BackstopSchedule
 
 
 @pytest.fixture
-def upstream(tmp_path: Path) -> Upstream:
-    upstream = Upstream(tmp_path / "upstream")
-    upstream.advance()
-    return upstream
-
-
-@pytest.fixture
 def harness(tmp_path: Path, upstream: Upstream) -> Iterator[Harness]:
     harness = Harness(
         tmp_path / "state",

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -21,13 +20,6 @@ COUNT = Tunables().clone_from + 20
 
 
 @pytest.fixture
-def reactor() -> Any:
-    from twisted.internet import reactor  # noqa: PLC0415 - importing it installs it
-
-    return reactor
-
-
-@pytest.fixture
 def upstream(tmp_path: Path) -> Upstream:
     """As many refs as make a clone worth it, some of them outside the usual refspecs."""
     upstream = Upstream(tmp_path / "remote" / "octo" / "widget.git")
@@ -37,13 +29,6 @@ def upstream(tmp_path: Path) -> Upstream:
     names += [f"refs/{name}" for name in ("heads/tmp/a", "pull/1/head", "stackit/one", "tags/light")]
     git(upstream.directory, "update-ref", "--stdin", stdin="".join(f"create {name} {oid}\n" for name in names).encode())
     return upstream
-
-
-@pytest.fixture
-def server(reactor: Any, upstream: Upstream) -> Iterator[GitHttp]:
-    server = GitHttp(reactor, upstream.directory.parent.parent)
-    yield server
-    pytest_twisted.blockon(server.stop())
 
 
 @pytest.fixture

@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 import pytest_twisted
 from mirror_harness import ZERO, Harness, Upstream, ask, git, managed, pushed, refs
-from twisted.internet.defer import Deferred
 
 from stackit import Size, StackitError
 
@@ -25,11 +23,8 @@ def upstream(tmp_path: Path) -> Upstream:
 
 
 @pytest.fixture
-def harness(tmp_path: Path, upstream: Upstream) -> Iterator[Harness]:
-    harness = Harness(tmp_path / "state", managed(upstream))
-    pytest_twisted.blockon(Deferred.fromCoroutine(harness.worker().sync("start")))
-    yield harness
-    pytest_twisted.blockon(harness.stop())
+def harness(synced: Harness) -> Harness:
+    return synced
 
 
 def empty(upstream: Upstream) -> None:
