@@ -17,11 +17,13 @@ FaultKind = Literal[
     "hang", "hang_mid", "drip", "endless", "redirect", "truncate", "stale", 401, 403, 404, 429, 500, 502, 503
 ]
 """A status is answered as such. ``hang``: no answer. ``hang_mid``: half an answer, then silence. ``drip``: one byte
-every tenth of a second. ``endless``: a fetch sees progress, and never a pack. ``truncate``: half an answer, then the
+at a time. ``endless``: a fetch sees progress, and never a pack. ``truncate``: half an answer, then the
 connection closes. ``redirect``: 301 to the same repository under another host name. ``stale``: as the refs were when
 the fault began."""
 
-_DRIP = 0.1
+PAUSE = 0.1
+"""Seconds between two pieces of a ``drip`` or an ``endless`` answer."""
+
 _PACK = b"000dpackfile\n"
 _PROGRESS = b"001f\2Counting objects: 1 of 99\r"
 _TEXTS = {
@@ -33,10 +35,11 @@ _TEXTS = {
 
 
 class Fault(msgspec.Struct, eq=False):
-    """One fault, for ``left`` more requests (None: until it is healed)."""
+    """One fault, for ``left`` more requests (None: until it is healed), with ``pause`` seconds between two pieces."""
 
     kind: FaultKind
     left: int | None = None
+    pause: float = PAUSE
 
     @property
     def answers_at_once(self) -> bool:
@@ -66,13 +69,13 @@ class Fault(msgspec.Struct, eq=False):
             request.write(_PACK)
             while True:
                 request.write(_PROGRESS)
-                await sleep(reactor, _DRIP)
+                await sleep(reactor, self.pause)
         head = {**headers, "Content-Length": str(len(output))}
         if self.kind == "drip":
             _head(request, status, head)
             for index in range(len(output)):
                 request.write(output[index : index + 1])
-                await sleep(reactor, _DRIP)
+                await sleep(reactor, self.pause)
             request.finish()
             return
         _head(request, status, head)
@@ -90,13 +93,13 @@ class Faults:
         self._path = path
         self._fault: Fault | None = None
 
-    def begin(self, kind: FaultKind, times: int | None) -> None:
+    def begin(self, kind: FaultKind, times: int | None, pause: float = PAUSE) -> None:
         """Raises ValueError for a kind that is not known."""
         if kind not in get_args(FaultKind):
             raise ValueError(f"no such fault: {kind!r} (expected one of {', '.join(map(str, get_args(FaultKind)))})")
         if kind == "stale":
             self._snapshot()
-        self._fault = Fault(kind, times)
+        self._fault = Fault(kind, times, pause)
 
     def heal(self) -> None:
         self._fault = None

@@ -12,7 +12,7 @@ from stackit.api.events import Repo
 from stackit.api.reactor import Reactor
 from stackit.testing.bare import BareRepository, RefMoved
 from stackit.testing.deliveries import HOOK_ID
-from stackit.testing.faults import FaultKind, Faults
+from stackit.testing.faults import PAUSE, FaultKind, Faults
 from stackit.testing.listening import LoopbackSite
 from stackit.testing.objects import Json, push_payload, repository
 from stackit.testing.smarthttp import GitRequest, Served, SmartHttp
@@ -179,9 +179,12 @@ class PretendGitHub:
 
     # Faults, and what git clients asked
 
-    def fault(self, repo: Repo | str, kind: FaultKind, *, times: int | None = None) -> None:
-        """Give git clients a fault from now on: for ``times`` requests, or until ``heal``."""
-        self._of(repo).served.faults.begin(kind, times)
+    def fault(self, repo: Repo | str, kind: FaultKind, *, times: int | None = None, pause: float = PAUSE) -> None:
+        """Give git clients a fault from now on: for ``times`` requests, or until ``heal``.
+
+        ``pause``: seconds between two pieces of a slow answer.
+        """
+        self._of(repo).served.faults.begin(kind, times, pause)
 
     def heal(self, repo: Repo | str) -> None:
         """Answer new requests correctly again. A request that hangs goes on hanging."""

@@ -54,7 +54,8 @@ class RunningStackit:
 
     ``config`` is the configuration file, as text or as the tables it has: ``{"repos": [{"name": …}]}``. ``plugins``
     is a directory whose modules a ``[plugins.NAME]`` table may then name: ``module = "mine:Mine"``. ``environment``
-    adds to the child's environment, which is otherwise made from nothing.
+    adds to the child's environment, which is otherwise made from nothing. ``python`` is the interpreter, or a program
+    that runs it.
     """
 
     def __init__(
@@ -66,6 +67,7 @@ class RunningStackit:
         secret: str | None = SECRET,
         plugins: Path | None = None,
         environment: Mapping[str, str] | None = None,
+        python: str | Path = sys.executable,
     ) -> None:
         self.state_dir = directory / "state"
         self.prefix = "/api/v1"
@@ -75,6 +77,7 @@ class RunningStackit:
         self._config = config if isinstance(config, str) else toml(config)
         self._plugins = plugins
         self._environment = dict(environment or {})
+        self._python = str(python)
         self._ports: tuple[int, int] | None = None
         self._daemons: list[Daemon] = []
         self._pool = HTTPConnectionPool(reactor)
@@ -225,7 +228,7 @@ class RunningStackit:
         config = self._directory / "stackit.toml"
         config.write_text(self._config, "utf-8")
         public, admin = (f"tcp:{self._port(side)}:interface=127.0.0.1" for side in (0, 1))
-        argv = [sys.executable, "-P", "-c", _TWISTD, "--nodaemon", "--pidfile=", f"--rundir={home}", "stackit"]
+        argv = [self._python, "-P", "-c", _TWISTD, "--nodaemon", "--pidfile=", f"--rundir={home}", "stackit"]
         argv += ["--config", str(config), "--state-dir", str(self.state_dir)]
         argv += ["--listen", public, "--admin-listen", admin]
         environment = {"PATH": "/usr/local/bin:/usr/bin:/bin", "HOME": str(home), "LANG": "C.UTF-8"}

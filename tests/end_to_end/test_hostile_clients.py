@@ -20,9 +20,9 @@ from stackit.testing import RunningStackit
 from stackit.testing.server import SECRET
 
 
-async def start(running_stackit: Any, deadline: str = "2s") -> RunningStackit:
+async def start(running_stackit: Any, deadline: str = "2s", **more: Any) -> RunningStackit:
     server: RunningStackit = await running_stackit(
-        config={"sync": {"interval": "0"}, "webhook": {"deadline": deadline}}
+        config={"sync": {"interval": "0"}, "webhook": {"deadline": deadline}}, **more
     )
     return server
 
@@ -192,18 +192,19 @@ async def test_forms_that_are_all_escapes_take_no_more_memory_than_their_size_ex
 
 
 @pytest.fixture
-def few_descriptors(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A stackit that is started now can have 96 descriptors."""
+def few_descriptors(tmp_path: Path) -> Path:
+    """A Python that can have 96 descriptors."""
     python = tmp_path / "python"
     python.write_text(f'#!/bin/sh\nulimit -n 96\nexec {sys.executable} "$@"\n')
     python.chmod(0o700)
-    monkeypatch.setattr("stackit.testing.server.sys.executable", str(python))
+    return python
 
 
-@pytest.mark.usefixtures("few_descriptors")
 @pytest_twisted.ensureDeferred
-async def test_idle_connections_take_no_descriptor_that_a_delivery_needs(running_stackit: Any) -> None:
-    server = await start(running_stackit, "30s")
+async def test_idle_connections_take_no_descriptor_that_a_delivery_needs(
+    running_stackit: Any, few_descriptors: Path
+) -> None:
+    server = await start(running_stackit, "30s", python=few_descriptors)
     admin = urlsplit(server.admin_url).port
     idle = [await connect(server, admin) for _ in range(60)]
     idle += [await connect(server) for _ in range(60)]

@@ -8,7 +8,7 @@ import os
 import random
 import subprocess
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +20,7 @@ from twisted.web.server import NOT_DONE_YET, Site
 
 from stackit import AdminRequest, App, ManagedRepo, Occurrence, Push, RefChange, Repo, Repos, Response
 from stackit.plugins.mirror import Mirror, MirrorSettings
+from stackit.plugins.mirror.repository.disk_space import free_bytes
 from stackit.plugins.mirror.sync.tunables import Tunables
 from stackit.subprocesses import run
 
@@ -133,6 +134,7 @@ class Harness:
         grace: float = 0,
         interval: float = 300,
         tunables: Tunables = Tunables(),  # noqa: B008 - frozen
+        free: Callable[[Path], int] = free_bytes,
         **settings: Any,
     ) -> None:
         from twisted.internet import reactor  # noqa: PLC0415 - importing it installs it
@@ -159,7 +161,7 @@ class Harness:
             pending=dict,
             now=lambda: time.time() + self.ahead,
         )
-        self.mirror = Mirror(MirrorSettings(**settings), tunables=tunables)
+        self.mirror = Mirror(MirrorSettings(**settings), tunables=tunables, free=free)
         self.service: Any = self.mirror.stackit_service(self.app)
         self.service.startService()
 

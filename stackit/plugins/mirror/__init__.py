@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import shutil
-from collections.abc import Awaitable, Sequence
+from collections.abc import Awaitable, Callable, Sequence
+from pathlib import Path
 
 from prometheus_client.registry import Collector
 from twisted.application.service import IService
@@ -15,7 +16,7 @@ from stackit.plugins.mirror.git.version import version_problem
 from stackit.plugins.mirror.metrics import MirrorMetrics
 from stackit.plugins.mirror.pushes import PushHandler
 from stackit.plugins.mirror.remote.remotes import Remotes
-from stackit.plugins.mirror.repository.disk_space import DiskReserve
+from stackit.plugins.mirror.repository.disk_space import DiskReserve, free_bytes
 from stackit.plugins.mirror.repository.fsck import FsckSlots
 from stackit.plugins.mirror.repository.history_cache import HistoryCache
 from stackit.plugins.mirror.routes import routes
@@ -35,13 +36,23 @@ MOST_UNMANAGED = 10_000
 
 
 class Mirror:
-    """The plugin: hands pushes, the backstop and admin requests to the workers of the mirrors."""
+    """The plugin: hands pushes, the backstop and admin requests to the workers of the mirrors.
+
+    ``free(directory)`` returns the bytes that are free on the disk of the mirrors.
+    """
 
     Settings = MirrorSettings
 
-    def __init__(self, settings: MirrorSettings = MirrorSettings(), *, tunables: Tunables = Tunables()) -> None:  # noqa: B008 - frozen
+    def __init__(
+        self,
+        settings: MirrorSettings = MirrorSettings(),  # noqa: B008 - frozen
+        *,
+        tunables: Tunables = Tunables(),  # noqa: B008 - frozen
+        free: Callable[[Path], int] = free_bytes,
+    ) -> None:
         self._settings = settings
         self._tunables = tunables
+        self._free = free
         self._app: App | None = None
         self._workers: dict[str, MirrorWorker] = {}
         self._pushes: dict[str, PushHandler] = {}
@@ -68,7 +79,7 @@ class Mirror:
         git = Git(app.reactor, home, app.redact, now=app.now, most_memory=self._settings.git_memory)
         slots = FetchSlots(self._settings.concurrency)
         remotes = Remotes(app.reactor, 2 * self._settings.concurrency, now=app.now)
-        self._disk = disk = DiskReserve(app.reactor, mirrors, self._settings.reserve)
+        self._disk = disk = DiskReserve(app.reactor, mirrors, self._settings.reserve, free=self._free)
         histories, clock = HistoryCache(), ClockConverter(app.reactor, app.now)
         fsck_slots = FsckSlots(app.reactor)
         for managed in app.repos:

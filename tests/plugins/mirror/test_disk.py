@@ -8,7 +8,6 @@ import os
 import shutil
 from collections.abc import AsyncIterator
 from pathlib import Path
-from types import SimpleNamespace
 
 import pytest
 import pytest_twisted
@@ -39,10 +38,12 @@ def used(directory: Path) -> int:
 class SmallDisk:
     """A disk that has room for so many bytes in all, of which the files of a harness take some."""
 
-    def __init__(self, directory: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def __init__(self, directory: Path) -> None:
         self.size = 2**62
         self._directory = directory
-        monkeypatch.setattr(shutil, "disk_usage", lambda _: SimpleNamespace(free=self.size - used(directory)))
+
+    def free(self, _: Path) -> int:
+        return self.size - used(self._directory)
 
     def leave(self, free: int) -> None:
         """As much as this is free now."""
@@ -75,15 +76,14 @@ class Place:
 
 
 @pytest_twisted.async_yield_fixture(params=["http", "file"])
-async def place(
-    request: pytest.FixtureRequest, pretend_github: PretendGitHub, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> AsyncIterator[Place]:
+async def place(request: pytest.FixtureRequest, pretend_github: PretendGitHub, tmp_path: Path) -> AsyncIterator[Place]:
     url = await pretend_github.create(WIDGET)
     upstream = Upstream.__new__(Upstream)
     upstream.directory = Path(pretend_github.path(WIDGET))
     made = versions(upstream.directory, SIZE, COUNT)
-    disk = SmallDisk(tmp_path / "state", monkeypatch)
-    harness = Harness(tmp_path / "state", managed(url if request.param == "http" else upstream), reserve=Size(RESERVE))
+    disk = SmallDisk(tmp_path / "state")
+    remote = managed(url if request.param == "http" else upstream)
+    harness = Harness(tmp_path / "state", remote, free=disk.free, reserve=Size(RESERVE))
     await harness.worker().sync("start")
     await harness.worker().rounds.idle()
     yield Place(harness, upstream, made, disk, by_http=request.param == "http")

@@ -18,17 +18,32 @@ if TYPE_CHECKING:
 Result = TypeVar("Result")
 
 
+def free_bytes(directory: Path) -> int:
+    """Return the bytes that are free on the disk of a directory."""
+    return shutil.disk_usage(directory).free
+
+
 class DiskReserve:
     """Keeps ``reserve`` bytes free on the disk of ``directory``.
 
     ``interval``: seconds between two checks while something is written. A fast disk takes 200 MB in the default.
+    ``free(directory)`` returns the bytes that are free.
     """
 
-    def __init__(self, reactor: Reactor, directory: Path, reserve: int, interval: float = 0.2) -> None:
+    def __init__(
+        self,
+        reactor: Reactor,
+        directory: Path,
+        reserve: int,
+        interval: float = 0.2,
+        *,
+        free: Callable[[Path], int] = free_bytes,
+    ) -> None:
         self._reactor = reactor
         self._directory = directory
         self._reserve = reserve
         self.interval = interval
+        self._free_bytes = free
         self._writers: list[_Writer] = []
         self._timer: DelayedCall | None = None
 
@@ -39,7 +54,7 @@ class DiskReserve:
 
     @property
     def _free(self) -> int:
-        return shutil.disk_usage(self._directory).free
+        return self._free_bytes(self._directory)
 
     def check(self) -> None:
         """Raise StackitError if less than the reserve is free."""

@@ -101,12 +101,9 @@ async def test_a_remote_that_wants_silence_is_not_asked_by_git_either(mirrored: 
 
 
 @pytest_twisted.ensureDeferred
-async def test_a_push_during_a_quick_check_is_not_undone_by_it(
-    mirrored: Mirrored, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr("stackit.testing.faults._DRIP", 0.005)
+async def test_a_push_during_a_quick_check_is_not_undone_by_it(mirrored: Mirrored) -> None:
     worker = mirrored.harness.worker()
-    mirrored.github.fault("octo/widget", "drip", times=1)
+    mirrored.github.fault("octo/widget", "drip", times=1, pause=0.005)
     is_unchanged = Deferred.fromCoroutine(worker.is_unchanged())
     moved = await mirrored.github.commit("octo/widget")
     await worker.sync("push", full=False)
