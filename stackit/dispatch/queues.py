@@ -9,17 +9,16 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Callable
-from typing import Any
 
 import msgspec
-from twisted.internet.defer import Deferred, maybeDeferred
+from twisted.internet.defer import Deferred
 from twisted.logger import Logger
 from twisted.python.failure import Failure
 
-from stackit.api.errors import describe_with_place
 from stackit.api.events import Event, RefsChanged
 from stackit.bus.subscribers import Subscriber
 from stackit.dispatch.entries import ENDED, RECORDING, RUNNING, Group, QueueEntry
+from stackit.dispatch.group_reader import GroupReader, Read
 from stackit.journal import DueHandling, HandlingId
 
 _log = Logger(namespace="stackit")
@@ -40,7 +39,6 @@ class QueueLimits(msgspec.Struct, frozen=True, kw_only=True):
 _DEFAULT_LIMITS = QueueLimits()
 
 Handle = Callable[["SubscriberQueue", QueueEntry], None]
-Read = Callable[[str, str, int], Deferred[list[DueHandling]]]
 
 
 class SubscriberQueue:
@@ -56,15 +54,12 @@ class SubscriberQueue:
         "_active",
         "_advancing",
         "_concurrency",
-        "_ended",
-        "_failed_reads",
         "_groups",
         "_handle",
         "_kept_bytes",
         "_known",
         "_limits",
-        "_read",
-        "_reading",
+        "_reader",
         "_ready",
         "_running",
         "_stopped",
@@ -88,19 +83,16 @@ class SubscriberQueue:
         self.moves = 0
         self._concurrency = concurrency
         self._handle = handle
-        self._read = read
         self._limits = limits
         self._groups: dict[str, Group] = {}
         self._ready: deque[Group] = deque()  # groups with an event that waits, each once, first come first served
-        self._to_read: deque[Group] = deque()  # groups with events in the journal, each once
-        self._failed_reads: list[Group] = []  # groups in the journal that could not be read
+        self._reader = GroupReader(subscriber.key, read, self._take)
+        self._to_read = self._reader.groups  # looked at for each event
         self._known: set[HandlingId] = set()  # ids of handlings that wait or are in hand
-        self._ended: set[HandlingId] = set()  # ids of those that ended during the present read, which may show them
         self._active: dict[HandlingId, QueueEntry] = {}  # running or recording, by id
         self._running = 0
         self._waiting = 0
         self._kept_bytes = 0
-        self._reading: Deferred[Any] | None = None
         self._woken = False
         self._advancing = False
         self._stopped: Deferred[None] | None = None
@@ -123,7 +115,7 @@ class SubscriberQueue:
             or self._waiting >= self._limits.window
             or len(group.waiting) >= self._limits.share
         ):
-            self._leave_in_journal(group)
+            self._reader.add(group)
         else:
             self._add(due, event, group)
         self.advance()
@@ -131,10 +123,9 @@ class SubscriberQueue:
     def wake(self, groups: list[str]) -> None:
         """Read these groups from the journal, in which something is due for them."""
         self._woken = True
-        self._to_read.extend(self._failed_reads)
-        self._failed_reads.clear()
+        self._reader.retry_failed()
         for name in groups:
-            self._leave_in_journal(self._groups.get(name) or self._add_group(name))
+            self._reader.add(self._groups.get(name) or self._add_group(name))
         self.advance()
 
     def advance(self) -> None:
@@ -144,7 +135,7 @@ class SubscriberQueue:
         self._advancing = True
         try:
             while self._stopped is None and (
-                (self._ready and self._start_next()) or (self._to_read and self._read_next())
+                (self._ready and self._start_next()) or (self._to_read and self._reader.read_next(self._room))
             ):
                 pass
         finally:
@@ -172,8 +163,8 @@ class SubscriberQueue:
         group.active -= 1
         del self._active[entry.due.id]
         self._known.discard(entry.due.id)
-        if self._reading is not None:
-            self._ended.add(entry.due.id)
+        if self._reader.ended is not None:
+            self._reader.ended.add(entry.due.id)
         self._forget_if_empty(group)
         if self._stopped is not None:
             if not self._active and not self._stopped.called:
@@ -188,8 +179,7 @@ class SubscriberQueue:
         """
         stopped: Deferred[None] = Deferred(self._cancel_active)
         self._stopped = stopped
-        if self._reading is not None:
-            self._reading.cancel()
+        self._reader.stop()
         if not self._active:
             stopped.callback(None)
         return stopped
@@ -200,12 +190,12 @@ class SubscriberQueue:
         An event that waits for an older one of its group, whose handler runs, is where it should be.
         """
         return len(self._active) > self._running or any(
-            not group.is_blocked() for group in (*self._ready, *self._to_read, *self._failed_reads)
+            not group.is_blocked() for group in (*self._ready, *self._reader.waiting())
         )
 
     def is_empty(self) -> bool:
         """Return whether nothing is in hand, waits, or is to be read."""
-        return not (self._active or self._ready or self._to_read or self._failed_reads)
+        return not (self._active or self._ready or self._reader.waiting())
 
     # -- groups and entries -------------------------------------------------------
 
@@ -217,12 +207,6 @@ class SubscriberQueue:
     def _forget_if_empty(self, group: Group) -> None:
         if not (group.active or group.waiting or group.in_journal):
             self._groups.pop(group.name, None)
-
-    def _leave_in_journal(self, group: Group) -> None:
-        group.arrived = True
-        if not group.in_journal:
-            group.in_journal = True
-            self._to_read.append(group)
 
     def _add(self, due: DueHandling, event: Event | RefsChanged | None, group: Group) -> None:
         if due.id in self._known:
@@ -283,18 +267,6 @@ class SubscriberQueue:
 
     # -- reading ------------------------------------------------------------------
 
-    def _read_next(self) -> bool:
-        if self._reading is not None:
-            return False
-        for _ in range(len(self._to_read)):
-            group = self._to_read.popleft()
-            room = self._room(group)
-            if room:
-                self._start_reading(group, room)
-                return True
-            self._to_read.append(group)
-        return False
-
     def _room(self, group: Group) -> int:
         """Return how many more events of a group to take into memory."""
         if self._waiting <= self._limits.window // 2:
@@ -303,32 +275,9 @@ class SubscriberQueue:
         idle = self._running < self._concurrency
         return 1 if idle and not group.waiting and not group.is_blocked() else 0
 
-    def _start_reading(self, group: Group, room: int) -> None:
-        group.arrived = False
-        limit = room + len(group.waiting) + group.active  # the events in memory are in the journal, too
-        self._ended.clear()
-
-        def ended(found: list[DueHandling] | Failure) -> None:
-            self._reading = None
-            if isinstance(found, Failure):
-                # Read again at the next wake: at once it would most likely fail again, and again.
-                self._failed_reads.append(group)
-                if self._stopped is None:
-                    _log.error(
-                        "what is due for {subscriber} cannot be read: {problem}",
-                        subscriber=self.subscriber.key,
-                        problem=describe_with_place(found.value),
-                    )
-                return
-            for due in found:
-                if due.id not in self._ended:
-                    self._add(due, None, group)
-            if group.arrived or len(found) == limit:
-                self._to_read.append(group)
-            else:
-                group.in_journal = False
-                self._forget_if_empty(group)
-            self.advance()
-
-        self._reading = reading = maybeDeferred(self._read, self.subscriber.key, group.name, limit)
-        reading.addBoth(ended)
+    def _take(self, group: Group, due: list[DueHandling]) -> None:
+        """Add what was read from the journal of a group."""
+        for each in due:
+            self._add(each, None, group)
+        self._forget_if_empty(group)
+        self.advance()

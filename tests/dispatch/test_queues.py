@@ -40,6 +40,8 @@ class Harness:
         self.reads: list[tuple[list[DueHandling], Deferred[list[DueHandling]]]] = []
         self.read_groups: list[str] = []
         self.count = 0
+        self.fault_of_handle: BaseException | None = None
+        self.fault_of_read: BaseException | None = None
         if woken:
             self.queue.wake([])
 
@@ -64,6 +66,9 @@ class Harness:
         reading.callback(handlings)
 
     def _handle(self, _queue: SubscriberQueue, entry: QueueEntry) -> None:
+        if self.fault_of_handle is not None:
+            raise self.fault_of_handle
+
         def ended(failure: Failure | None) -> None:
             self.queue.ended(entry, failure)
 
@@ -83,6 +88,8 @@ class Harness:
             del self.pending[handling]
 
     def _read(self, key: str, group: str, limit: int) -> Deferred[list[DueHandling]]:
+        if self.fault_of_read is not None:
+            raise self.fault_of_read
         assert key == "mine:handle"
         handlings = [handling for handling in self.pending.values() if handling.group == group][:limit]
         self.read_groups.append(group)
@@ -95,10 +102,6 @@ class Harness:
         queue = self.queue
         left: list[Any] = [queue._groups, queue._ready, queue._to_read, queue._known, queue._active, self.active]
         return not any(left) and queue._waiting == 0 and queue._kept_bytes == 0
-
-
-def throw(fault: BaseException) -> Any:
-    raise fault
 
 
 def test_events_of_one_group_are_handled_one_at_a_time_in_order() -> None:
@@ -320,7 +323,7 @@ def test_a_handling_that_cannot_be_begun_holds_up_no_other(
     logged_failures: list[LogEvent], fault: BaseException
 ) -> None:
     harness = Harness(concurrency=1)
-    begin, harness.queue._handle = harness.queue._handle, lambda *_: throw(fault)
+    harness.fault_of_handle = fault
     harness.offer("a")  # begun at once
     harness.count = 2
     harness.add(DueHandling(2, 2, "mine:handle", "b", 0, 10))
@@ -329,7 +332,7 @@ def test_a_handling_that_cannot_be_begun_holds_up_no_other(
     assert [each["log_failure"].value for each in logged_failures] == [fault] * 2
     logged_failures.clear()
     assert harness.queue.moves == 4
-    harness.queue._handle = begin
+    harness.fault_of_handle = None
     third, fourth = harness.offer("a"), harness.offer("b")
     assert harness.started == [third]
     harness.end(third)
@@ -339,7 +342,7 @@ def test_a_handling_that_cannot_be_begun_holds_up_no_other(
 
 def test_what_cannot_be_read_is_read_at_the_next_wake_and_goes_before_what_is_new(logged: list[LogEvent]) -> None:
     harness = Harness()
-    read, harness.queue._read = harness.queue._read, lambda *_: throw(MemoryError())
+    harness.fault_of_read = MemoryError()
     harness.add(DueHandling(1, 1, "mine:handle", "a", 0, 10))
     harness.queue.wake(["a"])
     harness.count = 1
@@ -347,7 +350,7 @@ def test_what_cannot_be_read_is_read_at_the_next_wake_and_goes_before_what_is_ne
     assert harness.queue.has_due()
     assert harness.started == []
     assert [each["problem"].partition(" (")[0] for each in logged] == ["MemoryError"]
-    harness.queue._read = read
+    harness.fault_of_read = None
     harness.queue.wake([])
     harness.answer()
     harness.end(1)
