@@ -1,4 +1,4 @@
-"""What a plugin sees of an HTTP request, and what it answers with."""
+"""A request to the admin side as a plugin receives it, and the refusals and answers that it returns."""
 
 from __future__ import annotations
 
@@ -85,9 +85,9 @@ def check_refused(refused: Refused) -> None:
 
 
 def sendable(response: Response) -> Response:
-    """An answer of a plugin, with a status and headers that can be sent as they are; its body is as it was.
+    """Return an answer of a plugin with a status and headers that can be sent. Its body is not looked at.
 
-    Raises ValueError, which says why there is none, or whatever the mapping of its headers raises.
+    Raises ValueError for an answer that cannot be sent, and any exception that the mapping of its headers raises.
     """
     _check_status(response.status)
     if not isinstance(response.headers, Mapping):
@@ -123,5 +123,5 @@ def _is_whole(value: object) -> bool:
 
 
 def _shown(value: object) -> str:
-    """A value of a plugin's, as far as it is of a kind that can be shown."""
+    """Return a value of a plugin as text, if it is of a kind that can be shown."""
     return repr(value)[:100] if type(value) in (str, bytes, int, float, bool) else type(value).__name__

@@ -126,7 +126,7 @@ class Shell:
 
 
 def _none(_: Any) -> None:
-    """Nothing."""
+    """Do nothing."""
 
 
 class Command(msgspec.Struct, frozen=True, kw_only=True):

@@ -8,7 +8,7 @@ from stackit.text.redaction import redacted
 
 
 class StackitError(Exception):
-    """Something a user can mend; the text names the cause and the way out."""
+    """An error that a user can mend; the text names the cause and the way out."""
 
 
 class ConfigError(StackitError):

@@ -28,7 +28,7 @@ _impl = pluggy.HookimplMarker(PROJECT)
 
 
 class HandlerOptions(msgspec.Struct, frozen=True, kw_only=True):
-    """How the handler of an event wants to be called; see ``on``."""
+    """The options of a handler of events; see ``on``."""
 
     patterns: tuple[str, ...] = ("*",)
     ordered: bool = True
@@ -42,7 +42,7 @@ class HandlerOptions(msgspec.Struct, frozen=True, kw_only=True):
             raise ValueError(f"concurrency is {concurrency!r}, expected 1 or more")
 
     def wants(self, name: str, action: str | None) -> bool:
-        """Whether an event of this name and action passes the filter."""
+        """Return whether an event of this name and action passes the filter."""
         wanted = map(read_pattern, self.patterns)
         return any(each in ((None, None), (name, None)) or (each == (name, action)) for each in wanted)
 
@@ -135,7 +135,7 @@ def _set_options(function: Callable[..., Any], options: HandlerOptions) -> None:
 
 
 def read_pattern(pattern: str) -> tuple[str | None, str | None]:
-    """The name and the action that a pattern asks for; None for any. Raises ValueError."""
+    """Return the name and the action that a pattern asks for; None for any. Raises ValueError."""
     found = _PATTERN.fullmatch(pattern) if isinstance(pattern, str) else None
     if found is None:
         raise ValueError(

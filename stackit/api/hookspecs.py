@@ -34,7 +34,7 @@ _spec = pluggy.HookspecMarker(PROJECT)
 
 
 class HookKind(Enum):
-    """How the bus calls the implementations of a hook, and what it does about an exception of one."""
+    """The kinds of hooks: how the bus calls the implementations, and what it does about an exception."""
 
     FIRST = "first result"
     """In call order, until one returns a result. An exception is logged once, and counts as no result."""
@@ -53,7 +53,7 @@ class HookKind(Enum):
 
     @property
     def may_be_async(self) -> bool:
-        """Whether an implementation may be a coroutine, or return a Deferred."""
+        """True if an implementation may be a coroutine, or return a Deferred."""
         return self in (HookKind.EVENT, HookKind.ASK)
 
 
@@ -180,5 +180,5 @@ HOOKS: Mapping[str, Hook] = MappingProxyType(
 
 
 def kind_of(hook: str) -> HookKind:
-    """The kind of a hook, by its name; ``@on`` handlers have that of ``stackit_event``."""
+    """Return the kind of a hook, by its name; ``@on`` handlers have that of ``stackit_event``."""
     return HookKind.EVENT if hook == ON else HOOKS[hook].kind

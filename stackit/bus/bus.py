@@ -98,7 +98,7 @@ class Bus:
         self._displayed = {each.key: each.plugin for each in self.subscribers() if handlers[each.plugin] == 1}
 
     def plugins(self) -> list[str]:
-        """The names of all registered plugins."""
+        """Return the names of all registered plugins."""
         return sorted(name for name, _ in self._plugins.list_name_plugin())
 
     def doubts(self, doubt: checks.Doubt) -> list[str]:
@@ -112,7 +112,7 @@ class Bus:
     # -- subscribers --------------------------------------------------------------
 
     def subscribers(self, hook: Callable[..., Any] | None = None) -> tuple[Subscriber, ...]:
-        """The subscribers of an event hook (default: of all), in call order; ``@on`` counts as ``stackit_event``."""
+        """Return the subscribers of an event hook, or of all, in call order; ``@on`` counts as ``stackit_event``."""
         if hook is hookspecs.stackit_event:
             return self._subscribers["stackit_event"] + self._subscribers[ON]
         if hook is not None:
@@ -120,7 +120,7 @@ class Bus:
         return tuple(each for subscribers in self._subscribers.values() for each in subscribers)
 
     def wanted_by(self, event: Event) -> tuple[str, ...]:
-        """The keys of the handlers whose filter lets this event pass, in call order."""
+        """Return the keys of the handlers whose filter lets this event pass, in call order."""
         return self._wanting(event.name, event.action)
 
     def _find_wanting(self, name: str, action: str | None) -> tuple[str, ...]:
@@ -128,11 +128,11 @@ class Bus:
         return tuple(each.key for each in events if each.options.wants(name, action))
 
     def display(self, key: str) -> str:
-        """A subscriber's name for people: its plugin, with ``:function`` where the plugin has several."""
+        """Return a subscriber's name for people: its plugin, with ``:function`` where the plugin has several."""
         return self._displayed.get(key, key)
 
     def keys(self, name: str) -> tuple[str, ...]:
-        """The subscriber keys that a name for people stands for; an unknown name stands for itself."""
+        """Return the subscriber keys that a name for people stands for; an unknown name stands for itself."""
         found = tuple(each.key for each in self.subscribers() if name in (each.key, each.plugin))
         return found or (name,)
 
@@ -216,7 +216,7 @@ class Bus:
         return [msgspec.structs.replace(each, plugin=plugin) for plugin, items in found for each in items]
 
     def _of(self, hook: str) -> tuple[HookImpl, ...]:
-        """The implementations in pluggy's call order: tryfirst, later-registered first, trylast."""
+        """Return the implementations in pluggy's call order: tryfirst, later-registered first, trylast."""
         found = self._implementations.get(hook)
         if found is None:
             found = tuple(each for _, each in implementations(self._plugins, hook))[::-1]

@@ -18,7 +18,7 @@ from stackit.api.hookspecs import HOOKS
 
 
 def plugin_manager() -> pluggy.PluginManager:
-    """A plugin manager that knows the hooks, and no plugin."""
+    """Return a plugin manager that knows the hooks, and no plugin."""
     plugins = pluggy.PluginManager(PROJECT)
     plugins.add_hookspecs(hookspecs)
     return plugins
@@ -36,7 +36,7 @@ def register(plugins: pluggy.PluginManager, name: str, plugin: object) -> None:
 
 
 def implementations(plugins: pluggy.PluginManager, *hooks: str) -> Iterator[tuple[str, HookImpl]]:
-    """The implementations of these hooks (default: of all), in the reverse of pluggy's call order."""
+    """Return the implementations of these hooks (default: of all), in the reverse of pluggy's call order."""
     for name in hooks or (*HOOKS, ON):
         caller = getattr(plugins.hook, name, None)  # without a specification there is none until it is implemented
         if caller is not None:
@@ -44,7 +44,7 @@ def implementations(plugins: pluggy.PluginManager, *hooks: str) -> Iterator[tupl
 
 
 def with_one_argument(implementation: HookImpl) -> Callable[[Any], Any]:
-    """The function of an implementation, to be called with the one argument of its hook, and nothing in between."""
+    """Return a function that calls an implementation with the one argument of its hook, and nothing in between."""
     function: Callable[..., Any] = implementation.function
     return function if implementation.argnames else lambda _: function()
 

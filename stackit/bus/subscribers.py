@@ -32,7 +32,7 @@ class Subscriber(msgspec.Struct, frozen=True, eq=False):
 
     @classmethod
     def of(cls, implementation: HookImpl) -> Subscriber:
-        """The subscriber that an implementation is."""
+        """Return the subscriber of an implementation."""
         name = implementation.function.__name__
         return cls(
             key=f"{implementation.plugin_name}:{name}",

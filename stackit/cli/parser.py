@@ -27,7 +27,7 @@ class _TopParser(argparse.ArgumentParser):
 
 
 def config_option(arguments: Sequence[str]) -> str | None:
-    """The value of ``--config``, which is needed before the commands of plugins are known."""
+    """Return the value of ``--config``, which is needed before the commands of plugins are known."""
     first = argparse.ArgumentParser(prog=PROGRAM, add_help=False, allow_abbrev=False)
     first.add_argument("--config", metavar="FILE")
     found: str | None = first.parse_known_args(arguments)[0].config

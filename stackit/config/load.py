@@ -147,7 +147,7 @@ def _plugin_tables(file: FileTable, where: Where) -> Mapping[str, Mapping[str, A
 
 
 def _default_state_dir(environ: Mapping[str, str], cwd: Path) -> Path:
-    """The first of systemd's ``$STATE_DIRECTORY``, else ``var`` in the current directory."""
+    """Return the first of systemd's ``$STATE_DIRECTORY``, else ``var`` in the current directory."""
     first = environ.get("STATE_DIRECTORY", "").split(":")[0]
     return cwd / (first or "var")
 

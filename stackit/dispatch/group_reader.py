@@ -1,4 +1,4 @@
-"""What a queue left in the journal, read back: one group at a time."""
+"""Read back from the journal what a queue left there: one group at a time."""
 
 from __future__ import annotations
 

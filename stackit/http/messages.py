@@ -35,5 +35,5 @@ class Response(msgspec.Struct, frozen=True, kw_only=True):
 
 
 def error(status: int, text: str) -> Response:
-    """The one shape of every error: ``{"error": text}``."""
+    """Return an error in the shape of every error: ``{"error": text}``."""
     return Response(status=status, body={"error": text})

@@ -39,7 +39,7 @@ class _QuietSite(Site):
     noisy = False
 
     def log(self, request: Any) -> None:
-        """No access log: it would drown a test's own output."""
+        """Write no access log: it would drown a test's own output."""
 
 
 class _Connections(WrappingFactory):

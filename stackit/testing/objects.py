@@ -154,7 +154,7 @@ def _addresses(table: str, base: str) -> dict[str, str]:
 
 
 def thing(kind: str, **own: Any) -> Json:
-    """Something with an id, addresses and times, as most objects of the API have; ``own`` are its other keys."""
+    """An object with an id, addresses and times, as most of the API have; ``own`` are its other keys."""
     return {
         "id": number(kind),
         "node_id": f"N_{number(kind)}",

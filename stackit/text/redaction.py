@@ -1,7 +1,7 @@
 """Removal of everything that looks like a credential, for texts of foreign origin.
 
-What has no form of its own cannot be seen here, such as a client secret of 40 hex digits, which looks like a commit.
-``stackit.secrets.redactor`` removes the secrets that stackit itself uses, in whatever form.
+A secret without a form of its own is not found here: a client secret of 40 hex digits looks like a commit.
+``stackit.secrets.redactor`` removes the secrets that stackit itself uses, in every form.
 """
 
 from __future__ import annotations

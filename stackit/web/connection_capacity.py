@@ -1,4 +1,4 @@
-"""How many connections the public and the admin side can have, by the descriptors that the system allows."""
+"""The number of connections of the public and the admin side, by the descriptors that the system allows."""
 
 from __future__ import annotations
 

@@ -133,7 +133,7 @@ class Connection:
             self._advance()
 
     def readConnectionLost(self) -> None:
-        """The client sends nothing more: it may have closed only its half, and wait for the response."""
+        """Note that the client sends nothing more. It may have closed only its half, and wait for the response."""
         self._half_closed = True
         if self.ended:
             self.transport.loseConnection()
@@ -141,7 +141,7 @@ class Connection:
             self._end()
 
     def writeConnectionLost(self) -> None:
-        """Nothing: what the client still sends is thrown away for a moment, see ``_end``."""
+        """Do nothing: what the client still sends is thrown away for a moment, see ``_end``."""
 
     def connectionLost(self, reason: Failure = connectionDone) -> None:  # noqa: ARG002
         self.state = CLOSED
@@ -342,4 +342,4 @@ class Connection:
         self._advance_and_read()
 
     def stopProducing(self) -> None:
-        """Nothing: ``connectionLost`` comes too."""
+        """Do nothing: ``connectionLost`` comes too."""

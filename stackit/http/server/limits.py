@@ -21,8 +21,8 @@ class ConnectionLimiter:
 
     Only a connection that waits for a request, or for the rest of one, is ever evicted. When there are too many
     connections, the network with the most waiting ones loses the one that has waited longest. When bodies are too large
-    in sum, the network that holds the most loses its largest. So whoever sends many slow or large requests gets in
-    their own way, not in that of others.
+    in sum, the network that holds the most loses its largest. So a client that sends many slow or large requests delays
+    itself, and not others.
     """
 
     __slots__ = ("_connections", "_held", "_memory", "_most", "_waiting", "held")

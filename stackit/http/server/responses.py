@@ -43,7 +43,7 @@ def encode_body(response: Response) -> bytes:
 
 @lru_cache(maxsize=256)
 def _head(status: int, content_type: str, last: bool) -> bytes:
-    """The lines that many responses share."""
+    """Return the lines that many responses share."""
     kind = "" if status == _NO_CONTENT else f"Content-Type: {content_type}\r\n"
     end = "Connection: close\r\n" if last else ""
     return _STATUS_LINES[status] + f"{kind}{end}".encode("latin-1")

@@ -159,7 +159,7 @@ def _fields(occurrence: Occurrence) -> dict[str, Any]:
 
 
 def _summary(name: str) -> str:
-    """The text of a line; a plugin's own occurrence has its name as text."""
+    """Return the text of a line; a plugin's own occurrence has its name as text."""
     known = OCCURRENCES.get(name)
     return str(name).replace("_", " ") if known is None else known.summary
 

@@ -101,5 +101,5 @@ class MirrorMetrics:
 
 
 def _one_of(known: frozenset[str], value: str | None) -> str:
-    """A label: any plugin may observe an occurrence with any value, and must not make ever more series by it."""
+    """Return the value of a label. Plugins may observe any value, which must not make more and more series."""
     return value if value is not None and value in known else "other"

@@ -76,7 +76,7 @@ class RateLimit:
             self._buckets.spend(self._client(occurrence.request), self._clock())
 
     def _client(self, request: RequestHead) -> str:
-        """The key of the bucket: that of the nearest address that is not a trusted proxy's."""
+        """Return the key of the bucket: that of the nearest address that is not a trusted proxy's."""
         return client_network(self._nearest(request) if self._proxies or self._trusts_unix else request.client)
 
     def _nearest(self, request: RequestHead) -> str:

@@ -32,7 +32,7 @@ class Buckets:
         return len(self._full_at)
 
     def wait(self, key: str, now: float) -> float:
-        """Seconds until the bucket has a token; 0 or less if it has one now."""
+        """Return the seconds until the bucket has a token; 0 or less if it has one now."""
         full_at = self._full_at.get(key, self._others_full_at if self._crowded(now) else now)
         return full_at - now - self._seconds_to_fill + self._seconds_per_token
 

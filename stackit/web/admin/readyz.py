@@ -1,4 +1,4 @@
-"""``GET /readyz`` of the admin side: whether all is well, and if not, what is wrong."""
+"""``GET /readyz`` of the admin side: the problems that an operator has to know of."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Why a push has to be fetched in a slower way."""
+"""The reasons for which a push is fetched in a slower way."""
 
 from __future__ import annotations
 
