@@ -15,19 +15,12 @@ from stackit.http.messages import RequestHead, Response
 from stackit.http.parsing import Malformed
 from stackit.http.server.deadline import Deadline
 from stackit.http.server.direct_socket import DirectSocket
+from stackit.http.server.read_size import LARGE, ReadSize
 from stackit.http.server.refusals import OVERLOAD, TOO_SLOW, Refusal, malformed
 from stackit.http.server.request import Request
 from stackit.http.server.request_parser import RequestParser, is_request_line
 from stackit.http.server.responses import serialize
-from stackit.http.server.state import (
-    CLOSED,
-    DRAINING,
-    HANDLING,
-    IDLE,
-    READING_BODY,
-    READING_HEAD,
-    YIELDED,
-)
+from stackit.http.server.state import CLOSED, DRAINING, HANDLING, IDLE, READING_BODY, READING_HEAD, YIELDED
 from stackit.text.addresses import UNIX, client_network
 
 if TYPE_CHECKING:
@@ -35,15 +28,6 @@ if TYPE_CHECKING:
 
 DRAIN_TIME = 2.0
 """Seconds that a client has to read its last response, while what it still sends is thrown away."""
-
-_SMALL_READ = 2**14
-"""Bytes to read at once: most deliveries are smaller, and room that they do not fill costs time, too."""
-
-_LARGE_READ = 2**18
-"""Bytes to read at once of a large body; each read costs as much as hashing 16 KB."""
-
-_LARGE_READERS = 16
-"""Connections that may read so much at once, at the same time: the others wait for all of them."""
 
 _TURN = 8
 """Requests of one connection that are read before others have their turn."""
@@ -64,8 +48,8 @@ class Connection:
         "_buffer",
         "_deadline",
         "_half_closed",
-        "_large_head",
         "_read_paused",
+        "_read_size",
         "_request",
         "_socket",
         "_write",
@@ -89,9 +73,9 @@ class Connection:
         """Bytes that were received and not looked at yet: the beginning of a head, or requests sent ahead."""
         self._request: Request | None = None
         self._socket: DirectSocket
+        self._read_size: ReadSize
         self._write: Callable[[bytes], None]
         self._deadline = Deadline(site.reactor, self._expired)
-        self._large_head = 0
         self._advancing = False
         self._half_closed = False
         self._read_paused = False
@@ -103,13 +87,13 @@ class Connection:
         self.transport = transport
         self._socket = DirectSocket(transport)
         self._write = self._socket.write
+        self._read_size = ReadSize(transport, self.site.large_readers)
         self.connectionMade()
 
     def connectionMade(self) -> None:
         peer = self.transport.getPeer()
         self.address = UNIX if isinstance(peer, UNIXAddress) else str(getattr(peer, "host", "local"))
         self.client_network = client_network(self.address)
-        self.transport.bufferSize = _SMALL_READ
         self.transport.registerProducer(self, True)
         if self.site.limiter.enter(self):
             self._deadline.restart(self.site.limits.deadline)
@@ -147,6 +131,7 @@ class Connection:
         self.state = CLOSED
         self._deadline.cancel()
         self._request = None
+        self._read_size.release()
         self.site.connection_lost(self)
 
     @property
@@ -207,8 +192,8 @@ class Connection:
 
     def _read_head(self) -> bool:
         """Begin the request whose head is here; returns whether one is."""
-        if self._large_head:  # what was read is this head, or not one like the last
-            self.transport.bufferSize, self._large_head = _SMALL_READ, 0
+        if self._read_size.large_head:  # what was read is this head, or not one like the last
+            self._read_size.shrink()
         buffer = self._buffer
         if buffer[0] in b"\r\n":  # empty lines before a request mean nothing (RFC 9112, 2.2)
             self._buffer = buffer = buffer.lstrip(b"\r\n")
@@ -229,17 +214,13 @@ class Connection:
 
     def _await_body(self, request: Request, parser: RequestParser, head: int) -> None:
         """Make ready for a body that is to come behind a head of so many bytes."""
-        length = parser.length
-        if length is not None and length > _SMALL_READ and not request.body_sink.throttled:
-            readers = self.site.large_readers
-            if len(readers) < _LARGE_READERS:
-                readers.add(self)
-                self.transport.bufferSize, self._large_head = _LARGE_READ, head
+        if not request.body_sink.throttled:
+            self._read_size.grow(head, parser.length)
         if parser.expects:
             self._write(_CONTINUE)
-        elif self._large_head and not self._buffer:
+        elif self._read_size.large_head and not self._buffer:
             # The head came alone: what is here of its body is read in one piece, which need never be copied.
-            self._buffer = self._socket.read(min(length or 0, _LARGE_READ))
+            self._buffer = self._socket.read(min(parser.length or 0, LARGE))
 
     def _read_body(self) -> None:
         request = self._request
@@ -248,8 +229,8 @@ class Connection:
             data, self._buffer = self._buffer, b""
             self._buffer = request.receive(data)
         if request.whole and self.state is READING_BODY:
-            if self._large_head:
-                self.site.large_readers.discard(self)
+            if self._read_size.large_head:
+                self._read_size.release()
             self.state = HANDLING
             self.site.limiter.arrived(self)
             request.process()
@@ -268,8 +249,8 @@ class Connection:
             return
         self.state = READING_HEAD if self._buffer else IDLE
         site.limiter.wait(self)
-        if self._large_head:
-            self.transport.bufferSize = self._large_head  # one large body may follow another, behind such a head
+        if self._read_size.large_head:
+            self._read_size.await_head()
         self._deadline.restart(site.limits.deadline)
         if not self._advancing:
             self._advance_and_read()
@@ -307,7 +288,7 @@ class Connection:
             return
         self.state = DRAINING
         self._buffer = b""
-        self.site.large_readers.discard(self)
+        self._read_size.release()
         self.site.limiter.leave(self)
         self.transport.unregisterProducer()
         if abort or self.site.has_too_many_draining:

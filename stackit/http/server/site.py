@@ -20,6 +20,7 @@ from stackit.api.reactor import Timers
 from stackit.http.server.connection import Connection
 from stackit.http.server.interfaces import OnRefused, RequestHandler
 from stackit.http.server.limits import ConnectionLimiter
+from stackit.http.server.read_size import ReadSize
 from stackit.http.server.responses import Dates
 from stackit.http.server.state import State
 
@@ -64,7 +65,7 @@ class BoundedSite(Factory):
         self.limits = limits
         self.limiter = ConnectionLimiter(connections=limits.connections, memory=limits.memory)
         self.stopping = False
-        self.large_readers: set[Connection] = set()
+        self.large_readers: set[ReadSize] = set()
         self._routes = dict(routes)
         self._connections: set[Connection] = set()
         self._empty: Deferred[None] | None = None
@@ -90,7 +91,6 @@ class BoundedSite(Factory):
     def connection_lost(self, connection: Connection) -> None:
         """Forget a connection that is closed."""
         self.limiter.leave(connection)
-        self.large_readers.discard(connection)
         self._connections.discard(connection)
         if not self._connections and self._empty is not None:
             empty, self._empty = self._empty, None
