@@ -13,7 +13,7 @@ from twisted.logger import Logger
 from twisted.python.failure import Failure
 
 from stackit.api.errors import describe
-from stackit.api.reactor import Reactor
+from stackit.api.reactor import Reactor, Timers
 
 _log = Logger(namespace="stackit")
 
@@ -112,7 +112,7 @@ def _cancel(running: Deferred[Any]) -> None:
         _log.error("a handler failed while it was cancelled: {problem}", problem=describe(fault))
 
 
-async def wait_or_cancel(reactor: Reactor, running: Sequence[Deferred[Any]], grace: float) -> None:
+async def wait_or_cancel(reactor: Timers, running: Sequence[Deferred[Any]], grace: float) -> None:
     """Wait until all have ended; cancel those that have not after ``grace`` seconds. Failures are ignored.
 
     Each must end when it is cancelled, as the result of ``with_timeout`` does.

@@ -12,7 +12,7 @@ from twisted.logger import Logger
 from twisted.python.failure import Failure
 
 from stackit.api.errors import JournalError, describe_with_place
-from stackit.api.reactor import Reactor, sleep
+from stackit.api.reactor import Timers, sleep
 from stackit.dispatch.backoff import LONGEST_DELAY
 from stackit.dispatch.queues import SubscriberQueue
 from stackit.journal import DueHandling, JournalProtocol
@@ -38,7 +38,7 @@ class Backlog:
     def __init__(
         self,
         *,
-        reactor: Reactor,
+        reactor: Timers,
         now: Callable[[], float],
         journal: JournalProtocol,
         queues: Mapping[str, SubscriberQueue],

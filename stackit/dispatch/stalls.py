@@ -7,7 +7,7 @@ from collections.abc import Callable, Mapping
 from twisted.application.service import Service
 from twisted.internet.task import LoopingCall
 
-from stackit.api.reactor import Reactor
+from stackit.api.reactor import Timers
 from stackit.dispatch.dispatch import Dispatch
 from stackit.dispatch.queues import SubscriberQueue
 
@@ -29,7 +29,7 @@ class StallDetector(Service):
     def __init__(
         self,
         *,
-        reactor: Reactor,
+        reactor: Timers,
         dispatch: Dispatch,
         display: Callable[[str], str],
         notice: Callable[[str], None],

@@ -9,7 +9,7 @@ from twisted.internet.defer import Deferred
 from twisted.internet.task import LoopingCall
 
 from stackit.api.errors import JournalError
-from stackit.api.reactor import Reactor
+from stackit.api.reactor import Timers
 from stackit.journal.protocol import JournalProtocol
 
 INTERVAL = 60.0
@@ -18,7 +18,7 @@ INTERVAL = 60.0
 class Pruner(Service):
     """Prunes the journal once a minute, in small steps, so that no delivery waits for it."""
 
-    def __init__(self, *, reactor: Reactor, now: Callable[[], float], journal: JournalProtocol) -> None:
+    def __init__(self, *, reactor: Timers, now: Callable[[], float], journal: JournalProtocol) -> None:
         self._now = now
         self._journal = journal
         self._loop = LoopingCall(lambda: Deferred.fromCoroutine(self._round()))

@@ -8,7 +8,7 @@ from collections.abc import Callable, Mapping
 from twisted.application.service import Service
 from twisted.internet.task import LoopingCall
 
-from stackit.api.reactor import Reactor
+from stackit.api.reactor import Timers
 from stackit.api.threads import MonitoredThread
 
 INTERVAL = 10.0
@@ -25,7 +25,7 @@ class Heartbeat(Service):
     """
 
     def __init__(
-        self, *, reactor: Reactor, threads: Mapping[str, MonitoredThread], clock: Callable[[], float] = time.monotonic
+        self, *, reactor: Timers, threads: Mapping[str, MonitoredThread], clock: Callable[[], float] = time.monotonic
     ) -> None:
         self._clock = clock
         self._ticked_at = clock()

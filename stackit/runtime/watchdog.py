@@ -11,7 +11,7 @@ from collections.abc import Callable, Mapping, Sequence
 from twisted.application.service import Service
 from twisted.internet.task import LoopingCall
 
-from stackit.api.reactor import Reactor
+from stackit.api.reactor import Timers
 
 
 class Watchdog(Service):
@@ -24,7 +24,7 @@ class Watchdog(Service):
     def __init__(
         self,
         *,
-        reactor: Reactor,
+        reactor: Timers,
         environ: Mapping[str, str],
         pid: int,
         stuck: Callable[[], Sequence[str]],
