@@ -555,7 +555,7 @@ def test_the_first_plugin_that_keeps_a_mirror_of_a_repository_says_where_it_is()
         found = bus.first(hookspecs.stackit_mirror, Repo("octo", name))
         return None if found is None else found.path
 
-    with errors_logged() as lines:
+    with problems_logged() as lines:
         assert [where(each) for each in ("widget", "gadget", "website")] == [Path("/a"), Path("/b"), None]
     assert lines == ["c: TypeError: returned str, expected MirrorInfo or None"]
 
