@@ -1,1 +1,1 @@
-"""The shell commands, which ask the admin side of the running stackit."""
+"""The shell commands. Nearly all ask the admin side of the running stackit."""

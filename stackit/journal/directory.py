@@ -95,10 +95,15 @@ def _sync(directory: Path) -> None:
 
 def make_durable(new: Path, path: Path) -> None:
     """Make the complete file ``new`` durable, and rename it to ``path`` atomically."""
-    handle = os.open(new, os.O_RDONLY)
+    sync_file(new)
+    new.replace(path)
+    _sync(path.parent)
+
+
+def sync_file(path: Path) -> None:
+    """Make the content of a file durable."""
+    handle = os.open(path, os.O_RDONLY)
     try:
         os.fsync(handle)
     finally:
         os.close(handle)
-    new.replace(path)
-    _sync(path.parent)

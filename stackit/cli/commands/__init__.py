@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from stackit.cli.commands import deliveries, delivery, replay, status
+from stackit.cli.commands import backup, deliveries, delivery, replay, status
 
 COMMANDS = (
     status.COMMAND,
     deliveries.COMMAND,
     delivery.COMMAND,
     replay.COMMAND,
+    *backup.COMMANDS,
 )

@@ -30,7 +30,7 @@ class Opening:
     __slots__ = ("_directory", "_lock", "is_done", "path", "sizes")
 
     def __init__(self, directory: Path, sizes: Sizes) -> None:
-        self.path = directory / "journal.sqlite3"
+        self.path = directory / schema.NAME
         self.sizes = sizes
         self.is_done = False
         self._directory = directory

@@ -9,6 +9,7 @@ from contextlib import suppress
 from pathlib import Path
 
 from stackit.journal import directory
+from stackit.journal.sqlite.copying import copy
 from stackit.journal.sqlite.files import (
     FilesChanged,
     Identity,
@@ -17,9 +18,6 @@ from stackit.journal.sqlite.files import (
     JournalTruncated,
     LogMissing,
 )
-
-_PAGES = 4096
-"""Pages that are copied between two signs of life."""
 
 
 class Rescue:
@@ -114,14 +112,7 @@ def _copy(connection: sqlite3.Connection, path: Path, moved: Callable[[], None])
     new.unlink(missing_ok=True)
     os.close(os.open(new, os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600))
     try:
-        copy = sqlite3.connect(new, isolation_level=None)
-        try:
-            connection.backup(copy, pages=_PAGES, progress=lambda *_: moved())
-            verdict = copy.execute("PRAGMA quick_check(1)").fetchone()[0]
-        finally:
-            copy.close()
-        if verdict != "ok":
-            raise sqlite3.DatabaseError(f"the copy is damaged: {verdict}")
+        copy(connection, new, lambda _done, _total: moved())
         saved = _unused(path)
         directory.make_durable(new, saved)
     finally:

@@ -14,6 +14,8 @@ from stackit.journal import directory
 from stackit.journal.sqlite.files import log_of
 from stackit.journal.sqlite.sizes import Sizes
 
+NAME = "journal.sqlite3"
+"""The name of the journal's file in the state directory."""
 VERSION = 1
 """The version of the tables, as SQLite's ``user_version``."""
 APPLICATION = 0x73746B31
@@ -99,6 +101,11 @@ def prepare(path: Path) -> None:
     """
     log = log_of(path)
     if not path.exists():
+        if unfinished(path).exists():
+            raise JournalError(
+                f"a restore of the journal {path} was broken off: run stackit restore again (a journal that was there "
+                f"before is in {path.name}.replaced*)"
+            )
         if log.exists():
             raise _damaged(path, f"{path.name} is missing beside its {log.name}")
         saved = sorted(path.parent.glob(f"{path.name}.saved*"))
@@ -112,6 +119,11 @@ def prepare(path: Path) -> None:
         if file.exists():
             directory.check_private(file)
     _check(path)
+
+
+def unfinished(path: Path) -> Path:
+    """Return the path of a journal that is being restored to ``path``; it stays where a restore is broken off."""
+    return path.with_name(f"{path.name}.restoring")
 
 
 def connect(path: Path, sizes: Sizes) -> Connection:
