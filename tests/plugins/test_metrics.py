@@ -10,11 +10,13 @@ import pytest
 from plugin_maker import plugin
 from prometheus_client import Counter as PrometheusCounter
 from prometheus_client.core import GaugeMetricFamily
+from prometheus_client.parser import text_string_to_metric_families
 from prometheus_client.registry import Collector
 from scraping import NOW, WIDGET, Scraped
 
-from stackit import Occurrence, PluginError, RefChange, Repo, StackitError, hookimpl
+from stackit import ManagedRepo, Occurrence, PluginError, RefChange, Repo, StackitError, hookimpl
 from stackit.plugins.metrics import Metrics
+from stackit.plugins.mirror.sync.status import STATES
 
 
 def test_the_route_answers_in_prometheus_format(scraped: Scraped) -> None:
@@ -155,6 +157,26 @@ def test_what_has_no_metric_of_its_own_is_counted_by_its_name(scraped: Scraped) 
     assert scraped.value("stackit_occurrences_total", occurrence="notice") == 1
     assert scraped.value("stackit_occurrences_total", occurrence="deployed") == 1
     assert scraped.value("stackit_occurrences_total", occurrence="recovered") == 0
+
+
+def test_a_scrape_of_thousands_of_repositories_lets_the_reactor_have_its_turns(scraped: Any) -> None:
+    names = [f"octo/r{n}" for n in range(2000)]
+    many = [ManagedRepo(repo=Repo.parse(name), url="https://github.com/") for name in names]
+    scraped.app.repos._managed |= {each.repo.key: each for each in many}
+    turns: list[None] = []
+
+    def turn() -> None:
+        turns.append(None)
+        if not scraped.answers:
+            scraped.clock.callLater(0, turn)
+
+    scraped.clock.callLater(0, turn)
+    body = scraped.response().body.decode()
+    assert len(turns) > 10
+    assert body.count("# TYPE stackit_mirror_state gauge\n") == 1
+    (family,) = [each for each in text_string_to_metric_families(body) if each.name == "stackit_mirror_state"]
+    wanted = [(name, state) for name in ("octo/widget", *names) for state in STATES]
+    assert [(each.labels["repo"], each.labels["state"]) for each in family.samples] == wanted
 
 
 # -- the metrics of plugins -------------------------------------------------------

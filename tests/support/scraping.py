@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from prometheus_client.parser import text_string_to_metric_families
+from twisted.internet.defer import Deferred
 from twisted.internet.task import Clock
 
 from stackit import AdminRequest, App, ManagedRepo, Occurrence, Repo, Repos
@@ -29,7 +30,7 @@ class Scraped:
         self.metrics = Metrics()
         self.pending: dict[str, int] = {}
         self.stalled: dict[str, float] = {}
-        clock = Clock()
+        self.clock = clock = Clock()
         clock.advance(NOW)
         mirror = Mirror()
         self.bus = Bus()
@@ -58,7 +59,13 @@ class Scraped:
         self.bus.observe(Occurrence(**fields))
 
     def response(self) -> Any:
-        return self.route.handler(AdminRequest(method="GET", path="/metrics", args={}, query={}, body=b""))
+        """The answer to a scrape. What the reactor has to do meanwhile is done."""
+        request = AdminRequest(method="GET", path="/metrics", args={}, query={}, body=b"")
+        self.answers: list[Any] = []
+        Deferred.fromCoroutine(self.route.handler(request)).addBoth(self.answers.append)
+        while not self.answers:
+            self.clock.advance(0)
+        return self.answers[0]
 
     def samples(self) -> list[Any]:
         families = text_string_to_metric_families(self.response().body.decode())

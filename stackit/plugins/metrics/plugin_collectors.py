@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterator
 from typing import Any
 
-from prometheus_client import CollectorRegistry, Metric, generate_latest
+from prometheus_client import CollectorRegistry, Metric
 
 from stackit import App, Occurrence, StackitError, describe
+from stackit.plugins.metrics.exposition import text_of
 
 
 class PluginMetrics:
@@ -34,39 +35,41 @@ class PluginMetrics:
                     )
                 owners[name] = plugin
 
-    def render(self) -> bytes:
-        """Return the metrics as text. Those of a plugin that fails are missing, and a notice says so once."""
-        return b"".join(self._render(plugin) for plugin in self._collectors)
+    def pieces(self) -> Iterator[bytes]:
+        """Yield the metrics as text. What a plugin cannot give is missing, and a notice says so once.
 
-    def _render(self, plugin: str) -> bytes:
-        try:
-            return generate_latest(_Families(self._families(plugin)))
-        except BaseException as fault:  # noqa: BLE001 - foreign code: samples may hold anything
-            self._notice(plugin, fault)
-            return b""
+        A collector may give a large metric in parts, one after the other.
+        """
+        for plugin in self._collectors:
+            name = ""
+            for family in self._families(plugin):
+                try:
+                    piece = text_of(family, goes_on=family.name == name)
+                except BaseException as fault:  # noqa: BLE001 - foreign code: samples may hold anything
+                    self._notice(plugin, fault)
+                else:
+                    name = family.name
+                    yield piece
 
-    def _families(self, plugin: str) -> list[Metric]:
-        try:
-            return [_checked(family) for each in self._collectors[plugin] for family in each.collect()]
-        except BaseException as fault:  # noqa: BLE001 - foreign code
-            self._notice(plugin, fault)
-            return []
+    def _families(self, plugin: str) -> Iterator[Metric]:
+        for collector in self._collectors[plugin]:
+            found: Iterator[object] | None = None
+            while True:
+                try:
+                    found = iter(collector.collect()) if found is None else found
+                    family = _checked(next(found))
+                except StopIteration:
+                    break
+                except BaseException as fault:  # noqa: BLE001 - foreign code
+                    self._notice(plugin, fault)
+                    break
+                yield family
 
     def _notice(self, plugin: str, fault: BaseException) -> None:
         if plugin not in self._named:
             self._named.add(plugin)
             error = describe(fault, self._app.redact)
             self._app.observe(Occurrence(name="notice", plugin=plugin, reason="metrics cannot be read", error=error))
-
-
-class _Families:
-    """A registry with the metrics of one plugin."""
-
-    def __init__(self, families: Sequence[Metric]) -> None:
-        self._families = families
-
-    def collect(self) -> Iterable[Metric]:
-        return self._families
 
 
 def _checked(family: object) -> Metric:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator, Sequence
 
 from prometheus_client import Metric
 from prometheus_client.core import GaugeMetricFamily
@@ -10,6 +10,9 @@ from prometheus_client.registry import Collector
 
 from stackit import App, Occurrence, Repo
 from stackit.plugins.mirror.sync.status import STATES, State
+
+_PART = 250
+"""Samples of one part."""
 
 
 class RepoGauges(Collector):
@@ -43,35 +46,49 @@ class RepoGauges(Collector):
         if occurrence.error is None and occurrence.cause != "push":
             mirror.verified_at = self._app.now()
 
-    def collect(self) -> Iterable[Metric]:
-        """Return the metrics."""
-        verified = GaugeMetricFamily(
-            "stackit_mirror_verified_timestamp_seconds",
-            "When the mirror was last known to equal its remote, 0 for never since the start.",
-            labels=["repo"],
-        )
-        states = GaugeMetricFamily(
-            "stackit_mirror_state", "1 for the state that the mirror is in.", labels=["repo", "state"]
-        )
-        missing = GaugeMetricFamily(
-            "stackit_mirror_missing_refs", "Refs of the remote that the mirror cannot hold.", labels=["repo"]
-        )
+    def collect(self) -> Iterator[Metric]:
+        """Yield the metrics, each in parts."""
         managed = {} if self._app is None else {each.repo.key: each.repo for each in self._app.repos}
         for key in self._mirrors.keys() - managed.keys():
             del self._mirrors[key]
-        for repo in managed.values():
-            name, mirror = str(repo), self._mirror(repo)
-            verified.add_metric([name], mirror.verified_at)
-            missing.add_metric([name], mirror.missing)
-            for state in STATES:
-                states.add_metric([name, state], state == mirror.state)
-        return (verified, states, missing)
+        repos = managed.values()
+        yield from _parts(
+            "stackit_mirror_verified_timestamp_seconds",
+            "When the mirror was last known to equal its remote, 0 for never since the start.",
+            ["repo"],
+            (([str(each)], self._mirror(each).verified_at) for each in repos),
+        )
+        yield from _parts(
+            "stackit_mirror_state",
+            "1 for the state that the mirror is in.",
+            ["repo", "state"],
+            (([str(each), state], state == self._mirror(each).state) for each in repos for state in STATES),
+        )
+        yield from _parts(
+            "stackit_mirror_missing_refs",
+            "Refs of the remote that the mirror cannot hold.",
+            ["repo"],
+            (([str(each)], self._mirror(each).missing) for each in repos),
+        )
 
     def _mirror(self, repo: Repo) -> _Mirror:
         mirror = self._mirrors.get(repo.key)
         if mirror is None:
             mirror = self._mirrors[repo.key] = _Mirror(self._state_of(repo))
         return mirror
+
+
+def _parts(
+    name: str, text: str, labels: Sequence[str], samples: Iterable[tuple[Sequence[str], float]]
+) -> Iterator[Metric]:
+    """Yield a gauge in parts: a scrape lets the reactor have its turn between two of them."""
+    part = GaugeMetricFamily(name, text, labels=labels)
+    for values, number in samples:
+        if len(part.samples) == _PART:
+            yield part
+            part = GaugeMetricFamily(name, text, labels=labels)
+        part.add_metric(values, number)
+    yield part
 
 
 class _Mirror:
