@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 import os
 import re
 import subprocess
@@ -19,6 +20,7 @@ from prometheus_client.parser import text_string_to_metric_families
 from scraping import Scraped
 
 import stackit
+import stackit.testing
 from stackit.api import hookspecs
 from stackit.api.occurrences import OCCURRENCES, RefusalReason
 from stackit.api.repos import DEFAULT_REFSPECS
@@ -32,6 +34,7 @@ from stackit.config.setting import settings as all_settings
 from stackit.plugins.mirror import Mirror
 from stackit.plugins.ratelimit import RateLimit
 from stackit.tap import Options
+from stackit.testing.faults import FaultKind
 from stackit.text.units import decode_unit
 
 ROOT = Path(__file__).parent.parent
@@ -197,6 +200,51 @@ def test_every_public_name_is_in_the_plugin_authors_list() -> None:
     assert [name for name in stackit.__all__ if not re.search(rf"`{name}[`.(]", text)] == []
 
 
+def test_every_public_name_of_the_test_kit_is_in_its_reference() -> None:
+    text = page("testing")
+    assert [name for name in stackit.testing.__all__ if not re.search(rf"`(?:await )?{name}[`(]", text)] == []
+
+
+def _members(kind: type) -> set[str]:
+    """The public methods and attributes of a class."""
+    defined = {name for name in (*vars(kind), *getattr(kind, "__annotations__", {})) if not name.startswith("_")}
+    assigned = set(re.findall(r"^        self\.([a-z]\w*)(?::.*)? = ", inspect.getsource(kind), re.MULTILINE))
+    return defined | assigned
+
+
+@pytest.mark.parametrize(
+    ("heading", "kind"),
+    [
+        ("## A running stackit", stackit.testing.RunningStackit),
+        ("## The pretend GitHub", stackit.testing.PretendGitHub),
+    ],
+)
+def test_every_member_of_the_test_kits_servers_is_in_its_reference_and_no_other(heading: str, kind: type) -> None:
+    table = section(page("testing"), heading).partition("\n\n| name |")[0]
+    first = "\n".join(line.split(" | ")[0] for line in table.splitlines() if line.startswith("| `"))
+    assert set(re.findall(r"`(?:await )?(\w+)[`(]", first)) == _members(kind)
+
+
+@pytest.mark.parametrize("kind", ["Answer", "Commit", "DeliverySent", "RefMoved", "SignedDelivery"])
+def test_every_field_of_the_test_kits_values_is_in_its_reference(kind: str) -> None:
+    (row,) = re.findall(rf"^\| `{kind}` \| (.*)$", page("testing"), re.MULTILINE)
+    struct = getattr(stackit.testing, kind)
+    assert [name for name in struct.__struct_fields__ if f"`{name}`" not in row] == []
+
+
+@pytest.mark.parametrize("name", ["event", "push_event", "refs_changed", "payload_for", "delivery", "signature"])
+def test_the_arguments_of_a_function_of_the_test_kit_are_those_in_its_reference(name: str) -> None:
+    (written,) = re.findall(rf"^\| `{name}\((.*?)\)` \|", page("testing"), re.MULTILINE)
+    arguments = [each.partition("=")[0].strip() for each in re.split(r", (?![^\"]*\"\*)", written)]
+    assert arguments == list(inspect.signature(getattr(stackit.testing, name)).parameters)
+
+
+def test_every_fault_of_the_pretend_github_is_in_the_reference() -> None:
+    (row,) = re.findall(r"^\| `fault\(.*$", page("testing"), re.MULTILINE)
+    kinds = [f'"{kind}"' if isinstance(kind, str) else str(kind) for kind in get_args(FaultKind)]
+    assert [kind for kind in kinds if f"`{kind}`" not in row] == []
+
+
 # -- sound ------------------------------------------------------------------------
 
 
@@ -240,8 +288,9 @@ def test_the_first_screen_of_the_readme_is_one_screen() -> None:
 # -- tried ------------------------------------------------------------------------
 
 
-def test_the_plugin_of_the_tutorial_passes_the_tests_of_the_tutorial(tmp_path: Path) -> None:
-    for example in (*blocks(page("plugins"), "python"), *blocks(page("plugins"), "toml")):
+def test_the_tests_of_the_tutorial_and_of_the_test_kits_reference_pass(tmp_path: Path) -> None:
+    pages = (page("plugins"), page("testing"))
+    for example in (block for text in pages for language in ("python", "toml") for block in blocks(text, language)):
         name = re.match(r"# ([\w.]+)\n", example)
         if name:
             (tmp_path / name[1]).write_text(example)  # a later version replaces an earlier one
@@ -255,7 +304,7 @@ def test_the_plugin_of_the_tutorial_passes_the_tests_of_the_tutorial(tmp_path: P
         check=False,
     )
     assert done.returncode == 0, done.stdout + done.stderr
-    assert "5 passed" in done.stdout
+    assert "7 passed" in done.stdout
 
 
 def test_the_steps_of_the_tutorial_come_in_their_order() -> None:

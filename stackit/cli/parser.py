@@ -26,6 +26,18 @@ class _TopParser(argparse.ArgumentParser):
         )
 
 
+class _CommandParser(argparse.ArgumentParser):
+    """Takes a last argument that may be missing behind the options, too, where argparse itself has given it up."""
+
+    def parse_known_args(self, args: Any = None, namespace: Any = None) -> Any:
+        found, left = super().parse_known_args(args, namespace)
+        for action in self._get_positional_actions():
+            missing = action.nargs == argparse.OPTIONAL and getattr(found, action.dest) is action.default
+            if missing and left and (left[0] == "-" or not left[0].startswith("-")):
+                setattr(found, action.dest, self._get_values(action, [left.pop(0)]))
+        return found, left
+
+
 def config_option(arguments: Sequence[str]) -> str | None:
     """Return the value of ``--config``, which is needed before the commands of plugins are known."""
     first = argparse.ArgumentParser(prog=PROGRAM, add_help=False, allow_abbrev=False)
@@ -41,7 +53,7 @@ def parser(commands: Mapping[str, Command], left_out: Sequence[PluginError] = ()
     top.add_argument("--version", action="version", version=f"stackit {VERSION}")
     _add_common(top)
     adding = top.add_subparsers(
-        dest="command", required=True, metavar="COMMAND", title="commands", parser_class=argparse.ArgumentParser
+        dest="command", required=True, metavar="COMMAND", title="commands", parser_class=_CommandParser
     )
     for command in commands.values():
         own = adding.add_parser(

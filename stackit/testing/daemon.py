@@ -30,10 +30,16 @@ class Daemon(ProcessProtocol):
         self._waiting: list[Deferred[int]] = []
 
     @classmethod
-    def spawn(cls, reactor: Reactor, argv: Sequence[str], environment: Mapping[str, str]) -> Daemon:
-        """Start a program with exactly this environment."""
+    def spawn(
+        cls, reactor: Reactor, argv: Sequence[str], environment: Mapping[str, str], *, inherit_output: bool = False
+    ) -> Daemon:
+        """Start a program with exactly this environment.
+
+        With ``inherit_output`` it writes where this process does, and ``output`` stays empty.
+        """
         daemon = cls()
-        reactor.spawnProcess(daemon, argv[0], list(argv), env=dict(environment), path=None)
+        files: dict[int, int | str] = {0: "w", 1: 1, 2: 2} if inherit_output else {0: "w", 1: "r", 2: "r"}
+        reactor.spawnProcess(daemon, argv[0], list(argv), env=dict(environment), path=None, childFDs=files)
         return daemon
 
     @property

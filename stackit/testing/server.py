@@ -22,6 +22,7 @@ from twisted.web.http_headers import Headers
 from stackit.api.reactor import Reactor, sleep
 from stackit.testing.daemon import Daemon
 from stackit.testing.deliveries import SignedDelivery, delivery
+from stackit.text.units import seconds
 
 SECRET = "a-secret-of-the-test-kit"  # noqa: S105 - the default of a server that only tests talk to
 PATIENCE = 20.0
@@ -35,6 +36,10 @@ Found = TypeVar("Found")
 
 class StackitFailed(AssertionError):
     """stackit did not reach the expected state; the text has the end of its log."""
+
+
+class _WaitedInVain(StackitFailed):
+    """The time was over."""
 
 
 class Answer(msgspec.Struct, frozen=True):
@@ -190,16 +195,44 @@ class RunningStackit:
         found = (await self.admin("GET", "{prefix}/deliveries", delivery=guid)).json()["deliveries"]
         return found[0] if found else None
 
-    async def wait_for(self, guid: str, state: str = "done", *, visible: bool = False) -> dict[str, Any]:
-        """Wait until a delivery is ``pending``, ``done`` or ``dead``, and if asked ``visible``. Return its receipt."""
+    async def wait_for(
+        self, guid: str, state: str = "done", *, visible: bool = False, within: float | str = PATIENCE
+    ) -> dict[str, Any]:
+        """Wait until a delivery is ``pending``, ``done`` or ``dead``, and if asked ``visible``. Return its receipt.
 
-        async def reached() -> dict[str, Any] | None:
+        Raises StackitFailed with the errors of its handlers: at once where a handler has given up and ``done`` cannot
+        be reached any more, or all are done and ``dead`` cannot; else after ``within``.
+        """
+        receipt: dict[str, Any] | None = None
+
+        async def reached() -> bool:
+            nonlocal receipt
             receipt = await self.receipt(guid)
-            if receipt is None or receipt["state"] != state or (visible and receipt["visible_at"] is None):
-                return None
-            return receipt
+            if receipt is None:
+                return False
+            if receipt["state"] == state and not (visible and receipt["visible_at"] is None):
+                return True
+            states = {each["state"] for each in receipt["handlings"]}
+            if (state == "done" and "dead" in states) or (state == "dead" and receipt["state"] == "done"):
+                raise StackitFailed(self._report(receipt, f"delivery {guid} will never be {state}"))
+            return False
 
-        return await self.until(reached, f"delivery {guid} to be {state}{' and visible' if visible else ''}")
+        try:
+            await self.until(reached, f"delivery {guid} to be {state}{' and visible' if visible else ''}", within)
+        except _WaitedInVain as problem:
+            if receipt is not None:
+                raise StackitFailed(self._report(receipt, str(problem).partition("\n")[0])) from None
+            raise
+        assert receipt is not None  # noqa: S101 - for the type checker
+        return receipt
+
+    def _report(self, receipt: Mapping[str, Any], what: str) -> str:
+        """Return what happened to a delivery at each handler, and the end of the log."""
+        lines = [what]
+        for each in receipt["handlings"]:
+            error = f": {each['error']}" if each["error"] else ""
+            lines.append(f"{each['subscriber']} is {each['state']} (attempts: {each['attempts']}){error}")
+        return "\n".join([*lines, "", self.log[-4000:]])
 
     async def metrics(self) -> dict[str, float]:
         """Return every sample by its name and labels, as ``/metrics`` writes them: ``name{label="value"}``."""
@@ -207,15 +240,18 @@ class RunningStackit:
         samples = (line.rpartition(" ") for line in lines if line and not line.startswith("#"))
         return {name: float(value) for name, _, value in samples}
 
-    async def until(self, found: Callable[[], Awaitable[Found | None]], what: str, within: float = PATIENCE) -> Found:
-        """Ask again and again until the result is true, and return it. Raises StackitFailed."""
-        deadline = self._reactor.seconds() + within
+    async def until(
+        self, found: Callable[[], Awaitable[Found | None]], what: str, within: float | str = PATIENCE
+    ) -> Found:
+        """Ask again and again until the result is true, and return it. Raises StackitFailed after ``within``."""
+        patience = seconds(within)
+        deadline = self._reactor.seconds() + patience
         while not (result := await found()):
             status = self._daemons[-1].status
             if status is not None:
                 raise StackitFailed(f"stackit ended with status {status} before {what}:\n{self.log[-4000:]}")
             if self._reactor.seconds() > deadline:
-                raise StackitFailed(f"waited {within:g} s in vain for {what}:\n{self.log[-4000:]}")
+                raise _WaitedInVain(f"waited {patience:g} s in vain for {what}:\n{self.log[-4000:]}")
             await sleep(self._reactor, _POLL)
         return result
 

@@ -71,3 +71,18 @@ def test_python_m_stackit_names_the_program_as_people_call_it(tmp_path: Path) ->
         check=True,
     )
     assert ran.stdout.startswith("usage: stackit ")
+
+
+@pytest.mark.parametrize(
+    "line",
+    ["send push payload.json --action x", "send push --action x payload.json", "send --action x push payload.json"],
+)
+def test_an_argument_that_may_be_missing_stands_before_or_behind_the_options(line: str) -> None:
+    options = parse(line.split(), COMMANDS)
+    assert (options.event, options.file, options.action) == ("push", "payload.json", "x")
+
+
+def test_one_argument_too_many_is_still_refused(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit):
+        parse(["send", "push", "--action", "x", "payload.json", "more"], COMMANDS)
+    assert "unrecognized arguments: more" in capsys.readouterr().err

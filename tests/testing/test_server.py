@@ -86,3 +86,55 @@ async def test_after_a_crash_it_starts_again_with_the_same_state_and_ports(runni
 async def test_a_start_that_fails_says_why(running_stackit: Any) -> None:
     with pytest.raises(StackitFailed, match=r"ended with status 1 before stackit to answer:(.|\n)*colour"):
         await running_stackit(config={"colour": "red"})
+
+
+FAILING = """
+from stackit import Permanent, on
+
+@on("issues")
+def gives_up(event):
+    raise Permanent("it is of no use")
+
+@on("issues")
+def goes_on(event):
+    raise OSError("not now")
+
+@on("push")
+def works(push):
+    pass
+"""
+
+
+@pytest_twisted.ensureDeferred
+async def test_a_wait_ends_at_once_when_it_cannot_end_well(running_stackit: Any, tmp_path: Path) -> None:
+    (tmp_path / "failing.py").write_text(FAILING)
+    plugins = {"failing": {"file": str(tmp_path / "failing.py")}, "mirror": {"enabled": False}}
+    server: RunningStackit = await running_stackit(config={"plugins": plugins})
+    await server.deliver("issues", guid="fails")
+    with pytest.raises(StackitFailed) as failed:
+        await server.wait_for("fails", within="1h")
+    lines = str(failed.value).splitlines()
+    assert lines[0] == "delivery fails will never be done"
+    assert any("failing:gives_up is dead (attempts: 1): Permanent: it is of no use" in line for line in lines)
+    assert "handler failed for good" in str(failed.value)  # the log, with the traceback
+
+    await server.deliver("push", guid="works")
+    await server.wait_for("works")
+    with pytest.raises(StackitFailed, match="delivery works will never be dead"):
+        await server.wait_for("works", "dead", within="1h")
+
+
+@pytest_twisted.ensureDeferred
+async def test_a_wait_in_vain_says_how_far_the_delivery_is(running_stackit: Any, tmp_path: Path) -> None:
+    (tmp_path / "failing.py").write_text(FAILING.replace("Permanent(", "OSError("))
+    server: RunningStackit = await running_stackit(
+        config={"plugins": {"failing": {"file": str(tmp_path / "failing.py")}}}
+    )
+    await server.deliver("issues", guid="fails")
+    with pytest.raises(StackitFailed) as failed:
+        await server.wait_for("fails", within="0.5s")
+    assert str(failed.value).startswith("waited 0.5 s in vain for delivery fails to be done:\n")
+    assert "failing:goes_on is pending (attempts: " in str(failed.value)
+    assert "): OSError: not now" in str(failed.value)
+    with pytest.raises(StackitFailed, match=r"waited 0.1 s in vain for delivery nobody-sent to be done"):
+        await server.wait_for("nobody-sent", within=0.1)

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-from stackit.cli.commands import backup, deliveries, delivery, replay, status
+from stackit.cli.commands import backup, deliveries, delivery, dev, replay, send, status
 
 COMMANDS = (
     status.COMMAND,
     deliveries.COMMAND,
     delivery.COMMAND,
     replay.COMMAND,
+    send.COMMAND,
+    dev.COMMAND,
     *backup.COMMANDS,
 )

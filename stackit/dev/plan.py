@@ -1,0 +1,62 @@
+"""One run of ``stackit dev``: what the process is told by the one that starts it."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import msgspec
+
+from stackit.api.errors import ConfigError
+from stackit.config.model import FILE_NAME
+from stackit.config.toml import read_toml
+
+
+class PluginFile(msgspec.Struct, frozen=True, kw_only=True):
+    """The plugin in hand: its file, the object in it ("" for the module itself), and the configuration file, if any."""
+
+    path: Path
+    attribute: str
+    config: Path | None
+
+    @classmethod
+    def of(cls, text: str, config: str | None, environ: Mapping[str, str], cwd: Path) -> PluginFile:
+        """Return the plugin that a person names, as ``diary.py`` or ``diary.py:Diary``. Raises ConfigError."""
+        file, _, attribute = text.partition(":")
+        path = Path(os.path.normpath(cwd / file))
+        if not path.is_file():
+            raise ConfigError(f"{file}: there is no such file")
+        named = config or environ.get("STACKIT_CONFIG")
+        found = cwd / (named or FILE_NAME)
+        return cls(path=path, attribute=attribute, config=found if named or found.exists() else None)
+
+    def table(self) -> tuple[str, dict[str, Any]]:
+        """Return the name of the plugin and its table: those of the configuration that names the file, if one does.
+
+        Raises ConfigError.
+        """
+        tables = {} if self.config is None else read_toml(self.config).get("plugins", {})
+        for name, table in tables.items() if isinstance(tables, dict) else ():
+            file, _, attribute = str(table.get("file", "")).partition(":") if isinstance(table, dict) else ("", "", "")
+            if self.config is not None and file and self.path == Path(os.path.normpath(self.config.parent / file)):
+                return name, {**table, "file": self._target(self.attribute or attribute)}
+        return self.path.stem, {"file": self._target(self.attribute)}
+
+    def _target(self, attribute: str) -> str:
+        return f"{self.path}:{attribute}" if attribute else str(self.path)
+
+
+class Plan(msgspec.Struct, frozen=True, kw_only=True):
+    """The configuration of a run. ``secret_file`` has the secret of the webhook, ``url`` is the remote of ``repo``."""
+
+    plugin: str
+    table: dict[str, Any]
+    config: str | None
+    state_dir: str
+    listen: str
+    admin_listen: str
+    secret_file: str
+    repo: str
+    url: str
