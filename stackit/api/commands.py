@@ -9,6 +9,7 @@ from argparse import ArgumentParser, Namespace
 from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from functools import cached_property
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any, Protocol, TextIO
 
 import msgspec
@@ -98,7 +99,8 @@ class Printer:
 class Shell:
     """The surroundings of a command: ``options`` are its parsed arguments, ``printer`` is its output.
 
-    ``environ`` and ``cwd`` are the environment and the current directory of the person who gave it.
+    ``environ`` and ``cwd`` are the environment and the current directory of the person who gave it, ``commands`` all
+    commands by their names.
     """
 
     def __init__(
@@ -110,6 +112,7 @@ class Shell:
         environ: Mapping[str, str],
         cwd: Path,
         connect: Callable[[], AdminClient],
+        commands: Mapping[str, Command] = MappingProxyType({}),
     ) -> None:
         """``connect`` makes the admin client, for a command that wants one."""
         self.reactor = reactor
@@ -117,6 +120,7 @@ class Shell:
         self.printer = printer
         self.environ = environ
         self.cwd = cwd
+        self.commands = commands
         self._connect = connect
 
     @cached_property

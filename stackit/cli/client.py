@@ -13,11 +13,9 @@ import msgspec
 import treq
 from twisted.internet import defer
 from twisted.internet.defer import Deferred
-from twisted.internet.endpoints import UNIXClientEndpoint, serverFromString
+from twisted.internet.endpoints import UNIXClientEndpoint, quoteStringArgument
 from twisted.internet.error import ConnectError, ConnectingCancelledError, ConnectionLost, DNSLookupError
 from twisted.internet.interfaces import IReactorTime
-from twisted.internet.protocol import Factory
-from twisted.internet.testing import MemoryReactor
 from twisted.web.client import URI, Agent, HTTPConnectionPool, RequestTransmissionFailed, ResponseFailed
 from twisted.web.http_headers import Headers
 from twisted.web.iweb import IAgentEndpointFactory
@@ -186,9 +184,11 @@ def _settings(config: str | None, environ: Mapping[str, str], cwd: Path) -> File
 def _checked_url(url: str, cwd: Path) -> str:
     if url.startswith(_UNIX):
         try:
-            return f"{_UNIX}{checks.path(url.removeprefix(_UNIX), cwd)}"
+            path = checks.path(url.removeprefix(_UNIX), cwd)
+            checks.endpoint(_UNIX + quoteStringArgument(str(path)))
         except ValueError as problem:
-            raise ConfigError(f"--admin-url: {problem} behind unix:") from None
+            raise ConfigError(f"--admin-url: {problem} (behind unix:)") from None
+        return f"{_UNIX}{path}"
     expected = "--admin-url: expected a URL such as http://127.0.0.1:8081, or unix:/run/stackit/admin.sock"
     try:
         parts = urlsplit(url)
@@ -209,10 +209,8 @@ def _url_of(listen: str) -> str:
         listening = checks.endpoint(listen)
     except ValueError as problem:
         raise ConfigError(f"admin.listen: {problem}") from None
-    if listen.startswith(_UNIX):
-        memory = MemoryReactor()
-        serverFromString(memory, listen).listen(Factory())
-        return f"{_UNIX}{memory.unixServers[0][0]}"
+    if listening.socket is not None:
+        return f"{_UNIX}{listening.socket.path}"
     if not listen.startswith("tcp") or not listening.port:
         raise _no_address(listen)
     host = listening.host

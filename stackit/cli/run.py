@@ -60,7 +60,15 @@ async def run(
         return clients[0]
 
     printer = Printer(out, as_json=options.json, color=_has_color(options, environ, out), now=now)
-    shell = Shell(reactor=reactor, options=options, printer=printer, environ=environ, cwd=cwd, connect=connect)
+    shell = Shell(
+        reactor=reactor,
+        options=options,
+        printer=printer,
+        environ=environ,
+        cwd=cwd,
+        connect=connect,
+        commands=commands,
+    )
     command = commands[options.command]
     await ready()
     try:

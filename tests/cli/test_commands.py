@@ -396,7 +396,8 @@ async def test_an_address_to_listen_on_is_turned_into_one_to_ask(start: Start, l
         (["--admin-url", "http://"], {}, "", "--admin-url: expected a URL"),
         (["--admin-url", "http://h:99999"], {}, "", "--admin-url: expected a URL"),
         (["--admin-url", "http://user:pass@h"], {}, "", "without user name"),
-        (["--admin-url", "unix:"], {}, "", "--admin-url: expected a path behind unix:"),
+        (["--admin-url", "unix:"], {}, "", "--admin-url: expected a path (behind unix:)"),
+        (["--admin-url", f"unix:/{'x' * 200}"], {}, "", "--admin-url: the path of a unix socket has at most 107 bytes"),
         ([], {"STACKIT_ADMIN_LISTEN": "nonsense"}, "", "admin.listen: expected a Twisted endpoint"),
         ([], {"STACKIT_ADMIN_LISTEN": "systemd:domain=INET:index=0"}, "", "give --admin-url"),
         ([], {"STACKIT_CONFIG": "missing.toml"}, "", "missing.toml: cannot be read"),
@@ -445,6 +446,17 @@ async def test_of_an_option_given_twice_the_one_behind_the_command_counts(start:
     (shell.cwd / "here.conf").write_text("[plugins.mirror]\nenabled = false\n")
     for arguments in (["--config", "here.conf", "deliveries"], ["deliveries", "--config", "here.conf"]):
         assert (await shell(*arguments)).status == 0
+
+
+@pytest_twisted.ensureDeferred
+async def test_a_socket_that_cannot_be_asked_is_one_line(tmp_path: Path) -> None:
+    from twisted.internet import reactor  # noqa: PLC0415 - importing it installs it
+
+    (tmp_path / "file").write_text("")
+    for path in ("file", "there/is none:of this"):
+        ran = await Shell(reactor, tmp_path, {})("repos", "--admin-url", f"unix:{path}")
+        assert (ran.status, ran.out, ran.err.count("\n")) == (1, "", 1)
+        assert f"no stackit answers at unix:{tmp_path}/{path};" in ran.err
 
 
 @pytest.mark.parametrize("how", ["--admin-url", "--admin-url=relative", "STACKIT_ADMIN_LISTEN", "admin.listen"])

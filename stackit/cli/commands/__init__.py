@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from stackit.cli.commands import backup, deliveries, delivery, dev, replay, send, status
+from stackit.cli.commands import backup, completion, deliveries, delivery, dev, replay, send, status
 
 COMMANDS = (
     status.COMMAND,
@@ -12,4 +12,5 @@ COMMANDS = (
     send.COMMAND,
     dev.COMMAND,
     *backup.COMMANDS,
+    completion.COMMAND,
 )
