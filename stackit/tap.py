@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 from twisted.application.service import Service
 from twisted.python import usage
@@ -15,7 +17,9 @@ from stackit.config.setting import settings
 from stackit.runtime import logs
 from stackit.runtime.clocks import use_monotonic_time
 from stackit.runtime.gc import freeze_startup_objects
-from stackit.service import CannotStart, Stackit, redactor
+from stackit.runtime.log_levels import LogLevels
+from stackit.runtime.python_logging import LoggingBridge
+from stackit.service import CannotStart, Stackit, cannot_start, redactor
 
 
 class Options(usage.Options):
@@ -53,10 +57,22 @@ def makeService(options: Options) -> Service:
 
         demo = Demo(reactor, listen=options["listen"], admin_listen=options["admin-listen"])
         return logs.LoggedService(demo, options.parent, "quiet", reactor)
+    config = options.config
+    levels = LogLevels(config.log_level)
+    bridge = None
+    twistd: Mapping[str, Any] = options.parent or {}
+    if not twistd.get("logger"):  # an operator's own may lead to ``logging``, and round in a circle
+        bridge = LoggingBridge(redactor(config, reactor))
+        bridge.install(levels.lowest_number())  # before a plugin is imported
     try:
-        service = Stackit(options.config, reactor)
+        service = Stackit(config, reactor)
     except StackitError as problem:
-        raise CannotStart(redactor(options.config, reactor)(f"stackit: {problem}")) from None
-    logged = logs.LoggedService(service, options.parent, options.config.log_format, reactor, service.redact)
+        if bridge is not None:
+            bridge.remove()
+        raise cannot_start(problem, redactor(config, reactor)) from None
+    logged = logs.LoggedService(
+        service, options.parent, config.log_format, reactor, service.redact, levels=levels, bridge=bridge
+    )
     service.dropped_lines = logged.dropped_lines
+    service.set_log_level = logged.set_level
     return logged

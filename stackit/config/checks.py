@@ -8,7 +8,7 @@ from __future__ import annotations
 import ipaddress
 import os
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -27,6 +27,7 @@ HOST = r"(?:[A-Za-z0-9](?:[A-Za-z0-9._-]{0,252})|\[[0-9A-Fa-f:.]{2,45}\])"
 
 LARGEST_CONFIGURATION = 16 * 2**20
 """Bytes of a configuration file; 10,000 repositories take half of one of its 16 MiB."""
+LOG_LEVELS = ("debug", "info", "warn", "error", "critical")
 
 _HOST_NAME = re.compile(HOST, re.ASCII)
 _LONGEST_SOCKET = 107
@@ -200,6 +201,14 @@ def at_least_one(value: int) -> None:
     """Check that a number is 1 or more."""
     if value < 1:
         raise ValueError("must be at least 1")
+
+
+def log_level(setting: str | Mapping[str, str]) -> None:
+    """Check a level, or a table of levels by logger."""
+    for name, level in ({"": setting} if isinstance(setting, str) else setting).items():
+        if level not in LOG_LEVELS:
+            of_logger = f"{name[:80]}: " if name else ""
+            raise ValueError(f"{of_logger}expected one of {', '.join(LOG_LEVELS)}, not {level[:40]!r}")
 
 
 def hosts(names: Sequence[str]) -> None:

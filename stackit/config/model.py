@@ -116,6 +116,14 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
         Literal["text", "json"],
         Setting('`"text"` for people, `"json"` for one object a line', variable="STACKIT_LOG_FORMAT"),
     ] = "text"
+    log_level: Annotated[
+        str | dict[str, str],
+        Setting(
+            "from what level on lines are logged, or a table with a level for each logger",
+            checks.log_level,
+            variable="STACKIT_LOG_LEVEL",
+        ),
+    ] = "info"
     admin: AdminConfig = AdminConfig()
     webhook: WebhookConfig = WebhookConfig()
     sync: SyncConfig = SyncConfig()

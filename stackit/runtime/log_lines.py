@@ -1,6 +1,8 @@
 """A log event as one line: text for people, JSON for programs, or only what a person beside it wants to see.
 
-No value can start a line of its own or show a credential, whoever chose it. An event that carries ``summary`` (a
+No value can start a line of its own or show a credential, whoever chose it. A ``traceback`` of an event (several lines)
+is a field in JSON, and as text further lines, each with time, level and logger. What a handler logs or prints has
+``delivery``, ``id`` and ``subscriber`` of the handling. An event that carries ``summary`` (a
 constant text) and ``fields`` (a flat dictionary) is ``summary key=value …`` as text; JSON keeps them apart, with the
 name of the ``occurrence`` where it has one.
 """
@@ -17,6 +19,7 @@ from twisted.logger import LogEvent, LogLevel, eventAsText
 from twisted.python.failure import Failure
 
 from stackit.api.errors import describe
+from stackit.api.handling import current_fields
 from stackit.secrets.redactor import Redact
 from stackit.text.escape import escape
 from stackit.text.logfmt import KeyValues, cut
@@ -27,7 +30,9 @@ LOUD = {LogLevel.warn, LogLevel.error, LogLevel.critical}
 """Levels that are written at once, and that a quiet log shows."""
 
 Line = Callable[[LogEvent, Redact], str | None]
-"""Returns an event as a line, without its end and without credentials; None leaves it out."""
+"""Returns an event as a line (with a traceback, as lines), without the end and without credentials; None leaves it out.
+
+It is called where the event is logged: in the same thread, and in the context of the handler."""
 
 
 def text_line(event: LogEvent, redact: Redact) -> str:
@@ -38,12 +43,23 @@ def text_line(event: LogEvent, redact: Redact) -> str:
     elif _has_fields(event):
         text = _clean_fields(event["summary"], event["fields"], redact)
     else:
-        text = escape(redact(_text(event)))
+        text = f"{escape(redact(_text(event)))}{_of_handling(redact)}"
     failure = event.get("log_failure")
     if failure is not None:
         text = escape(redact(f"{text}: {_failure(failure, redact)}" if text else _failure(failure, redact)))
     time = rfc3339(event.get("log_time") or 0.0)
-    return f"{time} {_heading(event.get('log_level'), event.get('log_namespace'))} {text}"
+    heading = f"{time} {_heading(event.get('log_level'), event.get('log_namespace'))}"
+    traceback = event.get("traceback")
+    if traceback is None:
+        return f"{heading} {text}"
+    further = redact(_string(traceback)).rstrip("\n").split("\n")
+    return "\n".join([f"{heading} {text}", *(f"{heading} | {escape(each)}" for each in further)])
+
+
+def _of_handling(redact: Redact) -> str:
+    """Return `` delivery=… id=… subscriber=…`` in a handler; nothing elsewhere."""
+    fields = current_fields()
+    return "" if fields is None else _clean_fields("", fields, redact)
 
 
 def quiet_line(event: LogEvent, redact: Redact) -> str | None:
@@ -71,6 +87,9 @@ def json_line(event: LogEvent, redact: Redact) -> str:
             record["occurrence"] = event["occurrence"]
     else:
         record["message"] = redact(_text(event))
+        record |= _without_credentials(current_fields() or {}, redact)
+    if event.get("traceback") is not None:
+        record["traceback"] = redact(_string(event["traceback"]))
     failure = event.get("log_failure")
     if failure is not None:
         record |= {"error": _failure(failure, redact), "traceback": redact(_traceback(failure))}

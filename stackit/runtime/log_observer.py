@@ -12,6 +12,7 @@ from twisted.python.logfile import LogFile
 from zope.interface import implementer
 
 from stackit.api.reactor import Reactor
+from stackit.runtime.log_levels import LogLevels
 from stackit.runtime.log_lines import LOUD, Line
 from stackit.runtime.stdout import NonBlockingStream
 from stackit.secrets.redactor import Redact
@@ -25,15 +26,27 @@ Stream = IO[str] | LogFile | NonBlockingStream
 
 @implementer(ILogObserver)
 class LineObserver:
-    """An observer that writes each event as one line.
+    """An observer that writes each event as one line, of those that ``levels`` does not hide.
 
     Between ``hold`` and ``release`` the lines of one turn of the reactor are written together: a write is most of what
     a line costs. A warning or an error is written at once, with all lines before it.
     """
 
-    __slots__ = ("_encoding", "_held", "_is_buffered", "_line", "_reactor", "_redact", "_size", "_stream", "_thread")
+    __slots__ = (
+        "_encoding",
+        "_held",
+        "_is_buffered",
+        "_line",
+        "_reactor",
+        "_redact",
+        "_size",
+        "_stream",
+        "_thread",
+        "levels",
+    )
 
-    def __init__(self, stream: Stream, line: Line, redact: Redact = redacted) -> None:
+    def __init__(self, stream: Stream, line: Line, redact: Redact = redacted, levels: LogLevels | None = None) -> None:
+        self.levels = levels or LogLevels()
         self._stream = stream
         self._line = line
         self._redact = redact
@@ -45,6 +58,8 @@ class LineObserver:
         self._size = 0
 
     def __call__(self, event: LogEvent) -> None:
+        if self.levels.hides(event):
+            return
         line = self._line(event, self._redact)
         if line is None:
             return

@@ -17,8 +17,10 @@ from twisted.python.components import Componentized
 from twisted.python.logfile import LogFile
 
 from stackit.api.reactor import Reactor
+from stackit.runtime.log_levels import LogLevels
 from stackit.runtime.log_lines import json_line, quiet_line, text_line
 from stackit.runtime.log_observer import LineObserver, Stream
+from stackit.runtime.python_logging import LoggingBridge, keep_threads_lines_apart
 from stackit.runtime.stdout import NonBlockingStream
 from stackit.secrets.redactor import Redact
 from stackit.text.redaction import redacted
@@ -29,6 +31,7 @@ class LoggedService(MultiService):
 
     ``text`` and ``json`` are lines for people and for programs; ``quiet`` shows printed text, warnings and errors
     alone. An operator's ``--logger`` and ``--syslog`` are left alone. Every line is passed through ``redact``.
+    ``levels`` are those of the setting ``log_level``; ``bridge`` is installed already, and removed at the stop.
     """
 
     def __init__(
@@ -38,8 +41,13 @@ class LoggedService(MultiService):
         log_format: str,
         reactor: Reactor,
         redact: Redact = redacted,
+        *,
+        levels: LogLevels | None = None,
+        bridge: LoggingBridge | None = None,
     ) -> None:
         MultiService.__init__(self)
+        self._levels = levels or LogLevels()
+        self._bridge = bridge
         self._twistd = twistd or {}
         self._reactor = reactor
         self._redact = redact
@@ -50,7 +58,7 @@ class LoggedService(MultiService):
     def setServiceParent(self, parent: Any) -> None:
         """Give the application stackit's observer: twistd asks for it after this, and before any start."""
         if isinstance(parent, Componentized) and not self._twistd.get("syslog"):
-            self._lines = LineObserver(_stream(self._twistd), self._line, self._redact)
+            self._lines = LineObserver(_stream(self._twistd), self._line, self._redact, self._levels)
             parent.setComponent(ILogObserver, self._lines)
         MultiService.setServiceParent(self, parent)
 
@@ -58,7 +66,16 @@ class LoggedService(MultiService):
         """Start the service, and hold lines until the end of a turn once the reactor runs."""
         if self._lines is not None:
             self._reactor.callWhenRunning(self._lines.hold, self._reactor)
+        keep_threads_lines_apart()
         MultiService.startService(self)
+
+    def set_level(self, setting: str | Mapping[str, str]) -> None:
+        """Write from now on what ``setting``, a new value of ``log_level``, says."""
+        self._levels = LogLevels(setting)
+        if self._lines is not None:
+            self._lines.levels = self._levels
+        if self._bridge is not None:
+            self._bridge.set_level(self._levels.lowest_number())
 
     def dropped_lines(self) -> int:
         """Return the number of lines dropped since the start: unread, or impossible to write."""
@@ -66,6 +83,8 @@ class LoggedService(MultiService):
 
     async def _stop(self) -> None:
         await maybeDeferred(MultiService.stopService, self)
+        if self._bridge is not None:
+            self._bridge.remove()
         if self._lines is not None:
             self._lines.release()
 

@@ -1,0 +1,63 @@
+"""The level from which on the events of each logger are written."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from twisted.logger import LogEvent, LogLevel
+
+_RANKS: Mapping[Any, int] = {
+    each: rank for rank, each in enumerate((LogLevel.debug, LogLevel.info, LogLevel.warn, LogLevel.error))
+}
+_CRITICAL = len(_RANKS)
+_NUMBERS = (10, 20, 30, 40, 50)
+"""The levels of the standard library's ``logging``, by rank."""
+_MOST_KNOWN = 1024
+_DEFAULT = "default"
+# Of every connection of every client, two lines at the level info.
+_NOISE = frozenset({"Starting factory {factory!r}", "Stopping factory {factory!r}"})
+
+
+class LogLevels:
+    """``setting`` is a level, or levels by logger, with ``default`` for all others.
+
+    A logger has the level of the longest name that it begins with: ``acme.db`` that of ``acme``.
+    """
+
+    __slots__ = ("_by_logger", "_known")
+
+    def __init__(self, setting: str | Mapping[str, str] = "info") -> None:
+        table = {_DEFAULT: setting} if isinstance(setting, str) else {_DEFAULT: "info", **setting}
+        self._by_logger = {name: _RANKS.get(LogLevel.lookupByName(level), _CRITICAL) for name, level in table.items()}
+        self._known: dict[tuple[Any, Any], bool] = {}
+
+    def hides(self, event: LogEvent) -> bool:
+        """Return True for an event that is not written."""
+        key = (event.get("log_namespace"), event.get("log_level"))
+        hidden = self._known.get(key)
+        if hidden is None:
+            hidden = self._remember(key)
+        if not hidden and event.get("log_format") in _NOISE:
+            return self._rank(key[0]) > _RANKS[LogLevel.debug]
+        return hidden
+
+    def lowest_number(self) -> int:
+        """Return the lowest level that is written of any logger, as a number of the standard library's ``logging``."""
+        return _NUMBERS[min(self._by_logger.values())]
+
+    def _remember(self, key: tuple[Any, Any]) -> bool:
+        namespace, level = key
+        if len(self._known) >= _MOST_KNOWN:  # a plugin may make any number of loggers
+            self._known.clear()
+        rank = _RANKS[LogLevel.info] if level is None else _RANKS.get(level, _CRITICAL)
+        hidden = self._known[key] = rank < self._rank(namespace)
+        return hidden
+
+    def _rank(self, namespace: object) -> int:
+        name = str(namespace or "-")
+        while name not in self._by_logger:
+            name, dot, _ = name.rpartition(".")
+            if not dot:
+                return self._by_logger[_DEFAULT]
+        return self._by_logger[name]

@@ -1,0 +1,93 @@
+"""What plugins print, and what they log by the standard library's ``logging``, as events of the log."""
+
+from __future__ import annotations
+
+import logging
+import sys
+import threading
+from typing import Any
+
+from twisted.logger import LoggingFile, LogLevel, globalLogPublisher
+
+from stackit.api.errors import describe
+from stackit.api.tracebacks import traceback_of
+from stackit.secrets.redactor import Redact
+
+_LEVELS = (
+    (logging.CRITICAL, LogLevel.critical),
+    (logging.ERROR, LogLevel.error),
+    (logging.WARNING, LogLevel.warn),
+    (logging.INFO, LogLevel.info),
+)
+
+
+class LoggingBridge(logging.Handler):
+    """A handler of the root logger that makes each record an event: with its level, its logger's name, its traceback.
+
+    It has to be there before a plugin calls ``logging.basicConfig``, which then adds no handler of its own.
+    """
+
+    def __init__(self, redact: Redact) -> None:
+        super().__init__()
+        self._redact = redact
+        self._before = logging.WARNING
+
+    def install(self, level: int) -> None:
+        """Take the records of all loggers, from this level on."""
+        root = logging.getLogger()
+        self._before = root.level
+        root.addHandler(self)
+        root.setLevel(level)
+
+    def set_level(self, level: int) -> None:
+        """Take the records from this level on."""
+        logging.getLogger().setLevel(level)
+
+    def remove(self) -> None:
+        """Leave ``logging`` as it was."""
+        root = logging.getLogger()
+        root.removeHandler(self)
+        root.setLevel(self._before)
+
+    def emit(self, record: logging.LogRecord) -> None:
+        """Publish a record; never raises, and never drops one whose arguments do not fit."""
+        try:
+            message = record.getMessage()
+        except BaseException as fault:  # noqa: BLE001 - foreign code: arguments make their own text
+            message = f"{record.msg!s:.200} ({describe(fault)})"
+        event: dict[str, Any] = {
+            "log_level": next((level for number, level in _LEVELS if record.levelno >= number), LogLevel.debug),
+            "log_namespace": record.name,
+            "log_source": None,
+            "log_time": record.created,
+            "log_format": "{message}",
+            "message": message,
+        }
+        raised = record.exc_info[1] if record.exc_info else None
+        if raised is not None:
+            event["traceback"] = traceback_of(raised, self._redact)
+        globalLogPublisher(event)
+
+
+class PrintedLines(LoggingFile):
+    """A ``sys.stdout`` or ``sys.stderr`` whose lines become events, those of each thread by themselves."""
+
+    def __init__(self, logger: Any, level: Any, encoding: str | None) -> None:
+        super().__init__(logger, level, encoding)
+        self._begun = threading.local()
+
+    def write(self, text: str | bytes) -> None:
+        """Add text; every line that it ends becomes an event."""
+        if isinstance(text, bytes):
+            text = text.decode(self.encoding, "replace")
+        *lines, self._begun.line = (getattr(self._begun, "line", "") + text).split("\n")
+        for line in lines:
+            self.log.emit(self.level, format="{log_io}", log_io=line)
+
+
+def keep_threads_lines_apart() -> None:
+    """Have the lines of several threads not mix, where standard output and standard error go to the log."""
+    for name in ("stdout", "stderr"):
+        stream = getattr(sys, name)
+        if type(stream) is LoggingFile:
+            setattr(sys, name, PrintedLines(stream.log, stream.level, stream.encoding))
