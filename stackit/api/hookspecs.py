@@ -109,6 +109,11 @@ def stackit_admit(request: RequestHead) -> Refused | None:
     """Turn a public request away before its body is read; the first ``Refused`` wins."""
 
 
+@_hook(HookKind.FIRST, "an address or None", lambda result: isinstance(result, str))
+def stackit_client(request: RequestHead) -> str | None:
+    """Return the address of the client of a public request that came by a proxy; the first result counts."""
+
+
 @_hook(HookKind.NOTIFY, copies=True)
 def stackit_expect(event: Event) -> None:
     """Prepare for a verified event while it is written to disk, which may still fail."""

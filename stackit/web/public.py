@@ -39,12 +39,14 @@ def public_site(
     reactor: Reactor,
     now: Callable[[], float],
     stuck: Callable[[], Sequence[str]],
+    client_of: Callable[[RequestHead], str | None] = lambda _: None,
     plugin_routes: Sequence[PublicRoute] = (),
 ) -> BoundedSite:
     """Return the site that listens on ``config.listen``.
 
     ``forges`` are served at ``{prefix}/webhooks/NAME``. ``now`` is the wall clock. ``stuck`` returns the parts of the
-    process that make no progress. Raises PluginError for a route of ``plugin_routes`` that cannot be served.
+    process that make no progress, ``client_of`` the address of a client behind a trusted proxy, and None for others.
+    Raises PluginError for a route of ``plugin_routes`` that cannot be served.
     """
     about = {
         "version": VERSION,
@@ -63,10 +65,11 @@ def public_site(
             take=take,
             now=now,
             max_body=int(config.webhook.max_body),
+            client_of=client_of,
         )
         for prefix in config.api_prefixes:
             routes[f"{prefix}/webhooks/{forge.name}".encode()] = webhook
-    on_refused = RefusalReporter(observe)
+    on_refused = RefusalReporter(observe, client_of)
     connections = room_for_connections()
     shared = PluginRoutes(
         reactor=reactor, admit=admit, on_refused=on_refused, most=max(1, connections // _SHARE_OF_PLUGINS)

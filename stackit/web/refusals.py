@@ -12,22 +12,27 @@ from stackit.http.server.refusals import RETRY_AFTER, Refusal, refusal
 class RefusalReporter:
     """Tell the observers about refused requests, as occurrences ``refused``."""
 
-    __slots__ = ("_observe",)
+    __slots__ = ("_client_of", "_observe")
 
-    def __init__(self, observe: Callable[[Occurrence], None]) -> None:
+    def __init__(
+        self, observe: Callable[[Occurrence], None], client_of: Callable[[RequestHead], str | None] = lambda _: None
+    ) -> None:
+        """``client_of`` returns the address of a client behind a trusted proxy; None for the one that connected."""
         self._observe = observe
+        self._client_of = client_of
 
     def __call__(self, client: str, head: RequestHead | None, refusal: Refusal, verified_by: str | None = None) -> None:
         """``client`` is an address; ``verified_by`` is the label of the secret under which the body verified.
 
         ``head`` is None if it did not arrive whole, or is no HTTP. Plugins see an empty one, with the client.
         """
+        behind_proxy = None if head is None else self._client_of(head)
         self._observe(
             Occurrence(
                 name="refused",
                 reason=refusal.reason,
                 status=refusal.response.status,
-                client=client,
+                client=behind_proxy or client,
                 request=head or RequestHead(client=client, method=b"", path=b"", headers={}),
                 verified_by=verified_by,
             )

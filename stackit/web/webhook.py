@@ -91,11 +91,13 @@ class Webhook:
 
     ``admit`` asks the plugins before the body is read. ``take`` makes a verified event, with the fingerprint of its
     body, durable and hands it on; it calls back with a ``DeliveryResult``, or with a Failure of JournalError. ``now``
-    is the wall clock, ``max_body`` is in bytes.
+    is the wall clock, ``max_body`` is in bytes. ``client_of`` returns the address of a client behind a trusted proxy,
+    None for the one that connected.
     """
 
     __slots__ = (
         "_admit",
+        "_client_of",
         "_forge",
         "_max_body",
         "_now",
@@ -116,14 +118,16 @@ class Webhook:
         take: Take,
         now: Callable[[], float],
         max_body: int,
+        client_of: Callable[[RequestHead], str | None] = lambda _: None,
     ) -> None:
         self._forge = forge
+        self._client_of = client_of
         # A name has no colon. GitHub's fingerprints are of signatures under its own secrets, and need no name.
         self._sender = b"" if forge.name == GITHUB else f"{forge.name}:".encode()
         self._secrets = secrets
         self._admit = admit
         self._observe = observe
-        self.on_refused = refusals.RefusalReporter(observe)
+        self.on_refused = refusals.RefusalReporter(observe, client_of)
         self._take = take
         self._now = now
         self._max_body = max_body
@@ -181,7 +185,7 @@ class Webhook:
                 delivery=event.delivery,
                 repo=event.repo,
                 id=taken.id,
-                client=signed.head.client,
+                client=self._client_of(signed.head) or signed.head.client,
                 outcome=self._outcome(event, taken),
                 verified_by=signed.verified_by,
             )

@@ -68,6 +68,14 @@ class RateLimit:
         return Refused(status=429, reason="rate", retry_after=math.ceil(wait), unless_verified=True)
 
     @hookimpl
+    def stackit_client(self, request: RequestHead) -> str | None:
+        if not (self._proxies or self._trusts_unix):
+            return None
+        nearest = self._nearest(request)
+        address = parse_address(nearest)
+        return nearest if address is None else str(address)
+
+    @hookimpl
     def stackit_observe(self, occurrence: Occurrence) -> None:
         if occurrence.name != "refused" or occurrence.request is None:
             return
