@@ -23,6 +23,7 @@ from stackit.api.errors import PluginError, StackitError, describe
 from stackit.api.forge import Forges
 from stackit.api.hookspecs import (
     stackit_admit,
+    stackit_client,
     stackit_commands,
     stackit_metrics,
     stackit_mirror,
@@ -33,11 +34,13 @@ from stackit.api.hookspecs import (
 from stackit.api.occurrences import Occurrence
 from stackit.api.reactor import Reactor
 from stackit.api.repos import Repos
+from stackit.api.tracebacks import traceback_of
 from stackit.api.version import VERSION
 from stackit.api.vitals import Vitals
 from stackit.bus.backstop import Backstop
 from stackit.bus.bus import Bus
 from stackit.bus.health import plugin_problems
+from stackit.bus.implementations import plugin_fault
 from stackit.bus.loader import load_plugins
 from stackit.bus.timeouts import call, with_timeout
 from stackit.cli.commands import COMMANDS
@@ -54,8 +57,9 @@ from stackit.runtime.listen import address, listen
 from stackit.runtime.signals import stop_on_signals
 from stackit.runtime.storage import Storage, measure
 from stackit.runtime.watchdog import Watchdog
-from stackit.secrets.redactor import Redactor, proxy_passwords
+from stackit.secrets.redactor import Redact, Redactor, proxy_passwords
 from stackit.text.endpoints import ANYBODY, OWNER_ONLY
+from stackit.text.escape import escape
 from stackit.web.admin.deliveries import delivery_routes
 from stackit.web.admin.readyz import readyz
 from stackit.web.admin.site import admin_site
@@ -74,6 +78,18 @@ class CannotStart(SystemExit, Exception):
     As a SystemExit it is printed without a traceback and makes the exit status 1; as an
     Exception it lets twistd remove its PID file on the way out.
     """
+
+
+def cannot_start(problem: StackitError, redact: Redact) -> CannotStart:
+    """Return the error for the person who started stackit.
+
+    It is one line, and below it the traceback of what a plugin raised, for its author.
+    """
+    lines = [redact(f"stackit: {problem}")]
+    fault = problem.__cause__
+    if isinstance(problem, PluginError) and fault is not None and not isinstance(fault, StackitError):
+        lines += [escape(f"  {line}") for line in traceback_of(fault, redact).split("\n")]
+    return CannotStart("\n".join(lines))
 
 
 class Stackit(Service):
@@ -100,6 +116,7 @@ class Stackit(Service):
         self.addresses: list[str] = []
         self.started_at = now()
         self.dropped_lines: Callable[[], int] = int
+        self.set_log_level: Callable[[str | Mapping[str, str]], None] = _no_log
         self._ports: list[Any] = []
         self._started_plugins: list[tuple[str, Any]] = []
         self._closers: list[Callable[[], object]] = []  # of what was opened, in the order in which it was
@@ -138,7 +155,7 @@ class Stackit(Service):
             self._stopped = Deferred.fromCoroutine(self._close())
             if not isinstance(problem, StackitError):
                 raise
-            raise CannotStart(self.redact(f"stackit: {problem}")) from None
+            raise cannot_start(problem, self.redact) from None
         self._closers.append(self._finish_work)
         Service.startService(self)
         stop_on_signals(self.reactor)
@@ -225,6 +242,7 @@ class Stackit(Service):
             config,
             forges=self.forges,
             admit=partial(self.bus.first, stackit_admit),
+            client_of=partial(self.bus.first, stackit_client),
             observe=self.bus.observe,
             take=self.dispatch.take,
             reactor=self.reactor,
@@ -272,7 +290,7 @@ class Stackit(Service):
             try:
                 service.startService()
             except BaseException as fault:  # foreign code: named, and the start stops
-                raise PluginError(plugin, f"its service cannot be started: {describe(fault)}") from fault
+                raise plugin_fault(plugin, "its service cannot be started", fault) from fault
             self._started_plugins.append((plugin, service))
 
     def _start_work(self) -> None:
@@ -290,7 +308,9 @@ class Stackit(Service):
         """Tell what an operator should know of this start."""
         _log.info("plugins: {names}", names=", ".join(self.bus.plugins()))
         for problem in self.left_out:
-            self._notice(f"{problem}; it is left out")
+            fault = problem.__cause__
+            traceback = None if fault is None else traceback_of(fault, self.redact)
+            self.bus.observe(Occurrence(name="notice", reason=f"{problem}; it is left out", traceback=traceback))
         for doubt in self.bus.doubts(self._senders.doubt):
             self._notice(doubt)
         for line in forges.notices(self.config, self.forges):
@@ -384,6 +404,10 @@ class Stackit(Service):
 
     def _notice(self, reason: str) -> None:
         self.bus.observe(Occurrence(name="notice", reason=reason))
+
+
+def _no_log(_level: str | Mapping[str, str]) -> None:
+    """Change nothing: another program keeps the log."""
 
 
 def redactor(config: Config, reactor: Reactor) -> Redactor:

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
+from twisted.python.failure import Failure
+
 from stackit.text.redaction import redacted
 
 
@@ -34,32 +36,56 @@ class Permanent(Exception):
 
 _name = type.__dict__["__name__"].__get__
 """The name of a class. A metaclass cannot change it, or raise."""
+_MOST_WRAPPED = 3
 
 
 def describe(fault: BaseException | None, redact: Callable[[str], str] = redacted) -> str:
     """Return the type and the message of an exception as one line of at most 500 characters, without credentials.
 
+    An exception that only wraps others, as Twisted's ResponseFailed does, has their descriptions for its message.
     Never raises, whatever the class of the exception does.
     """
-    try:
-        message = redact(" ".join(str(fault).split()))  # before the cut, which could leave half a credential
-    except BaseException as second:  # noqa: BLE001 - foreign code: a class may raise while it makes the text
-        message = f"no text can be had of it ({_name(type(second))})"
-    line = f"{_name(type(fault))}: {message}" if message else str(_name(type(fault)))
+    line = "; ".join(_described(each, redact) for each in _innermost(fault))
+    line = f"{class_name(fault)}: {line}" if line else _described(fault, redact)
     # The journal takes text that can be encoded as UTF-8, which half a surrogate pair cannot.
     return line[:500].encode("utf-8", "backslashreplace").decode()[:500]
 
 
-def describe_with_place(fault: BaseException | None) -> str:
-    """Return ``describe(fault)`` with the file and line that raised it, where they are known. Never raises."""
-    return f"{describe(fault)}{_place(fault)}"
+def class_name(fault: BaseException | None) -> str:
+    """Return the name of the class of an exception. Never raises."""
+    return str(_name(type(fault)))
 
 
-def _place(fault: BaseException | None) -> str:
+def _described(fault: BaseException | None, redact: Callable[[str], str]) -> str:
     try:
-        trace = fault.__traceback__ if fault is not None else None
-        while trace is not None and trace.tb_next is not None:
-            trace = trace.tb_next
-        return f" ({trace.tb_frame.f_code.co_filename}:{trace.tb_lineno})" if trace is not None else ""
-    except BaseException:  # noqa: BLE001 - foreign code: its class may hide the traceback behind a property
-        return ""
+        message = redact(" ".join(str(fault).split()))  # before the cut, which could leave half a credential
+    except BaseException as second:  # noqa: BLE001 - foreign code: a class may raise while it makes the text
+        message = f"no text can be had of it ({class_name(second)})"
+    return f"{class_name(fault)}: {message}" if message else class_name(fault)
+
+
+def wrapped(fault: BaseException | None) -> list[BaseException]:
+    """Return the exceptions that one of Twisted's stands for: a failed request of treq, the first of several Deferreds.
+
+    Empty for any other. The text of such an exception would be that of Failures, or whole tracebacks.
+    """
+    try:
+        held = vars(fault)
+        reasons, first = held.get("reasons"), held.get("subFailure")
+        failures = reasons if isinstance(reasons, list) else [first]
+        return [each.value for each in failures[:_MOST_WRAPPED] if isinstance(each, Failure) and each.value is not None]
+    except BaseException:  # noqa: BLE001 - foreign code: its class may hide what it holds
+        return []
+
+
+def _innermost(fault: BaseException | None) -> list[BaseException]:
+    """Return the exceptions at the bottom of what an exception wraps; none for one that wraps nothing."""
+    found, ahead, looks = [], wrapped(fault), 0
+    while ahead and looks < 2 * _MOST_WRAPPED:
+        looks += 1
+        each = ahead.pop(0)
+        inner = wrapped(each)
+        ahead += inner
+        if not inner:
+            found.append(each)
+    return found

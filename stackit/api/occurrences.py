@@ -48,6 +48,7 @@ class OccurrenceType(msgspec.Struct, frozen=True):
 
 
 _HANDLING = ("event", "action", "repo", "delivery", "id", "subscriber", "attempts", "seconds")
+_FAULT = ("error", "traceback")
 
 OCCURRENCES: Mapping[str, OccurrenceType] = MappingProxyType(
     {
@@ -76,8 +77,14 @@ OCCURRENCES: Mapping[str, OccurrenceType] = MappingProxyType(
             "signed body came back under a new delivery id", "warn", ("event", "repo", "delivery", "id", "reason")
         ),
         "handled": OccurrenceType("event handled", "info", _HANDLING),
-        "failed": OccurrenceType("handler failed, will try again", "warn", (*_HANDLING, "retry_in", "error")),
-        "dead": OccurrenceType("handler failed for good, kept as a dead letter", "error", (*_HANDLING, "error")),
+        "failed": OccurrenceType("handler failed, will try again", "warn", (*_HANDLING, "retry_in", *_FAULT)),
+        "dead": OccurrenceType("handler failed for good, kept as a dead letter", "error", (*_HANDLING, *_FAULT)),
+        # A handler kept the reactor from everything else for ``seconds``; at most once a minute for each subscriber.
+        "blocked": OccurrenceType(
+            "handler blocked the reactor: a function that waits needs thread=True",
+            "warn",
+            ("event", "repo", "delivery", "id", "subscriber", "seconds"),
+        ),
         # At start, once for each subscriber: ``count`` events were pending.
         "recovered": OccurrenceType("events from before the start are taken up again", "info", ("subscriber", "count")),
         "refs_changed": OccurrenceType("refs changed", "info", ("repo", "delivery", "cause", "count", "changes")),
@@ -94,11 +101,11 @@ OCCURRENCES: Mapping[str, OccurrenceType] = MappingProxyType(
         # Once for each repository.
         "unmanaged": OccurrenceType("push for a repository that is not managed", "info", ("repo", "delivery", "id")),
         # ``outcome`` is "done" or "failed".
-        "backstop": OccurrenceType("backstop made its round", "info", ("plugin", "outcome", "seconds", "error")),
+        "backstop": OccurrenceType("backstop made its round", "info", ("plugin", "outcome", "seconds", *_FAULT)),
         "healed": OccurrenceType("mirror mended", "warn", ("repo", "reason", "count")),
         # Anything else that an operator should read once.
         "notice": OccurrenceType(
-            "notice", "warn", ("repo", "delivery", "id", "plugin", "subscriber", "reason", "count", "error")
+            "notice", "warn", ("repo", "delivery", "id", "plugin", "subscriber", "reason", "count", *_FAULT)
         ),
     }
 )
@@ -111,6 +118,7 @@ class Occurrence(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     ``client`` is an address without port. ``reason`` of a refusal and ``outcome`` come from small closed sets, fit for
     labels. ``verified_by`` is the file or the variable of the secret by which a delivery verified. ``seconds`` and
     ``retry_in`` are seconds. ``missing`` is how many refs of the remote a mirror cannot hold.
+    ``traceback`` is there for the first exception of its kind: several lines, without credentials.
     """
 
     name: str
@@ -134,5 +142,6 @@ class Occurrence(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     retry_in: float | None = None
     error: str | None = None
     missing: int | None = None
+    traceback: str | None = None
     changes: tuple[RefChange, ...] | None = None
     request: RequestHead | None = None

@@ -10,7 +10,7 @@ from twisted.internet.defer import CancelledError, Deferred
 from twisted.internet.task import LoopingCall
 from twisted.python.failure import Failure
 
-from stackit.api.errors import describe
+from stackit.api.faults import FaultDescriber
 from stackit.api.hookspecs import stackit_backstop
 from stackit.api.occurrences import Occurrence
 from stackit.api.reactor import Reactor
@@ -29,6 +29,7 @@ class Backstop(Service):
         self._bus = bus
         self._interval = interval
         self._grace = grace
+        self._faults = FaultDescriber(bus.redact)
         self._running: dict[str, Deferred[Any]] = {}
         self._loop = LoopingCall(self._round)
         self._loop.clock = reactor  # type: ignore[assignment]  # Twisted asks for a zope interface
@@ -58,9 +59,16 @@ class Backstop(Service):
             if not isinstance(result, Failure):
                 self._bus.observe(Occurrence(name="backstop", plugin=plugin, outcome="done", seconds=seconds))
             elif self._loop.running or not result.check(CancelledError):
-                error = describe(result.value, self._bus.redact)
+                fault = self._faults.describe(result.value)
                 self._bus.observe(
-                    Occurrence(name="backstop", plugin=plugin, outcome="failed", seconds=seconds, error=error)
+                    Occurrence(
+                        name="backstop",
+                        plugin=plugin,
+                        outcome="failed",
+                        seconds=seconds,
+                        error=fault.error,
+                        traceback=fault.news,
+                    )
                 )
 
         running = look()

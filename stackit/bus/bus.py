@@ -13,14 +13,22 @@ from twisted.internet.defer import Deferred
 from twisted.logger import Logger
 
 from stackit.api import hookspecs
-from stackit.api.errors import PluginError, describe
+from stackit.api.errors import PluginError
 from stackit.api.events import Event
 from stackit.api.hookimpl import ON
 from stackit.api.hookspecs import HOOKS, Hook, HookKind, kind_of
 from stackit.api.occurrences import Occurrence
 from stackit.api.reactor import Reactor
+from stackit.api.tracebacks import describe_with_place, traceback_of
 from stackit.bus import checks
-from stackit.bus.implementations import call_now, implementations, plugin_manager, register, with_one_argument
+from stackit.bus.implementations import (
+    call_now,
+    implementations,
+    plugin_fault,
+    plugin_manager,
+    register,
+    with_one_argument,
+)
 from stackit.bus.subscribers import Subscriber
 from stackit.bus.timeouts import call, with_timeout
 from stackit.text.redaction import redacted
@@ -146,10 +154,11 @@ class Bus:
                 if result is None:
                     continue
                 unfit = _unfit(HOOKS[hook.__name__], result)
-                if unfit:
-                    raise TypeError(unfit)
             except BaseException as fault:  # noqa: BLE001 - foreign code: its fault must not become the request's
                 self._log_once(each, hook.__name__, fault)
+                continue
+            if unfit:
+                self._log_once(each, hook.__name__, TypeError(unfit))
                 continue
             try:
                 HOOKS[hook.__name__].check(result)
@@ -201,7 +210,7 @@ class Bus:
                 result = call_now(each, *args)
                 unfit = None if result is None else _unfit(HOOKS[name], result)
             except BaseException as fault:  # foreign code: named, and the start stops
-                raise PluginError(each.plugin_name, f"{name} failed: {describe(fault)}") from fault
+                raise plugin_fault(each.plugin_name, f"{name} failed", fault) from fault
             if unfit:
                 raise PluginError(each.plugin_name, f"{name} {unfit}")
             if result is not None:
@@ -231,7 +240,8 @@ class Bus:
                 "plugin {plugin}: {hook} failed: {problem} (said once)",
                 plugin=implementation.plugin_name,
                 hook=hook,
-                problem=describe(fault, self.redact),
+                problem=describe_with_place(fault, self.redact),
+                traceback=traceback_of(fault, self.redact),
             )
 
 

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from twisted.python.failure import Failure
 
-from stackit.api.errors import describe
 from stackit.api.hookspecs import stackit_health
 from stackit.api.reactor import Reactor
+from stackit.api.tracebacks import describe_with_place
 from stackit.bus.bus import Bus, WrongResult
 
 _LONGEST = 500
@@ -16,7 +16,11 @@ async def plugin_problems(bus: Bus, reactor: Reactor, seconds: float = 5.0) -> l
     """Return the problems that plugins report, one line each; an exception is one, and so is no answer in time."""
 
     def failed(failure: Failure) -> str:
-        return str(failure.value) if isinstance(failure.value, WrongResult) else describe(failure.value, bus.redact)
+        return (
+            str(failure.value)
+            if isinstance(failure.value, WrongResult)
+            else describe_with_place(failure.value, bus.redact)
+        )
 
     asked = [(plugin, ask()) for plugin, ask in bus.ask(stackit_health, reactor, timeout=seconds)]
     answers = [(plugin, await answer.addCallback(_line).addErrback(failed)) for plugin, answer in asked]

@@ -12,9 +12,10 @@ import pluggy
 from pluggy import HookImpl
 
 from stackit.api import hookspecs
-from stackit.api.errors import PluginError, describe
+from stackit.api.errors import PluginError, StackitError, describe
 from stackit.api.hookimpl import ON, PROJECT
 from stackit.api.hookspecs import HOOKS
+from stackit.api.tracebacks import describe_with_place
 
 
 def plugin_manager() -> pluggy.PluginManager:
@@ -31,8 +32,14 @@ def register(plugins: pluggy.PluginManager, name: str, plugin: object) -> None:
         plugins.check_pending()
     except pluggy.PluginValidationError as problem:
         raise PluginError(name, " ".join(str(problem).split())) from None
-    except BaseException as problem:  # noqa: BLE001 - foreign code: looking at its attributes may raise anything
-        raise PluginError(name, describe(problem)) from None
+    except BaseException as problem:
+        raise plugin_fault(name, "", problem) from problem
+
+
+def plugin_fault(plugin: str, what: str, fault: BaseException) -> PluginError:
+    """Return the error of a plugin that raised an exception: ``what`` failed, and in which line of it."""
+    text = describe(fault) if isinstance(fault, StackitError) else describe_with_place(fault)
+    return PluginError(plugin, f"{what}: {text}" if what else text)
 
 
 def implementations(plugins: pluggy.PluginManager, *hooks: str) -> Iterator[tuple[str, HookImpl]]:

@@ -15,6 +15,7 @@ from typing import Any
 
 from stackit.api.errors import ConfigError, PluginError, StackitError, describe
 from stackit.bus.bus import Bus
+from stackit.bus.implementations import plugin_fault
 from stackit.bus.plugin_files import import_file
 from stackit.bus.plugin_settings import OnSecret, PluginTable, decode_settings, plugin_table, setting_error
 
@@ -98,7 +99,7 @@ def _imported(name: str, source: str, load: Callable[[], object]) -> object:
     try:
         return load()
     except BaseException as fault:  # foreign code, which may raise anything at import
-        raise PluginError(name, f"{source} cannot be imported: {describe(fault)}") from fault
+        raise plugin_fault(name, f"{source} cannot be imported", fault) from fault
 
 
 def _instance(name: str, where: str, target: Any, table: Mapping[str, Any], decode: Callable[[], Any]) -> object:
@@ -111,7 +112,9 @@ def _instance(name: str, where: str, target: Any, table: Mapping[str, Any], deco
         return make() if settings is None else make(settings)
     except StackitError:
         raise
-    except BaseException as fault:  # foreign code, which may raise anything when made
+    except ValueError as fault:  # documented: a value that makes no sense to the plugin
         reason = describe(fault)
-        wrong = setting_error(where, table, reason.partition(": ")[2]) if isinstance(fault, ValueError) else None
-        raise wrong or PluginError(name, f"cannot be set up: {reason}") from fault
+        wrong = setting_error(where, table, reason.partition(": ")[2])
+        raise wrong or PluginError(name, f"cannot be set up: {reason}") from None
+    except BaseException as fault:  # foreign code, which may raise anything when made
+        raise plugin_fault(name, "cannot be set up", fault) from fault

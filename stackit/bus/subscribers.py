@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Coroutine
+from inspect import iscoroutine
 from typing import Any
 
 import msgspec
@@ -13,6 +14,13 @@ from twisted.python.failure import Failure
 from stackit.api.hookimpl import OPTIONS_ATTRIBUTE, HandlerOptions
 from stackit.bus.implementations import call_now, with_one_argument
 from stackit.bus.timeouts import as_exception, to_deferred
+
+Watch = Callable[[Any, Coroutine[Any, Any, Any]], Coroutine[Any, Any, Any]]
+"""From an event and the coroutine of its handler to the coroutine that is run."""
+
+
+def _as_it_is(_event: Any, coroutine: Coroutine[Any, Any, Any]) -> Coroutine[Any, Any, Any]:
+    return coroutine
 
 
 class Subscriber(msgspec.Struct, frozen=True, eq=False):
@@ -43,14 +51,16 @@ class Subscriber(msgspec.Struct, frozen=True, eq=False):
             handler=with_one_argument(implementation),
         )
 
-    def call(self, value: object) -> Deferred[Any] | None:
-        """Run the handler in this thread.
+    def call(self, value: object, watch: Watch = _as_it_is) -> Deferred[Any] | None:
+        """Run the handler in this thread; its coroutine is run as ``watch`` returns it.
 
         Returns None where the handler returned None and so has finished, else a Deferred of its outcome. Never raises.
         """
         try:
             result = self.handler(value)
-            return None if result is None else to_deferred(result)
+            if result is None:
+                return None
+            return Deferred.fromCoroutine(watch(value, result)) if iscoroutine(result) else to_deferred(result)
         except BaseException:  # noqa: BLE001 - foreign code: whatever it raises is its outcome
             return fail(as_exception(Failure()))
 

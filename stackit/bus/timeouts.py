@@ -14,6 +14,7 @@ from twisted.python.failure import Failure
 
 from stackit.api.errors import describe
 from stackit.api.reactor import Reactor, Timers
+from stackit.api.tracebacks import describe_with_place
 
 _log = Logger(namespace="stackit")
 
@@ -79,7 +80,7 @@ def with_timeout(reactor: Reactor, running: Deferred[Any], seconds: float) -> De
         if outcome.called:
             return
         if expired:
-            outcome.errback(HandlerTimeout(seconds))
+            outcome.errback(_timed_out(seconds, result))
         elif isinstance(result, Failure):
             outcome.errback(as_exception(result))
         else:
@@ -102,14 +103,24 @@ def as_exception(failure: Failure) -> Failure:
     """
     if isinstance(failure.value, Exception) and not isinstance(failure.value, StopIteration):
         return failure
-    return Failure(RuntimeError(describe(failure.value)))
+    error = RuntimeError(describe(failure.value))
+    error.__cause__ = failure.value
+    return Failure(error)
+
+
+def _timed_out(seconds: float, cancelled: Any) -> HandlerTimeout:
+    """Return the failure of a handler that was cancelled, with the place where it waited."""
+    fault = HandlerTimeout(seconds)
+    if isinstance(cancelled, Failure):
+        fault.__cause__ = cancelled.value
+    return fault
 
 
 def _cancel(running: Deferred[Any]) -> None:
     try:
         running.cancel()
     except BaseException as fault:  # noqa: BLE001 - a foreign canceller, which may raise anything
-        _log.error("a handler failed while it was cancelled: {problem}", problem=describe(fault))
+        _log.error("a handler failed while it was cancelled: {problem}", problem=describe_with_place(fault))
 
 
 async def wait_or_cancel(reactor: Timers, running: Sequence[Deferred[Any]], grace: float) -> None:

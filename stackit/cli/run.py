@@ -12,6 +12,7 @@ from typing import TextIO
 from stackit.api.commands import Command, Printer, Shell
 from stackit.api.errors import ConfigError, PluginError, StackitError, describe
 from stackit.api.reactor import Reactor
+from stackit.api.tracebacks import describe_with_place
 from stackit.cli.client import HTTPAdminClient, find
 from stackit.cli.loading import load_commands
 from stackit.cli.output import OutputError
@@ -103,4 +104,4 @@ def _failure(command: Command, fault: Exception, clients: Sequence[HTTPAdminClie
         # The contract fixes the shapes of answers: this is another service, or a stackit of another age.
         url = clients[0].url
         return StackitError(f"{url} answered with something that this version cannot read: {describe(fault)}")
-    return PluginError(command.plugin or "stackit", f"the command {command.name} failed: {describe(fault)}")
+    return PluginError(command.plugin or "stackit", f"the command {command.name} failed: {describe_with_place(fault)}")

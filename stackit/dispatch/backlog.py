@@ -11,8 +11,9 @@ from twisted.internet.defer import CancelledError, Deferred
 from twisted.logger import Logger
 from twisted.python.failure import Failure
 
-from stackit.api.errors import JournalError, describe_with_place
+from stackit.api.errors import JournalError
 from stackit.api.reactor import Timers, sleep
+from stackit.api.tracebacks import describe_with_place
 from stackit.dispatch.backoff import LONGEST_DELAY
 from stackit.dispatch.queues import SubscriberQueue
 from stackit.journal import DueHandling, JournalProtocol

@@ -10,7 +10,7 @@ from twisted.internet.defer import Deferred, maybeDeferred
 from twisted.logger import Logger
 from twisted.python.failure import Failure
 
-from stackit.api.errors import describe_with_place
+from stackit.api.tracebacks import describe_with_place
 from stackit.dispatch.entries import Group
 from stackit.journal import DueHandling, HandlingId
 

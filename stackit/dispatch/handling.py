@@ -4,13 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Callable, Coroutine
 from contextvars import copy_context
+from functools import partial
 from typing import Any, Generic, Literal, TypeVar
 
 from twisted.internet.defer import CancelledError, Deferred
 from twisted.python.failure import Failure
 
-from stackit.api.errors import JournalError, Permanent, describe
+from stackit.api.errors import JournalError, Permanent
 from stackit.api.events import Event, RefsChanged
+from stackit.api.faults import Fault, FaultDescriber
+from stackit.api.handling import CURRENT
 from stackit.api.occurrences import Occurrence
 from stackit.api.reactor import Reactor, sleep
 from stackit.bus.bus import Bus
@@ -18,6 +21,7 @@ from stackit.bus.subscribers import Subscriber
 from stackit.bus.timeouts import with_timeout
 from stackit.dispatch.backlog import JOURNAL_RETRY, Backlog
 from stackit.dispatch.backoff import Backoff
+from stackit.dispatch.blocking import BOUND, EVERY, TimedCoroutine
 from stackit.dispatch.entries import QueueEntry
 from stackit.dispatch.queues import SubscriberQueue
 from stackit.dispatch.threads import Threads
@@ -63,6 +67,8 @@ class Handler:
         self.restore = restore
         self.timeout = timeout
         self.threads = threads
+        self.faults = FaultDescriber(bus.redact, subscriber.implementation.function)
+        self._blocked_at: float | None = None
 
     def handle(self, queue: SubscriberQueue, entry: QueueEntry) -> None:
         """Begin to handle an entry of the subscriber's queue."""
@@ -74,16 +80,41 @@ class Handler:
         Returns None if it is through at once, else a Deferred of None or of the exception it failed with, as a value:
         raised once more, an exception could do to stackit what it did to the handler.
         """
-        # Each call has a context (contextvars) of its own.
-        threads = self.threads
-        running = (
-            copy_context().run(self.subscriber.call, event)
-            if threads is None
-            else threads.call(self.subscriber.run, event)
-        )
+        # Each call has a context (contextvars) of its own, which tells the log whose call it is.
+        context = copy_context()
+        context.run(CURRENT.set, (self.name, event))
+        if self.threads is None:
+            began = self.reactor.seconds()
+            running = context.run(self.subscriber.call, event, self._watched)
+            seconds = self.reactor.seconds() - began
+            if seconds > BOUND:
+                self._blocked(event, seconds)
+        else:
+            running = self.threads.call(lambda value: context.run(self.subscriber.run, value), event)
         if running is None:
             return None
         return with_timeout(self.reactor, running, self.timeout).addCallbacks(_no_fault, _fault)
+
+    def _watched(self, event: Any, coroutine: Coroutine[Any, Any, Any]) -> TimedCoroutine:
+        return TimedCoroutine(coroutine, self.reactor.seconds, partial(self._blocked, event))
+
+    def _blocked(self, event: Event | RefsChanged, seconds: float) -> None:
+        """Name the handler that kept the reactor from everything else for so many seconds, once in a while."""
+        now = self.reactor.seconds()
+        if self._blocked_at is not None and now - self._blocked_at < EVERY:
+            return
+        self._blocked_at = now
+        self.bus.observe(
+            Occurrence(
+                name="blocked",
+                subscriber=self.name,
+                event=event.name,
+                repo=event.repo,
+                delivery=event.delivery,
+                id=event.id,
+                seconds=seconds,
+            )
+        )
 
 
 class Handling:
@@ -181,18 +212,22 @@ class Handling:
         self._seconds = handler.reactor.seconds() - self._began
         now = await handler.backlog.wall_time()
         delay = None if isinstance(fault, Permanent) else handler.backoff.delay(due.attempts + 1)
-        error = describe(fault, handler.bus.redact)
+        described = handler.faults.describe(fault)
         next_at = None if delay is None else now + delay
-        await handler.backlog.retry_journal(lambda: handler.journal.fail(due.id, at=now, error=error, next_at=next_at))
+        await handler.backlog.retry_journal(
+            lambda: handler.journal.fail(
+                due.id, at=now, error=described.error, next_at=next_at, traceback=described.traceback
+            )
+        )
         if delay is None:
             handler.backlog.pending[handler.key] -= 1
-            self._report("dead", error=error)
+            self._report("dead", described)
         else:
-            self._report("failed", error=error, retry_in=delay)
+            self._report("failed", described, retry_in=delay)
             handler.backlog.wake_later(handler.key, delay)
 
     def _report(
-        self, name: Literal["handled", "failed", "dead"], *, error: str | None = None, retry_in: float | None = None
+        self, name: Literal["handled", "failed", "dead"], fault: Fault | None = None, *, retry_in: float | None = None
     ) -> None:
         event, due = self._event, self._entry.due
         self._handler.bus.observe(
@@ -206,8 +241,9 @@ class Handling:
                 id=due.event_id,
                 attempts=due.attempts + 1,
                 seconds=self._seconds,
-                error=error,
+                error=None if fault is None else fault.error,
                 retry_in=retry_in,
+                traceback=None if fault is None else fault.news,
             )
         )
 

@@ -93,10 +93,13 @@ class JournalProtocol(Protocol):
         or with a Failure of JournalError. A handling that is not there (any more) is no error.
         """
 
-    async def fail(self, handling: HandlingId, *, at: float, error: str, next_at: float | None) -> None:
+    async def fail(
+        self, handling: HandlingId, *, at: float, error: str, next_at: float | None, traceback: str | None = None
+    ) -> None:
         """Record that an attempt failed: the handling is pending until ``next_at``, or dead where that is None.
 
-        ``error`` is text for people; characters that cannot be stored are escaped.
+        ``error`` is one line for people, ``traceback`` are some for the author of the handler, which ``tracebacks``
+        gives back until the next attempt ends. Characters that cannot be stored are escaped.
         """
 
     async def visible(self, event_id: EventId, at: float) -> bool:
@@ -171,6 +174,12 @@ class JournalProtocol(Protocol):
 
     async def receipt(self, event_id: EventId) -> Receipt | None:
         """Return an event and its outcome at every subscriber; None where it is not there (any more)."""
+
+    async def tracebacks(self, event_id: EventId) -> dict[str, str]:
+        """Return the traceback of the last failed attempt at an event, by subscriber, where ``fail`` was given one.
+
+        A handling that is done has none; one that is tried anew keeps it until the next attempt ends.
+        """
 
     async def listing(
         self,

@@ -5,7 +5,7 @@ from __future__ import annotations
 from twisted.logger import Logger
 from twisted.python.failure import Failure
 
-from stackit.api.errors import describe_with_place
+from stackit.api.tracebacks import describe_with_place
 
 _log = Logger(namespace="stackit")
 

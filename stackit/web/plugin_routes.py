@@ -10,13 +10,15 @@ from twisted.logger import Logger
 from twisted.python.failure import Failure
 
 from stackit.api.admin import Refused, RequestHead, Response, error, sendable
-from stackit.api.errors import PluginError, describe_with_place
+from stackit.api.errors import PluginError
+from stackit.api.faults import FaultDescriber
 from stackit.api.public import PublicRequest, PublicRoute
 from stackit.api.reactor import Reactor
 from stackit.bus.timeouts import HandlerTimeout, call, with_timeout
 from stackit.http.server.interfaces import BodySink, OnRefused, RequestHandler, ServerRequest
 from stackit.http.server.refusals import FAILED, OVERLOAD, RETRY_AFTER, TOO_LARGE, Refusal, method_not_allowed
 from stackit.text.escape import escape
+from stackit.text.redaction import redacted
 from stackit.text.units import seconds
 from stackit.web import refusals
 from stackit.web.codec import encode_body, parse_query
@@ -47,6 +49,7 @@ class PluginRoutes:
         self._on_refused = on_refused
         self._most = most
         self._waiting = 0
+        self._faults = FaultDescriber(redacted)
 
     def handlers(
         self, routes: Iterable[PublicRoute], prefixes: Sequence[str], taken: Iterable[bytes]
@@ -98,7 +101,7 @@ class PluginRoutes:
         )
         self._waiting += 1
         answering: Deferred[Response] = with_timeout(self._reactor, call(route.handler, asked), seconds(route.deadline))
-        answering.addBoth(self._answered).addCallback(_checked).addErrback(_failed, route)
+        answering.addBoth(self._answered).addCallback(_checked).addErrback(_failed, route, self._faults)
         answering.addCallback(lambda response: self._send(request, response)).addErrback(request.fail)
 
     def _answered(self, result: Response | Failure) -> Response | Failure:
@@ -186,13 +189,15 @@ def _checked(response: object) -> Response:
     return Response(status=fit.status, body=encode_body(fit.body), content_type=fit.content_type, headers=fit.headers)
 
 
-def _failed(failure: Failure, route: PublicRoute) -> Response:
+def _failed(failure: Failure, route: PublicRoute, faults: FaultDescriber) -> Response:
     """Log the failure, with its plugin, and return an answer that does not show it."""
+    fault = faults.describe(failure.value)
     _log.error(
         "plugin {plugin}: public route {route} failed: {problem}",
         plugin=route.plugin,
         route=f"{route.method} {route.path}",
-        problem=describe_with_place(failure.value),
+        problem=fault.error,
+        traceback=fault.news,
     )
     if isinstance(failure.value, HandlerTimeout):
         busy = error(503, "the answer took too long")

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
+from places import without_place
 from plugin_maker import bus_with, plugin
 from twisted.internet.defer import CancelledError, Deferred
 from twisted.internet.task import Clock
@@ -40,7 +41,7 @@ class House:
 
     def reports(self) -> list[tuple[str | None, str | None, str | None]]:
         assert {each.name for each in self.seen} <= {"backstop"}
-        return [(each.plugin, each.outcome, each.error) for each in self.seen]
+        return [(each.plugin, each.outcome, without_place(each.error)) for each in self.seen]
 
     def stop(self) -> Deferred[None]:
         return Deferred.fromCoroutine(self.backstop.stop())

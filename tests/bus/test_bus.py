@@ -648,7 +648,7 @@ def test_the_first_plugin_that_knows_the_client_behind_a_proxy_says_who_it_is() 
 
     bus = bus_with(one=stackit_client, broken=hookimpl(specname="stackit_client")(lambda request: 5))
     direct = RequestHead(client="192.0.2.1", method=b"POST", path=b"/", headers={})
-    by_proxy = RequestHead(client="192.0.2.1", method=b"POST", path=b"/", headers={b"x-real-ip": [b"203.0.113.9"]})
+    by_proxy = RequestHead(client="192.0.2.1", method=b"POST", path=b"/", headers={b"x-real-ip": (b"203.0.113.9",)})
     with problems_logged() as lines:
         assert bus.first(hookspecs.stackit_client, by_proxy) == "203.0.113.9"
     assert lines == ["broken: TypeError: returned int, expected an address or None"]

@@ -21,7 +21,8 @@ from twisted.python.failure import Failure
 
 from stackit import RefChange, RequestHead, hookimpl, on
 from stackit.api import hookspecs
-from stackit.api.errors import describe, describe_with_place
+from stackit.api.errors import describe
+from stackit.api.tracebacks import describe_with_place
 from stackit.bus.backstop import Backstop
 from stackit.bus.health import plugin_problems
 from stackit.bus.timeouts import call, with_timeout
@@ -84,7 +85,7 @@ def test_a_fault_is_described_with_its_place_whatever_its_class_hides() -> None:
     assert describe_with_place(Hides()) == describe(Hides())
     with pytest.raises(TextRaises) as raised:
         raise TextRaises
-    assert describe_with_place(raised.value).startswith(f"{describe(raised.value)} ({__file__}:")
+    assert describe_with_place(raised.value).startswith(f"{describe(raised.value)} (in test_a_fault_is_described_")
 
 
 def test_a_long_text_is_cut_also_where_it_grows_by_what_is_escaped() -> None:

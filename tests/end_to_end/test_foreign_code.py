@@ -267,5 +267,7 @@ async def test_whatever_a_named_plugin_raises_at_the_start_the_start_ends_with_o
     )
     said = (ended.stdout + ended.stderr).decode()
     assert ended.status == 1
-    assert len([line for line in said.splitlines() if "plugin mine: " in line]) == 1
-    assert "Traceback" not in said
+    lines = said.splitlines()
+    (named,) = [number for number, line in enumerate(lines) if "plugin mine: " in line]
+    assert all("mine.py" not in line for line in lines[:named])
+    assert "Traceback" not in lines[named]

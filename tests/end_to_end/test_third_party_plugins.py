@@ -155,19 +155,23 @@ async def test_plugins_that_raise_hang_or_do_not_import_change_nothing_for_other
 
 @pytest_twisted.ensureDeferred
 @pytest.mark.parametrize(
-    ("text", "reason"),
+    ("text", "reason", "place"),
     [
-        ("import does_not_exist\n", "does_not_exist"),
-        ("def f(:\n", "SyntaxError"),
-        ("raise SystemExit(3)\n", "3"),
-        ("from stackit import hookimpl\n@hookimpl\ndef stackit_nothing(): pass\n", "stackit_nothing"),
-        ("from stackit import hookimpl\n@hookimpl\ndef stackit_service(app): raise OSError('no room')\n", "no room"),
-        ("from stackit import hookimpl\n@hookimpl\ndef stackit_routes(app): return 7\n", "list of Route"),
+        ("import does_not_exist\n", "does_not_exist' (in <module>, mine.py:1)", True),
+        ("def f(:\n", "SyntaxError: invalid syntax (mine.py, line 1)", True),
+        ("raise SystemExit(3)\n", "3 (in <module>, mine.py:1)", True),
+        ("from stackit import hookimpl\n@hookimpl\ndef stackit_nothing(): pass\n", "stackit_nothing", False),
+        (
+            "from stackit import hookimpl\n@hookimpl\ndef stackit_service(app): raise OSError('no room')\n",
+            "no room (in stackit_service, mine.py:3)",
+            True,
+        ),
+        ("from stackit import hookimpl\n@hookimpl\ndef stackit_routes(app): return 7\n", "list of Route", False),
     ],
     ids=["import", "syntax", "exit", "hook", "service", "routes"],
 )
 async def test_a_broken_plugin_that_the_configuration_names_stops_the_start_with_one_line(
-    tmp_path: Path, text: str, reason: str
+    tmp_path: Path, text: str, reason: str, place: bool
 ) -> None:
     (tmp_path / "mine.py").write_text(text)
     config = tmp_path / "stackit.toml"
@@ -178,9 +182,10 @@ async def test_a_broken_plugin_that_the_configuration_names_stops_the_start_with
     )
     said = [line for line in (ended.stdout + ended.stderr).decode().splitlines() if "mine" in line]
     assert ended.status == 1
-    assert len(said) == 1
+    assert len([line for line in said if "stackit: plugin mine: " in line]) == 1
     assert reason in said[0]
-    assert "Traceback" not in (ended.stdout + ended.stderr).decode()
+    # Below it is the place in the plugin, where there is one.
+    assert ['mine.py"' in line for line in said[1:]] == ([True] if place else [])
 
 
 @pytest_twisted.ensureDeferred

@@ -10,11 +10,11 @@ import threading
 from collections.abc import Iterator
 from contextvars import copy_context
 from types import SimpleNamespace
-from typing import Any
+from typing import Any, cast
 
 import pytest
 from twisted.internet.protocol import Factory
-from twisted.logger import Logger, LoggingFile, LogLevel, globalLogPublisher
+from twisted.logger import ILogObserver, Logger, LoggingFile, LogLevel, globalLogPublisher
 
 from stackit.api.handling import CURRENT
 from stackit.runtime.log_levels import LogLevels
@@ -38,11 +38,11 @@ class Log:
             LineObserver(stream, line, levels=levels) for stream, line in zip(self.streams, LINES, strict=True)
         ]
         for each in self.observers:
-            globalLogPublisher.addObserver(each)
+            globalLogPublisher.addObserver(cast("ILogObserver", each))
 
     def close(self) -> None:
         for each in self.observers:
-            globalLogPublisher.removeObserver(each)
+            globalLogPublisher.removeObserver(cast("ILogObserver", each))
         self.bridge.remove()
 
     def lines(self) -> list[str]:

@@ -13,6 +13,7 @@ from typing import Any
 import msgspec
 import pytest_twisted
 from outcomes import outcome
+from places import without_place
 from plugin_maker import bus_with, plugin
 from twisted.internet.defer import Deferred
 from twisted.internet.task import Clock
@@ -172,9 +173,10 @@ class Harness:
         return found
 
     async def states(self, taken: DeliveryResult) -> dict[str, tuple[str, int, str | None]]:
-        """State, attempts and error of one delivery, by subscriber key."""
+        """State, attempts and error (without its place) of one delivery, by subscriber key."""
         return {
-            each.subscriber: (each.state, each.attempts, each.error) for each in (await self.receipt(taken)).handlings
+            each.subscriber: (each.state, each.attempts, without_place(each.error))
+            for each in (await self.receipt(taken)).handlings
         }
 
 

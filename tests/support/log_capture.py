@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import cast
 
+from places import without_place
 from twisted.logger import ILogObserver, LogEvent, LogLevel, globalLogPublisher
 
 
@@ -48,11 +49,11 @@ def failures_logged() -> Iterator[list[LogEvent]]:
 
 @contextmanager
 def problems_logged() -> Iterator[list[str]]:
-    """A line for each event: its plugin, if it has one, and its problem."""
+    """A line for each event: its plugin, if it has one, and its problem without its place."""
     lines: list[str] = []
 
     def note(event: LogEvent) -> None:
-        lines.append(": ".join(str(event[name]) for name in ("plugin", "problem") if name in event))
+        lines.append(": ".join(str(without_place(str(event[name]))) for name in ("plugin", "problem") if name in event))
 
     with observed(note):
         yield lines

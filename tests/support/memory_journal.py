@@ -49,15 +49,18 @@ class _Handling(msgspec.Struct, eq=False):
     attempts: int = 0
     error: str | None = None
     finished_at: float | None = None
+    traceback: str | None = None
 
     def due(self) -> DueHandling:
         return DueHandling(self.id, self.event.id, self.subscriber, self.group, self.attempts, self.event.size)
 
     def retry(self, attempts: int, error: str | None, at: float) -> None:
         self.state, self.attempts, self.error, self.next_at, self.finished_at = "pending", attempts, error, at, None
+        self.traceback = None if error is None else self.traceback
 
     def end(self, state: State, at: float | None, error: str | None, next_at: float | None) -> None:
         self.state, self.finished_at, self.error, self.next_at = state, at, error, next_at
+        self.traceback = None
         self.attempts += 1
 
 
@@ -238,11 +241,14 @@ class MemoryJournal(JournalProtocol):
 
         self._write(operation).addBoth(done)
 
-    async def fail(self, handling: HandlingId, *, at: float, error: str, next_at: float | None) -> None:
+    async def fail(
+        self, handling: HandlingId, *, at: float, error: str, next_at: float | None, traceback: str | None = None
+    ) -> None:
         def operation() -> None:
             dead = next_at is None
             if handling in self._handlings:
                 self._handlings[handling].end("dead" if dead else "pending", at if dead else None, error, next_at)
+                self._handlings[handling].traceback = traceback
 
         await self._write(operation)
 
@@ -357,6 +363,11 @@ class MemoryJournal(JournalProtocol):
     async def receipt(self, event_id: EventId) -> Receipt | None:
         event = await self._ask(lambda: self._events.get(event_id))
         return None if event is None else _receipt(event)
+
+    async def tracebacks(self, event_id: EventId) -> dict[str, str]:
+        event = await self._ask(lambda: self._events.get(event_id))
+        found = {} if event is None else {each.subscriber: each.traceback for each in event.handlings}
+        return {subscriber: text for subscriber, text in found.items() if text is not None}
 
     async def listing(
         self,

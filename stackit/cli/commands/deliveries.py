@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import time
-from argparse import ArgumentParser, ArgumentTypeError
+from argparse import ArgumentParser, ArgumentTypeError, Namespace
 from collections.abc import Mapping
 from typing import Any
 
 from stackit.api.commands import Command, Shell
+from stackit.cli.commands.delivery import add_parts, show
 from stackit.cli.event_name import event_name
 from stackit.text.times import parse_time
 
@@ -16,6 +17,8 @@ _FILTERS = ("state", "event", "repo", "subscriber", "delivery", "since", "until"
 
 
 def _arguments(parser: ArgumentParser) -> None:
+    parser.add_argument("id", metavar="ID", nargs="?", help="show the receipt of this one, as `delivery ID` does")
+    add_parts(parser)
     parser.add_argument("--state", choices=("pending", "done", "dead"), help="at any handler, or at --subscriber")
     parser.add_argument("--event", metavar="NAME", help="an event name, such as push")
     parser.add_argument("--repo", metavar="OWNER/NAME")
@@ -28,8 +31,18 @@ def _arguments(parser: ArgumentParser) -> None:
     parser.add_argument("--limit", type=_count, default=50, metavar="N", help="at most so many (50)")
 
 
+def _check(options: Namespace) -> None:
+    if options.id is None and (options.payload or options.traceback):
+        raise ValueError("--payload and --traceback are for one delivery: name its ID")
+    if options.id is not None and any(getattr(options, name) is not None for name in _FILTERS):
+        raise ValueError("deliveries takes an ID, or filters")
+
+
 async def _run(shell: Shell) -> None:
     options = shell.options
+    if options.id is not None:
+        await show(shell)
+        return
     query = {name: getattr(options, name) for name in _FILTERS if getattr(options, name) is not None}
     found: list[dict[str, Any]] = []
     cursor: str | None = None
@@ -89,5 +102,6 @@ COMMAND = Command(
     help="List deliveries, newest first.",
     run=_run,
     arguments=_arguments,
+    check=_check,
     example="stackit deliveries --state dead --subscriber deploy\nstackit deliveries --repo octo/widget --since 2h",
 )

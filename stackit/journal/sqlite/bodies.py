@@ -43,9 +43,9 @@ def store(connection: sqlite3.Connection, bodies: Sequence[tuple[int, bytes]]) -
     for bundle in _bundles(bodies):
         if len(bundle) == 1:
             ((event_id, body),) = bundle
-            alone.append((event_id, _packed(body)))
+            alone.append((event_id, packed(body)))
         else:
-            together.append((bundle[0][0], bundle[-1][0], _packed(msgspec.msgpack.encode(dict(bundle)))))
+            together.append((bundle[0][0], bundle[-1][0], packed(msgspec.msgpack.encode(dict(bundle)))))
     rows.insert(connection, _BODIES, alone)
     rows.insert(connection, _BUNDLES, together)
 
@@ -57,8 +57,8 @@ def load(event_id: int, alone: bytes | None, bundle: bytes | None) -> bytes | No
     """
     try:
         if alone is not None:
-            return _unpacked(alone)
-        return None if bundle is None else _BUNDLE.decode(_unpacked(bundle)).get(event_id)
+            return unpacked(alone)
+        return None if bundle is None else _BUNDLE.decode(unpacked(bundle)).get(event_id)
     except (RuntimeError, msgspec.DecodeError):
         raise Permanent(f"the body of delivery {event_id} is damaged in the journal") from None
 
@@ -82,11 +82,13 @@ def _bundles(bodies: Sequence[tuple[int, bytes]]) -> Iterator[list[tuple[int, by
         yield bundle
 
 
-def _packed(body: bytes) -> bytes:
+def packed(body: bytes) -> bytes:
+    """Return bytes as they are stored, compressed and with checksums."""
     frame: bytes = lz4.frame.compress(body, block_checksum=True)
     return frame
 
 
-def _unpacked(stored: bytes) -> bytes:
+def unpacked(stored: bytes) -> bytes:
+    """Return what was packed. Raises RuntimeError for damaged bytes."""
     body: bytes = lz4.frame.decompress(stored)
     return body

@@ -13,7 +13,9 @@ from stackit.journal.sqlite.schema import Connection
 
 _EVENTS = "events (kind, hook, delivery, event, action, repo, repo_key, digest, size, received_at, replay_of)"
 MAKE_DUE = """
-    UPDATE handlings SET state = 'pending', attempts = ?, error = ?, next_at = ?, finished_at = NULL WHERE id = ?
+    UPDATE handlings SET state = 'pending', attempts = ?1, error = ?2, next_at = ?3, finished_at = NULL,
+        traceback = CASE WHEN ?2 IS NULL THEN NULL ELSE traceback END
+    WHERE id = ?4
 """
 
 _HANDLINGS = "handlings (event_id, subscriber, repo_key, state, next_at)"

@@ -141,8 +141,10 @@ class SQLiteJournal(JournalProtocol):
     def finish(self, handling: HandlingId, done: Callable[[Failure | None], object], *, at: float) -> None:
         self._writer.join(outcomes.finish, (handling, at), done, notify_later=True)
 
-    async def fail(self, handling: HandlingId, *, at: float, error: str, next_at: float | None) -> None:
-        await self._writer.submit(lambda connection: outcomes.fail(connection, handling, at, error, next_at))
+    async def fail(
+        self, handling: HandlingId, *, at: float, error: str, next_at: float | None, traceback: str | None = None
+    ) -> None:
+        await self._writer.submit(lambda connection: outcomes.fail(connection, handling, at, error, next_at, traceback))
 
     async def visible(self, event_id: EventId, at: float) -> bool:
         row = event_row(event_id)
@@ -201,6 +203,10 @@ class SQLiteJournal(JournalProtocol):
     async def receipt(self, event_id: EventId) -> Receipt | None:
         row = event_row(event_id)
         return await self._reader.ask(lambda connection: queries.receipt(connection, row))
+
+    async def tracebacks(self, event_id: EventId) -> dict[str, str]:
+        row = event_row(event_id)
+        return await self._reader.ask(lambda connection: queries.tracebacks(connection, row))
 
     async def listing(
         self,

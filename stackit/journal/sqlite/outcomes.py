@@ -16,8 +16,13 @@ from stackit.journal.sqlite.schema import Connection
 
 _FINISH = """
     WITH ended (id, at) AS (VALUES {})
-    UPDATE handlings SET state = 'done', attempts = attempts + 1, error = NULL, next_at = NULL, finished_at = ended.at
+    UPDATE handlings SET state = 'done', attempts = attempts + 1, error = NULL, traceback = NULL, next_at = NULL,
+        finished_at = ended.at
     FROM ended WHERE handlings.id = ended.id
+"""
+_FAIL = """
+    UPDATE handlings SET state = ?, attempts = attempts + 1, error = ?, traceback = ?, next_at = ?, finished_at = ?
+    WHERE id = ?
 """
 _SET_REF = """
     INSERT INTO refs (repo_key, ref, oid) VALUES (?, ?, ?) ON CONFLICT (repo_key, ref) DO UPDATE SET oid = excluded.oid
@@ -55,13 +60,19 @@ def finish(connection: sqlite3.Connection, ended: Sequence[tuple[int, float]]) -
     return [None] * len(ended)
 
 
-def fail(connection: sqlite3.Connection, handling: int, at: float, error: str, next_at: float | None) -> None:
+def fail(
+    connection: sqlite3.Connection,
+    handling: int,
+    at: float,
+    error: str,
+    next_at: float | None,
+    traceback: str | None,
+) -> None:
     """Record a failed attempt: the handling is pending until ``next_at``, or dead."""
     dead = next_at is None
-    connection.execute(
-        "UPDATE handlings SET state = ?, attempts = attempts + 1, error = ?, next_at = ?, finished_at = ? WHERE id = ?",
-        ("dead" if dead else "pending", storable(error), next_at, at if dead else None, handling),
-    )
+    packed = bodies.packed(storable(traceback).encode()) if traceback else None
+    values = ("dead" if dead else "pending", storable(error), packed, next_at, at if dead else None, handling)
+    connection.execute(_FAIL, values)
 
 
 def move_retries(connection: sqlite3.Connection, step: float, now: float, longest: float) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sqlite3
 from collections.abc import Iterator
+from contextlib import suppress
 
 from stackit.api.refs import ref_text
 from stackit.journal.records import (
@@ -51,6 +52,7 @@ _HANDLINGS = """
     SELECT subscriber, state, attempts, error, next_at, finished_at
     FROM handlings WHERE event_id = ? ORDER BY id
 """
+_TRACEBACKS = "SELECT subscriber, traceback FROM handlings WHERE event_id = ? AND traceback IS NOT NULL ORDER BY id"
 _MAX_ID = 2**63 - 1
 _MAX_PAGE = 500
 
@@ -125,6 +127,15 @@ def receipt(connection: sqlite3.Connection, row: int) -> Receipt | None:
     """Return an event, and its outcome at every subscriber."""
     found = connection.execute(f"{_RECEIPT} FROM events AS e WHERE e.id = ?", (row,)).fetchone()
     return None if found is None else _receipt(connection, found)
+
+
+def tracebacks(connection: sqlite3.Connection, row: int) -> dict[str, str]:
+    """Return the tracebacks of an event, by subscriber. One that is damaged is left out."""
+    found = {}
+    for subscriber, stored in connection.execute(_TRACEBACKS, (row,)):
+        with suppress(RuntimeError):
+            found[subscriber] = bodies.unpacked(stored).decode("utf-8", "replace")
+    return found
 
 
 def listing(

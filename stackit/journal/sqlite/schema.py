@@ -7,7 +7,9 @@ from __future__ import annotations
 
 import os
 import sqlite3
+from collections.abc import Mapping, Sequence
 from pathlib import Path
+from types import MappingProxyType
 
 from stackit.api.errors import JournalError
 from stackit.journal import directory
@@ -16,7 +18,7 @@ from stackit.journal.sqlite.sizes import Sizes
 
 NAME = "journal.sqlite3"
 """The name of the journal's file in the state directory."""
-VERSION = 1
+VERSION = 2
 """The version of the tables, as SQLite's ``user_version``."""
 APPLICATION = 0x73746B31
 """SQLite's ``application_id`` of a journal: "stk1". Journals from before the first release have none."""
@@ -55,6 +57,7 @@ TABLES = (
         error TEXT,
         next_at REAL,
         finished_at REAL,
+        traceback BLOB,
         UNIQUE (event_id, subscriber)
     )""",
     # The pending handlings in the order of each repository, by time, and by event. A query uses a partial index only
@@ -67,6 +70,13 @@ TABLES = (
     # Written over and over to see whether the disk takes writes again.
     "CREATE TABLE probe (id INTEGER PRIMARY KEY CHECK (id = 1), filler BLOB NOT NULL)",
 )
+
+_STEPS: Mapping[int, Sequence[str]] = MappingProxyType(
+    {
+        1: ("ALTER TABLE handlings ADD COLUMN traceback BLOB",),
+    }
+)
+"""The statements that make a journal of each earlier version one of the version after it."""
 
 # Bodies are left out of the check at start: reading up to a gigabyte of them would make every start slow.
 _CHECKED = "SELECT name FROM sqlite_master WHERE type = 'table' AND name NOT IN ('bodies', 'bundles')"
@@ -94,7 +104,7 @@ class Connection(sqlite3.Connection):
 
 
 def prepare(path: Path) -> None:
-    """Make a journal at ``path`` if there is none, or check the one that is there.
+    """Make a journal at ``path`` if there is none, or check the one that is there, and bring it up to date.
 
     Raises JournalError for one that is damaged, newer, or open to others, and changes nothing then; Unusable where the
     disk does not do what is asked of it.
@@ -118,7 +128,9 @@ def prepare(path: Path) -> None:
     for file in (path, log, path.with_name(f"{path.name}-shm")):
         if file.exists():
             directory.check_private(file)
-    _check(path)
+    version = _check(path)
+    if version < VERSION:
+        _bring_up_to_date(path, version)
 
 
 def unfinished(path: Path) -> Path:
@@ -170,8 +182,8 @@ def _create(path: Path) -> None:
         raise directory.Unusable(f"the journal {path} cannot be made: {problem}") from None
 
 
-def _check(path: Path) -> None:
-    """Raise JournalError unless there is a sound journal of this version at ``path``.
+def _check(path: Path) -> int:
+    """Return the version of the journal at ``path``. Raises JournalError unless it is sound, and not a newer one.
 
     Reads only: closing a connection that may write would fold the log into the damaged file.
     """
@@ -191,6 +203,7 @@ def _check(path: Path) -> None:
             verdict = connection.execute(f"PRAGMA quick_check({table})").fetchone()[0]
             if verdict != "ok":
                 raise _damaged(path, str(verdict).splitlines()[-1])
+        return int(version)
     except sqlite3.DatabaseError as problem:
         if isinstance(problem, sqlite3.OperationalError) and not _is_damage(problem):
             raise directory.Unusable(f"the journal {path} cannot be opened: {problem}") from None
@@ -198,6 +211,23 @@ def _check(path: Path) -> None:
     finally:
         if connection is not None:
             connection.close()
+
+
+def _bring_up_to_date(path: Path, version: int) -> None:
+    """Take the steps from ``version`` on, in one transaction. Raises Unusable where the disk does not do it."""
+    try:
+        connection = connect(path, Sizes())
+        try:
+            connection.execute("BEGIN IMMEDIATE")
+            for earlier in range(version, VERSION):
+                for statement in _STEPS[earlier]:
+                    connection.execute(statement)
+            connection.execute(f"PRAGMA user_version = {VERSION}")
+            connection.execute("COMMIT")
+        finally:
+            connection.close()
+    except sqlite3.Error as problem:
+        raise directory.Unusable(f"the journal {path} cannot be brought up to date: {problem}") from None
 
 
 def _not_ours(path: Path, connection: sqlite3.Connection) -> JournalError:

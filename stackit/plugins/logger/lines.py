@@ -12,14 +12,16 @@ from twisted.logger import Logger, LogLevel
 from stackit import OCCURRENCES, KeyValues, LineTemplate, Occurrence
 
 _LEVELS = {"info": LogLevel.info, "warn": LogLevel.warn, "error": LogLevel.error}
-_FIELDS = tuple(each for each in Occurrence.__struct_fields__ if each not in ("name", "missing", "changes", "request"))
+_HIDDEN = ("missing", "changes", "request", "traceback")
+"""Fields that are not for the line itself."""
+_FIELDS = tuple(each for each in Occurrence.__struct_fields__ if each not in ("name", *_HIDDEN))
 _VALUES = attrgetter(*_FIELDS)
 _MOST_REFS = 20
 _MOST_REFUSALS = 1000
 _MINUTE = 60.0
 _MOST_FORMS = 16
 _LONGEST_REF = 500
-_UNUSUAL = ("backstop", "failed", "refs_changed")  # their lines have more than the fields that are set
+_UNUSUAL = ("backstop", "failed", "dead", "refs_changed")  # their lines have more than the fields that are set
 
 
 class Lines:
@@ -62,7 +64,7 @@ class Lines:
             if occurrence.name == "backstop" and self._quiet_looks:
                 fields["unchanged"], self._quiet_looks = self._quiet_looks, 0
             said = KeyValues.of(_summary(occurrence.name), fields)
-        self._write(_level(occurrence), occurrence.name, said)
+        self._write(_level(occurrence), occurrence.name, said, occurrence.traceback)
 
     def _usual(self, occurrence: Occurrence) -> KeyValues | None:
         """Return the line of an occurrence with the same fields as an earlier one of its name; None for another."""
@@ -90,23 +92,24 @@ class Lines:
         self._refusals += 1
         return self._refusals <= _MOST_REFUSALS
 
-    def _write(self, level: Any, name: str, said: KeyValues) -> None:
+    def _write(self, level: Any, name: str, said: KeyValues, traceback: str | None = None) -> None:
         # As Logger.emit does, without its check of the level.
-        self._publish(
-            {
-                "log_logger": self._log,
-                "log_level": level,
-                "log_namespace": "stackit",
-                "log_source": None,
-                "log_time": time.time(),
-                # Twisted calls it for an observer that wants a text; ours make their own of what follows.
-                "log_format": "{line()}",
-                "line": said.text,
-                "summary": said.summary,
-                "fields": said,
-                "occurrence": name,
-            }
-        )
+        event = {
+            "log_logger": self._log,
+            "log_level": level,
+            "log_namespace": "stackit",
+            "log_source": None,
+            "log_time": time.time(),
+            # Twisted calls it for an observer that wants a text; ours make their own of what follows.
+            "log_format": "{line()}",
+            "line": said.text,
+            "summary": said.summary,
+            "fields": said,
+            "occurrence": name,
+        }
+        if traceback is not None:
+            event["traceback"] = traceback
+        self._publish(event)
 
 
 class _Form:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import re
 import time
-from collections.abc import Awaitable, Callable, Collection, Sequence
+from collections.abc import Awaitable, Callable, Collection, Mapping, Sequence
 from typing import Any, Protocol
 
 from stackit.api.admin import AdminRequest, Response, Route, error
@@ -61,7 +61,7 @@ def delivery_routes(
     return [
         Route("GET", "{prefix}/deliveries", _answered(receipts.listing), query=_FILTERS),
         Route("POST", "{prefix}/deliveries/replay", _answered(receipts.replay_dead), query=("subscriber", "state")),
-        Route("GET", "{prefix}/deliveries/{id}", _answered(receipts.show), query=("payload",)),
+        Route("GET", "{prefix}/deliveries/{id}", _answered(receipts.show), query=("payload", "traceback")),
         Route("POST", "{prefix}/deliveries/{id}/replay", _answered(receipts.replay), query=("subscriber",)),
     ]
 
@@ -112,14 +112,16 @@ class _Deliveries:
         return Response(body={"deliveries": deliveries, "next": page.next})
 
     async def show(self, request: AdminRequest) -> Response:
-        payload = request.query.get("payload", "0")
-        if payload not in ("0", "1"):
-            raise _BadRequestError("payload: expected 1 or 0")
+        with_payload, with_tracebacks = _flag(request.query, "payload"), _flag(request.query, "traceback")
         receipt = await self._receipt(request)
         if receipt is None:
             return _unknown()
         shown = self._shown(receipt)
-        if payload == "0":
+        if with_tracebacks:
+            tracebacks = await self._journal.tracebacks(receipt.id)
+            for handling, each in zip(receipt.handlings, shown["handlings"], strict=True):
+                each["traceback"] = tracebacks.get(handling.subscriber)
+        if not with_payload:
             return Response(body=shown)
         try:
             stored = await self._journal.load(receipt.id)
@@ -229,6 +231,13 @@ def _answered(
             return Response(status=503, body={"error": str(problem)}, headers={"Retry-After": "10"})
 
     return answer
+
+
+def _flag(query: Mapping[str, str], name: str) -> bool:
+    value = query.get(name, "0")
+    if value not in ("0", "1"):
+        raise _BadRequestError(f"{name}: expected 1 or 0")
+    return value == "1"
 
 
 def _repo(name: str | None) -> Repo | None:

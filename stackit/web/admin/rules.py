@@ -8,9 +8,10 @@ from twisted.logger import Logger
 from twisted.python.failure import Failure
 
 from stackit.api.admin import AdminRequest, RequestHead, Response, Route, error, sendable
-from stackit.api.errors import describe_with_place
+from stackit.api.faults import FaultDescriber
 from stackit.api.reactor import Reactor
 from stackit.bus.timeouts import call, with_timeout
+from stackit.text.redaction import redacted
 from stackit.web.admin.guard import Guard
 from stackit.web.admin.router import Router
 from stackit.web.codec import encode_body, parse_query
@@ -49,6 +50,7 @@ class Admin:
         self._reactor = reactor
         self._router = Router(routes, prefixes)
         self._guard = Guard(tokens=tokens, hosts=hosts)
+        self._faults = FaultDescriber(redacted)
 
     def refuse(self, head: RequestHead, address: str) -> Response | None:
         """Return the answer that refuses a request; None for one that may go on.
@@ -94,7 +96,7 @@ class Admin:
         path = head.path.decode("latin-1")
         asked = AdminRequest(method=method, path=path, args=args, query=parameters, body=body)
         answering = with_timeout(self._reactor, call(route.handler, asked), 0)
-        return await answering.addCallback(_checked).addErrback(_failed, route)
+        return await answering.addCallback(_checked).addErrback(_failed, route, self._faults)
 
 
 def encode(response: Response) -> Response:
@@ -117,14 +119,15 @@ def _checked(response: object) -> Response:
     return encode(sendable(response))
 
 
-def _failed(failure: Failure, route: Route) -> Response:
-    """Log the failure of a handler in one line, and return an answer that does not show it."""
-    problem = failure.value
+def _failed(failure: Failure, route: Route, faults: FaultDescriber) -> Response:
+    """Log the failure of a handler, and return an answer that does not show it."""
+    fault = faults.describe(failure.value)
     whose = f"plugin {route.plugin}: " if route.plugin else ""
     _log.error(
         "{whose}admin route {route} failed: {problem}",
         whose=whose,
         route=f"{route.method} {route.path}",
-        problem=describe_with_place(problem),
+        problem=fault.error,
+        traceback=fault.news,
     )
     return encode(error(500, "internal error"))
