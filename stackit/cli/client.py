@@ -24,8 +24,8 @@ from zope.interface import implementer
 from stackit.api.errors import ConfigError, StackitError
 from stackit.api.reactor import Reactor
 from stackit.config import checks
-from stackit.config.model import FILE_NAME, AdminConfig, FileTable
-from stackit.config.toml import read_toml
+from stackit.config.load import load_only
+from stackit.config.setting import checked
 
 _CONNECT_TIMEOUT = 5.0
 _UNIX = "unix:"
@@ -155,30 +155,10 @@ def find(
     Only two settings of the file are looked at: the commands work also for a person who may not read the secrets that
     it names. Raises ConfigError.
     """
-    settings = _settings(config, environ, cwd)
-    listen = environ.get("STACKIT_ADMIN_LISTEN") or settings.admin.listen
-    try:
-        prefix = checks.prefixes(settings.api_prefixes)[0]
-    except ValueError as problem:
-        raise ConfigError(f"api_prefixes: {problem}") from None
-    where = _checked_url(url, cwd) if url is not None else _url_of(listen)
-    return HTTPAdminClient(reactor, where, prefix, _token(token_file, environ, cwd), timeout=timeout)
-
-
-def _settings(config: str | None, environ: Mapping[str, str], cwd: Path) -> FileTable:
-    named = config or environ.get("STACKIT_CONFIG")
-    file = cwd / (named or FILE_NAME)
-    if not named and not file.exists():
-        return FileTable()
-    tables = read_toml(file)
-    defaults = FileTable()
-    admin, prefixes = tables.get("admin", {}), tables.get("api_prefixes", defaults.api_prefixes)
-    listen = admin.get("listen", defaults.admin.listen) if isinstance(admin, dict) else None
-    if not isinstance(listen, str):
-        raise ConfigError(f"{file}: admin.listen: expected a Twisted endpoint in quotes")
-    if not isinstance(prefixes, list | tuple) or not all(isinstance(each, str) for each in prefixes):
-        raise ConfigError(f"{file}: api_prefixes: expected a list of paths in quotes")
-    return FileTable(admin=AdminConfig(listen=listen), api_prefixes=tuple(prefixes))
+    settings, where = load_only(("admin.listen", "api_prefixes"), {"config": config}, environ, cwd=cwd)
+    prefix = checked(where("api_prefixes"), checks.prefixes, settings.api_prefixes, key="api_prefixes")[0]
+    found = _checked_url(url, cwd) if url is not None else _url_of(settings.admin.listen, where("admin.listen"))
+    return HTTPAdminClient(reactor, found, prefix, _token(token_file, environ, cwd), timeout=timeout)
 
 
 def _checked_url(url: str, cwd: Path) -> str:
@@ -202,27 +182,20 @@ def _checked_url(url: str, cwd: Path) -> str:
     return url.rstrip("/")
 
 
-def _url_of(listen: str) -> str:
-    if listen.startswith("systemd:"):
-        raise _no_address(listen)
-    try:
-        listening = checks.endpoint(listen)
-    except ValueError as problem:
-        raise ConfigError(f"admin.listen: {problem}") from None
-    if listening.socket is not None:
+def _url_of(listen: str, where: str) -> str:
+    # Twisted makes an endpoint of systemd's only in a process that was given its socket.
+    known = not listen.startswith("systemd:")
+    listening: checks.Listening | None = checked(where, checks.endpoint, listen, key="listen") if known else None
+    if listening is not None and listening.socket is not None:
         return f"{_UNIX}{listening.socket.path}"
-    if not listen.startswith("tcp") or not listening.port:
-        raise _no_address(listen)
+    if listening is None or not listen.startswith("tcp") or not listening.port:
+        raise ConfigError(f"{where}: {listen} tells no address to ask: give --admin-url")
     host = listening.host
     if host in (None, "", "0.0.0.0"):  # noqa: S104 - listening everywhere includes loopback
         host = "127.0.0.1"
     elif host == "::":
         host = "::1"
     return f"http://[{host}]:{listening.port}" if ":" in str(host) else f"http://{host}:{listening.port}"
-
-
-def _no_address(listen: str) -> ConfigError:
-    return ConfigError(f"admin.listen is {listen}, which tells no address to ask: give --admin-url")
 
 
 def _token(token_file: str | None, environ: Mapping[str, str], cwd: Path) -> Token | None:

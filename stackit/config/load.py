@@ -5,7 +5,7 @@ Every mistake is a ConfigError of one line that names where the value came from 
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -69,20 +69,47 @@ def load(options: Mapping[str, str | None], environ: Mapping[str, str], *, cwd: 
     )
 
 
-def state_directory(config: str | None, state_dir: str | None, environ: Mapping[str, str], cwd: Path) -> Path:
-    """Return the state directory of a configuration, of which nothing else is looked at. Raises ConfigError.
+def load_only(
+    names: Collection[str], options: Mapping[str, str | None], environ: Mapping[str, str], *, cwd: Path
+) -> tuple[FileTable, Where]:
+    """Return the settings of these dotted names, unchecked, and where each came from.
 
-    ``config`` and ``state_dir`` are options, None where they are not given.
+    Nothing else of the configuration is looked at, so it works also for a person who may not read the secrets that the
+    file names. All other settings have their defaults. Raises ConfigError.
     """
-    source = _find_file({"config": config}, environ, cwd)
+    source = _find_file(options, environ, cwd)
+    origins: dict[str, str] = {}
     file = FileTable()
     if source is not None:
-        own = {key: value for key, value in read_toml(source).items() if key == "state_dir"}
-        file = decode_table(own, FileTable, source, source.parent)
-    for origin, text in (("--state-dir", state_dir), ("STACKIT_STATE_DIR", environ.get("STACKIT_STATE_DIR") or None)):
-        if text is not None:
-            file = _override(file, "state_dir", text, origin, cwd)
-            break
+        file = decode_table(_only(names, read_toml(source)), FileTable, source, source.parent)
+    for name, setting in settings(FileTable):
+        for origin, text in _overrides(setting, options, environ) if name in names else ():
+            if text is not None:
+                origins[name] = origin
+                file = _override(file, name, text, origin, cwd)
+                break
+    return file, lambda setting: place(setting, source, origins)
+
+
+def _only(names: Collection[str], tables: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the tables without everything else. What should be a table and is none stays, for an error."""
+    found: dict[str, Any] = {}
+    for name in names:
+        section, _, key = name.rpartition(".")
+        table = tables.get(section, {}) if section else tables
+        if not isinstance(table, dict):
+            found[section] = table
+        elif key in table:
+            (found.setdefault(section, {}) if section else found)[key] = table[key]
+    return found
+
+
+def state_directory(options: Mapping[str, str | None], environ: Mapping[str, str], *, cwd: Path) -> Path:
+    """Return the state directory of a configuration of which nothing else is looked at. Raises ConfigError.
+
+    ``options`` may have ``config`` and ``state_dir``.
+    """
+    file, _ = load_only(("state_dir",), options, environ, cwd=cwd)
     return file.state_dir or _default_state_dir(environ, cwd)
 
 

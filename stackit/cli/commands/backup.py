@@ -94,7 +94,8 @@ async def _restore(shell: Shell) -> None:
 
 
 def _directory(shell: Shell) -> Path:
-    return state_directory(shell.options.config, shell.options.state_dir, shell.environ, shell.cwd)
+    options = {"config": shell.options.config, "state_dir": shell.options.state_dir}
+    return state_directory(options, shell.environ, cwd=shell.cwd)
 
 
 def _what(contents: backup.Contents) -> str:
