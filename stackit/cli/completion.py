@@ -8,8 +8,8 @@ from types import MappingProxyType
 
 import msgspec
 
-_FILES = frozenset({"FILE", "PLUGIN", "PATH"})
-"""What a value that is a file is called in the help."""
+_FILES = ("FILE", "DIR")
+"""How the names begin that the help gives to values that are files."""
 
 
 class _Argument(msgspec.Struct, frozen=True):
@@ -27,7 +27,7 @@ class _Argument(msgspec.Struct, frozen=True):
 
     @property
     def is_file(self) -> bool:
-        return self.takes_value and self.value in _FILES
+        return self.takes_value and self.value.startswith(_FILES)
 
 
 class _Command(msgspec.Struct, frozen=True):

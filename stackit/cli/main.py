@@ -19,8 +19,8 @@ from stackit.cli.output import OutputError, open_streams, silence
 from stackit.cli.run import run, tell
 
 _ENDING = (signal.SIGINT, signal.SIGTERM)
-_CLEANUP = 3.0
-"""Seconds that a command has to clean up after a signal."""
+_PATIENCE = 3.0
+"""Seconds that a command may block the reactor after a signal."""
 
 
 def main() -> None:
@@ -50,7 +50,8 @@ async def _main(reactor: Reactor, arguments: Sequence[str], out: TextIO, err: Te
 class _Ending:
     """Ends a command at a signal, in silence; ``status`` is the exit status then.
 
-    The command is cancelled, so that it can clean up, for a few seconds. A second signal ends the process at once.
+    The command is cancelled, so that it can clean up. One that blocks the reactor is ended after a few seconds, and any
+    at once by a second signal.
     """
 
     def __init__(self, reactor: Reactor) -> None:
@@ -77,7 +78,11 @@ class _Ending:
             os._exit(self.status)
         self.status = 128 + number
         silence()
-        self._reactor.callFromThread(self._command.cancel)
-        last = Timer(_CLEANUP, os._exit, [self.status])  # a thread, because the command may block the reactor
+        last = Timer(_PATIENCE, os._exit, [self.status])
         last.daemon = True
         last.start()
+        self._reactor.callFromThread(self._cancel, last)
+
+    def _cancel(self, last: Timer) -> None:
+        last.cancel()
+        self._command.cancel()

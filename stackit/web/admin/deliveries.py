@@ -92,7 +92,10 @@ class _Deliveries:
         repo = _repo(query.get("repo"))
         times = {name: self._time(name, query.get(name)) for name in ("since", "until")}
         limit = _limit(query.get("limit"))
-        key = None if subscriber is None else await self._known_key(subscriber)
+        try:
+            key = None if subscriber is None else await self._known_key(subscriber)
+        except _UnknownSubscriberError as problem:
+            return _none(400, str(problem))
         try:
             page = await self._journal.listing(
                 delivery=query.get("delivery"),
@@ -107,7 +110,7 @@ class _Deliveries:
         except ValueError:
             raise _BadRequestError("cursor: expected the next of an earlier answer") from None
         if repo is not None and not page.deliveries and not await self._is_known(repo):
-            return error(404, f"{repo} is not managed, and there is no delivery of it")
+            return _none(404, f"{repo} is not managed, and there is no delivery of it")
         deliveries = [self._shown(receipt) for receipt in page.deliveries]
         return Response(body={"deliveries": deliveries, "next": page.next})
 
@@ -259,6 +262,11 @@ def _limit(text: str | None) -> int:
 
 def _time(epoch: float | None) -> str | None:
     return None if epoch is None else rfc3339(epoch)
+
+
+def _none(status: int, reason: str) -> Response:
+    """Return an error that is a list without deliveries, too: a name that nobody knows yet may be known later."""
+    return Response(status=status, body={"error": reason, "deliveries": [], "next": None})
 
 
 def _unknown() -> Response:

@@ -333,7 +333,7 @@ async def test_a_repository_that_nobody_knows_is_not_found(harness: Harness) -> 
         assert await harness.get(f"/deliveries?repo={known}") == (200, {"deliveries": [], "next": None}), known
     assert await harness.get("/deliveries?repo=octo/wigdet") == (
         404,
-        {"error": "octo/wigdet is not managed, and there is no delivery of it"},
+        {"error": "octo/wigdet is not managed, and there is no delivery of it", "deliveries": [], "next": None},
     )
 
 
