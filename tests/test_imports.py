@@ -57,12 +57,13 @@ ALLOWED: Mapping[str, set[str]] = {
     "dispatch": {*GROUND, "bus", "journal"},
     "web": {*GROUND, "config", "bus", "journal", "http", "http.server"},
     # A backup is made with or without a running stackit, so its command reads the journal itself; ``send`` and ``dev``
-    # sign deliveries of their own, by the test kit.
-    "cli": {*GROUND, "config", "bus", "journal", "http.client", "testing", "dev"},
+    # sign deliveries of their own, by the test kit; a check of the configuration makes what a start would make of it.
+    "cli": {*GROUND, "config", "bus", "journal", "http.client", "testing", "dev", "forges"},
     "dev": {*GROUND, "config", "http.client", "testing"},
     # The composition root, and the programs above it: they know every room but the plugins.
     "forges": {*GROUND, "config", "github", "journal", "web"},
-    "service": {*CORE, "cli", "forges"},
+    "reload": {*CORE, "forges"},
+    "service": {*CORE, "cli", "forges", "reload"},
     "tap": {*CORE, "forges", "service", "demo"},
     "demo": {*CORE, "service", "testing"},
     "dev_service": {*GROUND, "config", "dev", "tap"},

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 from twisted.python.failure import Failure
 
@@ -15,6 +15,14 @@ class StackitError(Exception):
 
 class ConfigError(StackitError):
     """The configuration cannot be used; the text names file, key and what would be right."""
+
+
+class ConfigErrors(ConfigError):
+    """All mistakes of a configuration, each a line of its own: ``lines``."""
+
+    def __init__(self, lines: Sequence[str]) -> None:
+        super().__init__("; ".join(lines))
+        self.lines = tuple(lines)
 
 
 class PluginError(StackitError):

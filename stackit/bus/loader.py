@@ -18,6 +18,7 @@ from stackit.bus.bus import Bus
 from stackit.bus.implementations import plugin_fault
 from stackit.bus.plugin_files import import_file
 from stackit.bus.plugin_settings import OnSecret, PluginTable, decode_settings, plugin_table, setting_error
+from stackit.config.mistakes import AT_ONCE, Mistakes
 
 GROUP = "stackit"
 
@@ -30,6 +31,7 @@ def load_plugins(
     source: Path | None = None,
     installed: Iterable[EntryPoint] | None = None,
     strict: bool = True,
+    mistakes: Mistakes = AT_ONCE,
     on_secret: OnSecret = lambda _: None,
 ) -> list[PluginError]:
     """Register every plugin that is installed or configured, and not disabled.
@@ -38,14 +40,15 @@ def load_plugins(
     relative to, ``source`` the file that they come from, ``installed`` the entry points
     (default: those of this environment). Returns the faults of plugins that nobody named. For one that the
     configuration names PluginError is raised, and ConfigError for a table that cannot be right; without ``strict``
-    these are returned as well. ``on_secret`` is told of the file of each secret in the plugins' settings.
+    these are returned as well. ``mistakes`` may collect what else would be raised. ``on_secret`` is told of the file of
+    each secret in the plugins' settings.
     """
     problems: list[PluginError] = []
     found, clashes = _installed(entry_points(group=GROUP) if installed is None else installed)
     problems += clashes
     for name in sorted({*found, *tables}):
         named = name in tables
-        where = f"{source}: plugins.{name}" if source else f"plugins.{name}"
+        where = table_name(name, source)
         try:
             table = plugin_table(where, tables.get(name, {}))
             if table.enabled:
@@ -54,10 +57,18 @@ def load_plugins(
                 decode = partial(decode, directory=directory, on_secret=on_secret)
                 bus.register(name, _instance(name, where, target, tables.get(name, {}), decode))
         except StackitError as problem:
-            if (named and strict) or isinstance(problem.__cause__, KeyboardInterrupt):  # Ctrl-C
+            if isinstance(problem.__cause__, KeyboardInterrupt):  # Ctrl-C
                 raise
+            if named and strict:
+                mistakes.note(problem)
+                continue
             problems.append(problem if isinstance(problem, PluginError) else PluginError(name, str(problem)))
     return problems
+
+
+def table_name(plugin: str, source: Path | None) -> str:
+    """Return the place of a plugin's table, for a message."""
+    return f"{source}: plugins.{plugin}" if source else f"plugins.{plugin}"
 
 
 def _installed(points: Iterable[EntryPoint]) -> tuple[dict[str, EntryPoint], list[PluginError]]:

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import TextIO
 
 from stackit.api.commands import Command, Printer, Shell
-from stackit.api.errors import ConfigError, PluginError, StackitError, describe
+from stackit.api.errors import ConfigError, ConfigErrors, PluginError, StackitError, describe
 from stackit.api.reactor import Reactor
 from stackit.api.tracebacks import describe_with_place
 from stackit.cli.client import HTTPAdminClient, find
@@ -84,12 +84,16 @@ async def run(
 
 
 def tell(problem: StackitError, err: TextIO, status: int = 1) -> int:
-    """Say in one line what went wrong, and return the exit status: ``status``, or that of the output's failure."""
+    """Say what went wrong, in a line for each mistake of a configuration and in one line else.
+
+    Returns the exit status: ``status``, or that of the output's failure.
+    """
     if isinstance(problem, OutputError):
         status = problem.status
         if problem.is_silent:
             return status
-    err.write(f"stackit: {plain(problem)}\n")
+    lines = problem.lines if isinstance(problem, ConfigErrors) else (problem,)
+    err.writelines(f"stackit: {plain(line)}\n" for line in lines)
     return status
 
 

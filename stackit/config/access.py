@@ -16,6 +16,7 @@ from stackit.api.events import Repo
 from stackit.api.forge import GITHUB, Forge
 from stackit.api.repos import DEFAULT_REFSPECS, DEFAULT_USER, ManagedRepo, TokenScheme
 from stackit.config import checks, files, remotes
+from stackit.config.mistakes import AT_ONCE, AlreadyNoted, Mistakes
 from stackit.config.setting import Setting, Where, check_settings, checked
 from stackit.text.escape import escape
 
@@ -72,58 +73,76 @@ class Labelled(msgspec.Struct, frozen=True):
 
 
 def managed_repos(
-    repos: Sequence[RepoTable],
-    owners: Sequence[OwnerTable],
-    hosts: Sequence[HostTable],
+    repos: Sequence[RepoTable | None],
+    owners: Sequence[OwnerTable | None],
+    hosts: Sequence[HostTable | None],
     where: Where,
     forges: Mapping[str, Forge],
+    mistakes: Mistakes = AT_ONCE,
 ) -> tuple[ManagedRepo, ...]:
     """Return the repositories, each with the credentials of its owner and its host. Raises ConfigError.
 
-    ``forges`` are those that are installed, by name.
+    ``forges`` are those that are installed, by name. None stands for a table that could not be read.
     """
-    by_owner = _by_name(owners, "owners", remotes.owner, where)
-    by_host = _by_name(hosts, "hosts", remotes.host, where)
+    by_owner = _by_name(owners, "owners", remotes.owner, where, mistakes)
+    by_host = _by_name(hosts, "hosts", remotes.host, where, mistakes)
     for place in by_host.values():
-        _check_tls(place)
+        with mistakes.noted():
+            _check_tls(place)
     managed: dict[str, ManagedRepo] = {}
     for number, table in enumerate(repos, 1):
+        if table is None:
+            continue
         name = where(f"repos[{number}].name")
-        forge = forges.get(table.forge)
-        if forge is None:
-            known = ", ".join(sorted(forges))
-            at = where(f"repos[{number}].forge")
-            raise ConfigError(escape(f"{at}: no forge is called {table.forge[:40]!r} (there are: {known})"))
-        repo: Repo = checked(name, remotes.repository, table.name, forge, key="name")
-        if repo.key in managed:
-            raise ConfigError(f"{name}: {repo} is there twice (letter case does not count)")
-        labelled = Labelled(table, where(f"repos[{number}] ({repo})"))
-        managed[repo.key] = _managed(repo, forge, labelled, by_owner, by_host)
+        with mistakes.noted():
+            forge = forges.get(table.forge)
+            if forge is None:
+                known = ", ".join(sorted(forges))
+                at = where(f"repos[{number}].forge")
+                raise ConfigError(escape(f"{at}: no forge is called {table.forge[:40]!r} (there are: {known})"))
+            repo: Repo = checked(name, remotes.repository, table.name, forge, key="name")
+            if repo.key in managed:
+                raise ConfigError(f"{name}: {repo} is there twice (letter case does not count)")
+            labelled = Labelled(table, where(f"repos[{number}] ({repo})"))
+            managed[repo.key] = _managed(repo, forge, labelled, by_owner, by_host, mistakes)
     return tuple(managed.values())
 
 
-def _by_name(tables: Sequence[Any], kind: str, check: Callable[[str], str], where: Where) -> dict[str, Labelled]:
+def _by_name(
+    tables: Sequence[Any], kind: str, check: Callable[[str], str], where: Where, mistakes: Mistakes
+) -> dict[str, Labelled]:
     found: dict[str, Labelled] = {}
     for number, table in enumerate(tables, 1):
+        if table is None:
+            continue
         place = Labelled(table, where(f"{kind}[{number}]"))
-        name: str = checked(f"{place.label}.name", check, table.name, key="name")
-        if name.lower() in found:
-            raise ConfigError(f"{place.label}.name: {name} is there twice (letter case does not count)")
-        settings = [each for each in table.__struct_fields__ if each != "name"]
-        if all(getattr(table, each) is None for each in settings):
-            raise ConfigError(f"{place.label}: says nothing of {table.name}; expected one of {', '.join(settings)}")
-        check_settings(table, _within(place))
-        _check_token(place)
-        found[name.lower()] = place
+        with mistakes.noted():
+            name: str = checked(f"{place.label}.name", check, table.name, key="name")
+            if name.lower() in found:
+                raise ConfigError(f"{place.label}.name: {name} is there twice (letter case does not count)")
+            settings = [each for each in table.__struct_fields__ if each != "name"]
+            if all(getattr(table, each) is None for each in settings):
+                raise ConfigError(f"{place.label}: says nothing of {table.name}; expected one of {', '.join(settings)}")
+            check_settings(table, _within(place), mistakes=mistakes)
+            _check_token(place)
+            found[name.lower()] = place
     return found
 
 
 def _managed(
-    repo: Repo, forge: Forge, place: Labelled, by_owner: Mapping[str, Labelled], by_host: Mapping[str, Labelled]
+    repo: Repo,
+    forge: Forge,
+    place: Labelled,
+    by_owner: Mapping[str, Labelled],
+    by_host: Mapping[str, Labelled],
+    mistakes: Mistakes,
 ) -> ManagedRepo:
     table: RepoTable = place.table
+    noted = len(mistakes.found)
+    check_settings(table, _within(place), mistakes=mistakes)
+    if len(mistakes.found) > noted:
+        raise AlreadyNoted
     url: str = table.url if table.url is not None else checked(place.label, remotes.clone_url, repo, forge)
-    check_settings(table, _within(place))
     _check_token(place)
     at = remotes.location(url)
     host = None

@@ -13,6 +13,7 @@ import msgspec
 from stackit.api.errors import ConfigError, describe
 from stackit.api.forge import GITHUB, Forge, check_forge, secret_variable
 from stackit.config import checks
+from stackit.config.mistakes import AT_ONCE, Mistakes
 from stackit.config.secret import Secret
 from stackit.config.setting import Setting, check_settings, checked
 from stackit.config.toml import decode_table, shown_key
@@ -33,11 +34,13 @@ class ForgeTable(msgspec.Struct, frozen=True, kw_only=True):
 class ForgeConfig(msgspec.Struct, frozen=True, kw_only=True):
     """A forge other than GitHub, with its secrets: that of the environment, and the files of the others.
 
-    ``named`` tells that the configuration has a table of it.
+    ``named`` tells that the configuration has a table of it; ``settings`` are the keys of the table that are the
+    forge's own.
     """
 
     forge: Forge
     named: bool = False
+    settings: Mapping[str, Any] = {}
     secret: Secret | None = None
     secret_files: tuple[Path, ...] = ()
 
@@ -47,6 +50,7 @@ def load_forges(
     environ: Mapping[str, str],
     source: Path | None,
     installed: Iterable[EntryPoint] | None = None,
+    mistakes: Mistakes = AT_ONCE,
 ) -> tuple[list[ForgeConfig], list[str]]:
     """Return the forges that are installed, and a line for each that is broken and that nobody named.
 
@@ -65,9 +69,11 @@ def load_forges(
             loaded.append(_load(name, points, tables.get(name), environ, source, where))
         except ConfigError as problem:
             if name in tables:
-                raise
-            problems.append(str(problem))
-    _check_variables(loaded)
+                mistakes.note(problem)
+            else:
+                problems.append(str(problem))
+    with mistakes.noted():
+        _check_variables(loaded)
     return loaded, problems
 
 
@@ -110,6 +116,7 @@ def _load(
     return ForgeConfig(
         forge=_forge(point, settings, base, where),
         named=table is not None,
+        settings=settings,
         secret=Secret(secret) if secret else None,
         secret_files=known.secret_files,
     )

@@ -6,6 +6,7 @@ Every mistake is a ConfigError of one line that names where the value came from 
 from __future__ import annotations
 
 from collections.abc import Collection, Iterator, Mapping
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +17,7 @@ from stackit.api.forge import GITHUB
 from stackit.config import checks
 from stackit.config.access import managed_repos
 from stackit.config.forges import BUILT_IN, load_forges
+from stackit.config.mistakes import AT_ONCE, Mistakes
 from stackit.config.model import FILE_NAME, Config, FileTable, Settings, place
 from stackit.config.secret import Secret
 from stackit.config.setting import Setting, Where, check_settings, checked, fields, settings
@@ -24,8 +26,13 @@ from stackit.config.values import told
 from stackit.text.escape import escape
 
 
-def load(options: Mapping[str, str | None], environ: Mapping[str, str], *, cwd: Path) -> Config:
+def load(
+    options: Mapping[str, str | None], environ: Mapping[str, str], *, cwd: Path, mistakes: Mistakes = AT_ONCE
+) -> Config:
     """Return the configuration. Raises ConfigError.
+
+    Where mistakes are collected, the configuration is what is left without them, and good for nothing but further
+    checks.
 
     ``options`` may have ``config``, ``listen``, ``admin_listen``, ``state_dir`` and ``sync_interval``; None means not
     given. An empty variable counts as unset. Relative paths in the file start at the file's directory, all others at
@@ -39,34 +46,40 @@ def load(options: Mapping[str, str | None], environ: Mapping[str, str], *, cwd: 
 
     file = FileTable()
     if source is not None:
-        file = decode_table(read_toml(source), FileTable, source, source.parent)
+        file = decode_table(read_toml(source), FileTable, source, source.parent, mistakes=mistakes)
     for name, setting in settings(FileTable):
         for origin, text in _overrides(setting, options, environ):
             if text is not None:
                 origins[name] = origin
-                file = _override(file, name, text, origin, cwd)
+                with mistakes.noted():
+                    file = _override(file, name, text, origin, cwd)
                 break
 
-    check_settings(file, where)
-    secrets = _secrets(environ)
-    _check_admin(file, where, has_token=secrets["api_token"] is not None or bool(file.admin.token_files))
+    check_settings(file, where, mistakes=mistakes)
+    secrets = _secrets(environ, mistakes)
     as_given: dict[str, Any] = {
         name: getattr(file, name) for name in Settings.__struct_fields__ if name != "api_prefixes"
     }
-    forges, broken_forges = load_forges(file.forges, environ, source)
+    forges, broken_forges = load_forges(file.forges, environ, source, mistakes=mistakes)
+    api_prefixes: tuple[str, ...] = ()
+    with suppress(ValueError):  # it is noted already
+        api_prefixes = checks.prefixes(file.api_prefixes)
     by_name = {GITHUB: BUILT_IN.load()(), **{each.forge.name: each.forge for each in forges}}
-    return Config(
+    config = Config(
         **as_given,
         forges=tuple(forges),
         broken_forges=tuple(broken_forges),
         **secrets,
-        api_prefixes=checks.prefixes(file.api_prefixes),
+        api_prefixes=api_prefixes,
         state_dir=file.state_dir or _default_state_dir(environ, cwd),
-        repos=managed_repos(file.repos, file.owners, file.hosts, where, by_name),
-        plugins=_plugin_tables(file, where),
+        repos=managed_repos(file.repos, file.owners, file.hosts, where, by_name, mistakes),
+        plugins=_plugin_tables(file, where, mistakes),
         source=source,
         origins=origins,
     )
+    with mistakes.noted(), suppress(ValueError):  # of an endpoint, which is noted already
+        check_admin(config, where)
+    return config
 
 
 def load_only(
@@ -144,11 +157,13 @@ def _override(file: FileTable, setting: str, text: str, origin: str, cwd: Path) 
     return msgspec.structs.replace(file, **{section: table}) if section else table
 
 
-def _check_admin(file: FileTable, where: Where, *, has_token: bool) -> None:
-    public, admin = checks.endpoint(file.listen), checks.endpoint(file.admin.listen)
+def check_admin(config: Config, where: Where) -> None:
+    """Check that the admin side has a port of its own, and a token where others than this machine reach it."""
+    public, admin = checks.endpoint(config.listen), checks.endpoint(config.admin.listen)
+    has_token = config.api_token is not None or bool(config.admin.token_files)
     if public.overlaps(admin):
         own = "path" if admin.socket is not None else "port"
-        said = told("listen", file.admin.listen)
+        said = told("listen", config.admin.listen)
         raise ConfigError(
             escape(f"{where('admin.listen')}: the same address as listen; it needs a {own} of its own{said}")
         )
@@ -160,17 +175,20 @@ def _check_admin(file: FileTable, where: Where, *, has_token: bool) -> None:
         raise ConfigError(
             escape(
                 f"{where('admin.listen')}: {open_to}, so it needs a token: set STACKIT_API_TOKEN or "
-                f"admin.token_files, or {otherwise}{told('listen', file.admin.listen)}"
+                f"admin.token_files, or {otherwise}{told('listen', config.admin.listen)}"
             )
         )
 
 
-def _plugin_tables(file: FileTable, where: Where) -> Mapping[str, Mapping[str, Any]]:
+def _plugin_tables(file: FileTable, where: Where, mistakes: Mistakes) -> Mapping[str, Mapping[str, Any]]:
+    tables = {}
     for name, table in file.plugins.items():
-        if not isinstance(table, dict):
+        if isinstance(table, dict):
+            tables[name] = table
+        else:
             at = f"{where('plugins')}.{shown_key(name)}"
-            raise ConfigError(escape(f"{at}: expected a table, [plugins.NAME]{told(name, table)}"))
-    return file.plugins
+            mistakes.note(ConfigError(escape(f"{at}: expected a table, [plugins.NAME]{told(name, table)}")))
+    return tables
 
 
 def _default_state_dir(environ: Mapping[str, str], cwd: Path) -> Path:
@@ -179,11 +197,13 @@ def _default_state_dir(environ: Mapping[str, str], cwd: Path) -> Path:
     return cwd / (first or "var")
 
 
-def _secrets(environ: Mapping[str, str]) -> dict[str, Any]:
+def _secrets(environ: Mapping[str, str], mistakes: Mistakes) -> dict[str, Any]:
     """Return the fields of Config that come from the environment alone."""
     found: dict[str, Any] = {}
     for name, field in fields(Config).items():
         if field.kind == Secret | None and (setting := field.setting) is not None and setting.variable is not None:
             text = environ.get(setting.variable, "").strip()
-            found[name] = Secret(checked(setting.variable, setting.check or str, text)) if text else None
+            found[name] = None
+            with mistakes.noted():
+                found[name] = Secret(checked(setting.variable, setting.check or str, text)) if text else None
     return found

@@ -18,6 +18,7 @@ from typing import Annotated, Any, get_args, get_origin
 import msgspec
 
 from stackit.api.errors import ConfigError, StackitError
+from stackit.config.mistakes import AT_ONCE, Mistakes
 from stackit.config.values import told
 from stackit.text.escape import escape
 from stackit.text.redaction import redacted
@@ -30,13 +31,15 @@ class Setting(msgspec.Struct, frozen=True):
     """The annotation of a field.
 
     ``summary`` is a clause in small letters. ``check`` is called with a value of the field's type that is not None,
-    and raises ValueError that says what is expected. ``option`` is written without its dashes.
+    and raises ValueError that says what is expected. ``option`` is written without its dashes. With ``restart`` a
+    reload leaves it as it is; any other setting has a part in ``stackit.reload`` that takes a change of it.
     """
 
     summary: str
     check: Callable[[Any], object] | None = None
     option: str | None = None
     variable: str | None = None
+    restart: bool = False
 
     def help(self) -> str:
         """Return the summary as a sentence for a terminal."""
@@ -72,14 +75,15 @@ def is_table(kind: Any) -> bool:
     return isinstance(kind, type) and issubclass(kind, msgspec.Struct)
 
 
-def check_settings(table: msgspec.Struct, where: Where, prefix: str = "") -> None:
+def check_settings(table: msgspec.Struct, where: Where, prefix: str = "", mistakes: Mistakes = AT_ONCE) -> None:
     """Check every setting of a table and of the tables in it, by its annotation. Raises ConfigError."""
     for name, field in fields(type(table)).items():
         value = getattr(table, name)
         if is_table(field.kind):
-            check_settings(value, where, f"{prefix}{name}.")
+            check_settings(value, where, f"{prefix}{name}.", mistakes)
         elif field.setting is not None and field.setting.check is not None and value is not None:
-            checked(where(f"{prefix}{name}"), field.setting.check, value, key=name)
+            with mistakes.noted():
+                checked(where(f"{prefix}{name}"), field.setting.check, value, key=name)
 
 
 def checked(where: str, check: Callable[..., Any], *values: Any, key: str | None = None) -> Any:

@@ -13,6 +13,7 @@ import msgspec
 
 from stackit.api.errors import ConfigError
 from stackit.config import checks
+from stackit.config.mistakes import AT_ONCE, AlreadyNoted, Mistakes
 from stackit.config.setting import fields, is_table
 from stackit.config.values import told
 from stackit.secrets import watched_file
@@ -54,33 +55,52 @@ def read_toml(file: Path) -> dict[str, Any]:
         raise ConfigError(escape(f"{file}: not TOML: {said}")) from None
 
 
-def decode_table(table: Mapping[str, Any], wanted: type[Table], file: Path, base: Path, prefix: str = "") -> Table:
+def decode_table(
+    table: Mapping[str, Any],
+    wanted: type[Table],
+    file: Path,
+    base: Path,
+    prefix: str = "",
+    mistakes: Mistakes = AT_ONCE,
+) -> Table:
     """Return ``table`` as the struct ``wanted``; relative paths start at ``base``.
 
-    Raises ConfigError for a key that the struct lacks, one that is missing, and a value
-    of the wrong type or form.
+    Mistakes are a key that the struct lacks, one that is missing, and a value of the wrong type or form. Where they are
+    collected, the default stands for a wrong value, and None for a table of a list that lacks what it needs. Raises
+    ConfigError.
     """
     known = fields(wanted)
     values: dict[str, Any] = {}
     for key, value in table.items():
         where = f"{file}: {prefix}{shown_key(key)}"
-        if key not in known:
-            raise ConfigError(escape(f"{where}: unknown key; {_suggestion(key, list(known))}"))
-        kind = known[key].kind
-        if is_table(kind):
-            values[key] = decode_table(_table(value, where, key), kind, file, base, f"{prefix}{key}.")
-        elif row := _row(kind):
-            tables = _list(value, where, key)
-            values[key] = tuple(
-                decode_table(_table(each, f"{where}[{number}]", key), row, file, base, f"{prefix}{key}[{number}].")
-                for number, each in enumerate(tables, 1)
-            )
-        else:
-            values[key] = decode_value(value, wanted, key, where, base)
+        with mistakes.noted():
+            if key not in known:
+                raise ConfigError(escape(f"{where}: unknown key; {_suggestion(key, list(known))}"))
+            kind = known[key].kind
+            if is_table(kind):
+                values[key] = decode_table(_table(value, where, key), kind, file, base, f"{prefix}{key}.", mistakes)
+            elif row := _row(kind):
+                values[key] = _decode_rows(_list(value, where, key), row, file, base, (prefix, key), mistakes)
+            else:
+                values[key] = decode_value(value, wanted, key, where, base)
     for key, field in known.items():
         if field.required and key not in values:
-            raise ConfigError(escape(f"{file}: {prefix}{key}: missing"))
+            missing = ConfigError(escape(f"{file}: {prefix}{key}: missing"))
+            raise AlreadyNoted if key in table else missing
     return wanted(**values)
+
+
+def _decode_rows(
+    tables: list[Any], row: type[msgspec.Struct], file: Path, base: Path, place: tuple[str, str], mistakes: Mistakes
+) -> tuple[msgspec.Struct | None, ...]:
+    prefix, key = place
+    rows: list[msgspec.Struct | None] = []
+    for number, each in enumerate(tables, 1):
+        rows.append(None)  # each keeps its number
+        with mistakes.noted():
+            name = f"{prefix}{key}[{number}]"
+            rows[-1] = decode_table(_table(each, f"{file}: {name}", key), row, file, base, f"{name}.", mistakes)
+    return tuple(rows)
 
 
 def decode_value(value: Any, wanted: type[msgspec.Struct], key: str, where: str, base: Path) -> Any:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from stackit.cli.commands import backup, completion, deliveries, delivery, dev, replay, send, status
+from stackit.cli.commands import backup, check_config, completion, deliveries, delivery, dev, replay, send, status
 
 COMMANDS = (
     status.COMMAND,
@@ -11,6 +11,7 @@ COMMANDS = (
     replay.COMMAND,
     send.COMMAND,
     dev.COMMAND,
+    check_config.COMMAND,
     *backup.COMMANDS,
     completion.COMMAND,
 )

@@ -1,0 +1,94 @@
+"""``stackit check-config``: what a start would say of the configuration, without a start."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+import msgspec
+
+from stackit import forges
+from stackit.api.commands import Command, Shell
+from stackit.api.errors import ConfigErrors, StackitError
+from stackit.api.forge import Forges
+from stackit.bus.bus import Bus
+from stackit.bus.loader import load_plugins
+from stackit.config import checks
+from stackit.config.load import load
+from stackit.config.mistakes import Mistakes
+from stackit.config.model import Config, secret_files, secrets
+from stackit.secrets.redactor import Redactor, proxy_passwords
+
+
+class Checked(msgspec.Struct, frozen=True, kw_only=True):
+    """What was found: ``mistakes`` stop a start, ``notices`` are what the log of a start would tell."""
+
+    file: str | None
+    plugins: list[str] = []
+    repos: int = 0
+    mistakes: list[str] = []
+    notices: list[str] = []
+
+
+def check(config: str | None, environ: Mapping[str, str], cwd: Path) -> Checked:
+    """Read a configuration, its plugins' tables and all that it names. ``config`` is the value of ``--config``."""
+    mistakes = Mistakes(collect=True)
+    loaded: Config | None = None
+    with mistakes.noted():
+        loaded = load({"config": config}, environ, cwd=cwd, mistakes=mistakes)
+    if loaded is None:
+        return Checked(file=config, mistakes=[str(each) for each in mistakes.found])
+    redact = Redactor((*secrets(loaded), *proxy_passwords(os.environ)), secret_files(loaded))
+    of_file = [str(each) for each in mistakes.found]
+    bus = Bus(redact)
+    source = loaded.source
+
+    def use_secret(file: Path) -> None:
+        checks.secret_file(file)
+        redact.add_files([file])
+
+    left_out = load_plugins(
+        bus,
+        loaded.plugins,
+        directory=source.parent if source else cwd,
+        source=source,
+        mistakes=mistakes,
+        on_secret=use_secret,
+    )
+    return Checked(
+        file=str(source) if source else None,
+        plugins=bus.plugins(),
+        repos=len(loaded.repos),
+        # Texts of plugins may hold a secret; those of stackit's own checks do not.
+        mistakes=[*of_file, *(redact(str(each)) for each in mistakes.found[len(of_file) :])],
+        notices=[] if mistakes.found else [redact(each) for each in _notices(loaded, bus, left_out)],
+    )
+
+
+def _notices(config: Config, bus: Bus, left_out: Sequence[StackitError]) -> list[str]:
+    lines: list[str] = []
+    found = forges.with_secrets(config, lines.append)
+    lines += [f"{problem}; it is left out" for problem in left_out]
+    lines += bus.doubts(Forges(forge for forge, _ in found).doubt)
+    return lines + forges.notices(config, found)
+
+
+def _run(shell: Shell) -> None:
+    checked = check(shell.options.config, shell.environ, shell.cwd)
+    if checked.mistakes:
+        if shell.options.json:
+            shell.printer.show(msgspec.to_builtins(checked), "")
+        raise ConfigErrors(checked.mistakes)
+    file = checked.file or "no configuration file"
+    lines = [f"{file}: no mistakes; repositories: {checked.repos}; plugins: {', '.join(checked.plugins)}"]
+    lines += [f"notice: {each}" for each in checked.notices]
+    shell.printer.show(msgspec.to_builtins(checked), "\n".join(lines))
+
+
+COMMAND = Command(
+    name="check-config",
+    help="Say what a start would say of the configuration, without a start.",
+    run=_run,
+    example="stackit check-config --config /etc/stackit/twistd.conf",
+)

@@ -1,0 +1,41 @@
+"""Mistakes in a configuration: the first one stops a start, and a check collects all of them."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from stackit.api.errors import ConfigError, StackitError
+
+
+class AlreadyNoted(ConfigError):
+    """What is made of a part that holds a noted mistake cannot be made."""
+
+
+class Mistakes:
+    """What becomes of a mistake: it is raised at once, or with ``collect`` kept in ``found``, and the rest is read."""
+
+    def __init__(self, *, collect: bool = False) -> None:
+        self.found: list[StackitError] = []
+        self._collect = collect
+
+    def note(self, mistake: StackitError) -> None:
+        """Keep a mistake, or raise it."""
+        if not self._collect:
+            raise mistake
+        if not isinstance(mistake, AlreadyNoted):
+            self.found.append(mistake)
+
+    @contextmanager
+    def noted(self) -> Iterator[None]:
+        """Note the mistake that ends the block, if one does."""
+        try:
+            yield
+        except StackitError as mistake:
+            if not self._collect:
+                raise
+            self.note(mistake)
+
+
+AT_ONCE = Mistakes()
+"""Raises each mistake."""
