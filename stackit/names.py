@@ -12,7 +12,7 @@ from stackit.api.occurrences import OCCURRENCES, Occurrence, OccurrenceType
 from stackit.api.public import PublicRequest, PublicRoute
 from stackit.api.reactor import Reactor, sleep
 from stackit.api.refs import ref_bytes, ref_text
-from stackit.api.repos import ManagedRepo, Repos
+from stackit.api.repos import ManagedRepo, Repos, ReposChange
 from stackit.api.secret_file import SecretFile
 from stackit.api.version import VERSION
 from stackit.secrets.redactor import Redactor
@@ -52,6 +52,7 @@ __all__ = [
     "Refused",
     "Repo",
     "Repos",
+    "ReposChange",
     "RequestHead",
     "Response",
     "Route",

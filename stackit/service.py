@@ -7,7 +7,6 @@ import time
 from collections.abc import Callable, Mapping
 from functools import partial
 from pathlib import Path
-from random import Random
 from types import MappingProxyType
 from typing import Any
 
@@ -46,12 +45,13 @@ from stackit.bus.timeouts import call, with_timeout
 from stackit.cli.commands import COMMANDS
 from stackit.config import checks
 from stackit.config.model import Config, secret_files, secrets
-from stackit.dispatch.backoff import Backoff
-from stackit.dispatch.dispatch import Dispatch, HandlerLimits
+from stackit.dispatch.dispatch import Dispatch
 from stackit.dispatch.stalls import StallDetector
 from stackit.journal import EventId
 from stackit.journal.pruner import Pruner
 from stackit.journal.sqlite import SQLiteJournal
+from stackit.reload.parts import backoff, handler_limits, register_parts
+from stackit.reload.reloader import Reloader
 from stackit.runtime.heartbeat import Heartbeat
 from stackit.runtime.listen import address, listen
 from stackit.runtime.signals import stop_on_signals
@@ -147,6 +147,7 @@ class Stackit(Service):
             self._make_dispatch()
             self._make_app()
             self._make_sites()
+            self._make_reloader()
             self._listen()
             self._give_notice()
             self._start_plugins()
@@ -193,13 +194,8 @@ class Stackit(Service):
             now=self.now,
             bus=self.bus,
             journal=self.journal,
-            backoff=Backoff(config.handlers.retry_for, Random()),  # noqa: S311 - jitter, not a secret
-            limits=HandlerLimits(
-                timeout=config.handlers.timeout,
-                concurrency=config.handlers.concurrency,
-                grace=config.grace,
-                refuse_replays=config.webhook.refuse_replays,
-            ),
+            backoff=backoff(config),
+            limits=handler_limits(config),
             restore=partial(forges.restore, self._senders),
             is_ping=self._senders.is_ping,
         )
@@ -269,6 +265,22 @@ class Stackit(Service):
         ]
         self.admin = admin_site(config, [*own_routes, *self.bus.collect_items(stackit_routes, self.app)], self.reactor)
 
+    def _make_reloader(self) -> None:
+        self.reloader = Reloader(self.config)
+        register_parts(
+            self.reloader,
+            bus=self.bus,
+            redact=self.redact,
+            public=self.public,
+            admin=self.admin,
+            dispatch=self.dispatch,
+            journal=self.journal,
+            repos=self.app.repos,
+            notice=self._notice,
+            on_secret=self._use_secret,
+            set_log_level=self.set_log_level,
+        )
+
     def _listen(self) -> None:
         self._closers.append(self._close_ports)
         where = self.config.where
@@ -315,6 +327,30 @@ class Stackit(Service):
             self._notice(doubt)
         for line in forges.notices(self.config, self.forges):
             self._notice(line)
+
+    # -- reload -------------------------------------------------------------------
+
+    def reload(self, load: Callable[[], Config]) -> None:
+        """Take what the configuration says now: all of it or, where anything is wrong with it, nothing.
+
+        Never raises: the observers are told how it ended.
+        """
+        if not self.running:
+            return  # it is stopping, and the next start reads the file
+        self.watchdog.reloading()
+        try:
+            outcome = self.reloader.reload(load())
+        except StackitError as problem:
+            error = self.redact(str(problem))
+            self.bus.observe(Occurrence(name="reload", outcome="refused", error=error))
+            self.watchdog.reloaded(f"the last reload was refused, and nothing changed: {error}")
+            return
+        self.config = self.reloader.config
+        reason = f"changed: {', '.join(outcome.changes)}" if outcome.changes else "nothing changed"
+        self.bus.observe(Occurrence(name="reload", outcome="done", reason=reason))
+        if outcome.restart:
+            self._notice(f"a restart is needed for what the configuration says now of: {', '.join(outcome.restart)}")
+        self.watchdog.reloaded("reloaded" + (", and a restart is needed for a part of it" if outcome.restart else ""))
 
     # -- stop ---------------------------------------------------------------------
 

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +20,7 @@ from stackit.runtime.clocks import use_monotonic_time
 from stackit.runtime.gc import freeze_startup_objects
 from stackit.runtime.log_levels import LogLevels
 from stackit.runtime.python_logging import LoggingBridge
+from stackit.runtime.signals import Hangups, ignore_hangups
 from stackit.service import CannotStart, Stackit, cannot_start, redactor
 
 
@@ -32,16 +34,20 @@ class Options(usage.Options):
     optFlags = (("demo", None, "Show stackit at work beside a pretend GitHub: no account, network or configuration."),)
 
     config: Config | None = None
+    load: Callable[[], Config]
 
     def postOptions(self) -> None:
         """Read the configuration. Raises CannotStart."""
+        ignore_hangups()  # a reload that comes now has nothing to reload yet
         if self["demo"]:
             if self["config"] or self["state-dir"] or self["sync-interval"]:
                 raise CannotStart("stackit: --demo brings its own configuration: leave the other options out")
             return
         given = {name.replace("-", "_"): self[name] for name, *_ in self.optParameters}
+        # A daemon changes its directory after this, and a reload shall mean the same by the same words.
+        self.load = partial(load, given, os.environ, cwd=Path.cwd())
         try:
-            self.config = load(given, os.environ, cwd=Path.cwd())
+            self.config = self.load()
         except StackitError as problem:
             raise CannotStart(f"stackit: {problem}") from None
 
@@ -51,6 +57,7 @@ def makeService(options: Options) -> Service:
     from twisted.internet import reactor  # noqa: PLC0415 - importing it installs it, which is twistd's to do
 
     use_monotonic_time(reactor)
+    hangups = Hangups(reactor)
     reactor.callWhenRunning(freeze_startup_objects)
     if options.config is None:
         from stackit.demo import Demo  # noqa: PLC0415 - only the demo needs the pretend GitHub
@@ -75,4 +82,5 @@ def makeService(options: Options) -> Service:
     )
     service.dropped_lines = logged.dropped_lines
     service.set_log_level = logged.set_level
+    hangups.call(partial(service.reload, options.load))
     return logged

@@ -51,6 +51,9 @@ class HookKind(Enum):
     COLLECT = "collection"
     """Once at start. An exception, or a result that does not fit, stops the start."""
 
+    ONE = "call of one plugin"
+    """Of the one plugin that it is about. An exception is for the caller."""
+
     @property
     def may_be_async(self) -> bool:
         """True if an implementation may be a coroutine, or return a Deferred."""
@@ -171,6 +174,11 @@ def stackit_commands() -> Sequence[Command]:  # type: ignore[empty-body]
 @_hook(HookKind.ASK, "a line or None", lambda result: isinstance(result, str) or result is False)
 def stackit_health() -> Awaitable[str | None] | str | None:
     """Return the problem in one line, for ``/readyz``; None is healthy."""
+
+
+@_hook(HookKind.ONE)
+def stackit_reload(settings: Any) -> None:
+    """Take other settings of the plugin, an instance of its ``Settings``. An exception means: the old ones stay."""
 
 
 @_hook(HookKind.NOTIFY)

@@ -103,6 +103,8 @@ OCCURRENCES: Mapping[str, OccurrenceType] = MappingProxyType(
         # ``outcome`` is "done" or "failed".
         "backstop": OccurrenceType("backstop made its round", "info", ("plugin", "outcome", "seconds", *_FAULT)),
         "healed": OccurrenceType("mirror mended", "warn", ("repo", "reason", "count")),
+        # ``outcome`` is "done" (``reason`` is what changed) or "refused" (nothing did, ``error`` tells why).
+        "reload": OccurrenceType("reload of the configuration", "info", ("outcome", "reason", "error")),
         # Anything else that an operator should read once.
         "notice": OccurrenceType(
             "notice", "warn", ("repo", "delivery", "id", "plugin", "subscriber", "reason", "count", *_FAULT)

@@ -41,6 +41,9 @@ class Reactor(Timers, Protocol):
     def stop(self) -> None:
         """Stop the reactor."""
 
+    def addSystemEventTrigger(self, phase: str, eventType: str, callable: Callable[..., object], *args: Any) -> Any:
+        """Call a function ``before``, ``during`` or ``after`` an event of the reactor, such as ``shutdown``."""
+
     def addReader(self, reader: Any) -> None:
         """Call ``doRead`` of an ``IReadDescriptor`` when it can be read from."""
 

@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 from base64 import b64encode
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import Literal
 
 import msgspec
+from twisted.logger import Logger
 
-from stackit.api.errors import StackitError
+from stackit.api.errors import StackitError, describe
 from stackit.api.events import Repo
 from stackit.secrets import watched_file
+
+_log = Logger(namespace="stackit")
 
 DEFAULT_REFSPECS = (
     "+refs/heads/*:refs/heads/*",
@@ -80,11 +83,46 @@ class ManagedRepo(msgspec.Struct, frozen=True, kw_only=True):
         return f"Basic {b64encode(f'{self.token_user}:{token}'.encode()).decode('ascii')}"
 
 
+class ReposChange(msgspec.Struct, frozen=True, kw_only=True):
+    """A change of the registry: repositories that are new, those that are managed no more, and those, as they are now,
+    of which something else is said.
+    """
+
+    added: tuple[ManagedRepo, ...] = ()
+    removed: tuple[ManagedRepo, ...] = ()
+    changed: tuple[ManagedRepo, ...] = ()
+
+
 class Repos:
-    """The registry of managed repositories."""
+    """The registry of managed repositories, which may change at run time: ``on_change`` tells when."""
 
     def __init__(self, managed: Iterable[ManagedRepo] = ()) -> None:
         self._managed = {each.repo.key: each for each in managed}
+        self._listeners: list[Callable[[ReposChange], None]] = []
+
+    def on_change(self, listener: Callable[[ReposChange], None]) -> None:
+        """Have ``listener`` called after each change of the registry. It must not raise."""
+        self._listeners.append(listener)
+
+    def difference(self, managed: Iterable[ManagedRepo]) -> ReposChange:
+        """Return how the registry would change if it had these repositories instead."""
+        new = {each.repo.key: each for each in managed}
+        return ReposChange(
+            added=tuple(each for key, each in new.items() if key not in self._managed),
+            removed=tuple(each for key, each in self._managed.items() if key not in new),
+            changed=tuple(each for key, each in new.items() if key in self._managed and self._managed[key] != each),
+        )
+
+    def replace(self, managed: Iterable[ManagedRepo]) -> None:
+        """Hold these repositories instead, and tell the listeners. Their exceptions are logged."""
+        managed = tuple(managed)
+        change = self.difference(managed)
+        self._managed = {each.repo.key: each for each in managed}
+        for listener in self._listeners:
+            try:
+                listener(change)
+            except BaseException as fault:  # noqa: BLE001 - foreign code: the others have to hear of it, too
+                _log.error("a listener to changes of repositories failed: {problem}", problem=describe(fault))
 
     def get(self, repo: Repo) -> ManagedRepo | None:
         """Return the managed repository of this name in any letter case, or None."""

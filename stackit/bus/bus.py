@@ -224,6 +224,21 @@ class Bus:
         found = self.collect(hook, *args, **kwargs)
         return [msgspec.structs.replace(each, plugin=plugin) for plugin, items in found for each in items]
 
+    def has(self, hook: Callable[..., Any], plugin: str) -> bool:
+        """Return whether a plugin implements a hook."""
+        return any(each.plugin_name == plugin for each in self._of(hook.__name__))
+
+    def tell(self, hook: Callable[[Value], None], plugin: str, value: Value) -> None:
+        """Call the implementation of one plugin. Raises its exception, as an Exception."""
+        for each in self._of(hook.__name__):
+            if each.plugin_name == plugin:
+                call_now(each, value)
+
+    def kind(self, plugin: str) -> type | None:
+        """Return the class of a registered plugin; None for a name that is not registered."""
+        found = self._plugins.get_plugin(plugin)
+        return None if found is None else type(found)
+
     def _of(self, hook: str) -> tuple[HookImpl, ...]:
         """Return the implementations in pluggy's call order: tryfirst, later-registered first, trylast."""
         found = self._implementations.get(hook)

@@ -29,6 +29,7 @@ class AdminConfig(msgspec.Struct, frozen=True, kw_only=True):
             checks.endpoint,
             "admin-listen",
             "STACKIT_ADMIN_LISTEN",
+            restart=True,
         ),
     ] = "tcp:8081:interface=127.0.0.1"
     hosts: Annotated[
@@ -64,6 +65,7 @@ class SyncConfig(msgspec.Struct, frozen=True, kw_only=True):
             checks.interval,
             option="sync-interval",
             variable="STACKIT_SYNC_INTERVAL",
+            restart=True,
         ),
     ] = Duration(300)
 
@@ -104,17 +106,20 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
             checks.endpoint,
             option="listen",
             variable="STACKIT_LISTEN",
+            restart=True,
         ),
     ] = "tcp:8080:interface=127.0.0.1"
     api_prefixes: Annotated[
-        tuple[str, ...], Setting("the webhook is at `{prefix}/webhooks/github`, for every prefix", checks.prefixes)
+        tuple[str, ...],
+        Setting("the webhook is at `{prefix}/webhooks/github`, for every prefix", checks.prefixes, restart=True),
     ] = ("/api/v1", "/api")
     grace: Annotated[
-        Duration, Setting("how long running work may take to end when stackit is stopped", checks.not_negative)
+        Duration,
+        Setting("how long running work may take to end when stackit is stopped", checks.not_negative, restart=True),
     ] = Duration(10)
     log_format: Annotated[
         Literal["text", "json"],
-        Setting('`"text"` for people, `"json"` for one object a line', variable="STACKIT_LOG_FORMAT"),
+        Setting('`"text"` for people, `"json"` for one object a line', variable="STACKIT_LOG_FORMAT", restart=True),
     ] = "text"
     log_level: Annotated[
         str | dict[str, str],
@@ -147,10 +152,12 @@ class Config(Settings, frozen=True, kw_only=True):
     forges: tuple[ForgeConfig, ...] = ()
     broken_forges: tuple[str, ...] = ()
     webhook_secret: Annotated[
-        Secret | None, Setting("a secret of the webhook", checks.utf8, variable="STACKIT_GITHUB_WEBHOOK_SECRET")
+        Secret | None,
+        Setting("a secret of the webhook", checks.utf8, variable="STACKIT_GITHUB_WEBHOOK_SECRET", restart=True),
     ] = None
     api_token: Annotated[
-        Secret | None, Setting("a bearer token of the admin side", checks.token, variable="STACKIT_API_TOKEN")
+        Secret | None,
+        Setting("a bearer token of the admin side", checks.token, variable="STACKIT_API_TOKEN", restart=True),
     ] = None
     source: Path | None = None
     origins: Mapping[str, str] = {}
@@ -170,7 +177,12 @@ class FileTable(Settings, frozen=True, kw_only=True):
 
     state_dir: Annotated[
         Path | None,
-        Setting("the directory of the journal and the mirrors", option="state-dir", variable="STACKIT_STATE_DIR"),
+        Setting(
+            "the directory of the journal and the mirrors",
+            option="state-dir",
+            variable="STACKIT_STATE_DIR",
+            restart=True,
+        ),
     ] = None
     repos: tuple[RepoTable, ...] = ()
     owners: tuple[OwnerTable, ...] = ()

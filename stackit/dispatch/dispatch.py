@@ -49,6 +49,7 @@ class Dispatch:
         "_backlog",
         "_backoff",
         "_bus",
+        "_handlers",
         "_is_ping",
         "_journal",
         "_limits",
@@ -83,6 +84,7 @@ class Dispatch:
         self._restore = restore
         self._is_ping = is_ping
         self._queues: dict[str, SubscriberQueue] = {}
+        self._handlers: dict[str, Handler] = {}
         self._backlog = Backlog(reactor=reactor, now=now, journal=journal, queues=self._queues)
 
     # -- start and stop -----------------------------------------------------------
@@ -90,8 +92,8 @@ class Dispatch:
     def open_queues(self) -> None:
         """Give every subscriber its queue: from here on events are handed on."""
         for subscriber in self._bus.subscribers():
-            concurrency = subscriber.options.concurrency or self._limits.concurrency
-            handler = Handler(
+            concurrency = self._concurrency(subscriber)
+            self._handlers[subscriber.key] = handler = Handler(
                 subscriber,
                 reactor=self._reactor,
                 now=self._now,
@@ -106,6 +108,14 @@ class Dispatch:
             self._queues[subscriber.key] = SubscriberQueue(
                 subscriber, concurrency=concurrency, handle=handler.handle, read=self._backlog.read
             )
+
+    def change(self, limits: HandlerLimits, backoff: Backoff) -> None:
+        """Take other limits and delays: for events that are handed to a handler from now on."""
+        self._limits, self._backoff = limits, backoff
+        for key, queue in self._queues.items():
+            concurrency = self._concurrency(queue.subscriber)
+            self._handlers[key].change(timeout=self.timeout(queue.subscriber), backoff=backoff, concurrency=concurrency)
+            queue.change_concurrency(concurrency)
 
     async def recover(self) -> None:
         """Hand on the events that were pending when the last process ended."""
@@ -257,6 +267,9 @@ class Dispatch:
         """Return the seconds that a handler has for an event; 0 for no limit."""
         timeout = subscriber.options.timeout
         return self._limits.timeout if timeout is None else timeout
+
+    def _concurrency(self, subscriber: Subscriber) -> int:
+        return subscriber.options.concurrency or self._limits.concurrency
 
     def has_due(self, queue: SubscriberQueue) -> bool:
         """Return whether an event should have its turn now: one in the queue, or one that no timer will have read."""

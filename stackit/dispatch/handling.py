@@ -70,6 +70,13 @@ class Handler:
         self.faults = FaultDescriber(bus.redact, subscriber.implementation.function)
         self._blocked_at: float | None = None
 
+    def change(self, *, timeout: float, backoff: Backoff, concurrency: int) -> None:
+        """Take another timeout, other delays and another number of threads, for the calls from now on."""
+        self.timeout = timeout
+        self.backoff = backoff
+        if self.threads is not None:
+            self.threads.most = concurrency
+
     def handle(self, queue: SubscriberQueue, entry: QueueEntry) -> None:
         """Begin to handle an entry of the subscriber's queue."""
         Handling(self, queue, entry).start()

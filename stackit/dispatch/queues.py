@@ -120,6 +120,11 @@ class SubscriberQueue:
             self._add(due, event, group)
         self.advance()
 
+    def change_concurrency(self, concurrency: int) -> None:
+        """Have at most so many events in hand from now on; what runs goes on."""
+        self._concurrency = concurrency
+        self.advance()
+
     def wake(self, groups: list[str]) -> None:
         """Read these groups from the journal, in which something is due for them."""
         self._woken = True

@@ -30,7 +30,7 @@ class Threads:
 
     def __init__(self, reactor: Reactor, most: int) -> None:
         self._reactor = reactor
-        self._most = most
+        self.most = most
         self._alive = 0
 
     def call(self, function: Callable[[object], object], value: object) -> Deferred[Any]:
@@ -39,8 +39,8 @@ class Threads:
         Cancelling abandons the thread. It fails with ThreadsBusy if every thread of the subscriber is held, and with
         RuntimeError or MemoryError if the system has no thread left.
         """
-        if self._alive >= self._most:
-            return fail(ThreadsBusy(self._most))
+        if self._alive >= self.most:
+            return fail(ThreadsBusy(self.most))
         done: Deferred[Any] = Deferred()
 
         def run() -> None:

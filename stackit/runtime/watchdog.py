@@ -1,4 +1,4 @@
-"""Notifications to systemd: stackit is ready, it moves, it stops.
+"""Notifications to systemd: stackit is ready, it moves, it reloads, it stops.
 
 The protocol is that of sd_notify: https://www.freedesktop.org/software/systemd/man/latest/sd_notify.html.
 """
@@ -6,6 +6,7 @@ The protocol is that of sd_notify: https://www.freedesktop.org/software/systemd/
 from __future__ import annotations
 
 import socket
+import time
 from collections.abc import Callable, Mapping, Sequence
 
 from twisted.application.service import Service
@@ -45,6 +46,15 @@ class Watchdog(Service):
         if self._interval:
             self._loop.start(self._interval, now=True)
 
+    def reloading(self) -> None:
+        """Tell systemd that a reload has begun; ``reloaded`` has to follow."""
+        # Not the reactor's clock, which a test may make up: systemd compares it with its own.
+        self._tell(f"RELOADING=1\nMONOTONIC_USEC={time.monotonic_ns() // 1000}")
+
+    def reloaded(self, status: str) -> None:
+        """Tell systemd that the reload is over, and in one line how it ended, which ``systemctl status`` shows."""
+        self._tell(f"READY=1\nSTATUS={' '.join(status.split())}")
+
     def stopping(self) -> None:
         """Tell systemd that the stop has begun; signs of life go on until it is through."""
         self._tell("STOPPING=1")
@@ -68,7 +78,7 @@ class Watchdog(Service):
         try:
             with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM | socket.SOCK_CLOEXEC) as channel:
                 channel.setblocking(False)  # nobody may be reading
-                channel.sendto(message.encode("ascii"), address)
+                channel.sendto(message.encode("utf-8", "replace"), address)
         except OSError as problem:
             failed = f"systemd cannot be told that stackit lives: NOTIFY_SOCKET {self._address}: {problem.strerror}"
         self._say("unheard", failed)

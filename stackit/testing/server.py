@@ -141,6 +141,22 @@ class RunningStackit:
         """
         return await self._end(signal.SIGTERM)
 
+    async def reload(self, config: Mapping[str, Any] | str | None = None) -> str:
+        """Ask stackit to read its configuration again (SIGHUP), and return the line of its log that tells the outcome.
+
+        ``config`` is written to the file before. Raises StackitFailed where no such line comes.
+        """
+        if config is not None:
+            self._config = config if isinstance(config, str) else toml(config)
+            self._write_config()
+        known = len(self._reloads())
+        self._daemons[-1].signal(signal.SIGHUP)
+
+        async def told() -> list[str]:
+            return self._reloads()[known:]
+
+        return (await self.until(told, "the outcome of a reload"))[0]
+
     async def kill(self) -> int | None:
         """End stackit at once (SIGKILL), as a crash would."""
         return await self._end(signal.SIGKILL)
@@ -261,8 +277,7 @@ class RunningStackit:
         home = self._directory / "home"
         home.mkdir(parents=True, exist_ok=True)
         self.state_dir.mkdir(mode=0o700, exist_ok=True)
-        config = self._directory / "stackit.toml"
-        config.write_text(self._config, "utf-8")
+        config = self._write_config()
         public, admin = (f"tcp:{self._port(side)}:interface=127.0.0.1" for side in (0, 1))
         argv = [self._python, "-P", "-c", _TWISTD, "--nodaemon", "--pidfile=", f"--rundir={home}", "stackit"]
         argv += ["--config", str(config), "--state-dir", str(self.state_dir)]
@@ -277,6 +292,16 @@ class RunningStackit:
         daemon = Daemon.spawn(self._reactor, argv, environment | self._environment)
         self._daemons.append(daemon)
         return daemon
+
+    def _write_config(self) -> Path:
+        config = self._directory / "stackit.toml"
+        config.write_text(self._config, "utf-8")
+        return config
+
+    def _reloads(self) -> list[str]:
+        """Return the whole lines of the log that tell of a reload."""
+        whole = self.log.rpartition("\n")[0]
+        return [line for line in whole.splitlines() if "reload of the configuration" in line]
 
     async def _answers(self) -> bool:
         try:

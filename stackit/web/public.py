@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
 from stackit.api.admin import Refused, RequestHead, Response, error
@@ -41,23 +41,20 @@ def public_site(
     stuck: Callable[[], Sequence[str]],
     client_of: Callable[[RequestHead], str | None] = lambda _: None,
     plugin_routes: Sequence[PublicRoute] = (),
-) -> BoundedSite:
+) -> PublicSite:
     """Return the site that listens on ``config.listen``.
 
     ``forges`` are served at ``{prefix}/webhooks/NAME``. ``now`` is the wall clock. ``stuck`` returns the parts of the
     process that make no progress, ``client_of`` the address of a client behind a trusted proxy, and None for others.
     Raises PluginError for a route of ``plugin_routes`` that cannot be served.
     """
-    about = {
-        "version": VERSION,
-        "read_only": False,
-        "auth_required": bool(config.api_token or config.admin.token_files),
-    }
+    about = Constant(_about(config))
     routes: dict[bytes, RequestHandler] = {b"/healthz": Health(stuck)}
     for prefix in config.api_prefixes:
-        routes[f"{prefix}/config".encode()] = Constant(about)
+        routes[f"{prefix}/config".encode()] = about
+    webhooks: dict[str, Webhook] = {}
     for forge, secrets in forges:
-        webhook = Webhook(
+        webhooks[forge.name] = webhook = Webhook(
             forge,
             secrets=secrets,
             admit=admit,
@@ -75,15 +72,55 @@ def public_site(
         reactor=reactor, admit=admit, on_refused=on_refused, most=max(1, connections // _SHARE_OF_PLUGINS)
     )
     routes |= shared.handlers(plugin_routes, config.api_prefixes, routes)
-    largest = max([int(config.webhook.max_body), *(each.max_body for each in plugin_routes)])
-    limits = Limits(deadline=float(config.webhook.deadline), connections=connections, memory=max(MEMORY, 2 * largest))
-    return BoundedSite(routes, reactor=reactor, on_refused=on_refused, on_failure=log_failure, limits=limits, now=now)
+    largest_of_plugins = max([each.max_body for each in plugin_routes], default=0)
+    limits = Limits(
+        deadline=float(config.webhook.deadline), connections=connections, memory=_memory(config, largest_of_plugins)
+    )
+    site = PublicSite(routes, reactor=reactor, on_refused=on_refused, on_failure=log_failure, limits=limits, now=now)
+    site.webhooks, site.about, site.largest_of_plugins = webhooks, about, largest_of_plugins
+    return site
+
+
+def _about(config: Config) -> Mapping[str, object]:
+    tokens = bool(config.api_token or config.admin.token_files)
+    return {"version": VERSION, "read_only": False, "auth_required": tokens}
+
+
+def _memory(config: Config, largest_of_plugins: int) -> int:
+    return max(MEMORY, 2 * int(config.webhook.max_body), 2 * largest_of_plugins)
+
+
+class PublicSite(BoundedSite):
+    """The public side.
+
+    ``webhooks`` are by the name of their forge, ``about`` is the answer of ``config``, ``largest_of_plugins`` the bytes
+    of the largest body that a plugin's route takes.
+    """
+
+    webhooks: Mapping[str, Webhook]
+    about: Constant
+    largest_of_plugins: int
+
+    def change(self, config: Config, forges: Iterable[tuple[Forge, Secrets]]) -> None:
+        """Take other bounds and secrets of webhooks, for the requests from now on. ``forges`` are those of before."""
+        for forge, secrets in forges:
+            self.webhooks[forge.name].change(forge, secrets, int(config.webhook.max_body))
+        memory = _memory(config, self.largest_of_plugins)
+        self.change_limits(deadline=float(config.webhook.deadline), memory=memory)
+
+    def change_about(self, config: Config) -> None:
+        """Tell strangers of another configuration."""
+        self.about.change(_about(config))
 
 
 class Constant:
     """A handler that answers GET and HEAD always the same."""
 
     def __init__(self, body: Any) -> None:
+        self._response = Response(body=body)
+
+    def change(self, body: Any) -> None:
+        """Answer with another body from now on."""
         self._response = Response(body=body)
 
     def handle_head(self, head: RequestHead, length: int | None) -> SmallBodySink | Refusal:

@@ -132,6 +132,12 @@ class Webhook:
         self._now = now
         self._max_body = max_body
 
+    def change(self, forge: Forge, secrets: Secrets, max_body: int) -> None:
+        """Take deliveries of the same forge by other secrets and bounds; a request whose head was read goes on."""
+        self._forge = forge
+        self._secrets = secrets
+        self._max_body = max_body
+
     def handle_head(self, head: RequestHead, length: int | None) -> SignedBody | Refusal:
         """Return the body to read, or refuse the request by its head. The caller reports a Refusal to the observers."""
         verifier = self._secrets.begin()

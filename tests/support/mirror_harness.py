@@ -205,7 +205,8 @@ class Harness:
         await self.mirror.stackit_backstop()
 
     def worker(self, name: str = "octo/widget") -> Any:
-        return self.mirror._workers[name.lower()]
+        assert self.mirror._mirrors is not None
+        return self.mirror._mirrors.worker(name.lower())
 
     def stop(self) -> Deferred[None]:
         stopped: Deferred[None] = self.service.stopService()

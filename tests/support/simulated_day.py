@@ -329,8 +329,8 @@ class Day:
         backlog = dispatch._backlog
         mirror: Any = bus._plugins.get_plugin("mirror")
         metrics: Any = bus._plugins.get_plugin("metrics")
-        workers = list(mirror._workers.values())
-        pushes = list(mirror._pushes.values())
+        workers = list(mirror._mirrors)
+        pushes = list(mirror._mirrors._pushes.values())
         return {
             "queues": sum(
                 len(each._groups) + len(each._known) + len(each._ready) + len(each._to_read) + len(each._active)
@@ -341,7 +341,7 @@ class Day:
             "pushes remembered": sum(len(each._moved_from) + len(each._unconfirmed) for each in pushes),
             "histories remembered": len(pushes[0]._histories),
             "refs covered": sum(len(each.status.covered_refs) for each in workers),
-            "looks": len(mirror._schedule._checks),
+            "looks": len(mirror._mirrors.schedule._checks),
             "rate limiter": len(self.limiter._buckets),
             "connections": len(public._connections) + len(public.limiter),
             "metrics": sum(

@@ -8,7 +8,6 @@ from pathlib import Path
 
 import msgspec
 
-from stackit import forges
 from stackit.api.commands import Command, Shell
 from stackit.api.errors import ConfigErrors, StackitError
 from stackit.api.forge import Forges
@@ -67,6 +66,8 @@ def check(config: str | None, environ: Mapping[str, str], cwd: Path) -> Checked:
 
 
 def _notices(config: Config, bus: Bus, left_out: Sequence[StackitError]) -> list[str]:
+    from stackit import forges  # noqa: PLC0415 - no other command needs what it imports
+
     lines: list[str] = []
     found = forges.with_secrets(config, lines.append)
     lines += [f"{problem}; it is left out" for problem in left_out]

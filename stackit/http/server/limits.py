@@ -25,12 +25,12 @@ class ConnectionLimiter:
     itself, and not others.
     """
 
-    __slots__ = ("_connections", "_held", "_memory", "_most", "_waiting", "held")
+    __slots__ = ("_connections", "_held", "_most", "_waiting", "held", "memory")
 
     def __init__(self, *, connections: int, memory: int) -> None:
         """``memory`` is in bytes."""
         self._most = connections
-        self._memory = memory
+        self.memory = memory
         self._connections: set[LimitedConnection] = set()
         self._waiting: dict[str, dict[LimitedConnection, None]] = {}  # by network, the longest waiting first
         self._held: dict[str, int] = {}  # by network
@@ -82,7 +82,7 @@ class ConnectionLimiter:
         connection.held += size
         self.held += size
         self._held[connection.client_network] = self._held.get(connection.client_network, 0) + size
-        while self.held > self._memory:
+        while self.held > self.memory:
             largest = self._largest_waiting()
             if largest is None:
                 break  # what is held belongs to whole requests, and goes with their responses

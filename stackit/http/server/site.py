@@ -70,6 +70,11 @@ class BoundedSite(Factory):
         self._connections: set[Connection] = set()
         self._empty: Deferred[None] | None = None
 
+    def change_limits(self, *, deadline: float, memory: int) -> None:
+        """Take other bounds, in seconds and bytes, for what begins to arrive from now on."""
+        self.limits = msgspec.structs.replace(self.limits, deadline=deadline, memory=memory)
+        self.limiter.memory = memory
+
     def buildProtocol(self, addr: IAddress | None) -> Connection:  # type: ignore[override]  # noqa: ARG002
         connection = Connection(self)
         self._connections.add(connection)

@@ -115,6 +115,11 @@ class SQLiteJournal(JournalProtocol):
         journal._writer.start(problem)
         return journal
 
+    def change_retention(self, *, keep_for: float, keep_bytes: int) -> None:
+        """Have ``prune`` keep to other bounds, as in ``open``."""
+        self._keep_for = keep_for
+        self._keep_bytes = keep_bytes
+
     def append(self, delivery: NewDelivery, done: Callable[[AppendResult | Failure], object]) -> None:
         self._writer.join(deliveries.append, delivery, done, len(delivery.body))
 

@@ -57,6 +57,9 @@ class Counts:
             "When a plugin last ended its round for the backstop without an error.",
             registry=registry,
         )
+        self._reloads = Tally("stackit_reloads", "Reloads of the configuration: done, refused.", ["outcome"], registry)
+        for outcome in ("done", "refused"):
+            self._reloads.add(outcome, count=0)
         self._count: dict[str, Callable[[Occurrence], None]] = {
             "refused": self._refusal,
             "accepted": self._delivery,
@@ -66,6 +69,7 @@ class Counts:
             "failed": self._handling,
             "dead": self._handling,
             "backstop": self._backstop,
+            "reload": lambda occurrence: self._reloads.add(occurrence.outcome),
         }
         self._others = Tally(
             "stackit_occurrences", "All other occurrences, those of plugins included.", ["occurrence"], registry

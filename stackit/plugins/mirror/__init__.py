@@ -9,21 +9,30 @@ from pathlib import Path
 from prometheus_client.registry import Collector
 from twisted.application.service import IService
 
-from stackit import App, Command, Event, MirrorInfo, Occurrence, Push, Repo, Route, StackitError, hookimpl, on
+from stackit import (
+    App,
+    Command,
+    Event,
+    MirrorInfo,
+    Occurrence,
+    Push,
+    Repo,
+    ReposChange,
+    Route,
+    StackitError,
+    hookimpl,
+    on,
+)
 from stackit.plugins.mirror.commands import COMMANDS
 from stackit.plugins.mirror.git.runner import Git
 from stackit.plugins.mirror.git.version import version_problem
 from stackit.plugins.mirror.metrics import MirrorMetrics
-from stackit.plugins.mirror.pushes import PushHandler
-from stackit.plugins.mirror.remote.remotes import Remotes
+from stackit.plugins.mirror.mirrors import Mirrors
 from stackit.plugins.mirror.repository.disk_space import DiskReserve, free_bytes
-from stackit.plugins.mirror.repository.fsck import FsckSlots
-from stackit.plugins.mirror.repository.history_cache import HistoryCache
 from stackit.plugins.mirror.routes import routes
-from stackit.plugins.mirror.schedule.backstop import BackstopSchedule
+from stackit.plugins.mirror.schedule.maintenance import MaintenanceSchedule
 from stackit.plugins.mirror.service import MirrorService
 from stackit.plugins.mirror.settings import MirrorSettings
-from stackit.plugins.mirror.sync.clock import ClockConverter
 from stackit.plugins.mirror.sync.fetch_slots import FetchSlots
 from stackit.plugins.mirror.sync.status import State
 from stackit.plugins.mirror.sync.tunables import Tunables
@@ -54,9 +63,7 @@ class Mirror:
         self._tunables = tunables
         self._free = free
         self._app: App | None = None
-        self._workers: dict[str, MirrorWorker] = {}
-        self._pushes: dict[str, PushHandler] = {}
-        self._schedule: BackstopSchedule | None = None
+        self._mirrors: Mirrors | None = None
         self._disk: DiskReserve | None = None
         self._unmanaged: set[str] = set()
         self._metrics = MirrorMetrics()
@@ -70,41 +77,27 @@ class Mirror:
         unfit = version_problem(program)
         if unfit is not None:
             raise StackitError(unfit)
-        mirrors = app.state_dir / "mirrors"
-        home = mirrors / ".home"
+        directory = app.state_dir / "mirrors"
+        home = directory / ".home"
         try:
             home.mkdir(parents=True, exist_ok=True)
         except OSError as problem:
-            raise StackitError(f"{mirrors} cannot be made: {problem.strerror}; let stackit write there") from None
+            raise StackitError(f"{directory} cannot be made: {problem.strerror}; let stackit write there") from None
         git = Git(app.reactor, home, app.redact, now=app.now, most_memory=self._settings.git_memory)
         slots = FetchSlots(self._settings.concurrency)
-        remotes = Remotes(app.reactor, 2 * self._settings.concurrency, now=app.now)
-        self._disk = disk = DiskReserve(app.reactor, mirrors, self._settings.reserve, free=self._free)
-        histories, clock = HistoryCache(), ClockConverter(app.reactor, app.now)
-        fsck_slots = FsckSlots(app.reactor)
-        for managed in app.repos:
-            worker = MirrorWorker(
-                app,
-                git,
-                slots,
-                managed,
-                self._settings,
-                fsck_slots=fsck_slots,
-                disk=disk,
-                tunables=self._tunables,
-                remote=remotes.get(managed),
-            )
-            self._workers[managed.repo.key] = worker
-            self._pushes[managed.repo.key] = PushHandler(app, git, worker, histories, clock, self._tunables)
+        self._disk = disk = DiskReserve(app.reactor, directory, self._settings.reserve, free=self._free)
+        self._mirrors = mirrors = Mirrors(
+            app, directory, git, slots=slots, disk=disk, settings=self._settings, tunables=self._tunables
+        )
         self._app = app
         self._metrics.repos.begin(app, self._state)
-        workers = list(self._workers.values())
-        self._schedule = BackstopSchedule(app.reactor, workers, app.sync_interval)
-        return MirrorService(app, mirrors, workers, remotes, disk, slots)  # type: ignore[return-value]  # zope: it implements it
+        app.repos.on_change(self._forget)
+        maintenance = MaintenanceSchedule(app.reactor, mirrors, disk, slots)
+        return MirrorService(app, directory, mirrors, maintenance)  # type: ignore[return-value]  # zope: it implements it
 
     @hookimpl
     def stackit_routes(self, app: App) -> Sequence[Route]:  # noqa: ARG002 - the hook's
-        return routes(self._find, self._workers.values)
+        return routes(self._find, lambda: self._mirrors or ())
 
     @hookimpl
     def stackit_mirror(self, repo: Repo) -> MirrorInfo | None:
@@ -126,8 +119,8 @@ class Mirror:
     @hookimpl
     def stackit_expect(self, event: Event) -> None:
         """Start to fetch a push while the journal writes it: the remote takes longer than the disk."""
-        if self._pushes and isinstance(event, Push) and event.repo is not None:
-            pushes = self._pushes.get(event.repo.key)
+        if self._mirrors is not None and isinstance(event, Push) and event.repo is not None:
+            pushes = self._mirrors.pushes(event.repo.key)
             if pushes is not None:
                 pushes.expect(event)
 
@@ -135,10 +128,10 @@ class Mirror:
     @on("push", timeout=0, concurrency=1024)
     def push(self, event: Push) -> Awaitable[None] | None:
         """Fetch a push; done when its commit is visible in the mirror, or superseded."""
-        if self._app is None or event.repo is None:
+        if self._app is None or self._mirrors is None or event.repo is None:
             return None
         key = event.repo.key
-        pushes = self._pushes.get(key)
+        pushes = self._mirrors.pushes(key)
         if pushes is not None:
             return pushes.handle(event)
         if key not in self._unmanaged and len(self._unmanaged) < MOST_UNMANAGED:
@@ -149,13 +142,13 @@ class Mirror:
     @hookimpl
     async def stackit_backstop(self) -> None:
         """Compare every managed repository with its remote."""
-        if self._schedule is not None:
-            await self._schedule.run()
+        if self._mirrors is not None:
+            await self._mirrors.schedule.run()
 
     @hookimpl
     def stackit_health(self) -> str | None:
         """Return a warning if the disk is short."""
-        if self._disk is None or not self._workers or not self._disk.is_short:
+        if self._disk is None or not self._mirrors or not self._disk.is_short:
             return None
         return f"less than {self._settings.reserve >> 20} MiB are free on the disk of the mirrors: nothing is fetched"
 
@@ -164,4 +157,8 @@ class Mirror:
         return "cloning" if worker is None else worker.state
 
     def _find(self, repo: Repo) -> MirrorWorker | None:
-        return self._workers.get(repo.key)
+        return self._mirrors.worker(repo.key) if self._mirrors is not None else None
+
+    def _forget(self, change: ReposChange) -> None:
+        """Tell of a push for a repository that comes or goes once more, if it is not managed then."""
+        self._unmanaged -= {managed.repo.key for managed in (*change.added, *change.removed)}

@@ -51,12 +51,17 @@ class RateLimit:
                     _network(number, text)
 
     def __init__(self, settings: Settings, *, clock: Callable[[], float] = time.monotonic) -> None:
+        self._clock = clock
+        self._buckets = Buckets(burst=1, seconds_per_token=60, most=1)
+        self.stackit_reload(settings)
+
+    @hookimpl
+    def stackit_reload(self, settings: Settings) -> None:
         self._trusts_unix = _UNIX in settings.trusted_proxies
         self._proxies = tuple(
             _network(number, text) for number, text in enumerate(settings.trusted_proxies, 1) if text != _UNIX
         )
-        self._clock = clock
-        self._buckets = Buckets(
+        self._buckets.change(
             burst=settings.burst, seconds_per_token=60 / settings.per_minute, most=settings.max_addresses
         )
 

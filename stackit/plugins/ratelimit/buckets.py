@@ -22,11 +22,15 @@ class Buckets:
     )
 
     def __init__(self, *, burst: int, seconds_per_token: float, most: int) -> None:
+        self._full_at: OrderedDict[str, float] = OrderedDict()
+        self._others_full_at = 0.0
+        self.change(burst=burst, seconds_per_token=seconds_per_token, most=most)
+
+    def change(self, *, burst: int, seconds_per_token: float, most: int) -> None:
+        """Take other limits. A bucket keeps the time at which it is full again."""
         self._seconds_per_token = seconds_per_token
         self._seconds_to_fill = burst * seconds_per_token
         self._most = most
-        self._full_at: OrderedDict[str, float] = OrderedDict()
-        self._others_full_at = 0.0
 
     def __len__(self) -> int:
         return len(self._full_at)

@@ -34,7 +34,7 @@ class Admin:
     """The rules of the admin side, without a connection.
 
     ``refuse`` is given the head of a request, ``answer`` the whole request: a refused request costs no reading of its
-    body. Both return answers that are encoded.
+    body. Both return answers that are encoded. ``guard`` is the protection, which may be replaced.
     """
 
     def __init__(
@@ -49,7 +49,7 @@ class Admin:
         """Raises StackitError for routes that cannot be served together."""
         self._reactor = reactor
         self._router = Router(routes, prefixes)
-        self._guard = Guard(tokens=tokens, hosts=hosts)
+        self.guard = Guard(tokens=tokens, hosts=hosts)
         self._faults = FaultDescriber(redacted)
 
     def refuse(self, head: RequestHead, address: str) -> Response | None:
@@ -57,7 +57,7 @@ class Admin:
 
         ``address`` is the local address of the connection.
         """
-        refused = self._guard.refuse(head, address) or self._unroutable(head)
+        refused = self.guard.refuse(head, address) or self._unroutable(head)
         return encode(refused) if refused is not None else None
 
     def _unroutable(self, head: RequestHead) -> Response | None:

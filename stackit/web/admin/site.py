@@ -16,6 +16,7 @@ from stackit.http.server.connection import Connection
 from stackit.http.server.interfaces import BodySink, ServerRequest
 from stackit.http.server.refusals import RETRY_AFTER, TOO_LARGE, Refusal
 from stackit.http.server.site import BoundedSite, Limits
+from stackit.web.admin.guard import Guard
 from stackit.web.admin.rules import BODY_CAP, Admin, encode
 from stackit.web.admin.tokens import Tokens
 from stackit.web.connection_capacity import room_for_admin, room_for_connections
@@ -37,10 +38,16 @@ def admin_site(config: Config, routes: Iterable[Route], reactor: Reactor, *, lim
     if limits is None:
         connections = room_for_admin(room_for_connections())
         limits = Limits(deadline=30.0, connections=connections, memory=connections * BODY_CAP)
-    fixed = [config.api_token] if config.api_token is not None else []
-    tokens = Tokens(fixed, config.admin.token_files) if fixed or config.admin.token_files else None
-    admin = Admin(routes, reactor=reactor, prefixes=config.api_prefixes, tokens=tokens, hosts=config.admin.hosts)
+    admin = Admin(
+        routes, reactor=reactor, prefixes=config.api_prefixes, tokens=tokens(config), hosts=config.admin.hosts
+    )
     return AdminSite(admin, reactor=reactor, limits=limits)
+
+
+def tokens(config: Config) -> Tokens | None:
+    """Return the tokens of the admin side, their files read; None where it needs none."""
+    fixed = [config.api_token] if config.api_token is not None else []
+    return Tokens(fixed, config.admin.token_files) if fixed or config.admin.token_files else None
 
 
 class AdminSite(BoundedSite):
@@ -54,6 +61,10 @@ class AdminSite(BoundedSite):
         super().__init__({}, reactor=reactor, on_refused=_log_refusal, on_failure=log_failure, limits=limits)
         self._admin = admin
         self._waiting: Counter[str] = Counter()  # requests by route
+
+    def change_guard(self, guard: Guard) -> None:
+        """Protect the admin side by other tokens and names, from the next request on."""
+        self._admin.guard = guard
 
     def admit(self, route: str) -> bool:
         """Return whether one more request of a route may wait for its answer. If so, ``answered`` has to follow.

@@ -13,6 +13,7 @@ from twisted.internet.task import deferLater
 
 from stackit import Push, StackitError
 from stackit.api.errors import JournalError
+from stackit.plugins.mirror.pushes import PushHandler
 from stackit.plugins.mirror.refs.refspecs import destination
 from stackit.plugins.mirror.sync.fast_fetch import Target
 from stackit.plugins.mirror.sync.tunables import Tunables
@@ -21,6 +22,13 @@ from stackit.plugins.mirror.sync.tunables import Tunables
 @pytest.fixture
 def harness(synced: Harness) -> Harness:
     return synced
+
+
+def push_handler(harness: Harness) -> PushHandler:
+    assert harness.mirror._mirrors is not None
+    found = harness.mirror._mirrors.pushes("octo/widget")
+    assert found is not None
+    return found
 
 
 async def in_order(harness: Harness, events: list[Push]) -> None:
@@ -288,7 +296,7 @@ async def test_a_push_that_was_undone_without_a_word_is_superseded_after_a_while
     made_and_deleted = pushed(harness, ZERO, upstream.commit(), ref="refs/heads/brief")
     with pytest.raises(StackitError, match="stale upstream"):
         await harness.push(made_and_deleted)
-    arrivals = harness.mirror._pushes["octo/widget"]._arrivals
+    arrivals = push_handler(harness)._arrivals
     arrival = arrivals[made_and_deleted.delivery]
     arrivals[made_and_deleted.delivery] = msgspec.structs.replace(
         arrival, known_at=arrival.known_at - 600
@@ -343,7 +351,7 @@ async def test_a_push_that_was_pushed_over_is_done_and_somebody_looks_again(
 async def test_of_pushes_that_were_pushed_over_only_so_many_are_remembered_and_until_somebody_looked(
     harness: Harness, upstream: Upstream
 ) -> None:
-    waiting = harness.mirror._pushes["octo/widget"]
+    waiting = push_handler(harness)
     old = upstream.refs()["refs/heads/main"]
     for number in range(6):
         upstream.set(f"refs/heads/{number}", old)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from bisect import insort
 from collections.abc import Sequence
 
 from twisted.internet.defer import CancelledError, Deferred, DeferredList
@@ -19,16 +20,39 @@ GRAIN = 1 / 20
 """Checks due within this part of the interval, at most a second, start together: the machine wakes once."""
 
 
+def _place(turn: tuple[float, MirrorWorker]) -> float:
+    return turn[0]
+
+
 class BackstopSchedule:
     """Checks every repository once in ``interval`` seconds (0: only when asked)."""
 
     def __init__(self, reactor: Reactor, workers: Sequence[MirrorWorker], interval: float) -> None:
         self._reactor = reactor
-        self._turns = sorted(((phase(each.managed.repo.key), each) for each in workers), key=lambda turn: turn[0])
+        self._turns = sorted(((phase(each.managed.repo.key), each) for each in workers), key=_place)
+        self._workers = set(workers)
         self._interval = interval
         self._has_run = False
         self._checks: dict[str, Deferred[None]] = {}
         self._walking: Deferred[None] | None = None
+
+    def add(self, worker: MirrorWorker) -> None:
+        """Check one more repository, from the next run on."""
+        insort(self._turns, (phase(worker.managed.repo.key), worker), key=_place)
+        self._workers.add(worker)
+
+    def remove(self, worker: MirrorWorker) -> None:
+        """Check a repository no more."""
+        self._turns = [turn for turn in self._turns if turn[1] is not worker]
+        self._workers.discard(worker)
+        check = self._checks.get(worker.managed.repo.key)
+        if check is not None:
+            check.cancel()
+
+    def check_now(self, worker: MirrorWorker) -> None:
+        """Check a repository as at the start, if it is not being checked."""
+        if worker.managed.repo.key not in self._checks:
+            self._start(worker, "start", 0.0)
 
     async def run(self) -> None:
         """Check every repository, and wait for all, but no longer than the interval.
@@ -68,14 +92,14 @@ class BackstopSchedule:
         grain = min(1.0, GRAIN * self._interval)
         began = self._reactor.seconds()
         until = 0.0
-        for place, worker in self._turns:
+        for place, worker in tuple(self._turns):  # repositories may come and go meanwhile
             due = over * place
             if due > until:
                 wait = began + due - self._reactor.seconds()
                 if wait > 0:
                     await sleep(self._reactor, wait)
                 until = due + grain
-            if worker.managed.repo.key not in self._checks:
+            if worker in self._workers and worker.managed.repo.key not in self._checks:
                 self._start(worker, cause, over * place)
 
     def _start(self, worker: MirrorWorker, cause: str, place: float) -> None:

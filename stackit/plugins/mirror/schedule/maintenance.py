@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Sequence
+from collections.abc import Iterable
 
 from twisted.internet.defer import Deferred
 from twisted.internet.task import LoopingCall
@@ -25,9 +25,10 @@ class MaintenanceSchedule:
     """Maintains the mirror with the most fetches since its last maintenance.
 
     While the disk is nearly full, it removes leftovers from all mirrors: no fetch starts then, which else would.
+    ``workers`` may be others each time.
     """
 
-    def __init__(self, reactor: Reactor, workers: Sequence[MirrorWorker], disk: DiskReserve, slots: FetchSlots) -> None:
+    def __init__(self, reactor: Reactor, workers: Iterable[MirrorWorker], disk: DiskReserve, slots: FetchSlots) -> None:
         self._workers = workers
         self._disk = disk
         self._slots = slots
@@ -60,10 +61,11 @@ class MaintenanceSchedule:
 
     def _tidy(self) -> None:
         """Remove leftovers from the next few mirrors: it reads many folders."""
-        for worker in self._workers[self._next : self._next + TIDIED]:
+        workers = tuple(self._workers)
+        for worker in workers[self._next : self._next + TIDIED]:
             with contextlib.suppress(OSError):  # its next round reports the reason
                 worker.tidy()
-        self._next = self._next + TIDIED if self._next + TIDIED < len(self._workers) else 0
+        self._next = self._next + TIDIED if self._next + TIDIED < len(workers) else 0
 
     async def _maintain(self, worker: MirrorWorker) -> None:
         try:

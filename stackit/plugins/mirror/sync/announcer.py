@@ -20,7 +20,7 @@ class RefAnnouncer:
         self._announced: Snapshot | None = None
         self._app = app
         self._git = git
-        self._managed = managed
+        self.managed = managed
         self._refresher = refresher
 
     @property
@@ -40,7 +40,7 @@ class RefAnnouncer:
         self.refs = now = await self._refresher.refs()
         if now == self._announced:
             return ()
-        before = await self._app.announced(self._managed.repo)
+        before = await self._app.announced(self.managed.repo)
         changes = await changes_between(self._git, self._refresher.directory, before, now.as_dict())
         if changes:
             await self._announce(changes, cause, delivery)
@@ -67,6 +67,6 @@ class RefAnnouncer:
             self._announced = self.refs
 
     async def _announce(self, changes: tuple[RefChange, ...], cause: str, delivery: str | None) -> None:
-        if self._managed.keep_forced:
+        if self.managed.keep_forced:
             await self._refresher.keep(changes)
-        await self._app.announce(self._managed.repo, changes, cause, delivery)
+        await self._app.announce(self.managed.repo, changes, cause, delivery)

@@ -44,7 +44,7 @@ class Cloner:
     ) -> None:
         self._app = app
         self._git = git
-        self._managed = managed
+        self.managed = managed
         self._supervised_git = supervised_git
         self._place = place
         self._tunables = tunables
@@ -76,7 +76,7 @@ class Cloner:
 
     async def _clone(self, listing: Listing) -> MissingRefs | None:
         made = Repository(self._git, self._beside)
-        progress = Progress(self._app, self._managed.repo)
+        progress = Progress(self._app, self.managed.repo)
         fetched = Fetched("", certain=True)
         if not (self._can_clone(listing) and await self._cloned(made, progress)):
             self._clear()
@@ -84,7 +84,7 @@ class Cloner:
             fetched = await self._supervised_git.fetch(self._beside, first=True, progress=progress)
         missing = await find_missing_refs(
             made,
-            self._managed.refspecs,
+            self.managed.refspecs,
             listing,
             await made.refs(),
             fetched,
@@ -95,7 +95,7 @@ class Cloner:
             raise GitError(str(missing), kind="remote")
         await self._carry_kept()
         await made.pack_refs()
-        await follow_head(made, self._managed.refspecs, listing, await made.refs())
+        await follow_head(made, self.managed.refspecs, listing, await made.refs())
         self._take_place()
         return missing
 
@@ -119,7 +119,7 @@ class Cloner:
         It does not know excluded refspecs nor the mirror's own refs. It always brings all branches, and the ref that
         HEAD names.
         """
-        refspecs = self._managed.refspecs
+        refspecs = self.managed.refspecs
         return (
             len(listing.refs) >= self._tunables.clone_from
             and BRANCHES in refspecs
@@ -161,7 +161,7 @@ class Cloner:
         """Copy the old tips that were kept, which are nowhere else. Those that are broken are lost."""
         if not self._place.is_dir():
             return
-        old = msgspec.structs.replace(self._managed, url=str(self._place), token_file=None)
+        old = msgspec.structs.replace(self.managed, url=str(self._place), token_file=None)
         longest = self._tunables.longest
         kept = (f"+{KEPT.decode()}*:{KEPT.decode()}*",)
         try:

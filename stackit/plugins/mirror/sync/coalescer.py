@@ -16,6 +16,8 @@ if TYPE_CHECKING:
 Ask = TypeVar("Ask")
 Result = TypeVar("Result")
 
+STOPPING = "stackit is stopping"
+
 QUIET_LIMIT = 10
 """Requests that never pause for a debounce window are answered after this many windows."""
 
@@ -47,12 +49,17 @@ class Coalescer(Generic[Ask, Result]):
         self._window: DelayedCall | None = None
         self._opened = 0.0
         self._idle: list[Deferred[None]] = []
-        self._stopped = False
+        self._stop_reason: str | None = None
 
     @property
     def stopped(self) -> bool:
         """True once no more rounds start."""
-        return self._stopped
+        return self._stop_reason is not None
+
+    @property
+    def stop_reason(self) -> str:
+        """Why no more rounds start, in words."""
+        return self._stop_reason or STOPPING
 
     @property
     def waiting(self) -> list[Ask]:
@@ -75,8 +82,8 @@ class Coalescer(Generic[Ask, Result]):
         Cancelling ends only the waiting. Raises StackitError when stopped.
         """
         answer: Deferred[Result] = Deferred()
-        if self._stopped:
-            answer.errback(Failure(StackitError("stackit is stopping")))
+        if self._stop_reason is not None:
+            answer.errback(Failure(StackitError(self._stop_reason)))
             return answer
         if not self._next:
             self._opened = self._clock.seconds()
@@ -93,14 +100,14 @@ class Coalescer(Generic[Ask, Result]):
         self._joined.append(answer)
         return answer
 
-    def stop(self) -> None:
+    def stop(self, reason: str = STOPPING) -> None:
         """Start no more rounds; requests that wait fail with StackitError. A round that runs goes on."""
-        self._stopped = True
+        self._stop_reason = reason
         self._close_window()
         waiting, self._next = self._next, []
         for _, answer in waiting:
             if not answer.called:
-                answer.errback(Failure(StackitError("stackit is stopping")))
+                answer.errback(Failure(StackitError(reason)))
 
     def idle(self) -> Deferred[None]:
         """Return a Deferred that fires when no round runs."""
@@ -165,7 +172,7 @@ class Coalescer(Generic[Ask, Result]):
             for _, answer in waiting:
                 if not answer.called:
                     answer.errback(outcome)
-        elif self._next and not self._stopped:
+        elif self._next and not self.stopped:
             self._opened = self._clock.seconds()
             self._schedule(urgent=False)
         if not self._busy:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping, Sequence
+from functools import partial
 
 import msgspec
 
@@ -92,12 +93,21 @@ class Refresher:
             tampering=self._tampering,
         )
         self._healer = Healer(app, managed, repository, fsck_slots=fsck_slots, slot=slot, clone=self._clone)
-        self._quick_check = None if remote is None else QuickCheck(remote, managed)
-        self._fast_fetch = None
-        if remote is not None:
-            self._fast_fetch = FastFetch(app.reactor, git, remote, self.directory, disk=disk, growth=self.growth)
+        self._make_fast_fetch = partial(FastFetch, app.reactor, git, disk=disk, growth=self.growth)
+        self._use_remote()
         # Not at the start, when all mirrors are compared at once.
         self._thorough_at = app.reactor.seconds() + THOROUGH_EVERY * phase(managed.repo.key)
+
+    def change(self, managed: ManagedRepo, remote: Remote | None) -> None:
+        """Take other settings, and another client of the remote. No round may run."""
+        self._managed = self._supervised_git.managed = self._cloner.managed = managed
+        self._remote = remote
+        self._use_remote()
+
+    def _use_remote(self) -> None:
+        remote = self._remote
+        self._quick_check = None if remote is None else QuickCheck(remote, self._managed)
+        self._fast_fetch = None if remote is None else self._make_fast_fetch(remote, self.directory)
 
     async def refs(self, only: Sequence[str] = ()) -> Snapshot:
         """Read all refs, or ``only`` these."""

@@ -43,7 +43,8 @@ class _Attempt:
 class RoundRunner:
     """Runs the rounds that ask the remote of one repository.
 
-    ``retry`` is called with a pause in seconds after a round that failed.
+    ``retry`` is called with a pause in seconds after a round that failed. ``stop_reason`` returns why a round was
+    cancelled.
     """
 
     def __init__(
@@ -56,6 +57,7 @@ class RoundRunner:
         status: SyncStatus,
         slot: SlotHolder,
         retry: Callable[[float], None],
+        stop_reason: Callable[[], str],
     ) -> None:
         self.fetches_since_maintenance = NEVER_MAINTAINED
         self._app = app
@@ -65,6 +67,7 @@ class RoundRunner:
         self._status = status
         self._slot = slot
         self._retry = retry
+        self._stop_reason = stop_reason
 
     async def run(self, requests: Sequence[Request]) -> RoundResult:
         """Run one round for all of these requests. Raises StackitError if it failed."""
@@ -92,7 +95,7 @@ class RoundRunner:
         except CancelledError:
             if self._slot.made_way:
                 return GitError("no progress, and others wait: git was ended", kind="stalled", killed=True)
-            return StackitError("stackit is stopping")
+            return StackitError(self._stop_reason())
         return None
 
     async def _fetch_and_announce(self, attempt: _Attempt) -> None:

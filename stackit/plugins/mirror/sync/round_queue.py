@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 from stackit import App, ManagedRepo, StackitError
 from stackit.plugins.mirror.sync.announcer import RefAnnouncer
-from stackit.plugins.mirror.sync.coalescer import Coalescer
+from stackit.plugins.mirror.sync.coalescer import STOPPING, Coalescer
 from stackit.plugins.mirror.sync.fetch_slots import Kind
 from stackit.plugins.mirror.sync.refresh import Refresher
 from stackit.plugins.mirror.sync.requests import FOREGROUND, REMOTE_CAUSES, Request, RoundResult, targets_of
@@ -22,7 +22,8 @@ if TYPE_CHECKING:
 class RoundQueue(Coalescer[Request, RoundResult]):
     """Runs rounds of all causes. A round that failed is tried again by itself, if there is a backstop.
 
-    ``has_fast_fetch``: a push can be fetched without git's client. ``debounce`` is in seconds.
+    ``has_fast_fetch``: a push can be fetched without git's client. ``debounce`` is in seconds. ``renew`` is called
+    before each round.
     """
 
     def __init__(
@@ -36,6 +37,7 @@ class RoundQueue(Coalescer[Request, RoundResult]):
         slot: SlotHolder,
         has_fast_fetch: bool,
         debounce: float,
+        renew: Callable[[], None],
     ) -> None:
         super().__init__(app.reactor, self._run, self._wait_for_slot, debounce)
         self.maintaining = False
@@ -48,12 +50,14 @@ class RoundQueue(Coalescer[Request, RoundResult]):
             status=status,
             slot=slot,
             retry=self._retry_after,
+            stop_reason=lambda: self.stop_reason,
         )
         self._app = app
         self._refresher = refresher
         self._announcer = announcer
         self._slot = slot
-        self._has_fast_fetch = has_fast_fetch
+        self.has_fast_fetch = has_fast_fetch
+        self._renew = renew
         self._retry: DelayedCall | None = None
 
     def ask_quietly(self, request: Request) -> None:
@@ -68,9 +72,9 @@ class RoundQueue(Coalescer[Request, RoundResult]):
         targets = targets_of(running)
         return bool(running) and (not targets or (request.target is not None and request.target.ref in targets))
 
-    def stop(self) -> None:
+    def stop(self, reason: str = STOPPING) -> None:
         self._cancel_retry()
-        super().stop()
+        super().stop(reason)
 
     async def _wait_for_slot(self) -> Callable[[], None]:
         asking = [request for request in self.waiting if request.cause in REMOTE_CAUSES]
@@ -81,11 +85,12 @@ class RoundQueue(Coalescer[Request, RoundResult]):
     def _kind(self, asking: list[Request]) -> Kind:
         if not self._refresher.directory.exists():
             return "clone"
-        if self._has_fast_fetch and self._announcer.all_announced and targets_of(asking):
+        if self.has_fast_fetch and self._announcer.all_announced and targets_of(asking):
             return "quick"
         return "push" if any(each.cause in FOREGROUND for each in asking) else "background"
 
     async def _run(self, requests: list[Request]) -> RoundResult:
+        self._renew()
         asking = [request for request in requests if request.cause in REMOTE_CAUSES]
         if asking:
             self._cancel_retry()

@@ -26,6 +26,10 @@ class SlotHolder:
         self._slot: Slot | None = None
         self._promoted = False
 
+    def change_url(self, url: str) -> None:
+        """Take the next slot among those of another host."""
+        self._host = host_of(url)
+
     async def enter(self, kind: Kind) -> None:
         """Wait for a slot of this kind; a slot of another kind is given back first. Cancelling ends the waiting."""
         if self._slot is not None and self._kind == kind:

@@ -48,7 +48,7 @@ class SupervisedGit:
         self.timeouts = 0
         self._app = app
         self._git = git
-        self._managed = managed
+        self.managed = managed
         self._timeout = timeout
         self._slot = slot
         self._disk = disk
@@ -59,7 +59,7 @@ class SupervisedGit:
         """List every ref of the remote. Raises GitError."""
         # It shows no progress before its end, so its timeout is that of a stall.
         timeout = self._grown(min(self._tunables.stall, self._timeout))
-        return await self.supervise(lambda _: self._git.listing(self._managed, timeout=timeout))
+        return await self.supervise(lambda _: self._git.listing(self.managed, timeout=timeout))
 
     async def fetch(
         self,
@@ -81,7 +81,7 @@ class SupervisedGit:
         def fetch(heard: Progress) -> Awaitable[Fetched]:
             return self._git.fetch(
                 directory,
-                self._managed,
+                self.managed,
                 timeout=timeout,
                 stall=min(self._tunables.stall, timeout),
                 on_progress=heard,
@@ -98,7 +98,7 @@ class SupervisedGit:
 
         def clone(heard: Progress) -> Awaitable[None]:
             return self._git.clone(
-                directory, self._managed, timeout=self._tunables.longest, stall=self._tunables.stall, on_progress=heard
+                directory, self.managed, timeout=self._tunables.longest, stall=self._tunables.stall, on_progress=heard
             )
 
         await self._run_long(self._run_clean(directory, clone, progress))

@@ -11,6 +11,7 @@ from stackit.plugins.mirror.remote.client import Remote
 from stackit.plugins.mirror.repository.disk_space import DiskReserve
 from stackit.plugins.mirror.repository.fsck import FsckSlots
 from stackit.plugins.mirror.sync.announcer import RefAnnouncer
+from stackit.plugins.mirror.sync.coalescer import STOPPING
 from stackit.plugins.mirror.sync.fast_fetch import Target
 from stackit.plugins.mirror.sync.fetch_slots import FetchSlots
 from stackit.plugins.mirror.sync.refresh import Refresher
@@ -43,6 +44,7 @@ class MirrorWorker:
     ) -> None:
         """``remote`` is for requests without git; None if the URL is not HTTP."""
         self.managed = managed
+        """The settings of the repository, by which its rounds go."""
         self.status = SyncStatus(app.reactor, app.now, first_pause=tunables.first_pause)
         self.pending_pushes = 0
         """Pushes that were received and are not known to be in the mirror yet."""
@@ -70,9 +72,11 @@ class MirrorWorker:
             slot=self._slot,
             has_fast_fetch=remote is not None,
             debounce=settings.debounce,
+            renew=self._renew,
         )
         self.directory = self._refresher.directory
         self._recheck: DelayedCall | None = None
+        self._next: tuple[ManagedRepo, Remote | None] | None = None
 
     @property
     def refs(self) -> Snapshot:
@@ -189,10 +193,28 @@ class MirrorWorker:
         if self._recheck is not None and self._recheck.active():
             self._recheck.cancel()
 
-    def stop(self) -> None:
+    def change(self, managed: ManagedRepo, remote: Remote | None) -> None:
+        """Follow the repository by other settings from the next round on, and ask for that round."""
+        self._next = managed, remote
+        if not self.rounds.running:
+            self._renew()
+        self.status.release()  # a remote that was gone, or forbidden, may not be so any more
+        self.rounds.ask_quietly(Request("backstop"))
+
+    def _renew(self) -> None:
+        """Take the settings that are to hold from this round on."""
+        if self._next is None:
+            return
+        (self.managed, self._remote), self._next = self._next, None
+        self._refresher.change(self.managed, self._remote)
+        self._announcer.managed = self.managed
+        self._slot.change_url(self.managed.url)
+        self.rounds.has_fast_fetch = self._remote is not None
+
+    def stop(self, reason: str = STOPPING) -> None:
         """Start nothing more; a round that runs goes on."""
         self.cancel_recheck()
-        self.rounds.stop()
+        self.rounds.stop(reason)
 
     def _cancel_round(self) -> None:
         self.rounds.cancel()

@@ -1,0 +1,177 @@
+"""The parts of a running stackit that take changed settings, each with the settings that it takes."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from functools import partial
+from random import Random
+
+import msgspec
+
+from stackit import forges
+from stackit.api.repos import Repos
+from stackit.bus.bus import Bus
+from stackit.bus.plugin_settings import OnSecret
+from stackit.config.forges import ForgeConfig
+from stackit.config.model import Config, secret_files
+from stackit.dispatch.backoff import Backoff
+from stackit.dispatch.dispatch import Dispatch, HandlerLimits
+from stackit.journal.sqlite import SQLiteJournal
+from stackit.reload.plugins import prepare_plugins
+from stackit.reload.reloader import Prepare, Reloader, Step
+from stackit.secrets.redactor import Redactor
+from stackit.web.admin.guard import Guard
+from stackit.web.admin.site import AdminSite, tokens
+from stackit.web.public import PublicSite
+
+_MOST_NAMED = 20
+"""Repositories that one line names."""
+
+
+def register_parts(
+    reloader: Reloader,
+    *,
+    bus: Bus,
+    redact: Redactor,
+    public: PublicSite,
+    admin: AdminSite,
+    dispatch: Dispatch,
+    journal: SQLiteJournal,
+    repos: Repos,
+    notice: Callable[[str], None],
+    on_secret: OnSecret,
+    set_log_level: Callable[[str | Mapping[str, str]], None],
+) -> None:
+    """Have each part take its settings. A new setting is named here, or its annotation says ``restart``."""
+    # Secrets of files are kept out of all that is said from here on.
+    reloader.takes(_redaction(redact), "webhook.secret_files", "admin.token_files", "forges", "repos")
+    # Plugins may refuse: they are asked before anything else changes.
+    reloader.takes(prepare_plugins(bus, on_secret), "plugins")
+    reloader.takes(
+        _webhooks(public, notice),
+        *("webhook.secret_files", "webhook.content_type", "webhook.max_body", "webhook.deadline", "forges"),
+    )
+    reloader.takes(_admin(admin, public), "admin.hosts", "admin.token_files")
+    reloader.takes(
+        _handlers(dispatch),
+        *("handlers.timeout", "handlers.retry_for", "handlers.concurrency", "webhook.refuse_replays"),
+    )
+    reloader.takes(_journal(journal), "journal.keep_for", "journal.keep_bytes")
+    reloader.takes(_repos(repos), "repos")
+    reloader.takes(_log(set_log_level), "log_level")
+
+
+def handler_limits(config: Config) -> HandlerLimits:
+    """Return the limits of handlers that a configuration asks for."""
+    return HandlerLimits(
+        timeout=config.handlers.timeout,
+        concurrency=config.handlers.concurrency,
+        grace=config.grace,
+        refuse_replays=config.webhook.refuse_replays,
+    )
+
+
+def backoff(config: Config) -> Backoff:
+    """Return the delays of retries that a configuration asks for."""
+    return Backoff(config.handlers.retry_for, Random())  # noqa: S311 - jitter, not a secret
+
+
+def _redaction(redact: Redactor) -> Prepare:
+    def prepare(_: Config, new: Config, __: Sequence[str]) -> Sequence[Step]:
+        redact.add_files(secret_files(new))  # at once: a plugin that refuses its settings may repeat them
+        return ()
+
+    return prepare
+
+
+def _webhooks(public: PublicSite, notice: Callable[[str], None]) -> Prepare:
+    def prepare(old: Config, new: Config, names: Sequence[str]) -> Sequence[Step]:
+        kept = [_kept_forge(each, new.forges) for each in old.forges]
+        of_forges = [
+            f"forges.{now.forge.name}.secret_files"
+            for before, now in zip(old.forges, kept, strict=True)
+            if before.secret_files != now.secret_files
+        ]
+        changes = [*(name for name in names if name != "forges"), *of_forges]
+        taken = msgspec.structs.replace(new, forges=tuple(kept))
+        served = forges.with_secrets(taken, notice)
+
+        def apply() -> None:
+            public.change(taken, served)
+            for line in forges.notices(taken, served):
+                notice(line)
+
+        return (
+            Step(
+                apply=apply if changes else lambda: None,
+                changes=changes,
+                restart=[f"forges.{name}" for name in _fixed_forges(old.forges, new.forges)],
+                keep={"forges": taken.forges},
+            ),
+        )
+
+    return prepare
+
+
+def _kept_forge(old: ForgeConfig, found: Sequence[ForgeConfig]) -> ForgeConfig:
+    """Return a forge as it goes on: with the files of its secrets that it has now, and its settings from the start."""
+    new = next((each for each in found if each.forge.name == old.forge.name), None)
+    return old if new is None else msgspec.structs.replace(old, secret_files=new.secret_files, named=new.named)
+
+
+def _fixed_forges(old: Sequence[ForgeConfig], new: Sequence[ForgeConfig]) -> list[str]:
+    """Return the forges that came, went, or have other settings."""
+    before, now = ({each.forge.name: each.settings for each in forges} for forges in (old, new))
+    return sorted(name for name in {*before, *now} if before.get(name) != now.get(name))
+
+
+def _admin(admin: AdminSite, public: PublicSite) -> Prepare:
+    def prepare(_: Config, new: Config, names: Sequence[str]) -> Sequence[Step]:
+        guard = Guard(tokens=tokens(new), hosts=new.admin.hosts)
+
+        def apply() -> None:
+            admin.change_guard(guard)
+            public.change_about(new)
+
+        return (Step(apply=apply, changes=names),)
+
+    return prepare
+
+
+def _handlers(dispatch: Dispatch) -> Prepare:
+    def prepare(_: Config, new: Config, names: Sequence[str]) -> Sequence[Step]:
+        return (Step(apply=lambda: dispatch.change(handler_limits(new), backoff(new)), changes=names),)
+
+    return prepare
+
+
+def _journal(journal: SQLiteJournal) -> Prepare:
+    def prepare(_: Config, new: Config, names: Sequence[str]) -> Sequence[Step]:
+        keep_for, keep_bytes = new.journal.keep_for, new.journal.keep_bytes
+        apply = partial(journal.change_retention, keep_for=keep_for, keep_bytes=keep_bytes)
+        return (Step(apply=apply, changes=names),)
+
+    return prepare
+
+
+def _log(set_log_level: Callable[[str | Mapping[str, str]], None]) -> Prepare:
+    def prepare(_: Config, new: Config, names: Sequence[str]) -> Sequence[Step]:
+        return (Step(apply=partial(set_log_level, new.log_level), changes=names),)
+
+    return prepare
+
+
+def _repos(repos: Repos) -> Prepare:
+    def prepare(_: Config, new: Config, __: Sequence[str]) -> Sequence[Step]:
+        change = repos.difference(new.repos)
+        clauses = [
+            f"{what} {', '.join(str(each.repo) for each in found[:_MOST_NAMED])}"
+            + (f" and {len(found) - _MOST_NAMED} more" if len(found) > _MOST_NAMED else "")
+            for what, found in (("added", change.added), ("removed", change.removed), ("changed", change.changed))
+            if found
+        ]
+        if not clauses:
+            return ()  # their order in the file is no change of any
+        return (Step(apply=partial(repos.replace, new.repos), changes=[f"repos ({'; '.join(clauses)})"]),)
+
+    return prepare
