@@ -10,6 +10,8 @@ from twisted.internet.protocol import ClientFactory, Factory, Protocol
 class _End(Protocol):
     """One end of a forwarded connection. What comes before the other end is there, waits."""
 
+    transport: Any  # a zope interface, which mypy does not know
+
     def __init__(self, reactor: Any, seconds: float, *, open_in: float = 0.0) -> None:
         self.reactor, self.seconds = reactor, seconds
         self.open_at = reactor.seconds() + open_in

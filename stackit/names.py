@@ -10,7 +10,7 @@ from stackit.api.hookimpl import hookimpl, on
 from stackit.api.mirrors import MirrorInfo
 from stackit.api.occurrences import OCCURRENCES, Occurrence, OccurrenceType
 from stackit.api.public import PublicRequest, PublicRoute
-from stackit.api.reactor import Reactor, sleep
+from stackit.api.reactor import Reactor, Timers, sleep
 from stackit.api.refs import ref_bytes, ref_text
 from stackit.api.repos import ManagedRepo, Repos, ReposChange
 from stackit.api.secret_file import SecretFile
@@ -60,6 +60,7 @@ __all__ = [
     "Shell",
     "Size",
     "StackitError",
+    "Timers",
     "client_network",
     "describe",
     "error",

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import signal
 from collections.abc import Iterator
+from typing import Any
 
 import pytest
 from hypothesis import HealthCheck, settings
@@ -51,8 +52,9 @@ def logged_failures() -> Iterator[list[LogEvent]]:
 @pytest.fixture(autouse=True)
 def _clean_reactor(logged_failures: list[LogEvent]) -> Iterator[None]:
     """A delayed call, an open port or an unhandled error that a test leaves behind fails it."""
-    from twisted.internet import reactor  # noqa: PLC0415 - importing it installs it
+    from twisted.internet import reactor as the_reactor  # noqa: PLC0415 - importing it installs it
 
+    reactor: Any = the_reactor
     before = set(reactor.getDelayedCalls())
     readers = set(reactor.getReaders())
     yield

@@ -13,7 +13,7 @@ import pytest_twisted
 from plugin_maker import plugin
 from twisted.application.service import Service
 
-from stackit import App, Route, StackitError, hookimpl
+from stackit import App, Duration, Route, StackitError, hookimpl
 from stackit.config.model import AdminConfig, Config
 from stackit.config.secret import Secret
 from stackit.journal.sqlite import SQLiteJournal
@@ -33,7 +33,7 @@ def config(tmp_path: Path) -> Config:
         listen=f"tcp:{free_port()}:interface=127.0.0.1",
         admin=AdminConfig(listen=f"tcp:{free_port()}:interface=127.0.0.1"),
         webhook_secret=Secret("a secret"),
-        grace=1,
+        grace=Duration(1),
         plugins={"logger": {"enabled": False}},
     )
 

@@ -10,6 +10,8 @@ ANSWER = b"HTTP/1.1 202 Accepted\r\nContent-Length: 0\r\n\r\n"
 
 
 class Nothing(Protocol):
+    transport: Any  # a zope interface, which mypy does not know
+
     def connectionMade(self) -> None:
         self.head = b""
         self.left = 0

@@ -21,7 +21,7 @@ def observed() -> Iterator[tuple[str, set[str], str]]:
         for node in ast.walk(ast.parse(file.read_text("utf-8"))):
             if isinstance(node, ast.Call) and isinstance(node.func, ast.Name) and node.func.id == "Occurrence":
                 given = {str(each.arg): each.value for each in node.keywords}
-                names = [each.value for each in ast.walk(given.pop("name")) if isinstance(each, ast.Constant)]
+                names = [str(each.value) for each in ast.walk(given.pop("name")) if isinstance(each, ast.Constant)]
                 for name in names:
                     yield name, set(given), f"{file.relative_to(PACKAGE)}:{node.lineno}"
 

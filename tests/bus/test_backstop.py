@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
+from clocks import as_reactor
 from places import without_place
 from plugin_maker import bus_with, plugin
 from twisted.internet.defer import CancelledError, Deferred
@@ -28,7 +29,7 @@ class House:
 
         plugins = {name: self._looking(name, look) for name, look in looks.items()}
         bus = bus_with(observer=stackit_observe, **plugins)
-        self.backstop = Backstop(reactor=self.clock, bus=bus, interval=interval, grace=10)
+        self.backstop = Backstop(reactor=as_reactor(self.clock), bus=bus, interval=interval, grace=10)
         self.backstop.startService()
 
     def _looking(self, name: str, look: Callable[[], Any]) -> Any:

@@ -9,6 +9,7 @@ from types import SimpleNamespace
 from typing import Any
 
 import pytest
+from clocks import as_reactor
 from foreign_faults import FAULTS, IDS
 from log_capture import problems_logged
 from places import without_place
@@ -56,7 +57,7 @@ def app() -> App:
         raise AssertionError
 
     return App(
-        reactor=Clock(),
+        reactor=as_reactor(Clock()),
         version="1",
         state_dir=Path("/nowhere"),
         repos=Repos(),
@@ -334,10 +335,11 @@ def test_a_coroutine_in_a_thread_is_refused() -> None:
 def test_a_wrapper_is_refused(kind: str) -> None:
     import pluggy  # noqa: PLC0415 - only a plugin that goes behind stackit's back does this
 
-    @pluggy.HookimplMarker("stackit")(**{kind: True})  # type: ignore[call-overload]
     def stackit_event(event: object) -> Generator[None]:
         yield
 
+    mark: Any = pluggy.HookimplMarker("stackit")
+    mark(**{kind: True})(stackit_event)
     assert "stackit_event is a wrapper" in refused(plugin(stackit_event))
 
 
@@ -598,7 +600,9 @@ def test_every_plugin_with_a_backstop_is_asked_to_look() -> None:
     async def broken() -> None:
         raise KeyError("x")
 
-    looks = dict(bus_with(good=stackit_backstop, bad=broken).ask(hookspecs.stackit_backstop, Clock(), timeout=0))
+    looks = dict(
+        bus_with(good=stackit_backstop, bad=broken).ask(hookspecs.stackit_backstop, as_reactor(Clock()), timeout=0)
+    )
     assert outcome(looks["good"]()) == "looked"
     assert outcome(looks["bad"]()).check(KeyError)
 
@@ -747,7 +751,7 @@ def test_what_plugins_say_is_freed_of_secrets() -> None:
 
     bus = Bus(Redactor(["the-token-of-mine"]))
     bus.register("mine", plugin(stackit_health, stackit_observe))
-    assert Deferred.fromCoroutine(plugin_problems(bus, Clock())).result == ["mine: no answer to ***"]
+    assert Deferred.fromCoroutine(plugin_problems(bus, as_reactor(Clock()))).result == ["mine: no answer to ***"]
     with problems_logged() as lines:
         bus.observe(Occurrence(name="notice", reason="x"))
     assert lines == ["mine: ValueError: ***"]
@@ -773,7 +777,7 @@ def test_health_tells_what_each_plugin_says_is_wrong() -> None:
         broken=with_health(lambda: {}["x"]),  # type: ignore[index]
         hanging=with_health(slow),
     )
-    asked = Deferred.fromCoroutine(plugin_problems(bus, clock, 5))
+    asked = Deferred.fromCoroutine(plugin_problems(bus, as_reactor(clock), 5))
     assert not asked.called
     clock.advance(5)
     assert sorted(str(without_place(each)) for each in outcome(asked)) == [
@@ -807,7 +811,7 @@ def test_every_hook_is_reached_by_the_one_way_of_its_kind(name: str) -> None:
             for subscriber in bus.subscribers(hook):
                 subscriber.call(event())
         case HookKind.ASK:
-            for _, ask in bus.ask(hook, Clock(), timeout=0):
+            for _, ask in bus.ask(hook, as_reactor(Clock()), timeout=0):
                 ask()
         case HookKind.COLLECT:
             bus.collect(hook, *[app()] * len(arguments))

@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 import pytest_twisted
+from clocks import as_reactor
 from dispatch_harness import Harness
 from foreign_faults import FAULTS, IDS, FinalWithoutText, OddDeferred, TextRaises
 from log_capture import problems_logged
@@ -26,9 +27,17 @@ from stackit.api.tracebacks import describe_with_place
 from stackit.bus.backstop import Backstop
 from stackit.bus.health import plugin_problems
 from stackit.bus.timeouts import call, with_timeout
+from stackit.journal import HandlingId
 
 Open = Callable[..., Harness]
 Make = Callable[[], BaseException]
+
+
+def first_failure(failure: Failure) -> Failure:
+    """What a DeferredList says that failed."""
+    found: Any = failure.value
+    subfailure: Failure = found.subFailure
+    return subfailure
 
 
 def raising(make: Make) -> dict[str, Callable[..., Any]]:
@@ -55,9 +64,8 @@ def raising(make: Make) -> dict[str, Callable[..., Any]]:
 
     @on("issues")
     def several(event: object) -> Deferred[Any]:
-        return DeferredList([fail(Failure(make()))], fireOnOneErrback=True, consumeErrors=True).addErrback(  # type: ignore[call-overload]
-            lambda failure: failure.value.subFailure
-        )
+        several: Deferred[Any] = DeferredList([fail(Failure(make()))], fireOnOneErrback=True, consumeErrors=True)
+        return several.addErrback(first_failure)
 
     @on("issues", thread=True)
     def thread(event: object) -> None:
@@ -274,8 +282,8 @@ async def test_whatever_one_who_is_told_of_a_commit_raises_the_journal_goes_on(
 
     one = harness()
     behind: list[object] = []
-    one.journal.finish(1, told, at=1.0)
-    one.journal.finish(2, behind.append, at=1.0)
+    one.journal.finish(HandlingId(1), told, at=1.0)
+    one.journal.finish(HandlingId(2), behind.append, at=1.0)
     await one.journal.pending()
     assert [describe(each["log_failure"].value) for each in logged_failures] == [text]
     logged_failures.clear()
@@ -311,7 +319,8 @@ def test_what_a_health_check_raises_is_a_problem(make: Make, text: str) -> None:
 
     bus = bus_with(now=checking(now), later=checking(later), well=checking(lambda: None))
     found: list[list[str]] = []
-    Deferred.fromCoroutine(plugin_problems(bus, Clock())).addBoth(found.append)  # type: ignore[call-overload]
+    asked = Deferred.fromCoroutine(plugin_problems(bus, as_reactor(Clock())))
+    asked.addCallback(found.append)
     problems = dict(each.split(": ", 1) for each in found[0])
     assert problems.keys() == {"now", "later"}
     assert all(text.partition(":")[0] in each for each in problems.values())
@@ -327,7 +336,8 @@ def test_a_health_check_that_says_no_line_is_a_problem() -> None:
 
     found: list[list[str]] = []
     bus = bus_with(a=saying(Truth()), b=saying(b"bytes"), c=saying("two\nlines"), d=saying(""), e=saying(False))
-    Deferred.fromCoroutine(plugin_problems(bus, Clock())).addBoth(found.append)  # type: ignore[call-overload]
+    asked = Deferred.fromCoroutine(plugin_problems(bus, as_reactor(Clock())))
+    asked.addCallback(found.append)
     assert sorted(found[0]) == [
         "a: stackit_health returned Truth, expected a line or None",
         "b: stackit_health returned bytes, expected a line or None",
@@ -358,7 +368,7 @@ def test_what_a_backstop_raises_does_not_end_the_rounds(make: Make, text: str) -
 
     clock = Clock()
     bus = bus_with(bad=stackit_backstop, odd=plugin(odd), good=plugin(good), watcher=stackit_observe)
-    backstop = Backstop(reactor=clock, bus=bus, interval=60, grace=1)
+    backstop = Backstop(reactor=as_reactor(clock), bus=bus, interval=60, grace=1)
     backstop.startService()
     clock.advance(60)
     Deferred.fromCoroutine(backstop.stop())
@@ -378,7 +388,7 @@ def test_a_canceller_may_raise_anything(make: Make, text: str) -> None:
         raise make()
 
     clock = Clock()
-    bound = with_timeout(clock, Deferred(refuse), 5)
+    bound = with_timeout(as_reactor(clock), Deferred(refuse), 5)
     outcome: list[Failure] = []
     bound.addErrback(outcome.append)
     with problems_logged() as lines:
@@ -394,7 +404,7 @@ def test_calling_foreign_code_never_raises_and_never_takes_a_fault_for_a_result(
 
     async def awaits() -> object:
         try:
-            return await with_timeout(Clock(), call(foreign), 0)
+            return await with_timeout(as_reactor(Clock()), call(foreign), 0)
         except Exception:  # noqa: BLE001 - one of many
             return "failed"
 

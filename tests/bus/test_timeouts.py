@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
+from clocks import as_reactor
 from log_capture import problems_logged
 from twisted.internet.defer import CancelledError, Deferred, succeed
 from twisted.internet.task import Clock
@@ -35,13 +36,13 @@ async def swallow(forever: Deferred[None]) -> str:
 
 def test_what_ends_at_once_takes_no_timer() -> None:
     clock = Clock()
-    assert outcome(with_timeout(clock, succeed("done"), 5)) == "done"
+    assert outcome(with_timeout(as_reactor(clock), succeed("done"), 5)) == "done"
     assert clock.getDelayedCalls() == []
 
 
 def test_what_ends_in_time_leaves_no_timer() -> None:
     clock, running = Clock(), Deferred[str]()
-    bound = with_timeout(clock, running, 5)
+    bound = with_timeout(as_reactor(clock), running, 5)
     clock.advance(4.9)
     running.callback("done")
     assert outcome(bound) == "done"
@@ -50,15 +51,16 @@ def test_what_ends_in_time_leaves_no_timer() -> None:
 
 def test_a_failure_passes_through_as_it_was() -> None:
     clock, running = Clock(), Deferred[str]()
-    bound = with_timeout(clock, running, 5)
+    bound = with_timeout(as_reactor(clock), running, 5)
     running.errback(KeyError("x"))
     assert outcome(bound).check(KeyError)
     assert clock.getDelayedCalls() == []
 
 
 def test_what_outlives_its_timeout_is_cancelled_and_failed() -> None:
-    clock, cancelled = Clock(), []  # type: ignore[var-annotated]
-    bound = with_timeout(clock, Deferred(cancelled.append), 5)
+    clock = Clock()
+    cancelled: list[Deferred[None]] = []
+    bound = with_timeout(as_reactor(clock), Deferred(cancelled.append), 5)
     clock.advance(5)
     assert len(cancelled) == 1
     failure = outcome(bound)
@@ -75,14 +77,14 @@ def test_a_handler_that_gives_way_at_its_timeout_has_timed_out_all_the_same() ->
         return "never"
 
     clock = Clock()
-    bound = with_timeout(clock, start(give_way()), 5)
+    bound = with_timeout(as_reactor(clock), start(give_way()), 5)
     clock.advance(5)
     assert outcome(bound).check(HandlerTimeout)
 
 
 def test_a_handler_that_swallows_its_cancellation_is_abandoned() -> None:
     clock = Clock()
-    bound = with_timeout(clock, start(swallow(Deferred())), 5)
+    bound = with_timeout(as_reactor(clock), start(swallow(Deferred())), 5)
     clock.advance(5)
     assert outcome(bound).check(HandlerTimeout)
 
@@ -97,7 +99,7 @@ def test_the_late_outcome_of_an_abandoned_handler_is_nobodys() -> None:
         except CancelledError:
             await late
 
-    bound = with_timeout(clock, start(stubborn()), 5)
+    bound = with_timeout(as_reactor(clock), start(stubborn()), 5)
     clock.advance(5)
     assert outcome(bound).check(HandlerTimeout)
     with problems_logged() as lines:
@@ -110,7 +112,7 @@ def test_a_canceller_that_raises_does_not_keep_the_timeout_from_coming() -> None
         raise RuntimeError("you cannot cancel me")
 
     clock = Clock()
-    bound = with_timeout(clock, Deferred(refuse), 5)
+    bound = with_timeout(as_reactor(clock), Deferred(refuse), 5)
     with problems_logged() as lines:
         clock.advance(5)
     assert outcome(bound).check(HandlerTimeout)
@@ -119,15 +121,16 @@ def test_a_canceller_that_raises_does_not_keep_the_timeout_from_coming() -> None
 
 def test_without_a_limit_nothing_is_ever_cut() -> None:
     clock, running = Clock(), Deferred[None]()
-    bound = with_timeout(clock, running, 0)
+    bound = with_timeout(as_reactor(clock), running, 0)
     clock.advance(10**9)
     assert outcome(bound) is None
     assert clock.getDelayedCalls() == []
 
 
 def test_cancelling_the_outcome_cancels_the_handler_and_the_timer() -> None:
-    clock, cancelled = Clock(), []  # type: ignore[var-annotated]
-    bound = with_timeout(clock, Deferred(cancelled.append), 5)
+    clock = Clock()
+    cancelled: list[Deferred[None]] = []
+    bound = with_timeout(as_reactor(clock), Deferred(cancelled.append), 5)
     bound.cancel()
     assert len(cancelled) == 1
     assert outcome(bound).check(CancelledError)
@@ -136,7 +139,7 @@ def test_cancelling_the_outcome_cancels_the_handler_and_the_timer() -> None:
 
 def test_cancelling_the_outcome_of_a_handler_that_will_not_stop_ends_the_outcome() -> None:
     clock = Clock()
-    bound = with_timeout(clock, start(swallow(Deferred())), 5)
+    bound = with_timeout(as_reactor(clock), start(swallow(Deferred())), 5)
     bound.cancel()
     assert outcome(bound).check(CancelledError)
     assert clock.getDelayedCalls() == []
@@ -145,7 +148,7 @@ def test_cancelling_the_outcome_of_a_handler_that_will_not_stop_ends_the_outcome
 @pytest.mark.parametrize("leaving", [SystemExit(3), KeyboardInterrupt(), GeneratorExit()])
 def test_a_handler_that_would_end_the_process_has_failed(leaving: BaseException) -> None:
     clock, running = Clock(), Deferred[None]()
-    bound = with_timeout(clock, running, 5)
+    bound = with_timeout(as_reactor(clock), running, 5)
     running.errback(Failure(leaving))
     failure = outcome(bound)
     assert failure.check(RuntimeError)
@@ -176,7 +179,11 @@ def test_after_the_grace_what_still_runs_is_cancelled() -> None:
     clock = Clock()
     finished, stubborn = Deferred[None](), start(swallow(Deferred()))
     settled = start(
-        wait_or_cancel(clock, [finished, with_timeout(clock, stubborn, 0), with_timeout(clock, Deferred(), 9)], 5)
+        wait_or_cancel(
+            clock,
+            [finished, with_timeout(as_reactor(clock), stubborn, 0), with_timeout(as_reactor(clock), Deferred(), 9)],
+            5,
+        )
     )
     finished.callback(None)
     clock.advance(4.9)

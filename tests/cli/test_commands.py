@@ -26,6 +26,7 @@ from stackit.cli.loading import load_commands
 from stackit.cli.parser import parse
 from stackit.cli.run import run
 from stackit.config.model import Config
+from stackit.config.secret import Secret
 from stackit.text.tables import table
 from stackit.text.times import rfc3339
 from stackit.web.admin.site import admin_site
@@ -167,8 +168,9 @@ Start = Callable[..., Awaitable[tuple[Shell, Pretend]]]
 
 @pytest_twisted.async_yield_fixture
 async def start(tmp_path: Path) -> AsyncIterator[Start]:
-    from twisted.internet import reactor  # noqa: PLC0415 - importing it installs it
+    from twisted.internet import reactor as the_reactor  # noqa: PLC0415 - importing it installs it
 
+    reactor: Any = the_reactor
     ports = []
     sites = []
     readers = set(reactor.getReaders())
@@ -177,7 +179,8 @@ async def start(tmp_path: Path) -> AsyncIterator[Start]:
         token: str | None = None, prefixes: tuple[str, ...] = ("/api/v1", "/api")
     ) -> tuple[Shell, Pretend]:
         pretend = Pretend()
-        config = Config(state_dir=tmp_path, api_prefixes=prefixes, api_token=token)
+        api_token = None if token is None else Secret(token)
+        config = Config(state_dir=tmp_path, api_prefixes=prefixes, api_token=api_token)
         site = admin_site(config, pretend.routes(), reactor)
         sites.append(site)
         port = await serverFromString(reactor, "tcp:0:interface=127.0.0.1").listen(site)
@@ -488,6 +491,8 @@ async def test_a_unix_socket_is_asked_as_well(tmp_path: Path, how: str) -> None:
 
 
 class _Foreign(Protocol):
+    transport: Any  # a zope interface, which mypy does not know
+
     def dataReceived(self, data: bytes) -> None:
         if b"/silent" in data:
             return
@@ -498,8 +503,9 @@ class _Foreign(Protocol):
 
 @pytest_twisted.ensureDeferred
 async def test_another_service_or_a_silent_one_is_recognised(tmp_path: Path) -> None:
-    from twisted.internet import reactor  # noqa: PLC0415 - importing it installs it
+    from twisted.internet import reactor as the_reactor  # noqa: PLC0415 - importing it installs it
 
+    reactor: Any = the_reactor
     readers = set(reactor.getReaders())
     port = await serverFromString(reactor, "tcp:0:interface=127.0.0.1").listen(Factory.forProtocol(_Foreign))
     shell = Shell(reactor, tmp_path, {})
@@ -551,7 +557,10 @@ async def test_python_m_stackit_runs_the_command_and_exits_with_its_status(start
     async def python_m_stackit(*arguments: str, **environ: str) -> tuple[bytes, bytes, int]:
         environment = {"PATH": os.environ["PATH"], **shell.environ, **environ}
         command = ["-m", "stackit", *arguments]
-        return await getProcessOutputAndValue(sys.executable, command, env=environment, path=str(shell.cwd))
+        ended: tuple[bytes, bytes, int] = await getProcessOutputAndValue(
+            sys.executable, command, env=environment, path=str(shell.cwd)
+        )
+        return ended
 
     out, err, status = await python_m_stackit("repos")
     assert (status, err) == (0, b"")

@@ -16,7 +16,7 @@ from twisted.python.failure import Failure
 
 from stackit import Event, MirrorInfo, Permanent, RefChange, Repo, hookimpl, on
 from stackit.api.errors import JournalError
-from stackit.journal import NewDelivery
+from stackit.journal import HandlingId, NewDelivery
 from stackit.journal.sqlite import SQLiteJournal
 
 # -- start and stop --------------------------------------------------------------
@@ -267,7 +267,7 @@ class Troubled(SQLiteJournal):
         if not self._refuses("append", done):
             super().append(record, done)
 
-    def finish(self, handling: int, done: Any, *, at: float) -> None:
+    def finish(self, handling: HandlingId, done: Any, *, at: float) -> None:
         if not self._refuses("finish", done):
             super().finish(handling, done, at=at)
 

@@ -27,6 +27,7 @@ class Outcome:
         return running
 
     def failed(self, failure: Failure) -> None:
+        assert failure.value is not None
         self.raised.append(failure.value)
 
 

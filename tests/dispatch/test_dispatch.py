@@ -11,6 +11,7 @@ from twisted.internet.defer import Deferred, DeferredList
 
 from stackit import Permanent, on
 from stackit.dispatch.queues import QueueLimits
+from stackit.journal import EventId
 
 LIMITS = QueueLimits()
 
@@ -238,16 +239,16 @@ async def test_a_dead_letter_is_replayed_to_those_named_or_to_all(harness: Open)
     one = harness(broken=handle, fine=noting(seen))
     taken = await one.take()
     await one.until(lambda: bool(one.outcomes("dead")))
-    assert await one.dispatch.replay(taken.id, ["broken:handle"]) == 1
+    assert await one.dispatch.replay(EventId(taken.id), ["broken:handle"]) == 1
     await one.until(lambda: len(one.outcomes("handled", "broken")) == 1)
     assert sorted(seen) == ["d1", "was dead"]
-    assert await one.dispatch.replay(taken.id, None) == 2
+    assert await one.dispatch.replay(EventId(taken.id), None) == 2
     await one.until(lambda: len(one.outcomes("handled")) == 4)
     assert sorted(seen) == ["d1", "d1", "was dead", "was dead"]
     await one.quiet()
     assert dict(one.dispatch.pending()) == {"broken": 0, "fine": 0}
     with pytest.raises(LookupError):
-        await one.dispatch.replay("99", None)
+        await one.dispatch.replay(EventId("99"), None)
 
 
 @pytest_twisted.ensureDeferred
@@ -279,15 +280,15 @@ async def test_the_number_pending_is_exact_whatever_overlaps(harness: Open) -> N
     await one.close()
     two = harness(mine=hand, concurrency=1000, start=False)
     takes = [Deferred.fromCoroutine(two.take(delivery=f"x{number}")) for number in range(50)]
-    recovered = Deferred.fromCoroutine(two.dispatch.recover())
+    recovered: Deferred[Any] = Deferred.fromCoroutine(two.dispatch.recover())
     takes += [Deferred.fromCoroutine(two.take(delivery=f"y{number}")) for number in range(50)]
     await DeferredList([*takes, recovered], fireOnOneErrback=True)
     await two.quiet()
     assert len(hand.started) == 100
     for number in range(50):
         hand.end(f"x{number}")
-        replayed = Deferred.fromCoroutine(two.dispatch.replay(str(number + 1), None))
-        again = Deferred.fromCoroutine(two.take(delivery=f"y{number}"))
+        replayed: Deferred[Any] = Deferred.fromCoroutine(two.dispatch.replay(EventId(str(number + 1)), None))
+        again: Deferred[Any] = Deferred.fromCoroutine(two.take(delivery=f"y{number}"))
         await DeferredList([replayed, again], fireOnOneErrback=True)
     await two.quiet()
     (counted,) = two.dispatch.pending().values()

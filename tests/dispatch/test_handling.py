@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import threading
 from contextvars import ContextVar
+from functools import partial
 from typing import Any
 
 import pytest_twisted
-from dispatch_harness import TIMEOUT, Open, failing, noting
+from dispatch_harness import TIMEOUT, Harness, Open, failing, noting
 from places import without_place
 from plugin_maker import plugin
 from twisted.internet.defer import CancelledError, Deferred, succeed
@@ -90,6 +91,10 @@ async def test_a_handler_that_raises_and_one_that_hangs_change_nothing_for_a_thi
     assert dict(one.dispatch.pending()) == {"broken": 0, "hanging": 0, "fine": 0}
 
 
+def _has_seen(one: Harness, count: int) -> bool:
+    return len(one.seen) == count
+
+
 @pytest_twisted.ensureDeferred
 async def test_a_failed_event_is_tried_again_later_and_later_then_it_is_dead(harness: Open) -> None:
     one = harness(broken=failing(OSError("no route")), retry_for=7)
@@ -101,7 +106,7 @@ async def test_a_failed_event_is_tried_again_later_and_later_then_it_is_dead(har
         await one.pass_time(delay - 0.01)
         assert len(one.seen) == attempts
         one.clock.advance(0.01)
-        await one.until(lambda expected=attempts + 1: len(one.seen) == expected)
+        await one.until(partial(_has_seen, one, attempts + 1))
     (dead,) = one.outcomes("dead")
     assert (dead.attempts, dead.event, dead.action, dead.delivery, dead.id) == (4, "issues", "opened", "d1", taken.id)
     assert await one.states(taken) == {"broken:handle": ("dead", 4, "OSError: no route")}

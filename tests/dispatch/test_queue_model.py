@@ -7,6 +7,7 @@ from typing import Any
 from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
+from journal_values import due_handling
 from plugin_maker import bus_with, event
 from twisted.internet.defer import Deferred
 
@@ -68,7 +69,7 @@ class QueueMachine(RuleBasedStateMachine):
     def comes(self, group: str, size: int) -> DueHandling:
         self.count += 1
         number = self.count
-        handling = DueHandling(number, number, "mine:handle", group, 0, size)
+        handling = due_handling(number, group, size)
         self.due.append(handling)
         return handling
 

@@ -7,6 +7,7 @@ from random import Random
 from typing import Any
 
 import pytest
+from journal_values import due_handling
 from plugin_maker import bus_with, event
 from twisted.internet.defer import Deferred, succeed
 from twisted.logger import LogEvent
@@ -50,7 +51,7 @@ class Harness:
 
     def offer(self, group: str, *, size: int = 10) -> int:
         self.count += 1
-        handling = DueHandling(self.count, self.count, "mine:handle", group, 0, size)
+        handling = due_handling(self.count, group, size)
         self.add(handling)
         self.queue.offer(handling, event())
         return handling.id
@@ -204,7 +205,7 @@ def test_what_is_in_hand_or_waits_is_not_taken_again_from_the_journal() -> None:
 def test_a_wake_during_a_read_causes_another_read() -> None:
     harness = Harness()
     harness.queue.wake(["a"])
-    harness.add(DueHandling(7, 7, "mine:handle", "a", 0, 1))
+    harness.add(due_handling(7, "a", 1))
     harness.queue.wake(["a"])
     harness.answer()
     assert harness.started == []
@@ -217,7 +218,7 @@ def test_a_wake_during_a_read_causes_another_read() -> None:
 def test_before_the_first_wake_older_events_in_the_journal_go_first() -> None:
     harness = Harness(woken=False)
     for number in range(3):
-        harness.add(DueHandling(100 + number, number, "mine:handle", "a", 0, 1))
+        harness.add(due_handling(100 + number, "a", 1))
     harness.offer("a")
     harness.queue.wake(["a"])
     while harness.reads or harness.active:
@@ -265,7 +266,7 @@ def test_bodies_are_kept_up_to_a_number_of_bytes() -> None:
 def test_thousands_of_handlers_that_end_at_once_are_no_deep_recursion() -> None:
     harness = Harness(by_hand=False, woken=False)
     for number in range(1, 5001):
-        harness.add(DueHandling(number, number, "mine:handle", "a", 0, 1))
+        harness.add(due_handling(number, "a", 1))
     harness.queue.wake(["a"])
     assert harness.started == list(range(1, 5001))
     harness.count = 5000
@@ -326,7 +327,7 @@ def test_a_handling_that_cannot_be_begun_holds_up_no_other(
     harness.fault_of_handle = fault
     harness.offer("a")  # begun at once
     harness.count = 2
-    harness.add(DueHandling(2, 2, "mine:handle", "b", 0, 10))
+    harness.add(due_handling(2, "b", 10))
     harness.queue.wake(["b"])
     harness.answer()  # begun by the loop
     assert [each["log_failure"].value for each in logged_failures] == [fault] * 2
@@ -343,7 +344,7 @@ def test_a_handling_that_cannot_be_begun_holds_up_no_other(
 def test_what_cannot_be_read_is_read_at_the_next_wake_and_goes_before_what_is_new(logged: list[LogEvent]) -> None:
     harness = Harness()
     harness.fault_of_read = MemoryError()
-    harness.add(DueHandling(1, 1, "mine:handle", "a", 0, 10))
+    harness.add(due_handling(1, "a", 10))
     harness.queue.wake(["a"])
     harness.count = 1
     second = harness.offer("a")

@@ -267,7 +267,8 @@ async def test_a_delivery_that_comes_again_is_a_duplicate_and_handled_once(recei
     assert third.json()["duplicate"] is False
 
     async def twice() -> bool:
-        return receiver.notebook.seen()[made.guid] == 2
+        seen: int = receiver.notebook.seen()[made.guid]
+        return seen == 2
 
     await receiver.server.until(twice, "the other hook's delivery to be handled")
     assert (await receiver.server.metrics())[name] == before

@@ -191,9 +191,11 @@ async def test_a_rotation_can_be_watched_to_its_end(running_stackit: Any, tmp_pa
 
 @pytest_twisted.async_yield_fixture
 async def echo() -> AsyncIterator[str]:
-    from twisted.internet import reactor  # noqa: PLC0415
+    from twisted.internet import reactor as the_reactor  # noqa: PLC0415
 
-    port: Any = reactor.listenTCP(0, Site(Echo(), parsePOSTFormSubmission=False), interface="127.0.0.1")  # type: ignore[arg-type]
+    root: Any = Echo()  # type: ignore[no-untyped-call]  # Twisted's own
+    reactor: Any = the_reactor
+    port = reactor.listenTCP(0, Site(root, parsePOSTFormSubmission=False), interface="127.0.0.1")
     yield f"http://127.0.0.1:{port.getHost().port}"
     await port.stopListening()
 

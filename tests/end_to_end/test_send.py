@@ -50,7 +50,8 @@ class Sender:
 
     def seen(self, guid: str) -> dict[str, Any]:
         """What the plugin of the shared stackit noted of a delivery."""
-        (note,) = [each for each in self.notebook.read() if each["guid"] == guid]
+        notes: list[dict[str, Any]] = [each for each in self.notebook.read() if each["guid"] == guid]
+        (note,) = notes
         return note
 
 

@@ -11,12 +11,14 @@ from typing import Any
 
 import pytest
 import pytest_twisted
+from clocks import as_reactor
 from foreign_faults import FAULTS, IDS
+from log_capture import observed
 from twisted.application.service import Application, Service
 from twisted.internet.task import Clock
 from twisted.internet.threads import deferToThread
 from twisted.internet.utils import getProcessOutputAndValue
-from twisted.logger import ILogObserver, LogEvent, LogLevel, formatEvent, globalLogPublisher
+from twisted.logger import ILogObserver, LogEvent, LogLevel, formatEvent
 from twisted.logger import Logger as TwistedLogger
 from twisted.python.failure import Failure
 
@@ -54,11 +56,9 @@ class Log:
 @pytest.fixture
 def log() -> Any:
     log = Log()
-    for observer in log.observers:
-        globalLogPublisher.addObserver(observer)
-    yield log
-    for observer in log.observers:
-        globalLogPublisher.removeObserver(observer)
+    text, as_json = log.observers
+    with observed(text), observed(as_json):
+        yield log
 
 
 def observe(**fields: Any) -> None:
@@ -256,13 +256,8 @@ def test_neither_summary_nor_names_begin_a_line_or_show_a_credential() -> None:
 
 def test_an_observer_of_somebody_else_gets_the_same_text() -> None:
     seen: list[str] = []
-
-    def observer(event: LogEvent) -> None:
-        seen.append(formatEvent(event))
-
-    globalLogPublisher.addObserver(observer)
-    observe(name="failed", repo=WIDGET, error="two words", seconds=0.12345)
-    globalLogPublisher.removeObserver(observer)
+    with observed(lambda event: seen.append(formatEvent(event))):
+        observe(name="failed", repo=WIDGET, error="two words", seconds=0.12345)
     assert seen == ['handler failed, will try again repo=octo/widget seconds=0.123 error="two words"']
 
 
@@ -323,7 +318,7 @@ def test_quiet_lines_of_one_turn_are_written_together_and_a_loud_one_at_once() -
 
     write("started")
     assert written() == ["started"]
-    lines.hold(clock)
+    lines.hold(as_reactor(clock))
     write("a")
     write("b")
     assert written() == ["started"]
@@ -341,7 +336,7 @@ def test_quiet_lines_of_one_turn_are_written_together_and_a_loud_one_at_once() -
 def test_many_lines_of_one_turn_are_not_all_kept_in_memory() -> None:
     stream = io.StringIO()
     lines = LineObserver(stream, text_line)
-    lines.hold(Clock())
+    lines.hold(as_reactor(Clock()))
     for _ in range(100):
         lines({"log_namespace": "t", "log_level": LogLevel.info, "log_format": "x" * 1000, "log_time": 0.0})
     assert len(stream.getvalue()) > 60_000
@@ -351,7 +346,7 @@ def test_a_log_that_cannot_be_written_costs_its_lines_and_nothing_else() -> None
     full = open("/dev/full", "w")  # noqa: SIM115, PTH123 - closed below, where closing fails as well
     clock = Clock()
     lines = LineObserver(full, text_line)
-    lines.hold(clock)
+    lines.hold(as_reactor(clock))
     event = {"log_namespace": "t", "log_level": LogLevel.info, "log_format": "lost", "log_time": 0.0}
     lines(event)
     clock.advance(0)
@@ -370,20 +365,22 @@ async def in_another_thread(lines: LineObserver) -> None:
 async def test_the_lines_of_another_thread_do_not_wait_for_the_reactor() -> None:
     stream = io.StringIO()
     lines = LineObserver(stream, text_line)
-    lines.hold(Clock())
+    lines.hold(as_reactor(Clock()))
     await in_another_thread(lines)
     assert "elsewhere" in stream.getvalue()
 
 
 def test_an_operators_syslog_is_left_alone() -> None:
     application = Application("test")
-    LoggedService(Service(), {"syslog": True}, "json", Clock()).setServiceParent(application)
+    LoggedService(Service(), {"syslog": True}, "json", as_reactor(Clock())).setServiceParent(application)
     assert application.getComponent(ILogObserver, None) is None
 
 
 def test_twistds_logfile_gets_the_lines(tmp_path: Path) -> None:
     application = Application("test")
-    LoggedService(Service(), {"logfile": str(tmp_path / "log")}, "json", Clock()).setServiceParent(application)
+    LoggedService(Service(), {"logfile": str(tmp_path / "log")}, "json", as_reactor(Clock())).setServiceParent(
+        application
+    )
     application.getComponent(ILogObserver)({"log_format": "hello", "log_time": 0.0})
     assert json.loads((tmp_path / "log").read_text())["message"] == "hello"
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import sys
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Coroutine
 from pathlib import Path
 from typing import Any
 
@@ -86,7 +86,7 @@ async def test_every_timer_of_a_reactor_fires_in_time_whatever_is_done_to_the_cl
 
 # -- the journal ------------------------------------------------------------------
 
-Open = Callable[..., Harness]
+Open = Callable[..., Coroutine[Any, Any, Harness]]
 
 
 @pytest_twisted.async_yield_fixture

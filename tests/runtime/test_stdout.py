@@ -9,6 +9,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
+from clocks import as_reactor
 from twisted.internet.task import Clock
 
 from stackit.runtime import stdout as streams
@@ -28,7 +29,7 @@ class Reader:
 
     def hold(self) -> None:
         self.clock.callFromThread = lambda call: call()  # type: ignore[attr-defined]
-        self.stream.hold(self.clock, lambda count: f"{count} lost\n")
+        self.stream.hold(as_reactor(self.clock), lambda count: f"{count} lost\n")
 
     def read(self) -> str:
         """All that there is, and all that goes on while it is read."""

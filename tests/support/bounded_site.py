@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 import msgspec
@@ -116,17 +117,17 @@ async def arrives(client: Client, ready: Callable[[], bool]) -> None:
     raise AssertionError(f"nothing came of it; received {client.received!r}")
 
 
+def _has_seen(listening: Listening, count: int) -> bool:
+    return len(listening.site.limiter) >= count
+
+
 async def crowd_of(listening: Listening, count: int, begun: bytes, source: str | None = None) -> list[Client]:
     """``count`` connections that have sent ``begun``, all seen by the site."""
     before = len(listening.site.limiter)
     clients = []
-    for number in range(1, count + 1):
+    for _ in range(count):
         client = await listening.connect(source)
         clients.append(client.send(begun))
-        await arrives(
-            client,
-            lambda number=number: (
-                len(listening.site.limiter) >= min(listening.site.limits.connections, before + number)
-            ),
-        )
+        seen = min(listening.site.limits.connections, before + len(clients))
+        await arrives(client, partial(_has_seen, listening, seen))
     return clients

@@ -14,6 +14,8 @@ OK = b"HTTP/1.1 200 OK\r\nContent-Length: 4\r\n\r\n0000"
 class Peer(protocol.Protocol):
     """One connection: answers each whole request with the next of the server's answers."""
 
+    transport: Any  # a zope interface, which mypy does not know
+
     def connectionMade(self) -> None:
         self.server: ByteServer = self.factory
         self.data = b""

@@ -12,6 +12,7 @@ from typing import Any
 
 import msgspec
 import pytest_twisted
+from clocks import as_reactor
 from outcomes import outcome
 from places import without_place
 from plugin_maker import bus_with, plugin
@@ -27,7 +28,7 @@ from stackit.dispatch.dispatch import Dispatch, HandlerLimits
 from stackit.forges import restore
 from stackit.github import GitHub
 from stackit.github.payloads import decode
-from stackit.journal import Receipt
+from stackit.journal import EventId, Receipt
 from stackit.journal.sqlite import SQLiteJournal
 
 GITHUB = Forges([GitHub()])
@@ -82,7 +83,7 @@ class Harness:
         self.bus.register("the_observer", plugin(stackit_observe))
         self.journal = journal.open(directory / "state", reactor=reactor)
         self.dispatch = Dispatch(
-            reactor=self.clock,
+            reactor=as_reactor(self.clock),
             now=self.wall,
             bus=self.bus,
             journal=self.journal,
@@ -125,7 +126,8 @@ class Harness:
         )
         event = decode(name, body, id="", delivery=delivery, hook="7", received_at=self.wall())
         assert isinstance(event, Event)
-        return await outcome(self.dispatch.take, event, hashlib.sha256(body).digest())
+        taken: DeliveryResult = await outcome(self.dispatch.take, event, hashlib.sha256(body).digest())
+        return taken
 
     def wall(self) -> float:
         """The wall clock."""
@@ -168,7 +170,7 @@ class Harness:
 
     async def receipt(self, taken: DeliveryResult) -> Receipt:
         """Return the journal's receipt of a delivery."""
-        found = await self.journal.receipt(taken.id)
+        found = await self.journal.receipt(EventId(taken.id))
         assert found is not None
         return found
 

@@ -8,7 +8,7 @@ from typing import Any
 from outcomes import outcome
 from twisted.internet.defer import Deferred, DeferredList
 
-from stackit.journal import AppendResult, JournalProtocol, NewDelivery
+from stackit.journal import AppendResult, DueHandling, EventId, HandlingId, JournalProtocol, NewDelivery
 
 BODY = b'{"ref":"refs/heads/main"}'
 ZEROS, ONE, TWO = "0" * 40, "1" * 40, "2" * 40
@@ -29,6 +29,11 @@ def new_delivery(delivery: str, **fields: Any) -> NewDelivery:
         "subscribers": ("mirror", "notes:deploy"),
     }
     return NewDelivery(**{**values, **fields})
+
+
+def due_handling(number: int, group: str, size: int) -> DueHandling:
+    """Return a handling that is due, the only one of its event."""
+    return DueHandling(HandlingId(number), EventId(str(number)), "mine:handle", group, 0, size)
 
 
 def together(*coroutines: Any) -> Deferred[Any]:

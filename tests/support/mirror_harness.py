@@ -19,6 +19,7 @@ from twisted.web.resource import Resource
 from twisted.web.server import NOT_DONE_YET, Site
 
 from stackit import AdminRequest, App, ManagedRepo, Occurrence, Push, RefChange, Repo, Repos, Response
+from stackit.bus.timeouts import call
 from stackit.plugins.mirror import Mirror, MirrorSettings
 from stackit.plugins.mirror.repository.disk_space import free_bytes
 from stackit.plugins.mirror.sync.tunables import Tunables
@@ -37,7 +38,7 @@ ENV = {
 }
 
 
-def git(directory: Path, *arguments: str | bytes, stdin: bytes = b"") -> str:
+def git(directory: Path, *arguments: str | bytes | Path, stdin: bytes = b"") -> str:
     """Run git in the repository at ``directory``; its output, stripped."""
     done = subprocess.run(
         ["/usr/bin/git", "-C", directory, *arguments], input=stdin, env=ENV, capture_output=True, check=True
@@ -162,7 +163,8 @@ class Harness:
             now=lambda: time.time() + self.ahead,
         )
         self.mirror = Mirror(MirrorSettings(**settings), tunables=tunables, free=free)
-        self.service: Any = self.mirror.stackit_service(self.app)
+        service: Any = self.mirror.stackit_service(self.app)
+        self.service = service
         self.service.startService()
 
     async def _announced(self, repo: Repo) -> Mapping[str, str]:
@@ -193,7 +195,8 @@ class Harness:
         return [each for each in self.named("synced") if str(each.repo) == name]
 
     def push(self, event: Push) -> Deferred[None]:
-        return maybeDeferred(self.mirror.push, event)  # type: ignore[call-overload]
+        done: Deferred[None] = call(self.mirror.push, event)
+        return done
 
     def reactor_turn(self) -> Deferred[None]:
         """Fires when the reactor has been round once."""
@@ -224,7 +227,7 @@ async def ask(harness: Harness, method: str, path: str, accept: str | None = Non
         if (route.method, route.path) == (method, path):
             query = {} if accept is None else {"accept": accept}
             request = AdminRequest(method=method, path=path, args=args, query=query, body=b"")
-            answer: Response = await maybeDeferred(route.handler, request)  # type: ignore[call-overload]
+            answer: Response = await call(route.handler, request)
             return answer
     raise AssertionError(f"no route {method} {path}")
 
@@ -254,6 +257,14 @@ def pushed(
     )
 
 
+def body_of(request: HttpRequest) -> bytes:
+    """The body of a request, which can be read again."""
+    content: Any = request.content
+    body: bytes = content.read()
+    content.seek(0)
+    return body
+
+
 class GitHttp(Resource):
     """git's own smart HTTP server, with the faults a test asks for."""
 
@@ -261,7 +272,7 @@ class GitHttp(Resource):
 
     def __init__(self, reactor: Any, root: Path, tls: Any = None) -> None:
         """``tls`` are Twisted's options of a server."""
-        super().__init__()
+        Resource.__init__(self)
         self._reactor = reactor
         self._root = root
         self.token: str | None = None
@@ -301,7 +312,7 @@ class GitHttp(Resource):
             request.setResponseCode(401)
             request.setHeader("www-authenticate", 'Basic realm="git"')
             return b""
-        asked_for = request.content.read()
+        asked_for = body_of(request)
         if self.hang_on is not None and self.hang_on in asked_for:
             self._hanging.append(request)
             return NOT_DONE_YET
@@ -333,7 +344,8 @@ class GitHttp(Resource):
         if self.cut is not None and len(body) > self.cut:
             request.setHeader("content-length", str(len(body)))
             request.write(body[: self.cut])
-            request.transport.loseConnection()
+            transport: Any = request.transport
+            transport.loseConnection()
             return
         request.write(body)
         request.finish()
@@ -344,6 +356,8 @@ class GitHttp(Resource):
 
 class Silent(protocol.Protocol):
     """A remote that accepts the connection and then says nothing."""
+
+    transport: Any  # a zope interface, which mypy does not know
 
     def connectionMade(self) -> None:
         self.factory.peers.append(self)

@@ -88,7 +88,8 @@ async def connect(server: RunningStackit, port: int | None = None) -> Client:
     from twisted.internet import reactor  # noqa: PLC0415 - importing it installs it
 
     endpoint = HostnameEndpoint(reactor, "127.0.0.1", port or urlsplit(server.url).port or 0)
-    return await connectProtocol(endpoint, Client())
+    client: Client = await connectProtocol(endpoint, Client())
+    return client
 
 
 async def hang_up(*clients: Client) -> None:
@@ -134,7 +135,7 @@ async def all_handled(server: RunningStackit) -> None:
 
     async def nothing_pending() -> bool:
         page = await server.admin("GET", "{prefix}/deliveries", state="pending", limit="1")
-        return page.json()["deliveries"] == []
+        return not page.json()["deliveries"]
 
     await server.until(nothing_pending, "every delivery to be handled", within=60)
 

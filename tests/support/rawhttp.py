@@ -31,6 +31,8 @@ class Answer(msgspec.Struct, frozen=True):
 class Client(Protocol):
     """One connection to the site."""
 
+    transport: Any  # a zope interface, which mypy does not know
+
     def __init__(self) -> None:
         self.received = b""
         self.closed: Deferred[None] = Deferred()
@@ -70,7 +72,7 @@ class Client(Protocol):
 
     async def answer(self) -> Answer:
         """The next answer; interim ones are answers too."""
-        found = await self.until(self._parse)
+        found: tuple[Answer, bytes] | None = await self.until(self._parse)
         assert found is not None, f"no answer, but {self.received!r}"
         answer, self.received = found
         return answer
@@ -110,7 +112,7 @@ class Listening:
     async def connect(self, source: str | None = None) -> Client:
         bind = (source, 0) if source else None
         endpoint = HostnameEndpoint(self._reactor, "127.0.0.1", self._port.getHost().port, bindAddress=bind)
-        client = await connectProtocol(endpoint, Client())
+        client: Client = await connectProtocol(endpoint, Client())
         self._clients.append(client)
         return client
 

@@ -5,13 +5,14 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
+from clocks import as_reactor
 from prometheus_client.parser import text_string_to_metric_families
-from twisted.internet.defer import Deferred
 from twisted.internet.task import Clock
 
 from stackit import AdminRequest, App, ManagedRepo, Occurrence, Repo, Repos
 from stackit.api import hookspecs
 from stackit.bus.bus import Bus
+from stackit.bus.timeouts import call
 from stackit.plugins.metrics import Metrics
 from stackit.plugins.mirror import Mirror
 
@@ -37,7 +38,7 @@ class Scraped:
         for name, plugin in {"metrics": self.metrics, "mirror": mirror, **plugins}.items():
             self.bus.register(name, plugin)
         self.app = app = App(
-            reactor=clock,
+            reactor=as_reactor(clock),
             now=clock.seconds,
             version="1.2.3",
             state_dir=Path("/nowhere"),
@@ -62,7 +63,7 @@ class Scraped:
         """The answer to a scrape. What the reactor has to do meanwhile is done."""
         request = AdminRequest(method="GET", path="/metrics", args={}, query={}, body=b"")
         self.answers: list[Any] = []
-        Deferred.fromCoroutine(self.route.handler(request)).addBoth(self.answers.append)
+        call(self.route.handler, request).addBoth(self.answers.append)
         while not self.answers:
             self.clock.advance(0)
         return self.answers[0]
@@ -72,7 +73,7 @@ class Scraped:
         return [sample for family in families for sample in family.samples]
 
     def value(self, name: str, **labels: str) -> float:
-        (value,) = [each.value for each in self.samples() if each.name == name and each.labels == labels]
+        (value,) = [float(each.value) for each in self.samples() if each.name == name and each.labels == labels]
         return value
 
     def labels(self, name: str) -> list[dict[str, str]]:

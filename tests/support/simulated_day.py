@@ -11,12 +11,11 @@ from pathlib import Path
 from typing import Any
 
 from twisted.internet.defer import Deferred, gatherResults
-from twisted.internet.endpoints import TCP4ClientEndpoint
-from twisted.internet.protocol import Factory, Protocol, connectionDone
-from twisted.internet.task import deferLater
+from twisted.internet.endpoints import TCP4ClientEndpoint, connectProtocol
+from twisted.internet.protocol import Protocol, connectionDone
 from twisted.python.failure import Failure
 
-from stackit import Event, Permanent, RefsChanged, hookimpl, on
+from stackit import Event, Permanent, RefsChanged, hookimpl, on, sleep
 from stackit.api.events import Repo
 from stackit.api.repos import ManagedRepo
 from stackit.config.model import AdminConfig, Config, HandlersConfig, JournalConfig, SyncConfig
@@ -53,7 +52,7 @@ class Handlers:
 
     @on("issues")
     async def slow(self, event: Event) -> None:
-        await deferLater(self._clock, 3)
+        await sleep(self._clock, 3)
 
     @on("issues")
     def wobbly(self, event: Event) -> None:
@@ -114,6 +113,8 @@ class QuickGitHub(PretendGitHub):
 
 class Client(Protocol):
     """One connection that is kept: a request, its answer, the next."""
+
+    transport: Any  # a zope interface, which mypy does not know
 
     def __init__(self) -> None:
         self.lost = False
@@ -302,7 +303,8 @@ class Day:
     async def _connected(self, side: int) -> Client:
         port = int(self._address(side).rpartition(":")[2])
         endpoint = TCP4ClientEndpoint(self._reactor, "127.0.0.1", port)
-        return await endpoint.connect(Factory.forProtocol(Client))
+        client: Client = await connectProtocol(endpoint, Client())
+        return client
 
     def _address(self, side: int) -> str:
         return self.stackit.addresses[side].partition("//")[2]

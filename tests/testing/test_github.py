@@ -6,11 +6,12 @@ import hashlib
 import hmac
 from collections.abc import AsyncIterator
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import msgspec
 import pytest
 import pytest_twisted
+from twisted.web.http_headers import Headers
 from twisted.web.resource import Resource
 
 from stackit.subprocesses import Finished, ProcessLimits, run
@@ -27,14 +28,18 @@ def github(pretend_github: PretendGitHub) -> PretendGitHub:
     return pretend_github
 
 
-async def git(*arguments: str | Path, timeout: float = 20, **variables: str) -> Finished:  # noqa: ASYNC109
+async def git(*arguments: str | Path, **variables: str) -> Finished:
+    return await git_within(20, *arguments, **variables)
+
+
+async def git_within(seconds: float, *arguments: str | Path, **variables: str) -> Finished:
     from twisted.internet import reactor  # noqa: PLC0415
 
     return await run(
         reactor,
         ["git", *map(str, arguments)],
         env={**GIT_ENVIRONMENT, **variables},
-        limits=ProcessLimits(timeout=timeout),
+        limits=ProcessLimits(timeout=seconds),
     )
 
 
@@ -109,7 +114,7 @@ async def test_it_says_what_gits_own_server_says(
     import treq  # noqa: PLC0415 - installs a reactor
     from twisted.internet import reactor  # noqa: PLC0415
 
-    headers = {**asked, **({"Content-Type": [kind]} if kind else {})}
+    headers = Headers({**asked, **({"Content-Type": [kind]} if kind else {})})
     answer = await treq.request(method, f"{url}{path}?{query}", headers=headers, data=body, persistent=False)
     said = await answer.content()
     cgi = {"REQUEST_METHOD": method, "PATH_INFO": path, "QUERY_STRING": query, "CONTENT_TYPE": kind}
@@ -238,7 +243,7 @@ async def test_an_answer_that_does_not_end_leaves_git_waiting(github: PretendGit
     url = await github.create("octo/widget")
     await github.commit("octo/widget")
     github.fault("octo/widget", fault, times=1)
-    assert (await git("ls-remote", url, timeout=0.5)).timed_out
+    assert (await git_within(0.5, "ls-remote", url)).timed_out
     assert MAIN in await remote_refs(url)
 
 
@@ -271,7 +276,7 @@ async def test_a_stale_answer_is_as_the_refs_were(github: PretendGitHub, tmp_pat
 async def test_an_unknown_fault_is_refused(github: PretendGitHub) -> None:
     await github.create("octo/widget")
     with pytest.raises(ValueError, match="no such fault: 'sulk'"):
-        github.fault("octo/widget", "sulk")
+        github.fault("octo/widget", cast("Any", "sulk"))
 
 
 @pytest_twisted.ensureDeferred
@@ -289,7 +294,7 @@ class Receiver(Resource):
     isLeaf = True
 
     def __init__(self) -> None:
-        super().__init__()
+        Resource.__init__(self)
         self.posted: list[tuple[dict[str, str], bytes]] = []
 
     def render_POST(self, request: Any) -> bytes:

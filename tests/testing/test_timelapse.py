@@ -5,15 +5,16 @@ from __future__ import annotations
 import os
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import pytest
 import pytest_twisted
 from outcomes import outcome
 from twisted.internet.defer import Deferred
 from twisted.internet.interfaces import IReactorProcess, IReactorTime
-from twisted.internet.task import LoopingCall, deferLater
+from twisted.internet.task import LoopingCall
 
+from stackit import sleep
 from stackit.journal.sqlite import SQLiteJournal
 from stackit.subprocesses import ProcessLimits, run
 from stackit.testing.timelapse import Timelapse
@@ -37,12 +38,18 @@ def journal(clock: Timelapse, tmp_path: Path) -> Iterator[SQLiteJournal]:
 async def test_what_is_due_happens_in_its_order_and_the_time_is_exact(clock: Timelapse) -> None:
     began = clock.seconds()
     happened: list[tuple[str, float]] = []
+
+    def note(name: str) -> None:
+        happened.append((name, clock.seconds() - began))
+
     for name, after in (("second", 70.0), ("first", 30.0), ("never", 101.0)):
-        clock.callLater(after, lambda name=name: happened.append((name, clock.seconds() - began)))
+        clock.callLater(after, note, name)
     await clock.pass_time(100)
-    assert happened == [("first", pytest.approx(30)), ("second", pytest.approx(70))]
+    assert [name for name, _ in happened] == ["first", "second"]
+    assert [at for _, at in happened] == [pytest.approx(30), pytest.approx(70)]
     assert clock.seconds() - began == pytest.approx(100)
-    assert [call.getTime() - began for call in clock.getDelayedCalls()] == [pytest.approx(101)]
+    left: Any = clock.getDelayedCalls()
+    assert [call.getTime() - began for call in left] == [pytest.approx(101)]
 
 
 @pytest_twisted.ensureDeferred
@@ -54,7 +61,7 @@ async def test_an_hour_of_a_looping_call_takes_no_time(clock: Timelapse) -> None
         count += 1
 
     loop = LoopingCall(tick)
-    loop.clock = clock  # type: ignore[assignment]
+    loop.clock = cast("IReactorTime", clock)
     ended = loop.start(60, now=False)
     await clock.pass_time(3600)
     loop.stop()
@@ -67,7 +74,7 @@ async def test_time_stands_while_a_child_runs(clock: Timelapse) -> None:
     began = clock.seconds()
 
     async def work() -> float:
-        await deferLater(clock, 10)
+        await sleep(clock, 10)
         done = await run(clock, ["sleep", "0.1"], env={"PATH": os.environ["PATH"]}, limits=ProcessLimits(timeout=5))
         assert not done.timed_out
         return clock.seconds() - began
@@ -83,7 +90,7 @@ async def test_time_stands_while_a_watched_object_has_work(clock: Timelapse, jou
     began = clock.seconds()
 
     async def work() -> float:
-        await deferLater(clock, 10)
+        await sleep(clock, 10)
         for _ in range(50):
             await journal.pending()
             await journal.announced("octo/widget")

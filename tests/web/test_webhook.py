@@ -5,19 +5,21 @@ from __future__ import annotations
 import hashlib
 import hmac
 import json
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Callable, Iterator
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlencode
 
 import pytest
 import pytest_twisted
+from clocks import as_reactor
 from rawhttp import Answer, Client, Listening, request
 from twisted.internet import reactor
 from twisted.internet.defer import Deferred
 from twisted.internet.endpoints import UNIXClientEndpoint, connectProtocol
 from twisted.internet.task import Clock
 from twisted.logger import LogEvent, formatEvent
+from twisted.python.failure import Failure
 
 from stackit.api.admin import Refused, RequestHead
 from stackit.api.errors import JournalError
@@ -56,8 +58,8 @@ class Harness(Listening):
             forges=[(github, Secrets(github, secrets, [], print))],
             admit=self._admit,
             observe=seen.append,
-            take=lambda event, digest, done: Deferred.fromCoroutine(self._take(event, digest)).addBoth(done),
-            reactor=clock,
+            take=self._take_soon,
+            reactor=as_reactor(clock),
             now=clock.seconds,
             stuck=lambda: self.stuck,
         )
@@ -66,6 +68,9 @@ class Harness(Listening):
     def _admit(self, head: RequestHead) -> Refused | None:
         self.heads.append(head)
         return self.verdict
+
+    def _take_soon(self, event: Event, digest: bytes, done: Callable[[DeliveryResult | Failure], object]) -> None:
+        Deferred.fromCoroutine(self._take(event, digest)).addBoth(done)
 
     async def _take(self, event: Event, digest: bytes) -> DeliveryResult:
         if self.wait is not None:
@@ -372,7 +377,7 @@ async def test_without_a_secret_the_endpoint_is_a_path_like_any_other(closed_har
         assert answer.startswith(b"HTTP/1.1 404 Not Found\r\n")
         assert undated(answer) == undated(unknown)
     assert closed_harness.reasons.count("no_secret") == closed_harness.reasons.count("not_found") == 2
-    assert closed_harness.taken == closed_harness.heads == []
+    assert (closed_harness.taken, closed_harness.heads) == ([], [])
 
 
 @pytest.mark.parametrize("method", METHODS)
@@ -615,12 +620,16 @@ async def test_a_proxy_may_come_by_a_unix_socket(clock: Clock, tmp_path: Path) -
     config = load(
         {"listen": f"unix:{tmp_path}/public.sock:mode=600"}, {"STACKIT_STATE_DIR": str(tmp_path)}, cwd=tmp_path
     )
+
+    def take(event: Event, digest: bytes, done: Callable[[DeliveryResult | Failure], object]) -> None:
+        done(DeliveryResult(id="1", duplicate=False, handled=True))
+
     site = public_site(
         config,
         forges=[(GITHUB, Secrets(GITHUB, [SECRET], [], print))],
         admit=limiter.stackit_admit,
         observe=limiter.stackit_observe,
-        take=lambda _event, _digest, done: done(DeliveryResult(id="1", duplicate=False, handled=True)),
+        take=take,
         reactor=reactor,
         now=clock.seconds,
         stuck=list,
@@ -632,7 +641,7 @@ async def test_a_proxy_may_come_by_a_unix_socket(clock: Clock, tmp_path: Path) -
         made = delivery("push", secret=secret)
         headers = {**made.headers, "X-Forwarded-For": client, "Connection": "close"}
         endpoint = UNIXClientEndpoint(reactor, f"{tmp_path}/public.sock")
-        talking = await connectProtocol(endpoint, Client())
+        talking: Client = await connectProtocol(endpoint, Client())
         return (await talking.send(request(PATH, headers=headers, body=made.body)).answer()).status
 
     assert [await deliver("198.51.100.7", "wrong") for _ in range(3)] == [401, 429, 429]

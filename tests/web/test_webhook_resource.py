@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest_twisted
 from rawhttp import Answer, Client, request
-from twisted.internet import reactor
+from twisted.internet import reactor as the_reactor
 from twisted.internet.defer import Deferred
 from twisted.internet.endpoints import HostnameEndpoint, connectProtocol
 from twisted.logger import LogEvent
@@ -24,6 +24,7 @@ from stackit.testing.deliveries import delivery
 from stackit.web.webhook import Webhook, WebhookResource
 from stackit.web.webhook_secrets import Secrets
 
+reactor: Any = the_reactor
 SECRET = "It's a Secret to Everybody"
 GITHUB = GitHub()
 PATH = "/hooks/github"
@@ -50,7 +51,8 @@ class SitedWebhook:
             max_body=CAP,
         )
         self.resource = WebhookResource(webhook)
-        root, hooks = Resource(), Resource()
+        root: Any = Resource()
+        hooks: Any = Resource()
         root.putChild(b"hooks", hooks)
         hooks.putChild(b"github", self.resource)
         self._site = WrappingFactory(Site(root))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from typing import Any
 
 import pytest
@@ -13,7 +14,7 @@ from bounded_site import (
     Listen,
     arrives,
 )
-from rawhttp import request
+from rawhttp import Listening, request
 from twisted.internet import reactor
 from twisted.internet.defer import Deferred
 from twisted.internet.task import Clock, deferLater
@@ -55,7 +56,7 @@ async def test_a_peer_that_goes_between_head_and_body_leaves_nothing(listen: Lis
     assert (await client.send(large).answer()).status == 200
     head = large[: large.index(b"\r\n\r\n") + 4]
     client.send(head)
-    await arrives(client, lambda: any(each.head is not None for each in listening.site.limiter))  # type: ignore[attr-defined]
+    await arrives(client, lambda: any(each.head is not None for each in listening.site._connections))
     client.transport.loseConnection()
     await client.closed
     await arrives(client, lambda: len(listening.site.limiter) == 0)
@@ -80,14 +81,15 @@ async def test_who_closes_their_half_behind_a_request_gets_the_answer(listen: Li
 @pytest_twisted.ensureDeferred
 async def test_all_that_was_sent_before_a_half_was_closed_is_answered(listen: Listen, echo: Echo, gated: bool) -> None:
     listening = listen()
+    gate: Deferred[None] = Deferred()
     if gated:
-        echo.gate = Deferred()
+        echo.gate = gate
     client = await listening.connect()
     sent = b"".join(request("/echo", body=b"x" * size) for size in range(9)) + request("/large", "GET")
     client.send(sent).transport.loseWriteConnection()
     if gated:
         await arrives(client, lambda: any(each.state is State.HANDLING for each in listening.site._connections))
-        echo.gate.callback(None)
+        gate.callback(None)
     assert [(await client.answer()).json()["read"] for _ in range(9)] == list(range(9))
     assert (await client.answer()).body == LARGE
     assert await client.end() == b""
@@ -188,6 +190,10 @@ async def test_a_request_that_is_not_whole_by_its_deadline_is_cut(listen: Listen
     assert listening.reasons == ["deadline"]
 
 
+def _holds(listening: Listening, size: int) -> bool:
+    return listening.site.limiter.held == size
+
+
 @pytest_twisted.ensureDeferred
 async def test_dripping_does_not_prolong_the_deadline(listen: Listen, clock: Clock, echo: Echo) -> None:
     listening = listen(deadline=30)
@@ -195,7 +201,7 @@ async def test_dripping_does_not_prolong_the_deadline(listen: Listen, clock: Clo
     client.send(POST + b"Content-Length: 900\r\n\r\n")
     for dripped in range(29):
         client.send(b"x")
-        await arrives(client, lambda dripped=dripped: listening.site.limiter.held == dripped + 1)
+        await arrives(client, partial(_holds, listening, dripped + 1))
         clock.advance(1)
     assert not client.received
     clock.advance(1)

@@ -320,7 +320,7 @@ class Faulty(schema.Connection):
     fault: BaseException | None = None
     at = ""
 
-    def execute(self, sql: str, *parameters: object) -> sqlite3.Cursor:
+    def execute(self, sql: str, *parameters: Any) -> sqlite3.Cursor:
         if Faulty.fault is not None and sql.startswith(Faulty.at):
             fault, Faulty.fault = Faulty.fault, None
             raise fault

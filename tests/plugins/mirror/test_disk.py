@@ -69,6 +69,12 @@ class Place:
             self.upstream.set(MAIN, after)
             await self.harness.push(pushed(self.harness, before, after))
 
+    def check_often(self) -> None:
+        """Look at the disk more often than a second's fifth."""
+        reserve = self.harness.mirror._disk
+        assert reserve is not None
+        reserve.interval = 0.005
+
     def assert_in_step(self) -> None:
         assert refs(self.harness.path()) == self.upstream.refs() == self.harness.told[WIDGET]
         git(self.harness.path(), "fsck", "--strict")
@@ -122,7 +128,7 @@ async def test_a_mirror_that_grew_out_of_proportion_is_repacked_at_the_next_idle
 
 @pytest_twisted.ensureDeferred
 async def test_a_git_that_would_fill_the_disk_is_ended_and_leaves_nothing(place: Place) -> None:
-    place.harness.mirror._disk.interval = 0.005
+    place.check_often()
     before = used(place.harness.path())
     place.disk.leave(RESERVE + SIZE // 4)  # a copy of the large file is more
     with pytest.raises(StackitError, match=r"plugins\.mirror\.reserve") as caught:
@@ -138,7 +144,7 @@ async def test_a_git_that_would_fill_the_disk_is_ended_and_leaves_nothing(place:
 
 @pytest_twisted.ensureDeferred
 async def test_a_clone_that_would_fill_the_disk_is_ended_and_leaves_nothing(place: Place) -> None:
-    place.harness.mirror._disk.interval = 0.005
+    place.check_often()
     worker = place.harness.worker()
     shutil.rmtree(place.harness.path())
     place.disk.leave(RESERVE + SIZE // 4)

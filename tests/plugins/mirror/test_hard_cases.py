@@ -205,7 +205,8 @@ def test_maintenance_takes_one_mirror_at_a_time_in_idle_moments_the_most_fetched
     push = places.of("push").acquire()
     clock.advance(maintenance.PERIOD)
     assert [len(each.maintained) for each in workers] == [0, 0, 0]
-    push.turn.result.release_early()  # type: ignore[attr-defined]  # its remote hangs
+    slot: Any = push.turn.result
+    slot.release_early()  # its remote hangs
     workers[2].busy = True
     clock.advance(maintenance.PERIOD)
     clock.advance(maintenance.PERIOD)

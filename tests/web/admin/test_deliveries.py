@@ -46,7 +46,7 @@ class Replays:
     def __init__(self, journal: SQLiteJournal) -> None:
         self._journal = journal
 
-    async def replay(self, event_id: int, subscribers: Sequence[str] | None) -> int:
+    async def replay(self, event_id: EventId, subscribers: Sequence[str] | None) -> int:
         return len(await self._journal.replay(event_id, subscribers, now=RECEIVED + 3000))
 
     async def replay_dead(self, subscriber: str) -> int:
@@ -349,7 +349,7 @@ async def test_a_misspelt_parameter_is_refused_everywhere(harness: Harness) -> N
 # -- replay -----------------------------------------------------------------------
 
 
-async def _states(harness: Harness, number: int) -> dict[str, str]:
+async def _states(harness: Harness, number: EventId) -> dict[str, str]:
     _, receipt = await harness.get(f"/deliveries/{number}")
     return {each["subscriber"]: each["state"] for each in receipt["handlings"]}
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from stackit import Reactor
+from stackit import Timers
 from stackit.http.client import RemoteError
 
 AFTER_FAILURE = (5.0, 600.0)
@@ -18,7 +18,7 @@ class CircuitBreaker:
     after the first failure, and the most that they grow to.
     """
 
-    def __init__(self, reactor: Reactor, pauses: tuple[float, float] = AFTER_FAILURE) -> None:
+    def __init__(self, reactor: Timers, pauses: tuple[float, float] = AFTER_FAILURE) -> None:
         self._reactor = reactor
         self._first, self._most = pauses
         self._pause = self._first

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 from twisted.internet.defer import CancelledError, Deferred
 
-from stackit import Reactor, StackitError
+from stackit import StackitError, Timers
 from stackit.plugins.mirror.git.errors import GitError
 
 if TYPE_CHECKING:
@@ -32,7 +32,7 @@ class DiskReserve:
 
     def __init__(
         self,
-        reactor: Reactor,
+        reactor: Timers,
         directory: Path,
         reserve: int,
         interval: float = 0.2,

@@ -9,7 +9,7 @@ import contextlib
 from collections.abc import Callable
 from pathlib import Path
 
-from stackit import Reactor
+from stackit import Timers
 from stackit.plugins.mirror.git.errors import GitError
 from stackit.plugins.mirror.git.runner import Git
 from stackit.plugins.mirror.repository.growth import TOO_MUCH, bytes_written
@@ -23,7 +23,7 @@ class FetchCleanup:
     Make it before the fetch. No other git may write in this mirror until the end.
     """
 
-    def __init__(self, git: Git, directory: Path, reactor: Reactor, now: Callable[[], float]) -> None:
+    def __init__(self, git: Git, directory: Path, reactor: Timers, now: Callable[[], float]) -> None:
         """``now`` is the wall clock, the clock of files' modification times."""
         self._git = git
         self._directory = directory

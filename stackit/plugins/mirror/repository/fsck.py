@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from stackit import Reactor
+from stackit import Timers
 from stackit.plugins.mirror.repository.repository import Repository
 
 
@@ -13,7 +13,7 @@ class FsckSlots:
     mirror that was found sound.
     """
 
-    def __init__(self, reactor: Reactor, at_once: int = 2, interval: float = 3600.0) -> None:
+    def __init__(self, reactor: Timers, at_once: int = 2, interval: float = 3600.0) -> None:
         self.reactor = reactor
         self.at_once = at_once
         self.interval = interval

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 
 from twisted.internet.defer import CancelledError, Deferred, DeferredList
 
-from stackit import Reactor, StackitError, sleep
+from stackit import StackitError, Timers, sleep
 from stackit.plugins.mirror.sync.stagger import phase
 from stackit.plugins.mirror.sync.worker import MirrorWorker
 
@@ -27,7 +27,7 @@ def _place(turn: tuple[float, MirrorWorker]) -> float:
 class BackstopSchedule:
     """Checks every repository once in ``interval`` seconds (0: only when asked)."""
 
-    def __init__(self, reactor: Reactor, workers: Sequence[MirrorWorker], interval: float) -> None:
+    def __init__(self, reactor: Timers, workers: Sequence[MirrorWorker], interval: float) -> None:
         self._reactor = reactor
         self._turns = sorted(((phase(each.managed.repo.key), each) for each in workers), key=_place)
         self._workers = set(workers)

@@ -8,7 +8,7 @@ from collections.abc import Iterable
 from twisted.internet.defer import Deferred
 from twisted.internet.task import LoopingCall
 
-from stackit import Reactor, StackitError
+from stackit import StackitError, Timers
 from stackit.plugins.mirror.repository.disk_space import DiskReserve
 from stackit.plugins.mirror.sync.fetch_slots import FetchSlots
 from stackit.plugins.mirror.sync.worker import MirrorWorker
@@ -28,7 +28,7 @@ class MaintenanceSchedule:
     ``workers`` may be others each time.
     """
 
-    def __init__(self, reactor: Reactor, workers: Iterable[MirrorWorker], disk: DiskReserve, slots: FetchSlots) -> None:
+    def __init__(self, reactor: Timers, workers: Iterable[MirrorWorker], disk: DiskReserve, slots: FetchSlots) -> None:
         self._workers = workers
         self._disk = disk
         self._slots = slots

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 
-from stackit import Reactor
+from stackit import Timers
 
 STEP = 0.1
 """Seconds of difference from which on the wall clock was set, and does not only drift."""
@@ -14,7 +14,7 @@ STEP = 0.1
 class ClockConverter:
     """Converts times of the wall clock into those of the reactor, unless the wall clock was set since."""
 
-    def __init__(self, reactor: Reactor, now: Callable[[], float]) -> None:
+    def __init__(self, reactor: Timers, now: Callable[[], float]) -> None:
         self._reactor = reactor
         self._now = now
         self._ahead = now() - reactor.seconds()

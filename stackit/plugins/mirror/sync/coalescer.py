@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Generic, TypeVar
 from twisted.internet.defer import Deferred, succeed
 from twisted.python.failure import Failure
 
-from stackit import Reactor, StackitError
+from stackit import StackitError, Timers
 
 if TYPE_CHECKING:
     from twisted.internet.base import DelayedCall
@@ -32,7 +32,7 @@ class Coalescer(Generic[Ask, Result]):
 
     def __init__(
         self,
-        clock: Reactor,
+        clock: Timers,
         work: Callable[[list[Ask]], Awaitable[Result]],
         turn: Callable[[], Awaitable[Callable[[], None]]],
         debounce: float = 0,

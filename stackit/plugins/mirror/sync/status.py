@@ -6,7 +6,7 @@ import random
 from collections.abc import Callable, Iterable
 from typing import Literal, get_args
 
-from stackit import Reactor
+from stackit import Timers
 from stackit.plugins.mirror.git.errors import GitErrorKind
 from stackit.plugins.mirror.sync.missing_refs import MissingRefs
 
@@ -29,7 +29,7 @@ class SyncStatus:
     of the wall clock, in seconds since the epoch: they are for people.
     """
 
-    def __init__(self, clock: Reactor, now: Callable[[], float], *, first_pause: float) -> None:
+    def __init__(self, clock: Timers, now: Callable[[], float], *, first_pause: float) -> None:
         """``clock`` is the reactor, ``now`` the wall clock. ``first_pause`` is in seconds."""
         self._first_pause = first_pause
         self._clock = clock

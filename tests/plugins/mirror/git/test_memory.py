@@ -9,14 +9,14 @@ from typing import Any
 
 import pytest
 import pytest_twisted
-from mirror_harness import GitHttp, Harness, Upstream, git, managed, pushed, refs
+from mirror_harness import GitHttp, Harness, Upstream, body_of, git, managed, pushed, refs
 from twisted.internet.interfaces import IPullProducer
 from twisted.web.http import Request
 from twisted.web.resource import Resource
 from twisted.web.server import NOT_DONE_YET, Site
 from zope.interface import implementer
 
-from stackit import StackitError
+from stackit import Size, StackitError
 from stackit.plugins.mirror import MirrorSettings
 from stackit.plugins.mirror.git.errors import GitError
 
@@ -37,7 +37,7 @@ class Endless(Resource):
     isLeaf = True
 
     def __init__(self, reactor: Any) -> None:
-        super().__init__()
+        Resource.__init__(self)
         self.sent = 0
         packer = zlib.compressobj(wbits=31)
         first = pkt(b"# service=git-upload-pack\n") + b"0000" + pkt(b"1" * 40 + b" refs/heads/a\0agent=git/2\n")
@@ -51,7 +51,7 @@ class Endless(Resource):
         request.setHeader("content-type", ADVERTISEMENT)
         request.setHeader("content-encoding", "gzip")
         request.write(self._first)
-        self._request = request
+        self._request: Any = request
         request.registerProducer(self, False)
         return NOT_DONE_YET
 
@@ -79,12 +79,11 @@ class TooMany(GitHttp):
 
     def render(self, request: Request) -> int | bytes:
         self.agents.append(request.getHeader("user-agent") or "")
-        if self.too_many and b"command=ls-refs" in request.content.read():
+        if self.too_many and b"command=ls-refs" in body_of(request):
             request.setHeader("content-type", RESULT)
             request.setHeader("content-length", str(2**30))
             request.write(pkt(b"1" * 40 + b" refs/heads/a\n"))
             return NOT_DONE_YET
-        request.content.seek(0)
         return super().render(request)
 
 
@@ -172,6 +171,6 @@ async def test_a_repository_that_needs_more_memory_says_so_and_comes_when_it_has
 
 
 def test_a_limit_that_no_git_could_start_with_is_a_mistake() -> None:
-    assert MirrorSettings(git_memory=0).git_memory == 0
+    assert MirrorSettings(git_memory=Size(0)).git_memory == 0
     with pytest.raises(ValueError, match="at least 64 MiB"):
-        MirrorSettings(git_memory=MIB)
+        MirrorSettings(git_memory=Size(MIB))

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 import pytest_twisted
-from mirror_harness import GitHttp, Harness, Upstream, managed, pushed, refs
+from mirror_harness import GitHttp, Harness, Upstream, body_of, managed, pushed, refs
 from twisted.internet.task import Clock
 from twisted.web.http import Request
 from twisted.web.resource import Resource
@@ -28,7 +28,7 @@ class Front(Resource):
     isLeaf = True
 
     def __init__(self, reactor: Any, remote: GitHttp) -> None:
-        super().__init__()
+        Resource.__init__(self)
         self._remote = remote
         self.old = False
         self.instead: Callable[[Request], Any] | None = None
@@ -39,8 +39,7 @@ class Front(Resource):
         return f"http://127.0.0.1:{self._site.port}/{name}"
 
     def render(self, request: Request) -> Any:
-        said = request.content.read()
-        request.content.seek(0)
+        said = body_of(request)
         direct = b"stackit" in (request.getHeader(b"user-agent") or b"")
         command = next((each for each in ("ls-refs", "fetch") if f"command={each}".encode() in said), "capabilities")
         if direct:

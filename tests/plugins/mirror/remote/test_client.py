@@ -9,8 +9,9 @@ from typing import Any
 import pytest
 import pytest_twisted
 from byte_server import ByteServer
+from clocks import as_reactor
 from twisted.internet.defer import CancelledError, Deferred, gatherResults
-from twisted.internet.task import deferLater
+from twisted.internet.task import Clock, deferLater
 
 from stackit import ManagedRepo, Repo, StackitError
 from stackit.http.client import RemoteError, Timeouts, response_parser
@@ -112,7 +113,7 @@ async def test_a_path_cannot_carry_a_second_request(harness: Harness) -> None:
 
 @pytest.mark.parametrize("url", ["ssh://git@host/x", "file:///x", "git@host:x"])
 def test_what_is_not_http_has_no_remote(url: str) -> None:
-    assert Remotes(None, 2).get(ManagedRepo(repo=Repo("octo", "widget"), url=url)) is None
+    assert Remotes(as_reactor(Clock()), 2).get(ManagedRepo(repo=Repo("octo", "widget"), url=url)) is None
 
 
 def test_behind_a_proxy_git_asks(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -44,7 +44,7 @@ class Pages(Resource):
     isLeaf = True
 
     def __init__(self, reactor: Any) -> None:
-        super().__init__()
+        Resource.__init__(self)
         self.page: tuple[bytes, str | None] | None = None
         self.posted: tuple[bytes, str | None] | None = None
         self.listed = b""
@@ -55,7 +55,7 @@ class Pages(Resource):
         body, content_type = (self.page if request.method == b"GET" else self.posted or self.page) or (b"", None)
         request.setHeader("connection", "close")
         request.responseHeaders.removeHeader("content-type")
-        request.defaultContentType = None  # type: ignore[attr-defined]
+        request.defaultContentType = None  # type: ignore[attr-defined]  # of Twisted, and not in its types
         if content_type is not None:
             request.setHeader("content-type", content_type)
         request.setHeader("content-length", str(len(body)))
@@ -163,8 +163,9 @@ async def test_an_empty_repository_of_an_honest_server_is_in_step(tmp_path: Path
 
 @pytest_twisted.ensureDeferred
 async def test_a_dumb_server_is_mirrored_and_what_comes_in_its_place_is_not_believed(tmp_path: Path) -> None:
-    from twisted.internet import reactor  # noqa: PLC0415
+    from twisted.internet import reactor as the_reactor  # noqa: PLC0415
 
+    reactor: Any = the_reactor
     upstream = Upstream(tmp_path / "upstream")
     upstream.advance()
     git(upstream.directory, "update-server-info")
@@ -181,4 +182,4 @@ async def test_a_dumb_server_is_mirrored_and_what_comes_in_its_place_is_not_beli
     assert "an empty answer (200, " in await fails(harness, "manual")
     assert refs(harness.path()) == upstream.refs()
     await harness.stop()
-    await maybeDeferred(port.stopListening)  # type: ignore[call-overload]
+    await port.stopListening()

@@ -88,7 +88,7 @@ def test_a_pack_that_is_broken_is_not_taken_for_a_small_one(broken: bytes) -> No
 def test_a_thin_pack_as_git_makes_it_is_understood(tmp_path: Path, large: bool, small: bool) -> None:
     upstream = Upstream(tmp_path / "remote.git")
     made = versions(upstream.directory, 2 * MIB if large else 1000, 8)
-    argv = ["/usr/bin/git", "-C", upstream.directory, "pack-objects", "--revs", "--thin", "--stdout", "-q"]
+    argv = ["/usr/bin/git", "-C", str(upstream.directory), "pack-objects", "--revs", "--thin", "--stdout", "-q"]
     done = subprocess.run(argv, input=f"{made[-1]}\n^{made[0]}\n".encode(), capture_output=True, check=True)
     assert len(done.stdout) < 10_000
     assert is_small_unpacked(done.stdout, 20) is small

@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 import pytest_twisted
-from mirror_harness import ZERO, GitHttp, Harness, Upstream, git, managed, pushed, refs
+from mirror_harness import ZERO, GitHttp, Harness, Upstream, body_of, git, managed, pushed, refs
 from twisted.internet.defer import Deferred
 from twisted.web.http import Request
 from twisted.web.resource import Resource
@@ -28,7 +28,7 @@ class Between(Resource):
     isLeaf = True
 
     def __init__(self, reactor: Any, remote: GitHttp) -> None:
-        super().__init__()
+        Resource.__init__(self)
         self._remote = remote
         self.version = True
         self.pack: bytes | None = None
@@ -39,8 +39,7 @@ class Between(Resource):
         return f"http://127.0.0.1:{self._site.port}/{name}"
 
     def render(self, request: Request) -> Any:
-        said = request.content.read()
-        request.content.seek(0)
+        said = body_of(request)
         direct = b"agent=stackit" in said
         self.asked.append("stackit" if direct else "git")
         if direct and self.pack is not None and b"command=fetch" in said:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from functools import partial
+
 import pytest
 from twisted.internet.defer import CancelledError
 
@@ -64,8 +66,9 @@ def test_a_slot_that_is_released_early_lets_another_work() -> None:
 
 
 def test_of_too_many_that_hang_the_one_that_hangs_longest_is_ended() -> None:
-    slots, ended = SlotPool(1, 1), []
-    waiters = [slots.acquire(end=lambda number=number: ended.append(number)) for number in range(EARLY_PER_SLOT + 3)]
+    slots = SlotPool(1, 1)
+    ended: list[int] = []
+    waiters = [slots.acquire(end=partial(ended.append, number)) for number in range(EARLY_PER_SLOT + 3)]
     for waiter in waiters[:EARLY_PER_SLOT]:
         slot(waiter).release_early()
     assert ended == []
