@@ -19,6 +19,8 @@ from stackit.bus.implementations import plugin_fault
 from stackit.bus.plugin_files import import_file
 from stackit.bus.plugin_settings import OnSecret, PluginTable, decode_settings, plugin_table, setting_error
 from stackit.config.mistakes import AT_ONCE, Mistakes
+from stackit.config.values import told
+from stackit.text.escape import escape
 
 GROUP = "stackit"
 
@@ -87,11 +89,14 @@ def _target(name: str, where: str, table: PluginTable, found: Mapping[str, Entry
         raise ConfigError(f"{where}: has both module and file, expected one of them")
     if table.file is not None:
         file, _, attribute = table.file.partition(":")
+        if not (directory / file).is_file():
+            raise ConfigError(escape(f"{where}.file: there is no file {directory / file}{told('file', table.file)}"))
         return _imported(name, table.file, lambda: _from_file(name, directory / file, attribute))
     if table.module is not None:
         point = EntryPoint(name=name, value=table.module, group=GROUP)
         if EntryPoint.pattern.match(table.module) is None:
-            raise ConfigError(f"{where}.module: expected 'package.module' or 'package.module:Object'")
+            expected = "expected 'package.module' or 'package.module:Object'"
+            raise ConfigError(escape(f"{where}.module: {expected}{told('module', table.module)}"))
         return _imported(name, table.module, point.load)
     if name in found:
         return _imported(name, found[name].value, found[name].load)
