@@ -429,7 +429,9 @@ class Stackit(Service):
             disk_free=sizes.disk_free,
             disk_size=sizes.disk_size,
             secrets={
-                (forge.name, label): valid for forge, secrets in self.forges for label, valid in secrets.known().items()
+                (forge, label): valid
+                for forge, webhook in self.public.webhooks.items()
+                for label, valid in webhook.known_secrets().items()
             },
         )
 

@@ -138,6 +138,10 @@ class Webhook:
         self._secrets = secrets
         self._max_body = max_body
 
+    def known_secrets(self) -> dict[str, bool]:
+        """Return the secrets that are configured now, as ``Secrets.known`` does."""
+        return self._secrets.known()
+
     def handle_head(self, head: RequestHead, length: int | None) -> SignedBody | Refusal:
         """Return the body to read, or refuse the request by its head. The caller reports a Refusal to the observers."""
         verifier = self._secrets.begin()
