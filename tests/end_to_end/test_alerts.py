@@ -197,3 +197,40 @@ async def test_the_readings_follow_a_rotation_and_a_journal_that_cannot_be_writt
 
     await server.until(is_well, "the journal to be written again, while nobody delivers anything")
     assert (await server.metrics())['stackit_requests_refused_total{reason="journal"}'] == 1
+
+
+@pytest_twisted.ensureDeferred
+async def test_the_series_follow_a_reload(running_stackit: Any, tmp_path: Path) -> None:
+    old, new = tmp_path / "old", tmp_path / "new"
+    old.write_text("the-secret-of-last-year")
+    new.write_text("the-secret-of-this-year")
+
+    def config(*secrets: Path) -> dict[str, Any]:
+        repos = [{"name": f"octo/{each.name}", "url": "http://127.0.0.1:1/octo/any.git"} for each in secrets]
+        return {"sync": {"interval": "0"}, "webhook": {"secret_files": secrets}, "repos": repos}
+
+    server: RunningStackit = await running_stackit(secret=None, config=config(old))
+
+    async def shown(name: str, label: str) -> dict[str, float]:
+        """The values of a metric by one of its labels."""
+        text = (await server.admin("GET", "/metrics")).body.decode()
+        samples = [each for family in text_string_to_metric_families(text) for each in family.samples]
+        return {each.labels[label]: each.value for each in samples if each.name == name}
+
+    async def secrets() -> dict[str, float]:
+        return await shown("stackit_webhook_secret_valid", "secret")
+
+    assert await secrets() == {str(old): 1}
+    assert "outcome=done" in await server.reload(config(old, new))
+    assert await secrets() == {str(old): 1, str(new): 1}
+    assert await shown("stackit_deliveries_verified_total", "secret") == {str(old): 0, str(new): 0}
+    assert await shown("stackit_mirror_missing_refs", "repo") == {"octo/old": 0, "octo/new": 0}
+
+    assert "outcome=refused" in await server.reload(config(old, tmp_path / "nowhere"))
+    assert (await server.metrics())["stackit_last_reload_successful"] == 0
+    assert await secrets() == {str(old): 1, str(new): 1}
+
+    assert "outcome=done" in await server.reload(config(new))
+    assert (await server.metrics())["stackit_last_reload_successful"] == 1
+    assert await secrets() == {str(new): 1}
+    assert await shown("stackit_mirror_missing_refs", "repo") == {"octo/new": 0}

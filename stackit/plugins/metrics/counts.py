@@ -60,6 +60,12 @@ class Counts:
         self._reloads = Tally("stackit_reloads", "Reloads of the configuration: done, refused.", ["outcome"], registry)
         for outcome in ("done", "refused"):
             self._reloads.add(outcome, count=0)
+        self._reload_successful = Gauge(
+            "stackit_last_reload_successful",
+            "0 while the configuration is refused that the last reload read.",
+            registry=registry,
+        )
+        self._reload_successful.set(1)  # stackit has started by it
         self._count: dict[str, Callable[[Occurrence], None]] = {
             "refused": self._refusal,
             "accepted": self._delivery,
@@ -69,7 +75,7 @@ class Counts:
             "failed": self._handling,
             "dead": self._handling,
             "backstop": self._backstop,
-            "reload": lambda occurrence: self._reloads.add(occurrence.outcome),
+            "reload": self._reload,
         }
         self._others = Tally(
             "stackit_occurrences", "All other occurrences, those of plugins included.", ["occurrence"], registry
@@ -116,6 +122,10 @@ class Counts:
         self._handlings.add(occurrence.subscriber, outcome)
         if occurrence.seconds is not None:
             self._handling_seconds.add(occurrence.subscriber, occurrence.seconds)
+
+    def _reload(self, occurrence: Occurrence) -> None:
+        self._reloads.add(occurrence.outcome)
+        self._reload_successful.set(occurrence.outcome == "done")
 
     def _backstop(self, occurrence: Occurrence) -> None:
         if occurrence.error is None and self.app is not None:
