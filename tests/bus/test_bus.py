@@ -813,6 +813,8 @@ def test_every_hook_is_reached_by_the_one_way_of_its_kind(name: str) -> None:
         case HookKind.ASK:
             for _, ask in bus.ask(hook, as_reactor(Clock()), timeout=0):
                 ask()
+        case HookKind.ONE:
+            bus.tell(hook, "mine", object())
         case HookKind.COLLECT:
             bus.collect(hook, *[app()] * len(arguments))
     assert calls == [name]
