@@ -60,6 +60,9 @@ class NoJournal:
     def threads(self) -> dict[str, Any]:
         return {}
 
+    def files(self) -> tuple[()]:
+        return ()
+
 
 service.SQLiteJournal = NoJournal  # type: ignore[assignment, attr-defined]
 sys.exit(run())
