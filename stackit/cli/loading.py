@@ -14,7 +14,7 @@ from stackit.api.hookspecs import stackit_commands
 from stackit.bus.bus import Bus
 from stackit.bus.loader import load_plugins
 from stackit.cli.commands import COMMANDS
-from stackit.config.model import FILE_NAME
+from stackit.config.load import default_file
 from stackit.config.toml import read_toml
 
 
@@ -26,20 +26,18 @@ def load_commands(
     Nothing of the configuration but the tables of plugins is looked at, and nothing is started. Raises ConfigError for
     a file that cannot be read, PluginError for commands that cannot be given or have the name of another.
     """
-    file, tables = _plugin_tables(config, environ, cwd)
+    named = config or environ.get("STACKIT_CONFIG")
+    file = cwd / named if named else default_file(cwd)
+    tables = _plugin_tables(file) if file is not None else {}
     bus = Bus()
-    left_out = load_plugins(bus, tables, directory=file.parent, source=file, strict=False)
+    left_out = load_plugins(bus, tables, directory=file.parent if file else cwd, source=file, strict=False)
     commands = [*COMMANDS, *bus.collect_items(stackit_commands)]
     check_commands(commands)
     return {each.name: each for each in commands}, left_out
 
 
-def _plugin_tables(config: str | None, environ: Mapping[str, str], cwd: Path) -> tuple[Path, dict[str, dict[str, Any]]]:
-    named = config or environ.get("STACKIT_CONFIG")
-    file = cwd / (named or FILE_NAME)
-    if not named and not file.exists():
-        return file, {}
+def _plugin_tables(file: Path) -> dict[str, dict[str, Any]]:
     try:
-        return file, msgspec.convert(read_toml(file).get("plugins", {}), dict[str, dict[str, Any]])
+        return msgspec.convert(read_toml(file).get("plugins", {}), dict[str, dict[str, Any]])
     except msgspec.ValidationError:
         raise ConfigError(f"{file}: plugins: expected tables such as [plugins.mirror]") from None

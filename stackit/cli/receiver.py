@@ -9,6 +9,7 @@ from typing import Any
 from stackit.api.errors import ConfigError, StackitError
 from stackit.api.secret_file import SecretFile
 from stackit.config import checks
+from stackit.config.load import default_file
 from stackit.config.model import FILE_NAME, FileTable
 from stackit.config.toml import read_toml
 
@@ -26,8 +27,9 @@ class Receiver:
         self._environ = environ
         self._cwd = cwd
         named = config or environ.get("STACKIT_CONFIG")
-        self._file = cwd / (named or FILE_NAME)
-        self._tables: Mapping[str, Any] = read_toml(self._file) if named or self._file.exists() else {}
+        found = cwd / named if named else default_file(cwd)
+        self._file = found or cwd / FILE_NAME
+        self._tables: Mapping[str, Any] = read_toml(found) if found is not None else {}
 
     def webhook_url(self) -> str:
         """Return the address of the webhook for GitHub. Raises ConfigError where the settings do not tell it."""

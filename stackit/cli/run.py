@@ -14,10 +14,13 @@ from stackit.api.errors import ConfigError, ConfigErrors, PluginError, StackitEr
 from stackit.api.reactor import Reactor
 from stackit.api.tracebacks import describe_with_place
 from stackit.cli.client import HTTPAdminClient, find
+from stackit.cli.commands import COMMANDS
 from stackit.cli.loading import load_commands
 from stackit.cli.output import OutputError
 from stackit.cli.parser import config_option, parse
 from stackit.text.tables import plain
+
+_NEED_NO_PLUGIN = frozenset({"-h", "--help", "--version"})
 
 
 async def _at_once() -> None:
@@ -42,7 +45,11 @@ async def run(
     try:
         commands, left_out = load_commands(config_option(arguments), environ, cwd)
         options = parse(arguments, commands, left_out)
+    except OutputError as problem:
+        return tell(problem, err)
     except StackitError as problem:
+        if not _NEED_NO_PLUGIN.isdisjoint(arguments):
+            parse(arguments, {each.name: each for each in COMMANDS})  # which shows the help, or the version
         return tell(problem, err, 2)
     clients: list[HTTPAdminClient] = []
 

@@ -135,9 +135,20 @@ def _find_file(options: Mapping[str, str | None], environ: Mapping[str, str], cw
             source: Path = checked(origin, checks.path, text, cwd)
             checked(origin, checks.configuration_file, source)
             return source
+    return default_file(cwd)
+
+
+def default_file(cwd: Path) -> Path | None:
+    """Return ``twistd.conf`` in a directory, None if there is none. Raises ConfigError where that cannot be known."""
     # A dangling link is an error to report, so the name counts and not the file behind it.
     default = cwd / FILE_NAME
-    return default if default.exists() or default.is_symlink() else None
+    try:
+        return default if default.exists() or default.is_symlink() else None
+    except OSError as problem:
+        raise ConfigError(
+            f"{default}: cannot be looked for: {problem.strerror}; name a file with --config, or change to a directory "
+            "that you may read"
+        ) from None
 
 
 def _overrides(

@@ -10,7 +10,7 @@ from typing import Any
 import msgspec
 
 from stackit.api.errors import ConfigError
-from stackit.config.model import FILE_NAME
+from stackit.config.load import default_file
 from stackit.config.toml import read_toml
 
 
@@ -29,8 +29,7 @@ class PluginFile(msgspec.Struct, frozen=True, kw_only=True):
         if not path.is_file():
             raise ConfigError(f"{file}: there is no such file")
         named = config or environ.get("STACKIT_CONFIG")
-        found = cwd / (named or FILE_NAME)
-        return cls(path=path, attribute=attribute, config=found if named or found.exists() else None)
+        return cls(path=path, attribute=attribute, config=cwd / named if named else default_file(cwd))
 
     def table(self) -> tuple[str, dict[str, Any]]:
         """Return the name of the plugin and its table: those of the configuration that names the file, if one does.

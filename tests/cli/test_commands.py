@@ -550,6 +550,31 @@ def test_a_command_line_that_makes_no_sense_ends_with_status_2(
     assert "error: " in capsys.readouterr().err
 
 
+@pytest.mark.parametrize("file", ["[admin", "plugins = 5", "[plugins.mirror]\nfile = 5"])
+@pytest_twisted.ensureDeferred
+async def test_help_and_version_are_there_whatever_the_configuration_is(
+    file: str, capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    from twisted.internet import reactor  # noqa: PLC0415 - importing it installs it
+
+    (tmp_path / "twistd.conf").write_text(file)
+    for arguments, said in ((["--help"], "usage: "), (["--version"], "stackit "), (["replay", "-h"], "usage: ")):
+        with pytest.raises(SystemExit) as ended:
+            await Shell(reactor, tmp_path, {})(*arguments)
+        assert (ended.value.code, capsys.readouterr().out.startswith(said)) == (0, True)
+
+
+@pytest.mark.parametrize("command", [["deliveries"], ["send", "push"], ["dev", "x.py"], ["backup", "copy"]])
+@pytest_twisted.ensureDeferred
+async def test_a_directory_in_which_nothing_can_be_looked_for_is_one_line(tmp_path: Path, command: list[str]) -> None:
+    """A name that is too long stands for a directory of another user, where root may look all the same."""
+    from twisted.internet import reactor  # noqa: PLC0415 - importing it installs it
+
+    ran = await Shell(reactor, tmp_path / ("x" * 300), {})(*command)
+    assert (ran.status, ran.out, ran.err.count("\n")) == (2, "", 1)
+    assert "/twistd.conf: cannot be looked for: File name too long; name a file with --config, or change" in ran.err
+
+
 @pytest_twisted.ensureDeferred
 async def test_python_m_stackit_runs_the_command_and_exits_with_its_status(start: Start) -> None:
     shell, _ = await start()

@@ -158,6 +158,28 @@ def test_a_command_that_does_not_end_is_ended_by_a_second_signal(program: Path, 
     assert (process.returncode, out, err) == (130, b"", b"")
 
 
+def test_a_command_that_blocks_is_ended_all_the_same(program: Path, tmp_path: Path) -> None:
+    (tmp_path / "blocking.py").write_text(
+        "import time\n"
+        "from stackit import Command, hookimpl\n"
+        "def run(shell):\n"
+        "    print('running', flush=True)\n"
+        "    time.sleep(600)\n"
+        "@hookimpl\n"
+        "def stackit_commands():\n"
+        "    return [Command(name='blocking', help='Block.', run=run)]\n"
+    )
+    (tmp_path / "twistd.conf").write_text('[plugins.blocking]\nfile = "blocking.py"\n')
+    with subprocess.Popen(
+        [program, "blocking"], cwd=tmp_path, env=environment(), stdout=subprocess.PIPE, stderr=subprocess.PIPE
+    ) as process:
+        assert process.stdout is not None
+        assert process.stdout.readline() == b"running\n"
+        process.send_signal(signal.SIGINT)
+        out, err = process.communicate(timeout=60)
+    assert (process.returncode, out, err) == (130, b"", b"")
+
+
 # -- streams ----------------------------------------------------------------------
 
 
