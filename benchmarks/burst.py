@@ -93,7 +93,7 @@ async def _burst(
             refused.append(answer)
 
     answering = Deferred.fromCoroutine(_all(in_turn, announce, 64, "pushes answered"))
-    answering.addCallback(lambda _: reactor.seconds())
+    answered_at = answering.addCallback(lambda _: reactor.seconds())
     memory = 0.0
     waiting = set(names)
     while waiting and not refused:
@@ -103,7 +103,7 @@ async def _burst(
             raise RuntimeError(f"{len(waiting)} repositories were not visible after {PATIENCE:g} s")
         await deferLater(reactor, 0.05)
     seen = reactor.seconds()
-    answered = await answering  # type: ignore[func-returns-value]
+    answered = await answered_at
     if refused:
         raise RuntimeError(f"{len(refused)} of {len(in_turn)} were not accepted: {refused[0]}")
     table.add(ROW, ANSWERED, len(in_turn) / (answered - began))
@@ -135,7 +135,10 @@ async def _all(things: Sequence[Thing], work: Callable[[Thing], Awaitable[object
             said = reactor.seconds()
             print(f"{done:,} of {len(things):,} {what}, {said - began:.0f} s", flush=True)
 
-    await gatherResults([slots.run(lambda thing=thing: Deferred.fromCoroutine(one(thing))) for thing in things])  # type: ignore[call-overload]
+    def begin(thing: Thing) -> Deferred[None]:
+        return Deferred.fromCoroutine(one(thing))
+
+    await gatherResults([slots.run(begin, thing) for thing in things])
 
 
 def _steps(moved: RefMoved, listing: str) -> list[RefMoved]:

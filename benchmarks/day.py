@@ -38,7 +38,7 @@ async def measure(directory: Path, repositories: int, hours: int) -> None:
     log = directory / "log"
     with log.open("w") as stream:
         globalLogBeginner.beginLoggingTo(
-            [LineObserver(stream, text_line)],  # type: ignore[list-item]
+            [LineObserver(stream, text_line)],  # type: ignore[list-item]  # zope: it is one
             redirectStandardIO=False,
             discardBuffer=True,
         )

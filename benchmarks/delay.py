@@ -68,7 +68,7 @@ class DelayingProxy(Factory):
             near.meet(far)
             far.meet(near)
 
-        far.connectionMade = connected  # type: ignore[method-assign]
+        far.connectionMade = connected  # type: ignore[method-assign]  # of this one connection
         self._reactor.connectTCP("127.0.0.1", self._to, Onward())
         return near
 

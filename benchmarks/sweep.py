@@ -196,10 +196,10 @@ class _answering_from_memory:  # noqa: N801 - used as one
             self._moments.append(reactor.seconds())
             return self._known[path, body]
 
-        SmartHttp._backend = backend  # type: ignore[assignment, method-assign]
+        SmartHttp._backend = backend  # type: ignore[assignment, method-assign]  # meanwhile
 
     def __exit__(self, *_: object) -> None:
-        SmartHttp._backend = self._backend  # type: ignore[method-assign]
+        SmartHttp._backend = self._backend  # type: ignore[method-assign]  # as it was
 
 
 if __name__ == "__main__":

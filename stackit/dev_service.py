@@ -40,9 +40,9 @@ def configuration(plan: Plan) -> Config:
 
 def main() -> None:
     """Run the plan in the file that the command line names."""
-    options: Any = tap.Options()  # type: ignore[no-untyped-call]
+    options: Any = tap.Options()  # type: ignore[no-untyped-call]  # twisted.python.usage is not typed
     options.config = configuration(msgspec.json.decode(Path(sys.argv[1]).read_bytes(), type=Plan))
-    server: Any = twistd.ServerOptions()  # type: ignore[attr-defined, no-untyped-call]
+    server: Any = twistd.ServerOptions()  # type: ignore[attr-defined, no-untyped-call]  # it is Twisted's
     server.parseOptions(["--nodaemon", "--pidfile="])
     server["no_save"] = True
     options.parent = server

@@ -7,15 +7,15 @@ import msgspec
 from stackit import RefsChanged, hookimpl
 
 
-class Settings(msgspec.Struct, frozen=True):
+class ToldSettings(msgspec.Struct, frozen=True):
     folder: str
 
 
 class Told:
-    Settings = Settings
+    Settings = ToldSettings
 
-    def __init__(self, settings: Settings) -> None:  # type: ignore[valid-type]
-        self._folder = Path(settings.folder)  # type: ignore[attr-defined]
+    def __init__(self, settings: ToldSettings) -> None:
+        self._folder = Path(settings.folder)
 
     @hookimpl
     def stackit_refs_changed(self, change: RefsChanged) -> None:

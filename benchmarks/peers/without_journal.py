@@ -64,5 +64,6 @@ class NoJournal:
         return ()
 
 
-service.SQLiteJournal = NoJournal  # type: ignore[assignment, attr-defined]
+the_service: Any = service
+the_service.SQLiteJournal = NoJournal
 sys.exit(run())

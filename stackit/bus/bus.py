@@ -165,7 +165,7 @@ class Bus:
             except ValueError as fault:
                 self._log_once(each, hook.__name__, fault)
                 result = HOOKS[hook.__name__].replace(result)
-            return result  # type: ignore[no-any-return]  # it fits
+            return result  # type: ignore[no-any-return]  # its specification says what fits
         return None
 
     def notify(self, hook: Callable[[Value], None], value: Value) -> None:

@@ -14,7 +14,7 @@ def use_monotonic_time(reactor: Reactor) -> None:
     already keep the time that they have left.
     """
     shift = time.monotonic() - reactor.seconds()
-    reactor.seconds = time.monotonic  # type: ignore[method-assign]
+    reactor.seconds = time.monotonic  # type: ignore[method-assign]  # Twisted has no other way
     for call in reactor.getDelayedCalls():
         call.seconds = time.monotonic
         call.delay(shift)

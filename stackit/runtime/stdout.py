@@ -10,8 +10,12 @@ import time
 from collections.abc import Callable
 from functools import partial
 from threading import RLock
+from typing import TYPE_CHECKING
 
 from stackit.api.reactor import Reactor
+
+if TYPE_CHECKING:
+    from twisted.internet.base import DelayedCall
 
 MOST_KEPT = 2**20
 """Bytes of lines that are kept for a reader who does not read."""
@@ -53,7 +57,7 @@ class NonBlockingStream:
         self._unsaid = 0
         self._say: Callable[[int], str] | None = None
         self._reactor: Reactor | None = None
-        self._timer: object = None
+        self._timer: DelayedCall | None = None
         self._waits = False
 
     @property
@@ -90,7 +94,7 @@ class NonBlockingStream:
             self._reactor = None
             timer, self._timer = self._timer, None
         if timer is not None:
-            timer.cancel()  # type: ignore[attr-defined]
+            timer.cancel()
         until = time.monotonic() + _PATIENCE
         while time.monotonic() < until:
             with self._lock:

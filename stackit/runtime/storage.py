@@ -12,7 +12,7 @@ import msgspec
 from twisted.application.service import Service
 from twisted.internet.task import LoopingCall
 
-from stackit.api.reactor import Reactor
+from stackit.api.reactor import Timers
 
 INTERVAL = 10.0
 """Seconds between two looks."""
@@ -48,7 +48,7 @@ class Storage(Service):
     are, and no other thread begins meanwhile.
     """
 
-    def __init__(self, *, reactor: Reactor, look: Callable[[], Sizes]) -> None:
+    def __init__(self, *, reactor: Timers, look: Callable[[], Sizes]) -> None:
         """``look`` returns the sizes now; it may wait for the disk."""
         self.sizes = Sizes()
         self._look = look

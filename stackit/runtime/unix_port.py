@@ -32,7 +32,8 @@ def listen_unix(reactor: Reactor, at: UnixSocket, factory: Factory[Any]) -> Any:
     """
     with _locked(Path(at.path).parent):
         _remove_stale(at.path)
-        port: Any = _UnixPort(os.fsencode(at.path), factory, at.backlog, at.mode, reactor)  # type: ignore[arg-type]
+        port_class: Any = _UnixPort  # it takes zope interfaces, which mypy does not know
+        port = port_class(os.fsencode(at.path), factory, at.backlog, at.mode, reactor)
         port.startListening()
         port.remember()
     return port
@@ -44,7 +45,7 @@ class _UnixPort(unix.Port):
     _inode: tuple[int, int] | None = None
 
     def createInternetSocket(self) -> socket.socket:
-        made: socket.socket = super().createInternetSocket()  # type: ignore[no-untyped-call]
+        made: socket.socket = unix.Port.createInternetSocket(self)
         # The file gets the mode of the socket, less the umask. Twisted sets the mode only when the file is there.
         os.fchmod(made.fileno(), self.mode)
         return made
@@ -54,8 +55,8 @@ class _UnixPort(unix.Port):
         self._inode = _inode(self._name())
 
     def _name(self) -> bytes:
-        name: bytes = self.getHost().name  # type: ignore[no-untyped-call]
-        return name
+        host: Any = unix.Port.getHost(self)
+        return bytes(host.name)
 
     def connectionLost(self, reason: Failure) -> None:
         name = self._name()

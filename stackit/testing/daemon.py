@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 class Daemon(ProcessProtocol):
     """One run of a program. ``output`` is its output so far; ``status`` is its exit status, None while it runs."""
 
-    transport: Process  # type: ignore[assignment]
+    transport: Process  # type: ignore[assignment]  # a process has no other
 
     def __init__(self) -> None:
         self.output = bytearray()

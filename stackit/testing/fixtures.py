@@ -27,7 +27,7 @@ def _fixture(function: Fixture) -> Fixture:
         def missing() -> None:
             pytest.fail(f"the fixture {function.__name__} needs pytest-twisted: pip install stackit[test]")
 
-        return pytest.fixture(name=function.__name__)(missing)  # type: ignore[return-value]
+        return cast("Fixture", pytest.fixture(name=function.__name__)(missing))
     return cast("Fixture", async_yield_fixture(function))
 
 

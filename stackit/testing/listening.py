@@ -19,9 +19,9 @@ class LoopbackSite:
 
     def __init__(self, reactor: Reactor, root: Resource) -> None:
         self._reactor = reactor
-        site = _QuietSite(root, parsePOSTFormSubmission=False)  # type: ignore[no-untyped-call]
+        site = _QuietSite(root, parsePOSTFormSubmission=False)  # type: ignore[no-untyped-call]  # it is Twisted's
         site.displayTracebacks = False
-        self._connections = _Connections(site)  # type: ignore[no-untyped-call]
+        self._connections = _Connections(site)  # type: ignore[no-untyped-call]  # it is Twisted's
         self._port: Port = reactor.listenTCP(0, self._connections, interface="127.0.0.1")
 
     @property
@@ -57,6 +57,6 @@ class _Connections(WrappingFactory):
         await self._empty
 
     def unregisterProtocol(self, p: ProtocolWrapper | Protocol) -> None:
-        super().unregisterProtocol(p)  # type: ignore[no-untyped-call]
+        super().unregisterProtocol(p)  # type: ignore[no-untyped-call]  # it is Twisted's
         if self._empty is not None and not self.protocols:
             self._empty.callback(None)

@@ -86,7 +86,7 @@ class RunningStackit:
         self._ports: tuple[int, int] | None = None
         self._daemons: list[Daemon] = []
         self._pool = HTTPConnectionPool(reactor)
-        self._client = HTTPClient(Agent(reactor, connectTimeout=PATIENCE, pool=self._pool))  # type: ignore[arg-type]
+        self._client = HTTPClient(Agent(reactor, connectTimeout=PATIENCE, pool=self._pool))  # type: ignore[arg-type]  # zope
 
     # Where it is
 

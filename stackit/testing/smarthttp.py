@@ -72,7 +72,7 @@ class SmartHttp(Resource):
     isLeaf = True
 
     def __init__(self, reactor: Reactor, find: Callable[[Repo], Served | None]) -> None:
-        super().__init__()  # type: ignore[no-untyped-call]
+        Resource.__init__(self)
         self.requests: deque[GitRequest] = deque(maxlen=10_000)
         self._reactor = reactor
         self._find = find

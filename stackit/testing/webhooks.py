@@ -54,7 +54,7 @@ class WebhookSender:
         self._pool.maxPersistentPerHost = 8
         # A delivery is sent once: trying again over a new connection is not for us to decide.
         self._pool.retryAutomatically = False
-        self._client = HTTPClient(Agent(reactor, connectTimeout=ANSWER_WITHIN, pool=self._pool))  # type: ignore[arg-type]
+        self._client = HTTPClient(Agent(reactor, connectTimeout=ANSWER_WITHIN, pool=self._pool))  # type: ignore[arg-type]  # zope
 
     def lose_next(self, count: int = 1) -> None:
         """Do not send the next ``count`` deliveries, as GitHub does on a bad day."""

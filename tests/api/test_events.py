@@ -86,7 +86,7 @@ def test_a_copy_made_after_the_payload_was_changed_does_not_have_the_change() ->
 
 def test_an_event_cannot_be_changed() -> None:
     with pytest.raises(AttributeError):
-        event().name = "other"  # type: ignore[misc]
+        event().name = "other"  # type: ignore[misc]  # wrong on purpose
 
 
 def test_an_event_reads_as_its_name_and_action() -> None:

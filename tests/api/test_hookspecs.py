@@ -5,6 +5,7 @@ from __future__ import annotations
 import inspect
 import re
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -80,7 +81,7 @@ def test_on_without_an_event_is_refused() -> None:
 
 def test_on_without_parentheses_is_refused() -> None:
     with pytest.raises(ValueError, match="not an event pattern"):
-        on(handle)  # type: ignore[arg-type]
+        on(handle)  # type: ignore[arg-type]  # wrong on purpose
 
 
 def test_a_function_that_is_marked_twice_is_refused() -> None:
@@ -103,11 +104,11 @@ def test_a_function_that_is_marked_twice_is_refused() -> None:
     ],
     ids=str,
 )
-def test_an_option_that_makes_no_sense_is_refused(wrong: dict[str, object]) -> None:
+def test_an_option_that_makes_no_sense_is_refused(wrong: dict[str, Any]) -> None:
     with pytest.raises(ValueError, match=next(iter(wrong))):
-        on("push", **wrong)  # type: ignore[arg-type]
+        on("push", **wrong)
     with pytest.raises(ValueError, match=next(iter(wrong))):
-        hookimpl(**wrong)  # type: ignore[call-overload]
+        hookimpl(**wrong)
 
 
 @pytest.mark.parametrize(

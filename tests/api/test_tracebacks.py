@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import linecache
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -178,9 +179,10 @@ def test_only_the_first_of_a_kind_is_new_and_few_kinds_are_remembered(tmp_path: 
     text = "def go(line=0):\n" + "\n".join(f"    if line == {n}: raise OSError({n})" for n in range(400))
     go = plugin_function(tmp_path, text)
     faults = FaultDescriber(redacted, go)
+    any_line: Any = go
 
     def is_new(line: int) -> bool:
-        return faults.describe(raised(lambda: go(line))).is_new  # type: ignore[call-arg]
+        return faults.describe(raised(partial(any_line, line))).is_new
 
     assert [is_new(0), is_new(0), is_new(1), is_new(0)] == [True, False, True, False]
     assert all(is_new(line) for line in range(2, 400))

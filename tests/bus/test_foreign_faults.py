@@ -87,7 +87,7 @@ def test_describing_never_raises_and_is_one_line_that_the_journal_takes(make: Ma
 def test_a_fault_is_described_with_its_place_whatever_its_class_hides() -> None:
     class Hides(Exception):
         @property
-        def __traceback__(self) -> Any:  # type: ignore[override]
+        def __traceback__(self) -> Any:  # type: ignore[override]  # it is no attribute of its own
             raise KeyboardInterrupt
 
     assert describe_with_place(Hides()) == describe(Hides())

@@ -30,7 +30,7 @@ async def test_a_handler_that_blocks_the_reactor_is_named_with_its_delivery(harn
     @on("*")
     async def fails_after_a_wait(event: object) -> None:
         try:
-            await deferLater(one.reactor, 0, lambda: {}["x"])  # type: ignore[index]
+            await deferLater(one.reactor, 0, lambda: {"y": 1}["x"])
         except KeyError:
             one.clock.advance(4)
             raise

@@ -15,6 +15,7 @@ from twisted.web.client import ResponseNeverReceived
 
 from stackit import Permanent, StackitError, on
 from stackit.api.events import DeliveryResult
+from stackit.journal import EventId
 
 
 def step() -> None:
@@ -22,7 +23,7 @@ def step() -> None:
 
 
 async def tracebacks(one: Harness, taken: DeliveryResult) -> dict[str, str]:
-    return await one.journal.tracebacks(taken.id)  # type: ignore[arg-type]
+    return await one.journal.tracebacks(EventId(taken.id))
 
 
 async def errors(one: Harness, taken: DeliveryResult) -> dict[str, str]:

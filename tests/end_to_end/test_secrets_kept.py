@@ -38,7 +38,8 @@ def issues(event):
 def in_any_form(secret: str) -> list[bytes]:
     raw = secret.encode()
     encoded = [b64encode(b"x" * before + raw)[3:-4] for before in range(3)]
-    return [raw, raw.hex().encode(), *encoded, *(quote(each, safe="").encode() for each in (secret, *encoded))]  # type: ignore[call-overload]
+    quoted = [quote(each, safe="").encode() for each in (raw, *encoded)]
+    return [raw, raw.hex().encode(), *encoded, *quoted]
 
 
 class Echo(Resource):
@@ -193,7 +194,7 @@ async def test_a_rotation_can_be_watched_to_its_end(running_stackit: Any, tmp_pa
 async def echo() -> AsyncIterator[str]:
     from twisted.internet import reactor as the_reactor  # noqa: PLC0415
 
-    root: Any = Echo()  # type: ignore[no-untyped-call]  # Twisted's own
+    root: Any = Echo()  # type: ignore[no-untyped-call]  # it has Twisted's own, which is not typed
     reactor: Any = the_reactor
     port = reactor.listenTCP(0, Site(root, parsePOSTFormSubmission=False), interface="127.0.0.1")
     yield f"http://127.0.0.1:{port.getHost().port}"

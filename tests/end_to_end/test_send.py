@@ -128,11 +128,12 @@ async def test_the_answer_names_the_receipt(sender: Sender) -> None:
 async def test_a_mistake_is_one_line_that_names_it(
     sender: Sender, arguments: list[str], status: int, line: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
+    found: object
     try:
         ran = await sender(*arguments)
         found, err = ran.status, ran.err
     except SystemExit as leaving:  # argparse writes to the stderr of the process
-        found, err = leaving.code, capsys.readouterr().err  # type: ignore[assignment]
+        found, err = leaving.code, capsys.readouterr().err
     assert (found, line in err.splitlines()[-1]) == (status, True), err
 
 

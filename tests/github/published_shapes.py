@@ -11,7 +11,7 @@ import hashlib
 import json
 import sys
 import tarfile
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -173,8 +173,9 @@ def _is_nullable(schema: Mapping[str, Any]) -> bool:
 
 @pytest.fixture(scope="module", params=(EXAMPLES, SCHEMAS), ids=lambda package: package.stem)
 def published(request: pytest.FixtureRequest) -> list[Published]:
-    read = {EXAMPLES: examples, SCHEMAS: generated}[request.param]
-    return [each for path, document in documents(request.param).items() for each in read(path, document)]  # type: ignore[operator]
+    readers: dict[Path, Callable[[str, Any], Iterable[Published]]] = {EXAMPLES: examples, SCHEMAS: generated}
+    read = readers[request.param]
+    return [each for path, document in documents(request.param).items() for each in read(path, document)]
 
 
 def taken(event: str, body: bytes) -> Any:

@@ -20,6 +20,8 @@ from stackit.github.event_types import NULLABLE, REQUIRED
 from stackit.github.payloads import decode, json_text
 from stackit.testing.catalogue import EVENTS, payload_for
 
+ODD_OWNERS: list[Any] = ["x", 5, -1.5, 2**70, True, [], [{}], {}]
+NO_ACTIONS: list[Any] = [None, 5, [], {}]
 SHA, NEW = "1" * 40, "2" * 40
 REPOSITORY = {"name": "widget", "full_name": "octo/widget", "owner": {"login": "octo", "name": "other"}}
 PUSH: dict[str, Any] = {"ref": "refs/heads/main", "before": SHA, "after": NEW, "forced": True, "repository": REPOSITORY}
@@ -57,7 +59,7 @@ def test_a_push_is_typed() -> None:
         ({"name": ".github", "owner": {"login": "octo_corp"}}, "octo_corp/.github"),
         ({"full_name": "octo/w", "owner": None, "name": 5}, "octo/w"),
         ({"full_name": "octo/w", "owner": {"login": 5, "name": ["x"]}}, "octo/w"),
-        *(({"full_name": "octo/w", "owner": owner}, "octo/w") for owner in ("x", 5, -1.5, 2**70, True, [], [{}], {})),  # type: ignore[var-annotated]
+        *(({"full_name": "octo/w", "owner": owner}, "octo/w") for owner in ODD_OWNERS),
     ],
 )
 def test_the_repository_is_found_wherever_a_push_names_it(repository: Any, expected: str) -> None:
@@ -319,7 +321,7 @@ def test_null_where_an_object_is_due_is_no_such_event(name: str) -> None:
 
 @pytest.mark.parametrize("name", [each for each in EVENTS if "action" in REQUIRED[each]])
 def test_an_action_that_is_no_text_is_no_such_event(name: str) -> None:
-    for action in (None, 5, [], {}):  # type: ignore[var-annotated]
+    for action in NO_ACTIONS:
         assert event(name, {**payload_for(name), "action": action}) is None
 
 

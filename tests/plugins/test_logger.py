@@ -441,7 +441,10 @@ def test_whatever_is_logged_it_is_a_line_also_where_it_cannot_say_what_it_is(log
         def __str__(self) -> str:
             raise make()
 
-        __repr__ = __format__ = __str__  # type: ignore[assignment]
+        def __format__(self, _: str) -> str:
+            raise make()
+
+        __repr__ = __str__
 
     log.write(summary="said", fields={"value": Silent(), "list": [Silent()], "other": 1})
     log.write(log_format="said {value}", value=Silent())

@@ -214,7 +214,7 @@ def _raise() -> Any:
 
 def _odd_sample() -> Any:
     family = GaugeMetricFamily("kitchen_heat", "Heat.", labels=["plate"])
-    family.add_metric([7], "hot")  # type: ignore[list-item,arg-type]
+    family.add_metric([7], "hot")  # type: ignore[list-item, arg-type]  # wrong on purpose
     return [family]
 
 

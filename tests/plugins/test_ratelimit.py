@@ -10,7 +10,8 @@ import pytest
 from twisted.internet.task import Clock
 
 from stackit import Occurrence, RequestHead
-from stackit.plugins.ratelimit import Buckets, RateLimit  # type: ignore[attr-defined]
+from stackit.plugins.ratelimit import RateLimit
+from stackit.plugins.ratelimit.buckets import Buckets
 
 
 class Limited:

@@ -7,12 +7,11 @@ import pty
 import socket
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
-from clocks import as_reactor
 from twisted.internet.task import Clock
 
-from stackit.runtime import stdout as streams
 from stackit.runtime.stdout import MOST_KEPT, NonBlockingStream
 
 LINE = "x" * 1000 + "\n"
@@ -28,8 +27,9 @@ class Reader:
         os.set_blocking(descriptor, False)
 
     def hold(self) -> None:
-        self.clock.callFromThread = lambda call: call()  # type: ignore[attr-defined]
-        self.stream.hold(as_reactor(self.clock), lambda count: f"{count} lost\n")
+        clock: Any = self.clock
+        clock.callFromThread = lambda call: call()
+        self.stream.hold(clock, lambda count: f"{count} lost\n")
 
     def read(self) -> str:
         """All that there is, and all that goes on while it is read."""
@@ -61,7 +61,7 @@ def _pipe_of_another_user(monkeypatch: pytest.MonkeyPatch) -> None:
     def refuse(path: str, *_: object) -> int:
         raise PermissionError(path)
 
-    monkeypatch.setattr(streams.os, "open", refuse)  # type: ignore[attr-defined]
+    monkeypatch.setattr(os, "open", refuse)
 
 
 @pytest.fixture(params=["pipe", "socket", "terminal", "pipe of another user"])

@@ -39,7 +39,7 @@ def disk() -> Iterator[Disk]:
 
 
 def started(clock: Clock, disk: Disk) -> Storage:
-    storage = Storage(reactor=clock, look=disk.look)  # type: ignore[arg-type]  # a Clock is enough
+    storage = Storage(reactor=clock, look=disk.look)
     storage.startService()
     return storage
 

@@ -88,7 +88,8 @@ async def test_the_socket_has_the_mode_that_its_endpoint_says(path: Path, option
 
 @pytest.mark.usefixtures("_open_umask")
 def test_there_is_no_instant_at_which_the_file_is_open_to_others(path: Path) -> None:
-    port: Any = unix_port._UnixPort(os.fsencode(path), Factory(), 50, OWNER_ONLY, reactor)  # type: ignore[arg-type]
+    port_class: Any = unix_port._UnixPort
+    port = port_class(os.fsencode(path), Factory(), 50, OWNER_ONLY, reactor)
     bound = port.createInternetSocket()
     bound.bind(str(path))  # what comes next, Twisted's chmod, is not there yet
     assert mode(path) == 0o600

@@ -24,10 +24,10 @@ NO_LIMITS = ProcessLimits()
 ENV = {"PATH": os.environ["PATH"], "LC_ALL": "C"}
 
 
-def start(*argv: str | bytes, limits: ProcessLimits = NO_LIMITS, **options: object) -> Deferred[Finished]:
+def start(*argv: str | bytes, limits: ProcessLimits = NO_LIMITS, **options: Any) -> Deferred[Finished]:
     from twisted.internet import reactor  # noqa: PLC0415 - importing it installs it
 
-    return Deferred.fromCoroutine(run(reactor, argv, env=ENV, limits=limits, **options))  # type: ignore[arg-type]
+    return Deferred.fromCoroutine(run(reactor, argv, env=ENV, limits=limits, **options))
 
 
 def shell(script: str, **options: Any) -> Deferred[Finished]:

@@ -30,6 +30,8 @@ class Answer(msgspec.Struct, frozen=True):
 
 
 class _Reader(Protocol):
+    transport: Any  # a zope interface, which mypy does not know
+
     def __init__(self) -> None:
         self.received = b""
         self.lost: Deferred[None] = Deferred()
@@ -49,11 +51,12 @@ class Server:
         self.port = port
 
     async def connect(self) -> _Reader:
-        return await connectProtocol(HostnameEndpoint(self._reactor, "127.0.0.1", self.port), _Reader())  # type: ignore[no-any-return]
+        reader: _Reader = await connectProtocol(HostnameEndpoint(self._reactor, "127.0.0.1", self.port), _Reader())
+        return reader
 
     async def send(self, request: bytes) -> Answer:
         reader = await self.connect()
-        reader.transport.write(request)  # type: ignore[call-arg, union-attr]
+        reader.transport.write(request)
         await reader.lost
         head, _, body = reader.received.partition(b"\r\n\r\n")
         status, *lines = head.decode("latin-1").split("\r\n")

@@ -51,7 +51,7 @@ class ByteServer(protocol.Factory):
 
     def __init__(self, reactor: Any, default: bytes = OK) -> None:
         self.default = default
-        self.answers: list[bytes | Callable[[Any], None]] = []
+        self.answers: list[bytes | Callable[[Any], object]] = []
         self.requests: list[bytes] = []
         self.peers: list[Any] = []
         self.lost = 0

@@ -30,7 +30,7 @@ class TextIsNoText(Exception):
     """Its text is no text."""
 
     def __str__(self) -> str:
-        return self.args  # type: ignore[return-value]
+        return self.args  # type: ignore[return-value]  # wrong on purpose
 
 
 @dataclass(frozen=True)
@@ -52,7 +52,7 @@ class RaisedOnce(Exception):
 
 class _Named(type):
     @property
-    def __name__(cls) -> str:  # type: ignore[override]
+    def __name__(cls) -> str:  # type: ignore[override]  # wrong on purpose
         raise ValueError("no name for you")
 
 

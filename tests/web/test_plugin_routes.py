@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
+from clocks import as_reactor
 from twisted.internet.defer import Deferred
 from twisted.internet.task import Clock
 
@@ -31,7 +32,7 @@ def unheard(client: str, head: RequestHead | None, refusal: Refusal) -> None:
 
 def routes(verdict: Refused | None = None, most: int = 2, on_refused: OnRefused = unheard) -> PluginRoutes:
     return PluginRoutes(
-        reactor=Clock(),  # type: ignore[arg-type]
+        reactor=as_reactor(Clock()),
         admit=lambda _: verdict,
         on_refused=on_refused,
         most=most,
@@ -161,7 +162,7 @@ def test_requests_whose_bodies_end_late_are_bounded_as_well_and_are_told_to_the_
 
 def test_a_deadline_may_be_a_text_with_a_unit() -> None:
     asked, clock = Asked(), Clock()
-    served = PluginRoutes(reactor=clock, admit=lambda _: None, on_refused=unheard, most=2)  # type: ignore[arg-type]
+    served = PluginRoutes(reactor=as_reactor(clock), admit=lambda _: None, on_refused=unheard, most=2)
     (handler,) = served.handlers([route(handler=lambda _: Deferred(), deadline="1.5m")], [], []).values()
     assert not isinstance(handler.handle_head(HEAD, 0), Refusal)
     handler.handle_request(asked)

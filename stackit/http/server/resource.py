@@ -32,7 +32,7 @@ class HandlerResource(Resource):
     def __init__(
         self, handler: RequestHandler, *, on_refused: OnRefused, on_failure: Callable[[Failure], object]
     ) -> None:
-        super().__init__()  # type: ignore[no-untyped-call]
+        Resource.__init__(self)
         self._handler = handler
         self._on_refused = on_refused
         self._on_failure = on_failure

@@ -75,7 +75,7 @@ class BoundedSite(Factory):
         self.limits = msgspec.structs.replace(self.limits, deadline=deadline, memory=memory)
         self.limiter.memory = memory
 
-    def buildProtocol(self, addr: IAddress | None) -> Connection:  # type: ignore[override]  # noqa: ARG002
+    def buildProtocol(self, addr: IAddress | None) -> Connection:  # type: ignore[override]  # noqa: ARG002 - no Protocol, but an IProtocol
         connection = Connection(self)
         self._connections.add(connection)
         return connection

@@ -5,6 +5,7 @@ from __future__ import annotations
 import sqlite3
 from collections.abc import Iterator
 from contextlib import suppress
+from typing import Any
 
 from stackit.api.refs import ref_text
 from stackit.journal.records import (
@@ -210,7 +211,7 @@ def _of_state(state: str | None, subscriber: str | None) -> Iterator[tuple[str, 
         yield _DONE_OR_UNHANDLED, None
 
 
-def _receipt(connection: sqlite3.Connection, row: tuple) -> Receipt:  # type: ignore[type-arg]
+def _receipt(connection: sqlite3.Connection, row: tuple[Any, ...]) -> Receipt:
     number, kind, hook, delivery, event, action, repo, received_at, size, replay_of, visible_at = row
     handlings = tuple(
         HandlingRow(

@@ -42,7 +42,8 @@ async def test_an_announcement_that_cannot_be_written_moves_no_ref_and_harms_no_
     journal: JournalProtocol,
 ) -> None:
 
-    broken: Any = [RefChange("refs/heads/main", ZEROS, ONE, "created"), RefChange("refs/x", ZEROS, object(), "created")]  # type: ignore[arg-type]
+    no_text: Any = object()
+    broken = [RefChange("refs/heads/main", ZEROS, ONE, "created"), RefChange("refs/x", ZEROS, no_text, "created")]
     before = Deferred.fromCoroutine(outcome(journal.append, new_delivery("a")))
     failing = Deferred.fromCoroutine(journal.announce("octo/widget", broken, "push", None, 100.0, ["notes"]))
     after = Deferred.fromCoroutine(outcome(journal.append, new_delivery("b")))

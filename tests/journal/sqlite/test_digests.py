@@ -54,7 +54,7 @@ async def test_a_body_is_recognised_from_memory_from_the_index_and_after_a_resta
     assert _digests(tmp_path) == [1, 2, 3, 4, 6, 7, 8, 9, 11, 12, 13, 14, 16]
 
     async def known() -> dict[int, str | None]:
-        again = {}  # type: ignore[var-annotated]
+        again: dict[int, str | None] = {}
         for number in range(18):
             made = new_delivery(f"again-{number}-{len(again)}", body=BODY + str(number).encode())
             again[number] = (await outcome(journal.append, made)).replay_of

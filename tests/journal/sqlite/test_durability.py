@@ -10,7 +10,7 @@ import sqlite3
 import stat
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -416,10 +416,12 @@ def _another_database(path: Path) -> None:
 
 @pytest.mark.parametrize("harm", [_garbage, _empty, _cut, _zeros_in_the_middle, _another_database])
 @pytest_twisted.ensureDeferred
-async def test_a_damaged_journal_stops_the_start_and_is_left_as_it_is(tmp_path: Path, harm: object) -> None:
+async def test_a_damaged_journal_stops_the_start_and_is_left_as_it_is(
+    tmp_path: Path, harm: Callable[[Path], None]
+) -> None:
     state = tmp_path / "state"
     await filled(state)
-    harm(state / "journal.sqlite3")  # type: ignore[operator]
+    harm(state / "journal.sqlite3")
     before = contents(state)
     for _ in range(2):
         with pytest.raises(JournalError, match=r"journal\.sqlite3 is damaged .*nothing was changed") as raised:

@@ -64,7 +64,7 @@ async def test_a_private_repository_is_fetched_over_http_with_its_token(
         seen.extend(children(TOKEN))
         return render(request)
 
-    server.render = watching  # type: ignore[method-assign]
+    server.render = watching  # type: ignore[method-assign]  # of this one server
     harness = Harness(tmp_path / "state", managed(server.url("octo/widget.git"), token_file=token_file))
     await harness.worker().sync("start")
     upstream.advance()

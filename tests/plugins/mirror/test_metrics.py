@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ast
 from pathlib import Path
+from typing import Any
 
 from scraping import NOW, WIDGET, Scraped
 
@@ -101,7 +102,8 @@ def test_no_stream_of_new_values_makes_ever_more_series(scraped: Scraped) -> Non
     for n in range(200):
         scraped.observe(name="synced", repo=WIDGET, cause=f"cause_{n}", outcome=f"outcome_{n}", seconds=0.1)
         scraped.observe(name="fallback", repo=WIDGET, reason=f"reason_{n}")
-        odd = RefChange("refs/heads/a", "0" * 40, "1" * 40, f"kind_{n}")  # type: ignore[arg-type]
+        kind: Any = f"kind_{n}"
+        odd = RefChange("refs/heads/a", "0" * 40, "1" * 40, kind)
         scraped.observe(name="refs_changed", repo=WIDGET, cause="push", changes=(odd,))
     assert scraped.value("stackit_mirror_syncs_total", cause="other", outcome="other") == 200
     assert scraped.value("stackit_mirror_ref_changes_total", kind="other") == 200

@@ -12,6 +12,7 @@ from twisted.internet.endpoints import serverFromString
 
 from stackit import Route
 from stackit.config.model import AdminConfig, Config
+from stackit.config.secret import Secret
 from stackit.web.admin.site import admin_site
 
 
@@ -32,7 +33,8 @@ async def serve() -> AsyncIterator[Serve]:
         **more: Any,
     ) -> Server:
         admin = AdminConfig(hosts=tuple(hosts), token_files=tuple(token_files))
-        config = Config(state_dir=Path("unused"), api_prefixes=PREFIXES, admin=admin, api_token=token)  # type: ignore[arg-type]
+        api_token = None if token is None else Secret(token)
+        config = Config(state_dir=Path("unused"), api_prefixes=PREFIXES, admin=admin, api_token=api_token)
         site = admin_site(config, routes, reactor, **more)
         sites.append(site)
         port = await serverFromString(reactor, "tcp:0:interface=127.0.0.1").listen(site)

@@ -123,14 +123,14 @@ _UNSENDABLE = {
     "status 599": Response(status=599),
     "status 0": Response(status=0),
     "status 100": Response(status=100),
-    "status is text": Response(status="200"),  # type: ignore[arg-type]
+    "status is text": Response(status="200"),  # type: ignore[arg-type]  # wrong on purpose
     "status is true": Response(status=True),
     "line break in a value": Response(headers={"X-A": "a\r\nX-B: b"}),
     "newline in a value": Response(headers={"X-A": "a\nX-B: b"}),
     "newline behind a value": Response(headers={"X-A": "a\n"}),
     "nothing in a value": Response(headers={"X-A": "a\0"}),
     "beyond Latin-1": Response(headers={"X-A": "\u20ac"}),
-    "value is bytes": Response(headers={"X-A": b"a"}),  # type: ignore[dict-item]
+    "value is bytes": Response(headers={"X-A": b"a"}),  # type: ignore[dict-item]  # wrong on purpose
     "line break in a name": Response(headers={"X-A\r\nX-B": "b"}),
     "colon in a name": Response(headers={"X-A:": "b"}),
     "empty name": Response(headers={"": "b"}),
@@ -138,10 +138,10 @@ _UNSENDABLE = {
     "a second length": Response(body=b"abc", headers={"content-length": "1"}),
     "another framing": Response(body=b"abc", headers={"Transfer-Encoding": "chunked"}),
     "connection": Response(headers={"Connection": "upgrade"}),
-    "no mapping": Response(headers=["X-A"]),  # type: ignore[arg-type]
+    "no mapping": Response(headers=["X-A"]),  # type: ignore[arg-type]  # wrong on purpose
     "line break in the type": Response(content_type="text/plain\r\nX-B: b"),
     "type beyond Latin-1": Response(content_type="text/\u20ac"),
-    "no type": Response(content_type=None),  # type: ignore[arg-type]
+    "no type": Response(content_type=None),  # type: ignore[arg-type]  # wrong on purpose
     "body is no JSON": Response(body={"a": float("nan")}),
     "body without end": Response(body=_CIRCLE),
 }
@@ -155,7 +155,7 @@ async def test_an_answer_that_cannot_be_sent_is_a_500_and_one_line_that_names_th
     server = await serve([Route("GET", "/x", lambda _request: response, "odd"), *ECHO])
     reader = await server.connect()
     with lines_logged() as lines:
-        reader.transport.write(_TWO)  # type: ignore[call-arg, union-attr]
+        reader.transport.write(_TWO)
         await reader.lost
     # Both are answered, each once, and nothing of the first is taken for an answer of its own.
     first, _, rest = reader.received.partition(b'{"error": "internal error"}\n')
@@ -192,7 +192,7 @@ async def test_bytes_that_tell_another_length_than_they_have_are_sent_whole(serv
 async def test_a_body_where_none_may_be_is_not_the_next_answer(serve: Serve, status: int) -> None:
     server = await serve([Route("GET", "/x", lambda _request: Response(status=status, body={"a": 1})), *ECHO])
     reader = await server.connect()
-    reader.transport.write(_TWO)  # type: ignore[call-arg, union-attr]
+    reader.transport.write(_TWO)
     await reader.lost
     first, second = reader.received.split(b"\r\n\r\n", 1)
     assert first.startswith(b"HTTP/1.1 %d " % status)
@@ -230,7 +230,10 @@ async def test_a_deferred_of_a_class_of_its_own_may_be_an_answer_or_fail_to(serv
         answer.callback(Response(body="own"))
         return answer
 
-    server = await serve([Route("GET", "/good", good), Route("GET", "/odd", lambda _request: OddDeferred())])  # type: ignore[arg-type, return-value]
+    def odd(_request: AdminRequest) -> Any:
+        return OddDeferred()
+
+    server = await serve([Route("GET", "/good", good), Route("GET", "/odd", odd)])
     assert (await server.ask("GET", "/good")).json == "own"
     with lines_logged() as lines:
         assert (await server.ask("GET", "/odd")).status == 500
@@ -241,7 +244,7 @@ async def test_a_deferred_of_a_class_of_its_own_may_be_an_answer_or_fail_to(serv
 @pytest_twisted.ensureDeferred
 async def test_a_route_that_is_made_of_something_else_stops_the_start(serve: Serve, route: Any) -> None:
     with pytest.raises(StackitError, match=r"^plugin odd: admin route.*: a route is a method and a path"):
-        await serve([Route(*route, "odd")])  # type: ignore[call-arg]
+        await serve([Route(*route, "odd")])  # type: ignore[call-arg]  # wrong on purpose
 
 
 @pytest_twisted.ensureDeferred

@@ -24,9 +24,9 @@ async def test_the_answer_to_a_client_that_hung_up_is_dropped_and_the_work_goes_
 
     server = await serve([Route("GET", "/slow", slow), *ECHO])
     reader = await server.connect()
-    reader.transport.write(b"GET /slow HTTP/1.1\r\nHost: localhost\r\n\r\n")  # type: ignore[call-arg, union-attr]
+    reader.transport.write(b"GET /slow HTTP/1.1\r\nHost: localhost\r\n\r\n")
     await started
-    reader.transport.abortConnection()  # type: ignore[union-attr]
+    reader.transport.abortConnection()
     await reader.lost
     assert (await server.ask("GET", "/metrics")).status == 200
     go_on.callback(None)
@@ -48,7 +48,7 @@ async def test_requests_that_never_end_leave_room_for_those_of_other_routes(serv
     for number in range(100):
         reader = await server.connect()
         path = f"/api/hung/{number % 4}/{number}"
-        reader.transport.write(f"POST {path} HTTP/1.1\r\nHost: localhost\r\nX-Stackit-CSRF: 1\r\n\r\n".encode())  # type: ignore[call-arg, union-attr]
+        reader.transport.write(f"POST {path} HTTP/1.1\r\nHost: localhost\r\nX-Stackit-CSRF: 1\r\n\r\n".encode())
         held.append(reader)
         assert (await server.ask("GET", "/metrics")).status == 200
     assert 16 <= len(waiting) < 32
@@ -59,8 +59,8 @@ async def test_requests_that_never_end_leave_room_for_those_of_other_routes(serv
     for each in waiting:
         each.callback(Response(body="at last"))
     reader = await server.connect()
-    reader.transport.write(b"POST /api/hung/0/x HTTP/1.1\r\nHost: localhost\r\nX-Stackit-CSRF: 1\r\n\r\n")  # type: ignore[call-arg, union-attr]
+    reader.transport.write(b"POST /api/hung/0/x HTTP/1.1\r\nHost: localhost\r\nX-Stackit-CSRF: 1\r\n\r\n")
     assert (await server.ask("GET", "/metrics")).status == 200
     assert len(waiting) == before + 1
-    for each in (*held, reader):  # type: ignore[assignment]
-        each.transport.abortConnection()  # type: ignore[attr-defined]
+    for one in (*held, reader):
+        one.transport.abortConnection()

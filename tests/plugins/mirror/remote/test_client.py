@@ -260,7 +260,7 @@ async def test_an_answer_is_read_in_whatever_pieces_it_comes(harness: Harness, s
             peer.transport.write(said[at : at + size])
             await deferLater(harness.reactor, 0)
 
-    harness.server.answers = [lambda peer: Deferred.fromCoroutine(drip(peer)) and None]  # type: ignore[list-item]
+    harness.server.answers = [lambda peer: Deferred.fromCoroutine(drip(peer))]
     assert await harness.ask() == b"0000"
     assert await harness.ask() == b"0000"
     assert len(harness.server.peers) == 1
@@ -335,7 +335,7 @@ async def test_an_answer_without_an_end_is_cut_off(harness: Harness, chunked: bo
             peer.transport.write(b"1000\r\n" + b"x" * 0x1000 + b"\r\n")
             await deferLater(harness.reactor, 0)
 
-    harness.server.answers = [lambda peer: Deferred.fromCoroutine(flood(peer)) and None]  # type: ignore[list-item]
+    harness.server.answers = [lambda peer: Deferred.fromCoroutine(flood(peer))]
     assert (await harness.fails()).reason == "too_large"
     await harness.until(lambda: harness.server.lost == 1)
 

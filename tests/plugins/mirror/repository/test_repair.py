@@ -71,6 +71,16 @@ def loose_folder(mirror: Path) -> None:
         shutil.rmtree(folder)
 
 
+def empty_folder(mirror: Path) -> None:
+    shutil.rmtree(mirror)
+    mirror.mkdir()
+
+
+def empty_file(mirror: Path) -> None:
+    shutil.rmtree(mirror)
+    mirror.touch()
+
+
 DAMAGES: dict[str, Callable[[Path], object]] = {
     "the tip's object is garbage": lambda mirror: overwrite(an_object(mirror, "main"), b"garbage"),
     "an old object is garbage": lambda mirror: overwrite(an_object(mirror, "main~2"), b"garbage"),
@@ -94,8 +104,8 @@ DAMAGES: dict[str, Callable[[Path], object]] = {
     "HEAD is gone": lambda mirror: (mirror / "HEAD").unlink(),
     "the refs' folder is gone": lambda mirror: shutil.rmtree(mirror / "refs"),
     "the configuration is garbage": lambda mirror: (mirror / "config").write_bytes(b"[garbage"),
-    "the mirror is an empty folder": lambda mirror: (shutil.rmtree(mirror), mirror.mkdir()),  # type: ignore[func-returns-value]
-    "the mirror is a file": lambda mirror: (shutil.rmtree(mirror), mirror.write_text("")),  # type: ignore[func-returns-value]
+    "the mirror is an empty folder": empty_folder,
+    "the mirror is a file": empty_file,
     "the mirror is gone": shutil.rmtree,
 }
 
