@@ -45,7 +45,7 @@ class ConnectionPool:
         self._reactor = reactor
         self._endpoint: Any = HostnameEndpoint(reactor, host, port, timeout=seconds(timeouts.connect))
         self._tls = ClientTls(host, tls_files) if scheme == "https" else None
-        self._size = size
+        self.size = size
         self._idle: list[Connection] = []
         self._open: set[Connection] = set()
         self._connecting: set[Deferred[Any]] = set()
@@ -62,7 +62,7 @@ class ConnectionPool:
         """
         if not patient:
             return await self._request(data, limit, safe=safe)
-        if self._patient >= self._size:
+        if self._patient >= self.size:
             turn: Deferred[None] = Deferred(self._queue.remove)
             self._queue.append(turn)
             await turn
@@ -104,7 +104,7 @@ class ConnectionPool:
     async def _send(self, connection: Connection, data: bytes, limit: int) -> Response:
         response = await connection.request(data, limit, seconds(self.timeouts.answer))
         if connection.reusable:
-            if len(self._idle) < self._size:
+            if len(self._idle) < self.size:
                 self._idle.append(connection)
                 self._start_idle_timer()
             else:

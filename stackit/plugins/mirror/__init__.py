@@ -105,6 +105,12 @@ class Mirror:
         return None if worker is None else worker.info()
 
     @hookimpl
+    def stackit_reload(self, settings: MirrorSettings) -> None:
+        self._settings = settings
+        if self._mirrors is not None:
+            self._mirrors.change_settings(settings)
+
+    @hookimpl
     def stackit_metrics(self) -> Sequence[Collector]:
         return self._metrics.collectors()
 

@@ -81,6 +81,7 @@ class Mirrors:
 
     def change(self, change: ReposChange) -> None:
         """Follow a change of the registry: clone what is new, give up what is managed no more."""
+        found = mirrors_on_disk(self._directory) if change.added or change.changed else {}
         for managed in change.removed:
             self._remove(managed.repo.key)
         for managed in change.changed:
@@ -89,9 +90,9 @@ class Mirrors:
                 worker.change(managed, self._remotes.get(managed))
             else:  # its name is spelled in another way now, and so is its folder
                 self._remove(managed.repo.key)
-                self._add(managed)
+                self._add(managed, found)
         for managed in change.added:
-            self._add(managed)
+            self._add(managed, found)
 
     def stop(self) -> None:
         """Start no more rounds; those that run go on."""
@@ -103,6 +104,16 @@ class Mirrors:
         """Cancel the rounds that run."""
         for worker in self:
             worker.rounds.cancel()
+
+    def change_settings(self, settings: MirrorSettings) -> None:
+        """Take other settings, from the next fetch on."""
+        self._settings = settings
+        self._git.most_memory = settings.git_memory
+        self._disk.reserve = settings.reserve
+        self._slots.change(settings.concurrency)
+        self._remotes.change_size(2 * settings.concurrency)
+        for worker in self:
+            worker.change_settings(settings)
 
     async def finish(self) -> None:
         """Wait until no round runs any more, also of what was given up, and close the connections."""
@@ -125,11 +136,11 @@ class Mirrors:
         self._pushes[key] = PushHandler(self._app, self._git, worker, self._histories, self._clock, self._tunables)
         return worker
 
-    def _add(self, managed: ManagedRepo) -> None:
+    def _add(self, managed: ManagedRepo, found: Mapping[str, Path]) -> None:
         if managed.repo.key in self._workers or managed.repo.key in self._leaving:
             return  # it was given up a moment ago, and its last round still works in the folder: see _left
         worker = self._make(managed)
-        self._prepare(worker, mirrors_on_disk(self._directory))
+        self._prepare(worker, found)
         self.schedule.add(worker)
         self.schedule.check_now(worker)
 
@@ -149,7 +160,7 @@ class Mirrors:
         del self._leaving[repo.key]
         managed = self._app.repos.get(repo)
         if managed is not None and not self._stopped:
-            self._add(managed)
+            self._add(managed, mirrors_on_disk(self._directory))
 
     def _prepare(self, worker: MirrorWorker, found: Mapping[str, Path]) -> None:
         """Move and clean a mirror that is among those ``found`` on disk, perhaps under an earlier spelling."""

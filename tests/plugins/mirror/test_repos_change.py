@@ -11,8 +11,9 @@ import pytest_twisted
 from mirror_harness import GitHttp, Harness, Upstream, ask, managed, pushed, refs
 from twisted.internet.defer import Deferred
 
-from stackit import ManagedRepo, StackitError
+from stackit import ManagedRepo, Size, StackitError
 from stackit.api.reactor import sleep
+from stackit.plugins.mirror import MirrorSettings
 
 
 @pytest.fixture
@@ -171,3 +172,33 @@ async def test_a_name_in_other_letters_moves_the_mirror(harness: Harness, upstre
     await rounds(harness, 1, "Octo/Widget")
     assert refs(harness.path("Octo/Widget")) == upstream.refs()
     assert len(harness.announcements) == 1
+
+
+@pytest_twisted.ensureDeferred
+async def test_other_settings_hold_from_the_next_fetch_on_also_for_mirrors_that_are_new(
+    tmp_path: Path, harness: Harness, upstream: Upstream
+) -> None:
+    upstream.set("refs/heads/second", upstream.advance())
+    manage(harness, managed(upstream))
+    await rounds(harness, 1)
+    harness.mirror.stackit_reload(MirrorSettings(max_deletions=0.0, min_refs=1, concurrency=1, git_memory=Size(0)))
+    other = Upstream(tmp_path / "remotes" / "other")
+    other.set("refs/heads/one", other.advance())
+    manage(harness, managed(upstream), managed(other, "octo/other"))
+    await rounds(harness, 1, "octo/other")
+    upstream.delete("refs/heads/second")
+    other.delete("refs/heads/one")
+    both = (harness.worker(), harness.worker("octo/other"))
+    for worker in both:
+        await worker.sync("backstop")
+        assert worker.state == "behind"
+    harness.mirror.stackit_reload(MirrorSettings(max_deletions=1.0))
+    for worker in both:
+        await worker.sync("backstop")
+        assert worker.state == "in_step"
+    # The disk is too full for this reserve.
+    harness.mirror.stackit_reload(MirrorSettings(reserve=Size(2**60)))
+    assert harness.mirror.stackit_health() is not None
+    upstream.advance()
+    with pytest.raises(StackitError, match=r"plugins\.mirror\.reserve"):
+        await harness.worker().sync("backstop")

@@ -63,7 +63,7 @@ class Git:
         most_memory: int = 0,
     ) -> None:
         self._reactor = reactor
-        self._most_memory = most_memory
+        self.most_memory = most_memory
         self._now = now
         self._home = home
         self._redact = redact
@@ -225,7 +225,7 @@ class Git:
         return finished, said, answer
 
     def _limits(self, timeout: float, stall: float | None = None) -> ProcessLimits:
-        return ProcessLimits(timeout=timeout, stall=stall, stdout=_OUTPUT_LIMIT, memory=self._most_memory)
+        return ProcessLimits(timeout=timeout, stall=stall, stdout=_OUTPUT_LIMIT, memory=self.most_memory)
 
     def _checked(self, finished: Finished, ok: tuple[int, ...]) -> Finished:
         failed = finished.status not in ok or finished.timed_out or finished.truncated

@@ -52,6 +52,12 @@ class Remotes:
         path = target.path.partition("?")[0].rstrip("/")
         return Remote(self._reactor, self._now, pool, managed, target.host, path, self._limits)
 
+    def change_size(self, most: int) -> None:
+        """Keep at most so many connections to each host from now on."""
+        self._most = most
+        for pool in self._pools.values():
+            pool.size = most
+
     async def close(self) -> None:
         """Close all connections. No remote may be used afterwards."""
         for pool in self._pools.values():

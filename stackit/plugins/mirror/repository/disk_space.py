@@ -41,7 +41,7 @@ class DiskReserve:
     ) -> None:
         self._reactor = reactor
         self._directory = directory
-        self._reserve = reserve
+        self.reserve = reserve
         self.interval = interval
         self._free_bytes = free
         self._writers: list[_Writer] = []
@@ -50,7 +50,7 @@ class DiskReserve:
     @property
     def is_short(self) -> bool:
         """True if less than the reserve is free."""
-        return self._free < self._reserve
+        return self._free < self.reserve
 
     @property
     def _free(self) -> int:
@@ -59,7 +59,7 @@ class DiskReserve:
     def check(self) -> None:
         """Raise StackitError if less than the reserve is free."""
         free = self._free
-        if free < self._reserve:
+        if free < self.reserve:
             raise StackitError(
                 f"only {free >> 20} MiB are free on the disk of the mirrors, less than plugins.mirror.reserve: "
                 "nothing is fetched until there is room"
@@ -91,7 +91,7 @@ class DiskReserve:
         self._timer = self._reactor.callLater(self.interval, self._check_writers)
         free = self._free
         # One at a time: the space that it gives back may be enough for all others.
-        if free >= self._reserve or any(each.ended is not None for each in self._writers):
+        if free >= self.reserve or any(each.ended is not None for each in self._writers):
             return
         largest = self._writers[0] if len(self._writers) == 1 else max(self._writers, key=lambda each: each.size())
         largest.ended = (

@@ -40,7 +40,7 @@ class Coalescer(Generic[Ask, Result]):
         self._clock = clock
         self._work = work
         self._turn = turn
-        self._debounce = debounce
+        self.debounce = debounce
         self._next: list[tuple[Ask, Deferred[Result]]] = []
         self._current: list[Ask] = []
         self._joined: list[Deferred[Result]] = []
@@ -125,12 +125,12 @@ class Coalescer(Generic[Ask, Result]):
     def _schedule(self, urgent: bool) -> None:
         if self._busy:
             return
-        if self._debounce == 0 or urgent:
+        if self.debounce == 0 or urgent:
             self._close_window()
             self._start()
             return
         now = self._clock.seconds()
-        wait = max(0.0, min(now + self._debounce, self._opened + QUIET_LIMIT * self._debounce) - now)
+        wait = max(0.0, min(now + self.debounce, self._opened + QUIET_LIMIT * self.debounce) - now)
         self._close_window()
         self._window = self._clock.callLater(wait, self._start)
 

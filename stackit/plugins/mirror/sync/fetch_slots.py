@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections import Counter, deque
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from types import MappingProxyType
 from typing import Literal, TypeAlias
 
 from twisted.internet.defer import Deferred
@@ -17,6 +18,11 @@ EARLY_PER_SLOT = 4
 
 URGENT_TURNS = 4
 """Of this many turns, one goes to a waiter that is not urgent, however many pushes come."""
+
+_SHARES: Mapping[Kind, tuple[int, int]] = MappingProxyType(
+    {"quick": (4, 16), "push": (1, 2), "background": (1, 2), "clone": (1, 2)}
+)
+"""The slots of one host, and of all, as multiples of the concurrency."""
 
 _ORDERS = ((0, 1, 2), (1, 0, 2), (2, 1, 0))
 
@@ -40,6 +46,11 @@ class SlotPool:
     def busy(self) -> bool:
         """True while any holder works."""
         return self._working.total() > 0
+
+    def change(self, each: int, total: int) -> None:
+        """Have other numbers of holders from now on; those that work go on."""
+        self._each, self._total = each, total
+        self._serve()
 
     def acquire(
         self, host: str = "", *, urgent: bool = False, suspect: bool = False, end: Callable[[], None] = lambda: None
@@ -181,11 +192,13 @@ class FetchSlots:
 
     def __init__(self, concurrency: int) -> None:
         self._kinds: dict[Kind, SlotPool] = {
-            "quick": SlotPool(4 * concurrency, 16 * concurrency),
-            "push": SlotPool(concurrency, 2 * concurrency),
-            "background": SlotPool(concurrency, 2 * concurrency),
-            "clone": SlotPool(concurrency, 2 * concurrency),
+            kind: SlotPool(each * concurrency, total * concurrency) for kind, (each, total) in _SHARES.items()
         }
+
+    def change(self, concurrency: int) -> None:
+        """Have another number of slots from now on."""
+        for kind, (each, total) in _SHARES.items():
+            self._kinds[kind].change(each * concurrency, total * concurrency)
 
     def of(self, kind: Kind) -> SlotPool:
         return self._kinds[kind]

@@ -104,6 +104,11 @@ class Refresher:
         self._remote = remote
         self._use_remote()
 
+    def change_settings(self, settings: SyncSettings) -> None:
+        """Take other settings of all mirrors, from the next fetch on."""
+        self._settings = settings
+        self._supervised_git.timeout = settings.timeout
+
     def _use_remote(self) -> None:
         remote = self._remote
         self._quick_check = None if remote is None else QuickCheck(remote, self._managed)

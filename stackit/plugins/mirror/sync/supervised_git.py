@@ -49,7 +49,7 @@ class SupervisedGit:
         self._app = app
         self._git = git
         self.managed = managed
-        self._timeout = timeout
+        self.timeout = timeout
         self._slot = slot
         self._disk = disk
         self._growth = growth
@@ -58,7 +58,7 @@ class SupervisedGit:
     async def listing(self) -> Listing:
         """List every ref of the remote. Raises GitError."""
         # It shows no progress before its end, so its timeout is that of a stall.
-        timeout = self._grown(min(self._tunables.stall, self._timeout))
+        timeout = self._grown(min(self._tunables.stall, self.timeout))
         return await self.supervise(lambda _: self._git.listing(self.managed, timeout=timeout))
 
     async def fetch(
@@ -76,7 +76,7 @@ class SupervisedGit:
         stderr. ``only``: these refspecs instead of the configured ones. ``tips``: commits here that the remote most
         likely has.
         """
-        timeout = self._tunables.longest if first else self._grown(self._timeout)
+        timeout = self._tunables.longest if first else self._grown(self.timeout)
 
         def fetch(heard: Progress) -> Awaitable[Fetched]:
             return self._git.fetch(

@@ -201,6 +201,11 @@ class MirrorWorker:
         self.status.release()  # a remote that was gone, or forbidden, may not be so any more
         self.rounds.ask_quietly(Request("backstop"))
 
+    def change_settings(self, settings: SyncSettings) -> None:
+        """Take other settings of all mirrors, from the next fetch on."""
+        self._refresher.change_settings(settings)
+        self.rounds.debounce = settings.debounce
+
     def _renew(self) -> None:
         """Take the settings that are to hold from this round on."""
         if self._next is None:
