@@ -333,24 +333,31 @@ class Stackit(Service):
     def reload(self, load: Callable[[], Config]) -> None:
         """Take what the configuration says now: all of it or, where anything is wrong with it, nothing.
 
-        Never raises: the observers are told how it ended.
+        The observers and systemd are told how it ended.
         """
         if not self.running:
             return  # it is stopping, and the next start reads the file
         self.watchdog.reloading()
+        status = "the last reload failed: see the log"
+        try:
+            status = self._reload(load)
+        finally:
+            self.watchdog.reloaded(status)  # or systemd would take it for reloading for ever
+
+    def _reload(self, load: Callable[[], Config]) -> str:
+        """Do a reload, and return in words how it ended."""
         try:
             outcome = self.reloader.reload(load())
         except StackitError as problem:
             error = self.redact(str(problem))
             self.bus.observe(Occurrence(name="reload", outcome="refused", error=error))
-            self.watchdog.reloaded(f"the last reload was refused, and nothing changed: {error}")
-            return
+            return f"the last reload was refused, and nothing changed: {error}"
         self.config = self.reloader.config
         reason = f"changed: {', '.join(outcome.changes)}" if outcome.changes else "nothing changed"
         self.bus.observe(Occurrence(name="reload", outcome="done", reason=reason))
         if outcome.restart:
             self._notice(f"a restart is needed for what the configuration says now of: {', '.join(outcome.restart)}")
-        self.watchdog.reloaded("reloaded" + (", and a restart is needed for a part of it" if outcome.restart else ""))
+        return "reloaded" + (", and a restart is needed for a part of it" if outcome.restart else "")
 
     # -- stop ---------------------------------------------------------------------
 

@@ -7,7 +7,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from stackit.api.errors import ConfigError, describe
+from stackit.api.errors import ConfigError, StackitError, describe
 from stackit.api.hookspecs import stackit_reload
 from stackit.bus.bus import Bus
 from stackit.bus.loader import table_name
@@ -25,7 +25,12 @@ def prepare_plugins(bus: Bus, on_secret: OnSecret) -> Prepare:
         directory = config.source.parent if config.source else Path.cwd()
         table = config.plugins.get(name, {})
         where = table_name(name, config.source)
-        return decode_settings(where, bus.kind(name), table, directory=directory, on_secret=on_secret)
+        try:
+            return decode_settings(where, bus.kind(name), table, directory=directory, on_secret=on_secret)
+        except StackitError:
+            raise
+        except Exception as fault:  # foreign code: a struct of settings may raise anything
+            raise ConfigError(f"{where}: {describe(fault, bus.redact)}") from fault
 
     def prepare(old: Config, new: Config, _: Sequence[str]) -> Sequence[Step]:
         fixed: list[str] = []

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 from typing import Any
 
@@ -62,6 +63,13 @@ def test_every_setting_is_taken_by_one_part_or_needs_a_restart() -> None:
     taken, fixed = set(made.taken()), fixed_settings()
     assert taken | fixed == set(all_settings())
     assert taken & fixed == set()
+
+
+def test_the_documentation_names_what_needs_a_restart_and_nothing_else() -> None:
+    page = (Path(__file__).parents[2] / "docs" / "configuration.md").read_text("utf-8")
+    named = page.partition("\n## Reload\n")[2].partition("\n\nOf `[plugins.NAME]`")[0].partition("next start:")[2]
+    of_environment = {"webhook_secret", "api_token"}
+    assert set(re.findall(r"`([a-z_.]+)`", named)) == fixed_settings() - of_environment
 
 
 def test_a_setting_that_differs_is_found_wherever_it_is() -> None:
