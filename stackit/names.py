@@ -3,7 +3,7 @@
 from stackit.api.admin import AdminRequest, Refused, RequestHead, Response, Route, error
 from stackit.api.app import App
 from stackit.api.commands import AdminClient, Command, Printer, Shell
-from stackit.api.errors import Permanent, PluginError, StackitError, describe
+from stackit.api.errors import NotFoundError, Permanent, PluginError, StackitError, describe
 from stackit.api.events import Event, Push, RefChange, RefsChanged, Repo
 from stackit.api.forge import Claim, Forge
 from stackit.api.hookimpl import hookimpl, on
@@ -37,6 +37,7 @@ __all__ = [
     "LineTemplate",
     "ManagedRepo",
     "MirrorInfo",
+    "NotFoundError",
     "Occurrence",
     "OccurrenceType",
     "Permanent",

@@ -29,7 +29,8 @@ class AdminClient(Protocol):
     async def ask(self, method: str, path: str, query: Mapping[str, str] | None = None) -> Any:
         """Return the decoded JSON of the answer to a request; ``path`` is below the API prefix, such as ``/repos``.
 
-        Raises StackitError, with the way out, where stackit does not answer or answers with an error.
+        Raises StackitError, with the way out, where stackit does not answer or answers with an error: NotFoundError for
+        404.
         """
 
 

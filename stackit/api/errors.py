@@ -34,6 +34,10 @@ class PluginError(StackitError):
         self.reason = reason
 
 
+class NotFoundError(StackitError):
+    """The running stackit has no such path, delivery or repository."""
+
+
 class JournalError(StackitError):
     """The journal cannot be opened, or cannot make something durable now."""
 

@@ -21,7 +21,7 @@ from twisted.web.http_headers import Headers
 from twisted.web.iweb import IAgentEndpointFactory
 from zope.interface import implementer
 
-from stackit.api.errors import ConfigError, StackitError
+from stackit.api.errors import ConfigError, NotFoundError, StackitError
 from stackit.api.reactor import Reactor
 from stackit.config import checks
 from stackit.config.load import load_only
@@ -30,10 +30,6 @@ from stackit.config.setting import checked
 _CONNECT_TIMEOUT = 5.0
 _UNIX = "unix:"
 _UNFINISHED = (RequestTransmissionFailed, ResponseFailed, ConnectionLost, defer.TimeoutError)
-
-
-class NotFoundError(StackitError):
-    """The admin side has no such path, delivery or repository."""
 
 
 class Token(msgspec.Struct, frozen=True):

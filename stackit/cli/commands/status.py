@@ -6,7 +6,7 @@ from collections import Counter
 from typing import Any
 
 from stackit.api.commands import Command, Shell
-from stackit.cli.client import NotFoundError
+from stackit.api.errors import NotFoundError
 
 
 async def _run(shell: Shell) -> None:
