@@ -41,7 +41,9 @@ def configuration(plan: Plan) -> Config:
 def main() -> None:
     """Run the plan in the file that the command line names."""
     options: Any = tap.Options()  # type: ignore[no-untyped-call]  # twisted.python.usage is not typed
-    options.config = configuration(msgspec.json.decode(Path(sys.argv[1]).read_bytes(), type=Plan))
+    plan = Path(sys.argv[1])
+    options.load = lambda: configuration(msgspec.json.decode(plan.read_bytes(), type=Plan))
+    options.config = options.load()
     server: Any = twistd.ServerOptions()  # type: ignore[attr-defined, no-untyped-call]  # it is Twisted's
     server.parseOptions(["--nodaemon", "--pidfile="])
     server["no_save"] = True

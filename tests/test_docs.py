@@ -5,6 +5,7 @@ from __future__ import annotations
 import inspect
 import os
 import re
+import shlex
 import subprocess
 import sys
 import tomllib
@@ -25,8 +26,11 @@ from stackit.api import hookspecs
 from stackit.api.occurrences import OCCURRENCES, RefusalReason
 from stackit.api.repos import DEFAULT_REFSPECS
 from stackit.bus.bus import Bus
+from stackit.bus.loader import load_plugins
 from stackit.bus.plugin_settings import PluginTable
 from stackit.cli.commands import COMMANDS
+from stackit.cli.loading import load_commands
+from stackit.cli.parser import parse
 from stackit.config import access, forges, model
 from stackit.config.load import load
 from stackit.config.setting import fields
@@ -271,8 +275,31 @@ def test_every_example_can_be_read_by_what_it_is_for(path: Any) -> None:
         tomllib.loads(example)
 
 
-def test_the_example_of_a_configuration_is_one_but_for_its_files(tmp_path: Path) -> None:
-    (example,) = blocks(section(page("configuration"), "## Example"), "toml")
+def commands_of_the_shell() -> Iterator[tuple[str, str]]:
+    """Each ``stackit …`` in a block of the shell or in a line of code, with its page; not those that are synopses."""
+    for path in PAGES:
+        text = path.read_text("utf-8")
+        lines = [line for block in blocks(text, "sh") for line in block.replace("\\\n", " ").splitlines()]
+        lines += re.findall(r"`((?:python -m )?stackit [a-z-]+ [^`]*)`", text)
+        for line in lines:
+            found = re.search(r"(?:^|\| |/|-m )stackit ([a-z][^|>\\\\]*)", line.strip().partition(" #")[0])
+            is_synopsis = found is not None and ("[" in found[1] or re.search(r"\b[A-Z]{2,}", found[1]))
+            if found is not None and not is_synopsis and "twistd" not in line:
+                yield path.name, found[1].strip()
+
+
+SHELL = load_commands(None, {}, Path("/nonexistent"))[0]
+
+
+@pytest.mark.parametrize(("where", "line"), sorted(set(commands_of_the_shell())))
+def test_every_command_line_of_the_documentation_is_understood(where: str, line: str) -> None:
+    assert parse(shlex.split(line), SHELL).command == line.split(maxsplit=1)[0]
+
+
+@pytest.mark.parametrize(("where", "heading"), [("configuration", "## Example"), ("getting-started", "## 2. ")])
+def test_the_example_of_a_configuration_is_one_but_for_its_files(tmp_path: Path, where: str, heading: str) -> None:
+    full = next(line for line in page(where).splitlines() if line.startswith(heading))
+    (example,) = blocks(section(page(where), full), "toml")
     (tmp_path / "secret").write_text("hush")
     file = tmp_path / "twistd.conf"
     file.write_text(re.sub(r"/run/credentials/stackit.service/[\w-]+", str(tmp_path / "secret"), example))
@@ -283,6 +310,21 @@ def test_the_example_of_a_configuration_is_one_but_for_its_files(tmp_path: Path)
 def test_the_first_screen_of_the_readme_is_one_screen() -> None:
     lines = (ROOT / "README.md").read_text("utf-8").splitlines()
     assert next(number for number, line in enumerate(lines) if line.startswith("## ")) <= 40
+
+
+PLUGINS = [block for block in blocks(page("plugins"), "python") if re.match(r"# (?!test_)\w+\.py\n", block)]
+
+
+@pytest.mark.parametrize("example", PLUGINS, ids=lambda block: block.partition("\n")[0])
+def test_every_plugin_of_the_tutorial_is_one_that_stackit_takes(example: str, tmp_path: Path) -> None:
+    file = example.partition("\n")[0].removeprefix("# ")
+    (tmp_path / file).write_text(example)
+    (kind,) = re.findall(r"^class (\w+)", example, re.MULTILINE) or [""]
+    settings: dict[str, Any] = {"Diary": {"path": "diary.txt"}, "Chat": {"url": "http://127.0.0.1/"}}.get(kind, {})
+    bus = Bus()
+    table = {"file": f"{file}:{kind}" if kind else file, **settings}
+    assert load_plugins(bus, {"mine": table}, directory=tmp_path, installed=()) == []
+    assert bus.subscribers()
 
 
 # -- tried ------------------------------------------------------------------------

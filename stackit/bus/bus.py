@@ -86,7 +86,7 @@ class Bus:
         # A plugin that fails validation half-way would stay registered: try it apart first.
         trial = plugin_manager()
         register(trial, name, plugin)
-        checks.check(name, implementations(trial))
+        checks.check(name, plugin, implementations(trial))
         register(self._plugins, name, plugin)
         self._prepare()
 

@@ -15,8 +15,11 @@ Doubt = Callable[[str, str | None], str | None]
 """Return why no event of a name and an action (None for any) is to be expected; None where one is."""
 
 
-def check(plugin: str, implementations: Iterable[tuple[str, HookImpl]]) -> None:
-    """Raise PluginError for the first hook implementation that could not work."""
+def check(plugin: str, registered: object, implementations: Iterable[tuple[str, HookImpl]]) -> None:
+    """Raise PluginError for the first hook implementation of a plugin that could not work.
+
+    ``registered`` is the plugin itself: a module or an object.
+    """
     names: set[str] = set()
     for hook, each in implementations:
         _check_kind(plugin, hook, each)
@@ -27,7 +30,7 @@ def check(plugin: str, implementations: Iterable[tuple[str, HookImpl]]) -> None:
             raise PluginError(plugin, f"has two implementations named {name}")
         names.add(name)
     if not names:
-        raise PluginError(plugin, "has no hook: mark a function with @hookimpl or @on(...)")
+        raise PluginError(plugin, _without_hook(registered))
 
 
 def doubts(plugin: str, function: str, options: HandlerOptions, doubt: Doubt) -> Iterator[str]:
@@ -37,6 +40,15 @@ def doubts(plugin: str, function: str, options: HandlerOptions, doubt: Doubt) ->
         reason = doubt(name, action) if name else None
         if reason:
             yield f"{plugin}: the handler {function} asks for {pattern!r}, which may never come: {reason}"
+
+
+def _without_hook(registered: object) -> str:
+    """Return what is wrong with a plugin that has no hook: often it is a module whose class should have been named."""
+    if inspect.ismodule(registered):
+        for name, each in vars(registered).items():
+            if inspect.isclass(each) and any(hasattr(found, OPTIONS_ATTRIBUTE) for found in vars(each).values()):
+                return f"has no hook, but its class {name} has: write :{name} after the name of the file or module"
+    return "has no hook: mark a function with @hookimpl or @on(...)"
 
 
 def _check_kind(plugin: str, hook: str, implementation: HookImpl) -> None:

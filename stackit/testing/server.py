@@ -216,8 +216,8 @@ class RunningStackit:
     ) -> dict[str, Any]:
         """Wait until a delivery is ``pending``, ``done`` or ``dead``, and if asked ``visible``. Return its receipt.
 
-        Raises StackitFailed with the errors of its handlers: at once where a handler has given up and ``done`` cannot
-        be reached any more, or all are done and ``dead`` cannot; else after ``within``.
+        Raises StackitFailed with the errors and tracebacks of its handlers: at once where a handler has given up and
+        ``done`` cannot be reached any more, or all are done and ``dead`` cannot; else after ``within``.
         """
         receipt: dict[str, Any] | None = None
 
@@ -230,24 +230,26 @@ class RunningStackit:
                 return True
             states = {each["state"] for each in receipt["handlings"]}
             if (state == "done" and "dead" in states) or (state == "dead" and receipt["state"] == "done"):
-                raise StackitFailed(self._report(receipt, f"delivery {guid} will never be {state}"))
+                raise StackitFailed(await self._report(receipt, f"delivery {guid} will never be {state}"))
             return False
 
         try:
             await self.until(reached, f"delivery {guid} to be {state}{' and visible' if visible else ''}", within)
         except _WaitedInVain as problem:
             if receipt is not None:
-                raise StackitFailed(self._report(receipt, str(problem).partition("\n")[0])) from None
+                raise StackitFailed(await self._report(receipt, str(problem).partition("\n")[0])) from None
             raise
         assert receipt is not None  # noqa: S101 - for the type checker
         return receipt
 
-    def _report(self, receipt: Mapping[str, Any], what: str) -> str:
-        """Return what happened to a delivery at each handler, and the end of the log."""
+    async def _report(self, receipt: Mapping[str, Any], what: str) -> str:
+        """Return what happened to a delivery at each handler, with tracebacks, and the end of the log."""
+        whole = (await self.admin("GET", f"{{prefix}}/deliveries/{receipt['id']}", traceback="1")).json()
         lines = [what]
-        for each in receipt["handlings"]:
+        for each in whole["handlings"]:
             error = f": {each['error']}" if each["error"] else ""
             lines.append(f"{each['subscriber']} is {each['state']} (attempts: {each['attempts']}){error}")
+            lines += [each["traceback"].rstrip()] if each["traceback"] else []
         return "\n".join([*lines, "", self.log[-4000:]])
 
     async def metrics(self) -> dict[str, float]:

@@ -795,6 +795,31 @@ def test_health_tells_what_each_plugin_says_is_wrong() -> None:
     assert clock.getDelayedCalls() == []
 
 
+# -- new settings -----------------------------------------------------------------
+
+
+def test_new_settings_are_for_the_plugin_that_they_are_of_and_its_exception_is_the_callers() -> None:
+    told: list[object] = []
+
+    def reloading(fault: BaseException | None = None) -> Any:
+        @hookimpl
+        def stackit_reload(settings: object) -> None:
+            told.append(settings)
+            if fault is not None:
+                raise fault
+
+        return plugin(stackit_reload)
+
+    bus = bus_with(mine=reloading(), other=reloading(ValueError("no")), leaving=reloading(SystemExit(1)))
+    bus.tell(hookspecs.stackit_reload, "mine", "new")
+    assert told == ["new"]
+    with pytest.raises(ValueError, match="no"):
+        bus.tell(hookspecs.stackit_reload, "other", "new")
+    with pytest.raises(RuntimeError, match="SystemExit: 1"):
+        bus.tell(hookspecs.stackit_reload, "leaving", "new")
+    assert (bus.has(hookspecs.stackit_reload, "mine"), bus.has(hookspecs.stackit_reload, "none")) == (True, False)
+
+
 # -- kinds ------------------------------------------------------------------------
 
 
@@ -823,4 +848,6 @@ def test_every_hook_is_reached_by_the_one_way_of_its_kind(name: str) -> None:
             bus.tell(hook, "mine", object())
         case HookKind.COLLECT:
             bus.collect(hook, *[app()] * len(arguments))
+        case HookKind.ONE:
+            bus.tell(hook, "mine", None)
     assert calls == [name]

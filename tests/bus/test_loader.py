@@ -271,6 +271,14 @@ def test_a_file_that_will_not_import_leaves_nothing_behind(plugin_folder: Path) 
     assert [each for each in sys.modules if each.startswith("stackit_plugin_mine")] == []
 
 
+def test_a_module_whose_class_is_the_plugin_is_told_how_to_name_it(plugin_folder: Path) -> None:
+    write(plugin_folder, "notes", WITHOUT_SETTINGS)
+    text = stopped(plugin_folder, {"mine": {"file": "notes.py"}})
+    assert text == (
+        "plugin mine: has no hook, but its class Notes has: write :Notes after the name of the file or module"
+    )
+
+
 def test_one_module_under_two_names_stops_the_start(plugin_folder: Path) -> None:
     write(plugin_folder, "ten_lines", TEN_LINES)
     tables = {"one": {"module": "ten_lines"}, "two": {"module": "ten_lines"}}

@@ -124,15 +124,18 @@ async def test_a_plugin_is_written_with_stackit_beside_it(dev: Any, home: Path) 
     await terminal.reads("^dev: diary.py is loaded")
 
     # An event is sent by the line that was printed; where the handler fails, the traceback shows the place.
-    send = (await terminal.reads("send it an event: +(.*)$"))[1]
+    send = (await terminal.reads("^dev: send it an event: +(.*)$"))[1]
+    deliveries = (await terminal.reads("^dev: see what became of it: +(.*)$"))[1]
     assert "202: taken" in stackit(home, send)
     await terminal.reads("error=.*AttributeError: 'Push' object has no attribute 'reff'")
+    await terminal.reads(r'File ".*/diary.py", line 7, in pushed')
+    await terminal.reads(r'File ".*/wording.py", line 2, in line')
 
     # The file beside it is mended: the event that failed is handled by the new code.
     helper.write_text("def line(push):\n    return f'{push.repo} has a new {push.ref}'\n")
     await terminal.reads("^dev: wording.py changed; starting again")
     await terminal.reads("octo/widget has a new refs/heads/main")
-    assert "push" in stackit(home, (await terminal.reads("^dev: see what became of it: +(.*)$"))[1])
+    assert "push" in stackit(home, deliveries)
 
     # Ctrl-C ends all of it, in silence, and leaves nothing behind.
     terminal.signal(signal.SIGINT)
