@@ -50,15 +50,15 @@ from stackit.dispatch.stalls import StallDetector
 from stackit.journal import EventId
 from stackit.journal.pruner import Pruner
 from stackit.journal.sqlite import SQLiteJournal
+from stackit.ports import Ports
 from stackit.reload.parts import backoff, handler_limits, register_parts
 from stackit.reload.reloader import Reloader
+from stackit.runtime.activation import Sockets
 from stackit.runtime.heartbeat import Heartbeat
-from stackit.runtime.listen import address, listen
 from stackit.runtime.signals import stop_on_signals
 from stackit.runtime.storage import Storage, measure
 from stackit.runtime.watchdog import Watchdog
 from stackit.secrets.redactor import Redact, Redactor, proxy_passwords
-from stackit.text.endpoints import ANYBODY, OWNER_ONLY
 from stackit.text.escape import escape
 from stackit.web.admin.deliveries import delivery_routes
 from stackit.web.admin.readyz import readyz
@@ -93,10 +93,7 @@ def cannot_start(problem: StackitError, redact: Redact) -> CannotStart:
 
 
 class Stackit(Service):
-    """All of stackit, from ``startService`` to ``stopService``.
-
-    ``addresses`` are where the public and the admin side listen, as URLs.
-    """
+    """All of stackit, from ``startService`` to ``stopService``."""
 
     def __init__(
         self,
@@ -105,19 +102,20 @@ class Stackit(Service):
         plugins: Mapping[str, object] = MappingProxyType({}),
         *,
         now: Callable[[], float] = time.time,
+        sockets: Sockets = MappingProxyType({}),
     ) -> None:
         """``plugins`` are registered beside those that are installed or configured; ``now`` is the wall clock.
 
+        ``sockets`` were handed over, and are used in place of ports of the configuration.
         Raises StackitError for a configured plugin that is broken.
         """
         self.config = config
         self.reactor = reactor
         self.now = now
-        self.addresses: list[str] = []
         self.started_at = now()
         self.dropped_lines: Callable[[], int] = int
         self.set_log_level: Callable[[str | Mapping[str, str]], None] = _no_log
-        self._ports: list[Any] = []
+        self._ports = Ports(config, reactor, sockets)
         self._started_plugins: list[tuple[str, Any]] = []
         self._closers: list[Callable[[], object]] = []  # of what was opened, in the order in which it was
         self._stopped: Deferred[None] | None = None
@@ -133,6 +131,11 @@ class Stackit(Service):
             source=config.source,
             on_secret=self._use_secret,
         )
+
+    @property
+    def addresses(self) -> list[str]:
+        """Return where both sides listen, as URLs: the public side first."""
+        return self._ports.addresses
 
     # -- start --------------------------------------------------------------------
 
@@ -283,15 +286,7 @@ class Stackit(Service):
 
     def _listen(self) -> None:
         self._closers.append(self._close_ports)
-        where = self.config.where
-        for what, place, endpoint, site, unix_mode in (
-            ("public side", where("listen"), self.config.listen, self.public, ANYBODY),
-            ("admin side", where("admin.listen"), self.config.admin.listen, self.admin, OWNER_ONLY),
-        ):
-            port = listen(self.reactor, endpoint, site, f"{place}: the {what}", unix_mode=unix_mode)
-            self._ports.append(port)
-            self.addresses.append(address(port, endpoint))
-            _log.info("{what} on {address}", what=what, address=self.addresses[-1])
+        self._ports.listen(self.public, self.admin)
 
     def _start_plugins(self) -> None:
         """Start the plugins' services. What they announce already finds the queues of its subscribers."""
@@ -388,8 +383,7 @@ class Stackit(Service):
         _log.error("not everything was closed: {problem}", problem=describe(failure.value))
 
     async def _close_ports(self) -> None:
-        while self._ports:
-            await maybeDeferred(self._ports.pop().stopListening)
+        await self._ports.close()
 
     async def _stop_plugins(self) -> None:
         """Stop the plugins' services, all at once."""

@@ -15,6 +15,7 @@ from stackit.api.errors import StackitError
 from stackit.config.load import load
 from stackit.config.model import Config, FileTable
 from stackit.config.setting import settings
+from stackit.ports import handed_over
 from stackit.runtime import logs
 from stackit.runtime.clocks import use_monotonic_time
 from stackit.runtime.gc import freeze_startup_objects
@@ -72,7 +73,7 @@ def makeService(options: Options) -> Service:
         bridge = LoggingBridge(redactor(config, reactor))
         bridge.install(levels.lowest_number())  # before a plugin is imported
     try:
-        service = Stackit(config, reactor)
+        service = Stackit(config, reactor, sockets=handed_over())
     except StackitError as problem:
         if bridge is not None:
             bridge.remove()

@@ -62,9 +62,10 @@ ALLOWED: Mapping[str, set[str]] = {
     "dev": {*GROUND, "config", "http.client", "testing"},
     # The composition root, and the programs above it: they know every room but the plugins.
     "forges": {*GROUND, "config", "github", "journal", "web"},
+    "ports": {*GROUND, "config", "runtime"},
     "reload": {*CORE, "forges"},
-    "service": {*CORE, "cli", "forges", "reload"},
-    "tap": {*CORE, "forges", "service", "demo"},
+    "service": {*CORE, "cli", "forges", "ports", "reload"},
+    "tap": {*CORE, "forges", "ports", "service", "demo"},
     "demo": {*CORE, "service", "testing"},
     "dev_service": {*GROUND, "config", "dev", "tap"},
     "__main__": {*GROUND, "cli"},

@@ -31,14 +31,22 @@ class Daemon(ProcessProtocol):
 
     @classmethod
     def spawn(
-        cls, reactor: Reactor, argv: Sequence[str], environment: Mapping[str, str], *, inherit_output: bool = False
+        cls,
+        reactor: Reactor,
+        argv: Sequence[str],
+        environment: Mapping[str, str],
+        *,
+        inherit_output: bool = False,
+        descriptors: Sequence[int] = (),
     ) -> Daemon:
         """Start a program with exactly this environment.
 
-        With ``inherit_output`` it writes where this process does, and ``output`` stays empty.
+        With ``inherit_output`` it writes where this process does, and ``output`` stays empty. ``descriptors`` are its
+        own from 3 on.
         """
         daemon = cls()
         files: dict[int, int | str] = {0: "w", 1: 1, 2: 2} if inherit_output else {0: "w", 1: "r", 2: "r"}
+        files |= dict(enumerate(descriptors, 3))
         reactor.spawnProcess(daemon, argv[0], list(argv), env=dict(environment), path=None, childFDs=files)
         return daemon
 

@@ -276,6 +276,13 @@ class RunningStackit:
     # Inside
 
     def _spawn(self) -> Daemon:
+        argv, environment = self._command()
+        daemon = Daemon.spawn(self._reactor, argv, environment)
+        self._daemons.append(daemon)
+        return daemon
+
+    def _command(self) -> tuple[list[str], dict[str, str]]:
+        """Write the configuration, and return the command line and the environment."""
         home = self._directory / "home"
         home.mkdir(parents=True, exist_ok=True)
         self.state_dir.mkdir(mode=0o700, exist_ok=True)
@@ -291,9 +298,7 @@ class RunningStackit:
             environment["STACKIT_GITHUB_WEBHOOK_SECRET"] = self.secret
         # Lets coverage.py measure the process where it measures the tests.
         environment |= {name: value for name, value in os.environ.items() if name.startswith("COVERAGE_")}
-        daemon = Daemon.spawn(self._reactor, argv, environment | self._environment)
-        self._daemons.append(daemon)
-        return daemon
+        return argv, environment | self._environment
 
     def _write_config(self) -> Path:
         config = self._directory / "stackit.toml"
@@ -321,6 +326,7 @@ class RunningStackit:
 
         if self._daemons:
             daemon = self._daemons[-1]
+            await self._pool.closeCachedConnections()  # a stop waits for one that was just in use
             daemon.signal(number)
             patience = self._reactor.callLater(PATIENCE, kill)
             status = await daemon.ended()
