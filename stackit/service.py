@@ -11,7 +11,7 @@ from types import MappingProxyType
 from typing import Any
 
 from twisted.application.service import Service
-from twisted.internet.defer import Deferred, DeferredList, maybeDeferred
+from twisted.internet.defer import Deferred, maybeDeferred
 from twisted.logger import Logger
 from twisted.python.failure import Failure
 
@@ -33,6 +33,7 @@ from stackit.api.hookspecs import (
 from stackit.api.occurrences import Occurrence
 from stackit.api.reactor import Reactor
 from stackit.api.repos import Repos
+from stackit.api.stop import Stop
 from stackit.api.tracebacks import traceback_of
 from stackit.api.version import VERSION
 from stackit.api.vitals import Vitals
@@ -57,6 +58,7 @@ from stackit.runtime.activation import Sockets
 from stackit.runtime.heartbeat import Heartbeat
 from stackit.runtime.signals import stop_on_signals
 from stackit.runtime.storage import Storage, measure
+from stackit.runtime.waiting import StopWaits
 from stackit.runtime.watchdog import Watchdog
 from stackit.secrets.redactor import Redact, Redactor, proxy_passwords
 from stackit.text.escape import escape
@@ -70,6 +72,12 @@ _log = Logger(namespace="stackit")
 
 _STOP_GRACES = 3
 """Graces that the service of a plugin, or the journal, has to stop; what it leaves undone is for the next start."""
+
+_IDLE = 0.5
+"""Seconds after a response for which a connection stays open at a stop, so that its next request is not lost."""
+
+_LAST_REQUESTS = 2.0
+"""Seconds that requests have at least which came in last, when everything else has ended."""
 
 
 class CannotStart(SystemExit, Exception):
@@ -115,6 +123,8 @@ class Stackit(Service):
         self.started_at = now()
         self.dropped_lines: Callable[[], int] = int
         self.set_log_level: Callable[[str | Mapping[str, str]], None] = _no_log
+        self.stop = Stop()
+        self._waits = StopWaits(reactor)
         self._ports = Ports(config, reactor, sockets)
         self._started_plugins: list[tuple[str, Any]] = []
         self._closers: list[Callable[[], object]] = []  # of what was opened, in the order in which it was
@@ -162,7 +172,7 @@ class Stackit(Service):
             raise cannot_start(problem, self.redact) from None
         self._closers.append(self._finish_work)
         Service.startService(self)
-        stop_on_signals(self.reactor)
+        stop_on_signals(self.reactor, self._waits.hurry)
 
     def _open_journal(self) -> None:
         config, reactor = self.config, self.reactor
@@ -231,6 +241,7 @@ class Stackit(Service):
                 (plugin, each) for plugin, collectors in self.bus.collect(stackit_metrics) for each in collectors
             ],
             redact=self.redact,
+            stop=self.stop,
         )
         check_commands([*COMMANDS, *self.bus.collect_items(stackit_commands)])
         self.plugin_services: list[tuple[str, Any]] = self.bus.collect(stackit_service, self.app)
@@ -290,6 +301,7 @@ class Stackit(Service):
 
     def _start_plugins(self) -> None:
         """Start the plugins' services. What they announce already finds the queues of its subscribers."""
+        self._closers.append(self.stop.begin)  # for a start that fails
         self._closers.append(self.dispatch.stop)
         self.dispatch.open_queues()
         self._closers.append(self._stop_plugins)
@@ -357,7 +369,7 @@ class Stackit(Service):
     # -- stop ---------------------------------------------------------------------
 
     def stopService(self) -> Deferred[None]:
-        """Take nothing new, let what runs end within the grace, and leave the rest to the next start.
+        """Let what runs end within the grace, and leave the rest to the next start.
 
         After a start that failed, the Deferred fires when everything that it opened is closed.
         """
@@ -372,12 +384,28 @@ class Stackit(Service):
             await maybeDeferred(self._closers.pop()).addErrback(self._not_closed)
 
     async def _finish_work(self) -> None:
-        """Take nothing new, and let requests, handlers and the backstop end within the grace, side by side."""
+        """Begin nothing new, and let requests, handlers and the backstop end within the grace, side by side.
+
+        What is delivered meanwhile is made durable, for the next process: only then are the ports closed.
+        """
         self.watchdog.stopping()
+        self.stalls.stopService()
+        grace, began = self.config.grace, self.reactor.seconds()
+        ending = [Deferred.fromCoroutine(each.stop()) for each in (self.dispatch, self.backstop)]
+        self.stop.begin()  # dispatch and the backstop know of the stop, and take what ends by it for no failure
+        ending += [self.public.wind_down(grace, idle=_IDLE), self.admin.wind_down(grace)]
+        await self._waits.wait(ending, self._in_hand, within=grace)
         await self._close_ports()
-        drains = [self.public.drain(self.config.grace), self.admin.drain(self.config.grace)]
-        drains += [Deferred.fromCoroutine(each.stop()) for each in (self.backstop, self.dispatch)]
-        await DeferredList(drains)
+        left = min(grace, max(_LAST_REQUESTS, began + grace - self.reactor.seconds()))
+        ending = [self.public.wind_down(left), self.admin.wind_down(left)]
+        await self._waits.wait(ending, self._in_hand, within=left)
+
+    def _in_hand(self) -> list[str]:
+        """Return what a stop waits for."""
+        named = [f"{subscriber} ({count} in hand)" for subscriber, count in self.dispatch.in_hand().items()]
+        named += [f"the backstop's round of {plugin}" for plugin in self.backstop.rounds()]
+        requests = self.public.count_requests() + self.admin.count_requests()
+        return [*named, f"requests ({requests})"] if requests else named
 
     def _not_closed(self, failure: Failure) -> None:
         _log.error("not everything was closed: {problem}", problem=describe(failure.value))
@@ -388,24 +416,29 @@ class Stackit(Service):
     async def _stop_plugins(self) -> None:
         """Stop the plugins' services, all at once."""
         started, self._started_plugins = self._started_plugins, []
-        await DeferredList(
-            [
-                self._bounded(call(service.stopService), f"plugin {plugin}: its service did not stop")
-                for plugin, service in reversed(started)
-            ]
-        )
+        within = _STOP_GRACES * (1.0 if self._waits.hurried else max(self.config.grace, 1.0))
+        stopping = {
+            plugin: self._bounded(call(service.stopService), f"plugin {plugin}: its service did not stop", within)
+            for plugin, service in reversed(started)
+        }
+
+        def running() -> list[str]:
+            return [f"the service of {plugin}" for plugin, stopped in stopping.items() if not stopped.called]
+
+        await self._waits.wait([*stopping.values()], running, within=within)
 
     async def _close_journal(self) -> None:
         closing = Deferred.fromCoroutine(self.journal.close())
-        await self._bounded(closing, "the journal was not closed, which loses nothing")
+        within = _STOP_GRACES * max(self.config.grace, 1.0)
+        await self._bounded(closing, "the journal was not closed, which loses nothing", within)
 
-    def _bounded(self, ending: Deferred[Any], otherwise: str) -> Deferred[None]:
-        """Wait for an end, within several times the grace; log ``otherwise`` if it does not come."""
+    def _bounded(self, ending: Deferred[Any], otherwise: str, within: float) -> Deferred[None]:
+        """Wait for an end, within so many seconds; log ``otherwise`` if it does not come."""
 
         def failed(failure: Failure) -> None:
             _log.error("{otherwise}: {problem}", otherwise=otherwise, problem=describe(failure.value))
 
-        return with_timeout(self.reactor, ending, _STOP_GRACES * max(self.config.grace, 1.0)).addErrback(failed)
+        return with_timeout(self.reactor, ending, within).addErrback(failed)
 
     def _use_secret(self, file: Path) -> None:
         """Keep a plugin's secret out of all texts. Raises ValueError for a file that holds none."""

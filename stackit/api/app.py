@@ -7,6 +7,7 @@ from collections.abc import Awaitable, Callable, Mapping, Sequence
 from pathlib import Path
 
 import msgspec
+from twisted.internet.defer import Deferred
 
 from stackit.api.events import RefChange, Repo
 from stackit.api.metrics import Collector
@@ -14,6 +15,7 @@ from stackit.api.mirrors import MirrorInfo
 from stackit.api.occurrences import Occurrence
 from stackit.api.reactor import Reactor
 from stackit.api.repos import Repos
+from stackit.api.stop import Stop
 from stackit.api.vitals import Vitals
 from stackit.text.redaction import redacted
 
@@ -78,3 +80,14 @@ class App(msgspec.Struct, frozen=True, kw_only=True, eq=False):
     redact: Callable[[str], str] = redacted
     """Return a text of bounded length without credentials: every secret and token that stackit uses now, in whatever
     form, and what looks like one. For every text from outside that is kept or shown."""
+
+    stop: Stop = msgspec.field(default_factory=Stop)
+    """The stop: ``stop.has_begun`` tells whether it has begun, and ``stop.when_begun(function)`` has a function called
+    when it does. Requests, handlers and rounds of the backstop have the grace from then on."""
+
+    def sleep(self, seconds: float | str) -> Deferred[None]:
+        """Wait so many seconds, or a time such as ``"5m"``. A stop ends the wait at once, with CancelledError.
+
+        An event whose handler ends with that stays pending, and is handled after the next start.
+        """
+        return self.stop.sleep(self.reactor, seconds)

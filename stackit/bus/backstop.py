@@ -39,8 +39,12 @@ class Backstop(Service):
         if self._interval:
             self._loop.start(self._interval, now=True)
 
+    def rounds(self) -> list[str]:
+        """Return the plugins whose round runs."""
+        return list(self._running)
+
     async def stop(self) -> None:
-        """Start no more rounds, and wait within the grace for those that run."""
+        """Start no more rounds, and wait within the grace for those that run. Cancelling cancels them."""
         if self._loop.running:
             self._loop.stop()
         await wait_or_cancel(self._reactor, list(self._running.values()), self._grace)

@@ -54,6 +54,7 @@ class Backlog:
         self._clock_offset = now() - reactor.seconds()  # changes when the wall clock is set
         self._timers: dict[str, DelayedCall] = {}  # when to wake a queue, by subscriber key
         self._tasks: set[Deferred[Any]] = set()
+        self._pauses: set[Deferred[None]] = set()
 
     async def recover(self) -> dict[str, int]:
         """Wake every queue for what the last process left; return how many events were left, by subscriber key.
@@ -115,7 +116,19 @@ class Backlog:
             except JournalError:
                 if self.stopping:
                     raise
-                await sleep(self._reactor, JOURNAL_RETRY)
+                await self.pause(JOURNAL_RETRY)
+
+    async def pause(self, seconds: float) -> None:
+        """Wait so many seconds before the journal is asked again; no longer than to the stop."""
+        pause = sleep(self._reactor, seconds)
+        self._pauses.add(pause)
+        try:
+            await pause
+        except CancelledError:
+            if not self.stopping:
+                raise
+        finally:
+            self._pauses.discard(pause)
 
     def track(self, work: Coroutine[Deferred[Any], Any, None]) -> Deferred[None]:
         """Run a coroutine that ``cancel`` ends; the Deferred does not fail for being cut short by the stop."""
@@ -131,8 +144,10 @@ class Backlog:
         return running.addBoth(ended)
 
     def stop(self) -> None:
-        """Wake no queue any more, and ask the journal only once from now on."""
+        """Wake no queue any more, and ask the journal only once more: at once, where that was to be done later."""
         self.stopping = True
+        for pause in tuple(self._pauses):
+            pause.cancel()
         for timer in self._timers.values():
             if timer.active():
                 timer.cancel()

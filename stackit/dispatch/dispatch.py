@@ -133,9 +133,13 @@ class Dispatch:
                 self._bus.observe(Occurrence(name="notice", subscriber=key, count=count, reason=reason))
 
     async def stop(self) -> None:
-        """Let what is in hand finish within the grace; the rest stays pending for the next start."""
+        """Let what is in hand finish within the grace; the rest stays pending for the next start.
+
+        Events may be taken further on: they are made durable, and stay pending. Cancelling cancels what is in hand.
+        """
+        in_hand = [queue.stop() for queue in self._queues.values()]
         self._backlog.stop()
-        await wait_or_cancel(self._reactor, [queue.stop() for queue in self._queues.values()], self._limits.grace)
+        await wait_or_cancel(self._reactor, in_hand, self._limits.grace)
         self._backlog.cancel()
 
     # -- in -----------------------------------------------------------------------
@@ -147,7 +151,8 @@ class Dispatch:
         if the event cannot be made durable now.
         """
         subscribers = () if self._is_ping(event) else self._bus.wanted_by(event)
-        if subscribers and not self._limits.refuse_replays:  # only the journal can tell a replay
+        # Only the journal can tell a replay; and what comes after the stop has begun is for the next process.
+        if subscribers and not self._limits.refuse_replays and not self._backlog.stopping:
             self._bus.notify(stackit_expect, event)
         delivery = NewDelivery(
             hook=event.hook,
@@ -258,6 +263,10 @@ class Dispatch:
         for key, count in self._backlog.pending.items():
             known[self._bus.display(key)] += count
         return known
+
+    def in_hand(self) -> Mapping[str, int]:
+        """Return how many events each subscriber has in hand, by its name for people; those with none are left out."""
+        return {self._bus.display(key): count for key, queue in self._queues.items() if (count := queue.in_hand())}
 
     def queues(self) -> Mapping[str, SubscriberQueue]:
         """Return the queue of each subscriber, by its key."""

@@ -15,7 +15,7 @@ from stackit.api.events import Event, RefsChanged
 from stackit.api.faults import Fault, FaultDescriber
 from stackit.api.handling import CURRENT
 from stackit.api.occurrences import Occurrence
-from stackit.api.reactor import Reactor, sleep
+from stackit.api.reactor import Reactor
 from stackit.bus.bus import Bus
 from stackit.bus.subscribers import Subscriber
 from stackit.bus.timeouts import with_timeout
@@ -198,7 +198,7 @@ class Handling:
         """Record that it is done, after so many seconds."""
         handler = self._handler
         if delay:
-            await sleep(handler.reactor, delay)
+            await handler.backlog.pause(delay)
 
         def finish() -> Deferred[None]:
             written: Deferred[None] = Deferred()

@@ -198,6 +198,10 @@ class SubscriberQueue:
             not group.is_blocked() for group in (*self._ready, *self._reader.waiting())
         )
 
+    def in_hand(self) -> int:
+        """Return how many events have begun and have not ended."""
+        return len(self._active)
+
     def is_empty(self) -> bool:
         """Return whether nothing is in hand, waits, or is to be read."""
         return not (self._active or self._ready or self._reader.waiting())

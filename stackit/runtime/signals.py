@@ -44,19 +44,24 @@ def ignore_hangups() -> None:
     signal.signal(signal.SIGHUP, signal.SIG_IGN)
 
 
-def stop_on_signals(reactor: Reactor) -> None:
-    """Stop the reactor on both signals, instead of twistd, which ends the process by the signal itself at last."""
+def stop_on_signals(reactor: Reactor, hurry: Callable[[], object]) -> None:
+    """Stop the reactor on both signals, instead of twistd, which ends the process by the signal itself at last.
+
+    ``hurry`` is called for each further signal.
+    """
 
     asked = False
 
-    def stop_once() -> None:
+    def stop_or_hurry() -> None:
         nonlocal asked
-        if not asked:
+        if asked:
+            hurry()
+        else:
             asked = True
             reactor.stop()
 
     def stop(_number: int, _frame: FrameType | None) -> None:
-        reactor.callFromThread(stop_once)
+        reactor.callFromThread(stop_or_hurry)
 
     def take_over() -> None:
         signal.signal(signal.SIGTERM, stop)

@@ -151,6 +151,19 @@ def test_stopping_cancels_what_outlives_the_grace_and_reports_no_failure() -> No
     assert house.clock.getDelayedCalls() == []
 
 
+def test_a_stop_that_is_cancelled_cancels_what_runs() -> None:
+    cancelled: list[Deferred[None]] = []
+    house = House(slow=lambda: Deferred(cancelled.append), quick=nothing)
+    assert house.backstop.rounds() == ["slow"]
+    stopped = house.stop()
+    stopped.cancel()
+    assert stopped.called
+    assert len(cancelled) == 1
+    assert house.backstop.rounds() == []
+    assert house.reports() == [("quick", "done", None)]
+    assert house.clock.getDelayedCalls() == []
+
+
 def test_stopping_twice_or_without_a_start_is_fine() -> None:
     house = House(one=nothing)
     assert house.stop().called

@@ -192,7 +192,7 @@ async def start(tmp_path: Path) -> AsyncIterator[Start]:
     for port in ports:
         await port.stopListening()
     for site in sites:
-        await site.drain(5)
+        await site.wind_down(5)
     await _settle(reactor, readers)
 
 
@@ -487,7 +487,7 @@ async def test_a_unix_socket_is_asked_as_well(tmp_path: Path, how: str) -> None:
         assert (await shell("deliveries", "--limit", "2", *given)).status == 0
         assert len(pretend.asked) == 2
         await port.stopListening()
-        await site.drain(5)
+        await site.wind_down(5)
 
 
 class _Foreign(Protocol):

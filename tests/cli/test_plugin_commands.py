@@ -116,7 +116,7 @@ async def admin() -> AsyncIterator[str]:
     port = await serverFromString(reactor, "tcp:0:interface=127.0.0.1").listen(site)
     yield f"tcp:{port.getHost().port}:interface=127.0.0.1"
     await port.stopListening()
-    await site.drain(5)
+    await site.wind_down(5)
 
 
 @pytest_twisted.ensureDeferred

@@ -424,6 +424,49 @@ async def test_a_stop_amid_trouble_ends_and_leaves_nothing_behind(harness: Open,
     assert one.clock.getDelayedCalls() == []
 
 
+@pytest.mark.parametrize("trouble", [{"finish", "fail", "read"}, {"finish", "fail"}, {"read"}])
+@pytest_twisted.ensureDeferred
+async def test_what_waits_for_a_journal_in_trouble_ends_at_once_at_a_stop(harness: Open, trouble: set[str]) -> None:
+    seen: list[str] = []
+    one = harness(mine=noting(seen), broken=failing(OSError("no")), journal=Troubled, retry_for=100, start=False)
+    journal: Any = one.journal
+    journal.trouble = trouble
+    taken = await one.take()
+    recovered = Deferred.fromCoroutine(one.dispatch.recover())
+    await one.quiet()
+    assert one.clock.getDelayedCalls() != []
+    refused = journal.refused
+    await Deferred.fromCoroutine(one.dispatch.stop())  # and no time passes
+    assert journal.refused > refused  # it was asked once more
+    assert recovered.called
+    assert one.clock.getDelayedCalls() == []
+    assert {state for state, _, _ in (await one.states(taken)).values()} == {"pending"}
+
+
+@pytest_twisted.ensureDeferred
+async def test_what_comes_during_a_stop_is_durable_and_nobody_is_told_to_expect_it(harness: Open) -> None:
+    expected: list[str] = []
+
+    @hookimpl
+    def stackit_expect(event: Event) -> None:
+        expected.append(event.delivery)
+
+    hand = ByHand()
+    one = harness(mine=hand, expecting=plugin(stackit_expect))
+    await one.take()
+    await one.quiet()
+    stopped = Deferred.fromCoroutine(one.dispatch.stop())
+    assert one.dispatch.in_hand() == {"mine": 1}
+    late = [await one.take(delivery="late"), await one.take("octo/other", delivery="other")]
+    await one.quiet()
+    hand.end("d1")
+    await stopped
+    assert one.dispatch.in_hand() == {}
+    assert (hand.started, expected) == (["d1"], ["d1"])
+    for taken in late:
+        assert await one.states(taken) == {"mine:handle": ("pending", 0, None)}
+
+
 @pytest_twisted.ensureDeferred
 async def test_a_clock_that_is_set_back_delays_an_event_and_loses_none(harness: Open) -> None:
     seen: list[str] = []

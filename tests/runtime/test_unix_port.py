@@ -191,4 +191,4 @@ async def test_the_rules_of_the_admin_side_hold_over_a_unix_socket(path: Path) -
     assert await ask("POST", "localhost") == 403
     assert await ask("POST", "localhost", "X-Stackit-CSRF: 1") == 200
     await port.stopListening()
-    await site.drain(0)
+    await site.wind_down(0)

@@ -126,7 +126,7 @@ class Listening:
             if not client.gone:
                 client.transport.abortConnection()
                 await client.closed
-        drained = self.site.drain(0)
+        drained = self.site.wind_down(0)
         self.site.abort()
         await drained
 

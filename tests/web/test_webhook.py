@@ -648,7 +648,7 @@ async def test_a_proxy_may_come_by_a_unix_socket(clock: Clock, tmp_path: Path) -
     assert await deliver("203.0.113.9", "wrong") == 401
     assert await deliver("198.51.100.7", SECRET) == 202
     await port.stopListening()
-    await site.drain(0)
+    await site.wind_down(0)
 
 
 # -- the rest of the public side

@@ -278,6 +278,25 @@ class Connection:
         else:
             self.refuse(OVERLOAD)
 
+    def wind_down(self, idle: float) -> None:
+        """Make the request at hand the last one.
+
+        Between two requests there may come one more, up to ``idle`` seconds after the last response.
+        """
+        if self.state is IDLE:
+            left = idle - (self.site.limits.deadline - self._deadline.left())
+            if left > 0:
+                self._deadline.restart(left)
+            else:
+                self._end()
+
+    def give_up(self) -> None:
+        """Answer a request that has not arrived whole with a refusal; cut one that has no response yet."""
+        if self.state is IDLE or self.state is HANDLING:
+            self.abort()
+        else:
+            self.refuse(TOO_SLOW)
+
     def abort(self) -> None:
         """End the connection at once, answered or not."""
         self._end(abort=True)

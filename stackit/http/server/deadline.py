@@ -36,6 +36,10 @@ class Deadline:
             self._timer.cancel()
         self._start_timer(seconds)
 
+    def left(self) -> float:
+        """Return the seconds that are left."""
+        return self._at - self._reactor.seconds()
+
     def cancel(self) -> None:
         """Never expire."""
         if self._timer is not None:

@@ -7,7 +7,7 @@ HTTP/1.1 only: HTTP/2 ends at the proxy.
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 
 import msgspec
 from twisted.internet.defer import Deferred
@@ -68,7 +68,7 @@ class BoundedSite(Factory):
         self.large_readers: set[ReadSize] = set()
         self._routes = dict(routes)
         self._connections: set[Connection] = set()
-        self._empty: Deferred[None] | None = None
+        self._winding_down: list[_WindDown] = []
 
     def change_limits(self, *, deadline: float, memory: int) -> None:
         """Take other bounds, in seconds and bytes, for what begins to arrive from now on."""
@@ -97,33 +97,55 @@ class BoundedSite(Factory):
         """Forget a connection that is closed."""
         self.limiter.leave(connection)
         self._connections.discard(connection)
-        if not self._connections and self._empty is not None:
-            empty, self._empty = self._empty, None
-            empty.callback(None)
+        for each in tuple(self._winding_down):
+            each.leave(connection)
 
-    def drain(self, grace: float) -> Deferred[None]:
-        """Close what waits, let whole requests have their response within ``grace`` seconds; fires when all are gone.
+    def wind_down(self, grace: float, *, idle: float = 0.0) -> Deferred[None]:
+        """Let every connection that is open have its last request answered; fires when all of these are gone.
 
-        Stop listening first.
+        What has not arrived after ``grace`` seconds, or has no response by then, is given up, and so it is when the
+        Deferred is cancelled. A connection that idles is closed ``idle`` seconds after its last response: who sends
+        all the time is told by a response that it is the last, and does not send into a connection that is being
+        closed. Connections may come in meanwhile; each has one request. To let these end as well, stop listening, and
+        call this again.
         """
         self.stopping = True
+        winding_down = _WindDown(self.reactor, self._connections, grace)
+        self._winding_down.append(winding_down)
         for connection in tuple(self._connections):
-            if connection.state is not State.HANDLING:
-                connection.abort()
-        empty: Deferred[None] = Deferred()
-        if not self._connections:
-            empty.callback(None)
-            return empty
-        self._empty = empty
-        timer = self.reactor.callLater(grace, self.abort)
+            connection.wind_down(idle)
+        return winding_down.over.addBoth(lambda _: self._winding_down.remove(winding_down))
 
-        def gone(_: None) -> None:
-            if timer.active():
-                timer.cancel()
-
-        return empty.addCallback(gone)
+    def count_requests(self) -> int:
+        """Return the number of requests that have begun to arrive, and have no response."""
+        return sum(State.READING_HEAD <= each.state <= State.HANDLING for each in self._connections)
 
     def abort(self) -> None:
         """Cut every connection, answered or not."""
         for connection in tuple(self._connections):
             connection.abort()
+
+
+class _WindDown:
+    """The last requests of some connections. ``over`` fires when all are closed; cancelling it gives them up."""
+
+    def __init__(self, reactor: Timers, connections: Iterable[Connection], grace: float) -> None:
+        self._left = set(connections)
+        self.over: Deferred[None] = Deferred(lambda _: self._give_up())
+        self._timer = reactor.callLater(grace, self._give_up)
+        self._end_if_over()
+
+    def leave(self, connection: Connection) -> None:
+        """Note that a connection is closed."""
+        self._left.discard(connection)
+        self._end_if_over()
+
+    def _give_up(self) -> None:
+        for connection in tuple(self._left):
+            connection.give_up()
+
+    def _end_if_over(self) -> None:
+        if not self._left and not self.over.called:
+            if self._timer.active():
+                self._timer.cancel()
+            self.over.callback(None)

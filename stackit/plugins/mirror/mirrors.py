@@ -20,6 +20,7 @@ from stackit.plugins.mirror.schedule.backstop import BackstopSchedule
 from stackit.plugins.mirror.settings import MirrorSettings
 from stackit.plugins.mirror.sync.clock import ClockConverter
 from stackit.plugins.mirror.sync.fetch_slots import FetchSlots
+from stackit.plugins.mirror.sync.requests import Unmanaged
 from stackit.plugins.mirror.sync.tunables import Tunables
 from stackit.plugins.mirror.sync.worker import MirrorWorker
 
@@ -95,10 +96,11 @@ class Mirrors:
             self._add(managed, found)
 
     def stop(self) -> None:
-        """Start no more rounds; those that run go on."""
+        """Start no more rounds, and end what only waits; rounds that run go on."""
         self._stopped = True
         for worker in self:
             worker.stop()
+        self.schedule.stop()
 
     def cancel(self) -> None:
         """Cancel the rounds that run."""
@@ -150,7 +152,7 @@ class Mirrors:
             return
         del self._pushes[key]
         self.schedule.remove(worker)
-        worker.stop("it is managed no more")
+        worker.stop(Unmanaged)
         self._leaving[key] = worker
         worker.rounds.idle().addCallback(lambda _: self._left(worker.managed.repo))
         worker.rounds.cancel()

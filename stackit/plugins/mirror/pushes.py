@@ -5,8 +5,9 @@ from __future__ import annotations
 from typing import Literal
 
 import msgspec
+from twisted.internet.defer import CancelledError
 
-from stackit import App, Occurrence, Push, StackitError, sleep
+from stackit import App, Occurrence, Push, StackitError
 from stackit.plugins.mirror.git.errors import GitError
 from stackit.plugins.mirror.git.runner import Git
 from stackit.plugins.mirror.refs.refspecs import destination, destinations
@@ -14,6 +15,7 @@ from stackit.plugins.mirror.repository.ancestry import is_ancestor
 from stackit.plugins.mirror.repository.history_cache import HistoryCache
 from stackit.plugins.mirror.sync.clock import ClockConverter
 from stackit.plugins.mirror.sync.fast_fetch import Target
+from stackit.plugins.mirror.sync.requests import Stopping
 from stackit.plugins.mirror.sync.tunables import Tunables
 from stackit.plugins.mirror.sync.worker import MirrorWorker
 
@@ -80,7 +82,8 @@ class PushHandler:
     async def handle(self, push: Push) -> None:
         """Return when the push is visible in the mirror, or superseded.
 
-        Raises StackitError if the remote cannot be asked, or still does not show the push.
+        Raises StackitError if the remote cannot be asked, or still does not show the push, and CancelledError if a
+        stop ends it: it is handled after the next start.
         """
         ref = None if push.ref is None else destination(self._worker.managed.refspecs, push.ref)
         if push.ref is not None and ref is None:
@@ -92,6 +95,8 @@ class PushHandler:
                 await self._ensure_covered(push, arrival, full=True)
             else:
                 await self._make_visible(push, arrival, ref, push.before, push.after)
+        except Stopping:
+            raise CancelledError from None
         finally:
             self._worker.pending_pushes -= 1
         self._arrivals.pop(push.delivery, None)
@@ -140,7 +145,7 @@ class PushHandler:
             if full and self._worker.status.held is not None:
                 raise StackitError(self._worker.status.held)
             if delay is not None:
-                await sleep(self._app.reactor, delay)
+                await self._app.sleep(delay)
                 await self._worker.sync("push", push.delivery, full=full, target=target)
         if self._app.reactor.seconds() - arrival.known_at < self._tunables.patience:
             raise StackitError(f"stale upstream: the remote does not show {ref} at {after[:12]} yet")

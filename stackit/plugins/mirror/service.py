@@ -15,7 +15,10 @@ from stackit.plugins.mirror.schedule.maintenance import MaintenanceSchedule
 
 
 class MirrorService(Service):
-    """Removes leftovers at start. At stop, rounds may end within the grace, and are ended then."""
+    """Removes leftovers at start. At stop, rounds may end within the grace, and are ended then.
+
+    What only waits when the stop begins ends at once, and no round begins from then on.
+    """
 
     def __init__(
         self,
@@ -41,6 +44,7 @@ class MirrorService(Service):
             # Without a backstop, no first round announces the changes before this start.
             Deferred.fromCoroutine(self._compare())
         self._app.repos.on_change(self._changed)
+        self._app.stop.when_begun(self._begin_nothing)
         self._maintenance.start()
 
     def _changed(self, change: ReposChange) -> None:
@@ -56,9 +60,12 @@ class MirrorService(Service):
 
     def stopService(self) -> Deferred[None]:
         Service.stopService(self)
+        self._begin_nothing()
+        return Deferred.fromCoroutine(self._stop())
+
+    def _begin_nothing(self) -> None:
         self._maintenance.stop()
         self._mirrors.stop()
-        return Deferred.fromCoroutine(self._stop())
 
     async def _stop(self) -> None:
         # The pushes that waited for a round had the grace. A git that is ended gets a moment of its own.

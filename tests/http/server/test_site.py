@@ -92,31 +92,98 @@ async def test_every_answer_has_a_date(listen: Listen, clock: Clock) -> None:
 
 
 @pytest_twisted.ensureDeferred
-async def test_draining_answers_what_is_whole_and_closes_the_rest(listen: Listen, echo: Echo) -> None:
+async def test_winding_down_answers_what_has_begun_to_come_and_nothing_after_it(listen: Listen, echo: Echo) -> None:
     echo.gate = Deferred()
     listening = listen()
-    whole, half = await listening.connect(), await listening.connect()
+    whole, half, silent = [await listening.connect() for _ in range(3)]
     whole.send(request("/echo", body=b"x"))
-    half.send(POST)
-    await arrives(half, lambda: [each.state for each in listening.site._connections].count(State.HANDLING) == 1)
-    drained = listening.site.drain(10)
-    assert await half.end() == b""
-    assert not drained.called
+    half.send(request("/echo", body=b"xyz")[:-2])
+    states = [State.READING_HEAD, State.READING_BODY, State.HANDLING]
+    await arrives(half, lambda: sorted(each.state for each in listening.site._connections) == states)
+    assert listening.site.count_requests() == 3
+    over = listening.site.wind_down(10)
+    for client, rest in ((half, b"yz"), (silent, request("/echo", body=b""))):
+        client.send(rest)
+    await arrives(half, lambda: [each.state for each in listening.site._connections] == [State.HANDLING] * 3)
+    assert not over.called
     echo.gate.callback(None)
-    assert (await whole.answer()).status == 200
-    await whole.end()
-    await drained
+    for client in (whole, half, silent):
+        answer = await client.answer()
+        assert (answer.status, answer.headers["connection"]) == (200, "close")
+        await client.end()
+    await over
 
 
 @pytest_twisted.ensureDeferred
-async def test_draining_takes_no_longer_than_the_grace(listen: Listen, clock: Clock, echo: Echo) -> None:
+async def test_while_it_winds_down_others_may_come_and_have_one_request_each(listen: Listen, echo: Echo) -> None:
+    echo.gate = Deferred()
+    listening = listen()
+    first = await listening.connect()
+    first.send(request("/echo", body=b"x"))
+    await arrives(first, lambda: listening.site.count_requests() == 1)
+    over = listening.site.wind_down(10)
+    late = await listening.connect()
+    answer = await late.send(request("/plain", "GET")).answer()
+    assert (answer.body, answer.headers["connection"]) == (b"hello", "close")
+    waits = await listening.connect()
+    waits.send(POST)
+    await arrives(waits, lambda: len(listening.site._connections) == 2)
+    echo.gate.callback(None)
+    assert (await first.answer()).status == 200
+    await over  # of those that were there when it began
+    over = listening.site.wind_down(0, idle=0)
+    assert not over.called
+    waits.send(b"\r\n")
+    await waits.end()
+    await over
+
+
+@pytest_twisted.ensureDeferred
+async def test_a_connection_between_two_requests_is_told_that_the_next_is_the_last_or_closed_after_a_while(
+    listen: Listen, clock: Clock
+) -> None:
+    listening = listen()
+    busy, quiet, old = [await listening.connect() for _ in range(3)]
+    await old.send(request("/plain", "GET")).answer()
+    clock.advance(2)
+    for client in (busy, quiet):
+        assert "connection" not in (await client.send(request("/plain", "GET")).answer()).headers
+    over = listening.site.wind_down(10, idle=1)
+    assert await old.end() == b""  # it is silent for longer than that already
+    assert (await busy.send(request("/plain", "GET")).answer()).headers["connection"] == "close"
+    await busy.end()
+    assert not over.called
+    clock.advance(1)
+    assert await quiet.end() == b""
+    await over
+
+
+@pytest_twisted.ensureDeferred
+async def test_winding_down_takes_no_longer_than_the_grace(listen: Listen, clock: Clock, echo: Echo) -> None:
+    echo.gate = Deferred()
+    listening = listen()
+    client, half = await listening.connect(), await listening.connect()
+    client.send(request("/echo", body=b"x"))
+    half.send(POST)
+    await arrives(client, lambda: any(each.state is State.HANDLING for each in listening.site._connections))
+    over: Awaitable[None] = listening.site.wind_down(10)
+    clock.advance(10)
+    assert await client.end() == b""
+    assert (await half.answer()).status == 408
+    await half.end()
+    await over
+    echo.gate.callback(None)
+
+
+@pytest_twisted.ensureDeferred
+async def test_winding_down_that_is_cancelled_gives_up_what_has_no_response(listen: Listen, echo: Echo) -> None:
     echo.gate = Deferred()
     listening = listen()
     client = await listening.connect()
     client.send(request("/echo", body=b"x"))
     await arrives(client, lambda: any(each.state is State.HANDLING for each in listening.site._connections))
-    drained: Awaitable[None] = listening.site.drain(10)
-    clock.advance(10)
-    await client.end()
-    await drained
+    over = listening.site.wind_down(3600)
+    over.cancel()
+    assert await client.end() == b""
+    await over
     echo.gate.callback(None)

@@ -45,4 +45,4 @@ async def serve() -> AsyncIterator[Serve]:
     for port in ports:
         await port.stopListening()
     for site in sites:
-        await site.drain(5)
+        await site.wind_down(5)

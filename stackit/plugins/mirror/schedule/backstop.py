@@ -34,6 +34,8 @@ class BackstopSchedule:
         self._interval = interval
         self._has_run = False
         self._checks: dict[str, Deferred[None]] = {}
+        self._syncing: set[str] = set()  # of the checks, those that a round is asked for
+        self._stopped = False
         self._walking: Deferred[None] | None = None
 
     def add(self, worker: MirrorWorker) -> None:
@@ -58,8 +60,11 @@ class BackstopSchedule:
         """Check every repository, and wait for all, but no longer than the interval.
 
         A large first clone may take longer, and goes on while the next run checks the others. A failure of a remote
-        is not raised: the sync reports it, and the repository's state keeps the reason.
+        is not raised: the sync reports it, and the repository's state keeps the reason. Raises CancelledError once
+        stopped: not every repository was checked.
         """
+        if self._stopped:
+            raise CancelledError
         over = SPREAD * self._interval if self._has_run else 0.0
         cause = "backstop" if self._has_run else "start"
         self._has_run = True
@@ -86,6 +91,17 @@ class BackstopSchedule:
         finally:
             if enough is not None and enough.active():
                 enough.cancel()
+        if self._stopped:
+            raise CancelledError
+
+    def stop(self) -> None:
+        """Start no more checks, and end those that no round runs for. Calls after the first do nothing."""
+        self._stopped = True
+        if self._walking is not None:
+            self._walking.cancel()
+        for key, check in tuple(self._checks.items()):
+            if key not in self._syncing:
+                check.cancel()
 
     async def _walk(self, cause: str, over: float) -> None:
         """Start each check when it is due."""
@@ -120,8 +136,12 @@ class BackstopSchedule:
             await sleep(self._reactor, worker.quiet_until - now + place)
         if worker.status.paused():
             return
+        key = worker.managed.repo.key
         try:
             if cause == "start" or not await worker.is_unchanged():
+                self._syncing.add(key)
                 await worker.sync(cause)
         except StackitError:
             return  # the sync has reported it
+        finally:
+            self._syncing.discard(key)

@@ -9,14 +9,13 @@ from twisted.internet.defer import Deferred, succeed
 from twisted.python.failure import Failure
 
 from stackit import StackitError, Timers
+from stackit.plugins.mirror.sync.requests import Stopping
 
 if TYPE_CHECKING:
     from twisted.internet.base import DelayedCall
 
 Ask = TypeVar("Ask")
 Result = TypeVar("Result")
-
-STOPPING = "stackit is stopping"
 
 QUIET_LIMIT = 10
 """Requests that never pause for a debounce window are answered after this many windows."""
@@ -45,21 +44,22 @@ class Coalescer(Generic[Ask, Result]):
         self._current: list[Ask] = []
         self._joined: list[Deferred[Result]] = []
         self._busy = False
+        self._in_line = False  # the round waits for its turn
         self._running: Deferred[None] | None = None
         self._window: DelayedCall | None = None
         self._opened = 0.0
         self._idle: list[Deferred[None]] = []
-        self._stop_reason: str | None = None
+        self._stopped = False
+        self._stop_error: Callable[[], StackitError] = Stopping
 
     @property
     def stopped(self) -> bool:
         """True once no more rounds start."""
-        return self._stop_reason is not None
+        return self._stopped
 
-    @property
-    def stop_reason(self) -> str:
-        """Why no more rounds start, in words."""
-        return self._stop_reason or STOPPING
+    def stop_error(self) -> StackitError:
+        """Make the error that says why no more rounds start."""
+        return self._stop_error()
 
     @property
     def waiting(self) -> list[Ask]:
@@ -79,11 +79,11 @@ class Coalescer(Generic[Ask, Result]):
     def ask(self, ask: Ask, *, urgent: bool = False) -> Deferred[Result]:
         """Return the result of a round that starts after this call; ``urgent`` skips the debounce.
 
-        Cancelling ends only the waiting. Raises StackitError when stopped.
+        Cancelling ends only the waiting. Fails with ``stop_error()`` when stopped.
         """
         answer: Deferred[Result] = Deferred()
-        if self._stop_reason is not None:
-            answer.errback(Failure(StackitError(self._stop_reason)))
+        if self._stopped:
+            answer.errback(Failure(self.stop_error()))
             return answer
         if not self._next:
             self._opened = self._clock.seconds()
@@ -100,14 +100,16 @@ class Coalescer(Generic[Ask, Result]):
         self._joined.append(answer)
         return answer
 
-    def stop(self, reason: str = STOPPING) -> None:
-        """Start no more rounds; requests that wait fail with StackitError. A round that runs goes on."""
-        self._stop_reason = reason
+    def stop(self, error: Callable[[], StackitError] = Stopping) -> None:
+        """Start no more rounds; requests that wait fail with ``error()``. A round that runs goes on."""
+        self._stopped, self._stop_error = True, error
         self._close_window()
         waiting, self._next = self._next, []
         for _, answer in waiting:
             if not answer.called:
-                answer.errback(Failure(StackitError(reason)))
+                answer.errback(Failure(error()))
+        if self._in_line and self._running is not None:
+            self._running.cancel()
 
     def idle(self) -> Deferred[None]:
         """Return a Deferred that fires when no round runs."""
@@ -147,7 +149,11 @@ class Coalescer(Generic[Ask, Result]):
         running.addBoth(self._ended)
 
     async def _round(self) -> None:
-        give_back = await self._turn()
+        self._in_line = True
+        try:
+            give_back = await self._turn()
+        finally:
+            self._in_line = False
         try:
             taken, self._next = self._next, []
             self._current, self._joined = [ask for ask, _ in taken], [answer for _, answer in taken]

@@ -6,13 +6,27 @@ from collections.abc import Iterable
 
 import msgspec
 
-from stackit import RefChange
+from stackit import RefChange, StackitError
 from stackit.plugins.mirror.sync.fast_fetch import Target
 
 REMOTE_CAUSES = ("push", "manual", "start", "backstop")
 """The causes of rounds that ask the remote, the most urgent first."""
 FOREGROUND = ("push", "manual")
 """The causes for which a push or a person waits."""
+
+
+class Stopping(StackitError):
+    """The stop ended what was asked for, or came before it began: the next start takes it up."""
+
+    def __init__(self) -> None:
+        super().__init__("stackit is stopping")
+
+
+class Unmanaged(StackitError):
+    """The repository left the configuration, and is mirrored no more."""
+
+    def __init__(self) -> None:
+        super().__init__("it is managed no more")
 
 
 class Request(msgspec.Struct, frozen=True):

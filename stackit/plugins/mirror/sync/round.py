@@ -13,7 +13,14 @@ from stackit.plugins.mirror.sync.announcer import RefAnnouncer
 from stackit.plugins.mirror.sync.fallback import Fallback
 from stackit.plugins.mirror.sync.fast_fetch import MOST_REFS
 from stackit.plugins.mirror.sync.refresh import Outcome, Refresher
-from stackit.plugins.mirror.sync.requests import FOREGROUND, REMOTE_CAUSES, Request, RoundResult, targets_of
+from stackit.plugins.mirror.sync.requests import (
+    FOREGROUND,
+    REMOTE_CAUSES,
+    Request,
+    RoundResult,
+    Stopping,
+    targets_of,
+)
 from stackit.plugins.mirror.sync.slot_holder import SlotHolder
 from stackit.plugins.mirror.sync.status import SyncStatus
 
@@ -43,8 +50,8 @@ class _Attempt:
 class RoundRunner:
     """Runs the rounds that ask the remote of one repository.
 
-    ``retry`` is called with a pause in seconds after a round that failed. ``stop_reason`` returns why a round was
-    cancelled.
+    ``retry`` is called with a pause in seconds after a round that failed. ``stop_error`` makes the error of a round
+    that was cancelled.
     """
 
     def __init__(
@@ -57,7 +64,7 @@ class RoundRunner:
         status: SyncStatus,
         slot: SlotHolder,
         retry: Callable[[float], None],
-        stop_reason: Callable[[], str],
+        stop_error: Callable[[], StackitError],
     ) -> None:
         self.fetches_since_maintenance = NEVER_MAINTAINED
         self._app = app
@@ -67,14 +74,16 @@ class RoundRunner:
         self._status = status
         self._slot = slot
         self._retry = retry
-        self._stop_reason = stop_reason
+        self._stop_error = stop_error
 
     async def run(self, requests: Sequence[Request]) -> RoundResult:
-        """Run one round for all of these requests. Raises StackitError if it failed."""
+        """Run one round for all of these requests. Raises StackitError if it failed, Stopping if a stop ended it."""
         began = self._app.reactor.seconds()
         self._status.started(began)
         attempt = _Attempt(requests, new=not self._refresher.directory.exists())
         problem = await self._problem_of(attempt)
+        if isinstance(problem, Stopping):
+            raise problem  # which tells nothing of the remote
         if problem is None:
             self._succeeded(attempt)
         else:
@@ -95,7 +104,7 @@ class RoundRunner:
         except CancelledError:
             if self._slot.made_way:
                 return GitError("no progress, and others wait: git was ended", kind="stalled", killed=True)
-            return StackitError(self._stop_reason())
+            return self._stop_error()
         return None
 
     async def _fetch_and_announce(self, attempt: _Attempt) -> None:

@@ -7,10 +7,10 @@ from typing import TYPE_CHECKING
 
 from stackit import App, ManagedRepo, StackitError
 from stackit.plugins.mirror.sync.announcer import RefAnnouncer
-from stackit.plugins.mirror.sync.coalescer import STOPPING, Coalescer
+from stackit.plugins.mirror.sync.coalescer import Coalescer
 from stackit.plugins.mirror.sync.fetch_slots import Kind
 from stackit.plugins.mirror.sync.refresh import Refresher
-from stackit.plugins.mirror.sync.requests import FOREGROUND, REMOTE_CAUSES, Request, RoundResult, targets_of
+from stackit.plugins.mirror.sync.requests import FOREGROUND, REMOTE_CAUSES, Request, RoundResult, Stopping, targets_of
 from stackit.plugins.mirror.sync.round import RoundRunner
 from stackit.plugins.mirror.sync.slot_holder import SlotHolder
 from stackit.plugins.mirror.sync.status import SyncStatus
@@ -50,7 +50,7 @@ class RoundQueue(Coalescer[Request, RoundResult]):
             status=status,
             slot=slot,
             retry=self._retry_after,
-            stop_reason=lambda: self.stop_reason,
+            stop_error=self.stop_error,
         )
         self._app = app
         self._refresher = refresher
@@ -72,9 +72,10 @@ class RoundQueue(Coalescer[Request, RoundResult]):
         targets = targets_of(running)
         return bool(running) and (not targets or (request.target is not None and request.target.ref in targets))
 
-    def stop(self, reason: str = STOPPING) -> None:
+    def stop(self, error: Callable[[], StackitError] = Stopping) -> None:
         self._cancel_retry()
-        super().stop(reason)
+        super().stop(error)
+        self._slot.stop()
 
     async def _wait_for_slot(self) -> Callable[[], None]:
         asking = [request for request in self.waiting if request.cause in REMOTE_CAUSES]

@@ -25,13 +25,17 @@ class SlotHolder:
         self._waiter: Waiter | None = None
         self._slot: Slot | None = None
         self._promoted = False
+        self._stopped = False
 
     def change_url(self, url: str) -> None:
         """Take the next slot among those of another host."""
         self._host = host_of(url)
 
     async def enter(self, kind: Kind) -> None:
-        """Wait for a slot of this kind; a slot of another kind is given back first. Cancelling ends the waiting."""
+        """Wait for a slot of this kind; a slot of another kind is given back first.
+
+        Cancelling ends the waiting. Once stopped, raises CancelledError where there is something to wait for.
+        """
         if self._slot is not None and self._kind == kind:
             return
         self.leave()
@@ -39,6 +43,8 @@ class SlotHolder:
             urgent = kind in ("quick", "push")
             waiter = self._slots.of(kind).acquire(self._host, urgent=urgent, suspect=self._doubtful(), end=self._end)
             self._kind, self._waiter = kind, waiter
+            if self._stopped:
+                self.stop()
             try:
                 self._slot = await waiter.turn
             except CancelledError:
@@ -49,6 +55,12 @@ class SlotHolder:
                 return
             finally:
                 self._waiter = None
+
+    def stop(self) -> None:
+        """Wait for no slot any more. One that is held stays."""
+        self._stopped = True
+        if self._waiter is not None:
+            self._waiter.turn.cancel()
 
     def prioritise(self) -> None:
         """Make the request that waits urgent: a push or a person needs it."""

@@ -2,20 +2,20 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import TYPE_CHECKING
 
-from stackit import App, ManagedRepo, MirrorInfo, Occurrence
+from stackit import App, ManagedRepo, MirrorInfo, Occurrence, StackitError
 from stackit.plugins.mirror.git.runner import Git
 from stackit.plugins.mirror.refs.snapshot import Snapshot
 from stackit.plugins.mirror.remote.client import Remote
 from stackit.plugins.mirror.repository.disk_space import DiskReserve
 from stackit.plugins.mirror.repository.fsck import FsckSlots
 from stackit.plugins.mirror.sync.announcer import RefAnnouncer
-from stackit.plugins.mirror.sync.coalescer import STOPPING
 from stackit.plugins.mirror.sync.fast_fetch import Target
 from stackit.plugins.mirror.sync.fetch_slots import FetchSlots
 from stackit.plugins.mirror.sync.refresh import Refresher
-from stackit.plugins.mirror.sync.requests import FOREGROUND, Request, RoundResult
+from stackit.plugins.mirror.sync.requests import FOREGROUND, Request, RoundResult, Stopping
 from stackit.plugins.mirror.sync.round_queue import RoundQueue
 from stackit.plugins.mirror.sync.settings import SyncSettings
 from stackit.plugins.mirror.sync.slot_holder import SlotHolder
@@ -216,10 +216,10 @@ class MirrorWorker:
         self._slot.change_url(self.managed.url)
         self.rounds.has_fast_fetch = self._remote is not None
 
-    def stop(self, reason: str = STOPPING) -> None:
+    def stop(self, error: Callable[[], StackitError] = Stopping) -> None:
         """Start nothing more; a round that runs goes on."""
         self.cancel_recheck()
-        self.rounds.stop(reason)
+        self.rounds.stop(error)
 
     def _cancel_round(self) -> None:
         self.rounds.cancel()

@@ -187,6 +187,34 @@ def test_cancelling_a_look_ends_its_waiting() -> None:
     assert clock.getDelayedCalls() == []
 
 
+def test_a_stop_ends_what_only_waits_and_waits_for_the_rounds_that_run() -> None:
+    clock = Clock()
+    asked: list[tuple[str, str]] = []
+    workers: list[Any] = [FakeWorker(f"octo/r{number}", asked) for number in range(100)]
+    quiet, asking, fetching = workers[:3]
+    schedule = BackstopSchedule(clock, workers, 100)
+    Deferred.fromCoroutine(schedule.run())
+    asked.clear()
+    quiet.quiet_until = 10_000.0
+    hanging: Deferred[bool] = Deferred()
+    asking.is_unchanged = lambda: hanging
+    fetching.answer = Deferred()
+    look = Deferred.fromCoroutine(schedule.run())
+    ended: list[object] = []
+    look.addErrback(lambda failure: ended.append(failure.type))
+    turn(clock, 90)
+    assert len(asked) > 50
+    before = len(asked)
+    schedule.stop()
+    assert not look.called
+    assert hanging.called
+    fetching.answer.callback(None)
+    assert ended == [CancelledError], "not every repository was checked, so the round is not done"
+    assert len(asked) == before
+    assert clock.getDelayedCalls() == []
+    schedule.stop()
+
+
 @pytest_twisted.ensureDeferred
 async def test_the_list_says_how_each_repository_stands(harness: Harness) -> None:
     answer = await ask(harness, "GET", "{prefix}/repos")

@@ -11,6 +11,7 @@ from twisted.internet.task import Clock
 
 from stackit import StackitError
 from stackit.plugins.mirror.sync.coalescer import Coalescer
+from stackit.plugins.mirror.sync.requests import Stopping
 
 
 class Bench:
@@ -162,7 +163,7 @@ def test_stopping_answers_who_waits_and_lets_the_round_end() -> None:
     bench.coalescer.stop()
     third = bench.ask("c")
     assert first == []
-    assert [type(answer[0].value) for answer in (second, third)] == [StackitError, StackitError]
+    assert [type(answer[0].value) for answer in (second, third)] == [Stopping, Stopping]
     idle: list[None] = []
     bench.coalescer.idle().addCallback(idle.append)
     assert idle == []
@@ -194,3 +195,17 @@ def test_cancelling_a_round_that_waits_for_its_turn_answers_who_asked() -> None:
 def test_an_idle_coalescer_is_idle_at_once(count: int) -> None:
     bench = Bench()
     assert all(bench.coalescer.idle().called for _ in range(count))
+
+
+def test_a_stop_ends_a_round_that_waits_for_its_turn() -> None:
+    bench = Bench(turns=True)
+    ended: list[object] = []
+    bench.coalescer.ask("a").addErrback(lambda failure: ended.append(failure.type))
+    assert bench.coalescer.busy
+    bench.coalescer.stop()
+    assert ended == [Stopping]
+    assert not bench.coalescer.busy
+    assert bench.coalescer.idle().called
+    assert bench.rounds == []
+    bench.coalescer.ask("b").addErrback(lambda failure: ended.append(failure.type))
+    assert ended == [Stopping, Stopping]

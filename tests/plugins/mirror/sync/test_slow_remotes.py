@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 import pytest_twisted
 from mirror_harness import GitHttp, Harness, SilentRemote, Upstream, managed, pushed, refs
-from twisted.internet.defer import Deferred, gatherResults
+from twisted.internet.defer import CancelledError, Deferred, gatherResults
 
 from stackit import StackitError
 from stackit.plugins.mirror.sync.fetch_slots import EARLY_PER_SLOT
@@ -24,7 +24,7 @@ ENDLESS = [f"endless/r{number}" for number in range(4)]
 
 
 def quietly(waiting: Deferred[Any]) -> Deferred[Any]:
-    waiting.addErrback(lambda failure: failure.trap(StackitError) and None)
+    waiting.addErrback(lambda failure: failure.trap(StackitError, CancelledError) and None)
     return waiting
 
 
