@@ -62,6 +62,7 @@ from stackit.runtime.waiting import StopWaits
 from stackit.runtime.watchdog import Watchdog
 from stackit.secrets.redactor import Redact, Redactor, proxy_passwords
 from stackit.text.escape import escape
+from stackit.text.logfmt import KeyValues
 from stackit.web.admin.deliveries import delivery_routes
 from stackit.web.admin.readyz import readyz
 from stackit.web.admin.site import admin_site
@@ -156,6 +157,7 @@ class Stackit(Service):
         by then is closed again, in reverse order; the Deferred of ``stopService`` says when.
         """
         try:
+            self._introduce()
             self._open_journal()
             self._make_dispatch()
             self._make_app()
@@ -173,6 +175,21 @@ class Stackit(Service):
         self._closers.append(self._finish_work)
         Service.startService(self)
         stop_on_signals(self.reactor, self._waits.hurry)
+
+    def _introduce(self) -> None:
+        """Tell what starts here, and with what."""
+        config = self.config
+        said = KeyValues.of(
+            "stackit starts",
+            {
+                "version": VERSION,
+                "configuration": str(config.source) if config.source else "none",
+                "state_dir": str(config.state_dir),
+                "repositories": len(config.repos),
+                "plugins": self.bus.plugins(),
+            },
+        )
+        _log.info("{line}", line=said.text(), summary=said.summary, fields=said)
 
     def _open_journal(self) -> None:
         config, reactor = self.config, self.reactor
@@ -325,7 +342,6 @@ class Stackit(Service):
 
     def _give_notice(self) -> None:
         """Tell what an operator should know of this start."""
-        _log.info("plugins: {names}", names=", ".join(self.bus.plugins()))
         for problem in self.left_out:
             fault = problem.__cause__
             traceback = None if fault is None else traceback_of(fault, self.redact)

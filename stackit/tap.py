@@ -21,6 +21,7 @@ from stackit.runtime.clocks import use_monotonic_time
 from stackit.runtime.gc import freeze_startup_objects
 from stackit.runtime.log_levels import LogLevels
 from stackit.runtime.python_logging import LoggingBridge
+from stackit.runtime.room import check_pid_file
 from stackit.runtime.signals import Hangups, ignore_hangups
 from stackit.service import CannotStart, Stackit, cannot_start, redactor
 
@@ -57,6 +58,11 @@ def makeService(options: Options) -> Service:
     """Return the service that ``twistd stackit`` runs. Raises CannotStart."""
     from twisted.internet import reactor  # noqa: PLC0415 - importing it installs it, which is twistd's to do
 
+    twistd: Mapping[str, Any] = options.parent or {}
+    try:
+        check_pid_file(twistd.get("pidfile") or "")
+    except StackitError as problem:
+        raise CannotStart(f"stackit: {problem}") from None
     use_monotonic_time(reactor)
     hangups = Hangups(reactor)
     reactor.callWhenRunning(freeze_startup_objects)
@@ -68,7 +74,6 @@ def makeService(options: Options) -> Service:
     config = options.config
     levels = LogLevels(config.log_level)
     bridge = None
-    twistd: Mapping[str, Any] = options.parent or {}
     if not twistd.get("logger"):  # an operator's own may lead to ``logging``, and round in a circle
         bridge = LoggingBridge(redactor(config, reactor))
         bridge.install(levels.lowest_number())  # before a plugin is imported

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 from collections.abc import Callable, Sequence
 
 from twisted.python.failure import Failure
@@ -44,6 +45,14 @@ class JournalError(StackitError):
 
 class Permanent(Exception):
     """Raised by a handler where another attempt cannot help: the event becomes a dead letter."""
+
+
+_FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+
+
+def is_full_disk(problem: OSError) -> bool:
+    """Return True where there is no room left: on the disk, in the user's quota, or for a file as large as that."""
+    return problem.errno in _FULL
 
 
 _name = type.__dict__["__name__"].__get__

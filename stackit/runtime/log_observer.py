@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import time
 from threading import get_ident
 from typing import IO
@@ -33,6 +32,7 @@ class LineObserver:
     """
 
     __slots__ = (
+        "_dropped",
         "_encoding",
         "_held",
         "_is_buffered",
@@ -42,6 +42,7 @@ class LineObserver:
         "_size",
         "_stream",
         "_thread",
+        "_unsaid",
         "levels",
     )
 
@@ -56,6 +57,8 @@ class LineObserver:
         self._thread = 0
         self._held: list[str] = []
         self._size = 0
+        self._dropped = 0
+        self._unsaid = 0
 
     def __call__(self, event: LogEvent) -> None:
         if self.levels.hides(event):
@@ -91,7 +94,7 @@ class LineObserver:
 
     def dropped(self) -> int:
         """Return the number of lines dropped since the start."""
-        return self._stream.dropped if isinstance(self._stream, NonBlockingStream) else 0
+        return self._stream.dropped if isinstance(self._stream, NonBlockingStream) else self._dropped
 
     def _dropped_line(self, count: int) -> str:
         event: LogEvent = {
@@ -106,11 +109,18 @@ class LineObserver:
     def _flush(self) -> None:
         held, self._held, self._size = self._held, [], 0
         if held:
-            # A log that cannot be written (the disk is full, the pipe is closed) costs its lines, and no turn or stop.
-            with contextlib.suppress(OSError):
-                self._write("\n".join(held) + "\n")
+            self._write("\n".join(held) + "\n")
 
     def _write(self, text: str) -> None:
-        self._stream.write(text)
-        if self._is_buffered:
-            self._stream.flush()
+        # A log that cannot be written (the disk is full, the pipe is closed) costs its lines, and no turn or stop.
+        try:
+            if self._unsaid:
+                self._stream.write(self._dropped_line(self._unsaid))
+                self._unsaid = 0
+            self._stream.write(text)
+            if self._is_buffered:
+                self._stream.flush()
+        except OSError:
+            lines = text.count("\n")
+            self._dropped += lines
+            self._unsaid += lines

@@ -8,6 +8,7 @@ from __future__ import annotations
 import io
 import sys
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any
 
 from twisted.application.service import MultiService, Service
@@ -16,11 +17,13 @@ from twisted.logger import ILogObserver
 from twisted.python.components import Componentized
 from twisted.python.logfile import LogFile
 
+from stackit.api.errors import is_full_disk
 from stackit.api.reactor import Reactor
 from stackit.runtime.log_levels import LogLevels
 from stackit.runtime.log_lines import json_line, quiet_line, text_line
 from stackit.runtime.log_observer import LineObserver, Stream
 from stackit.runtime.python_logging import LoggingBridge, keep_threads_lines_apart
+from stackit.runtime.room import check_room
 from stackit.runtime.stdout import NonBlockingStream
 from stackit.secrets.redactor import Redact
 from stackit.text.redaction import redacted
@@ -97,15 +100,32 @@ def _stream(twistd: Mapping[str, Any]) -> Stream:
     """Return the stream to which twistd's own options send the log.
 
     That is ``--logfile``, else standard output without a daemon, else twistd.log. Raises SystemExit for a daemon that
-    is to log to standard output.
+    is to log to standard output, and for a file that cannot be opened. One on a full disk is no reason not to start: it
+    is told on standard error.
     """
     name: str = twistd.get("logfile") or ("-" if twistd.get("nodaemon") else "twistd.log")
     if name != "-":
-        file: LogFile = LogFile.fromFullPath(name)
-        return file
+        return _log_file(Path(name).absolute())
     if not twistd.get("nodaemon"):
         raise SystemExit("a daemon cannot log to standard output: leave out --logfile=-, or run twistd with -n")
     try:
         return NonBlockingStream(sys.stdout.fileno(), sys.stdout.encoding)
     except (AttributeError, OSError):  # there is none, or it is no descriptor
         return sys.stdout or io.StringIO()
+
+
+def _log_file(path: Path) -> LogFile:
+    """Return the log file; one that cannot be written for want of room is told on standard error."""
+    try:
+        file: LogFile = LogFile.fromFullPath(str(path))
+    except OSError as problem:
+        reason = "the disk is full" if is_full_disk(problem) else str(problem.strerror)
+        text = f"stackit: the log file {path} cannot be opened: {reason}; name another one with --logfile=FILE"
+        raise SystemExit(text) from None
+    try:
+        check_room(path.parent)
+    except OSError as problem:
+        if is_full_disk(problem):
+            full = f"stackit: the disk is full: the log file {path} cannot be written; make room there"
+            sys.stderr.write(f"{full}: lines are dropped until then\n")
+    return file

@@ -177,7 +177,7 @@ class Reader:
             self.settings.notes.write_text(f"{info.path == change.mirror} {(change.mirror / 'HEAD').exists()}")
 """)
     terminal: Terminal = dev("reader.py", "--event", "push")
-    await terminal.reads(r"plugins: logger, metrics, mirror, ratelimit, reader$")
+    await terminal.reads(r"stackit starts .* plugins=logger,metrics,mirror,ratelimit,reader$")
     await terminal.reads(r"token \*\*\*")
     await terminal.reads(r"event handled event=refs_changed .*subscriber=reader")
     assert (home / "notes.txt").read_text() == "True True"

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import errno
 import os
 import sqlite3
 import tempfile
 from pathlib import Path
 
-from stackit.api.errors import JournalError
+from stackit.api.errors import JournalError, is_full_disk
 from stackit.journal import directory as state_directory
 from stackit.journal.sqlite import schema
 from stackit.journal.sqlite.sizes import Sizes
@@ -74,5 +73,5 @@ def is_full(directory: Path) -> bool:
             file.flush()
             os.fsync(file.fileno())
     except OSError as problem:
-        return problem.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+        return is_full_disk(problem)
     return False

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import shutil
 from collections.abc import Awaitable, Callable, Sequence
 from pathlib import Path
@@ -82,6 +83,8 @@ class Mirror:
         try:
             home.mkdir(parents=True, exist_ok=True)
         except OSError as problem:
+            if problem.errno in (errno.ENOSPC, errno.EDQUOT):
+                raise StackitError(f"the disk is full: {directory} cannot be made; make room there") from None
             raise StackitError(f"{directory} cannot be made: {problem.strerror}; let stackit write there") from None
         git = Git(app.reactor, home, app.redact, now=app.now, most_memory=self._settings.git_memory)
         slots = FetchSlots(self._settings.concurrency)

@@ -3,13 +3,11 @@
 from __future__ import annotations
 
 import os
-import resource
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
 import pytest_twisted
+from full_disk import full_disk
 from outcomes import outcome
 from twisted.internet.defer import Deferred
 
@@ -28,17 +26,6 @@ RECORD = NewDelivery(
     body=b"{}",
     subscribers=("mirror",),
 )
-
-
-@contextmanager
-def full_disk(room: int = 0) -> Iterator[None]:
-    """No file may grow beyond ``room`` bytes, which is what a full disk looks like to one process."""
-    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
-    resource.setrlimit(resource.RLIMIT_FSIZE, (room, hard))
-    try:
-        yield
-    finally:
-        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
 
 
 def open_journal(directory: Path, changes: list[str | None]) -> SQLiteJournal:
