@@ -149,7 +149,8 @@ def _traced(fault: BaseException) -> list[tuple[BaseException, list[Place]]]:
     """Return each linked exception with its frames, without those of the way to foreign code if there are others."""
     frames = [(each, [place for place in _frames(each) if _says_something(place)]) for each in _linked(fault)]
     own = [(each, [place for place in found if not place.file.startswith(_PLUMBING)]) for each, found in frames]
-    return own if any(found for _, found in own) else frames
+    # The source that Python cannot read has no frame, and those of who asked for it are no help.
+    return own if any(found for _, found in own) or isinstance(fault, SyntaxError) else frames
 
 
 def _says_something(place: Place) -> bool:

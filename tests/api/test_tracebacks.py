@@ -16,9 +16,11 @@ from twisted.python.failure import Failure
 from twisted.web.client import ResponseFailed
 from twisted.web.client import ResponseNeverReceived as NeverReceived
 
-from stackit.api.errors import describe
+from stackit.api.errors import PluginError, describe
 from stackit.api.faults import FaultDescriber
 from stackit.api.tracebacks import LONGEST, Source, describe_with_place, own_place_of, traceback_of
+from stackit.bus.bus import Bus
+from stackit.bus.loader import load_plugins
 from stackit.bus.timeouts import call
 from stackit.secrets.redactor import Redactor
 from stackit.text.redaction import redacted
@@ -102,6 +104,10 @@ def test_what_a_coroutine_waits_for_is_in_the_traceback_and_how_twisted_brings_i
 def test_a_syntax_error_names_its_line(tmp_path: Path) -> None:
     with pytest.raises(SyntaxError) as problem:
         plugin_function(tmp_path, "def go():\n    return (\n")
+    with pytest.raises(PluginError) as named:
+        load_plugins(Bus(), {"odd": {"file": "handler.py"}}, directory=tmp_path, installed=[])
+    assert named.value.__cause__ is not None
+    assert traceback_of(named.value.__cause__).split("\n")[0] == f'  File "{tmp_path}/handler.py", line 2'
     said = traceback_of(problem.value)
     assert f'File "{tmp_path}/handler.py", line 2' in said
     assert said.endswith("SyntaxError: '(' was never closed")
