@@ -42,7 +42,8 @@ dist: $(VENV)/.check  ## build the wheel and the source distribution, and instal
 	@rm -rf build dist
 	$(BIN)/python -m build
 	$(BIN)/twine check --strict dist/*
-	@for each in dist/*.whl dist/*.tar.gz; do tests/install.sh $$each || exit 1; done
+	tests/install.sh dist/*.tar.gz
+	TEST_PYTHON=$(abspath $(BIN))/python tests/install.sh dist/*.whl
 
 MINUTES ?= 60
 

@@ -1,6 +1,8 @@
 #!/usr/bin/env bash
 # Install a wheel or a source distribution into a new virtual environment, away from the sources, and try it.
+# With TEST_PYTHON, a Python that has pytest: the first week of an operator, too (tests/end_to_end/test_operators_week.py).
 set -euo pipefail
+sources=$(dirname "$(dirname "$(realpath "$0")")")
 dist=$(realpath "$1")
 place=$(mktemp -d)
 trap 'rm -rf "$place"' EXIT
@@ -22,4 +24,10 @@ done
 cat log
 kill -INT $!
 wait $! || { echo "stackit ended with status $?"; cat log; exit 1; }
+if [ -n "${TEST_PYTHON:-}" ]; then
+  cd "$sources"
+  STACKIT_PROGRAMS=$place/venv/bin \
+    STACKIT_UPGRADE="$place/venv/bin/pip install --quiet --disable-pip-version-check --no-deps --force-reinstall $dist" \
+    "$TEST_PYTHON" -m pytest -q tests/end_to_end/test_operators_week.py
+fi
 echo "$(basename "$dist") works"
