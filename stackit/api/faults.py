@@ -8,7 +8,7 @@ from typing import Any
 import msgspec
 
 from stackit.api.errors import StackitError, class_name, describe
-from stackit.api.tracebacks import Source, describe_at, own_place_of, place_of, traceback_of
+from stackit.api.tracebacks import Source, describe_at, own_place_of, place_of, release_frames, traceback_of
 
 _MOST_REMEMBERED = 256
 """Kinds of faults that are remembered. One that is forgotten counts as new when it comes again."""
@@ -43,12 +43,17 @@ class FaultDescriber:
         self._kinds: dict[tuple[str, str, int], None] = {}
 
     def describe(self, fault: BaseException | None) -> Fault:
-        """Return the description of an exception. Never raises.
+        """Return the description of an exception, and drop the frames that it holds. Never raises.
 
         A StackitError is a line for the operator: it has no place, and its traceback is not news.
         """
         if fault is None:  # a Failure may be of anything
             return Fault(describe(fault), "", is_new=False)
+        described = self._described(fault)
+        release_frames(fault)
+        return described
+
+    def _described(self, fault: BaseException) -> Fault:
         traceback = traceback_of(fault, self._redact)
         if isinstance(fault, StackitError):
             return Fault(describe(fault, self._redact), traceback, is_new=False)

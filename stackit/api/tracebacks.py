@@ -8,6 +8,7 @@ from __future__ import annotations
 import inspect
 import linecache
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import suppress
 from itertools import accumulate
 from pathlib import Path
 from traceback import format_exception_only
@@ -119,6 +120,16 @@ def traceback_of(fault: BaseException, redact: Callable[[str], str] = redacted) 
     except BaseException as second:  # noqa: BLE001 - foreign code: a class may raise whatever is asked of it
         text = f"{describe(fault, redact)}\n(no traceback can be had: {describe(second)})"
     return text.encode("utf-8", "backslashreplace").decode()[:LONGEST]
+
+
+def release_frames(fault: BaseException) -> None:
+    """Drop the frames that an exception and its causes hold, with every event in them.
+
+    Python adds to the frames of an exception object that is raised a second time; a plugin may raise one for ever.
+    """
+    for each in _linked(fault):
+        with suppress(BaseException):  # foreign code: its class may hide the traceback behind a property
+            each.__traceback__ = None
 
 
 def _linked(fault: BaseException) -> list[BaseException]:

@@ -19,7 +19,7 @@ from stackit.api.hookimpl import ON
 from stackit.api.hookspecs import HOOKS, Hook, HookKind, kind_of
 from stackit.api.occurrences import Occurrence
 from stackit.api.reactor import Reactor
-from stackit.api.tracebacks import describe_with_place, traceback_of
+from stackit.api.tracebacks import describe_with_place, release_frames, traceback_of
 from stackit.bus import checks
 from stackit.bus.implementations import (
     call_now,
@@ -258,6 +258,7 @@ class Bus:
                 problem=describe_with_place(fault, self.redact),
                 traceback=traceback_of(fault, self.redact),
             )
+        release_frames(fault)
 
 
 def _prepared(implementation: HookImpl, hook: Hook) -> Callable[[Any], Any]:

@@ -71,8 +71,8 @@ def test_the_place_is_in_the_plugin_also_where_a_library_raised(tmp_path: Path) 
     fault = raised(go)
     assert "decoder.py:" in describe_with_place(fault)
     assert str(own_place_of(fault, source_of(go))) == "in go, handler.py:4"
-    assert FaultDescriber(redacted, go).describe(fault).error.endswith("(in go, handler.py:4)")
     assert "decoder.py" in traceback_of(fault)
+    assert FaultDescriber(redacted, go).describe(fault).error.endswith("(in go, handler.py:4)")
 
 
 def test_a_library_that_is_installed_below_the_plugin_is_not_the_plugin(tmp_path: Path) -> None:

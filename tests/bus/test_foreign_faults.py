@@ -20,7 +20,7 @@ from twisted.internet.task import Clock
 from twisted.logger import LogEvent
 from twisted.python.failure import Failure
 
-from stackit import RefChange, RequestHead, hookimpl, on
+from stackit import Occurrence, RefChange, RequestHead, hookimpl, on
 from stackit.api import hookspecs
 from stackit.api.errors import describe
 from stackit.api.tracebacks import describe_with_place
@@ -413,3 +413,18 @@ def test_calling_foreign_code_never_raises_and_never_takes_a_fault_for_a_result(
     assert isinstance(results[0], Failure)
     Deferred.fromCoroutine(awaits()).addBoth(results.append)
     assert results[1] == "failed"
+
+
+def test_an_exception_object_that_an_observer_raises_every_time_keeps_nothing_of_any() -> None:
+    once = ValueError("the same every time")
+
+    @hookimpl
+    def stackit_observe(occurrence: object) -> None:
+        raise once
+
+    bus = bus_with(mine=plugin(stackit_observe))
+    with problems_logged() as lines:
+        for _ in range(3):
+            bus.observe(Occurrence(name="notice"))
+            assert once.__traceback__ is None
+    assert len(lines) == 1

@@ -179,3 +179,40 @@ async def test_no_secret_is_kept_in_a_traceback(harness: Open) -> None:
     (text,) = (await tracebacks(one, taken)).values()
     assert "hush" not in text
     assert "https://***@api.example.org/x" in text
+
+
+@pytest_twisted.ensureDeferred
+async def test_an_exception_object_that_is_raised_again_and_again_holds_nothing_of_the_times_before(
+    harness: Open,
+) -> None:
+    once, cause = Permanent("the same every time"), ValueError("its cause")
+
+    def fails() -> None:
+        try:
+            raise cause
+        except ValueError:
+            raise once from cause
+
+    @on("*")
+    def plain(event: object) -> None:
+        fails()
+
+    @on("*")
+    async def coroutine(event: object) -> None:
+        await succeed(None)
+        fails()
+
+    @on("*")
+    def deferred(event: object) -> Deferred[None]:
+        return succeed(None).addCallback(lambda _: fails())
+
+    @on("*", thread=True)
+    def thread(event: object) -> None:
+        fails()
+
+    one = harness(mine=plugin(plain, coroutine, deferred, thread))
+    for outcomes in (4, 8, 12):
+        await one.take()
+        await one.until(lambda: len(one.outcomes("dead")) == outcomes)  # noqa: B023 - called before the next turn
+        assert once.__traceback__ is None
+        assert cause.__traceback__ is None
