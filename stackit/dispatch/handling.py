@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Coroutine
 from contextvars import copy_context
 from functools import partial
-from typing import Any, Generic, Literal, TypeVar
+from typing import Any, Literal
 
 from twisted.internet.defer import CancelledError, Deferred
 from twisted.python.failure import Failure
@@ -22,6 +22,7 @@ from stackit.bus.timeouts import with_timeout
 from stackit.dispatch.backlog import JOURNAL_RETRY, Backlog
 from stackit.dispatch.backoff import Backoff
 from stackit.dispatch.blocking import BOUND, EVERY, TimedCoroutine
+from stackit.dispatch.coroutine_runner import CoroutineRunner
 from stackit.dispatch.entries import QueueEntry
 from stackit.dispatch.queues import SubscriberQueue
 from stackit.dispatch.threads import Threads
@@ -29,8 +30,6 @@ from stackit.journal import JournalProtocol, StoredEvent
 
 Restore = Callable[[StoredEvent], Event | RefsChanged | None]
 """Make an event of what the journal has of it; None if its body is no longer kept."""
-
-T = TypeVar("T")
 
 
 class Handler:
@@ -261,52 +260,6 @@ class Handling:
 
     def _ended(self, failure: Failure | None) -> None:
         self._queue.ended(self._entry, failure)
-
-
-class CoroutineRunner(Generic[T]):
-    """Run a coroutine, then call ``done`` with what it returned; call ``failed`` with what either of them raised.
-
-    ``Deferred.fromCoroutine`` makes a Deferred that can be awaited, takes three times as long, and leaves work for
-    the garbage collector. It also gives the coroutine a context of its own (``contextvars``); this runs it in the
-    caller's.
-    """
-
-    __slots__ = ("_awaited", "_coroutine", "_done", "_failed")
-
-    def __init__(
-        self,
-        coroutine: Coroutine[Deferred[Any], Any, T],
-        done: Callable[[T], object],
-        failed: Callable[[Failure], object],
-    ) -> None:
-        self._coroutine = coroutine
-        self._done = done
-        self._failed = failed
-        self._awaited: Deferred[Any] | None = None
-
-    def start(self) -> None:
-        """Run the coroutine until it waits for something, or ends."""
-        self._resume(None)
-
-    def cancel(self) -> None:
-        """Cancel what the coroutine waits for; it goes on with the CancelledError of that."""
-        if self._awaited is not None:
-            self._awaited.cancel()
-
-    def _resume(self, result: Any) -> None:
-        try:
-            try:
-                failure = isinstance(result, Failure)
-                awaited = (
-                    result.throwExceptionIntoGenerator(self._coroutine) if failure else self._coroutine.send(result)
-                )
-            except StopIteration as end:
-                self._done(end.value)
-            else:
-                self._awaited = awaited
-                awaited.addBoth(self._resume)
-        except BaseException:  # noqa: BLE001 - as a Deferred does it
-            self._failed(Failure())
 
 
 def _no_fault(_result: object) -> None:

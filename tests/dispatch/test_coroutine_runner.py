@@ -11,7 +11,7 @@ import pytest
 from twisted.internet.defer import CancelledError, Deferred, succeed
 from twisted.python.failure import Failure
 
-from stackit.dispatch.handling import CoroutineRunner
+from stackit.dispatch.coroutine_runner import CoroutineRunner
 
 
 class Outcome:

@@ -14,8 +14,8 @@ from twisted.logger import LogEvent
 from twisted.python.failure import Failure
 
 from stackit import on
+from stackit.dispatch.coroutine_runner import CoroutineRunner
 from stackit.dispatch.entries import QueueEntry
-from stackit.dispatch.handling import CoroutineRunner
 from stackit.dispatch.queues import QueueLimits, SubscriberQueue
 from stackit.journal import DueHandling
 
