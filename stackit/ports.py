@@ -40,6 +40,7 @@ class Ports:
         self._reactor = reactor
         self._sockets = sockets
         self._open: list[Any] = []
+        self._open_to_others: list[str] = []  # why an admin socket that was handed over needs a token
 
     def listen(self, public: Factory[Any], admin: Factory[Any]) -> None:
         """Open the ports of both sides. Raises StackitError."""
@@ -72,19 +73,25 @@ class Ports:
             self._check_admin(given)
 
     def _check_admin(self, given: socket.socket) -> None:
-        """Raise StackitError for a socket that others than this machine, or this user, reach without a token."""
-        if self._config.api_token is not None or self._config.admin.token_files:
-            return
         if given.family == socket.AF_UNIX:
             closed, reason, instead = _is_closed_to_others(given), "other users may open it", "SocketMode=0600"
         else:
             closed = is_loopback(given.getsockname()[0])
             reason, instead = "it listens not only on loopback", "ListenStream=127.0.0.1:8081"
         if not closed:
-            raise StackitError(
+            self._open_to_others.append(
                 f"admin side: the socket that was handed over (LISTEN_FDS) needs a token, since {reason}: set "
                 f"STACKIT_API_TOKEN or admin.token_files, or say {instead} in its .socket unit"
             )
+        self.check_token(self._config)
+
+    def check_token(self, config: Config) -> None:
+        """Check that a configuration has a token, if others than this machine, or this user, reach an admin socket.
+
+        Raises StackitError.
+        """
+        if self._open_to_others and config.api_token is None and not config.admin.token_files:
+            raise StackitError(self._open_to_others[0])
 
     async def close(self) -> None:
         """Accept no more connections."""

@@ -310,6 +310,7 @@ class Stackit(Service):
             notice=self._notice,
             on_secret=self._use_secret,
             set_log_level=self.set_log_level,
+            check_token=self._ports.check_token,
         )
 
     def _listen(self) -> None:

@@ -41,10 +41,12 @@ def register_parts(
     notice: Callable[[str], None],
     on_secret: OnSecret,
     set_log_level: Callable[[str | Mapping[str, str]], None],
+    check_token: Callable[[Config], None],
 ) -> None:
     """Have each part take its settings. A new setting is named here, or its annotation says ``restart``."""
     # Secrets of files are kept out of all that is said from here on.
     reloader.takes(_redaction(redact), "webhook.secret_files", "admin.token_files", "forges", "repos")
+    reloader.takes(_checked(check_token), "admin.token_files")
     # Plugins may refuse: they are asked before anything else changes.
     reloader.takes(prepare_plugins(bus, on_secret), "plugins")
     reloader.takes(
@@ -79,6 +81,14 @@ def backoff(config: Config) -> Backoff:
 def _redaction(redact: Redactor) -> Prepare:
     def prepare(_: Config, new: Config, __: Sequence[str]) -> Sequence[Step]:
         redact.add_files(secret_files(new))  # at once: a plugin that refuses its settings may repeat them
+        return ()
+
+    return prepare
+
+
+def _checked(check: Callable[[Config], None]) -> Prepare:
+    def prepare(_: Config, new: Config, __: Sequence[str]) -> Sequence[Step]:
+        check(new)
         return ()
 
     return prepare

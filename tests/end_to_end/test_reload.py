@@ -13,13 +13,16 @@ from typing import Any
 
 import pytest
 import pytest_twisted
+import supervisor as handed_over
 from outside import Notebook, check_log, mirror_refs, shell
+from supervisor import on_loopback, on_path
 
 from stackit.api.reactor import sleep
 from stackit.subprocesses import Finished
 from stackit.testing import PretendGitHub, RunningStackit
 from stackit.testing.daemon import Daemon
 
+TWISTD = "import sys; from twisted.scripts.twistd import run; sys.exit(run())"
 QUIET = {"sync": {"interval": "0"}}
 
 CHOOSY = """
@@ -340,3 +343,36 @@ async def test_a_file_is_checked_without_a_start(tmp_path: Path) -> None:
         "handlers.concurrency: must be at least 1 (it is 0)",
         "plugins.mirror.concurrency: expected a whole number, got text in quotes (it is 'many')",
     ]
+
+
+@pytest_twisted.ensureDeferred
+async def test_a_reload_takes_no_token_from_a_socket_that_was_handed_over_and_that_others_reach(tmp_path: Path) -> None:
+    from twisted.internet import reactor  # noqa: PLC0415 - importing it installs it
+
+    admin = on_path(tmp_path / "admin.sock")
+    (tmp_path / "admin.sock").chmod(0o666)
+    (tmp_path / "token").write_text("a-token")
+    config = tmp_path / "stackit.toml"
+    state = f'state_dir = "{tmp_path / "state"}"\n'
+    config.write_text(f'{state}[admin]\ntoken_files = ["token"]\n')
+    measured = {name: value for name, value in os.environ.items() if name.startswith("COVERAGE_")}
+    argv = [sys.executable, "-P", "-c", TWISTD, "--nodaemon", "--pidfile=", "stackit", "--config", str(config)]
+    environment = {"PATH": "/usr/local/bin:/usr/bin:/bin", "HOME": str(tmp_path), **measured}
+    sockets = {"public": on_loopback(), "admin": admin}
+    supervised = handed_over.Supervisor(reactor, tmp_path, argv, environment, sockets)
+
+    async def status(*options: str) -> Finished:
+        where = ["--admin-url", f"unix:{tmp_path}/admin.sock", "--config", str(config)]
+        return await shell(sys.executable, "-m", "stackit", "status", *where, *options)
+
+    await supervised.start()
+    assert b"wants a token" in (await status()).stderr
+    config.write_text(state)
+    told = await supervised.reload()
+    assert "nothing changed" in told
+    assert "needs a token" in told
+    assert b"wants a token" in (await status()).stderr
+    assert (await status("--token-file", str(tmp_path / "token"))).status == 0
+    assert await supervised.stop() == 0
+    check_log(supervised.log)
+    supervised.close()

@@ -62,6 +62,7 @@ class Receiving:
             notice=self.notices.append,
             on_secret=nobody,
             set_log_level=nobody,
+            check_token=nobody,
         )
 
     def has_secret(self, forge: str) -> bool:

@@ -59,6 +59,7 @@ def test_every_setting_is_taken_by_one_part_or_needs_a_restart() -> None:
         notice=nobody,
         on_secret=nobody,
         set_log_level=nobody,
+        check_token=nobody,
     )
     taken, fixed = set(made.taken()), fixed_settings()
     assert taken | fixed == set(all_settings())
@@ -67,7 +68,8 @@ def test_every_setting_is_taken_by_one_part_or_needs_a_restart() -> None:
 
 def test_the_documentation_names_what_needs_a_restart_and_nothing_else() -> None:
     page = (Path(__file__).parents[2] / "docs" / "configuration.md").read_text("utf-8")
-    named = page.partition("\n## Reload\n")[2].partition("\n\nOf `[plugins.NAME]`")[0].partition("next start:")[2]
+    first = page.partition("\n## Reload\n")[2].strip().partition("\n\n")[0]
+    named = first.partition("which need a restart:")[2]
     of_environment = {"webhook_secret", "api_token"}
     assert set(re.findall(r"`([a-z_.]+)`", named)) == fixed_settings() - of_environment
 
