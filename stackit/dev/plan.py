@@ -11,15 +11,21 @@ import msgspec
 
 from stackit.api.errors import ConfigError
 from stackit.config.load import default_file
+from stackit.config.model import FILE_NAME
 from stackit.config.toml import read_toml
 
 
 class PluginFile(msgspec.Struct, frozen=True, kw_only=True):
-    """The plugin in hand: its file, the object in it ("" for the module itself), and the configuration file, if any."""
+    """The plugin in hand: its file, and the object in it ("" for the module itself).
+
+    ``config`` is the configuration file that a person names, None for that of the current directory, ``cwd``, if it is
+    there: it may come while the plugin is written.
+    """
 
     path: Path
     attribute: str
     config: Path | None
+    cwd: Path
 
     @classmethod
     def of(cls, text: str, config: str | None, environ: Mapping[str, str], cwd: Path) -> PluginFile:
@@ -29,17 +35,27 @@ class PluginFile(msgspec.Struct, frozen=True, kw_only=True):
         if not path.is_file():
             raise ConfigError(f"{file}: there is no such file")
         named = config or environ.get("STACKIT_CONFIG")
-        return cls(path=path, attribute=attribute, config=cwd / named if named else default_file(cwd))
+        return cls(path=path, attribute=attribute, config=cwd / named if named else None, cwd=cwd)
+
+    @property
+    def config_to_watch(self) -> Path:
+        """The configuration file, whether it is there or not."""
+        return self.config or self.cwd / FILE_NAME
+
+    def config_in_use(self) -> Path | None:
+        """Return the configuration file; None where there is none now."""
+        return self.config or default_file(self.cwd)
 
     def table(self) -> tuple[str, dict[str, Any]]:
         """Return the name of the plugin and its table: those of the configuration that names the file, if one does.
 
         Raises ConfigError.
         """
-        tables = {} if self.config is None else read_toml(self.config).get("plugins", {})
+        config = self.config_in_use()
+        tables = {} if config is None else read_toml(config).get("plugins", {})
         for name, table in tables.items() if isinstance(tables, dict) else ():
             file, _, attribute = str(table.get("file", "")).partition(":") if isinstance(table, dict) else ("", "", "")
-            if self.config is not None and file and self.path == Path(os.path.normpath(self.config.parent / file)):
+            if config is not None and file and self.path == Path(os.path.normpath(config.parent / file)):
                 return name, {**table, "file": self._target(self.attribute or attribute)}
         return self.path.stem, {"file": self._target(self.attribute)}
 

@@ -83,8 +83,7 @@ class DevServer:
         return f"http://127.0.0.1:{self._public}/api/v1/webhooks/github"
 
     async def _run(self, directory: Path) -> None:
-        others = () if self._plugin.config is None else (self._plugin.config,)
-        files = WatchedFiles(self._plugin.path, *others)
+        files = WatchedFiles(self._plugin.path, self._plugin.config_to_watch)
         while True:
             files.note()
             try:
@@ -100,7 +99,7 @@ class DevServer:
         while named is None:
             if not ended and (self._daemon is None or self._daemon.status is not None):
                 ended = True
-                self._say(f"dev: it does not run; save {self._plugin.path.name} to try again")
+                self._say("dev: it does not run; the next save tries again")
             if not answers and not ended and await self._is_up():
                 answers = True
                 self._say(self._hint())
@@ -114,10 +113,11 @@ class DevServer:
 
     def _start(self, directory: Path) -> None:
         name, table = self._plugin.table()
+        config = self._plugin.config_in_use()
         plan = Plan(
             plugin=name,
             table=table,
-            config=None if self._plugin.config is None else str(self._plugin.config),
+            config=None if config is None else str(config),
             state_dir=str(directory / "state"),
             listen=f"tcp:{self._public}:interface=127.0.0.1",
             admin_listen=f"tcp:{self._admin}:interface=127.0.0.1",

@@ -36,15 +36,25 @@ def test_the_table_that_names_the_file_gives_name_object_and_settings(home: Path
     (home / "twistd.conf").write_text(CONF)
     found = PluginFile.of(given, None, {}, home)
     assert found.table() == ("notes", {"file": f"{home}/sub/diary.py:Diary", "path": "notes.txt"})
-    assert found.config == home / "twistd.conf"
+    assert found.config_in_use() == home / "twistd.conf"
     other = PluginFile.of("sub/diary.py:Other", None, {}, home)
     assert other.table()[1]["file"] == f"{home}/sub/diary.py:Other"
+
+
+def test_a_configuration_may_come_and_go_while_the_plugin_is_written(home: Path) -> None:
+    found = PluginFile.of("sub/diary.py", None, {}, home)
+    assert (found.table()[0], found.config_in_use(), found.config_to_watch) == ("diary", None, home / "twistd.conf")
+    (home / "twistd.conf").write_text(CONF)
+    assert found.table()[0] == "notes"
+    (home / "twistd.conf").unlink()
+    assert found.table()[0] == "diary"
 
 
 def test_the_configuration_may_be_elsewhere(home: Path) -> None:
     (home / "sub" / "my.conf").write_text(CONF.replace("sub/", ""))
     for config, environ in (("sub/my.conf", {}), (None, {"STACKIT_CONFIG": "sub/my.conf"})):
-        assert PluginFile.of("sub/diary.py", config, environ, home).table()[0] == "notes"
+        found = PluginFile.of("sub/diary.py", config, environ, home)
+        assert (found.table()[0], found.config_to_watch) == ("notes", home / "sub" / "my.conf")
 
 
 def test_what_is_not_there_is_named(home: Path) -> None:
