@@ -457,10 +457,14 @@ class Stackit(Service):
 
         return with_timeout(self.reactor, ending, within).addErrback(failed)
 
-    def _use_secret(self, file: Path) -> None:
-        """Keep a plugin's secret out of all texts. Raises ValueError for a file that holds none."""
+    def _use_secret(self, file: Path) -> Callable[[], None]:
+        """Keep a plugin's secret out of all texts, a new one from the moment at which the plugin reads it.
+
+        Raises ValueError for a file that holds none.
+        """
         checks.secret_file(file)
         self.redact.add_files([file])
+        return partial(self.redact.refresh, file)
 
     # -- reports ------------------------------------------------------------------
 

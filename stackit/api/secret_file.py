@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 
 from stackit.api.errors import StackitError
@@ -16,10 +17,12 @@ class SecretFile:
     itself is in no attribute and in no repr.
     """
 
-    __slots__ = ("path",)
+    __slots__ = ("_on_read", "path")
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path, on_read: Callable[[], object] = lambda: None) -> None:
+        """``on_read`` is called whenever the secret was read, before anybody has it: it may be a new one."""
         self.path = path
+        self._on_read = on_read
 
     def read(self) -> str:
         """Return the secret as the file has it now, without white space around it.
@@ -32,6 +35,7 @@ class SecretFile:
             raise StackitError(f"secret file {self.path} cannot be read: {watched_file.reason(problem)}") from None
         if not secret:
             raise StackitError(f"secret file {self.path} is empty")
+        self._on_read()
         return secret
 
     def __repr__(self) -> str:

@@ -19,8 +19,11 @@ from stackit.config.values import told
 from stackit.text.escape import escape
 from stackit.text.units import decode_unit
 
-OnSecret = Callable[[Path], None]
-"""Called with the file of a secret in a plugin's settings. May raise ValueError for it."""
+OnSecret = Callable[[Path], Callable[[], object] | None]
+"""Called with the file of a secret in a plugin's settings; may return a function to call whenever the plugin reads it.
+
+May raise ValueError for a file that holds none.
+"""
 
 
 # msgspec's texts about a key, which it has in the text itself, and ours.
@@ -74,8 +77,8 @@ def decode_settings(
             return checks.path(value, directory)
         if kind is SecretFile:
             file = checks.path(value, directory)
-            on_secret(file)
-            return SecretFile(file)
+            on_read = on_secret(file)
+            return SecretFile(file) if on_read is None else SecretFile(file, on_read)
         return decode_unit(kind, value)
 
     # A default path is no other than one that is given.

@@ -63,6 +63,12 @@ class Redactor:
         self._files += [_File(path) for path in dict.fromkeys(files) if path not in known]
         self._looked_at = None
 
+    def refresh(self, path: Path) -> None:
+        """Look at one of the files now: its secret is about to be used, and may be new."""
+        for file in self._files:
+            if file.path == path and file.has_changed():
+                self._looked_at = None
+
     def __call__(self, text: str) -> str:
         self._look()
         text = text[:_MOST]
@@ -217,6 +223,11 @@ class _File:
         self._secrets: tuple[str, ...] = ()
         # That it cannot be read, those tell who need it.
         self._file = WatchedFile(path, self._take, lambda _: None)
+
+    def has_changed(self) -> bool:
+        """Look at the file; return True if its secret is another than at the last look."""
+        before = self._secrets
+        return self.secrets() is not before
 
     def secrets(self) -> tuple[str, ...]:
         self._file.look()

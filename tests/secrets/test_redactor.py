@@ -10,6 +10,7 @@ import string
 import time
 from base64 import b64encode, urlsafe_b64encode
 from collections.abc import Callable
+from functools import partial
 from html import escape
 from pathlib import Path
 from urllib.parse import quote, quote_plus
@@ -19,6 +20,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from twisted.internet.task import Clock
 
+from stackit import SecretFile
 from stackit.secrets.redactor import Redactor, proxy_passwords
 from stackit.text.redaction import LONGEST, redacted
 
@@ -208,3 +210,16 @@ def test_the_passwords_of_proxies_are_secrets_in_use() -> None:
         "ALL_PROXY": "",
     }
     assert list(proxy_passwords(environ)) == ["p@ss-word", "another"]
+
+
+def test_a_new_secret_is_hidden_from_the_moment_that_a_plugin_reads_it(
+    tmp_path: Path,
+) -> None:
+    clock, file = Clock(), tmp_path / "token"
+    file.write_text("the-first-token")
+    redact = Redactor(seconds=clock.seconds)
+    redact.add_files([file])
+    secret = SecretFile(file, partial(redact.refresh, file))
+    assert redact(f"with {secret.read()}") == "with ***"
+    file.write_text("the-second-token")
+    assert redact(f"{secret.read()} after the-first-token") == "*** after ***"
