@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import signal
 from collections.abc import Callable, Mapping
 from functools import partial
 from pathlib import Path
@@ -70,6 +71,8 @@ def makeService(options: Options) -> Service:
         from stackit.demo import Demo  # noqa: PLC0415 - only the demo needs the pretend GitHub
 
         demo = Demo(reactor, listen=options["listen"], admin_listen=options["admin-listen"])
+        # It has nothing to reload, and nobody to show it to when its terminal is closed.
+        hangups.call(partial(os.kill, os.getpid(), signal.SIGTERM))
         return logs.LoggedService(demo, options.parent, "quiet", reactor)
     config = options.config
     levels = LogLevels(config.log_level)

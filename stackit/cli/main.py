@@ -18,7 +18,7 @@ from stackit.api.reactor import Reactor
 from stackit.cli.output import OutputError, open_streams, silence
 from stackit.cli.run import run, tell
 
-_ENDING = (signal.SIGINT, signal.SIGTERM)
+_ENDING = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 _PATIENCE = 3.0
 """Seconds that a command may block the reactor after a signal."""
 

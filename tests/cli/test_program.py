@@ -99,7 +99,7 @@ def test_a_current_directory_that_is_gone_is_one_line(program: Path, tmp_path: P
 # -- signals ----------------------------------------------------------------------
 
 
-@pytest.mark.parametrize(("number", "status"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
+@pytest.mark.parametrize(("number", "status"), [(signal.SIGINT, 130), (signal.SIGTERM, 143), (signal.SIGHUP, 129)])
 def test_a_signal_ends_a_command_that_waits_in_silence(
     program: Path, tmp_path: Path, number: signal.Signals, status: int
 ) -> None:

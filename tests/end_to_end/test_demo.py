@@ -41,7 +41,7 @@ async def test_the_demo_shows_a_push_a_forgery_and_what_the_backstop_found_and_c
     parts = ("delivery answered 202", "401 (signature)", "visible", "found by: backstop")
     while not all(each in shown() for each in parts) and demo.status is None and run.seconds() < until:
         await deferLater(run, 0.1)
-    demo.signal(signal.SIGINT)
+    demo.signal(signal.SIGHUP)  # its terminal is closed
     status = await demo.ended()
     assert [each for each in parts if each not in shown()] == [], shown()
     assert "Traceback" not in shown()
