@@ -14,6 +14,7 @@ from stackit.api.reactor import Reactor, Timers, sleep
 from stackit.api.refs import ref_bytes, ref_text
 from stackit.api.repos import ManagedRepo, Repos, ReposChange
 from stackit.api.secret_file import SecretFile
+from stackit.api.tracebacks import describe_with_place
 from stackit.api.version import VERSION
 from stackit.secrets.redactor import Redactor
 from stackit.text.addresses import client_network, parse_address
@@ -64,6 +65,7 @@ __all__ = [
     "Timers",
     "client_network",
     "describe",
+    "describe_with_place",
     "error",
     "hookimpl",
     "on",

@@ -80,8 +80,8 @@ class Handler:
         """Begin to handle an entry of the subscriber's queue."""
         Handling(self, queue, entry).start()
 
-    def call(self, event: Event | RefsChanged) -> Deferred[Exception | None] | None:
-        """Call the handler.
+    def call(self, event: Event | RefsChanged, began: float) -> Deferred[Exception | None] | None:
+        """Call the handler; ``began`` is the time now, by the reactor's clock.
 
         Returns None if it is through at once, else a Deferred of None or of the exception it failed with, as a value:
         raised once more, an exception could do to stackit what it did to the handler.
@@ -90,24 +90,21 @@ class Handler:
         context = copy_context()
         context.run(CURRENT.set, (self.name, event))
         if self.threads is None:
-            began = self.reactor.seconds()
             running = context.run(self.subscriber.call, event, self._watched)
-            seconds = self.reactor.seconds() - began
-            if seconds > BOUND:
-                self._blocked(event, seconds)
+            if running is None:
+                return None  # and whoever called measures it anyway
+            self.check_time(event, self.reactor.seconds() - began)
         else:
             running = self.threads.call(lambda value: context.run(self.subscriber.run, value), event)
-        if running is None:
-            return None
         return with_timeout(self.reactor, running, self.timeout).addCallbacks(_no_fault, _fault)
 
     def _watched(self, event: Any, coroutine: Coroutine[Any, Any, Any]) -> TimedCoroutine:
-        return TimedCoroutine(coroutine, self.reactor.seconds, partial(self._blocked, event))
+        return TimedCoroutine(coroutine, self.reactor.seconds, partial(self.check_time, event))
 
-    def _blocked(self, event: Event | RefsChanged, seconds: float) -> None:
-        """Name the handler that kept the reactor from everything else for so many seconds, once in a while."""
+    def check_time(self, event: Event | RefsChanged, seconds: float) -> None:
+        """Name the handler, once in a while, if it kept the reactor from everything else for so many seconds."""
         now = self.reactor.seconds()
-        if self._blocked_at is not None and now - self._blocked_at < EVERY:
+        if seconds <= BOUND or (self._blocked_at is not None and now - self._blocked_at < EVERY):
             return
         self._blocked_at = now
         self.bus.observe(
@@ -143,11 +140,13 @@ class Handling:
     def start(self) -> None:
         """Call the handler, and see its outcome written down."""
         handler, event = self._handler, self._event
-        running = None if event is None else handler.call(event)
+        running = None if event is None else handler.call(event, self._began)
         if event is None or running is not None:
             self._run(self._wait(running))
             return
         self._returned()
+        if self._seconds > BOUND:
+            handler.check_time(event, self._seconds)
         handler.journal.finish(self._entry.due.id, self._recorded, at=handler.now())
 
     # -- the handler --------------------------------------------------------------
@@ -159,7 +158,7 @@ class Handling:
             if self._event is None:
                 self._event = await self._load()
                 # If the body is no longer kept, there is nothing to handle.
-                running = None if self._event is None else self._handler.call(self._event)
+                running = None if self._event is None else self._call(self._event)
             if running is not None:
                 fault = await running
         except Exception as problem:  # noqa: BLE001 - a stored event that cannot be restored is the outcome of this handling alone
@@ -171,6 +170,14 @@ class Handling:
             return
         self._returned()
         await self._finish()
+
+    def _call(self, event: Event | RefsChanged) -> Deferred[Exception | None] | None:
+        """Call the handler with an event that was read again."""
+        handler, began = self._handler, self._handler.reactor.seconds()
+        running = handler.call(event, began)
+        if running is None and handler.threads is None:
+            handler.check_time(event, handler.reactor.seconds() - began)
+        return running
 
     async def _load(self) -> Event | RefsChanged | None:
         handler = self._handler

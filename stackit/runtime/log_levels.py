@@ -25,33 +25,34 @@ class LogLevels:
     A logger has the level of the longest name that it begins with: ``acme.db`` that of ``acme``.
     """
 
-    __slots__ = ("_by_logger", "_known")
+    __slots__ = ("_by_logger", "_hidden")
 
     def __init__(self, setting: str | Mapping[str, str] = "info") -> None:
         table = {_DEFAULT: setting} if isinstance(setting, str) else {_DEFAULT: "info", **setting}
         self._by_logger = {name: _RANKS.get(LogLevel.lookupByName(level), _CRITICAL) for name, level in table.items()}
-        self._known: dict[tuple[Any, Any], bool] = {}
+        self._hidden: dict[Any, tuple[Any, ...]] = {}  # the levels that are not written, by logger
 
     def hides(self, event: LogEvent) -> bool:
         """Return True for an event that is not written."""
-        key = (event.get("log_namespace"), event.get("log_level"))
-        hidden = self._known.get(key)
+        name = event.get("log_namespace")
+        hidden = self._hidden.get(name)
         if hidden is None:
-            hidden = self._remember(key)
-        if not hidden and event.get("log_format") in _NOISE:
-            return self._rank(key[0]) > _RANKS[LogLevel.debug]
-        return hidden
+            hidden = self._remember(name)
+        if "factory" in event and event.get("log_format") in _NOISE:
+            return LogLevel.debug in hidden
+        return event.get("log_level") in hidden
 
     def lowest_number(self) -> int:
         """Return the lowest level that is written of any logger, as a number of the standard library's ``logging``."""
         return _NUMBERS[min(self._by_logger.values())]
 
-    def _remember(self, key: tuple[Any, Any]) -> bool:
-        namespace, level = key
-        if len(self._known) >= _MOST_KNOWN:  # a plugin may make any number of loggers
-            self._known.clear()
-        rank = _RANKS[LogLevel.info] if level is None else _RANKS.get(level, _CRITICAL)
-        hidden = self._known[key] = rank < self._rank(namespace)
+    def _remember(self, name: Any) -> tuple[Any, ...]:
+        if len(self._hidden) >= _MOST_KNOWN:  # a plugin may make any number of loggers
+            self._hidden.clear()
+        least = self._rank(name)
+        # An event without a level is as good as one with info.
+        hidden = tuple(level for level, rank in {**_RANKS, None: _RANKS[LogLevel.info]}.items() if rank < least)
+        self._hidden[name] = hidden
         return hidden
 
     def _rank(self, namespace: object) -> int:

@@ -20,6 +20,7 @@ from twisted.python.failure import Failure
 
 from stackit.api.errors import describe
 from stackit.api.handling import current_fields
+from stackit.api.tracebacks import traceback_of
 from stackit.secrets.redactor import Redact
 from stackit.text.escape import escape
 from stackit.text.logfmt import KeyValues, cut
@@ -50,6 +51,8 @@ def text_line(event: LogEvent, redact: Redact) -> str:
     time = rfc3339(event.get("log_time") or 0.0)
     heading = f"{time} {_heading(event.get('log_level'), event.get('log_namespace'))}"
     traceback = event.get("traceback")
+    if traceback is None and failure is not None and failure.value is not None and current_fields() is not None:
+        traceback = traceback_of(failure.value, redact)  # a handler logged it itself
     if traceback is None:
         return f"{heading} {text}"
     further = redact(_string(traceback)).rstrip("\n").split("\n")

@@ -14,7 +14,8 @@ from typing import Any, cast
 
 import pytest
 from twisted.internet.protocol import Factory
-from twisted.logger import ILogObserver, Logger, LoggingFile, LogLevel, globalLogPublisher
+from twisted.logger import ILogObserver, LogEvent, Logger, LoggingFile, LogLevel, globalLogPublisher
+from twisted.python.failure import Failure
 
 from stackit.api.handling import CURRENT
 from stackit.runtime.log_levels import LogLevels
@@ -138,6 +139,24 @@ def test_twisteds_own_logger_has_the_handling_too(log: Log) -> None:
     assert log.lines() == ['info [diary] written delivery="guid one" id=17 subscriber=diary:pushed']
 
 
+def test_a_failure_that_a_handler_logs_by_twisteds_logger_has_its_traceback_too() -> None:
+    lines: list[str] = []
+
+    def handle() -> None:
+        event: LogEvent = {"log_level": LogLevel.critical, "log_namespace": "diary", "log_format": "cannot write"}
+        try:
+            raise OSError("no room")
+        except OSError:
+            lines.extend(text_line({**event, "log_failure": Failure()}, redacted).splitlines())
+
+    in_a_handler(handle)
+    first, *further = (line.partition(" ")[2] for line in lines)
+    assert first.startswith("critical [diary] cannot write delivery=")
+    assert "OSError: no room (in handle, test_python_logging.py:" in first
+    assert further[0] == "critical [diary] | Traceback (most recent call last):"
+    assert further[-1] == "critical [diary] | OSError: no room"
+
+
 def test_factories_start_and_stop_without_a_line(log: Log) -> None:
     factory: Factory[Any] = Factory()
     for _ in range(2):
@@ -179,7 +198,7 @@ def test_any_number_of_loggers_costs_no_memory() -> None:
     for number in range(5000):
         assert levels.hides({"log_namespace": f"x{number}", "log_level": LogLevel.info})
     assert not levels.hides({"log_namespace": "a.b", "log_level": LogLevel.info})
-    assert len(levels._known) <= 1024
+    assert len(levels._hidden) <= 1024
 
 
 def test_the_lines_that_threads_print_do_not_mix(log: Log, monkeypatch: pytest.MonkeyPatch) -> None:

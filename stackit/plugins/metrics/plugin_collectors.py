@@ -7,7 +7,7 @@ from typing import Any
 
 from prometheus_client import CollectorRegistry, Metric
 
-from stackit import App, Occurrence, StackitError, describe
+from stackit import App, Occurrence, StackitError, describe_with_place
 from stackit.plugins.metrics.exposition import text_of
 
 
@@ -68,7 +68,7 @@ class PluginMetrics:
     def _notice(self, plugin: str, fault: BaseException) -> None:
         if plugin not in self._named:
             self._named.add(plugin)
-            error = describe(fault, self._app.redact)
+            error = describe_with_place(fault, self._app.redact)
             self._app.observe(Occurrence(name="notice", plugin=plugin, reason="metrics cannot be read", error=error))
 
 
