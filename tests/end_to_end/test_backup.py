@@ -36,6 +36,22 @@ def run(*argv: Any) -> Any:
     return shell(sys.executable, "-m", "stackit", *map(str, argv))
 
 
+def documented(title: str, server: RunningStackit, backups: Path) -> list[list[str]]:
+    """The commands below a title of the documentation that the user stackit gives, with the places of a test."""
+    text = (Path(__file__).parents[2] / "docs" / "operations.md").read_text("utf-8")
+    section = text.partition(f"\n### {title}\n")[2].partition("\n### ")[0]
+    lines = [line.partition("-- ")[2] for line in section.splitlines() if line.startswith("runuser -u stackit -- ")]
+    places = {
+        "/opt/stackit/bin/stackit": f"{sys.executable} -m stackit",
+        "/var/lib/stackit": str(server.state_dir),
+        "/var/backups/stackit": str(backups),
+        "monday.sqlite3": str(backups / "monday.sqlite3"),  # the directory is the current one
+    }
+    for place, here in places.items():
+        lines = [line.replace(place, here) for line in lines]
+    return [line.split() for line in lines]
+
+
 class House:
     """A stackit with a mirror and two plugins, one of which fails as long as ``well`` is not there."""
 
@@ -76,7 +92,7 @@ async def house(running_stackit: Any, github: PretendGitHub, tmp_path: Path) -> 
         environment={**notebook.environment, "WELL": str(tmp_path / "well")},
     )
     github.webhook(server.webhook_url, SECRET)
-    return House(server, notebook, tmp_path / "well", tmp_path / "backups" / "monday")
+    return House(server, notebook, tmp_path / "well", tmp_path / "backups" / "monday.sqlite3")
 
 
 async def lost_and_restored(it: House, github: PretendGitHub, *, mirrors: bool) -> None:
@@ -88,7 +104,8 @@ async def lost_and_restored(it: House, github: PretendGitHub, *, mirrors: bool) 
     assert (await server.post(ailing)).status == 202
     await server.until(lambda: told_of(it, 1), "the change to be announced")
 
-    made = await run("backup", it.backup, "--state-dir", server.state_dir, "--json")
+    (to_backup,) = documented("Backup", server, it.backup.parent)
+    made = await shell(*to_backup, "--json")
     assert (made.status, made.stderr) == (0, b"")
     told = json.loads(made.stdout)
     assert (told["deliveries"], told["pending"]) == (2, 1)
@@ -103,7 +120,8 @@ async def lost_and_restored(it: House, github: PretendGitHub, *, mirrors: bool) 
 
     await server.kill()
     it.lose(mirrors=mirrors)
-    back = await run("restore", it.backup, "--state-dir", server.state_dir)
+    (to_restore,) = documented("Restore", server, it.backup.parent)
+    back = await shell(*to_restore)
     assert (back.status, back.stderr) == (0, b"")
     it.get_well()
     await server.start()
@@ -161,17 +179,6 @@ async def test_a_mirror_that_is_newer_than_the_journal_is_announced_from_where_t
 # -- what only a mirror has ----------------------------------------------------------
 
 
-def documented(server: RunningStackit, backups: Path) -> list[list[str]]:
-    """The commands of the documentation that copy a mirror, bring the copy up to date, and put it back."""
-    text = (Path(__file__).parents[2] / "docs" / "operations.md").read_text("utf-8")
-    section = text.partition("### What only a mirror has")[2].partition("\n### ")[0]
-    lines = [line for line in section.splitlines() if line.startswith("sudo -u stackit ")]
-    places = {"sudo -u stackit ": "", "/var/lib/stackit": str(server.state_dir), "/var/backups/stackit": str(backups)}
-    for documented_as, here in places.items():
-        lines = [line.replace(documented_as, here) for line in lines]
-    return [line.split() for line in lines]
-
-
 async def git(argv: list[str]) -> None:
     done = await shell(*argv)
     assert done.status == 0, done.stderr
@@ -187,7 +194,7 @@ async def test_what_only_a_mirror_has_comes_back_from_a_copy_as_the_documentatio
     )
     pretend_github.webhook(server.webhook_url, SECRET)
     (tmp_path / "backups").mkdir()
-    copy, update, put_back = documented(server, tmp_path / "backups")
+    copy, update, put_back = documented("What only a mirror has", server, tmp_path / "backups")
     first = await pretend_github.push(WIDGET)
     await server.wait_for(first.guid, visible=True)
     await git(copy)
