@@ -9,6 +9,7 @@ from http import HTTPStatus
 import msgspec
 
 from stackit.http.messages import RequestHead, Response, error
+from stackit.text.units import Duration
 
 __all__ = [
     "AdminRequest",
@@ -33,13 +34,13 @@ class Refused(msgspec.Struct, frozen=True, kw_only=True):
     """``stackit_admit``'s no: the request is answered with ``status``.
 
     ``status`` is a final status that HTTP knows, ``reason`` a short constant (it becomes a metric label),
-    ``retry_after`` whole seconds. With ``unless_verified`` the refusal waits for the signature: a delivery
-    that verifies is taken all the same.
+    ``retry_after`` whole seconds, or a text such as ``"1m"``. With ``unless_verified`` the refusal waits for the
+    signature: a delivery that verifies is taken all the same.
     """
 
     status: int
     reason: str
-    retry_after: int | None = None
+    retry_after: int | str | None = None
     unless_verified: bool = False
 
 
@@ -78,10 +79,21 @@ def check_refused(refused: Refused) -> None:
     _check_status(refused.status)
     if not (isinstance(refused.reason, str) and refused.reason.isprintable() and 0 < len(refused.reason) <= _LONGEST):
         raise ValueError(f"the reason must be a word, not {_shown(refused.reason)}")
-    if refused.retry_after is not None and not (_is_whole(refused.retry_after) and refused.retry_after >= 0):
-        raise ValueError(f"retry_after must be whole seconds, not {_shown(refused.retry_after)}")
+    if refused.retry_after is not None:
+        whole_seconds(refused.retry_after)
     if not isinstance(refused.unless_verified, bool):
         raise ValueError(f"unless_verified must be True or False, not {_shown(refused.unless_verified)}")
+
+
+def whole_seconds(retry_after: int | str) -> int:
+    """Return ``Refused.retry_after`` as a header has it. Raises ValueError for one that is not whole seconds."""
+    try:
+        found = Duration.parse(retry_after) if isinstance(retry_after, str) else retry_after
+    except ValueError:
+        found = -1
+    if not ((isinstance(found, Duration) and found.is_integer()) or _is_whole(found)) or found < 0:
+        raise ValueError(f"retry_after must be whole seconds, or a text such as '1m', not {_shown(retry_after)}")
+    return int(found)
 
 
 def sendable(response: Response) -> Response:

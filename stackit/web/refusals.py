@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from stackit.api.admin import Refused, RequestHead, Response, error
+from stackit.api.admin import Refused, RequestHead, Response, error, whole_seconds
 from stackit.api.occurrences import Occurrence, RefusalReason
 from stackit.http.server.refusals import RETRY_AFTER, Refusal, refusal
 
@@ -53,6 +53,6 @@ REPLAYED = _refusal("replayed", 409, "this body was delivered before, under anot
 def from_plugin(refused: Refused) -> Refusal:
     """Return the refusal of a plugin, as it is sent."""
     texts = {429: "too many refused requests", 403: "forbidden"}
-    headers = {} if refused.retry_after is None else {"Retry-After": str(refused.retry_after)}
+    headers = {} if refused.retry_after is None else {"Retry-After": str(whole_seconds(refused.retry_after))}
     body = error(refused.status, texts.get(refused.status, "refused")).body
     return Refusal(refused.reason, Response(status=refused.status, body=body, headers=headers))

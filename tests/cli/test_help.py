@@ -82,6 +82,14 @@ def test_an_argument_that_may_be_missing_stands_before_or_behind_the_options(lin
     assert (options.event, options.file, options.action) == ("push", "payload.json", "x")
 
 
+def test_an_event_that_github_does_not_have_is_refused_before_anything_starts(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    with pytest.raises(SystemExit):
+        parse(["dev", "diary.py", "--event", "push", "--event", "isues.opened"], COMMANDS)
+    assert 'did you mean "issues"?' in capsys.readouterr().err
+
+
 def test_one_argument_too_many_is_still_refused(capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit):
         parse(["send", "push", "--action", "x", "payload.json", "more"], COMMANDS)

@@ -8,6 +8,7 @@ import re
 import shlex
 import signal
 import site
+import socket
 import subprocess
 import sys
 from collections.abc import AsyncIterator
@@ -176,8 +177,16 @@ class Reader:
             print("token", self.settings.token_file.read())
             self.settings.notes.write_text(f"{info.path == change.mirror} {(change.mirror / 'HEAD').exists()}")
 """)
-    terminal: Terminal = dev("reader.py", "--event", "push")
-    await terminal.reads(r"stackit starts .* plugins=logger,metrics,mirror,ratelimit,reader$")
+    with contextlib.ExitStack() as taken:
+        for port in (8080, 8081):  # as they are beside another stackit
+            with contextlib.suppress(OSError):
+                taken.enter_context(socket.create_server(("127.0.0.1", port)))
+        terminal: Terminal = dev("reader.py", "--event", "push")
+        await terminal.reads(r"stackit starts .* plugins=logger,metrics,mirror,ratelimit,reader$")
+        send = (await terminal.reads("^dev: send it an event: +(.*)$"))[1]
+        deliveries = (await terminal.reads("^dev: see what became of it: +(.*)$"))[1]
+    assert "204: verified, but no plugin handles issues" in stackit(home, send.replace(" push ", " issues "))
+    assert "issues.opened" in stackit(home, deliveries)
     await terminal.reads(r"token \*\*\*")
     await terminal.reads(r"event handled event=refs_changed .*subscriber=reader")
     assert (home / "notes.txt").read_text() == "True True"

@@ -103,9 +103,11 @@ def test_a_route_that_two_plugins_have_names_both() -> None:
     assert routes().handlers(both, ["/api"], []).keys() == {b"/thing"}
 
 
-@pytest.mark.parametrize("unless_verified", [True, False])
-def test_a_refusal_of_a_plugin_counts_at_once_as_nothing_is_verified_here(unless_verified: bool) -> None:
-    verdict = Refused(status=429, reason="rate", retry_after=7, unless_verified=unless_verified)
+@pytest.mark.parametrize(("unless_verified", "retry_after"), [(True, 7), (False, "7s")])
+def test_a_refusal_of_a_plugin_counts_at_once_as_nothing_is_verified_here(
+    unless_verified: bool, retry_after: int | str
+) -> None:
+    verdict = Refused(status=429, reason="rate", retry_after=retry_after, unless_verified=unless_verified)
     (handler,) = routes(verdict).handlers([route()], [], []).values()
     refusal = handler.handle_head(HEAD, 0)
     assert isinstance(refusal, Refusal)
