@@ -13,6 +13,7 @@ from twisted.internet.defer import CancelledError, Deferred
 
 from stackit import sleep
 from stackit.plugins.mirror.sync.requests import Stopping
+from stackit.plugins.mirror.sync.tunables import Tunables
 
 
 @pytest.fixture
@@ -114,3 +115,17 @@ async def test_no_retry_and_no_second_look_is_left_after_a_stop_has_begun(
     harness.app.stop.begin()
     left = {each for each in harness.reactor.getDelayedCalls() if each.active()} - before
     assert [each for each in left if each.func.__name__ == "ask_quietly"] == []
+
+
+@pytest_twisted.ensureDeferred
+async def test_a_round_whose_remote_says_nothing_ends_at_once(
+    tmp_path: Path, upstreams: list[Upstream], remote: GitHttp
+) -> None:
+    hung = Harness(tmp_path / "hung", managed(remote.url("one.git"), "octo/one"), tunables=Tunables(release_after=0.05))
+    remote.hang_on = b"command=ls-refs"
+    worker = hung.worker("octo/one")
+    clone = Deferred.fromCoroutine(worker.sync("start"))
+    await until(hung, lambda: worker._slot._slot is not None and worker._slot._slot.hangs)
+    hung.app.stop.begin()
+    await fails(clone, Stopping)
+    await hung.stop()

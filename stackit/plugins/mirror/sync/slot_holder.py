@@ -57,10 +57,12 @@ class SlotHolder:
                 self._waiter = None
 
     def stop(self) -> None:
-        """Wait for no slot any more. One that is held stays."""
+        """Wait for no slot any more, and end work that hangs. Other work keeps its slot."""
         self._stopped = True
         if self._waiter is not None:
             self._waiter.turn.cancel()
+        elif self._slot is not None and self._slot.hangs:
+            self._end()
 
     def prioritise(self) -> None:
         """Make the request that waits urgent: a push or a person needs it."""
@@ -73,9 +75,11 @@ class SlotHolder:
             self._slots.of(self._kind).prioritise(self._waiter)
 
     def release_early(self) -> None:
-        """Free the slot while the work hangs."""
+        """Free the slot while the work hangs; once stopped, end that work."""
         if self._slot is not None:
             self._slot.release_early()
+            if self._stopped:
+                self._end()
 
     def release_long_running(self) -> None:
         """Free the slot of work that takes long."""

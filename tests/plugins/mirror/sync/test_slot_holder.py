@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from functools import partial
+
 from twisted.internet.defer import CancelledError, Deferred
 
 from stackit.plugins.mirror.sync.fetch_slots import FetchSlots, Kind
 from stackit.plugins.mirror.sync.slot_holder import SlotHolder
 
 
-def holder(slots: FetchSlots) -> SlotHolder:
-    return SlotHolder(slots, "https://host.example/octo/widget.git", end=lambda: None, suspect=lambda: False)
+def holder(slots: FetchSlots, end: Callable[[], None] = lambda: None) -> SlotHolder:
+    return SlotHolder(slots, "https://host.example/octo/widget.git", end=end, suspect=lambda: False)
 
 
 def enter(holder: SlotHolder, kind: Kind) -> list[object]:
@@ -40,3 +43,17 @@ def test_a_stop_ends_the_waiting_for_a_slot_and_leaves_who_has_one() -> None:
     assert enter(first, "push") == [CancelledError]
     third.leave()
     assert enter(first, "push") == [None]
+
+
+def test_a_stop_ends_work_that_hangs_at_once_or_as_soon_as_it_does() -> None:
+    slots = FetchSlots(3)
+    ended: list[str] = []
+    hangs, works, will_hang = (holder(slots, partial(ended.append, name)) for name in ("h", "w", "l"))
+    for each in (hangs, works, will_hang):
+        assert enter(each, "background") == [None]
+    hangs.release_early()
+    for each in (hangs, works, will_hang):
+        each.stop()
+    assert ended == ["h"]
+    will_hang.release_early()
+    assert ended == ["h", "l"]
