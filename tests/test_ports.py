@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import configparser
 import os
 import socket
 import stat
@@ -16,7 +17,7 @@ from twisted.internet.protocol import Factory
 from stackit import StackitError
 from stackit.config.model import AdminConfig, Config
 from stackit.config.secret import Secret
-from stackit.ports import Ports
+from stackit.ports import ADMIN, PUBLIC, Ports
 
 ANY = "tcp:0:interface=127.0.0.1"
 TOKEN = Secret("a token")
@@ -104,3 +105,17 @@ async def test_tls_cannot_be_had_on_a_socket_that_was_handed_over(held: dict[str
     with pytest.raises(StackitError, match=r"public side: listens with TLS .*let a proxy do TLS"):
         opened.listen(Factory(), Factory())
     await opened.close()
+
+
+def test_the_units_of_systemd_name_the_sockets_as_the_sides_are_called() -> None:
+    units = Path(__file__).parent.parent / "contrib" / "systemd"
+    service = (units / "stackit.service").read_text()
+    for side, port in ((PUBLIC, 8080), (ADMIN, 8081)):
+        unit = configparser.ConfigParser(interpolation=None)
+        unit.read(units / f"stackit-{side}.socket")
+        assert dict(unit["Socket"]) == {
+            "listenstream": f"127.0.0.1:{port}",
+            "filedescriptorname": side,
+            "service": "stackit.service",
+        }
+        assert f"stackit-{side}.socket" in next(line for line in service.splitlines() if line.startswith("Sockets="))

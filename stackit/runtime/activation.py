@@ -48,15 +48,15 @@ def inherited_sockets(
     if environ.get("LISTEN_PID") != str(pid) or not count.isascii() or not count.isdigit():
         return {}
     given = environ.get("LISTEN_FDNAMES", "")
-    called = given.split(":") if given else []
+    given_names = given.split(":") if given else []
     found: dict[str, list[socket.socket]] = {}
     for number in range(int(count)):
-        name = called[number] if number < len(called) else ""
+        name = given_names[number] if number < len(given_names) else ""
         if name not in names:
-            expected = " or ".join(f"FileDescriptorName={each}" for each in names)
+            called = f"as {name!r}, which is the name of no side" if name else "without a name"
             raise StackitError(
-                f"a socket was handed over (LISTEN_FDS) {f'as {name!r}' if name else 'without a name'}, and is not "
-                f"known by that: say {expected} in its .socket unit"
+                f"a socket was handed over (LISTEN_FDS) {called}: name it {' or '.join(names)}, by "
+                "FileDescriptorName= in its .socket unit"
             )
         found.setdefault(name, []).append(_listening_socket(first + number, name))
     return found

@@ -174,4 +174,4 @@ async def refused(server: Supervised) -> str:
 async def test_a_socket_that_fits_nothing_is_one_line(supervised: Any) -> None:
     server: Supervised = supervised(config=QUIET)
     server.names = "public:stackit.socket"
-    assert "as 'stackit.socket', and is not known by that" in await refused(server)
+    assert "as 'stackit.socket', which is the name of no side: name it public or admin" in await refused(server)

@@ -115,7 +115,7 @@ def test_one_that_matches_nothing_is_one_line_that_says_what_to_write(
     supervisor.hold(socket.create_server(("127.0.0.1", 0)))
     line = refused(supervisor, *names)
     assert said in line
-    assert "say FileDescriptorName=public or FileDescriptorName=admin in its .socket unit" in line
+    assert "name it public or admin, by FileDescriptorName= in its .socket unit" in line
 
 
 def test_one_that_does_not_listen_for_connections_is_one_line(supervisor: Supervisor) -> None:
