@@ -74,8 +74,8 @@ _log = Logger(namespace="stackit")
 _STOP_GRACES = 3
 """Graces that the service of a plugin, or the journal, has to stop; what it leaves undone is for the next start."""
 
-_IDLE = 0.5
-"""Seconds after a response for which a connection stays open at a stop, so that its next request is not lost."""
+_IDLE = 1.0
+"""Seconds for which a connection stays open at a stop after it was made, or after a response, for a last request."""
 
 _LAST_REQUESTS = 2.0
 """Seconds that requests have at least which came in last, when everything else has ended."""
@@ -410,11 +410,11 @@ class Stackit(Service):
         grace, began = self.config.grace, self.reactor.seconds()
         ending = [Deferred.fromCoroutine(each.stop()) for each in (self.dispatch, self.backstop)]
         self.stop.begin()  # dispatch and the backstop know of the stop, and take what ends by it for no failure
-        ending += [self.public.wind_down(grace, idle=_IDLE), self.admin.wind_down(grace)]
+        ending += [side.wind_down(grace, idle=_IDLE) for side in (self.public, self.admin)]
         await self._waits.wait(ending, self._in_hand, within=grace)
         await self._close_ports()
         left = min(grace, max(_LAST_REQUESTS, began + grace - self.reactor.seconds()))
-        ending = [self.public.wind_down(left), self.admin.wind_down(left)]
+        ending = [side.wind_down(left, idle=_IDLE) for side in (self.public, self.admin)]
         await self._waits.wait(ending, self._in_hand, within=left)
 
     def _in_hand(self) -> list[str]:

@@ -281,8 +281,11 @@ class Connection:
     def wind_down(self, idle: float) -> None:
         """Make the request at hand the last one.
 
-        Between two requests there may come one more, up to ``idle`` seconds after the last response.
+        Where nothing of a request has come, one may come up to ``idle`` seconds after the last response, or after the
+        connection was made.
         """
+        if self.state is READING_HEAD and not self._buffer:
+            self.state = IDLE
         if self.state is IDLE:
             left = idle - (self.site.limits.deadline - self._deadline.left())
             if left > 0:

@@ -104,10 +104,10 @@ class BoundedSite(Factory):
         """Let every connection that is open have its last request answered; fires when all of these are gone.
 
         What has not arrived after ``grace`` seconds, or has no response by then, is given up, and so it is when the
-        Deferred is cancelled. A connection that idles is closed ``idle`` seconds after its last response: who sends
-        all the time is told by a response that it is the last, and does not send into a connection that is being
-        closed. Connections may come in meanwhile; each has one request. To let these end as well, stop listening, and
-        call this again.
+        Deferred is cancelled. A connection that idles is closed ``idle`` seconds after its last response, or after it
+        was made: who sends all the time is told by a response that it is the last, and does not send into a connection
+        that is being closed. Connections may come in meanwhile; each has one request. To let these end as well, stop
+        listening, and call this again.
         """
         self.stopping = True
         winding_down = _WindDown(self.reactor, self._connections, grace)

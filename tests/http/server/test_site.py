@@ -100,8 +100,8 @@ async def test_winding_down_answers_what_has_begun_to_come_and_nothing_after_it(
     half.send(request("/echo", body=b"xyz")[:-2])
     states = [State.READING_HEAD, State.READING_BODY, State.HANDLING]
     await arrives(half, lambda: sorted(each.state for each in listening.site._connections) == states)
-    assert listening.site.count_requests() == 3
-    over = listening.site.wind_down(10)
+    over = listening.site.wind_down(10, idle=5)
+    assert listening.site.count_requests() == 2
     for client, rest in ((half, b"yz"), (silent, request("/echo", body=b""))):
         client.send(rest)
     await arrives(half, lambda: [each.state for each in listening.site._connections] == [State.HANDLING] * 3)
@@ -120,11 +120,12 @@ async def test_while_it_winds_down_others_may_come_and_have_one_request_each(lis
     listening = listen()
     first = await listening.connect()
     first.send(request("/echo", body=b"x"))
-    await arrives(first, lambda: listening.site.count_requests() == 1)
+    await arrives(first, lambda: [each.state for each in listening.site._connections] == [State.HANDLING])
     over = listening.site.wind_down(10)
     late = await listening.connect()
     answer = await late.send(request("/plain", "GET")).answer()
     assert (answer.body, answer.headers["connection"]) == (b"hello", "close")
+    await late.end()
     waits = await listening.connect()
     waits.send(POST)
     await arrives(waits, lambda: len(listening.site._connections) == 2)
@@ -143,18 +144,37 @@ async def test_a_connection_between_two_requests_is_told_that_the_next_is_the_la
     listen: Listen, clock: Clock
 ) -> None:
     listening = listen()
-    busy, quiet, old = [await listening.connect() for _ in range(3)]
+    busy, quiet, old, never_used = [await listening.connect() for _ in range(4)]
     await old.send(request("/plain", "GET")).answer()
     clock.advance(2)
+    fresh, unused = await listening.connect(), await listening.connect()
     for client in (busy, quiet):
         assert "connection" not in (await client.send(request("/plain", "GET")).answer()).headers
     over = listening.site.wind_down(10, idle=1)
-    assert await old.end() == b""  # it is silent for longer than that already
-    assert (await busy.send(request("/plain", "GET")).answer()).headers["connection"] == "close"
-    await busy.end()
+    for client in (old, never_used):
+        assert await client.end() == b""  # it is silent for longer than that already
+    for client in (busy, fresh):
+        assert (await client.send(request("/plain", "GET")).answer()).headers["connection"] == "close"
+        await client.end()
     assert not over.called
     clock.advance(1)
-    assert await quiet.end() == b""
+    for client in (quiet, unused):
+        assert await client.end() == b""
+    await over
+
+
+@pytest_twisted.ensureDeferred
+async def test_a_request_that_has_begun_while_it_winds_down_is_not_cut_for_idling(listen: Listen, clock: Clock) -> None:
+    listening = listen()
+    client = await listening.connect()
+    await arrives(client, lambda: len(listening.site._connections) == 1)
+    over = listening.site.wind_down(10, idle=1)
+    client.send(POST)
+    await arrives(client, lambda: listening.site.count_requests() == 1)
+    clock.advance(5)
+    answer = await client.send(b"Content-Length: 0\r\n\r\n").answer()
+    assert (answer.status, answer.headers["connection"]) == (200, "close")
+    await client.end()
     await over
 
 
