@@ -8,7 +8,6 @@ from collections.abc import Callable, Mapping
 from functools import partial
 from pathlib import Path
 from types import MappingProxyType
-from typing import Any
 
 from twisted.application.service import Service
 from twisted.internet.defer import Deferred, maybeDeferred
@@ -18,7 +17,7 @@ from twisted.python.failure import Failure
 from stackit import forges
 from stackit.api.app import App
 from stackit.api.commands import check_commands
-from stackit.api.errors import PluginError, StackitError, describe
+from stackit.api.errors import StackitError, describe
 from stackit.api.forge import Forges
 from stackit.api.hookspecs import (
     stackit_admit,
@@ -34,35 +33,35 @@ from stackit.api.occurrences import Occurrence
 from stackit.api.reactor import Reactor
 from stackit.api.repos import Repos
 from stackit.api.stop import Stop
-from stackit.api.tracebacks import traceback_of
 from stackit.api.version import VERSION
-from stackit.api.vitals import Vitals
 from stackit.bus.backstop import Backstop
 from stackit.bus.bus import Bus
 from stackit.bus.health import plugin_problems
-from stackit.bus.implementations import plugin_fault
 from stackit.bus.loader import load_plugins
-from stackit.bus.timeouts import call, with_timeout
+from stackit.bus.services import PluginServices
+from stackit.bus.timeouts import end_within
 from stackit.cli.commands import COMMANDS
+from stackit.condition import dead_letters, in_hand, vitals
 from stackit.config import checks
-from stackit.config.model import Config, secret_files, secrets
+from stackit.config.model import Config
+from stackit.config.redactor import redactor
 from stackit.dispatch.dispatch import Dispatch
 from stackit.dispatch.stalls import StallDetector
+from stackit.introduction import introduce, left_out
 from stackit.journal import EventId
 from stackit.journal.pruner import Pruner
 from stackit.journal.sqlite import SQLiteJournal
 from stackit.ports import Ports
 from stackit.reload.parts import backoff, handler_limits, register_parts
 from stackit.reload.reloader import Reloader
+from stackit.reload.reports import ReportedReloads
 from stackit.runtime.activation import Sockets
+from stackit.runtime.cannot_start import cannot_start
 from stackit.runtime.heartbeat import Heartbeat
 from stackit.runtime.signals import stop_on_signals
 from stackit.runtime.storage import Storage, measure
 from stackit.runtime.waiting import StopWaits
 from stackit.runtime.watchdog import Watchdog
-from stackit.secrets.redactor import Redact, Redactor, proxy_passwords
-from stackit.text.escape import escape
-from stackit.text.logfmt import KeyValues
 from stackit.web.admin.deliveries import delivery_routes
 from stackit.web.admin.readyz import readyz
 from stackit.web.admin.site import admin_site
@@ -79,26 +78,6 @@ _IDLE = 1.0
 
 _LAST_REQUESTS = 2.0
 """Seconds that requests have at least which came in last, when everything else has ended."""
-
-
-class CannotStart(SystemExit, Exception):
-    """One line for the person who started stackit.
-
-    As a SystemExit it is printed without a traceback and makes the exit status 1; as an
-    Exception it lets twistd remove its PID file on the way out.
-    """
-
-
-def cannot_start(problem: StackitError, redact: Redact) -> CannotStart:
-    """Return the error for the person who started stackit.
-
-    It is one line, and below it the traceback of what a plugin raised, for its author.
-    """
-    lines = [redact(f"stackit: {problem}")]
-    fault = problem.__cause__
-    if isinstance(problem, PluginError) and fault is not None and not isinstance(fault, StackitError):
-        lines += [escape(f"  {line}") for line in traceback_of(fault, redact).split("\n")]
-    return CannotStart("\n".join(lines))
 
 
 class Stackit(Service):
@@ -127,7 +106,6 @@ class Stackit(Service):
         self.stop = Stop()
         self._waits = StopWaits(reactor)
         self._ports = Ports(config, reactor, sockets)
-        self._started_plugins: list[tuple[str, Any]] = []
         self._closers: list[Callable[[], object]] = []  # of what was opened, in the order in which it was
         self._stopped: Deferred[None] | None = None
 
@@ -157,7 +135,7 @@ class Stackit(Service):
         by then is closed again, in reverse order; the Deferred of ``stopService`` says when.
         """
         try:
-            self._introduce()
+            introduce(self.config, self.bus)
             self._open_journal()
             self._make_dispatch()
             self._make_app()
@@ -175,21 +153,6 @@ class Stackit(Service):
         self._closers.append(self._finish_work)
         Service.startService(self)
         stop_on_signals(self.reactor, self._waits.hurry)
-
-    def _introduce(self) -> None:
-        """Tell what starts here, and with what."""
-        config = self.config
-        said = KeyValues.of(
-            "stackit starts",
-            {
-                "version": VERSION,
-                "configuration": str(config.source) if config.source else "none",
-                "state_dir": str(config.state_dir),
-                "repositories": len(config.repos),
-                "plugins": self.bus.plugins(),
-            },
-        )
-        _log.info("{line}", line=said.text(), summary=said.summary, fields=said)
 
     def _open_journal(self) -> None:
         config, reactor = self.config, self.reactor
@@ -253,7 +216,7 @@ class Stackit(Service):
             pending=self.dispatch.pending,
             stalled=self.stalls.seconds,
             dropped_lines=self.dropped_lines,
-            vitals=self._vitals,
+            vitals=lambda: vitals(self.heartbeat, self.journal, self.storage, self.public),
             collectors=[
                 (plugin, each) for plugin, collectors in self.bus.collect(stackit_metrics) for each in collectors
             ],
@@ -261,7 +224,7 @@ class Stackit(Service):
             stop=self.stop,
         )
         check_commands([*COMMANDS, *self.bus.collect_items(stackit_commands)])
-        self.plugin_services: list[tuple[str, Any]] = self.bus.collect(stackit_service, self.app)
+        self._plugin_services = PluginServices(self.bus.collect(stackit_service, self.app))
 
     def _make_sites(self) -> None:
         config = self.config
@@ -290,7 +253,7 @@ class Stackit(Service):
                 started_at=self.started_at,
                 checks=self._problems,
                 pending=self.dispatch.pending,
-                dead=self._dead,
+                dead=partial(dead_letters, self.bus, self.journal),
                 repos=lambda: len(self.app.repos),
             ),
         ]
@@ -312,9 +275,12 @@ class Stackit(Service):
             set_log_level=self.set_log_level,
             check_token=self._ports.check_token,
         )
+        self.reloads = ReportedReloads(
+            self.reloader, watchdog=self.watchdog, observe=self.bus.observe, redact=self.redact
+        )
 
     def _listen(self) -> None:
-        self._closers.append(self._close_ports)
+        self._closers.append(self._ports.close)
         self._ports.listen(self.public, self.admin)
 
     def _start_plugins(self) -> None:
@@ -323,12 +289,7 @@ class Stackit(Service):
         self._closers.append(self.dispatch.stop)
         self.dispatch.open_queues()
         self._closers.append(self._stop_plugins)
-        for plugin, service in self.plugin_services:
-            try:
-                service.startService()
-            except BaseException as fault:  # foreign code: named, and the start stops
-                raise plugin_fault(plugin, "its service cannot be started", fault) from fault
-            self._started_plugins.append((plugin, service))
+        self._plugin_services.start()
 
     def _start_work(self) -> None:
         """Hand on what the last process left, look for what was missed, and watch over it."""
@@ -343,13 +304,9 @@ class Stackit(Service):
 
     def _give_notice(self) -> None:
         """Tell what an operator should know of this start."""
-        for problem in self.left_out:
-            fault = problem.__cause__
-            traceback = None if fault is None else traceback_of(fault, self.redact)
-            self.bus.observe(Occurrence(name="notice", reason=f"{problem}; it is left out", traceback=traceback))
-        for doubt in self.bus.doubts(self._senders.doubt):
-            self._notice(doubt)
-        for line in forges.notices(self.config, self.forges):
+        for fault in self.left_out:
+            self.bus.observe(left_out(fault, self.redact))
+        for line in (*self.bus.doubts(self._senders.doubt), *forges.notices(self.config, self.forges)):
             self._notice(line)
 
     # -- reload -------------------------------------------------------------------
@@ -361,27 +318,8 @@ class Stackit(Service):
         """
         if not self.running:
             return  # it is stopping, and the next start reads the file
-        self.watchdog.reloading()
-        status = "the last reload failed: see the log"
-        try:
-            status = self._reload(load)
-        finally:
-            self.watchdog.reloaded(status)  # or systemd would take it for reloading for ever
-
-    def _reload(self, load: Callable[[], Config]) -> str:
-        """Do a reload, and return in words how it ended."""
-        try:
-            outcome = self.reloader.reload(load())
-        except StackitError as problem:
-            error = self.redact(str(problem))
-            self.bus.observe(Occurrence(name="reload", outcome="refused", error=error))
-            return f"the last reload was refused, and nothing changed: {error}"
+        self.reloads.reload(load)
         self.config = self.reloader.config
-        reason = f"changed: {', '.join(outcome.changes)}" if outcome.changes else "nothing changed"
-        self.bus.observe(Occurrence(name="reload", outcome="done", reason=reason))
-        if outcome.restart:
-            self._notice(f"a restart is needed for what the configuration says now of: {', '.join(outcome.restart)}")
-        return "reloaded" + (", and a restart is needed for a part of it" if outcome.restart else "")
 
     # -- stop ---------------------------------------------------------------------
 
@@ -408,36 +346,23 @@ class Stackit(Service):
         self.watchdog.stopping()
         self.stalls.stopService()
         grace, began = self.config.grace, self.reactor.seconds()
+        hand = partial(in_hand, self.dispatch, self.backstop, [self.public, self.admin])
         ending = [Deferred.fromCoroutine(each.stop()) for each in (self.dispatch, self.backstop)]
         self.stop.begin()  # dispatch and the backstop know of the stop, and take what ends by it for no failure
         ending += [side.wind_down(grace, idle=_IDLE) for side in (self.public, self.admin)]
-        await self._waits.wait(ending, self._in_hand, within=grace)
-        await self._close_ports()
+        await self._waits.wait(ending, hand, within=grace)
+        await self._ports.close()
         left = min(grace, max(_LAST_REQUESTS, began + grace - self.reactor.seconds()))
         ending = [side.wind_down(left, idle=_IDLE) for side in (self.public, self.admin)]
-        await self._waits.wait(ending, self._in_hand, within=left)
-
-    def _in_hand(self) -> list[str]:
-        """Return what a stop waits for."""
-        named = [f"{subscriber} ({count} in hand)" for subscriber, count in self.dispatch.in_hand().items()]
-        named += [f"the backstop's round of {plugin}" for plugin in self.backstop.rounds()]
-        requests = self.public.count_requests() + self.admin.count_requests()
-        return [*named, f"requests ({requests})"] if requests else named
+        await self._waits.wait(ending, hand, within=left)
 
     def _not_closed(self, failure: Failure) -> None:
         _log.error("not everything was closed: {problem}", problem=describe(failure.value))
 
-    async def _close_ports(self) -> None:
-        await self._ports.close()
-
     async def _stop_plugins(self) -> None:
         """Stop the plugins' services, all at once."""
-        started, self._started_plugins = self._started_plugins, []
         within = _STOP_GRACES * (1.0 if self._waits.hurried else max(self.config.grace, 1.0))
-        stopping = {
-            plugin: self._bounded(call(service.stopService), f"plugin {plugin}: its service did not stop", within)
-            for plugin, service in reversed(started)
-        }
+        stopping = self._plugin_services.stop(self.reactor, within)
 
         def running() -> list[str]:
             return [f"the service of {plugin}" for plugin, stopped in stopping.items() if not stopped.called]
@@ -447,15 +372,7 @@ class Stackit(Service):
     async def _close_journal(self) -> None:
         closing = Deferred.fromCoroutine(self.journal.close())
         within = _STOP_GRACES * max(self.config.grace, 1.0)
-        await self._bounded(closing, "the journal was not closed, which loses nothing", within)
-
-    def _bounded(self, ending: Deferred[Any], otherwise: str, within: float) -> Deferred[None]:
-        """Wait for an end, within so many seconds; log ``otherwise`` if it does not come."""
-
-        def failed(failure: Failure) -> None:
-            _log.error("{otherwise}: {problem}", otherwise=otherwise, problem=describe(failure.value))
-
-        return with_timeout(self.reactor, ending, within).addErrback(failed)
+        await end_within(self.reactor, closing, within, "the journal was not closed, which loses nothing")
 
     def _use_secret(self, file: Path) -> Callable[[], None]:
         """Keep a plugin's secret out of all texts, a new one from the moment at which the plugin reads it.
@@ -468,27 +385,9 @@ class Stackit(Service):
 
     # -- reports ------------------------------------------------------------------
 
-    async def _dead(self) -> dict[str, int]:
-        return {self.bus.display(key): count for key, count in (await self.journal.dead()).items()}
-
     async def _problems(self) -> list[str]:
         own = [*self.heartbeat.stuck(), *self.journal.problems(), *self.stalls.problems()]
         return [*own, *await plugin_problems(self.bus, self.reactor)]
-
-    def _vitals(self) -> Vitals:
-        sizes = self.storage.sizes
-        return Vitals(
-            stuck=self.heartbeat.stuck(),
-            journal_problems=self.journal.problems(),
-            file_sizes=sizes.files,
-            disk_free=sizes.disk_free,
-            disk_size=sizes.disk_size,
-            secrets={
-                (forge, label): valid
-                for forge, webhook in self.public.webhooks.items()
-                for label, valid in webhook.known_secrets().items()
-            },
-        )
 
     def _journal_changed(self, problem: str | None) -> None:
         self._notice(problem or "the journal can be written again")
@@ -501,8 +400,3 @@ class Stackit(Service):
 
 def _no_log(_level: str | Mapping[str, str]) -> None:
     """Change nothing: another program keeps the log."""
-
-
-def redactor(config: Config, reactor: Reactor) -> Redactor:
-    """Return what takes the secrets of this configuration out of texts."""
-    return Redactor((*secrets(config), *proxy_passwords(os.environ)), secret_files(config), reactor.seconds)

@@ -15,16 +15,18 @@ from twisted.python import usage
 from stackit.api.errors import StackitError
 from stackit.config.load import load
 from stackit.config.model import Config, FileTable
+from stackit.config.redactor import redactor
 from stackit.config.setting import settings
 from stackit.ports import handed_over
 from stackit.runtime import logs
+from stackit.runtime.cannot_start import CannotStart, cannot_start
 from stackit.runtime.clocks import use_monotonic_time
 from stackit.runtime.gc import freeze_startup_objects
 from stackit.runtime.log_levels import LogLevels
 from stackit.runtime.python_logging import LoggingBridge
 from stackit.runtime.room import check_pid_file
 from stackit.runtime.signals import Hangups, ignore_hangups
-from stackit.service import CannotStart, Stackit, cannot_start, redactor
+from stackit.service import Stackit
 
 
 class Options(usage.Options):

@@ -17,7 +17,8 @@ from stackit import App, Duration, Route, StackitError, hookimpl
 from stackit.config.model import AdminConfig, Config
 from stackit.config.secret import Secret
 from stackit.journal.sqlite import SQLiteJournal
-from stackit.service import CannotStart, Stackit
+from stackit.runtime.cannot_start import CannotStart
+from stackit.service import Stackit
 
 STEPS = [name for name in vars(Stackit) if name.startswith(("_open_", "_make_", "_listen", "_give_", "_start_"))]
 

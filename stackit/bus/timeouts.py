@@ -140,3 +140,12 @@ async def wait_or_cancel(reactor: Timers, running: Sequence[Deferred[Any]], grac
     await ended
     if timer.active():
         timer.cancel()
+
+
+def end_within(reactor: Reactor, ending: Deferred[Any], seconds: float, otherwise: str) -> Deferred[None]:
+    """Wait for an end; log ``otherwise``, with the reason, if it does not come within so many seconds."""
+
+    def failed(failure: Failure) -> None:
+        _log.error("{otherwise}: {problem}", otherwise=otherwise, problem=describe(failure.value))
+
+    return with_timeout(reactor, ending, seconds).addErrback(failed)
