@@ -6,14 +6,23 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+import msgspec
+
 from stackit.api.errors import ConfigError, StackitError
 from stackit.api.secret_file import SecretFile
 from stackit.config import checks
 from stackit.config.load import default_file
 from stackit.config.model import FILE_NAME, FileTable
-from stackit.config.toml import read_toml
+from stackit.config.setting import checked
+from stackit.config.toml import in_words, read_toml
 
 _VARIABLE = "STACKIT_GITHUB_WEBHOOK_SECRET"
+
+
+class _WebhookTable(msgspec.Struct):
+    """What matters here of ``[webhook]``."""
+
+    secret_files: tuple[str, ...] = ()
 
 
 class Receiver:
@@ -33,13 +42,12 @@ class Receiver:
 
     def webhook_url(self) -> str:
         """Return the address of the webhook for GitHub. Raises ConfigError where the settings do not tell it."""
-        listen = self._environ.get("STACKIT_LISTEN") or self._tables.get("listen", FileTable().listen)
-        prefixes = self._tables.get("api_prefixes", FileTable().api_prefixes)
-        try:
-            listening = checks.endpoint(listen)
-            prefix = checks.prefixes(prefixes)[0]
-        except (TypeError, ValueError) as problem:
-            raise ConfigError(f"{self._file}: listen or api_prefixes: {problem}; or give --url") from None
+        default, variable = FileTable(), self._environ.get("STACKIT_LISTEN")
+        listen: str = variable or self._value("listen", str, default.listen)
+        origin = "STACKIT_LISTEN" if variable else f"{self._file}: listen"
+        listening: checks.Listening = checked(origin, checks.endpoint, listen)
+        prefixes = self._value("api_prefixes", tuple[str, ...], default.api_prefixes)
+        prefix = checked(f"{self._file}: api_prefixes", checks.prefixes, prefixes)[0]
         if not listen.startswith("tcp") or not listening.port:
             raise ConfigError(f"listen is {listen}, which tells no address to send to: give --url")
         host = str(listening.host or "127.0.0.1")
@@ -49,17 +57,23 @@ class Receiver:
     def secret(self, file: str | None) -> str:
         """Return the secret in ``file``, else of the environment, else in the first file of the configuration.
 
-        Raises StackitError where there is none.
+        Raises StackitError where there is none, ConfigError for settings that cannot be right.
         """
         if file is not None:
             return SecretFile(self._cwd / file).read()
         if text := self._environ.get(_VARIABLE, "").strip():
             return text
-        webhook = self._tables.get("webhook")
-        files = webhook.get("secret_files", ()) if isinstance(webhook, dict) else ()
-        for each in files if isinstance(files, list) else ():
-            path = checks.path(each, self._file.parent)
+        where = f"{self._file}: webhook.secret_files"
+        for each in self._value("webhook", _WebhookTable, _WebhookTable()).secret_files:
+            path = checked(where, checks.path, each, self._file.parent)
             if path.exists() and path.stat().st_size == 0:
                 continue  # it waits for the next secret
             return SecretFile(path).read()
         raise StackitError(f"no secret to sign with: give --secret-file, or set {_VARIABLE}")
+
+    def _value(self, key: str, kind: Any, default: Any) -> Any:
+        """Return the value of a setting of the file. Raises ConfigError for one of another type."""
+        try:
+            return msgspec.convert(self._tables[key], kind) if key in self._tables else default
+        except msgspec.ValidationError as problem:
+            raise ConfigError(f"{self._file}: {key}: {in_words(str(problem))}") from None

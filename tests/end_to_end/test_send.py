@@ -169,6 +169,18 @@ async def test_address_and_secret_are_found_in_the_configuration_and_the_environ
     assert "answered 401" in (await sender.send("push", STACKIT_GITHUB_WEBHOOK_SECRET="other")).err
     (sender.directory / "twistd.conf").unlink()
     assert (await sender.send("push", STACKIT_LISTEN=listen, STACKIT_GITHUB_WEBHOOK_SECRET=SECRET)).status == 0
+    for text, line in (
+        ("listen = 5\n", "twistd.conf: listen: expected text in quotes, got a whole number"),
+        ('listen = "tcp:nonsense"\n', "twistd.conf: listen: expected a Twisted endpoint such as"),
+        ("api_prefixes = [5]\n", "twistd.conf: api_prefixes: expected text in quotes, got a whole number (item 1)"),
+        ("webhook = 5\n", "twistd.conf: webhook: expected a table"),
+        ("[webhook]\nsecret_files = [5]\n", "twistd.conf: webhook: expected text in quotes, got a whole number"),
+        ('[webhook]\nsecret_files = ["~/x"]\n', "twistd.conf: webhook.secret_files: ~ has no meaning here"),
+    ):
+        (sender.directory / "twistd.conf").write_text(text)
+        wrong = await sender.send("push")
+        assert (wrong.status, line in wrong.err, wrong.err.count("\n")) == (2, True, 1), wrong.err
+    (sender.directory / "twistd.conf").unlink()
     unix = await sender.send("push", STACKIT_LISTEN="unix:/run/x", STACKIT_GITHUB_WEBHOOK_SECRET=SECRET)
     assert (unix.status, "give --url" in unix.err) == (2, True)
 

@@ -84,15 +84,16 @@ def _decoded(response: Response) -> dict[str, Any]:
         found = json.loads(response.body)
     except ValueError:
         return {}
-    return {key: each for key, each in found.items() if key in ("id", "duplicate", "error")} if found else {}
+    known = ("id", "duplicate", "error")
+    return {key: found[key] for key in known if key in found} if isinstance(found, dict) else {}
 
 
 def _said(options: Namespace, status: int, answer: dict[str, Any], url: str) -> str:
     """Return the line for a person. Raises StackitError for a delivery that was not taken."""
     event = f"{options.event}.{options.action}" if options.action else options.event
-    if status == 202:
+    if status == 202 and "id" in answer:
         again = ", a duplicate: it is handled already" if answer.get("duplicate") else ""
-        return f"202: taken{again}; see stackit delivery {answer.get('id')}"
+        return f"202: taken{again}; see stackit delivery {answer['id']}"
     if status == 204:
         return f"204: verified, but no plugin handles {event}"
     reasons = {
