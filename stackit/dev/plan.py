@@ -47,17 +47,22 @@ class PluginFile(msgspec.Struct, frozen=True, kw_only=True):
         return self.config or default_file(self.cwd)
 
     def table(self) -> tuple[str, dict[str, Any]]:
-        """Return the name of the plugin and its table: those of the configuration that names the file, if one does.
+        """Return the name of the plugin and its table.
 
+        Both are those of the configuration that names the file, if one does. Else the name is that of the file, and a
+        table of that name has the settings, if it is of an installed plugin: the package that the file is to become.
         Raises ConfigError.
         """
         config = self.config_in_use()
-        tables = {} if config is None else read_toml(config).get("plugins", {})
-        for name, table in tables.items() if isinstance(tables, dict) else ():
+        found = {} if config is None else read_toml(config).get("plugins", {})
+        tables = found if isinstance(found, dict) else {}
+        for name, table in tables.items():
             file, _, attribute = str(table.get("file", "")).partition(":") if isinstance(table, dict) else ("", "", "")
             if config is not None and file and self.path == Path(os.path.normpath(config.parent / file)):
                 return name, {**table, "file": self._target(self.attribute or attribute)}
-        return self.path.stem, {"file": self._target(self.attribute)}
+        own = tables.get(self.path.stem)
+        settings = own if isinstance(own, dict) and not {"file", "module"} & own.keys() else {}
+        return self.path.stem, {**settings, "file": self._target(self.attribute)}
 
     def _target(self, attribute: str) -> str:
         return f"{self.path}:{attribute}" if attribute else str(self.path)

@@ -41,6 +41,14 @@ def test_the_table_that_names_the_file_gives_name_object_and_settings(home: Path
     assert other.table()[1]["file"] == f"{home}/sub/diary.py:Other"
 
 
+def test_the_settings_of_a_package_are_those_of_the_file_that_it_is_made_of(home: Path) -> None:
+    (home / "twistd.conf").write_text('[plugins.diary]\npath = "notes.txt"\n')
+    found = PluginFile.of("sub/diary.py:Diary", None, {}, home)
+    assert found.table() == ("diary", {"file": f"{home}/sub/diary.py:Diary", "path": "notes.txt"})
+    (home / "twistd.conf").write_text('[plugins.diary]\nmodule = "another"\npath = "notes.txt"\n')
+    assert found.table() == ("diary", {"file": f"{home}/sub/diary.py:Diary"})
+
+
 def test_a_configuration_may_come_and_go_while_the_plugin_is_written(home: Path) -> None:
     found = PluginFile.of("sub/diary.py", None, {}, home)
     assert (found.table()[0], found.config_in_use(), found.config_to_watch) == ("diary", None, home / "twistd.conf")
