@@ -293,6 +293,12 @@ class Connection:
             else:
                 self._end()
 
+    def arrived(self) -> tuple[int, int] | None:
+        """Return how much of the request that is coming has arrived, to be compared; None where none is coming."""
+        if not READING_HEAD <= self.state <= READING_BODY:
+            return None
+        return len(self._buffer), 0 if self._request is None else self._request.size
+
     def give_up(self) -> None:
         """Answer a request that has not arrived whole with a refusal; cut one that has no response yet."""
         if self.state is IDLE or self.state is HANDLING:

@@ -68,6 +68,11 @@ class Request:
         self._pieces: list[bytes | bytearray] = []
         self._refusal: Refusal | None = None
 
+    @property
+    def size(self) -> int:
+        """Return the bytes of the body that have arrived."""
+        return self._size
+
     # -- the body -----------------------------------------------------------------
 
     def begin(self) -> None:

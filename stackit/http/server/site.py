@@ -24,6 +24,9 @@ from stackit.http.server.read_size import ReadSize
 from stackit.http.server.responses import Dates
 from stackit.http.server.state import State
 
+SILENCE = 2.0
+"""Seconds without a byte after which a request that has begun to come is given up, while a site winds down."""
+
 
 class Limits(msgspec.Struct, frozen=True, kw_only=True):
     """Bounds on what clients can make a site hold.
@@ -104,10 +107,10 @@ class BoundedSite(Factory):
         """Let every connection that is open have its last request answered; fires when all of these are gone.
 
         What has not arrived after ``grace`` seconds, or has no response by then, is given up, and so it is when the
-        Deferred is cancelled. A connection that idles is closed ``idle`` seconds after its last response, or after it
-        was made: who sends all the time is told by a response that it is the last, and does not send into a connection
-        that is being closed. Connections may come in meanwhile; each has one request. To let these end as well, stop
-        listening, and call this again.
+        Deferred is cancelled; a request of which nothing more comes, after ``SILENCE`` seconds. A connection that idles
+        is closed ``idle`` seconds after its last response, or after it was made: who sends all the time is told by a
+        response that it is the last, and does not send into a connection that is being closed. Connections may come in
+        meanwhile; each has one request. To let these end as well, stop listening, and call this again.
         """
         self.stopping = True
         winding_down = _WindDown(self.reactor, self._connections, grace)
@@ -132,7 +135,9 @@ class _WindDown:
     def __init__(self, reactor: Timers, connections: Iterable[Connection], grace: float) -> None:
         self._left = set(connections)
         self.over: Deferred[None] = Deferred(lambda _: self._give_up())
-        self._timer = reactor.callLater(grace, self._give_up)
+        self._arrived = {each: each.arrived() for each in self._left}
+        self._reactor = reactor
+        self._timers = [reactor.callLater(grace, self._give_up), reactor.callLater(SILENCE, self._look)]
         self._end_if_over()
 
     def leave(self, connection: Connection) -> None:
@@ -140,12 +145,21 @@ class _WindDown:
         self._left.discard(connection)
         self._end_if_over()
 
+    def _look(self) -> None:
+        """Give up what has not moved since the last look."""
+        self._timers[1] = self._reactor.callLater(SILENCE, self._look)
+        for connection in tuple(self._left):
+            before, self._arrived[connection] = self._arrived[connection], connection.arrived()
+            if before is not None and before == self._arrived[connection]:
+                connection.give_up()
+
     def _give_up(self) -> None:
         for connection in tuple(self._left):
             connection.give_up()
 
     def _end_if_over(self) -> None:
         if not self._left and not self.over.called:
-            if self._timer.active():
-                self._timer.cancel()
+            for timer in self._timers:
+                if timer.active():
+                    timer.cancel()
             self.over.callback(None)

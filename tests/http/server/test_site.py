@@ -18,6 +18,7 @@ from twisted.internet.defer import Deferred
 from twisted.internet.task import Clock
 from twisted.python.failure import Failure
 
+from stackit.http.server.site import SILENCE
 from stackit.http.server.state import State
 
 
@@ -171,10 +172,41 @@ async def test_a_request_that_has_begun_while_it_winds_down_is_not_cut_for_idlin
     over = listening.site.wind_down(10, idle=1)
     client.send(POST)
     await arrives(client, lambda: listening.site.count_requests() == 1)
-    clock.advance(5)
-    answer = await client.send(b"Content-Length: 0\r\n\r\n").answer()
+    clock.advance(SILENCE)
+    client.send(b"Content-Length: 3\r\n\r\nx")
+    await arrives(client, lambda: [each.state for each in listening.site._connections] == [State.READING_BODY])
+    clock.advance(SILENCE)  # it goes on, however slowly
+    client.send(b"y")
+    await arrives(client, lambda: [each.arrived() for each in listening.site._connections] == [(0, 2)])
+    clock.advance(SILENCE)
+    answer = await client.send(b"z").answer()
     assert (answer.status, answer.headers["connection"]) == (200, "close")
     await client.end()
+    await over
+
+
+@pytest_twisted.ensureDeferred
+async def test_a_request_that_says_nothing_more_is_given_up_while_it_winds_down(
+    listen: Listen, clock: Clock, echo: Echo
+) -> None:
+    echo.gate = Deferred()
+    listening = listen()
+    head, body, whole = [await listening.connect() for _ in range(3)]
+    head.send(POST)
+    body.send(request("/echo", body=b"xyz")[:-1])
+    whole.send(request("/echo", body=b"x"))
+    await arrives(whole, lambda: [each.state for each in listening.site._connections].count(State.HANDLING) == 1)
+    await arrives(body, lambda: listening.site.count_requests() == 3)
+    over = listening.site.wind_down(3600)
+    clock.advance(SILENCE)
+    for client in (head, body):
+        assert (await client.answer()).status == 408
+        await client.end()
+    clock.advance(SILENCE)
+    assert not over.called, "who has sent everything waits for the handler"
+    echo.gate.callback(None)
+    assert (await whole.answer()).status == 200
+    await whole.end()
     await over
 
 
