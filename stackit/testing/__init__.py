@@ -36,9 +36,10 @@ from stackit.testing.objects import Commit, organization, push_payload, reposito
 from stackit.testing.values import event, push_event, refs_changed
 
 if TYPE_CHECKING:
+    from stackit.testing.asking import Answer
     from stackit.testing.bare import GitFailed, RefMoved
     from stackit.testing.github import PretendGitHub
-    from stackit.testing.server import Answer, RunningStackit, StackitFailed
+    from stackit.testing.server import RunningStackit, StackitFailed
     from stackit.testing.webhooks import DeliverySent
 
 __all__ = [
@@ -66,7 +67,7 @@ __all__ = [
 
 # pytest imports this package at every start, for its fixtures: what needs a web client waits until it is used.
 _AT_FIRST_USE = {
-    "Answer": "server",
+    "Answer": "asking",
     "DeliverySent": "webhooks",
     "GitFailed": "bare",
     "PretendGitHub": "github",

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 import signal
 import socket
@@ -12,16 +11,14 @@ from pathlib import Path
 from typing import Any, TypeVar
 from urllib.parse import urlencode
 
-import msgspec
-import treq
-from treq.client import HTTPClient
 from twisted.internet.error import ConnectError
-from twisted.web.client import Agent, HTTPConnectionPool, RequestTransmissionFailed, ResponseFailed
-from twisted.web.http_headers import Headers
+from twisted.web.client import RequestTransmissionFailed, ResponseFailed
 
 from stackit.api.reactor import Reactor, sleep
+from stackit.testing.asking import Answer, Asker
 from stackit.testing.daemon import Daemon
 from stackit.testing.deliveries import SignedDelivery, delivery
+from stackit.testing.toml import toml
 from stackit.text.units import seconds
 
 SECRET = "a-secret-of-the-test-kit"  # noqa: S105 - the default of a server that only tests talk to
@@ -40,18 +37,6 @@ class StackitFailed(AssertionError):
 
 class _WaitedInVain(StackitFailed):
     """The time was over."""
-
-
-class Answer(msgspec.Struct, frozen=True):
-    """A response of stackit. ``headers`` have lower-case names."""
-
-    status: int
-    headers: Mapping[str, str]
-    body: bytes
-
-    def json(self) -> Any:
-        """Return the decoded body. Raises msgspec.DecodeError."""
-        return msgspec.json.decode(self.body)
 
 
 class RunningStackit:
@@ -85,8 +70,7 @@ class RunningStackit:
         self._python = str(python)
         self._ports: tuple[int, int] | None = None
         self._daemons: list[Daemon] = []
-        self._pool = HTTPConnectionPool(reactor)
-        self._client = HTTPClient(Agent(reactor, connectTimeout=PATIENCE, pool=self._pool))  # type: ignore[arg-type]  # zope
+        self._asker = Asker(reactor, PATIENCE)
 
     # Where it is
 
@@ -197,10 +181,7 @@ class RunningStackit:
         self, method: str, url: str, *, body: bytes | None = None, headers: Mapping[str, str] | None = None
     ) -> Answer:
         """Send any request. Raises the exceptions of treq if there is no response."""
-        sent = Headers({name: [value] for name, value in (headers or {}).items()})
-        response = await self._client.request(method, url, data=body, headers=sent, timeout=PATIENCE)
-        found = {name.decode().lower(): b", ".join(values).decode() for name, values in _pairs(response)}
-        return Answer(response.code, found, await treq.content(response))
+        return await self._asker.ask(method, url, body=body, headers=headers)
 
     async def sync(self, repo: str) -> Answer:
         """Sync a repository by hand, and return the changes."""
@@ -326,13 +307,13 @@ class RunningStackit:
 
         if self._daemons:
             daemon = self._daemons[-1]
-            await self._pool.closeCachedConnections()  # a stop waits for one that was just in use
+            await self._asker.close()  # a stop waits for one that was just in use
             daemon.signal(number)
             patience = self._reactor.callLater(PATIENCE, kill)
             status = await daemon.ended()
             if patience.active():
                 patience.cancel()
-        await self._pool.closeCachedConnections()
+        await self._asker.close()
         if late:
             raise StackitFailed(f"stackit did not end within {PATIENCE:g} s of {number.name}:\n{self.log[-4000:]}")
         return status
@@ -343,24 +324,6 @@ class RunningStackit:
         return self._ports[side]
 
 
-def toml(value: Any) -> str:
-    """Format tables as TOML: one ``key = value`` a line, with nested tables inline."""
-    return "".join(f"{json.dumps(key)} = {_inline(each)}\n" for key, each in value.items())
-
-
-def _inline(value: Any) -> str:
-    if isinstance(value, Mapping):
-        return "{" + ", ".join(f"{json.dumps(key)} = {_inline(each)}" for key, each in value.items()) + "}"
-    if isinstance(value, list | tuple):
-        return "[" + ", ".join(map(_inline, value)) + "]"
-    # What is left is written alike in JSON and TOML.
-    return json.dumps(str(value) if isinstance(value, Path) else value, ensure_ascii=False)
-
-
 def _free_port() -> int:
     with socket.create_server(("127.0.0.1", 0)) as found:
         return int(found.getsockname()[1])
-
-
-def _pairs(response: Any) -> Any:
-    return response.headers.getAllRawHeaders()

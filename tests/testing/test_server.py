@@ -11,7 +11,7 @@ import pytest
 import pytest_twisted
 
 from stackit.testing import PretendGitHub, RunningStackit, StackitFailed
-from stackit.testing.server import toml
+from stackit.testing.toml import toml
 
 MODULE = """
 from pathlib import Path
