@@ -257,7 +257,8 @@ class Stackit(Service):
                 repos=lambda: len(self.app.repos),
             ),
         ]
-        self.admin = admin_site(config, [*own_routes, *self.bus.collect_items(stackit_routes, self.app)], self.reactor)
+        routes = [*own_routes, *self.bus.collect_items(stackit_routes, self.app)]
+        self.admin = admin_site(config, routes, self.reactor, client_of=partial(self.bus.first, stackit_client))
 
     def _make_reloader(self) -> None:
         self.reloader = Reloader(self.config)

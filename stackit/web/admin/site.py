@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
+from functools import partial
 from typing import Any
 
 from twisted.internet.defer import Deferred
@@ -30,18 +31,29 @@ _BUSY = encode(
     )
 )
 _NOT_LOGGED = {404, 405}
+ClientOf = Callable[[RequestHead], str | None]
 _log = Logger(namespace="stackit")
 
 
-def admin_site(config: Config, routes: Iterable[Route], reactor: Reactor, *, limits: Limits | None = None) -> AdminSite:
-    """Return the admin side of a configuration. Raises StackitError for routes that cannot be served."""
+def admin_site(
+    config: Config,
+    routes: Iterable[Route],
+    reactor: Reactor,
+    *,
+    limits: Limits | None = None,
+    client_of: ClientOf = lambda _: None,
+) -> AdminSite:
+    """Return the admin side of a configuration. Raises StackitError for routes that cannot be served.
+
+    ``client_of`` returns the address of a client behind a trusted proxy, and None for others.
+    """
     if limits is None:
         connections = room_for_admin(room_for_connections())
         limits = Limits(deadline=30.0, connections=connections, memory=connections * BODY_CAP)
     admin = Admin(
         routes, reactor=reactor, prefixes=config.api_prefixes, tokens=tokens(config), hosts=config.admin.hosts
     )
-    return AdminSite(admin, reactor=reactor, limits=limits)
+    return AdminSite(admin, reactor=reactor, limits=limits, client_of=client_of)
 
 
 def tokens(config: Config) -> Tokens | None:
@@ -57,8 +69,9 @@ class AdminSite(BoundedSite):
     limiter slows down their addresses.
     """
 
-    def __init__(self, admin: Admin, *, reactor: Reactor, limits: Limits) -> None:
-        super().__init__({}, reactor=reactor, on_refused=_log_refusal, on_failure=log_failure, limits=limits)
+    def __init__(self, admin: Admin, *, reactor: Reactor, limits: Limits, client_of: ClientOf) -> None:
+        on_refused = partial(_log_refusal, client_of)
+        super().__init__({}, reactor=reactor, on_refused=on_refused, on_failure=log_failure, limits=limits)
         self._admin = admin
         self._waiting: Counter[str] = Counter()  # requests by route
 
@@ -87,11 +100,12 @@ class AdminSite(BoundedSite):
         return _AdminHandler(self, self._admin, str(getattr(connection.transport.getHost(), "host", "localhost")))
 
 
-def _log_refusal(client: str, head: RequestHead | None, refusal: Refusal) -> None:  # noqa: ARG001
+def _log_refusal(client_of: ClientOf, client: str, head: RequestHead | None, refusal: Refusal) -> None:
     if refusal.response.status not in _NOT_LOGGED:
+        behind_proxy = None if head is None else client_of(head)
         _log.warn(
             "admin request refused client={client} status={status} reason={reason}",
-            client=client,
+            client=behind_proxy or client,
             status=refusal.response.status,
             reason=refusal.reason,
         )

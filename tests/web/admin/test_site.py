@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import pytest_twisted
 from admin_server import ECHO, Serve
+from log_capture import warnings_logged
 from twisted.internet.defer import Deferred
 
-from stackit import AdminRequest, Response, Route
+from stackit import AdminRequest, RequestHead, Response, Route
 from stackit.http.server.site import Limits
 
 
@@ -32,6 +33,18 @@ async def test_the_answer_to_a_client_that_hung_up_is_dropped_and_the_work_goes_
     go_on.callback(None)
     await ended
     assert (await server.ask("GET", "/metrics")).status == 200
+
+
+@pytest_twisted.ensureDeferred
+async def test_a_refused_request_that_came_by_a_proxy_is_logged_with_its_client(serve: Serve) -> None:
+    def client_of(head: RequestHead) -> str | None:
+        return head.headers[b"x-forwarded-for"][0].decode() if b"x-forwarded-for" in head.headers else None
+
+    server = await serve(ECHO, token="t0ken-of-the-admin-side", client_of=client_of)
+    with warnings_logged() as events:
+        for headers in ((), ("X-Forwarded-For: 203.0.113.9",)):
+            assert (await server.ask("GET", "/metrics", *headers)).status == 401
+    assert [event["client"] for event in events] == ["127.0.0.1", "203.0.113.9"]
 
 
 @pytest_twisted.ensureDeferred
