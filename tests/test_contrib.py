@@ -18,7 +18,9 @@ def exposure(unit: Path) -> str:
     done = subprocess.run(
         [program, "security", "--offline=true", str(unit)], capture_output=True, text=True, check=False
     )
-    return re.search(r"Overall exposure level for \S+: [\d.]+ (\w+)", done.stdout)[1]  # type: ignore[index]
+    found = re.search(r"Overall exposure level for \S+: [\d.]+ (\w+)", done.stdout)
+    assert found is not None, done
+    return found[1]
 
 
 def test_the_unit_may_do_no_more_than_it_needs() -> None:

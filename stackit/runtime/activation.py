@@ -118,7 +118,7 @@ class _UnixPort(unix.Port):
         self.socket = self._handed_over
         self.fileno = self.socket.fileno  # type: ignore[method-assign]  # as Twisted's own does
         self.numberAccepts = 100
-        self.startReading()  # type: ignore[no-untyped-call]
+        self.startReading()  # type: ignore[no-untyped-call]  # it is Twisted's
 
     def connectionLost(self, reason: Any) -> None:
         tcp.Port.connectionLost(self, reason)  # and the file stays

@@ -151,11 +151,8 @@ async def test_a_command_that_is_cancelled_ends_when_its_copy_has_ended() -> Non
     assert cleaned.is_set()
 
 
-def test_a_copy_that_takes_long_tells_how_far_it_is(
-    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(backup, "_PAUSE", 0.0)
-    progress = backup._Progress()
+def test_a_copy_that_takes_long_tells_how_far_it_is(capsys: pytest.CaptureFixture[str]) -> None:
+    progress = backup._Progress(pause=0.0)
     for done in (25, 50, 100):
         progress(done, 100)
     assert capsys.readouterr().err == "stackit: 25 % copied\nstackit: 50 % copied\n"

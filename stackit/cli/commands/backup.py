@@ -31,10 +31,11 @@ class _Cancelled(Exception):
 
 
 class _Progress:
-    """Tells on standard error how far a copy is, where it takes longer than a moment; ends it once it is cancelled."""
+    """Tells on standard error how far a copy is, every ``pause`` seconds; ends it once it is cancelled."""
 
-    def __init__(self) -> None:
+    def __init__(self, pause: float = _PAUSE) -> None:
         self.is_cancelled = False
+        self._pause = pause
         self._told = time.monotonic()
 
     def __call__(self, done: int, total: int) -> None:
@@ -42,7 +43,7 @@ class _Progress:
         if self.is_cancelled:
             raise _Cancelled
         now = time.monotonic()
-        if now - self._told >= _PAUSE and done < total:
+        if now - self._told >= self._pause and done < total:
             self._told = now
             sys.stderr.write(f"stackit: {100 * done // total} % copied\n")
 
