@@ -8,12 +8,14 @@ import threading
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import pytest
 import pytest_twisted
 from plugin_maker import plugin
 from twisted.application.service import Service
+from twisted.internet.defer import Deferred
 
-from stackit import App, Duration, Route, StackitError, hookimpl
+from stackit import App, Duration, Route, StackitError, hookimpl, sleep
 from stackit.config.model import AdminConfig, Config
 from stackit.config.secret import Secret
 from stackit.journal.sqlite import SQLiteJournal
@@ -209,4 +211,26 @@ async def test_what_fails_while_it_is_closed_keeps_nothing_else_open(step: str, 
     first.startService()
     await first.stopService()
     assert notes == ["it starts", "it stops"]
+    await starts_and_stops(config)
+
+
+@pytest_twisted.ensureDeferred
+async def test_a_service_that_does_not_stop_is_waited_for_until_somebody_hurries(config: Config) -> None:
+    class Hangs(Noted):
+        def stopService(self) -> Deferred[None]:  # type: ignore[override]  # a service may return one
+            self._notes.append("hangs")
+            return Deferred()
+
+    notes: list[str] = []
+    patient = msgspec.structs.replace(config, grace=Duration(3600))
+    first = make(patient, hangs=with_service(Hangs("it", notes)), other=with_service(Noted("other", notes)))
+    first.startService()
+    stopped = first.stopService()
+    while "hangs" not in notes:
+        await sleep(first.reactor, 0.01)
+    assert not stopped.called
+    first._waits.hurry()
+    await stopped
+    assert journal_threads() == []
+    assert sorted(notes) == ["hangs", "it starts", "other starts", "other stops"]
     await starts_and_stops(config)
