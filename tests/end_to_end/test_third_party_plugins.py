@@ -144,6 +144,8 @@ async def test_plugins_that_raise_hang_or_do_not_import_change_nothing_for_other
     assert notebook.seen() == dict.fromkeys(guids, 1)
     for name, reason in (("broken", "does_not_exist"), ("wrong_hook", "stackit_nothing"), ("leaver", "I quit")):
         assert len([line for line in server.log.splitlines() if name in line and reason in line]) == 1
+    for name in ("broken", "leaver"):  # what was raised at import is below the notice, with the place
+        assert f'[stackit] |   File "{site_packages}/{name}.py", line 1, in <module>\n' in server.log
 
     dead = (await server.admin("GET", "{prefix}/deliveries", state="dead", subscriber="raiser")).json()["deliveries"]
     assert [each["delivery"] for each in dead] == guids[::-1]

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import json
 import re
+import sys
 from pathlib import Path
 from typing import Any
 
 import pytest
 import pytest_twisted
-from outside import check_log, command, twistd
+from outside import check_log, command, shell, twistd
 
 from stackit.testing import RunningStackit, delivery
 from stackit.testing.deliveries import SignedDelivery
@@ -185,3 +186,20 @@ async def test_a_level_that_is_none_stops_the_start_with_one_line(tmp_path: Path
     assert len(said.splitlines()) == 1
     assert "log_level" in said
     assert "expected" in said
+
+
+@pytest_twisted.ensureDeferred
+async def test_a_pid_file_on_a_full_disk_stops_the_start_with_one_line(tmp_path: Path) -> None:
+    script = "import sys; from twisted.scripts.twistd import run; sys.exit(run())"
+    file = tmp_path / "twistd.pid"
+    arguments = ("--nodaemon", f"--pidfile={file}", "stackit", "--state-dir", str(tmp_path / "state"))
+    # No file may grow, which is what a full disk looks like to one process.
+    full = ("/bin/sh", "-c", 'ulimit -f 0; exec "$@"', "sh")
+    ended = await shell(*full, sys.executable, "-P", "-B", "-c", script, *arguments, "--listen", "tcp:0")
+    said = (ended.stdout + ended.stderr).decode().splitlines()
+    assert ended.status == 1
+    assert [line for line in said if "stackit: " in line] == [
+        f"stackit: the disk is full: the PID file {file} cannot be written; make room there, "
+        "name another one with --pidfile=FILE, or say --pidfile= for none"
+    ]
+    assert "Traceback" not in "\n".join(said)

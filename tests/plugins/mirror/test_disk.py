@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import itertools
 import os
 import shutil
 from collections.abc import AsyncIterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 import pytest_twisted
@@ -197,3 +199,19 @@ async def test_a_fetch_that_brings_what_is_not_whole_leaves_no_pack(place: Place
         with pytest.raises(StackitError):
             await place.push()
     assert abs(used(place.harness.path()) - before) < SIZE // 8
+
+
+@pytest_twisted.ensureDeferred
+async def test_a_disk_without_room_for_the_folder_of_the_mirrors_is_called_full(
+    tmp_path: Path, upstream: Upstream, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    make = Path.mkdir
+
+    def mkdir(path: Path, *arguments: Any, **options: Any) -> None:
+        if "mirrors" in path.parts:
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+        make(path, *arguments, **options)
+
+    monkeypatch.setattr(Path, "mkdir", mkdir)
+    with pytest.raises(StackitError, match=r"^the disk is full: \S+/mirrors cannot be made; make room there$"):
+        Harness(tmp_path / "state", managed(upstream))
