@@ -1,4 +1,4 @@
-"""The handling that runs now, for whoever logs: a context variable that dispatch sets around each call of a handler.
+"""The handling that runs now, for the log: a context variable that dispatch sets around each call of a handler.
 
 It is there in the handler itself, behind each ``await``, in the thread of a handler with ``thread=True``, and in what
 copies the context (``Deferred.fromCoroutine``, ``contextvars.copy_context``). A callback of a Deferred runs in the

@@ -9,7 +9,7 @@ from types import MappingProxyType
 import msgspec
 
 _FILES = ("FILE", "DIR")
-"""How the names begin that the help gives to values that are files."""
+"""Beginnings of the names that the help gives to values that are files."""
 
 
 class _Argument(msgspec.Struct, frozen=True):

@@ -26,7 +26,7 @@ class OutputError(StackitError):
 
     @property
     def is_silent(self) -> bool:
-        """Whether the reader has gone, which is no fault."""
+        """True if the reader has gone, which is no fault."""
         return self.status == BROKEN_PIPE
 
 

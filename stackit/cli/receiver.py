@@ -20,7 +20,7 @@ _VARIABLE = "STACKIT_GITHUB_WEBHOOK_SECRET"
 
 
 class _WebhookTable(msgspec.Struct):
-    """What matters here of ``[webhook]``."""
+    """The part of ``[webhook]`` that is needed here."""
 
     secret_files: tuple[str, ...] = ()
 

@@ -52,7 +52,7 @@ def load_forges(
     installed: Iterable[EntryPoint] | None = None,
     mistakes: Mistakes = AT_ONCE,
 ) -> tuple[list[ForgeConfig], list[str]]:
-    """Return the forges that are installed, and a line for each that is broken and that nobody named.
+    """Return the forges that are installed, and a line for each that is broken and not named in the file.
 
     ``tables`` are the ``[forges.NAME]`` of the file ``source``, ``installed`` the entry points (default: those of
     this environment). Raises ConfigError for a named forge that is missing or broken, for a table that is wrong, and

@@ -9,11 +9,11 @@ from stackit.api.errors import ConfigError, StackitError
 
 
 class AlreadyNoted(ConfigError):
-    """What is made of a part that holds a noted mistake cannot be made."""
+    """A part of the configuration has a mistake that is noted already, so nothing can be made of it."""
 
 
 class Mistakes:
-    """What becomes of a mistake: it is raised at once, or with ``collect`` kept in ``found``, and the rest is read."""
+    """The mistakes of a configuration: raised at once or, with ``collect``, kept in ``found`` while reading goes on."""
 
     def __init__(self, *, collect: bool = False) -> None:
         self.found: list[StackitError] = []

@@ -1,4 +1,4 @@
-"""What plugins print, and what they log by the standard library's ``logging``, as events of the log."""
+"""Events of the log made of the lines that plugins print, and of the records of Python's ``logging``."""
 
 from __future__ import annotations
 

@@ -96,7 +96,7 @@ def _remove_stale(path: str) -> None:
 def _locked(directory: Path) -> Iterator[None]:
     """Keep two processes from replacing a socket at once: each would take the other's for one that nobody listens on.
 
-    Who holds the lock for long is no stackit that starts, and stops nobody.
+    The lock is held for a moment only. After a few tries it goes on without: who holds it is no stackit that starts.
     """
     try:
         handle = os.open(directory, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)

@@ -21,7 +21,7 @@ from stackit.secrets.redactor import Redactor, proxy_passwords
 
 
 class Checked(msgspec.Struct, frozen=True, kw_only=True):
-    """What was found: ``mistakes`` stop a start, ``notices`` are what the log of a start would tell."""
+    """The result of a check: ``mistakes`` stop a start, ``notices`` are lines that the log of a start would have."""
 
     file: str | None
     plugins: list[str] = []

@@ -22,7 +22,7 @@ from stackit.journal.sqlite.sizes import Sizes
 
 
 class Contents(msgspec.Struct, frozen=True):
-    """What a backup holds: bytes, deliveries, and handlings that are still to be done."""
+    """The contents of a backup: its bytes, its deliveries, and the handlings that are still to be done."""
 
     size: int
     deliveries: int

@@ -92,7 +92,7 @@ def _parts(
 
 
 class _Mirror:
-    """What the metrics show of one mirror."""
+    """The values of one mirror that the metrics show."""
 
     __slots__ = ("missing", "state", "verified_at")
 
