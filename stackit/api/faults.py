@@ -58,8 +58,8 @@ class FaultDescriber:
         if isinstance(fault, StackitError):
             return Fault(describe(fault, self._redact), traceback, is_new=False)
         place = place_of(fault) if self._source is None else own_place_of(fault, self._source)
-        file, line = (place.file, place.line) if place is not None else ("", 0)
-        is_new = self._note((class_name(fault), file, line))
+        # What stackit says of a handler has no traceback that would help its author.
+        is_new = place is not None and self._note((class_name(fault), place.file, place.line))
         return Fault(describe_at(fault, place, self._redact), traceback, is_new)
 
     def _note(self, kind: tuple[str, str, int]) -> bool:

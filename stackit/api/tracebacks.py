@@ -44,7 +44,7 @@ _MACHINERY = (
 )
 # The way from the reactor to foreign code, which says nothing of a fault of that.
 _PLUMBING = tuple(
-    f"{_STACKIT}/{name}" for name in ("bus/", "dispatch/", "web/", "cli/", "runtime/", "service.py", "tap.py")
+    f"{_STACKIT}/{name}" for name in ("api/", "bus/", "dispatch/", "web/", "cli/", "runtime/", "service.py", "tap.py")
 )
 
 
@@ -82,7 +82,7 @@ class Source(msgspec.Struct, frozen=True):
 
 
 def place_of(fault: BaseException) -> Place | None:
-    """Return the innermost place of an exception, or else of its causes; None where none is known."""
+    """Return the innermost place of an exception in foreign code, or else of its causes; None where there is none."""
     if isinstance(fault, SyntaxError):
         return None  # its text has the place
     return next((frames[-1] for _, frames in _traced(fault) if frames), None)
@@ -98,8 +98,14 @@ def own_place_of(fault: BaseException, source: Source) -> Place:
 
 
 def describe_with_place(fault: BaseException | None, redact: Callable[[str], str] = redacted) -> str:
-    """Return ``describe(fault)`` with the place where it was raised, if that is known, as one bounded line."""
-    return describe_at(fault, place_of(fault) if fault is not None else None, redact)
+    """Return ``describe(fault)`` with the place where it was raised, if that is known, as one bounded line.
+
+    Where foreign code had no part in it, that is a place in stackit.
+    """
+    if fault is None:
+        return describe(fault, redact)
+    frames = [] if isinstance(fault, SyntaxError) else [each for each in _frames(fault) if _says_something(each)]
+    return describe_at(fault, place_of(fault) or (frames[-1] if frames else None), redact)
 
 
 def describe_at(fault: BaseException | None, place: Place | None, redact: Callable[[str], str] = redacted) -> str:
@@ -157,11 +163,12 @@ def _causes(fault: BaseException) -> list[BaseException]:
 
 
 def _traced(fault: BaseException) -> list[tuple[BaseException, list[Place]]]:
-    """Return each linked exception with its frames, without those of the way to foreign code if there are others."""
-    frames = [(each, [place for place in _frames(each) if _says_something(place)]) for each in _linked(fault)]
-    own = [(each, [place for place in found if not place.file.startswith(_PLUMBING)]) for each, found in frames]
-    # The source that Python cannot read has no frame, and those of who asked for it are no help.
-    return own if any(found for _, found in own) or isinstance(fault, SyntaxError) else frames
+    """Return each linked exception with its frames, without those of the way to foreign code."""
+    return [(each, [place for place in _frames(each) if _is_foreign(place)]) for each in _linked(fault)]
+
+
+def _is_foreign(place: Place) -> bool:
+    return _says_something(place) and not place.file.startswith(_PLUMBING)
 
 
 def _says_something(place: Place) -> bool:
