@@ -67,10 +67,14 @@ class SignedBody:
         if self._claim is not None:
             self._verifier.update(chunk)
 
-    def verified(self) -> bool:
-        """Return whether the whole body has the signature that the head claims."""
+    def verified(self, secrets: Secrets) -> bool:
+        """Return whether the whole body has the signature that the head claims, by a secret that is still valid.
+
+        ``secrets`` are those of now: one may have been taken back while the body came.
+        """
         if self._claim is not None:
-            self.verified_by = self._verifier.matches(self._claim.digest)
+            secret = self._verifier.matches(self._claim.digest)
+            self.verified_by = secret.label if secret is not None and secrets.hold(secret) else None
         return self.verified_by is not None
 
     def fingerprint(self, body: bytes) -> bytes:
@@ -133,7 +137,10 @@ class Webhook:
         self._max_body = max_body
 
     def change(self, forge: Forge, secrets: Secrets, max_body: int) -> None:
-        """Take deliveries of the same forge by other secrets and bounds; a request whose head was read goes on."""
+        """Take deliveries of the same forge by other secrets and bounds.
+
+        A request whose head was read goes on, unless its secret is no longer among these.
+        """
         self._forge = forge
         self._secrets = secrets
         self._max_body = max_body
@@ -169,7 +176,7 @@ class Webhook:
         """Answer a request that has arrived whole; a delivery is answered once it is durable."""
         signed: SignedBody = request.body_sink
         answer = request.answer
-        if not signed.verified():
+        if not signed.verified(self._secrets):
             answer(self._refuse(signed, signed.refused or refusals.SIGNATURE))
             return
         body = request.body  # once: it is joined anew each time

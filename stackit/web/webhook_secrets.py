@@ -17,12 +17,12 @@ _SHORTEST = 16
 class Verifier:
     """Check one body against a claimed signature, under each secret, while the body streams in.
 
-    ``macs`` are the digests of no bytes, each with the label of its secret. Without any the verifier is false.
+    ``macs`` are the digests of no bytes, each with its secret. Without any the verifier is false.
     """
 
     __slots__ = ("_macs",)
 
-    def __init__(self, macs: Sequence[tuple[str, Mac]]) -> None:
+    def __init__(self, macs: Sequence[tuple[WebhookSecret, Mac]]) -> None:
         self._macs = macs
 
     def __bool__(self) -> bool:
@@ -33,13 +33,13 @@ class Verifier:
         for _, mac in self._macs:
             mac.update(chunk)
 
-    def matches(self, digest: bytes) -> str | None:
-        """Return the label of the first secret under which the body has this digest; None where there is none.
+    def matches(self, digest: bytes) -> WebhookSecret | None:
+        """Return the first secret under which the body has this digest; None where there is none.
 
         Each secret is compared, in constant time: the time of the answer tells nothing of which one matched.
         """
-        labels = [label for label, mac in self._macs if hmac.compare_digest(mac.digest(), digest)]
-        return labels[0] if labels else None
+        found = [secret for secret, mac in self._macs if hmac.compare_digest(mac.digest(), digest)]
+        return found[0] if found else None
 
 
 class Secrets:
@@ -60,7 +60,7 @@ class Secrets:
         self, forge: Forge, fixed: Iterable[str], files: Iterable[Path], notice: Callable[[str], None]
     ) -> None:
         variable = secret_variable(forge.name)
-        self._fixed = [secret for text in fixed if (secret := _Secret(forge, variable, text.encode()))]
+        self._fixed = [secret for text in fixed if (secret := WebhookSecret(forge, variable, text.encode()))]
         self._files = [_SecretFile(forge, path, notice) for path in files]
 
     def __bool__(self) -> bool:
@@ -71,7 +71,16 @@ class Secrets:
 
     def begin(self) -> Verifier:
         """Return the verifier of one body, under the secrets that are valid now."""
-        return Verifier([(each.label, each.mac.copy()) for each in self._valid()])
+        return Verifier([(each, each.mac.copy()) for each in self._valid()])
+
+    def hold(self, secret: WebhookSecret) -> bool:
+        """Return whether a secret is one of those that were valid at the last look. No file is looked at."""
+        known = [*self._fixed, *(file.last for file in self._files)]
+        for each in known:
+            if each is secret:
+                return True
+        # A reload reads all files anew.
+        return any(each and hmac.compare_digest(each.mac.digest(), secret.mac.digest()) for each in known)
 
     def known(self) -> dict[str, bool]:
         """Return the label of each secret that is configured: True where it is valid, False where its file is empty."""
@@ -83,13 +92,13 @@ class Secrets:
         known = [*self._fixed, *(file.secret() for file in self._files)]
         return [f"webhook secret {each.label}: it {each.oddities}" for each in known if each.oddities]
 
-    def _valid(self) -> list[_Secret]:
+    def _valid(self) -> list[WebhookSecret]:
         if not self._files:
             return self._fixed
         return self._fixed + [secret for file in self._files if (secret := file.secret())]
 
 
-class _Secret:
+class WebhookSecret:
     """A trimmed secret as a keyed digest, with its ``oddities`` in words. An empty one is false."""
 
     __slots__ = ("_empty", "label", "mac", "oddities")
@@ -129,30 +138,30 @@ def _oddities(content: bytes, secret: bytes) -> Iterator[str]:
 class _SecretFile:
     """A file with one secret, which is read again when it changes."""
 
-    __slots__ = ("_file", "_forge", "_notice", "_path", "_secret", "_was_read")
+    __slots__ = ("_file", "_forge", "_notice", "_path", "_was_read", "last")
 
     def __init__(self, forge: Forge, path: Path, notice: Callable[[str], None]) -> None:
         self._forge = forge
         self._path = path
         self._notice = notice
-        self._secret = _Secret(forge, str(path), b"")
+        self.last = WebhookSecret(forge, str(path), b"")
         self._was_read = False
         self._file = WatchedFile(path, self._take, self._complain)
         self._file.look()
 
-    def secret(self) -> _Secret:
+    def secret(self) -> WebhookSecret:
         """Return the secret that is valid now, which may be an empty one."""
         self._file.look()
-        return self._secret
+        return self.last
 
     def _take(self, content: bytes) -> None:
-        self._secret = _Secret(self._forge, str(self._path), content)
+        self.last = WebhookSecret(self._forge, str(self._path), content)
         if self._was_read:
-            outcome = "its secret is valid from now on" if self._secret else "it is empty, so its secret is taken back"
-            odd = f"; it {self._secret.oddities}" if self._secret and self._secret.oddities else ""
+            outcome = "its secret is valid from now on" if self.last else "it is empty, so its secret is taken back"
+            odd = f"; it {self.last.oddities}" if self.last and self.last.oddities else ""
             self._notice(f"webhook secret file {self._path} was read again: {outcome}{odd}")
         self._was_read = True
 
     def _complain(self, reason: str) -> None:
-        outcome = "its last secret stays valid" if self._secret else "it gives no secret"
+        outcome = "its last secret stays valid" if self.last else "it gives no secret"
         self._notice(f"webhook secret file {self._path} cannot be read: {reason}; {outcome}")

@@ -10,16 +10,19 @@ import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit
 
 import pytest
 import pytest_twisted
 import supervisor as handed_over
 from outside import Notebook, check_log, mirror_refs, shell
+from rawhttp import request
 from supervisor import on_loopback, on_path
+from twisted.internet.threads import deferToThread
 
 from stackit.api.reactor import sleep
 from stackit.subprocesses import Finished
-from stackit.testing import PretendGitHub, RunningStackit
+from stackit.testing import PretendGitHub, RunningStackit, delivery
 from stackit.testing.daemon import Daemon
 
 TWISTD = "import sys; from twisted.scripts.twistd import run; sys.exit(run())"
@@ -149,6 +152,36 @@ async def test_a_secret_is_rotated_by_reloads(running_stackit: Any, tmp_path: Pa
     assert await statuses() == [401, 202]
     assert await server.stop() == 0
     assert "secret-of-this-test" not in server.log
+    check_log(server.log)
+
+
+@pytest_twisted.ensureDeferred
+async def test_a_delivery_that_is_under_way_while_its_secret_is_removed_is_refused(
+    running_stackit: Any, tmp_path: Path
+) -> None:
+    old, new = tmp_path / "old", tmp_path / "new"
+    old.write_text("the-old-secret-of-this-test")
+    new.write_text("the-new-secret-of-this-test")
+    server: RunningStackit = await running_stackit(
+        config={**QUIET, "webhook": {"secret_files": [str(old), str(new)]}}, secret=None
+    )
+    public = urlsplit(server.url)
+    asked = []
+    for secret in (old, new):
+        made = delivery("push", secret=secret.read_text())
+        sent = request("/api/v1/webhooks/github", headers=made.headers, body=made.body)
+        channel = socket.create_connection((public.hostname, public.port), timeout=30)
+        channel.sendall(sent[:-20])
+        asked.append((channel, sent[-20:]))
+    assert (await server.deliver("push", secret=new.read_text())).status == 202  # what was sent before has come, too
+    await server.reload({**QUIET, "webhook": {"secret_files": [str(new)]}})
+    statuses = []
+    for channel, rest in asked:
+        with channel:
+            channel.sendall(rest)
+            statuses.append((await deferToThread(channel.recv, 4096)).split()[1])
+    assert statuses == [b"401", b"202"]
+    assert await server.stop() == 0
     check_log(server.log)
 
 

@@ -18,6 +18,10 @@ from stackit.web.webhook_secrets import Secrets
 SECRET = b"a token of many characters"
 
 
+def secrets_of(forge: GitHub) -> Secrets:
+    return Secrets(forge, [SECRET.decode()], [], print)
+
+
 class TokenMac:
     """The digest of a token, whatever the body is."""
 
@@ -42,7 +46,7 @@ class TokenForge(GitHub):
 
 
 def body_of(forge: GitHub, claim: Claim, *pieces: bytes) -> SignedBody:
-    verifier = Secrets(forge, [SECRET.decode()], [], print).begin()
+    verifier = secrets_of(forge).begin()
     head = RequestHead(client="198.51.100.7", method=b"POST", path=b"/", headers={})
     signed = SignedBody(head, limit=1000, verifier=verifier, claim=claim, refused=None)
     for piece in pieces:
@@ -53,11 +57,11 @@ def body_of(forge: GitHub, claim: Claim, *pieces: bytes) -> SignedBody:
 def test_a_token_verifies_every_body_and_each_body_has_a_fingerprint_of_its_own() -> None:
     right = Claim(hashlib.sha256(SECRET).digest(), covers_body=False)
     signed = [body_of(TokenForge(), right, body) for body in (b"one", b"two", b"one")]
-    assert all(each.verified() for each in signed)
+    assert all(each.verified(secrets_of(TokenForge())) for each in signed)
     prints = [each.fingerprint(body) for each, body in zip(signed, (b"one", b"two", b"one"), strict=True)]
     assert prints[0] == prints[2] != prints[1]
     wrong = Claim(hashlib.sha256(b"another").digest(), covers_body=False)
-    assert not body_of(TokenForge(), wrong, b"one").verified()
+    assert not body_of(TokenForge(), wrong, b"one").verified(secrets_of(TokenForge()))
 
 
 class Harness:
@@ -65,9 +69,10 @@ class Harness:
 
     def __init__(self, forge: GitHub) -> None:
         self.fingerprints: list[bytes] = []
+        self.secrets = secrets_of(forge)
         self.webhook = Webhook(
             forge,
-            secrets=Secrets(forge, [SECRET.decode()], [], print),
+            secrets=self.secrets,
             admit=lambda head: None,
             observe=lambda occurrence: None,
             take=lambda event, digest, done: self.fingerprints.append(digest),
@@ -80,7 +85,7 @@ class Harness:
         signed = self.webhook.handle_head(head, len(body))
         assert isinstance(signed, SignedBody)
         signed.update(body)
-        assert signed.verified()
+        assert signed.verified(self.secrets)
         return signed.fingerprint(body)
 
 
@@ -108,10 +113,10 @@ def test_a_body_of_one_forge_has_not_the_fingerprint_of_the_same_body_of_another
 @given(st.binary(max_size=50), st.lists(st.binary(max_size=50), max_size=3))
 def test_what_is_signed_in_front_of_the_body_counts(before: bytes, pieces: list[bytes]) -> None:
     right = Claim(hmac.new(SECRET, before + b"".join(pieces), hashlib.sha256).digest(), before=before)
-    assert body_of(GitHub(), right, *pieces).verified()
-    assert not body_of(GitHub(), Claim(right.digest, before=before + b"."), *pieces).verified()
+    assert body_of(GitHub(), right, *pieces).verified(secrets_of(GitHub()))
+    assert not body_of(GitHub(), Claim(right.digest, before=before + b"."), *pieces).verified(secrets_of(GitHub()))
 
 
 @pytest.mark.parametrize("digest", [b"", b"\0", b"\0" * 31, b"\0" * 33])
 def test_a_claim_of_another_length_is_wrong(digest: bytes) -> None:
-    assert not body_of(GitHub(), Claim(digest), b"body").verified()
+    assert not body_of(GitHub(), Claim(digest), b"body").verified(secrets_of(GitHub()))

@@ -25,7 +25,8 @@ def accepts(secrets: Secrets, digits: bytes, body: bytes = BODY) -> str | None:
     verifier = secrets.begin()
     for at in range(0, len(body), 3):
         verifier.update(body[at : at + 3])
-    return verifier.matches(digits)
+    secret = verifier.matches(digits)
+    return secret.label if secret is not None and secrets.hold(secret) else None
 
 
 @pytest.fixture
@@ -235,3 +236,20 @@ def test_it_is_told_by_which_secret_a_body_verified(tmp_path: Path, notices: lis
 
 def test_no_secret_shows_in_a_repr() -> None:
     assert "hush" not in repr(Secrets(GITHUB, ["hush"], [], print))
+
+
+def test_a_secret_that_is_taken_back_while_a_body_comes_does_not_verify_it(tmp_path: Path, notices: list[str]) -> None:
+    one, two = tmp_path / "one", tmp_path / "two"
+    one.write_text("first")
+    two.write_text("second")
+    secrets = Secrets(GITHUB, [], [one, two], notices.append)
+    verifiers = {each: secrets.begin() for each in (b"first", b"second")}
+    one.write_text("")
+    secrets.known()  # as the next request does, or a scrape
+    reloaded = Secrets(GITHUB, [], [two], notices.append)
+    for secret, verifier in verifiers.items():
+        verifier.update(BODY)
+        matching = verifier.matches(signed(secret))
+        assert matching is not None
+        assert secrets.hold(matching) is (secret == b"second")
+        assert reloaded.hold(matching) is (secret == b"second")
