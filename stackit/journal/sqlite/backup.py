@@ -10,6 +10,7 @@ import stat
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
+from itertools import product
 from pathlib import Path
 
 import msgspec
@@ -65,6 +66,7 @@ def restore(directory: Path, source: Path, *, replace: bool, progress: Progress)
     """
     _check_owner(directory)
     _check_is_file(source)
+    _check_beside(source)
     state_directory.prepare(directory)
     lock = state_directory.DirectoryLock(directory)
     try:
@@ -197,6 +199,22 @@ def _check_is_file(source: Path) -> None:
             raise JournalError(f"{source} is no file")
     except OSError as problem:
         raise JournalError(f"{source} cannot be read: {problem.strerror}") from None
+
+
+def _check_beside(source: Path) -> None:
+    """Raise JournalError where another user has put a log of SQLite beside a backup: it would become part of it.
+
+    In a directory such as /tmp, who cannot change the backup can do that.
+    """
+    owner = source.stat().st_uid
+    for file, kind in product({source, source.resolve()}, ("wal", "shm", "journal")):  # SQLite follows a link
+        beside = file.with_name(f"{file.name}-{kind}")
+        with suppress(FileNotFoundError):
+            if beside.lstat().st_uid != owner:
+                raise JournalError(
+                    f"{beside} belongs to another user than {source}, and would change what is restored: copy the "
+                    "backup alone to a directory of your own, and restore it from there"
+                )
 
 
 def _check_is_journal(connection: sqlite3.Connection, path: Path) -> None:

@@ -409,3 +409,22 @@ async def test_what_is_no_sound_backup_is_refused_and_nothing_is_changed(
             bring_back(tmp_path / state, file, replace=True)
     assert await held(tmp_path / "state") == {"one": "pending", "two": "pending"}
     assert await held(tmp_path / "new") == {}  # it can be used, and is as it was
+
+
+@pytest.mark.parametrize("kind", ["wal", "shm", "journal"])
+@pytest.mark.parametrize("is_link", [False, True])
+def test_what_another_user_puts_beside_a_backup_does_not_become_part_of_it(
+    left_behind: Path, tmp_path: Path, file: Path, kind: str, is_link: bool
+) -> None:
+    save(left_behind / "one", file)
+    link = tmp_path / "link"
+    is_root = not os.geteuid()
+    link.symlink_to(file if is_root else "/etc/passwd")  # who is not root cannot give files away, but this is root's
+    beside, named = (file, link if is_link else file) if is_root else (link, link)
+    forged = beside.with_name(f"{beside.name}-{kind}")
+    shutil.copy(left_behind / "two" / "journal.sqlite3-wal", forged)
+    if is_root:
+        os.chown(forged, 65534, 65534)
+    with pytest.raises(JournalError, match=f"{kind} belongs to another user than .*: copy the backup alone"):
+        bring_back(tmp_path / "new", named)
+    assert not (tmp_path / "new").exists()
