@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import argparse
+import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from types import MappingProxyType
 
 import msgspec
 
+_PLAIN_WORD = re.compile(r"[A-Za-z0-9_@+,./-]+", re.ASCII)
 _FILES = ("FILE", "DIR")
 """Beginnings of the names that the help gives to values that are files."""
 
@@ -73,13 +75,24 @@ def _arguments(parser: argparse.ArgumentParser) -> Iterable[_Argument]:
     for action in parser._actions:  # noqa: SLF001 - as above
         if isinstance(action, argparse._SubParsersAction) or action.help == argparse.SUPPRESS:  # noqa: SLF001 - as above
             continue
+        names = _plain_words(action.option_strings)
+        if action.option_strings and not names:
+            continue
         yield _Argument(
-            names=tuple(action.option_strings),
+            names=names,
             help=_literal(action.help),
             value=str(action.metavar or action.dest),
             takes_value=action.nargs != 0,
-            choices=tuple(map(str, action.choices or ())),
+            choices=_plain_words(map(str, action.choices or ())),
         )
+
+
+def _plain_words(words: Iterable[str]) -> tuple[str, ...]:
+    """Return the words that mean themselves in every shell, which runs what ``$(…)`` says in the words that it offers.
+
+    A command may take its choices from anywhere. The others can be typed, and are not offered.
+    """
+    return tuple(each for each in words if _PLAIN_WORD.fullmatch(each))
 
 
 def _literal(text: str | None) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import argparse
 import io
 import re
 import shlex
@@ -120,3 +121,35 @@ async def test_the_command_prints_the_script_without_a_running_stackit(scripts: 
         running = run(reactor, ["completion", shell], environ={}, cwd=tmp_path, out=out, err=err)
         assert await Deferred.fromCoroutine(running) == 0
         assert (out.getvalue(), err.getvalue()) == (f"{script}\n", "")
+
+
+def test_no_word_of_a_plugin_is_run_by_a_shell(tmp_path: Path) -> None:
+    ran = tmp_path / "ran"
+    evil = [f"$(touch {ran})", f"`touch {ran}`", f"(touch {ran})", f"x;touch {ran}", "${HOME}", "~root", "*", "a b"]
+
+    def arguments(parser: argparse.ArgumentParser) -> None:
+        parser.add_argument("whom", choices=["world", *evil], help=f"$(touch {ran})")
+        parser.add_argument("--how", choices=["loud", *evil], metavar=f"$(touch {ran})")
+        parser.add_argument(f"--x$(touch${{IFS}}{ran})", action="store_true")
+
+    def nothing(_: object) -> None:
+        """Do nothing."""
+
+    command = Command(name="greet", help=f"Say $(touch {ran}) 'to `touch {ran}`.", run=nothing, arguments=arguments)
+    made = {shell: completion(parser({"greet": command}), shell) for shell in SHELLS}
+    assert completed(made["bash"], tmp_path, "stackit", "greet", "") == ["world"]
+    assert completed(made["bash"], tmp_path, "stackit", "greet", "--how", "") == ["loud"]
+    assert "--how" in completed(made["bash"], tmp_path, "stackit", "greet", "--")
+    assert completed(made["bash"], tmp_path, "stackit", "") == ["greet"]
+    fish = shutil.which("fish")
+    if fish is not None:
+        (tmp_path / "stackit.fish").write_text(made["fish"])
+        asked = f"source {tmp_path}/stackit.fish; complete -C 'stackit greet '; complete -C 'stackit greet --how '"
+        found = subprocess.run(
+            [fish, "--no-config", "-c", asked], capture_output=True, text=True, check=True, timeout=30
+        )
+        assert {"world", "loud"} <= set(found.stdout.split())
+    assert not ran.exists()
+    for script in made.values():
+        assert "${HOME}" not in script
+        assert "~root" not in script
