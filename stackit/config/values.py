@@ -9,34 +9,23 @@ from stackit.text.redaction import redacted
 from stackit.text.units import Duration
 
 _LONGEST = 80
-# The words of a key whose value may be a secret, or may hold one, also where it should be something else.
-_SECRET = {
-    "auth",
+# A key has a value that may be a secret, or may hold one, also where it should be something else, if one of these is
+# in its name, or one of the shorter ones is a word of it or ends it: ``clientsecret``, ``api_key``, ``baseurl``.
+_SECRET = (
     "authorization",
     "cookie",
     "credential",
-    "credentials",
-    "dsn",
-    "key",
-    "keys",
     "passphrase",
-    "passwd",
-    "password",
-    "passwords",
-    "pin",
+    "passw",
     "private",
     "pwd",
     "secret",
-    "secrets",
     "signature",
     "token",
-    "tokens",
-    "uri",
-    "url",
-    "urls",
     "webhook",
-    "webhooks",
-}
+)
+_SECRET_ENDS = ("auth", "dsn", "key", "keys", "uri", "url", "urls")
+_SECRET_WORDS = {*_SECRET_ENDS, "pin"}
 _WORD = re.compile(r"[A-Z]?[a-z]+|[A-Z]+|[0-9]+")
 _ITEM = re.compile(r"\bitem (\d+)\b")
 
@@ -47,12 +36,18 @@ def told(key: str, value: object, problem: str = "") -> str:
     ``key`` is the name of the setting. Returns "" where a key of that name may hold a secret. Of a list, the item that
     ``problem`` speaks of is shown.
     """
-    if {word.lower() for word in _WORD.findall(key)} & _SECRET:
+    if _may_be_secret(key):
         return ""
     item = _ITEM.search(problem)
     if item is not None and isinstance(value, list | tuple) and 0 < int(item[1]) <= len(value):
         value = value[int(item[1]) - 1]
     return f" (it is {_shown(value)})"
+
+
+def _may_be_secret(key: str) -> bool:
+    lower = key.lower()
+    words = {word.lower() for word in _WORD.findall(key)}
+    return bool(words & _SECRET_WORDS) or lower.endswith(_SECRET_ENDS) or any(part in lower for part in _SECRET)
 
 
 def _shown(value: object) -> str:

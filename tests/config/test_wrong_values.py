@@ -163,7 +163,13 @@ def test_a_secret_in_the_wrong_place_is_not_shown(tmp_path: Path, text: str) -> 
     assert problem(tmp_path, text).startswith(f"{tmp_path}/twistd.conf: ")
 
 
-@pytest.mark.parametrize("key", ["api_key", "apiToken", "password", "db-url", "DSN", "slackWebhook", "PIN"])
+@pytest.mark.parametrize(
+    "key",
+    [
+        *("api_key", "apiToken", "password", "db-url", "DSN", "slackWebhook", "PIN"),
+        *("apikey", "APIKEY", "clientsecret", "smtppassword", "authtoken", "baseurl", "dbpasswd", "oauth"),
+    ],
+)
 def test_a_key_whose_name_speaks_of_a_secret_shows_no_value(key: str) -> None:
     assert told(key, SECRET) == ""
     assert told("channel", SECRET) == f" (it is '{SECRET}')"
