@@ -12,6 +12,7 @@ from twisted.logger import LoggingFile, LogLevel, globalLogPublisher
 from stackit.api.errors import describe
 from stackit.api.tracebacks import traceback_of
 from stackit.secrets.redactor import Redact
+from stackit.text.redaction import LONGEST
 
 _LEVELS = (
     (logging.CRITICAL, LogLevel.critical),
@@ -19,6 +20,13 @@ _LEVELS = (
     (logging.WARNING, LogLevel.warn),
     (logging.INFO, LogLevel.info),
 )
+
+
+_MOST_BEGUN = 8 * LONGEST
+"""Characters of a line that are kept until it ends: more than a line of the log has, which is redacted and then cut."""
+
+_MOST_NESTED = 8
+"""Records that are logged while the text of another is made. An object may log itself in its ``__str__``."""
 
 
 class LoggingBridge(logging.Handler):
@@ -31,6 +39,7 @@ class LoggingBridge(logging.Handler):
         super().__init__()
         self._redact = redact
         self._before = logging.WARNING
+        self._within = threading.local()  # the records whose text is being made
 
     def install(self, level: int) -> None:
         """Take the records of all loggers, from this level on."""
@@ -51,10 +60,16 @@ class LoggingBridge(logging.Handler):
 
     def emit(self, record: logging.LogRecord) -> None:
         """Publish a record; never raises, and never drops one whose arguments do not fit."""
+        nested = getattr(self._within, "count", 0)
+        self._within.count = nested + 1
         try:
-            message = record.getMessage()
+            message = record.getMessage() if nested < _MOST_NESTED else "a message that was logged by its own text"
         except BaseException as fault:  # noqa: BLE001 - foreign code: arguments make their own text
-            message = f"{record.msg!s:.200} ({describe(fault)})"
+            # Not asked for its text a second time: it may be what raised.
+            said = str.__str__(record.msg)[:200] if isinstance(record.msg, str) else "a message without a text"
+            message = f"{said} ({describe(fault)})"
+        finally:
+            self._within.count = nested
         event: dict[str, Any] = {
             "log_level": next((level for number, level in _LEVELS if record.levelno >= number), LogLevel.debug),
             "log_namespace": record.name,
@@ -80,7 +95,11 @@ class PrintedLines(LoggingFile):
         """Add text; every line that it ends becomes an event."""
         if isinstance(text, bytes):
             text = text.decode(self.encoding, "replace")
-        *lines, self._begun.line = (getattr(self._begun, "line", "") + text).split("\n")
+        begun = getattr(self._begun, "line", "")
+        *lines, rest = text.split("\n")
+        if lines:
+            lines[0], begun = begun + lines[0], ""
+        self._begun.line = begun + rest[: _MOST_BEGUN - len(begun)]
         for line in lines:
             self.log.emit(self.level, format="{log_io}", log_io=line)
 

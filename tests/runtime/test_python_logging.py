@@ -228,3 +228,54 @@ def test_the_lines_that_threads_print_do_not_mix(log: Log, monkeypatch: pytest.M
         "info [stdout] a thread ends",
         "error [stderr] wrong",
     ]
+
+
+class Mute:
+    """An object without a text."""
+
+    def __str__(self) -> str:
+        raise ValueError("none")
+
+
+class Talkative:
+    """An object that logs itself whenever it is asked for its text."""
+
+    def __init__(self, log: Log) -> None:
+        self.log = log
+
+    def __str__(self) -> str:
+        self.log.bridge.handle(record_of(self))
+        return "text"
+
+
+def record_of(message: object, *values: object) -> logging.LogRecord:
+    """A record that goes to the bridge alone: pytest's own handlers fail for one without a text."""
+    return logging.LogRecord("diary", logging.INFO, __file__, 1, message, values, None)
+
+
+def test_what_has_no_text_does_not_fail_who_logs_it(log: Log) -> None:
+    log.bridge.handle(record_of(Mute()))
+    log.bridge.handle(record_of("seen %s", Mute()))
+    assert log.lines() == [
+        "info [diary] a message without a text (ValueError: none)",
+        "info [diary] seen %s (ValueError: none)",
+    ]
+
+
+def test_an_object_that_logs_itself_costs_a_few_lines(log: Log) -> None:
+    for _ in range(2):
+        log.bridge.handle(record_of(Talkative(log)))
+    once = ["info [diary] a message that was logged by its own text", *["info [diary] text"] * 8]
+    assert log.lines() == once * 2
+
+
+def test_a_line_that_never_ends_is_kept_in_part(log: Log) -> None:
+    printed = PrintedLines(Logger(namespace="stdout"), LogLevel.info, "utf-8")
+    for _ in range(200):
+        printed.write("x" * 1000)
+    assert len(printed._begun.line) < 200_000
+    printed.write(f"{SECRET}\nthe next\nbegun")
+    first, second = log.lines()
+    assert first.startswith("info [stdout] xxx")
+    assert second == "info [stdout] the next"
+    assert printed._begun.line == "begun"
