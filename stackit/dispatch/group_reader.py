@@ -22,14 +22,14 @@ Read = Callable[[str, str, int], Deferred[list[DueHandling]]]
 class GroupReader:
     """Read the groups of one queue from the journal.
 
-    ``read(key, group, limit)`` returns what is due of a group, oldest first; ``take(group, due)`` receives it.
-    ``groups`` are those with events in the journal, each once. While something is read, ``ended`` collects the
-    handlings that end: the journal may still show them.
+    ``read(key, group, limit)`` returns what is due of a group, oldest first; ``take(group, due, room)`` receives it,
+    with the number of events that there was room for. ``groups`` are those with events in the journal, each once.
+    While something is read, ``ended`` collects the handlings that end: the journal may still show them.
     """
 
     __slots__ = ("_failed", "_key", "_read", "_reading", "_stopped", "_take", "ended", "groups")
 
-    def __init__(self, key: str, read: Read, take: Callable[[Group, list[DueHandling]], object]) -> None:
+    def __init__(self, key: str, read: Read, take: Callable[[Group, list[DueHandling], int], object]) -> None:
         self.groups: deque[Group] = deque()
         self.ended: set[HandlingId] | None = None
         self._key = key
@@ -96,7 +96,7 @@ class GroupReader:
                 self.groups.append(group)
             else:
                 group.in_journal = False
-            self._take(group, [due for due in found if due.id not in seen])
+            self._take(group, [due for due in found if due.id not in seen], room)
 
         self._reading = reading = maybeDeferred(self._read, self._key, group.name, limit)
         reading.addBoth(ended)

@@ -218,8 +218,6 @@ class SubscriberQueue:
             self._groups.pop(group.name, None)
 
     def _add(self, due: DueHandling, event: Event | RefsChanged | None, group: Group) -> None:
-        if due.id in self._known:
-            return
         if event is not None and self._kept_bytes + due.size <= self._limits.kept_bytes:
             self._kept_bytes += due.size
         else:
@@ -284,9 +282,12 @@ class SubscriberQueue:
         idle = self._running < self._concurrency
         return 1 if idle and not group.waiting and not group.is_blocked() else 0
 
-    def _take(self, group: Group, due: list[DueHandling]) -> None:
-        """Add what was read from the journal of a group."""
-        for each in due:
+    def _take(self, group: Group, due: list[DueHandling], room: int) -> None:
+        """Add what was read from the journal of a group, up to ``room`` events that are not in memory."""
+        new = [each for each in due if each.id not in self._known]
+        for each in new[:room]:
             self._add(each, None, group)
+        if len(new) > room:  # events ended during the read, and others came in their place
+            self._reader.add(group)
         self._forget_if_empty(group)
         self.advance()

@@ -202,6 +202,26 @@ def test_what_is_in_hand_or_waits_is_not_taken_again_from_the_journal() -> None:
     assert harness.empty()
 
 
+def test_what_comes_in_place_of_what_ends_during_a_read_takes_no_more_room_than_there_was() -> None:
+    harness = Harness(concurrency=1)
+    harness.offer("a")
+    more = [due_handling(number, "a", 10) for number in range(2, 50)]
+    for each in more:
+        harness.add(each)
+    harness.queue.wake(["a"])
+    harness.end(1)
+    _, reading = harness.reads.pop(0)
+    reading.callback(more[: LIMITS.share + 1])  # as many as were asked for, the one that has ended among them
+    assert harness.queue._waiting + len(harness.active) == LIMITS.share
+    while harness.active or harness.reads:
+        for number in list(harness.active):
+            harness.end(number)
+        while harness.reads:
+            harness.answer()
+    assert harness.started == [1, *(each.id for each in more)]
+    assert harness.empty()
+
+
 def test_a_wake_during_a_read_causes_another_read() -> None:
     harness = Harness()
     harness.queue.wake(["a"])
