@@ -29,7 +29,7 @@ def prepare_plugins(bus: Bus, on_secret: OnSecret) -> Prepare:
             return decode_settings(where, bus.kind(name), table, directory=directory, on_secret=on_secret)
         except StackitError:
             raise
-        except Exception as fault:  # foreign code: a struct of settings may raise anything
+        except BaseException as fault:  # foreign code: a struct of settings may raise anything
             raise ConfigError(f"{where}: {describe(fault, bus.redact)}") from fault
 
     def prepare(old: Config, new: Config, _: Sequence[str]) -> Sequence[Step]:

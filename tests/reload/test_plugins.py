@@ -23,6 +23,8 @@ class Settings(msgspec.Struct, frozen=True):
     def __post_init__(self) -> None:
         if self.pause == 13:
             raise KeyError(self.pause)
+        if self.pause == 14:
+            raise SystemExit(self.pause)
 
 
 class Fixed:
@@ -103,6 +105,7 @@ def test_a_plugin_that_is_left_out_may_have_any_settings() -> None:
         ({"paus": 1}, r"/etc/x\.conf: plugins\.b\.paus: unknown key"),
         ({"enabled": "yes"}, r"/etc/x\.conf: plugins\.b\.enabled: expected true or false"),
         ({"pause": 13}, r"/etc/x\.conf: plugins\.b: KeyError: 13"),
+        ({"pause": 14}, r"/etc/x\.conf: plugins\.b: SystemExit: 14"),
         ({"pause": -1}, r"/etc/x\.conf: plugins\.b: the plugin refuses it: RuntimeError: SystemExit: no time"),
     ],
 )
