@@ -45,6 +45,7 @@ class Ports:
     def listen(self, public: Factory[Any], admin: Factory[Any]) -> None:
         """Open the ports of both sides. Raises StackitError."""
         config = self._config
+        self._check_apart()
         for side, setting, endpoint, site, unix_mode in (
             (PUBLIC, "listen", config.listen, public, ANYBODY),
             (ADMIN, "admin.listen", config.admin.listen, admin, OWNER_ONLY),
@@ -71,6 +72,15 @@ class Ports:
             )
         if side == ADMIN:
             self._check_admin(given)
+
+    def _check_apart(self) -> None:
+        """Raise StackitError where one socket is that of both sides: which one answers would be chance."""
+        public, admin = ({each.getsockname() for each in self._sockets.get(side, ())} for side in (PUBLIC, ADMIN))
+        if public & admin:
+            raise StackitError(
+                "admin side: the socket that was handed over (LISTEN_FDS) is where the public side listens, too: say "
+                "another ListenStream= in its .socket unit"
+            )
 
     def _check_admin(self, given: socket.socket) -> None:
         if given.family == socket.AF_UNIX:

@@ -100,6 +100,16 @@ async def test_an_admin_socket_that_others_reach_needs_a_token(
 
 
 @pytest_twisted.ensureDeferred
+@pytest.mark.parametrize("name", ["loopback", "everywhere", "open", "closed"])
+async def test_no_socket_is_that_of_both_sides(name: str, held: dict[str, socket.socket]) -> None:
+    with held[name].dup() as other:
+        opened = ports({"public": [held[name]], "admin": [other]}, api_token=TOKEN)
+        with pytest.raises(StackitError, match=r"admin side: .* is where the public side listens, too: say another"):
+            opened.listen(Factory(), Factory())
+    await opened.close()
+
+
+@pytest_twisted.ensureDeferred
 async def test_tls_cannot_be_had_on_a_socket_that_was_handed_over(held: dict[str, socket.socket]) -> None:
     opened = ports({"public": [held["loopback"]]}, listen="ssl:443:privateKey=key.pem:certKey=cert.pem")
     with pytest.raises(StackitError, match=r"public side: listens with TLS .*let a proxy do TLS"):
