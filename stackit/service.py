@@ -62,6 +62,7 @@ from stackit.runtime.signals import stop_on_signals
 from stackit.runtime.storage import Storage, measure
 from stackit.runtime.waiting import StopWaits
 from stackit.runtime.watchdog import Watchdog
+from stackit.secrets.redactor import Redactor
 from stackit.web.admin.deliveries import delivery_routes
 from stackit.web.admin.readyz import readyz
 from stackit.web.admin.site import admin_site
@@ -91,10 +92,12 @@ class Stackit(Service):
         *,
         now: Callable[[], float] = time.time,
         sockets: Sockets = MappingProxyType({}),
+        redact: Redactor | None = None,
     ) -> None:
         """``plugins`` are registered beside those that are installed or configured; ``now`` is the wall clock.
 
-        ``sockets`` were handed over, and are used in place of ports of the configuration.
+        ``sockets`` were handed over, and are used in place of ports of the configuration. ``redact`` is that of the
+        configuration, which learns the secrets of plugins.
         Raises StackitError for a configured plugin that is broken.
         """
         self.config = config
@@ -109,7 +112,7 @@ class Stackit(Service):
         self._closers: list[Callable[[], object]] = []  # of what was opened, in the order in which it was
         self._stopped: Deferred[None] | None = None
 
-        self.redact = redactor(config, reactor)
+        self.redact = redactor(config, reactor) if redact is None else redact
         self.bus = Bus(self.redact)
         for name, plugin in plugins.items():
             self.bus.register(name, plugin)
@@ -224,7 +227,7 @@ class Stackit(Service):
             stop=self.stop,
         )
         check_commands([*COMMANDS, *self.bus.collect_items(stackit_commands)])
-        self._plugin_services = PluginServices(self.bus.collect(stackit_service, self.app))
+        self._plugin_services = PluginServices(self.bus.collect(stackit_service, self.app), self.redact)
 
     def _make_sites(self) -> None:
         config = self.config
@@ -239,6 +242,7 @@ class Stackit(Service):
             now=self.now,
             stuck=self.heartbeat.stuck,
             plugin_routes=self.bus.collect_items(stackit_public_routes, self.app),
+            redact=self.redact,
         )
         own_routes = [
             *delivery_routes(
@@ -258,7 +262,9 @@ class Stackit(Service):
             ),
         ]
         routes = [*own_routes, *self.bus.collect_items(stackit_routes, self.app)]
-        self.admin = admin_site(config, routes, self.reactor, client_of=partial(self.bus.first, stackit_client))
+        self.admin = admin_site(
+            config, routes, self.reactor, client_of=partial(self.bus.first, stackit_client), redact=self.redact
+        )
 
     def _make_reloader(self) -> None:
         self.reloader = Reloader(self.config)

@@ -78,16 +78,17 @@ def makeService(options: Options) -> Service:
         return logs.LoggedService(demo, options.parent, "quiet", reactor)
     config = options.config
     levels = LogLevels(config.log_level)
+    redact = redactor(config, reactor)  # one for all: it learns the secrets of plugins
     bridge = None
     if not twistd.get("logger"):  # an operator's own may lead to ``logging``, and round in a circle
-        bridge = LoggingBridge(redactor(config, reactor))
+        bridge = LoggingBridge(redact)
         bridge.install(levels.lowest_number())  # before a plugin is imported
     try:
-        service = Stackit(config, reactor, sockets=handed_over())
+        service = Stackit(config, reactor, sockets=handed_over(), redact=redact)
     except StackitError as problem:
         if bridge is not None:
             bridge.remove()
-        raise cannot_start(problem, redactor(config, reactor)) from None
+        raise cannot_start(problem, redact) from None
     logged = logs.LoggedService(
         service, options.parent, config.log_format, reactor, service.redact, levels=levels, bridge=bridge
     )

@@ -210,7 +210,7 @@ class Bus:
                 result = call_now(each, *args)
                 unfit = None if result is None else _unfit(HOOKS[name], result)
             except BaseException as fault:  # foreign code: named, and the start stops
-                raise plugin_fault(each.plugin_name, f"{name} failed", fault) from fault
+                raise plugin_fault(each.plugin_name, f"{name} failed", fault, self.redact) from fault
             if unfit:
                 raise PluginError(each.plugin_name, f"{name} {unfit}")
             if result is not None:

@@ -16,6 +16,8 @@ from stackit.api.errors import PluginError, StackitError, describe
 from stackit.api.hookimpl import ON, PROJECT
 from stackit.api.hookspecs import HOOKS
 from stackit.api.tracebacks import describe_with_place
+from stackit.secrets.redactor import Redact
+from stackit.text.redaction import redacted
 
 
 def plugin_manager() -> pluggy.PluginManager:
@@ -36,9 +38,9 @@ def register(plugins: pluggy.PluginManager, name: str, plugin: object) -> None:
         raise plugin_fault(name, "", problem) from problem
 
 
-def plugin_fault(plugin: str, what: str, fault: BaseException) -> PluginError:
+def plugin_fault(plugin: str, what: str, fault: BaseException, redact: Redact = redacted) -> PluginError:
     """Return the error of a plugin that raised an exception: ``what`` failed, and in which line of it."""
-    text = describe(fault) if isinstance(fault, StackitError) else describe_with_place(fault)
+    text = describe(fault, redact) if isinstance(fault, StackitError) else describe_with_place(fault, redact)
     return PluginError(plugin, f"{what}: {text}" if what else text)
 
 

@@ -20,6 +20,7 @@ from stackit.bus.plugin_files import import_file
 from stackit.bus.plugin_settings import OnSecret, PluginTable, decode_settings, plugin_table, setting_error
 from stackit.config.mistakes import AT_ONCE, Mistakes
 from stackit.config.values import told
+from stackit.secrets.redactor import Redact
 from stackit.text.escape import escape
 
 GROUP = "stackit"
@@ -54,10 +55,10 @@ def load_plugins(
         try:
             table = plugin_table(where, tables.get(name, {}))
             if table.enabled:
-                target = _target(name, where, table, found, directory)
+                target = _target(name, where, table, found, directory, bus.redact)
                 decode = partial(decode_settings, where, target, tables.get(name, {}))
                 decode = partial(decode, directory=directory, on_secret=on_secret)
-                bus.register(name, _instance(name, where, target, tables.get(name, {}), decode))
+                bus.register(name, _instance(name, where, target, tables.get(name, {}), decode, bus.redact))
         except StackitError as problem:
             if isinstance(problem.__cause__, KeyboardInterrupt):  # Ctrl-C
                 raise
@@ -84,22 +85,29 @@ def _installed(points: Iterable[EntryPoint]) -> tuple[dict[str, EntryPoint], lis
     return found, clashes
 
 
-def _target(name: str, where: str, table: PluginTable, found: Mapping[str, EntryPoint], directory: Path) -> object:
+def _target(
+    name: str,
+    where: str,
+    table: PluginTable,
+    found: Mapping[str, EntryPoint],
+    directory: Path,
+    redact: Redact,
+) -> object:
     if table.file is not None and table.module is not None:
         raise ConfigError(f"{where}: has both module and file, expected one of them")
     if table.file is not None:
         file, _, attribute = table.file.partition(":")
         if not (directory / file).is_file():
             raise ConfigError(escape(f"{where}.file: there is no file {directory / file}{told('file', table.file)}"))
-        return _imported(name, table.file, lambda: _from_file(name, directory / file, attribute))
+        return _imported(name, table.file, lambda: _from_file(name, directory / file, attribute), redact)
     if table.module is not None:
         point = EntryPoint(name=name, value=table.module, group=GROUP)
         if EntryPoint.pattern.match(table.module) is None:
             expected = "expected 'package.module' or 'package.module:Object'"
             raise ConfigError(escape(f"{where}.module: {expected}{told('module', table.module)}"))
-        return _imported(name, table.module, point.load)
+        return _imported(name, table.module, point.load, redact)
     if name in found:
-        return _imported(name, found[name].value, found[name].load)
+        return _imported(name, found[name].value, found[name].load, redact)
     raise ConfigError(
         f"{where}: no installed package has a plugin of that name (there are: {', '.join(found)}); "
         "install it, or say module = or file ="
@@ -111,14 +119,16 @@ def _from_file(name: str, path: Path, attribute: str) -> object:
     return getattr(module, attribute) if attribute else module
 
 
-def _imported(name: str, source: str, load: Callable[[], object]) -> object:
+def _imported(name: str, source: str, load: Callable[[], object], redact: Redact) -> object:
     try:
         return load()
     except BaseException as fault:  # foreign code, which may raise anything at import
-        raise plugin_fault(name, f"{source} cannot be imported", fault) from fault
+        raise plugin_fault(name, f"{source} cannot be imported", fault, redact) from fault
 
 
-def _instance(name: str, where: str, target: Any, table: Mapping[str, Any], decode: Callable[[], Any]) -> object:
+def _instance(
+    name: str, where: str, target: Any, table: Mapping[str, Any], decode: Callable[[], Any], redact: Redact
+) -> object:
     """Return the plugin. A class is instantiated, with its settings if it declares ``Settings``."""
     try:
         settings = decode()
@@ -129,8 +139,8 @@ def _instance(name: str, where: str, target: Any, table: Mapping[str, Any], deco
     except StackitError:
         raise
     except ValueError as fault:  # documented: a value that makes no sense to the plugin
-        reason = describe(fault)
+        reason = describe(fault, redact)
         wrong = setting_error(where, table, reason.partition(": ")[2])
         raise wrong or PluginError(name, f"cannot be set up: {reason}") from None
     except BaseException as fault:  # foreign code, which may raise anything when made
-        raise plugin_fault(name, "cannot be set up", fault) from fault
+        raise plugin_fault(name, "cannot be set up", fault, redact) from fault

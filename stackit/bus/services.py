@@ -10,13 +10,16 @@ from twisted.internet.defer import Deferred
 from stackit.api.reactor import Reactor
 from stackit.bus.implementations import plugin_fault
 from stackit.bus.timeouts import call, end_within
+from stackit.secrets.redactor import Redact
+from stackit.text.redaction import redacted
 
 
 class PluginServices:
     """The Twisted services of ``stackit_service``, each with the name of its plugin."""
 
-    def __init__(self, services: Sequence[tuple[str, Any]]) -> None:
+    def __init__(self, services: Sequence[tuple[str, Any]], redact: Redact = redacted) -> None:
         self._services = services
+        self._redact = redact
         self._started: list[tuple[str, Any]] = []
 
     def start(self) -> None:
@@ -25,7 +28,7 @@ class PluginServices:
             try:
                 service.startService()
             except BaseException as fault:  # foreign code: named, and the start stops
-                raise plugin_fault(plugin, "its service cannot be started", fault) from fault
+                raise plugin_fault(plugin, "its service cannot be started", fault, self._redact) from fault
             self._started.append((plugin, service))
 
     def stop(self, reactor: Reactor, within: float) -> Mapping[str, Deferred[None]]:

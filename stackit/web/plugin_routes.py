@@ -17,6 +17,7 @@ from stackit.api.reactor import Reactor
 from stackit.bus.timeouts import HandlerTimeout, call, with_timeout
 from stackit.http.server.interfaces import BodySink, OnRefused, RequestHandler, ServerRequest
 from stackit.http.server.refusals import FAILED, OVERLOAD, RETRY_AFTER, TOO_LARGE, Refusal, method_not_allowed
+from stackit.secrets.redactor import Redact
 from stackit.text.escape import escape
 from stackit.text.redaction import redacted
 from stackit.text.units import seconds
@@ -43,13 +44,14 @@ class PluginRoutes:
         admit: Callable[[RequestHead], Refused | None],
         on_refused: OnRefused,
         most: int,
+        redact: Redact = redacted,
     ) -> None:
         self._reactor = reactor
         self._admit = admit
         self._on_refused = on_refused
         self._most = most
         self._waiting = 0
-        self._faults = FaultDescriber(redacted)
+        self._faults = FaultDescriber(redact)
 
     def handlers(
         self, routes: Iterable[PublicRoute], prefixes: Sequence[str], taken: Iterable[bytes]

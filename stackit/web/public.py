@@ -15,6 +15,8 @@ from stackit.config.model import Config
 from stackit.http.server.interfaces import SMALL_BODY, RequestHandler, ServerRequest, SmallBodySink
 from stackit.http.server.refusals import TOO_LARGE, Refusal, method_not_allowed
 from stackit.http.server.site import BoundedSite, Limits
+from stackit.secrets.redactor import Redact
+from stackit.text.redaction import redacted
 from stackit.web.connection_capacity import room_for_connections
 from stackit.web.failures import log_failure
 from stackit.web.plugin_routes import PluginRoutes
@@ -41,12 +43,13 @@ def public_site(
     stuck: Callable[[], Sequence[str]],
     client_of: Callable[[RequestHead], str | None] = lambda _: None,
     plugin_routes: Sequence[PublicRoute] = (),
+    redact: Redact = redacted,
 ) -> PublicSite:
     """Return the site that listens on ``config.listen``.
 
     ``forges`` are served at ``{prefix}/webhooks/NAME``. ``now`` is the wall clock. ``stuck`` returns the parts of the
     process that make no progress, ``client_of`` the address of a client behind a trusted proxy, and None for others.
-    Raises PluginError for a route of ``plugin_routes`` that cannot be served.
+    ``redact`` is for what ``plugin_routes`` fail with. Raises PluginError for one of them that cannot be served.
     """
     about = Constant(_about(config))
     routes: dict[bytes, RequestHandler] = {b"/healthz": Health(stuck)}
@@ -69,7 +72,11 @@ def public_site(
     on_refused = RefusalReporter(observe, client_of)
     connections = room_for_connections()
     shared = PluginRoutes(
-        reactor=reactor, admit=admit, on_refused=on_refused, most=max(1, connections // _SHARE_OF_PLUGINS)
+        reactor=reactor,
+        admit=admit,
+        on_refused=on_refused,
+        most=max(1, connections // _SHARE_OF_PLUGINS),
+        redact=redact,
     )
     routes |= shared.handlers(plugin_routes, config.api_prefixes, routes)
     largest_of_plugins = max([each.max_body for each in plugin_routes], default=0)

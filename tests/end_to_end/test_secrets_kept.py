@@ -259,3 +259,84 @@ async def test_a_plugin_that_stops_the_start_says_no_secret(tmp_path: Path, wher
     assert ended.status == 1
     assert b"ValueError: denied: ***" in said
     assert API_TOKEN.encode().hex().encode() not in said
+
+
+KEYED = """
+import logging
+
+import msgspec
+from stackit import PublicRoute, Response, Route, SecretFile, hookimpl, on
+
+
+class Keyed:
+    class Settings(msgspec.Struct, frozen=True):
+        key: SecretFile
+
+    def __init__(self, settings):
+        self.key = settings.key
+        FAIL
+
+    def fault(self, length):
+        # Where a text is cut to this length, a part of the key would be left.
+        return ValueError("x" * (length - len("ValueError: ") - 20) + self.key.read() + "y" * 100)
+
+    @on("issues")
+    def logs(self, event):
+        for length in (500, 2000):
+            try:
+                raise self.fault(length)
+            except ValueError:
+                logging.getLogger("keyed").exception("it failed")
+        raise self.fault(500)
+
+    async def fail(self, request):
+        raise self.fault(480)
+
+    @hookimpl
+    def stackit_routes(self, app):
+        return [Route("GET", "/keyed", self.fail)]
+
+    @hookimpl
+    def stackit_public_routes(self, app):
+        return [PublicRoute(method="GET", path="/keyed", handler=self.fail)]
+"""
+
+
+def parts(secret: str) -> list[bytes]:
+    return [secret[at : at + 10].encode() for at in range(len(secret) - 9)]
+
+
+@pytest_twisted.ensureDeferred
+@pytest.mark.parametrize("log_format", ["text", "json"])
+async def test_no_part_of_the_secret_of_a_plugin_is_left_where_a_text_is_cut(
+    running_stackit: Any, tmp_path: Path, log_format: str
+) -> None:
+    (tmp_path / "keyed.py").write_text(KEYED.replace("FAIL", ""))
+    (tmp_path / "key").write_text(ECHOED)
+    table = {"file": f"{tmp_path}/keyed.py:Keyed", "key": str(tmp_path / "key")}
+    server: RunningStackit = await running_stackit(config={"log_format": log_format, "plugins": {"keyed": table}})
+    assert (await server.deliver("issues", action="opened")).status == 202
+
+    async def failed() -> bool:
+        return "handler failed" in server.log
+
+    await server.until(failed, "the handler to have failed")
+    assert (await server.admin("GET", "/keyed")).status == 500
+    assert (await server.ask("GET", f"{server.url}/keyed")).status == 500
+    assert await server.stop() == 0
+    assert server.log.count("it failed") >= 2
+    assert all(f"{side} route GET /keyed failed" in server.log for side in ("admin", "public"))
+    assert not [part for part in parts(ECHOED) if part in server.log.encode()]
+
+
+@pytest_twisted.ensureDeferred
+async def test_a_plugin_that_cannot_be_set_up_says_no_part_of_its_secret(tmp_path: Path) -> None:
+    (tmp_path / "keyed.py").write_text(KEYED.replace("FAIL", "raise self.fault(500 - 40)"))
+    (tmp_path / "key").write_text(ECHOED)
+    config = tmp_path / "stackit.toml"
+    config.write_text('[plugins.keyed]\nfile = "keyed.py:Keyed"\nkey = "key"\n')
+    (tmp_path / "state").mkdir(mode=0o700)
+    ended = await twistd("--config", str(config), "--state-dir", str(tmp_path / "state"))
+    assert ended.status == 1
+    assert b"cannot be set up: ValueError: xxx" in ended.stdout + ended.stderr
+    assert not [part for part in parts(ECHOED) if part in ended.stdout + ended.stderr]

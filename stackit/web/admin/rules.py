@@ -11,6 +11,7 @@ from stackit.api.admin import AdminRequest, RequestHead, Response, Route, error,
 from stackit.api.faults import FaultDescriber
 from stackit.api.reactor import Reactor
 from stackit.bus.timeouts import call, with_timeout
+from stackit.secrets.redactor import Redact
 from stackit.text.redaction import redacted
 from stackit.web.admin.guard import Guard
 from stackit.web.admin.router import Router
@@ -45,12 +46,13 @@ class Admin:
         prefixes: Sequence[str],
         tokens: Callable[[], Sequence[str]] | None,
         hosts: Collection[str] = (),
+        redact: Redact = redacted,
     ) -> None:
         """Raises StackitError for routes that cannot be served together."""
         self._reactor = reactor
         self._router = Router(routes, prefixes)
         self.guard = Guard(tokens=tokens, hosts=hosts)
-        self._faults = FaultDescriber(redacted)
+        self._faults = FaultDescriber(redact)
 
     def refuse(self, head: RequestHead, address: str) -> Response | None:
         """Return the answer that refuses a request; None for one that may go on.

@@ -17,6 +17,8 @@ from stackit.http.server.connection import Connection
 from stackit.http.server.interfaces import BodySink, ServerRequest
 from stackit.http.server.refusals import RETRY_AFTER, TOO_LARGE, Refusal
 from stackit.http.server.site import BoundedSite, Limits
+from stackit.secrets.redactor import Redact
+from stackit.text.redaction import redacted
 from stackit.web.admin.guard import Guard
 from stackit.web.admin.rules import BODY_CAP, Admin, encode
 from stackit.web.admin.tokens import Tokens
@@ -42,16 +44,23 @@ def admin_site(
     *,
     limits: Limits | None = None,
     client_of: ClientOf = lambda _: None,
+    redact: Redact = redacted,
 ) -> AdminSite:
     """Return the admin side of a configuration. Raises StackitError for routes that cannot be served.
 
-    ``client_of`` returns the address of a client behind a trusted proxy, and None for others.
+    ``client_of`` returns the address of a client behind a trusted proxy, and None for others. ``redact`` is for what
+    routes fail with.
     """
     if limits is None:
         connections = room_for_admin(room_for_connections())
         limits = Limits(deadline=30.0, connections=connections, memory=connections * BODY_CAP)
     admin = Admin(
-        routes, reactor=reactor, prefixes=config.api_prefixes, tokens=tokens(config), hosts=config.admin.hosts
+        routes,
+        reactor=reactor,
+        prefixes=config.api_prefixes,
+        tokens=tokens(config),
+        hosts=config.admin.hosts,
+        redact=redact,
     )
     return AdminSite(admin, reactor=reactor, limits=limits, client_of=client_of)
 
