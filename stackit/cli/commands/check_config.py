@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping, Sequence
+from functools import partial
 from pathlib import Path
 
 import msgspec
@@ -13,10 +14,10 @@ from stackit.api.errors import ConfigErrors, StackitError
 from stackit.api.forge import Forges
 from stackit.bus.bus import Bus
 from stackit.bus.loader import load_plugins
-from stackit.config import checks
 from stackit.config.load import load
 from stackit.config.mistakes import Mistakes
 from stackit.config.model import Config, secret_files, secrets
+from stackit.config.redactor import add_secret_file
 from stackit.secrets.redactor import Redactor, proxy_passwords
 
 
@@ -43,17 +44,13 @@ def check(config: str | None, environ: Mapping[str, str], cwd: Path) -> Checked:
     bus = Bus(redact)
     source = loaded.source
 
-    def use_secret(file: Path) -> None:
-        checks.secret_file(file)
-        redact.add_files([file])
-
     left_out = load_plugins(
         bus,
         loaded.plugins,
         directory=source.parent if source else cwd,
         source=source,
         mistakes=mistakes,
-        on_secret=use_secret,
+        on_secret=partial(add_secret_file, redact),
     )
     return Checked(
         file=str(source) if source else None,
