@@ -17,7 +17,6 @@ from stackit.config.load import load
 from stackit.config.model import Config, FileTable
 from stackit.config.redactor import redactor
 from stackit.config.setting import settings
-from stackit.ports import handed_over
 from stackit.runtime import logs
 from stackit.runtime.cannot_start import CannotStart, cannot_start
 from stackit.runtime.clocks import use_monotonic_time
@@ -27,6 +26,7 @@ from stackit.runtime.python_logging import LoggingBridge
 from stackit.runtime.room import check_pid_file
 from stackit.runtime.signals import Hangups, ignore_hangups
 from stackit.service import Stackit
+from stackit.service.ports import handed_over
 
 
 class Options(usage.Options):

@@ -44,7 +44,7 @@ _MACHINERY = (
 )
 # The way from the reactor to foreign code, which says nothing of a fault of that.
 _PLUMBING = tuple(
-    f"{_STACKIT}/{name}" for name in ("api/", "bus/", "dispatch/", "web/", "cli/", "runtime/", "service.py", "tap.py")
+    f"{_STACKIT}/{name}" for name in ("api/", "bus/", "dispatch/", "web/", "cli/", "runtime/", "service/", "tap.py")
 )
 
 

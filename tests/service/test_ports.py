@@ -1,4 +1,4 @@
-"""stackit.ports: the sides on sockets that were handed over, and what they may not be."""
+"""stackit.service.ports: the sides on sockets that were handed over, and what they may not be."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from twisted.internet.protocol import Factory
 from stackit import StackitError
 from stackit.config.model import AdminConfig, Config
 from stackit.config.secret import Secret
-from stackit.ports import ADMIN, PUBLIC, Ports
+from stackit.service.ports import ADMIN, PUBLIC, Ports
 
 ANY = "tcp:0:interface=127.0.0.1"
 TOKEN = Secret("a token")
@@ -118,7 +118,7 @@ async def test_tls_cannot_be_had_on_a_socket_that_was_handed_over(held: dict[str
 
 
 def test_the_units_of_systemd_name_the_sockets_as_the_sides_are_called() -> None:
-    units = Path(__file__).parent.parent / "contrib" / "systemd"
+    units = Path(__file__).parents[2] / "contrib" / "systemd"
     service = (units / "stackit.service").read_text()
     for side, port in ((PUBLIC, 8080), (ADMIN, 8081)):
         unit = configparser.ConfigParser(interpolation=None)

@@ -11,6 +11,7 @@ from typing import Any
 import msgspec
 import pytest
 import pytest_twisted
+from log_capture import warnings_logged
 from plugin_maker import plugin
 from twisted.application.service import Service
 from twisted.internet.defer import Deferred
@@ -114,7 +115,7 @@ async def fails_and_leaves_nothing(first: Stackit, config: Config, said: str) ->
 
 
 def test_the_steps_of_a_start_are_known() -> None:
-    assert len(STEPS) == 9
+    assert len(STEPS) == 11
 
 
 @pytest_twisted.ensureDeferred
@@ -200,17 +201,19 @@ async def test_a_journal_that_another_stackit_holds_stays_with_it(config: Config
 
 
 @pytest_twisted.ensureDeferred
-@pytest.mark.parametrize("step", ["_finish_work", "_stop_plugins", "_close_ports", "_close_journal"])
-async def test_what_fails_while_it_is_closed_keeps_nothing_else_open(step: str, config: Config) -> None:
-    async def fails(self: Stackit) -> None:
-        await getattr(Stackit, step)(self)
-        raise OSError("closed, but not well")
+async def test_a_service_that_fails_while_it_stops_keeps_nothing_else_open(config: Config) -> None:
+    class Fails(Noted):
+        def stopService(self) -> None:
+            super().stopService()
+            raise OSError("closed, but not well")
 
     notes: list[str] = []
-    first = make(config, type("Failing", (Stackit,), {step: fails}), noted=with_service(Noted("it", notes)))
+    first = make(config, other=with_service(Noted("other", notes)), fails=with_service(Fails("it", notes)))
     first.startService()
-    await first.stopService()
-    assert notes == ["it starts", "it stops"]
+    with warnings_logged() as logged:
+        await first.stopService()
+    assert ["closed, but not well" in each["problem"] for each in logged] == [True]
+    assert notes == ["other starts", "it starts", "it stops", "other stops"]
     await starts_and_stops(config)
 
 
@@ -229,7 +232,7 @@ async def test_a_service_that_does_not_stop_is_waited_for_until_somebody_hurries
     while "hangs" not in notes:
         await sleep(first.reactor, 0.01)
     assert not stopped.called
-    first._waits.hurry()
+    first.stop_steps.hurry()
     await stopped
     assert journal_threads() == []
     assert sorted(notes) == ["hangs", "it starts", "other starts", "other stops"]

@@ -1,4 +1,4 @@
-"""All of stackit as one Twisted service: the composition root. Read ``Stackit`` from top to bottom."""
+"""The composition root: which parts stackit has, and the order in which they start. Read it from top to bottom."""
 
 from __future__ import annotations
 
@@ -10,25 +10,14 @@ from pathlib import Path
 from types import MappingProxyType
 
 from twisted.application.service import Service
-from twisted.internet.defer import Deferred, maybeDeferred
-from twisted.logger import Logger
-from twisted.python.failure import Failure
+from twisted.internet.defer import Deferred
 
 from stackit import forges
+from stackit.api import hookspecs
 from stackit.api.app import App
 from stackit.api.commands import check_commands
-from stackit.api.errors import StackitError, describe
+from stackit.api.errors import StackitError
 from stackit.api.forge import Forges
-from stackit.api.hookspecs import (
-    stackit_admit,
-    stackit_client,
-    stackit_commands,
-    stackit_metrics,
-    stackit_mirror,
-    stackit_public_routes,
-    stackit_routes,
-    stackit_service,
-)
 from stackit.api.occurrences import Occurrence
 from stackit.api.reactor import Reactor
 from stackit.api.repos import Repos
@@ -36,22 +25,16 @@ from stackit.api.stop import Stop
 from stackit.api.version import VERSION
 from stackit.bus.backstop import Backstop
 from stackit.bus.bus import Bus
-from stackit.bus.health import plugin_problems
 from stackit.bus.loader import load_plugins
 from stackit.bus.services import PluginServices
-from stackit.bus.timeouts import end_within
 from stackit.cli.commands import COMMANDS
-from stackit.condition import dead_letters, in_hand, vitals
-from stackit.config import checks
 from stackit.config.model import Config
-from stackit.config.redactor import redactor
+from stackit.config.redactor import add_secret_file, redactor
 from stackit.dispatch.dispatch import Dispatch
 from stackit.dispatch.stalls import StallDetector
-from stackit.introduction import introduce, left_out
 from stackit.journal import EventId
 from stackit.journal.pruner import Pruner
 from stackit.journal.sqlite import SQLiteJournal
-from stackit.ports import Ports
 from stackit.reload.parts import backoff, handler_limits, register_parts
 from stackit.reload.reloader import Reloader
 from stackit.reload.reports import ReportedReloads
@@ -60,25 +43,15 @@ from stackit.runtime.cannot_start import cannot_start
 from stackit.runtime.heartbeat import Heartbeat
 from stackit.runtime.signals import stop_on_signals
 from stackit.runtime.storage import Storage, measure
-from stackit.runtime.waiting import StopWaits
 from stackit.runtime.watchdog import Watchdog
 from stackit.secrets.redactor import Redactor
+from stackit.service.condition import Condition
+from stackit.service.introduction import introduce, left_out
+from stackit.service.ports import Ports
+from stackit.service.stop import Closers, StopSteps
 from stackit.web.admin.deliveries import delivery_routes
-from stackit.web.admin.readyz import readyz
 from stackit.web.admin.site import admin_site
-from stackit.web.admin.status import status
 from stackit.web.public import public_site
-
-_log = Logger(namespace="stackit")
-
-_STOP_GRACES = 3
-"""Graces that the service of a plugin, or the journal, has to stop; what it leaves undone is for the next start."""
-
-_IDLE = 1.0
-"""Seconds for which a connection stays open at a stop after it was made, or after a response, for a last request."""
-
-_LAST_REQUESTS = 2.0
-"""Seconds that requests have at least which came in last, when everything else has ended."""
 
 
 class Stackit(Service):
@@ -107,10 +80,9 @@ class Stackit(Service):
         self.dropped_lines: Callable[[], int] = int
         self.set_log_level: Callable[[str | Mapping[str, str]], None] = _no_log
         self.stop = Stop()
-        self._waits = StopWaits(reactor)
+        self.stop_steps = StopSteps(reactor, config.grace)
         self._ports = Ports(config, reactor, sockets)
-        self._closers: list[Callable[[], object]] = []  # of what was opened, in the order in which it was
-        self._stopped: Deferred[None] | None = None
+        self._closers = Closers()  # each part that is opened or started is added at once
 
         self.redact = redactor(config, reactor) if redact is None else redact
         self.bus = Bus(self.redact)
@@ -121,7 +93,7 @@ class Stackit(Service):
             config.plugins,
             directory=config.source.parent if config.source else Path.cwd(),
             source=config.source,
-            on_secret=self._use_secret,
+            on_secret=partial(add_secret_file, self.redact),
         )
 
     @property
@@ -140,22 +112,24 @@ class Stackit(Service):
         try:
             introduce(self.config, self.bus)
             self._open_journal()
+            self._make_watchdog()
             self._make_dispatch()
             self._make_app()
-            self._make_sites()
+            self._make_public_side()
+            self._make_admin_side()
             self._make_reloader()
             self._listen()
             self._give_notice()
             self._start_plugins()
             self._start_work()
         except BaseException as problem:
-            self._stopped = Deferred.fromCoroutine(self._close())
+            self._closers.close()
             if not isinstance(problem, StackitError):
                 raise
             raise cannot_start(problem, self.redact) from None
-        self._closers.append(self._finish_work)
+        self._closers.add(self._finish_work)
         Service.startService(self)
-        stop_on_signals(self.reactor, self._waits.hurry)
+        stop_on_signals(self.reactor, self.stop_steps.hurry)
 
     def _open_journal(self) -> None:
         config, reactor = self.config, self.reactor
@@ -167,10 +141,14 @@ class Stackit(Service):
             on_change=self._journal_changed,
             notice=self._notice,
         )
-        self._closers.append(self._close_journal)
+        self._closers.add(partial(self.stop_steps.close_journal, self.journal))
+
+    def _make_watchdog(self) -> None:
+        """Make what watches over the threads and the disk, and tells systemd."""
+        reactor = self.reactor
         self.heartbeat = Heartbeat(reactor=reactor, threads=self.journal.threads())
-        self._closers.append(self.heartbeat.stopService)
-        self.storage = Storage(reactor=reactor, look=partial(measure, config.state_dir, self.journal.files()))
+        self._closers.add(self.heartbeat.stopService)
+        self.storage = Storage(reactor=reactor, look=partial(measure, self.config.state_dir, self.journal.files()))
         self.watchdog = Watchdog(
             reactor=reactor,
             environ=os.environ,
@@ -178,7 +156,7 @@ class Stackit(Service):
             stuck=self.heartbeat.stuck,
             notice=self._notice,
         )
-        self._closers.insert(0, self.watchdog.stopService)  # its signs of life go on until all else is closed
+        self._closers.add_last(self.watchdog.stopService)  # its signs of life go on until all else is closed
 
     def _make_dispatch(self) -> None:
         config, reactor = self.config, self.reactor
@@ -199,6 +177,9 @@ class Stackit(Service):
             reactor=reactor, dispatch=self.dispatch, display=self.bus.display, notice=self._notice
         )
         self.backstop = Backstop(reactor=reactor, bus=self.bus, interval=config.sync.interval, grace=config.grace)
+        self.condition = Condition(
+            reactor, self.bus, self.journal, self.dispatch, self.stalls, self.heartbeat, self.storage
+        )
 
     def _make_app(self) -> None:
         """Make what plugins are given of stackit, and the plugins' services of it."""
@@ -214,37 +195,40 @@ class Stackit(Service):
             observe=self.bus.observe,
             announced=lambda repo: self.journal.announced(repo.key),
             announce=self.dispatch.announce,
-            mirror=partial(self.bus.first, stackit_mirror),
+            mirror=partial(self.bus.first, hookspecs.stackit_mirror),
             visible=lambda event_id, at: self.journal.visible(EventId(event_id), at),
             pending=self.dispatch.pending,
             stalled=self.stalls.seconds,
             dropped_lines=self.dropped_lines,
-            vitals=lambda: vitals(self.heartbeat, self.journal, self.storage, self.public),
+            vitals=lambda: self.condition.vitals(self.public.webhooks),
             collectors=[
-                (plugin, each) for plugin, collectors in self.bus.collect(stackit_metrics) for each in collectors
+                (plugin, each)
+                for plugin, collectors in self.bus.collect(hookspecs.stackit_metrics)
+                for each in collectors
             ],
             redact=self.redact,
             stop=self.stop,
         )
-        check_commands([*COMMANDS, *self.bus.collect_items(stackit_commands)])
-        self._plugin_services = PluginServices(self.bus.collect(stackit_service, self.app), self.redact)
+        check_commands([*COMMANDS, *self.bus.collect_items(hookspecs.stackit_commands)])
+        self._plugin_services = PluginServices(self.bus.collect(hookspecs.stackit_service, self.app), self.redact)
 
-    def _make_sites(self) -> None:
-        config = self.config
+    def _make_public_side(self) -> None:
         self.public = public_site(
-            config,
+            self.config,
             forges=self.forges,
-            admit=partial(self.bus.first, stackit_admit),
-            client_of=partial(self.bus.first, stackit_client),
+            admit=partial(self.bus.first, hookspecs.stackit_admit),
+            client_of=partial(self.bus.first, hookspecs.stackit_client),
             observe=self.bus.observe,
             take=self.dispatch.take,
             reactor=self.reactor,
             now=self.now,
             stuck=self.heartbeat.stuck,
-            plugin_routes=self.bus.collect_items(stackit_public_routes, self.app),
+            plugin_routes=self.bus.collect_items(hookspecs.stackit_public_routes, self.app),
             redact=self.redact,
         )
-        own_routes = [
+
+    def _make_admin_side(self) -> None:
+        routes = [
             *delivery_routes(
                 self.journal,
                 self.dispatch,
@@ -252,19 +236,11 @@ class Stackit(Service):
                 is_managed=lambda repo: self.app.repos.get(repo) is not None,
                 now=self.now,
             ),
-            readyz(self._problems),
-            status(
-                started_at=self.started_at,
-                checks=self._problems,
-                pending=self.dispatch.pending,
-                dead=partial(dead_letters, self.bus, self.journal),
-                repos=lambda: len(self.app.repos),
-            ),
+            *self.condition.routes(started_at=self.started_at, repos=lambda: len(self.app.repos)),
+            *self.bus.collect_items(hookspecs.stackit_routes, self.app),
         ]
-        routes = [*own_routes, *self.bus.collect_items(stackit_routes, self.app)]
-        self.admin = admin_site(
-            config, routes, self.reactor, client_of=partial(self.bus.first, stackit_client), redact=self.redact
-        )
+        client_of = partial(self.bus.first, hookspecs.stackit_client)
+        self.admin = admin_site(self.config, routes, self.reactor, client_of=client_of, redact=self.redact)
 
     def _make_reloader(self) -> None:
         self.reloader = Reloader(self.config)
@@ -278,7 +254,7 @@ class Stackit(Service):
             journal=self.journal,
             repos=self.app.repos,
             notice=self._notice,
-            on_secret=self._use_secret,
+            on_secret=partial(add_secret_file, self.redact),
             set_log_level=self.set_log_level,
             check_token=self._ports.check_token,
         )
@@ -287,24 +263,24 @@ class Stackit(Service):
         )
 
     def _listen(self) -> None:
-        self._closers.append(self._ports.close)
+        self._closers.add(self._ports.close)
         self._ports.listen(self.public, self.admin)
 
     def _start_plugins(self) -> None:
         """Start the plugins' services. What they announce already finds the queues of its subscribers."""
-        self._closers.append(self.stop.begin)  # for a start that fails
-        self._closers.append(self.dispatch.stop)
+        self._closers.add(self.stop.begin)  # for a start that fails
+        self._closers.add(self.dispatch.stop)
         self.dispatch.open_queues()
-        self._closers.append(self._stop_plugins)
+        self._closers.add(partial(self.stop_steps.stop_plugins, self._plugin_services))
         self._plugin_services.start()
 
     def _start_work(self) -> None:
         """Hand on what the last process left, look for what was missed, and watch over it."""
         Deferred.fromCoroutine(self.dispatch.recover())
-        self._closers.append(self.backstop.stop)
+        self._closers.add(self.backstop.stop)
         self.backstop.startService()
         for each in (self.pruner, self.stalls, self.storage):
-            self._closers.append(each.stopService)
+            self._closers.add(each.stopService)
             each.startService()
         self.heartbeat.startService()
         self.watchdog.startService()
@@ -336,65 +312,15 @@ class Stackit(Service):
         After a start that failed, the Deferred fires when everything that it opened is closed.
         """
         Service.stopService(self)
-        if self._stopped is None:
-            self._stopped = Deferred.fromCoroutine(self._close())
-        return self._stopped
-
-    async def _close(self) -> None:
-        """Close everything that was opened, in reverse order; what is closed already stays as it is."""
-        while self._closers:
-            await maybeDeferred(self._closers.pop()).addErrback(self._not_closed)
+        return self._closers.close()
 
     async def _finish_work(self) -> None:
-        """Begin nothing new, and let requests, handlers and the backstop end within the grace, side by side.
-
-        What is delivered meanwhile is made durable, for the next process: only then are the ports closed.
-        """
         self.watchdog.stopping()
         self.stalls.stopService()
-        grace, began = self.config.grace, self.reactor.seconds()
-        hand = partial(in_hand, self.dispatch, self.backstop, [self.public, self.admin])
-        ending = [Deferred.fromCoroutine(each.stop()) for each in (self.dispatch, self.backstop)]
-        self.stop.begin()  # dispatch and the backstop know of the stop, and take what ends by it for no failure
-        ending += [side.wind_down(grace, idle=_IDLE) for side in (self.public, self.admin)]
-        await self._waits.wait(ending, hand, within=grace)
-        await self._ports.close()
-        left = min(grace, max(_LAST_REQUESTS, began + grace - self.reactor.seconds()))
-        ending = [side.wind_down(left, idle=_IDLE) for side in (self.public, self.admin)]
-        await self._waits.wait(ending, hand, within=left)
-
-    def _not_closed(self, failure: Failure) -> None:
-        _log.error("not everything was closed: {problem}", problem=describe(failure.value))
-
-    async def _stop_plugins(self) -> None:
-        """Stop the plugins' services, all at once."""
-        within = _STOP_GRACES * (1.0 if self._waits.hurried else max(self.config.grace, 1.0))
-        stopping = self._plugin_services.stop(self.reactor, within)
-
-        def running() -> list[str]:
-            return [f"the service of {plugin}" for plugin, stopped in stopping.items() if not stopped.called]
-
-        await self._waits.wait([*stopping.values()], running, within=within)
-
-    async def _close_journal(self) -> None:
-        closing = Deferred.fromCoroutine(self.journal.close())
-        within = _STOP_GRACES * max(self.config.grace, 1.0)
-        await end_within(self.reactor, closing, within, "the journal was not closed, which loses nothing")
-
-    def _use_secret(self, file: Path) -> Callable[[], None]:
-        """Keep a plugin's secret out of all texts, a new one from the moment at which the plugin reads it.
-
-        Raises ValueError for a file that holds none.
-        """
-        checks.secret_file(file)
-        self.redact.add_files([file])
-        return partial(self.redact.refresh, file)
+        sides = (self.public, self.admin)
+        await self.stop_steps.finish_work(self.stop, self.dispatch, self.backstop, sides, self._ports)
 
     # -- reports ------------------------------------------------------------------
-
-    async def _problems(self) -> list[str]:
-        own = [*self.heartbeat.stuck(), *self.journal.problems(), *self.stalls.problems()]
-        return [*own, *await plugin_problems(self.bus, self.reactor)]
 
     def _journal_changed(self, problem: str | None) -> None:
         self._notice(problem or "the journal can be written again")
