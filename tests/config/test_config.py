@@ -14,6 +14,7 @@ import msgspec
 import pytest
 from certificates import Authority
 
+from stackit import Redactor
 from stackit.api.errors import ConfigError
 from stackit.api.events import Repo
 from stackit.api.repos import DEFAULT_REFSPECS, ManagedRepo
@@ -410,7 +411,7 @@ def test_a_mistake_in_the_file_is_one_line_with_file_key_and_what_would_be_right
         (f"ssh://git:{SECRET}@github.com/o/w.git", "must not hold a password"),
         (f"https://github.com/o/w.git?token={SECRET}", "without white space, query or fragment"),
         (f"https://github.com/o/w.git#{SECRET}", "without white space, query or fragment"),
-        ("git@github.com:o/w.git", "ssh://git@host/path"),
+        ("git@github.com:o/w.git", "ssh://host/path"),
         ("git://github.com/o/w.git", "expected https://"),
         ("HTTPS://github.com/o/w.git", "expected https://"),
         ("ext::sh -c true", "expected https://"),
@@ -436,6 +437,13 @@ def test_a_url_that_git_must_not_be_given_is_refused_without_being_shown(
     line = problem(f'{REPO}url = "{url}"')
     assert "repos[1] (octo/widget).url: " in line
     assert remedy in line
+
+
+@pytest.mark.parametrize("url", ["git@github.com:o/w.git", "/srv/git/w.git", "https://github.com", "ssh://-l@host/w"])
+def test_what_is_said_of_a_url_is_left_whole_by_the_log(problem: Problem, url: str) -> None:
+    line = problem(f'{REPO}url = "{url}"')
+    assert Redactor(())(line) == line
+    assert line.isascii()
 
 
 @pytest.mark.parametrize(
