@@ -29,6 +29,8 @@ _OWN_SIGNS: tuple[tuple[GitErrorKind, re.Pattern[str]], ...] = (
         ),
     ),
 )
+# The remote's git, on this machine or over ssh, and not the one that works in the mirror.
+_FOREIGN = re.compile(r"detected dubious ownership[\s\S]*Could not read from remote")
 _EXHAUSTED = tuple(sign for kind, sign in _OWN_SIGNS if kind in ("memory", "disk"))
 _SIGNS: tuple[tuple[GitErrorKind, re.Pattern[str]], ...] = (
     ("forbidden", re.compile(r"could not read Username|Authentication failed|terminal prompts disabled|error: 40[13]")),
@@ -36,6 +38,7 @@ _SIGNS: tuple[tuple[GitErrorKind, re.Pattern[str]], ...] = (
         "forbidden",
         re.compile(r"Permission denied \(|Host key verification failed|DENIED by |HOST IDENTIFICATION HAS CH"),
     ),
+    ("forbidden", _FOREIGN),
     ("moved", re.compile(r"error: 30\d|unable to update url base from redirection")),
     ("throttled", re.compile(r"error: 429")),
     (
@@ -81,6 +84,12 @@ _UNKNOWN_HOST_MEANS = (
     "the host's ssh key is not the one that known_hosts has, or it has none: compare it with what the host "
     "publishes, and add it (known_hosts_file)"
 )
+_FOREIGN_MEANS = {
+    "ssh": "the repository belongs there to another user than the one that logs in: chown it, or name it in that "
+    "user's safe.directory",
+    "": "git refuses a repository on this machine that belongs to another user than stackit's: chown it, or fetch it "
+    "by ssh:// or https://",
+}
 
 
 def classify(said: str, answer: HttpAnswer, otherwise: GitErrorKind = "mirror") -> GitErrorKind:
@@ -125,6 +134,8 @@ def explain(kind: GitErrorKind, said: str, answer: HttpAnswer, status: int, sche
 
 
 def _meaning(kind: GitErrorKind, said: str, scheme: str) -> str | None:
+    if kind == "forbidden" and _FOREIGN.search(said):
+        return _FOREIGN_MEANS.get(scheme, _FOREIGN_MEANS[""])
     if kind == "forbidden":
         return _UNKNOWN_HOST_MEANS if _UNKNOWN_HOST.search(said) else _FORBIDDEN.get(scheme, _FORBIDDEN[""])
     return _GONE.get(scheme, _GONE[""]) if kind == "gone" else _MEANINGS.get(kind)

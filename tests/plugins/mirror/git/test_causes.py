@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import subprocess
 from pathlib import Path
 from typing import Any
 
@@ -112,6 +113,26 @@ def test_a_host_key_that_is_not_known_is_told_as_that() -> None:
     text = explain("forbidden", said, HttpAnswer(), 128, "ssh")
     assert "known_hosts" in text
     assert text.endswith("(git: Host key verification failed.)")
+
+
+@pytest.mark.parametrize(("scheme", "way_out"), [("file", "chown it, or fetch it by"), ("ssh", "safe.directory")])
+def test_a_repository_of_another_user_is_told_as_that(tmp_path: Path, scheme: str, way_out: str) -> None:
+    upstream = Upstream(tmp_path / "upstream")
+    upstream.advance()
+    environ = {**os.environ, "GIT_TEST_ASSUME_DIFFERENT_OWNER": "1", "GIT_CONFIG_GLOBAL": "/dev/null"}
+    command = ["git", "ls-remote", f"file://{upstream.directory}"]
+    said = subprocess.run(command, env=environ, capture_output=True, text=True, check=False).stderr
+    kind = classify(said, HttpAnswer(), "remote")
+    text = explain(kind, said, HttpAnswer(), 128, scheme)
+    assert kind == "forbidden"
+    assert "another user" in text
+    assert way_out in text
+    assert f"git: detected dubious ownership in repository at '{upstream.directory}'" in text
+
+
+def test_a_mirror_of_another_user_is_no_refusal_of_the_remote() -> None:
+    said = "fatal: detected dubious ownership in repository at '/m/mirrors/o/n.git'\n"
+    assert classify(said, HttpAnswer(), "mirror") == "mirror"
 
 
 @pytest_twisted.ensureDeferred
