@@ -9,6 +9,7 @@ from twisted.application.service import Service
 from twisted.internet.defer import Deferred
 
 from stackit import App, Occurrence, ReposChange, StackitError
+from stackit.plugins.mirror.git.command import url_scheme
 from stackit.plugins.mirror.mirrors import Mirrors
 from stackit.plugins.mirror.repository.leftovers import remove_partial_clones
 from stackit.plugins.mirror.schedule.maintenance import MaintenanceSchedule
@@ -37,7 +38,8 @@ class MirrorService(Service):
         Service.startService(self)
         remove_partial_clones(self._directory)
         self._mirrors.prepare()
-        if len(self._mirrors) and not any(worker.managed.token_file for worker in self._mirrors):
+        web = [worker.managed for worker in self._mirrors if url_scheme(worker.managed.url) in ("https", "http")]
+        if web and not any(managed.token_file for managed in web):
             reason = "no credentials: only public repositories refresh"
             self._app.observe(Occurrence(name="notice", reason=reason))
         if not self._app.sync_interval:

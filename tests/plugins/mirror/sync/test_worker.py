@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 import pytest_twisted
-from mirror_harness import ZERO, Harness, Upstream, git, managed, pushed, refs
+from mirror_harness import ZERO, GitHttp, Harness, Upstream, git, managed, pushed, refs
 
 from stackit import RefChange, Repo, StackitError
 
@@ -271,7 +271,7 @@ async def test_leftovers_are_cleared_at_start(harness: Harness, upstream: Upstre
     young.touch()
     again = Harness(tmp_path / "state", managed(upstream))
     assert (old.exists(), young.exists(), half.exists()) == (False, True, False)
-    assert [each.name for each in again.occurrences] == ["healed", "notice"]
+    assert [each.name for each in again.occurrences] == ["healed"]
     await again.stop()
 
 
@@ -287,8 +287,19 @@ async def test_a_name_configured_in_another_spelling_keeps_its_mirror(
 
 
 @pytest_twisted.ensureDeferred
-async def test_without_any_token_the_start_says_so_once(harness: Harness) -> None:
+async def test_without_any_token_the_start_says_so_once(server: GitHttp, tmp_path: Path) -> None:
+    remotes = [managed(server.url("octo/widget.git")), managed("file:///srv/gadget.git", "octo/gadget")]
+    harness = Harness(tmp_path / "state", *remotes)
+    await harness.stop()
     assert [each.reason for each in harness.named("notice")] == ["no credentials: only public repositories refresh"]
+
+
+@pytest_twisted.ensureDeferred
+async def test_where_no_repository_takes_a_token_the_start_misses_none(tmp_path: Path) -> None:
+    remotes = [managed("ssh://git@127.0.0.1:9/o/w.git"), managed("file:///srv/gadget.git", "octo/gadget")]
+    harness = Harness(tmp_path / "state", *remotes)
+    await harness.stop()
+    assert harness.named("notice") == []
 
 
 @pytest_twisted.ensureDeferred
