@@ -64,12 +64,15 @@ class Receiver:
         if text := self._environ.get(_VARIABLE, "").strip():
             return text
         where = f"{self._file}: webhook.secret_files"
+        waiting: list[str] = []
         for each in self._value("webhook", _WebhookTable, _WebhookTable()).secret_files:
             path = checked(where, checks.path, each, self._file.parent)
             if path.exists() and path.stat().st_size == 0:
-                continue  # it waits for the next secret
+                waiting.append(str(path))  # for the next secret
+                continue
             return SecretFile(path).read()
-        raise StackitError(f"no secret to sign with: give --secret-file, or set {_VARIABLE}")
+        empty = f" ({', '.join(waiting)}: empty)" if waiting else ""
+        raise StackitError(f"no secret to sign with{empty}: give --secret-file, or set {_VARIABLE}")
 
     def _value(self, key: str, kind: Any, default: Any) -> Any:
         """Return the value of a setting of the file. Raises ConfigError for one of another type."""

@@ -7,12 +7,12 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from stackit.github.actions import ACTIONS
+from stackit.github.actions import ACTIONS, doubt
 from stackit.testing import subjects
 from stackit.testing.objects import API, THEN, Json, repository, thing, user
 from stackit.testing.subjects import SHA
 
-__all__ = ["ACTIONS", "ONLY_WITH"]
+__all__ = ["ACTIONS", "ONLY_WITH", "doubt"]
 
 _MEMBERSHIP = {"url": f"{API}/orgs/octo/memberships/hubot", "state": "active", "role": "member", "user": user("hubot")}
 ONLY_WITH: Mapping[str, Json] = {

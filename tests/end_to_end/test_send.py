@@ -138,6 +138,13 @@ async def test_a_mistake_is_one_line_that_names_it(
 
 
 @pytest_twisted.ensureDeferred
+async def test_an_action_that_github_does_not_have_is_sent_and_doubted(sender: Sender) -> None:
+    sent = await sender("label", "--action", "createt")
+    assert sent.status == 0, sent.err
+    assert 'no such action of label; did you mean "label.created"?' in sent.out
+
+
+@pytest_twisted.ensureDeferred
 async def test_a_delivery_that_is_not_taken_says_why(sender: Sender) -> None:
     (sender.directory / "wrong").write_text("another secret")
     (sender.directory / "empty").write_text("\n")
@@ -153,9 +160,13 @@ async def test_a_delivery_that_is_not_taken_says_why(sender: Sender) -> None:
     assert nowhere.err.startswith("stackit: --url: ")
     unsigned = await sender.send("push", "--url", sender.url)
     assert "no secret to sign with: give --secret-file, or set STACKIT_GITHUB_WEBHOOK_SECRET" in unsigned.err
+    (sender.directory / "next").touch()
+    (sender.directory / "twistd.conf").write_text('[webhook]\nsecret_files = ["next"]\n')
+    waiting = await sender.send("push", "--url", sender.url)
+    assert f"no secret to sign with ({sender.directory}/next: empty): give --secret-file" in waiting.err
     empty = await sender.send("push", "--url", sender.url, "--secret-file", "empty")
     assert empty.err == f"stackit: secret file {sender.directory}/empty is empty\n"
-    assert {each.status for each in (elsewhere, nobody, nowhere, unsigned, empty)} == {1}
+    assert {each.status for each in (elsewhere, nobody, nowhere, unsigned, waiting, empty)} == {1}
 
 
 @pytest_twisted.ensureDeferred

@@ -93,15 +93,23 @@ def _said(options: Namespace, status: int, answer: dict[str, Any], url: str) -> 
     event = f"{options.event}.{options.action}" if options.action else options.event
     if status == 202 and "id" in answer:
         again = ", a duplicate: it is handled already" if answer.get("duplicate") else ""
-        return f"202: taken{again}; see stackit delivery {answer['id']}"
+        return f"202: taken{again}; see stackit delivery {answer['id']}{_doubt(options)}"
     if status == 204:
-        return f"204: verified, but no plugin handles {event}"
+        return f"204: verified, but no plugin handles {event}{_doubt(options)}"
     reasons = {
         401: "the secret is not that of the stackit there, or the delivery was changed on its way",
         404: "no webhook is there: the path is another, or stackit has no secret",
     }
     reason = reasons.get(status) or answer.get("error") or "this is no answer of stackit"
     raise StackitError(f"{url} answered {status}: {reason}")
+
+
+def _doubt(options: Namespace) -> str:
+    """Return a remark on an action that GitHub is not known to have; "" for all others."""
+    from stackit.testing.actions import doubt  # noqa: PLC0415 - see above
+
+    reason = doubt(options.event, options.action) if options.action else None
+    return f" ({reason})" if reason else ""
 
 
 def _repo(text: str) -> Repo:
