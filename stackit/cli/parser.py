@@ -52,9 +52,7 @@ def parser(commands: Mapping[str, Command], left_out: Sequence[PluginError] = ()
     top.left_out = left_out
     top.add_argument("--version", action="version", version=f"stackit {VERSION}")
     _add_common(top)
-    adding = top.add_subparsers(
-        dest="command", required=True, metavar="COMMAND", title="commands", parser_class=_CommandParser
-    )
+    adding = top.add_subparsers(dest="command", metavar="COMMAND", title="commands", parser_class=_CommandParser)
     for command in commands.values():
         own = adding.add_parser(
             command.name,
@@ -100,6 +98,8 @@ def parse(
     """
     top = parser(commands, left_out)
     options = top.parse_args(arguments)
+    if options.command is None:
+        top.error("a COMMAND is missing: stackit --help lists them")
     try:
         commands[options.command].check(options)
     except ValueError as problem:

@@ -94,3 +94,13 @@ def test_one_argument_too_many_is_still_refused(capsys: pytest.CaptureFixture[st
     with pytest.raises(SystemExit):
         parse(["send", "push", "--action", "x", "payload.json", "more"], COMMANDS)
     assert "unrecognized arguments: more" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("arguments", [[], ["--json"]], ids=["nothing", "an option alone"])
+def test_without_a_command_the_way_to_the_list_is_named(
+    arguments: list[str], capsys: pytest.CaptureFixture[str]
+) -> None:
+    with pytest.raises(SystemExit) as ended:
+        parse(arguments, COMMANDS)
+    assert ended.value.code == 2
+    assert capsys.readouterr().err.endswith("\nstackit: error: a COMMAND is missing: stackit --help lists them\n")
