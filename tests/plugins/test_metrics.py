@@ -144,11 +144,13 @@ def test_two_instances_share_nothing() -> None:
     assert second.value("stackit_requests_refused_total", reason="signature") == 0
 
 
-def test_occurrences_before_the_routes_are_asked_for_are_counted() -> None:
+def test_occurrences_before_the_routes_are_asked_for_are_counted(scraped: Scraped) -> None:
     metrics = Metrics()
-    metrics.stackit_observe(Occurrence(name="backstop", outcome="done"))
-    metrics.stackit_observe(Occurrence(name="synced", repo=WIDGET, cause="start", outcome="changed", seconds=0.1))
+    metrics.stackit_observe(Occurrence(name="refused", reason="signature", status=401))
     metrics.stackit_observe(Occurrence(name="notice", reason="hello"))
+    (scraped.route,) = metrics.stackit_routes(scraped.app)
+    assert scraped.value("stackit_requests_refused_total", reason="signature") == 1
+    assert scraped.value("stackit_occurrences_total", occurrence="notice") == 1
 
 
 def test_what_has_no_metric_of_its_own_is_counted_by_its_name(scraped: Scraped) -> None:
