@@ -15,7 +15,7 @@ from stackit import Occurrence, hookimpl
 from stackit.bus.backstop import Backstop
 
 
-class House:
+class Harness:
     """A backstop with plugins that note their looks, and an observer."""
 
     def __init__(self, *, interval: float = 300, **looks: Callable[[], Any]) -> None:
@@ -57,32 +57,32 @@ def fault() -> None:
 
 
 def test_it_looks_at_start_and_every_interval() -> None:
-    house = House(one=nothing)
-    assert house.looks == ["one"]
-    house.clock.advance(299)
-    assert house.looks == ["one"]
-    house.clock.advance(1)
-    house.clock.advance(300)
-    assert house.looks == ["one"] * 3
-    assert house.reports() == [("one", "done", None)] * 3
-    assert house.stop().called
-    assert house.clock.getDelayedCalls() == []
+    harness = Harness(one=nothing)
+    assert harness.looks == ["one"]
+    harness.clock.advance(299)
+    assert harness.looks == ["one"]
+    harness.clock.advance(1)
+    harness.clock.advance(300)
+    assert harness.looks == ["one"] * 3
+    assert harness.reports() == [("one", "done", None)] * 3
+    assert harness.stop().called
+    assert harness.clock.getDelayedCalls() == []
 
 
 def test_with_an_interval_of_0_it_never_looks() -> None:
-    house = House(interval=0, one=nothing)
-    house.clock.advance(10**6)
-    assert house.looks == []
-    assert house.stop().called
+    harness = Harness(interval=0, one=nothing)
+    harness.clock.advance(10**6)
+    assert harness.looks == []
+    assert harness.stop().called
 
 
 def test_the_failure_of_one_plugin_is_one_occurrence_and_the_loop_goes_on() -> None:
-    house = House(bad=fault, good=nothing)
+    harness = Harness(bad=fault, good=nothing)
     failed, done = ("bad", "failed", "OSError: unreachable"), ("good", "done", None)
-    assert sorted(house.reports()) == [failed, done]
-    house.clock.advance(300)
-    assert sorted(house.reports()) == [failed, failed, done, done]
-    assert house.stop().called
+    assert sorted(harness.reports()) == [failed, done]
+    harness.clock.advance(300)
+    assert sorted(harness.reports()) == [failed, failed, done, done]
+    assert harness.stop().called
 
 
 def test_a_plugin_that_leaves_the_process_or_is_cancelled_from_within_has_failed() -> None:
@@ -92,12 +92,12 @@ def test_a_plugin_that_leaves_the_process_or_is_cancelled_from_within_has_failed
     async def cancelled() -> None:
         raise CancelledError
 
-    house = House(leave=leave, cancelled=cancelled)
-    assert sorted(house.reports()) == [
+    harness = Harness(leave=leave, cancelled=cancelled)
+    assert sorted(harness.reports()) == [
         ("cancelled", "failed", "CancelledError"),
         ("leave", "failed", "RuntimeError: SystemExit"),
     ]
-    assert house.stop().called
+    assert harness.stop().called
 
 
 def test_a_round_that_still_runs_is_not_started_again_and_holds_up_no_other() -> None:
@@ -107,30 +107,30 @@ def test_a_round_that_still_runs_is_not_started_again_and_holds_up_no_other() ->
         hanging.append(Deferred())
         return hanging[-1]
 
-    house = House(slow=hang, quick=nothing)
-    house.clock.advance(300)
-    house.clock.advance(300)
-    assert (house.looks.count("slow"), house.looks.count("quick")) == (1, 3)
+    harness = Harness(slow=hang, quick=nothing)
+    harness.clock.advance(300)
+    harness.clock.advance(300)
+    assert (harness.looks.count("slow"), harness.looks.count("quick")) == (1, 3)
     hanging[0].callback(None)
-    assert house.seen[-1] == Occurrence(name="backstop", plugin="slow", outcome="done", seconds=600)
-    house.clock.advance(300)
-    assert (house.looks.count("slow"), house.looks.count("quick")) == (2, 4)
+    assert harness.seen[-1] == Occurrence(name="backstop", plugin="slow", outcome="done", seconds=600)
+    harness.clock.advance(300)
+    assert (harness.looks.count("slow"), harness.looks.count("quick")) == (2, 4)
     hanging[1].callback(None)
-    assert house.stop().called
+    assert harness.stop().called
 
 
 def test_stopping_waits_for_what_runs() -> None:
     running: Deferred[None] = Deferred()
-    house = House(slow=lambda: running)
-    stopped = house.stop()
+    harness = Harness(slow=lambda: running)
+    stopped = harness.stop()
     assert not stopped.called
-    house.clock.advance(9)
+    harness.clock.advance(9)
     running.callback(None)
     assert stopped.called
-    assert house.reports() == [("slow", "done", None)]
-    assert house.clock.getDelayedCalls() == []
-    house.clock.advance(1000)
-    assert house.looks == ["slow"]
+    assert harness.reports() == [("slow", "done", None)]
+    assert harness.clock.getDelayedCalls() == []
+    harness.clock.advance(1000)
+    assert harness.looks == ["slow"]
 
 
 def test_stopping_cancels_what_outlives_the_grace_and_reports_no_failure() -> None:
@@ -142,29 +142,29 @@ def test_stopping_cancels_what_outlives_the_grace_and_reports_no_failure() -> No
                 continue
 
     cancelled: list[Deferred[None]] = []
-    house = House(slow=lambda: Deferred(cancelled.append), stubborn=stubborn)
-    stopped = house.stop()
-    house.clock.advance(10)
+    harness = Harness(slow=lambda: Deferred(cancelled.append), stubborn=stubborn)
+    stopped = harness.stop()
+    harness.clock.advance(10)
     assert stopped.called
     assert len(cancelled) == 1
-    assert house.reports() == []
-    assert house.clock.getDelayedCalls() == []
+    assert harness.reports() == []
+    assert harness.clock.getDelayedCalls() == []
 
 
 def test_a_stop_that_is_cancelled_cancels_what_runs() -> None:
     cancelled: list[Deferred[None]] = []
-    house = House(slow=lambda: Deferred(cancelled.append), quick=nothing)
-    assert house.backstop.rounds() == ["slow"]
-    stopped = house.stop()
+    harness = Harness(slow=lambda: Deferred(cancelled.append), quick=nothing)
+    assert harness.backstop.rounds() == ["slow"]
+    stopped = harness.stop()
     stopped.cancel()
     assert stopped.called
     assert len(cancelled) == 1
-    assert house.backstop.rounds() == []
-    assert house.reports() == [("quick", "done", None)]
-    assert house.clock.getDelayedCalls() == []
+    assert harness.backstop.rounds() == []
+    assert harness.reports() == [("quick", "done", None)]
+    assert harness.clock.getDelayedCalls() == []
 
 
 def test_stopping_twice_or_without_a_start_is_fine() -> None:
-    house = House(one=nothing)
-    assert house.stop().called
-    assert house.stop().called
+    harness = Harness(one=nothing)
+    assert harness.stop().called
+    assert harness.stop().called

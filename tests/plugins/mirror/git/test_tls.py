@@ -88,7 +88,7 @@ async def test_another_authority_is_not_trusted(serve: Start, tmp_path: Path) ->
 
 @pytest.mark.parametrize("variable", ["SSL_CERT_FILE", "SSL_CERT_DIR"])
 @pytest_twisted.ensureDeferred
-async def test_what_openssl_is_told_by_the_environment_holds_for_both_roads(
+async def test_what_openssl_is_told_by_the_environment_holds_for_git_and_for_the_fast_fetch(
     upstream: Upstream,
     serve: Start,
     authority: Authority,
@@ -98,8 +98,8 @@ async def test_what_openssl_is_told_by_the_environment_holds_for_both_roads(
 ) -> None:
     place = authority.ca
     if variable == "SSL_CERT_DIR":
-        from cryptography import x509  # noqa: PLC0415
-        from OpenSSL.crypto import X509  # noqa: PLC0415
+        from cryptography import x509  # noqa: PLC0415 - only this test needs it
+        from OpenSSL.crypto import X509  # noqa: PLC0415 - only this test needs it
 
         place = tmp_path / "authorities"
         place.mkdir()
