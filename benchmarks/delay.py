@@ -33,7 +33,7 @@ class _End(Protocol):
         for data in self.early:
             other.transport.write(data)
 
-    def connectionLost(self, reason: Any = None) -> None:  # noqa: ARG002
+    def connectionLost(self, reason: Any = None) -> None:  # noqa: ARG002 - Twisted's
         self.reactor.callLater(self.seconds, self._close)
 
     def _close(self) -> None:

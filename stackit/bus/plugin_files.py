@@ -100,7 +100,7 @@ class _Import:
         self,
         name: str,
         globals: Mapping[str, object] | None = None,  # noqa: A002 - the names of Python
-        locals: Mapping[str, object] | None = None,  # noqa: A002
+        locals: Mapping[str, object] | None = None,  # noqa: A002 - the names of Python
         fromlist: Sequence[str] | None = (),
         level: int = 0,
     ) -> ModuleType:

@@ -101,7 +101,7 @@ def _unquoted(value: bytes) -> bytes | None:
     return decoded if len(decoded) == len(value) - 2 * value.count(b"%") else None
 
 
-def decode(name: str, body: bytes, *, id: str, delivery: str, hook: str, received_at: float) -> Event | None:  # noqa: A002
+def decode(name: str, body: bytes, *, id: str, delivery: str, hook: str, received_at: float) -> Event | None:  # noqa: A002 - the names of Event
     """Return the event ``name`` with this JSON ``body``; a ``Push`` for a push.
 
     None where the body is not a JSON object in UTF-8, or does not have the keys of that event. A push has to name a
@@ -152,7 +152,7 @@ def _push_fields(body: bytes) -> _PushFields | None:
     return fields if _not_in_push(fields) == _ALL_UNSET else None
 
 
-def _push(fields: _PushFields, *, id: str, delivery: str, hook: str, received_at: float, body: bytes) -> Push | None:  # noqa: A002
+def _push(fields: _PushFields, *, id: str, delivery: str, hook: str, received_at: float, body: bytes) -> Push | None:  # noqa: A002 - the names of Event
     repo = _repository(fields.repository)
     if repo is None:
         return None

@@ -21,7 +21,7 @@ Fixture = TypeVar("Fixture", bound=Callable[..., Any])
 
 def _fixture(function: Fixture) -> Fixture:
     try:
-        from pytest_twisted import async_yield_fixture  # noqa: PLC0415
+        from pytest_twisted import async_yield_fixture  # noqa: PLC0415 - pytest alone has it
     except ImportError:
         # A project that does not use these fixtures must not notice that they cannot work.
         def missing() -> None:

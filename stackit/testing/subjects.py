@@ -163,7 +163,7 @@ def alert(**own: object) -> Json:
 
 def secret_alert() -> Json:
     """The ``alert`` of a secret that was found."""
-    return alert(secret_type="api_key", resolution=None, resolved_at=None, resolved_by=None)  # noqa: S106
+    return alert(secret_type="api_key", resolution=None, resolved_at=None, resolved_by=None)  # noqa: S106 - a name of GitHub's
 
 
 def advisory() -> Json:

@@ -15,6 +15,7 @@ import pytest
 import pytest_twisted
 from outside import WEBHOOK, ask, check_log, connect, hang_up
 from rawhttp import request
+from twisted.internet.task import LoopingCall
 
 from stackit.testing import RunningStackit
 from stackit.testing.server import SECRET
@@ -30,7 +31,6 @@ async def start(running_stackit: Any, deadline: str = "2s", **more: Any) -> Runn
 @pytest_twisted.ensureDeferred
 async def test_who_is_idle_or_drips_is_cut_with_408(running_stackit: Any) -> None:
     from twisted.internet import reactor  # noqa: PLC0415 - importing it installs it
-    from twisted.internet.task import LoopingCall  # noqa: PLC0415
 
     server = await start(running_stackit, "1s")
     head = request(WEBHOOK, "POST", {"Content-Length": "100000"})

@@ -192,7 +192,7 @@ async def test_a_rotation_can_be_watched_to_its_end(running_stackit: Any, tmp_pa
 
 @pytest_twisted.async_yield_fixture
 async def echo() -> AsyncIterator[str]:
-    from twisted.internet import reactor as the_reactor  # noqa: PLC0415
+    from twisted.internet import reactor as the_reactor  # noqa: PLC0415 - importing it installs it
 
     root: Any = Echo()  # type: ignore[no-untyped-call]  # it has Twisted's own, which is not typed
     reactor: Any = the_reactor

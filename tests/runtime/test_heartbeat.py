@@ -140,7 +140,7 @@ async def test_the_threads_of_the_journal_answer_in_their_turn_and_show_when_the
 
 @pytest_twisted.ensureDeferred
 async def test_a_beat_alone_costs_no_commit(tmp_path: Path) -> None:
-    from twisted.internet import reactor  # noqa: PLC0415
+    from twisted.internet import reactor  # noqa: PLC0415 - importing it installs it
 
     journal = SQLiteJournal.open(tmp_path / "state", reactor=reactor)
     statements: list[str] = []

@@ -63,7 +63,7 @@ class Client(Protocol):
 
     def until(self, ready: Callable[[], Any]) -> Deferred[Any]:
         """What ``ready`` gives, as soon as that is not None; None if the connection ends before."""
-        from twisted.internet import reactor  # noqa: PLC0415
+        from twisted.internet import reactor  # noqa: PLC0415 - importing it installs it
 
         waiting: Deferred[Any] = Deferred()
         self._awaited = (ready, waiting)

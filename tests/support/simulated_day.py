@@ -365,6 +365,6 @@ def _rows(database: Path) -> dict[str, int]:
     with closing(sqlite3.connect(f"file:{database}?mode=ro", uri=True)) as connection:
         tables = [name for (name,) in connection.execute("SELECT name FROM sqlite_master WHERE type = 'table'")]
         return {
-            f"journal, {table}": connection.execute(f"SELECT count(*) FROM {table}").fetchone()[0]  # noqa: S608
+            f"journal, {table}": connection.execute(f"SELECT count(*) FROM {table}").fetchone()[0]  # noqa: S608 - fixed names
             for table in tables
         }

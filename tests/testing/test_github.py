@@ -11,6 +11,7 @@ from typing import Any, cast
 import msgspec
 import pytest
 import pytest_twisted
+from twisted.internet.defer import Deferred, gatherResults
 from twisted.web.http_headers import Headers
 from twisted.web.resource import Resource
 
@@ -33,7 +34,7 @@ async def git(*arguments: str | Path, **variables: str) -> Finished:
 
 
 async def git_within(seconds: float, *arguments: str | Path, **variables: str) -> Finished:
-    from twisted.internet import reactor  # noqa: PLC0415
+    from twisted.internet import reactor  # noqa: PLC0415 - importing it installs it
 
     return await run(
         reactor,
@@ -112,7 +113,7 @@ async def test_it_says_what_gits_own_server_says(
     query = "service=git-upload-pack" if method == "GET" else ""
     asked = {"Git-Protocol": [protocol]} if protocol else {}
     import treq  # noqa: PLC0415 - installs a reactor
-    from twisted.internet import reactor  # noqa: PLC0415
+    from twisted.internet import reactor  # noqa: PLC0415 - importing it installs it
 
     headers = Headers({**asked, **({"Content-Type": [kind]} if kind else {})})
     answer = await treq.request(method, f"{url}{path}?{query}", headers=headers, data=body, persistent=False)
@@ -306,7 +307,7 @@ class Receiver(Resource):
 
 @pytest_twisted.async_yield_fixture
 async def receiver(github: PretendGitHub) -> AsyncIterator[Receiver]:
-    from twisted.internet import reactor  # noqa: PLC0415
+    from twisted.internet import reactor  # noqa: PLC0415 - importing it installs it
 
     root = Receiver()
     site = LoopbackSite(reactor, root)
@@ -375,8 +376,6 @@ async def test_a_receiver_that_is_not_there_is_an_outcome_and_no_error(github: P
 
 @pytest_twisted.ensureDeferred
 async def test_commits_made_at_once_queue_up(github: PretendGitHub) -> None:
-    from twisted.internet.defer import Deferred, gatherResults  # noqa: PLC0415
-
     await github.create("octo/widget")
     made = await gatherResults([Deferred.fromCoroutine(github.commit("octo/widget")) for _ in range(5)])
     assert [each.before for each in made[1:]] == [each.after for each in made[:-1]]

@@ -143,7 +143,7 @@ def test_ref_changes_are_of_the_kind_that_their_ids_say() -> None:
 def test_every_public_name_is_there() -> None:
     assert all(getattr(stackit.testing, name) for name in stackit.testing.__all__)
     with pytest.raises(AttributeError):
-        stackit.testing.nothing  # noqa: B018
+        stackit.testing.nothing  # noqa: B018 - the attribute is what is tried
 
 
 def test_the_fixtures_load_without_reactor_and_web_client() -> None:

@@ -76,7 +76,7 @@ class Connection(Protocol):
                 self.abort()
             self._finish().callback(parser.response)
 
-    def connectionLost(self, reason: Failure = connectionDone) -> None:  # noqa: ARG002
+    def connectionLost(self, reason: Failure = connectionDone) -> None:  # noqa: ARG002 - Twisted's
         self.is_closed = True
         if self._parser is not None:
             self._fail(RemoteError("unreachable") if self._parser.began else StaleConnection())

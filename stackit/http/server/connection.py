@@ -127,7 +127,7 @@ class Connection:
     def writeConnectionLost(self) -> None:
         """Do nothing: what the client still sends is thrown away for a moment, see ``_end``."""
 
-    def connectionLost(self, reason: Failure = connectionDone) -> None:  # noqa: ARG002
+    def connectionLost(self, reason: Failure = connectionDone) -> None:  # noqa: ARG002 - Twisted's
         self.state = CLOSED
         self._deadline.cancel()
         self._request = None

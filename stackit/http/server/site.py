@@ -87,7 +87,7 @@ class BoundedSite(Factory):
         """Return the protocols that a TLS client can choose from; without any, one that asks gets no connection."""
         return [b"http/1.1"]
 
-    def find_handler(self, path: bytes, connection: Connection) -> RequestHandler | None:  # noqa: ARG002
+    def find_handler(self, path: bytes, connection: Connection) -> RequestHandler | None:  # noqa: ARG002 - the base class's
         """Return the handler of a request; None for 404."""
         return self._routes.get(path)
 

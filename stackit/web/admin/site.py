@@ -104,7 +104,7 @@ class AdminSite(BoundedSite):
         """Count a request that ``admit`` let in as answered."""
         self._waiting[route] -= 1
 
-    def find_handler(self, path: bytes, connection: Connection) -> _AdminHandler:  # noqa: ARG002
+    def find_handler(self, path: bytes, connection: Connection) -> _AdminHandler:  # noqa: ARG002 - the base class's
         """Return the handler of a request on this connection, whatever its path."""
         return _AdminHandler(self, self._admin, str(getattr(connection.transport.getHost(), "host", "localhost")))
 

@@ -122,7 +122,7 @@ async def test_bodies_that_lie_together_go_when_none_of_them_is_needed(journal: 
 
 @pytest_twisted.ensureDeferred
 async def test_beyond_its_size_the_journal_forgets_the_oldest_and_no_more_than_needed(tmp_path: Path) -> None:
-    from twisted.internet import reactor  # noqa: PLC0415
+    from twisted.internet import reactor  # noqa: PLC0415 - importing it installs it
 
     journal = SQLiteJournal.open(tmp_path / "state", reactor=reactor, keep_bytes=2**20)
     works = []
@@ -146,7 +146,7 @@ async def test_beyond_its_size_the_journal_forgets_the_oldest_and_no_more_than_n
 
 @pytest_twisted.ensureDeferred
 async def test_bodies_that_lie_together_are_no_more_than_needed_either(tmp_path: Path) -> None:
-    from twisted.internet import reactor  # noqa: PLC0415
+    from twisted.internet import reactor  # noqa: PLC0415 - importing it installs it
 
     journal = SQLiteJournal.open(tmp_path / "state", reactor=reactor, keep_bytes=2**20)
     arrived = []

@@ -25,7 +25,7 @@ def open_small(tmp_path: Path) -> Callable[..., SQLiteJournal]:
     """Opens a journal whose digests go into the index after every so many events."""
 
     def opened(together: int, **settings: Any) -> SQLiteJournal:
-        from twisted.internet import reactor  # noqa: PLC0415
+        from twisted.internet import reactor  # noqa: PLC0415 - importing it installs it
 
         return SQLiteJournal.open(tmp_path / "state", reactor=reactor, sizes=Sizes(digests=together), **settings)
 

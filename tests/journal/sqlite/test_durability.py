@@ -195,7 +195,7 @@ async def test_what_the_disk_did_not_take_is_not_confirmed_and_costs_nothing_tha
     tmp_path: Path, disk: Disk
 ) -> None:
     changes: list[str | None] = []
-    from twisted.internet import reactor  # noqa: PLC0415
+    from twisted.internet import reactor  # noqa: PLC0415 - importing it installs it
 
     journal = SQLiteJournal.open(tmp_path / "state", reactor=reactor, on_change=changes.append)
     await outcome(journal.append, record("before"))
@@ -218,7 +218,7 @@ async def test_what_the_disk_did_not_take_is_not_confirmed_and_costs_nothing_tha
 async def test_a_full_disk_fails_appends_until_there_is_room_again(tmp_path: Path) -> None:
     changes: list[str | None] = []
     big = os.urandom(500_000)
-    from twisted.internet import reactor  # noqa: PLC0415
+    from twisted.internet import reactor  # noqa: PLC0415 - importing it installs it
 
     journal = SQLiteJournal.open(tmp_path / "state", reactor=reactor, on_change=changes.append)
     before = await outcome(journal.append, record("before"))
@@ -248,7 +248,7 @@ async def test_a_full_disk_fails_appends_until_there_is_room_again(tmp_path: Pat
 @pytest_twisted.ensureDeferred
 async def test_a_problem_that_is_over_is_noticed_though_nobody_appends(tmp_path: Path) -> None:
     changed: Deferred[None] = Deferred()
-    from twisted.internet import reactor  # noqa: PLC0415
+    from twisted.internet import reactor  # noqa: PLC0415 - importing it installs it
 
     def on_change(problem: str | None) -> None:
         if problem is None:

@@ -86,7 +86,7 @@ class Street:
 
 @pytest_twisted.async_yield_fixture
 async def street(tmp_path: Path) -> AsyncIterator[Street]:
-    from twisted.internet import reactor  # noqa: PLC0415
+    from twisted.internet import reactor  # noqa: PLC0415 - importing it installs it
 
     street = Street(reactor, tmp_path)
     yield street

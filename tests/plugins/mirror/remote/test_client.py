@@ -62,7 +62,7 @@ class Harness:
 
 @pytest_twisted.async_yield_fixture
 async def harness() -> AsyncIterator[Harness]:
-    from twisted.internet import reactor  # noqa: PLC0415
+    from twisted.internet import reactor  # noqa: PLC0415 - importing it installs it
 
     harness = Harness(reactor)
     yield harness
@@ -117,7 +117,7 @@ def test_what_is_not_http_has_no_remote(url: str) -> None:
 
 
 def test_behind_a_proxy_git_asks(monkeypatch: pytest.MonkeyPatch) -> None:
-    from twisted.internet import reactor  # noqa: PLC0415
+    from twisted.internet import reactor  # noqa: PLC0415 - importing it installs it
 
     def direct(url: str) -> bool:
         return Remotes(reactor, 2).get(ManagedRepo(repo=Repo("octo", "widget"), url=url)) is not None
@@ -405,11 +405,11 @@ async def test_a_remote_that_wants_fewer_requests_says_for_how_long(
 @pytest.fixture
 def certificate(tmp_path: Path) -> Path:
     """A certificate for ``localhost``, with its key, that is its own authority."""
-    from datetime import UTC, datetime, timedelta  # noqa: PLC0415
+    from datetime import UTC, datetime, timedelta  # noqa: PLC0415 - only this test needs it
 
-    from cryptography import x509  # noqa: PLC0415
-    from cryptography.hazmat.primitives import hashes, serialization  # noqa: PLC0415
-    from cryptography.hazmat.primitives.asymmetric import ec  # noqa: PLC0415
+    from cryptography import x509  # noqa: PLC0415 - only this test needs it
+    from cryptography.hazmat.primitives import hashes, serialization  # noqa: PLC0415 - only this test needs it
+    from cryptography.hazmat.primitives.asymmetric import ec  # noqa: PLC0415 - only this test needs it
 
     key = ec.generate_private_key(ec.SECP256R1())
     name = x509.Name([x509.NameAttribute(x509.NameOID.COMMON_NAME, "localhost")])
@@ -437,7 +437,7 @@ def certificate(tmp_path: Path) -> Path:
 @pytest.fixture
 def tls(harness: Harness, certificate: Path) -> Iterator[int]:
     """The port of the same server over TLS."""
-    from twisted.internet.ssl import DefaultOpenSSLContextFactory  # noqa: PLC0415
+    from twisted.internet.ssl import DefaultOpenSSLContextFactory  # noqa: PLC0415 - only this test needs it
 
     contexts = DefaultOpenSSLContextFactory(str(certificate), str(certificate))
     port = harness.reactor.listenSSL(0, harness.server, contexts, interface="127.0.0.1")

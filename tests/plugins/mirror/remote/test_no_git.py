@@ -67,7 +67,7 @@ class Pages(Resource):
 
 @pytest_twisted.async_yield_fixture
 async def pages() -> AsyncIterator[Pages]:
-    from twisted.internet import reactor  # noqa: PLC0415
+    from twisted.internet import reactor  # noqa: PLC0415 - importing it installs it
 
     pages = Pages(reactor)
     yield pages
@@ -146,7 +146,7 @@ async def test_a_server_of_git_that_answers_the_question_for_refs_with_a_page_li
 
 @pytest_twisted.ensureDeferred
 async def test_an_empty_repository_of_an_honest_server_is_in_step(tmp_path: Path) -> None:
-    from twisted.internet import reactor  # noqa: PLC0415
+    from twisted.internet import reactor  # noqa: PLC0415 - importing it installs it
 
     upstream = Upstream(tmp_path / "upstream")
     server = GitHttp(reactor, tmp_path)
@@ -163,7 +163,7 @@ async def test_an_empty_repository_of_an_honest_server_is_in_step(tmp_path: Path
 
 @pytest_twisted.ensureDeferred
 async def test_a_dumb_server_is_mirrored_and_what_comes_in_its_place_is_not_believed(tmp_path: Path) -> None:
-    from twisted.internet import reactor as the_reactor  # noqa: PLC0415
+    from twisted.internet import reactor as the_reactor  # noqa: PLC0415 - importing it installs it
 
     reactor: Any = the_reactor
     upstream = Upstream(tmp_path / "upstream")

@@ -90,7 +90,7 @@ class Street:
 
 @pytest_twisted.async_yield_fixture
 async def street(tmp_path: Path) -> AsyncIterator[Street]:
-    from twisted.internet import reactor  # noqa: PLC0415
+    from twisted.internet import reactor  # noqa: PLC0415 - importing it installs it
 
     upstream = Upstream(tmp_path / "served" / "upstream.git")
     git(upstream.directory, "config", "uploadpack.allowAnySHA1InWant", "true")

@@ -52,7 +52,7 @@ class Harness:
 
 
 async def furnish(github: PretendGitHub, tmp_path: Path, **settings: Any) -> tuple[Harness, Remotes]:
-    from twisted.internet import reactor  # noqa: PLC0415
+    from twisted.internet import reactor  # noqa: PLC0415 - importing it installs it
 
     url = await github.create("octo/widget", **settings)
     await github.commit("octo/widget", count=3)

@@ -54,7 +54,7 @@ class Served:
 
 @pytest_twisted.async_yield_fixture
 async def served(upstream: Upstream) -> AsyncIterator[Served]:
-    from twisted.internet import reactor  # noqa: PLC0415
+    from twisted.internet import reactor  # noqa: PLC0415 - importing it installs it
 
     served = Served(reactor, upstream)
     yield served

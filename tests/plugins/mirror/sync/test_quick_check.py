@@ -45,7 +45,7 @@ class Harness:
 
 @pytest_twisted.async_yield_fixture
 async def harness(pretend_github: PretendGitHub, tmp_path: Path) -> AsyncIterator[Harness]:
-    from twisted.internet import reactor  # noqa: PLC0415
+    from twisted.internet import reactor  # noqa: PLC0415 - importing it installs it
 
     url = await pretend_github.create("octo/widget")
     await pretend_github.commit("octo/widget")
