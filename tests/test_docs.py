@@ -210,10 +210,13 @@ def test_every_public_name_of_the_test_kit_is_in_its_reference() -> None:
 
 
 def _members(kind: type) -> set[str]:
-    """The public methods and attributes of a class."""
-    defined = {name for name in (*vars(kind), *getattr(kind, "__annotations__", {})) if not name.startswith("_")}
-    assigned = set(re.findall(r"^        self\.([a-z]\w*)(?::.*)? = ", inspect.getsource(kind), re.MULTILINE))
-    return defined | assigned
+    """The public methods and attributes of a class, and of those of stackit that it is derived from."""
+    found: set[str] = set()
+    for each in kind.__mro__:
+        if each.__module__.startswith("stackit."):
+            found |= {name for name in (*vars(each), *vars(each).get("__annotations__", {})) if name[0] != "_"}
+            found |= set(re.findall(r"^        self\.([a-z]\w*)(?::.*)? = ", inspect.getsource(each), re.MULTILINE))
+    return found
 
 
 @pytest.mark.parametrize(

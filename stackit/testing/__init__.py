@@ -39,7 +39,8 @@ if TYPE_CHECKING:
     from stackit.testing.asking import Answer
     from stackit.testing.bare import GitFailed, RefMoved
     from stackit.testing.github import PretendGitHub
-    from stackit.testing.server import RunningStackit, StackitFailed
+    from stackit.testing.process import StackitFailed
+    from stackit.testing.server import RunningStackit
     from stackit.testing.webhooks import DeliverySent
 
 __all__ = [
@@ -73,7 +74,7 @@ _AT_FIRST_USE = {
     "PretendGitHub": "github",
     "RefMoved": "bare",
     "RunningStackit": "server",
-    "StackitFailed": "server",
+    "StackitFailed": "process",
 }
 
 

@@ -52,7 +52,8 @@ async def running_stackit(tmp_path: Path) -> AsyncIterator[Callable[..., Awaitab
     """
     from twisted.internet import reactor  # noqa: PLC0415 - importing it installs it
 
-    from stackit.testing.server import RunningStackit, StackitFailed  # noqa: PLC0415 - not before it is wanted
+    from stackit.testing.process import StackitFailed  # noqa: PLC0415 - not before it is wanted
+    from stackit.testing.server import RunningStackit  # noqa: PLC0415 - as above
 
     started: list[RunningStackit] = []
 

@@ -14,7 +14,7 @@ from alert_rules import DIRECTORY
 from twisted.internet.defer import Deferred, gatherResults
 
 from stackit.testing import PretendGitHub, RunningStackit, delivery, payload_for
-from stackit.testing.server import SECRET
+from stackit.testing.process import SECRET
 
 PROMTOOL = Path(sys.executable).parent / "promtool"
 PLUGIN = """

@@ -13,7 +13,7 @@ import pytest_twisted
 from outside import Notebook, all_handled, mirror_refs, shell
 
 from stackit.testing import PretendGitHub, RunningStackit, delivery
-from stackit.testing.server import SECRET
+from stackit.testing.process import SECRET
 
 WIDGET = "octo/widget"
 MAIN = "refs/heads/main"

@@ -13,7 +13,7 @@ from outside import WEBHOOK, ask, connect, hang_up
 from rawhttp import request
 
 from stackit.testing import EVENTS, SignedDelivery, delivery, payload_for, push_payload, signature
-from stackit.testing.server import SECRET
+from stackit.testing.process import SECRET
 
 PAYLOAD = msgspec.json.encode(payload_for("issues"))
 

@@ -18,7 +18,7 @@ from rawhttp import request
 from twisted.internet.task import LoopingCall
 
 from stackit.testing import RunningStackit
-from stackit.testing.server import SECRET
+from stackit.testing.process import SECRET
 
 
 async def start(running_stackit: Any, deadline: str = "2s", **more: Any) -> RunningStackit:

@@ -15,7 +15,7 @@ from outside import WEBHOOK, ask, check_log, connect, hang_up
 from rawhttp import Client, request
 
 from stackit.testing import RunningStackit, delivery, payload_for, push_payload
-from stackit.testing.server import SECRET
+from stackit.testing.process import SECRET
 
 FORGED = "\n2026-01-01T00:00:00.000Z info [stackit] forged\r\nforged\u2028forged\x1b[2Jforged\x00\x85"
 

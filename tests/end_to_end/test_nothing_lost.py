@@ -12,7 +12,7 @@ import pytest_twisted
 from outside import Notebook, check_log, command
 
 from stackit.testing import PretendGitHub, RunningStackit, delivery
-from stackit.testing.server import SECRET
+from stackit.testing.process import SECRET
 
 MOODY = """
 from pathlib import Path

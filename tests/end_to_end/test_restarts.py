@@ -21,7 +21,7 @@ from twisted.internet.endpoints import HostnameEndpoint, connectProtocol
 from stackit import sleep
 from stackit.testing import RunningStackit, delivery, payload_for
 from stackit.testing.daemon import Daemon
-from stackit.testing.server import SECRET
+from stackit.testing.process import SECRET
 
 QUIET: dict[str, Any] = {"sync": {"interval": "0"}, "plugins": {"ratelimit": {"burst": 100000}}}
 

@@ -15,7 +15,7 @@ from outside import shell
 
 from stackit.cli.run import run
 from stackit.testing import payload_for
-from stackit.testing.server import SECRET
+from stackit.testing.process import SECRET
 
 
 class Ran:

@@ -15,7 +15,7 @@ from outside import Notebook, check_log, connect
 from rawhttp import request
 
 from stackit.testing import PretendGitHub, RunningStackit, delivery
-from stackit.testing.server import SECRET
+from stackit.testing.process import SECRET
 
 PATIENT = {"grace": "1h", "handlers": {"timeout": "1h"}}
 

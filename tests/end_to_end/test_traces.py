@@ -14,7 +14,7 @@ from outside import check_log, command, shell, twistd
 
 from stackit.testing import RunningStackit, delivery
 from stackit.testing.deliveries import SignedDelivery
-from stackit.testing.server import SECRET
+from stackit.testing.process import SECRET
 
 AUTHOR = """
 import logging
