@@ -7,10 +7,9 @@ from functools import partial
 
 import msgspec
 
-from stackit import App, ManagedRepo, Occurrence, RefChange, StackitError
-from stackit.http.client import RemoteError
+from stackit import App, ManagedRepo, Occurrence, RefChange
 from stackit.plugins.mirror.git.errors import GitError
-from stackit.plugins.mirror.git.runner import TOO_MANY_REFS, Git
+from stackit.plugins.mirror.git.runner import Git
 from stackit.plugins.mirror.refs.listing import Listing
 from stackit.plugins.mirror.refs.snapshot import Snapshot
 from stackit.plugins.mirror.remote.client import Remote
@@ -20,6 +19,7 @@ from stackit.plugins.mirror.repository.growth import Growth
 from stackit.plugins.mirror.repository.repository import Repository
 from stackit.plugins.mirror.sync.clone import Cloner, object_format
 from stackit.plugins.mirror.sync.deletion_guard import objection
+from stackit.plugins.mirror.sync.equality import Equality
 from stackit.plugins.mirror.sync.fallback import Fallback
 from stackit.plugins.mirror.sync.fast_fetch import FastFetch, Target
 from stackit.plugins.mirror.sync.healing import Healer
@@ -29,13 +29,9 @@ from stackit.plugins.mirror.sync.quick_check import QuickCheck
 from stackit.plugins.mirror.sync.reconcile import reconcile
 from stackit.plugins.mirror.sync.settings import SyncSettings
 from stackit.plugins.mirror.sync.slot_holder import SlotHolder
-from stackit.plugins.mirror.sync.stagger import phase
 from stackit.plugins.mirror.sync.supervised_git import SupervisedGit
 from stackit.plugins.mirror.sync.tamper_watch import TamperWatch
 from stackit.plugins.mirror.sync.tunables import Tunables
-
-THOROUGH_EVERY = 86400.0
-"""Seconds between two comparisons by git, though quick checks find nothing new."""
 
 
 class Outcome(msgspec.Struct, frozen=True):
@@ -93,10 +89,9 @@ class Refresher:
             tampering=self._tampering,
         )
         self._healer = Healer(app, managed, repository, fsck_slots=fsck_slots, slot=slot, clone=self._clone)
+        self._equality = Equality(app, managed, repository, self._tampering)
         self._make_fast_fetch = partial(FastFetch, app.reactor, git, disk=disk, growth=self.growth)
         self._use_remote()
-        # Not at the start, when all mirrors are compared at once.
-        self._thorough_at = app.reactor.seconds() + THOROUGH_EVERY * phase(managed.repo.key)
 
     def change(self, managed: ManagedRepo, remote: Remote | None) -> None:
         """Take other settings, and another client of the remote. No round may run."""
@@ -111,7 +106,7 @@ class Refresher:
 
     def _use_remote(self) -> None:
         remote = self._remote
-        self._quick_check = None if remote is None else QuickCheck(remote, self._managed)
+        self._equality.quick_check = None if remote is None else QuickCheck(remote, self._managed)
         self._fast_fetch = None if remote is None else self._make_fast_fetch(remote, self.directory)
 
     async def refs(self, only: Sequence[str] = ()) -> Snapshot:
@@ -177,7 +172,7 @@ class Refresher:
         ``timeouts``: the rounds in a row before this one that timed out.
         """
         self._supervised_git.timeouts = timeouts
-        if quick and await self._supervised_git.supervise(lambda _: self._is_equal()):
+        if quick and await self._supervised_git.supervise(lambda _: self._equality.holds()):
             return Outcome(untouched=True)
         self.housekeeping.make_room()
         tampered = self._tampering.check() and full
@@ -194,34 +189,7 @@ class Refresher:
 
     async def is_unchanged(self) -> bool:
         """Ask the remote with one request; True if mirror and remote are unchanged since they were equal."""
-        if self._quick_check is None or self._tampering.touched or self._app.reactor.seconds() >= self._thorough_at:
-            return False
-        try:
-            return await self._quick_check.is_unchanged(self.directory)
-        except (RemoteError, StackitError, OSError):
-            return False  # a round asks again, and reports the reason
-
-    async def _is_equal(self) -> bool:
-        """Ask the remote with one request; False also if a thorough comparison is due."""
-        if self._quick_check is None or not self.directory.exists() or self._tampering.check_once():
-            return False
-        now = self._app.reactor.seconds()
-        if now >= self._thorough_at:
-            self._thorough_at = now + THOROUGH_EVERY
-            return False
-        try:
-            answer = await self._quick_check.ask(self.directory, self._repository.object_format)
-            if self._quick_check.is_as_before(answer):
-                return True
-            return self._quick_check.is_equal(answer, await self.refs(), self._repository.head, self._app.now())
-        except RemoteError as problem:
-            if problem.retry_after is not None:
-                raise GitError(str(problem), kind="throttled", retry_after=problem.retry_after) from None
-            if problem.reason == "too_large":  # git has no limit, and must not try
-                raise GitError(TOO_MANY_REFS, kind="remote") from None
-            return False  # git asks again, and reports the reason
-        except (GitError, OSError):
-            return False  # as above
+        return await self._equality.is_unchanged()
 
     async def _fetch_and_heal(self, *, full: bool, accept: bool, expected: Collection[str]) -> Outcome:
         steps = ["repair", "replace"]

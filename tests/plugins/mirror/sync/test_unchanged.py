@@ -119,7 +119,7 @@ async def test_what_is_kept_for_an_unchanged_mirror_does_not_grow_with_its_refs(
     mirrored: Mirrored,
 ) -> None:
     def kept() -> int:
-        look: QuickCheck = mirrored.harness.worker()._refresher._quick_check
+        look: QuickCheck = mirrored.harness.worker()._refresher._equality.quick_check
         assert look._equal is not None
         return len(look._equal.digest) + len(look._equal.stamps.stamps) + sum(map(len, look._equal.stamps.folders))
 
