@@ -247,6 +247,8 @@ class Writer:
         while (batch := self._batches.get()) is not None:
             results, problem, grown = self._committer.run(batch)
             self._reactor.callFromThread(self._deliver_results, batch, results, problem, grown, self._committer.behind)
+            # Not kept while this thread waits for the next batch: up to 64 MiB of bodies, and whoever sent them.
+            del batch, results
         self._committer.close()
         self._reactor.callFromThread(self._ended)
         if self.files_changed:
