@@ -26,7 +26,7 @@ class Fault(msgspec.Struct, frozen=True):
     is_new: bool
 
     @property
-    def news(self) -> str | None:
+    def new_traceback(self) -> str | None:
         """The traceback, where it is the first of its kind."""
         return self.traceback if self.is_new else None
 

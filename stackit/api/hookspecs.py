@@ -55,7 +55,7 @@ class HookKind(Enum):
     """Once at start. An exception, or a result that does not fit, stops the start."""
 
     ONE = "call of one plugin"
-    """Of the one plugin that it is about. An exception is for the caller."""
+    """Only the implementation of the plugin that is named. The caller gets an exception."""
 
     @property
     def may_be_async(self) -> bool:

@@ -36,13 +36,13 @@ _LIBRARIES = ("site-packages", "dist-packages")
 
 _STACKIT = Path(__file__).parent.parent
 _TWISTED = Path(twisted.__file__).parent
-# How Twisted and Python bring an exception: never of use.
+# Frames by which Twisted and Python pass an exception on: of no use to anybody.
 _MACHINERY = (
     *(f"{_TWISTED}/{name}" for name in ("internet/defer.py", "python/failure.py")),
     f"{Path(inspect.__file__).parent}/importlib/",
     "<frozen ",
 )
-# The way from the reactor to foreign code, which says nothing of a fault of that.
+# Frames between the reactor and foreign code: of no use to the author of a plugin.
 _PLUMBING = tuple(
     f"{_STACKIT}/{name}" for name in ("api/", "bus/", "dispatch/", "web/", "cli/", "runtime/", "service/", "tap.py")
 )

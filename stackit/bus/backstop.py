@@ -71,7 +71,7 @@ class Backstop(Service):
                         outcome="failed",
                         seconds=seconds,
                         error=fault.error,
-                        traceback=fault.news,
+                        traceback=fault.new_traceback,
                     )
                 )
 

@@ -16,7 +16,7 @@ from stackit.bus.implementations import call_now, with_one_argument
 from stackit.bus.timeouts import as_exception, to_deferred
 
 Watch = Callable[[Any, Coroutine[Any, Any, Any]], Coroutine[Any, Any, Any]]
-"""From an event and the coroutine of its handler to the coroutine that is run."""
+"""Called with an event and the coroutine of its handler; returns the coroutine that is run in its place."""
 
 
 def _as_it_is(_event: Any, coroutine: Coroutine[Any, Any, Any]) -> Coroutine[Any, Any, Any]:

@@ -14,7 +14,7 @@ from stackit.secrets.redactor import Redactor, proxy_passwords
 
 
 def redactor(config: Config, reactor: Timers) -> Redactor:
-    """Return what takes the secrets of this configuration out of texts."""
+    """Return a redactor for the secrets of a configuration, those in its files, and the passwords of proxies."""
     return Redactor((*secrets(config), *proxy_passwords(os.environ)), secret_files(config), reactor.seconds)
 
 

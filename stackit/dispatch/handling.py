@@ -92,7 +92,7 @@ class Handler:
         if self.threads is None:
             running = context.run(self.subscriber.call, event, self._watched)
             if running is None:
-                return None  # and whoever called measures it anyway
+                return None  # the caller takes the time of those
             self.check_time(event, self.reactor.seconds() - began)
         else:
             running = self.threads.call(lambda value: context.run(self.subscriber.run, value), event)
@@ -256,7 +256,7 @@ class Handling:
                 seconds=self._seconds,
                 error=None if fault is None else fault.error,
                 retry_in=retry_in,
-                traceback=None if fault is None else fault.news,
+                traceback=None if fault is None else fault.new_traceback,
             )
         )
 

@@ -42,7 +42,7 @@ class LineObserver:
         "_size",
         "_stream",
         "_thread",
-        "_unsaid",
+        "_unreported",
         "levels",
     )
 
@@ -58,7 +58,7 @@ class LineObserver:
         self._held: list[str] = []
         self._size = 0
         self._dropped = 0
-        self._unsaid = 0
+        self._unreported = 0
 
     def __call__(self, event: LogEvent) -> None:
         if self.levels.hides(event):
@@ -112,15 +112,15 @@ class LineObserver:
             self._write("\n".join(held) + "\n")
 
     def _write(self, text: str) -> None:
-        # A log that cannot be written (the disk is full, the pipe is closed) costs its lines, and no turn or stop.
+        # The disk may be full, or the pipe closed: the lines are lost then, and what logs them, or a stop, goes on.
         try:
-            if self._unsaid:
-                self._stream.write(self._dropped_line(self._unsaid))
-                self._unsaid = 0
+            if self._unreported:
+                self._stream.write(self._dropped_line(self._unreported))
+                self._unreported = 0
             self._stream.write(text)
             if self._is_buffered:
                 self._stream.flush()
         except OSError:
             lines = text.count("\n")
             self._dropped += lines
-            self._unsaid += lines
+            self._unreported += lines

@@ -21,7 +21,7 @@ class Hangups:
         self._reload: Callable[[], None] | None = None
         self._asked = False
         signal.signal(signal.SIGHUP, self._hung_up)
-        # While the interpreter ends, it gives each signal that has a handler its default back: the end by that signal.
+        # At its end, Python gives signals that have a handler their default action back, which would kill the process.
         reactor.addSystemEventTrigger("after", "shutdown", ignore_hangups)
 
     def call(self, reload: Callable[[], None]) -> None:

@@ -43,7 +43,7 @@ class NonBlockingStream:
         "_say",
         "_send",
         "_timer",
-        "_unsaid",
+        "_unreported",
         "_waits",
         "dropped",
     )
@@ -54,7 +54,7 @@ class NonBlockingStream:
         self._send = _sender(descriptor)
         self._lock = RLock()  # what the garbage collector ends may have something to log, at any time
         self._kept = bytearray()
-        self._unsaid = 0
+        self._unreported = 0
         self._say: Callable[[int], str] | None = None
         self._reactor: Reactor | None = None
         self._timer: DelayedCall | None = None
@@ -69,9 +69,9 @@ class NonBlockingStream:
         """Write whole lines, or keep them, or drop them. Never waits, and raises nothing."""
         data = text.encode(self._encoding, "backslashreplace")
         with self._lock:
-            if self._kept or self._unsaid:
+            if self._kept or self._unreported:
                 self._push()
-            if self._kept or self._unsaid:
+            if self._kept or self._unreported:
                 self._keep(data)
             else:
                 sent = self._sent(data)
@@ -99,7 +99,7 @@ class NonBlockingStream:
         while time.monotonic() < until:
             with self._lock:
                 self._push()
-                if not (self._kept or self._unsaid):
+                if not (self._kept or self._unreported):
                     return
             time.sleep(0.01)
 
@@ -109,15 +109,15 @@ class NonBlockingStream:
         """Write the kept bytes as far as the stream takes them, and then the line about lost ones."""
         if self._kept:
             del self._kept[: self._sent(bytes(self._kept))]
-        if not self._kept and self._unsaid and self._say is not None:
-            line = self._say(self._unsaid).encode(self._encoding, "backslashreplace")
+        if not self._kept and self._unreported and self._say is not None:
+            line = self._say(self._unreported).encode(self._encoding, "backslashreplace")
             sent, failed = self._try(line)
             if sent and not failed:
-                self._unsaid = 0
+                self._unreported = 0
                 self._kept += line[sent:]
 
     def _keep(self, data: bytes) -> None:
-        if self._unsaid or len(self._kept) + len(data) > MOST_KEPT:
+        if self._unreported or len(self._kept) + len(data) > MOST_KEPT:
             self._drop(data)
         else:
             self._kept += data
@@ -125,7 +125,7 @@ class NonBlockingStream:
     def _drop(self, data: bytes) -> None:
         lines = data.count(b"\n")
         self.dropped += lines
-        self._unsaid += lines
+        self._unreported += lines
 
     def _sent(self, data: bytes) -> int:
         """Write ``data``, and return the bytes that need not be kept: all of them where the stream is broken."""
@@ -148,7 +148,7 @@ class NonBlockingStream:
         return sent, False
 
     def _wait(self) -> None:
-        if (self._kept or self._unsaid) and self._reactor is not None and not self._waits:
+        if (self._kept or self._unreported) and self._reactor is not None and not self._waits:
             self._waits = True
             self._reactor.callFromThread(self._later)
 

@@ -221,7 +221,7 @@ class _File:
     def __init__(self, path: Path) -> None:
         self.path = path
         self._secrets: tuple[str, ...] = ()
-        # That it cannot be read, those tell who need it.
+        # Those who need the secret report a file that cannot be read.
         self._file = WatchedFile(path, self._take, lambda _: None)
 
     def has_changed(self) -> bool:

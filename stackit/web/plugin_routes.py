@@ -199,7 +199,7 @@ def _failed(failure: Failure, route: PublicRoute, faults: FaultDescriber) -> Res
         plugin=route.plugin,
         route=f"{route.method} {route.path}",
         problem=fault.error,
-        traceback=fault.news,
+        traceback=fault.new_traceback,
     )
     if isinstance(failure.value, HandlerTimeout):
         busy = error(503, "the answer took too long")

@@ -52,7 +52,7 @@ def back_up(directory: Path, target: Path, *, replace: bool, progress: Progress,
 
             copy(connection, new, watched)
         contents = _contents(new)
-        _check_target(directory, target, replace=replace)  # it took a while
+        _check_target(directory, target, replace=replace)  # once more: a copy takes a while
         state_directory.make_durable(new, target)
     return contents
 

@@ -20,7 +20,7 @@ def copy(connection: sqlite3.Connection, new: Path, progress: Progress) -> None:
     """
     target = sqlite3.connect(new, isolation_level=None)
     try:
-        # Whoever ends in the middle throws the file away, and who is through has the disk take it.
+        # Not durable: a copy that was broken off is thrown away, and the caller syncs one that is whole.
         target.execute("PRAGMA journal_mode = OFF")
         target.execute("PRAGMA synchronous = OFF")
         connection.backup(target, pages=PAGES, progress=lambda _status, left, total: progress(total - left, total))

@@ -182,16 +182,16 @@ class _Deliveries:
         except ValueError as problem:
             raise _BadRequestError(f"{name}: {problem}") from None
 
-    def _key(self, name: str, had: Collection[str]) -> str:
-        """Return the key of the subscriber that a client names; it must be running or one that ``had`` something."""
+    def _key(self, name: str, kept: Collection[str]) -> str:
+        """Return the key of the subscriber that a client names; it runs, or is one of the ``kept``."""
         if not _WORD.fullmatch(name):
             raise _BadRequestError("subscriber: expected the name of a plugin, or plugin:function")
         keys = self._bus.keys(name)
         if len(keys) > 1:
             raise _BadRequestError(f"subscriber: {name} has several handlers, name one: {', '.join(sorted(keys))}")
         running = {each.key for each in self._bus.subscribers()}
-        if keys[0] not in running and keys[0] not in had:
-            names = ", ".join(sorted(self._bus.display(key) for key in running | set(had)))
+        if keys[0] not in running and keys[0] not in kept:
+            names = ", ".join(sorted(self._bus.display(key) for key in running | set(kept)))
             raise _UnknownSubscriberError(f"subscriber: there is no {name}; there is {names or 'none at all'}")
         return keys[0]
 

@@ -130,6 +130,6 @@ def _failed(failure: Failure, route: Route, faults: FaultDescriber) -> Response:
         whose=whose,
         route=f"{route.method} {route.path}",
         problem=fault.error,
-        traceback=fault.news,
+        traceback=fault.new_traceback,
     )
     return encode(error(500, "internal error"))
