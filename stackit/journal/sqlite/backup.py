@@ -136,7 +136,9 @@ def _explained(what: str) -> Iterator[None]:
 @contextmanager
 def _opened(path: Path, *, immutable: bool = False) -> Iterator[sqlite3.Connection]:
     """Open a journal to read it; ``immutable`` means that nobody writes to it, and that it has no log."""
-    path.stat()  # raises the reason why not, which SQLite does not tell
+    status = path.stat()  # raises the reason why not, which SQLite does not tell
+    if not stat.S_ISREG(status.st_mode):
+        raise JournalError(f"{path} is no file")  # SQLite would wait for a pipe, for ever
     if not os.access(path, os.R_OK):
         raise PermissionError(errno.EACCES, "Permission denied: run this as the user that runs stackit")
     uri = f"{path.absolute().as_uri()}?mode=ro"

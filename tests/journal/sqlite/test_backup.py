@@ -428,3 +428,11 @@ def test_what_another_user_puts_beside_a_backup_does_not_become_part_of_it(
     with pytest.raises(JournalError, match=f"{kind} belongs to another user than .*: copy the backup alone"):
         bring_back(tmp_path / "new", named)
     assert not (tmp_path / "new").exists()
+
+
+def test_a_journal_that_is_a_pipe_is_not_waited_for(tmp_path: Path, file: Path) -> None:
+    (tmp_path / "state").mkdir(mode=0o700)
+    os.mkfifo(tmp_path / "state" / "journal.sqlite3")
+    with pytest.raises(JournalError, match=r"journal\.sqlite3 is no file"):
+        save(tmp_path / "state", file)
+    assert names(file.parent) == set()
