@@ -198,7 +198,7 @@ def _token(token_file: str | None, environ: Mapping[str, str], cwd: Path) -> Tok
     origin = f"--token-file {token_file}" if token_file is not None else "STACKIT_API_TOKEN"
     try:
         if token_file is not None:
-            return Token(checks.token((cwd / token_file).read_text("utf-8").strip()), origin)
+            return Token(checks.token((cwd / token_file).read_text("utf-8-sig").strip()), origin)
         text = environ.get("STACKIT_API_TOKEN", "").strip()
         return Token(checks.token(text), origin) if text else None
     except OSError as problem:
