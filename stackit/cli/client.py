@@ -184,14 +184,10 @@ def _url_of(listen: str, where: str) -> str:
     listening: checks.Listening | None = checked(where, checks.endpoint, listen, key="listen") if known else None
     if listening is not None and listening.socket is not None:
         return f"{_UNIX}{listening.socket.path}"
-    if listening is None or not listen.startswith("tcp") or not listening.port:
+    url = listening.url if listening is not None and listen.startswith("tcp") else None
+    if url is None:
         raise ConfigError(f"{where}: {listen} tells no address to ask: give --admin-url")
-    host = listening.host
-    if host in (None, "", "0.0.0.0"):  # noqa: S104 - listening everywhere includes loopback
-        host = "127.0.0.1"
-    elif host == "::":
-        host = "::1"
-    return f"http://[{host}]:{listening.port}" if ":" in str(host) else f"http://{host}:{listening.port}"
+    return url
 
 
 def _token(token_file: str | None, environ: Mapping[str, str], cwd: Path) -> Token | None:

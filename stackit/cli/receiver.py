@@ -48,11 +48,9 @@ class Receiver:
         listening: checks.Listening = checked(origin, checks.endpoint, listen)
         prefixes = self._value("api_prefixes", tuple[str, ...], default.api_prefixes)
         prefix = checked(f"{self._file}: api_prefixes", checks.prefixes, prefixes)[0]
-        if not listen.startswith("tcp") or not listening.port:
+        if not listen.startswith("tcp") or listening.url is None:
             raise ConfigError(f"listen is {listen}, which tells no address to send to: give --url")
-        host = str(listening.host or "127.0.0.1")
-        host = {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(host, host)  # noqa: S104 - listening everywhere includes loopback
-        return f"http://{f'[{host}]' if ':' in host else host}:{listening.port}{prefix}/webhooks/github"
+        return f"{listening.url}{prefix}/webhooks/github"
 
     def secret(self, file: str | None) -> str:
         """Return the secret in ``file``, else of the environment, else in the first file of the configuration.

@@ -46,6 +46,15 @@ class Listening(msgspec.Struct, frozen=True):
     port: int | None = None
     socket: UnixSocket | None = None
 
+    @property
+    def url(self) -> str | None:
+        """The URL at which this machine reaches a TCP port that is known; None for anything else."""
+        if not self.port:
+            return None
+        host = self.host or "127.0.0.1"
+        host = {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(host, host)  # noqa: S104 - listening everywhere includes loopback
+        return f"http://[{host}]:{self.port}" if ":" in host else f"http://{host}:{self.port}"
+
     def overlaps(self, other: Listening) -> bool:
         """Return True if both cannot be listened on at once."""
         if self.socket is not None and other.socket is not None:
