@@ -23,10 +23,10 @@ from stackit.text.redaction import redacted
 from stackit.text.units import seconds
 from stackit.web import refusals
 from stackit.web.codec import encode_body, parse_query
+from stackit.web.prefixes import expand
 
 _METHOD = re.compile(r"[A-Z]{1,20}", re.ASCII)
 _PATH = re.compile(r"(\{prefix\})?(/[A-Za-z0-9._~-]+)+", re.ASCII)
-_PREFIX = "{prefix}"
 _log = Logger(namespace="stackit")
 
 
@@ -64,7 +64,7 @@ class PluginRoutes:
         paths: dict[bytes, dict[str, PublicRoute]] = {}
         for route in routes:
             _check(route)
-            for path in dict.fromkeys(_expand(route.path, prefixes)):
+            for path in map(str.encode, expand(route.path, prefixes)):
                 methods = paths.setdefault(path, {})
                 owner = "stackit itself" if path in own else None
                 if route.method in methods:
@@ -175,12 +175,6 @@ def _unfit(route: PublicRoute, reason: str) -> PluginError:
     shown = isinstance(route.method, str) and isinstance(route.path, str)
     where = escape(f"public route {route.method} {route.path}"[:200]) if shown else "public route"
     return PluginError(route.plugin or "stackit", f"{where}: {reason}")
-
-
-def _expand(path: str, prefixes: Sequence[str]) -> list[bytes]:
-    if not path.startswith(_PREFIX):
-        return [path.encode()]
-    return [(prefix + path.removeprefix(_PREFIX)).encode() for prefix in prefixes]
 
 
 def _checked(response: object) -> Response:

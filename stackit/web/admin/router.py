@@ -10,12 +10,12 @@ import msgspec
 
 from stackit.api.admin import Route
 from stackit.api.errors import PluginError, StackitError
+from stackit.web.prefixes import expand
 
 _METHOD = re.compile(r"[A-Z]{1,20}", re.ASCII)
 _ARGUMENT = re.compile(r"\{([a-z_]{1,40})\}", re.ASCII)
 _LITERAL = re.compile(r"[A-Za-z0-9._~-]+", re.ASCII)
 _BAD_ESCAPE = re.compile(rb"%(?![0-9A-Fa-f]{2})")
-_PREFIX = "{prefix}"
 
 
 class PathEntry(msgspec.Struct, frozen=True):
@@ -65,7 +65,7 @@ class Router:
                 raise _invalid(route, "its query must be a tuple of names, or None")
             if not _METHOD.fullmatch(route.method):
                 raise _invalid(route, "the method must be upper-case letters")
-            for path in dict.fromkeys(_expand(route.path, prefixes)):
+            for path in expand(route.path, prefixes):
                 pattern, names = _parse(route, path)
                 entry = entries.setdefault(pattern, PathEntry(pattern, {}))
                 if route.method in entry.routes:
@@ -87,12 +87,6 @@ class Router:
 
 def _is_query(names: object) -> bool:
     return names is None or (isinstance(names, tuple) and all(isinstance(each, str) for each in names))
-
-
-def _expand(path: str, prefixes: Sequence[str]) -> list[str]:
-    if not path.startswith(_PREFIX):
-        return [path]
-    return [prefix + path.removeprefix(_PREFIX) for prefix in prefixes]
 
 
 def _parse(route: Route, path: str) -> tuple[tuple[str | None, ...], tuple[str, ...]]:
