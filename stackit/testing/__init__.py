@@ -36,9 +36,9 @@ from stackit.testing.objects import Commit, organization, push_payload, reposito
 from stackit.testing.values import event, push_event, refs_changed
 
 if TYPE_CHECKING:
-    from stackit.testing.asking import Answer
     from stackit.testing.bare import GitFailed, RefMoved
     from stackit.testing.github import PretendGitHub
+    from stackit.testing.http_client import Answer
     from stackit.testing.process import StackitFailed
     from stackit.testing.server import RunningStackit
     from stackit.testing.webhooks import DeliverySent
@@ -68,7 +68,7 @@ __all__ = [
 
 # pytest imports this package at every start, for its fixtures: what needs a web client waits until it is used.
 _AT_FIRST_USE = {
-    "Answer": "asking",
+    "Answer": "http_client",
     "DeliverySent": "webhooks",
     "GitFailed": "bare",
     "PretendGitHub": "github",

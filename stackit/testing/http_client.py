@@ -27,7 +27,7 @@ class Answer(msgspec.Struct, frozen=True):
         return msgspec.json.decode(self.body)
 
 
-class Asker:
+class Client:
     """An HTTP client with kept connections. An answer has ``timeout`` seconds to come."""
 
     def __init__(self, reactor: Reactor, timeout: float) -> None:

@@ -14,8 +14,8 @@ from twisted.internet.error import ConnectError
 from twisted.web.client import RequestTransmissionFailed, ResponseFailed
 
 from stackit.api.reactor import Reactor, sleep
-from stackit.testing.asking import Answer, Asker
 from stackit.testing.daemon import Daemon
+from stackit.testing.http_client import Answer, Client
 from stackit.testing.toml import toml
 from stackit.text.units import seconds
 
@@ -68,7 +68,7 @@ class StackitProcess:
         self._python = str(python)
         self._ports: tuple[int, int] | None = None
         self._daemons: list[Daemon] = []
-        self._asker = Asker(reactor, PATIENCE)
+        self._client = Client(reactor, PATIENCE)
 
     # Where it is
 
@@ -153,7 +153,7 @@ class StackitProcess:
         self, method: str, url: str, *, body: bytes | None = None, headers: Mapping[str, str] | None = None
     ) -> Answer:
         """Send any request. Raises the exceptions of treq if there is no response."""
-        return await self._asker.ask(method, url, body=body, headers=headers)
+        return await self._client.ask(method, url, body=body, headers=headers)
 
     async def until(
         self, found: Callable[[], Awaitable[Found | None]], what: str, within: float | str = PATIENCE
@@ -223,13 +223,13 @@ class StackitProcess:
 
         if self._daemons:
             daemon = self._daemons[-1]
-            await self._asker.close()  # a stop waits for one that was just in use
+            await self._client.close()  # a stop waits for one that was just in use
             daemon.signal(number)
             patience = self._reactor.callLater(PATIENCE, kill)
             status = await daemon.ended()
             if patience.active():
                 patience.cancel()
-        await self._asker.close()
+        await self._client.close()
         if late:
             raise StackitFailed(f"stackit did not end within {PATIENCE:g} s of {number.name}:\n{self.log[-4000:]}")
         return status

@@ -6,8 +6,8 @@ from collections.abc import Mapping
 from typing import Any
 from urllib.parse import urlencode
 
-from stackit.testing.asking import Answer
 from stackit.testing.deliveries import SignedDelivery, delivery
+from stackit.testing.http_client import Answer
 from stackit.testing.process import PATIENCE, SECRET, StackitFailed, StackitProcess, WaitedInVain
 
 

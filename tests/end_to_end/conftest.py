@@ -49,5 +49,5 @@ async def receiver(one_receiver: Receiver) -> AsyncIterator[Receiver]:
     """The shared stackit, whose log must be clean after every test."""
     yield one_receiver
     # The connections that are kept for the next request would count as left behind.
-    await one_receiver.server._asker.close()
+    await one_receiver.server._client.close()
     check_log(one_receiver.server.log)
