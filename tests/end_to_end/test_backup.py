@@ -52,7 +52,7 @@ def documented(title: str, server: RunningStackit, backups: Path) -> list[list[s
     return [line.split() for line in lines]
 
 
-class House:
+class Harness:
     """A stackit with a mirror and two plugins, one of which fails as long as ``well`` is not there."""
 
     def __init__(self, server: RunningStackit, notebook: Notebook, well: Path, backup: Path) -> None:
@@ -78,7 +78,7 @@ class House:
             shutil.rmtree(self.server.state_dir)
 
 
-async def house(running_stackit: Any, github: PretendGitHub, tmp_path: Path) -> House:
+async def harness(running_stackit: Any, github: PretendGitHub, tmp_path: Path) -> Harness:
     url = await github.create(WIDGET)
     notebook = Notebook(tmp_path / "notebook")
     (tmp_path / "moody.py").write_text(MOODY)
@@ -92,10 +92,10 @@ async def house(running_stackit: Any, github: PretendGitHub, tmp_path: Path) -> 
         environment={**notebook.environment, "WELL": str(tmp_path / "well")},
     )
     github.webhook(server.webhook_url, SECRET)
-    return House(server, notebook, tmp_path / "well", tmp_path / "backups" / "monday.sqlite3")
+    return Harness(server, notebook, tmp_path / "well", tmp_path / "backups" / "monday.sqlite3")
 
 
-async def lost_and_restored(it: House, github: PretendGitHub, *, mirrors: bool) -> None:
+async def lost_and_restored(it: Harness, github: PretendGitHub, *, mirrors: bool) -> None:
     """Back up while an event is pending, go on, lose the disk, restore, and see that everything promised is there."""
     server = it.server
     first = await github.push(WIDGET, message="before the backup")
@@ -156,7 +156,7 @@ def mode(file: Path) -> int:
     return stat.S_IMODE(file.stat().st_mode)
 
 
-async def told_of(it: House, changes: int) -> bool:
+async def told_of(it: Harness, changes: int) -> bool:
     return len(it.announced()) >= changes
 
 
@@ -164,7 +164,7 @@ async def told_of(it: House, changes: int) -> bool:
 async def test_after_the_disk_was_lost_a_backup_brings_back_all_that_was_promised(
     running_stackit: Any, pretend_github: PretendGitHub, tmp_path: Path
 ) -> None:
-    it = await house(running_stackit, pretend_github, tmp_path)
+    it = await harness(running_stackit, pretend_github, tmp_path)
     await lost_and_restored(it, pretend_github, mirrors=True)
 
 
@@ -172,7 +172,7 @@ async def test_after_the_disk_was_lost_a_backup_brings_back_all_that_was_promise
 async def test_a_mirror_that_is_newer_than_the_journal_is_announced_from_where_the_journal_is(
     running_stackit: Any, pretend_github: PretendGitHub, tmp_path: Path
 ) -> None:
-    it = await house(running_stackit, pretend_github, tmp_path)
+    it = await harness(running_stackit, pretend_github, tmp_path)
     await lost_and_restored(it, pretend_github, mirrors=False)
 
 

@@ -34,7 +34,7 @@ class Worker:
             each(None)
 
 
-class House:
+class Harness:
     def __init__(self) -> None:
         self.clock = Clock()
         self.worker = Worker()
@@ -46,43 +46,43 @@ class House:
 
 
 @pytest.fixture
-def house() -> Iterator[House]:
-    made = House()
+def harness() -> Iterator[Harness]:
+    made = Harness()
     yield made
     made.heartbeat.stopService()
     assert made.clock.getDelayedCalls() == []
 
 
-def test_a_thread_that_answers_is_well_for_ever(house: House) -> None:
+def test_a_thread_that_answers_is_well_for_ever(harness: Harness) -> None:
     for _ in range(20):
-        house.worker.answer()
-        house.pass_time(INTERVAL)
-        assert house.heartbeat.stuck() == []
+        harness.worker.answer()
+        harness.pass_time(INTERVAL)
+        assert harness.heartbeat.stuck() == []
 
 
-def test_one_that_does_nothing_more_is_named_after_a_while_and_well_again_when_it_moves(house: House) -> None:
-    house.pass_time(BOUND)
-    assert house.heartbeat.stuck() == []
-    house.pass_time(INTERVAL)
-    (problem,) = house.heartbeat.stuck()
+def test_one_that_does_nothing_more_is_named_after_a_while_and_well_again_when_it_moves(harness: Harness) -> None:
+    harness.pass_time(BOUND)
+    assert harness.heartbeat.stuck() == []
+    harness.pass_time(INTERVAL)
+    (problem,) = harness.heartbeat.stuck()
     assert problem.startswith("the worker has not moved for")
-    assert len(house.worker.asked) == 1  # no second beat behind one that waits
-    house.worker.answer()
-    assert house.heartbeat.stuck() == []
+    assert len(harness.worker.asked) == 1  # no second beat behind one that waits
+    harness.worker.answer()
+    assert harness.heartbeat.stuck() == []
 
 
-def test_one_that_is_busy_for_long_but_moves_is_well(house: House) -> None:
+def test_one_that_is_busy_for_long_but_moves_is_well(harness: Harness) -> None:
     for _ in range(20):
-        house.pass_time(BOUND - 1)
-        house.worker.steps += 1
-        assert house.heartbeat.stuck() == []
-    house.pass_time(BOUND + INTERVAL)
-    assert len(house.heartbeat.stuck()) == 1
+        harness.pass_time(BOUND - 1)
+        harness.worker.steps += 1
+        assert harness.heartbeat.stuck() == []
+    harness.pass_time(BOUND + INTERVAL)
+    assert len(harness.heartbeat.stuck()) == 1
 
 
-def test_one_that_has_ended_is_named_at_once(house: House) -> None:
-    house.worker.lives = False
-    assert house.heartbeat.stuck() == ["the worker has ended: restart stackit"]
+def test_one_that_has_ended_is_named_at_once(harness: Harness) -> None:
+    harness.worker.lives = False
+    assert harness.heartbeat.stuck() == ["the worker has ended: restart stackit"]
 
 
 def test_timers_that_never_come_are_named_though_all_else_goes_on() -> None:
