@@ -193,8 +193,8 @@ async def test_a_pid_file_on_a_full_disk_stops_the_start_with_one_line(tmp_path:
     script = "import sys; from twisted.scripts.twistd import run; sys.exit(run())"
     file = tmp_path / "twistd.pid"
     arguments = ("--nodaemon", f"--pidfile={file}", "stackit", "--state-dir", str(tmp_path / "state"))
-    # No file may grow, which is what a full disk looks like to one process.
-    full = ("/bin/sh", "-c", 'ulimit -f 0; exec "$@"', "sh")
+    # No file may grow, which is what a full disk looks like to one process; coverage would want to write one, too.
+    full = ("/bin/sh", "-c", 'ulimit -f 0; unset COVERAGE_PROCESS_CONFIG; exec "$@"', "sh")
     ended = await shell(*full, sys.executable, "-P", "-B", "-c", script, *arguments, "--listen", "tcp:0")
     said = (ended.stdout + ended.stderr).decode().splitlines()
     assert ended.status == 1
