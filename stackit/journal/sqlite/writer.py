@@ -207,10 +207,12 @@ class Writer:
     ) -> None:
         """Hand out the results of one commit, and tell of changes."""
         changed, self.problem = problem != self.problem, problem
-        told, self.behind = (behind is None) == (self.behind is None), behind
+        behind_changed, self.behind = (behind is None) != (self.behind is None), behind
         later: list[tuple[PendingWrite, Any]] = []
         in_order = any([write.alone for write in batch])  # noqa: C419 - what is alone may count what came before it
         try:
+            if behind_changed:
+                self._on_behind(behind)  # before those hear of it whose writes are refused for it
             self._notify()  # what the commit before left, if this one never came to wait for the disk
             for write, result in zip(batch, results, strict=True):
                 if write.notify_later and not in_order:
@@ -227,8 +229,6 @@ class Writer:
             self._on_log()
         if changed:
             self._on_change(problem)
-        if not told:
-            self._on_behind(behind)
         if self._closed is not None and not self._busy:
             self._batches.put(None)
 
