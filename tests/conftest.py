@@ -18,6 +18,20 @@ settings.register_profile("stackit", deadline=None, suppress_health_check=[Healt
 settings.load_profile("stackit")
 
 
+def pytest_configure() -> None:
+    """Have programs that tests start get the default of each signal, also where the tests are to ignore some.
+
+    Under nohup, and as a job in the background, they are, and a program inherits that.
+    """
+    for each in (signal.SIGHUP, signal.SIGINT, signal.SIGQUIT, signal.SIGTERM):
+        if signal.getsignal(each) is signal.SIG_IGN:
+            signal.signal(each, _ignore)  # a program that is started inherits no handler
+
+
+def _ignore(_number: int, _frame: object) -> None:
+    """Do nothing."""
+
+
 @pytest.fixture(autouse=True, scope="session")
 def _monotonic_time() -> None:
     """As in a running stackit: what takes the reactor's time for the wall clock's is wrong by decades."""

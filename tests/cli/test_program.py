@@ -99,15 +99,6 @@ def test_a_current_directory_that_is_gone_is_one_line(program: Path, tmp_path: P
 # -- signals ----------------------------------------------------------------------
 
 
-@pytest.fixture(autouse=True)
-def _default_signals() -> Iterator[None]:
-    """Programs inherit the default of each signal, also where something (nohup) has the tests ignore one."""
-    before = {each: signal.signal(each, signal.SIG_DFL) for each in (signal.SIGHUP, signal.SIGTERM)}
-    yield
-    for each, handler in before.items():
-        signal.signal(each, handler)
-
-
 @pytest.mark.parametrize(("number", "status"), [(signal.SIGINT, 130), (signal.SIGTERM, 143), (signal.SIGHUP, 129)])
 def test_a_signal_ends_a_command_that_waits_in_silence(
     program: Path, tmp_path: Path, number: signal.Signals, status: int
