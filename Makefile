@@ -115,7 +115,7 @@ $(VENV)/.venv:
 
 $(VENV)/.test $(VENV)/.check: $(VENV)/.%: $(VENV)/.venv setup.py pyproject.toml $(CONSTRAINTS)
 	@echo "setting up $(VENV) ($*) ..."
-	@$(BIN)/python -m pip install --quiet --disable-pip-version-check $(CONSTRAINTS:%=--constraint %) --editable '.[$*]'
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check $(CONSTRAINTS:%=--constraint %) --editable '.[$*,clients]'
 	@touch $@
 
 # Debian's package is only looked into: installed, it would start a Prometheus.
