@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
+import msgspec
+
 from stackit.api.events import Event, RefsChanged
 from stackit.api.forge import Forge, Forges, secret_variable
 from stackit.config.model import Config
@@ -48,7 +50,7 @@ def restore(forges: Forges, stored: StoredEvent) -> Event | RefsChanged | None:
         return None
     if stored.kind == "refs":
         return decode_changes(stored)
-    return forges.restore(
+    event = forges.restore(
         stored.event,
         stored.body,
         id=stored.id,
@@ -56,3 +58,6 @@ def restore(forges: Forges, stored: StoredEvent) -> Event | RefsChanged | None:
         hook=stored.hook,
         received_at=stored.received_at,
     )
+    if event is None or (stored.signer, stored.via) == (event.signer, event.via):
+        return event
+    return msgspec.structs.replace(event, signer=stored.signer, via=stored.via)

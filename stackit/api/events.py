@@ -30,6 +30,8 @@ _MOST_DIGITS = 300
 """Digits of an integer that is decoded as one. Python's own limit is 4,300."""
 
 Kind = Literal["created", "updated", "deleted"]
+Via = Literal["webhook", "api"]
+"""The way by which a delivery came: sent by the forge, or taken from its list of deliveries."""
 
 
 def _number(digits: str) -> int | float:
@@ -101,6 +103,10 @@ class Event(msgspec.Struct, frozen=True, kw_only=True, dict=True, eq=False):
     without one. ``delivery`` is the forge's delivery id. ``hook`` is the id of the webhook, "" if it has none,
     ``NAME:ID`` for a forge other than GitHub. ``id`` is stackit's own id of the delivery. ``received_at`` is in
     seconds since the epoch. ``body`` is the JSON text that was signed.
+
+    ``signer`` is the scope of the secret that verified the delivery: "" for one that may speak for any repository, else
+    ``app:NAME``, ``owner:NAME`` or ``repo:OWNER/NAME``. ``via`` is ``api`` where the delivery was missed, and taken
+    from the forge's list of deliveries.
     """
 
     name: str
@@ -111,6 +117,8 @@ class Event(msgspec.Struct, frozen=True, kw_only=True, dict=True, eq=False):
     action: str | None = None
     repo: Repo | None = None
     hook: str = ""
+    signer: str = ""
+    via: Via = "webhook"
 
     @cached_property
     def payload(self) -> dict[str, Any]:

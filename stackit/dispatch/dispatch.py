@@ -165,6 +165,8 @@ class Dispatch:
             body=event.body,
             subscribers=subscribers,
             refuse_replay=self._limits.refuse_replays,
+            signer=event.signer,
+            via=event.via,
         )
         self._journal.append(delivery, partial(self._appended, event, bool(subscribers), done))
 

@@ -63,7 +63,9 @@ class JournalProtocol(Protocol):
         * else nothing changes (``duplicate``).
 
         The body is the same where its digest is the same, or else where its bytes are: the digest is that of a
-        signature, and changes with the secret. Another body under a known id is another delivery (``new``, ``reused``).
+        signature, and changes with the secret. Another body under a known id is another delivery (``new``, ``reused``),
+        unless one of the two came via the API, which writes the same payload in other bytes. A delivery via the API
+        whose id and hook are known is a ``duplicate`` in any case.
 
         A body whose digest was recorded under another delivery id names the first of these in ``replay_of``; with
         ``refuse_replay`` it is recorded without a handling. One event by two hooks is no replay, but handled once where
@@ -84,6 +86,19 @@ class JournalProtocol(Protocol):
         """Record that refs moved, with a handling for each subscriber, due at once.
 
         ``announced`` gives the new object ids from then on: in one transaction with the event.
+        """
+
+    async def put(self, collection: str, documents: Mapping[str, bytes | None]) -> None:
+        """Keep small documents by their collection and key, in place of what is there; None deletes one."""
+
+    async def rename(
+        self, renames: Sequence[tuple[str, str]], collection: str, documents: Mapping[str, bytes | None]
+    ) -> None:
+        """Give the announced refs of repositories to other keys, all at once, and put documents, in one transaction.
+
+        Each of ``renames`` is an old key and a new one. Two that swap, and chains, come out right. What was announced
+        under a new key that is not renamed itself is forgotten. Deliveries keep the name that they came with. Raises
+        ValueError where a key is renamed twice, or two get the same.
         """
 
     def finish(self, handling: HandlingId, done: Callable[[Failure | None], object], *, at: float) -> None:
@@ -159,6 +174,12 @@ class JournalProtocol(Protocol):
 
     async def announced(self, repo_key: str) -> dict[str, str]:
         """Return the refs of a repository (by its key) as they were last announced, and their object ids."""
+
+    async def documents(self, collection: str) -> dict[str, bytes]:
+        """Return the documents of a collection by their keys, in the order of the keys."""
+
+    def documents_now(self, collection: str) -> dict[str, bytes]:
+        """Return the same, but block: for the start, before anything listens."""
 
     async def dead(self) -> dict[str, int]:
         """Return the number of dead handlings of each subscriber that has any."""

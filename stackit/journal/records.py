@@ -8,7 +8,7 @@ from typing import Literal, NewType, get_args
 
 import msgspec
 
-from stackit.api.events import RefChange, RefsChanged, Repo
+from stackit.api.events import RefChange, RefsChanged, Repo, Via
 
 State = Literal["pending", "done", "dead"]
 EventKind = Literal["delivery", "refs"]
@@ -27,6 +27,7 @@ class NewDelivery(msgspec.Struct, frozen=True, kw_only=True):
     ``repo`` is ``Owner/name`` as shown, ``received_at`` seconds since the epoch, ``digest`` what its body is recognised
     by, ``body`` its JSON text, which is kept only where there are ``subscribers`` (keys such as ``plugin:function``).
     With ``refuse_replay``, a body that came before under another delivery id is recorded without any handling.
+    ``signer`` and ``via`` are those of the event.
     """
 
     hook: str
@@ -39,6 +40,8 @@ class NewDelivery(msgspec.Struct, frozen=True, kw_only=True):
     body: bytes
     subscribers: tuple[str, ...]
     refuse_replay: bool = False
+    signer: str = ""
+    via: Via = "webhook"
 
 
 class DueHandling(msgspec.Struct, frozen=True):
@@ -82,6 +85,8 @@ class StoredEvent(msgspec.Struct, frozen=True, kw_only=True):
     action: str | None
     repo: str | None
     received_at: float
+    signer: str
+    via: Via
     body: bytes | None
 
 
@@ -113,6 +118,8 @@ class Receipt(msgspec.Struct, frozen=True, kw_only=True):
     action: str | None
     repo: str | None
     received_at: float
+    signer: str
+    via: Via
     size: int
     replay_of: str | None
     visible_at: float | None
@@ -130,6 +137,13 @@ class Page(msgspec.Struct, frozen=True):
 def repo_key(repo: str | None) -> str:
     """Return the key by which a repository is found and grouped: its name in lower case, "" for none."""
     return repo.lower() if repo else ""
+
+
+def check_renames(renames: Sequence[tuple[str, str]]) -> None:
+    """Raise ValueError where a key is renamed twice, or two get the same."""
+    old, new = {each for each, _ in renames}, {each for _, each in renames}
+    if len(old) < len(renames) or len(new) < len(renames):
+        raise ValueError("a repository cannot be renamed twice at once, nor two to one name")
 
 
 def encode_changes(changes: Sequence[RefChange], cause: str) -> bytes:

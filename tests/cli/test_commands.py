@@ -52,6 +52,7 @@ def delivery(number: int, **changes: Any) -> dict[str, Any]:
         "id": str(number),
         "delivery": f"guid-{number}",
         "hook": "77",
+        "via": "webhook",
         "event": "issues",
         "action": "opened",
         "repo": "octo/widget",

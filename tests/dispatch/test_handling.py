@@ -322,3 +322,22 @@ async def test_threads_that_hang_are_left_behind_and_bounded_and_cost_nobody_els
     ]
     assert all(thread.daemon for thread in threading.enumerate() if thread.name == "stackit handler")
     release.set()
+
+
+@pytest_twisted.ensureDeferred
+async def test_a_handler_sees_who_signed_and_by_which_way_it_came_in_every_attempt(harness: Open) -> None:
+    seen: list[tuple[str, str]] = []
+
+    @on("*")
+    def handle(event: Any) -> None:
+        seen.append((event.signer, event.via))
+        if len(seen) == 1:
+            raise OSError("not yet")
+
+    one = harness(mine=handle)
+    taken = await one.take(signer="app:main", via="api")
+    await one.until(lambda: bool(one.outcomes("failed")))
+    await one.pass_time(2.0)
+    await one.until(lambda: bool(one.outcomes("handled")))
+    receipt = await one.receipt(taken)
+    assert [*seen, (receipt.signer, receipt.via)] == [("app:main", "api")] * 3

@@ -20,7 +20,7 @@ from twisted.internet.defer import Deferred
 from twisted.internet.task import Clock
 
 from stackit import Event, Occurrence, Repo, hookimpl, on
-from stackit.api.events import DeliveryResult
+from stackit.api.events import DeliveryResult, Via
 from stackit.api.forge import Forges
 from stackit.bus.bus import Bus
 from stackit.dispatch.backoff import Backoff
@@ -106,7 +106,14 @@ class Harness:
         gc.collect()  # a failure that was not handled is logged now, and fails the test
 
     async def take(
-        self, repo: str = "Octo/Widget", *, name: str = "issues", delivery: str | None = None, **payload: Any
+        self,
+        repo: str = "Octo/Widget",
+        *,
+        name: str = "issues",
+        delivery: str | None = None,
+        signer: str = "",
+        via: Via = "webhook",
+        **payload: Any,
     ) -> DeliveryResult:
         """A delivery comes in; ``payload`` is added to its body, in which ``mark`` is the delivery id by default."""
         if self._recovered is not None:
@@ -126,6 +133,7 @@ class Harness:
         )
         event = decode(name, body, id="", delivery=delivery, hook="7", received_at=self.wall())
         assert isinstance(event, Event)
+        event = msgspec.structs.replace(event, signer=signer, via=via)
         taken: DeliveryResult = await outcome(self.dispatch.take, event, hashlib.sha256(body).digest())
         return taken
 

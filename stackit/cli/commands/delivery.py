@@ -32,6 +32,7 @@ async def show(shell: Shell) -> None:
         "id": found["id"],
         "delivery": found["delivery"],
         "hook": found["hook"],
+        "via": found["via"],
         "event": event_name(found),
         "repo": found["repo"],
         "received": _time(shell, found["received_at"]),

@@ -11,7 +11,9 @@ from stackit.journal.sqlite import bodies, digests, rows
 from stackit.journal.sqlite.ids import event_id
 from stackit.journal.sqlite.schema import Connection
 
-_EVENTS = "events (kind, hook, delivery, event, action, repo, repo_key, digest, size, received_at, replay_of)"
+_EVENTS = """events (
+    kind, hook, delivery, event, action, repo, repo_key, digest, size, signer, via, received_at, replay_of
+)"""
 MAKE_DUE = """
     UPDATE handlings SET state = 'pending', attempts = ?1, error = ?2, next_at = ?3, finished_at = NULL,
         traceback = CASE WHEN ?2 IS NULL THEN NULL ELSE traceback END
@@ -20,11 +22,13 @@ MAKE_DUE = """
 
 _HANDLINGS = "handlings (event_id, subscriber, repo_key, state, next_at)"
 _SEEN_IDS = "SELECT delivery, hook FROM events WHERE kind = 'delivery' AND delivery IN ({})"
-_SEEN_ID = "SELECT id, digest, size FROM events WHERE kind = 'delivery' AND delivery = ? AND hook = ? ORDER BY id"
+_SEEN_ID = "SELECT id, digest, size, via FROM events WHERE kind = 'delivery' AND delivery = ? AND hook = ? ORDER BY id"
 _SEEN_BODY = f"SELECT {bodies.STORED} FROM events e WHERE e.id = ?"  # noqa: S608 - a constant
 _SEEN_COPY = "SELECT id FROM events WHERE kind = 'delivery' AND delivery = ? AND digest = ? ORDER BY id LIMIT 1"
 _CHANGE_EVENT = """
-    UPDATE events SET event = ?, action = ?, repo = ?, repo_key = ?, digest = ?, size = ?, replay_of = ? WHERE id = ?
+    UPDATE events SET event = ?, action = ?, repo = ?, repo_key = ?, digest = ?, size = ?, signer = ?, via = ?,
+        replay_of = ?
+    WHERE id = ?
 """
 
 
@@ -92,12 +96,15 @@ def _append_seen(connection: Connection, record: NewDelivery) -> AppendResult:
     return AppendResult(id_, "new", handlings.get(id_, ()), first, reused=bool(of_that_id))
 
 
-def _is_same(connection: Connection, row: tuple[int, bytes, int], record: NewDelivery) -> bool:
+def _is_same(connection: Connection, row: tuple[int, bytes, int, str], record: NewDelivery) -> bool:
     """Return True for a delivery with the body of an event (a row of ``_SEEN_ID``), as far as that can be told.
 
-    The digest is that of a signature: under another secret, the same body has another one.
+    The digest is that of a signature: under another secret, the same body has another one. A body that the API gave
+    is the same payload in other bytes.
     """
-    number, digest, size = row
+    number, digest, size, via = row
+    if "api" in (via, record.via):
+        return True
     if digest == record.digest or size != len(record.body):
         return digest == record.digest
     try:
@@ -112,6 +119,8 @@ def _append_again(connection: Connection, row: int, record: NewDelivery, first: 
     key, size, digest, replay_of = connection.execute(
         "SELECT repo_key, size, digest, replay_of FROM events WHERE id = ?", (row,)
     ).fetchone()
+    if record.via == "api":
+        return AppendResult(event_id(row), "duplicate", (), replay_of)
     handlings = connection.execute(
         "SELECT id, subscriber, state, attempts, error FROM handlings WHERE event_id = ? ORDER BY id", (row,)
     ).fetchall()
@@ -155,7 +164,8 @@ def _identity(record: NewDelivery) -> tuple[str, str]:
 def _what(record: NewDelivery) -> tuple[object, ...]:
     """Return the values of a delivery in the order of ``_EVENTS`` and ``_CHANGE_EVENT``."""
     action = None if record.action is None else storable(record.action)
-    return storable(record.event), action, record.repo, repo_key(record.repo), record.digest, len(record.body)
+    repo = (record.repo, repo_key(record.repo))
+    return storable(record.event), action, *repo, record.digest, len(record.body), storable(record.signer), record.via
 
 
 def _wanted(record: NewDelivery, replay_of: str | None) -> tuple[str, ...]:

@@ -22,9 +22,11 @@ from stackit.journal.records import (
     Page,
     Receipt,
     StoredEvent,
+    check_renames,
 )
 from stackit.journal.sqlite import deliveries, outcomes, queries, retention
 from stackit.journal.sqlite.checkpoints import checkpoint
+from stackit.journal.sqlite.documents import put, rename
 from stackit.journal.sqlite.files import FilesChanged, log_of
 from stackit.journal.sqlite.ids import event_row
 from stackit.journal.sqlite.opening import Full, Opening
@@ -33,6 +35,8 @@ from stackit.journal.sqlite.sizes import Sizes
 from stackit.journal.sqlite.writer import Writer
 
 _REPLAY_STEP = 500
+_DOCUMENT_SIZE = 400
+"""About as many bytes has a document."""
 _CAUGHT_UP = "the journal's log is brought into the journal's file again"
 
 
@@ -143,6 +147,17 @@ class SQLiteJournal(JournalProtocol):
         )
         return await self._writer.submit(operation, 200 * len(changes))
 
+    async def put(self, collection: str, documents: Mapping[str, bytes | None]) -> None:
+        kept = dict(documents)
+        await self._writer.submit(lambda connection: put(connection, collection, kept), _DOCUMENT_SIZE * len(kept))
+
+    async def rename(
+        self, renames: Sequence[tuple[str, str]], collection: str, documents: Mapping[str, bytes | None]
+    ) -> None:
+        check_renames(renames)
+        operation = partial(rename, renames=tuple(renames), collection=collection, documents=dict(documents))
+        await self._writer.submit(operation, _DOCUMENT_SIZE * len(documents))
+
     def finish(self, handling: HandlingId, done: Callable[[Failure | None], object], *, at: float) -> None:
         self._writer.join(outcomes.finish, (handling, at), done, notify_later=True)
 
@@ -194,6 +209,12 @@ class SQLiteJournal(JournalProtocol):
 
     async def announced(self, repo_key: str) -> dict[str, str]:
         return await self._reader.ask(lambda connection: queries.announced(connection, repo_key))
+
+    async def documents(self, collection: str) -> dict[str, bytes]:
+        return await self._reader.ask(lambda connection: queries.documents(connection, collection))
+
+    def documents_now(self, collection: str) -> dict[str, bytes]:
+        return self._reader.answer_now(lambda connection: queries.documents(connection, collection))
 
     async def dead(self) -> dict[str, int]:
         return await self._reader.ask(queries.dead)

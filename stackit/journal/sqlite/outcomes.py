@@ -45,7 +45,7 @@ def announce(
     there = ((key, ref_bytes(change.ref), change.new) for change in changes if change.kind != "deleted")
     connection.executemany(_SET_REF, there)
     body = encode_changes(changes, cause)
-    event = ("refs", "", delivery, REFS_EVENT, None, repo, key, None, len(body), received_at, None)
+    event = ("refs", "", delivery, REFS_EVENT, None, repo, key, None, len(body), "", "webhook", received_at, None)
     (row,) = insert_events(connection, [event])
     if subscribers:
         bodies.store(connection, [(row, body)])

@@ -34,7 +34,7 @@ _DUE_GROUPS = """
     GROUP BY repo_key ORDER BY MIN(id)
 """
 _NEXT_DUE = "SELECT MIN(next_at) FROM handlings WHERE state = 'pending' AND subscriber = ? AND next_at > ?"
-_COLUMNS = "e.id, e.kind, e.hook, e.delivery, e.event, e.action, e.repo, e.received_at"
+_COLUMNS = "e.id, e.kind, e.hook, e.delivery, e.event, e.action, e.repo, e.received_at, e.signer, e.via"
 _LOAD = f"SELECT {_COLUMNS}, {bodies.STORED} FROM events AS e WHERE e.id = ?"  # noqa: S608 - constants
 _RECEIPT = f"SELECT {_COLUMNS}, e.size, e.replay_of, e.visible_at"
 
@@ -105,12 +105,18 @@ def announced(connection: sqlite3.Connection, key: str) -> dict[str, str]:
     return {ref_text(ref): oid for ref, oid in rows}
 
 
+def documents(connection: sqlite3.Connection, collection: str) -> dict[str, bytes]:
+    """Return the documents of a collection by their keys, in the order of the keys."""
+    rows = connection.execute("SELECT key, document FROM documents WHERE collection = ? ORDER BY key", (collection,))
+    return dict(rows.fetchall())
+
+
 def load(connection: sqlite3.Connection, row: int) -> StoredEvent | None:
     """Return an event with its body. Raises Permanent for a damaged one."""
     found = connection.execute(_LOAD, (row,)).fetchone()
     if found is None:
         return None
-    number, kind, hook, delivery, event, action, repo, received_at, alone, bundle = found
+    number, kind, hook, delivery, event, action, repo, received_at, signer, via, alone, bundle = found
     return StoredEvent(
         id=event_id(number),
         kind=kind,
@@ -120,6 +126,8 @@ def load(connection: sqlite3.Connection, row: int) -> StoredEvent | None:
         action=action,
         repo=repo,
         received_at=received_at,
+        signer=signer,
+        via=via,
         body=bodies.load(number, alone, bundle),
     )
 
@@ -212,7 +220,7 @@ def _of_state(state: str | None, subscriber: str | None) -> Iterator[tuple[str, 
 
 
 def _receipt(connection: sqlite3.Connection, row: tuple[Any, ...]) -> Receipt:
-    number, kind, hook, delivery, event, action, repo, received_at, size, replay_of, visible_at = row
+    number, kind, hook, delivery, event, action, repo, received_at, signer, via, size, replay_of, visible_at = row
     handlings = tuple(
         HandlingRow(
             subscriber=subscriber,
@@ -233,6 +241,8 @@ def _receipt(connection: sqlite3.Connection, row: tuple[Any, ...]) -> Receipt:
         action=action,
         repo=repo,
         received_at=received_at,
+        signer=signer,
+        via=via,
         size=size,
         replay_of=replay_of,
         visible_at=visible_at,

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sqlite3
 from collections.abc import Callable
-from contextlib import suppress
+from contextlib import closing, suppress
 from queue import SimpleQueue
 from threading import Event, Thread
 from typing import Any, TypeVar
@@ -71,6 +71,16 @@ class Reader:
         else:
             self._waiting.put((question, answer))
         return answer
+
+    def answer_now(self, question: Question[T]) -> T:
+        """Return the answer by a connection of its own. Blocks. Raises JournalError, or as the question does."""
+        if not self._opening.is_done:
+            raise JournalError(f"the journal {self._opening.path} is not open yet")
+        try:
+            with closing(connect(self._opening.path, self._opening.sizes)) as connection:
+                return question(connection)
+        except sqlite3.Error as problem:
+            raise JournalError(f"the journal cannot read {self._opening.path}: {problem}") from None
 
     def beat(self, done: Callable[[object], object]) -> None:
         """Call ``done`` when all that was asked for before is answered."""

@@ -18,10 +18,14 @@ from stackit.journal.sqlite.sizes import Sizes
 
 NAME = "journal.sqlite3"
 """The name of the journal's file in the state directory."""
-VERSION = 2
+VERSION = 3
 """The version of the tables, as SQLite's ``user_version``."""
 APPLICATION = 0x73746B31
 """SQLite's ``application_id`` of a journal: "stk1". Journals from before the first release have none."""
+
+_DOCUMENTS = """CREATE TABLE documents (
+    collection TEXT, key TEXT, document BLOB NOT NULL, PRIMARY KEY (collection, key)
+) WITHOUT ROWID"""
 
 TABLES = (
     # One row for each delivery and each announcement of refs. Bodies lie apart, because an update writes its whole row
@@ -39,7 +43,9 @@ TABLES = (
         digest BLOB,
         size INTEGER NOT NULL,
         replay_of TEXT,
-        visible_at REAL
+        visible_at REAL,
+        signer TEXT NOT NULL DEFAULT '',
+        via TEXT NOT NULL DEFAULT 'webhook'
     )""",
     "CREATE INDEX events_by_delivery ON events (delivery, hook) WHERE kind = 'delivery'",
     "CREATE TABLE bodies (event_id INTEGER PRIMARY KEY REFERENCES events (id), body BLOB NOT NULL)",
@@ -67,6 +73,7 @@ TABLES = (
     "CREATE INDEX handlings_by_time ON handlings (subscriber, next_at, state) WHERE state = 'pending'",
     "CREATE INDEX handlings_open ON handlings (event_id, state, subscriber) WHERE state <> 'done'",
     "CREATE TABLE refs (repo_key TEXT, ref BLOB, oid TEXT NOT NULL, PRIMARY KEY (repo_key, ref)) WITHOUT ROWID",
+    _DOCUMENTS,
     # Written over and over to see whether the disk takes writes again.
     "CREATE TABLE probe (id INTEGER PRIMARY KEY CHECK (id = 1), filler BLOB NOT NULL)",
 )
@@ -74,6 +81,11 @@ TABLES = (
 _STEPS: Mapping[int, Sequence[str]] = MappingProxyType(
     {
         1: ("ALTER TABLE handlings ADD COLUMN traceback BLOB",),
+        2: (
+            "ALTER TABLE events ADD COLUMN signer TEXT NOT NULL DEFAULT ''",
+            "ALTER TABLE events ADD COLUMN via TEXT NOT NULL DEFAULT 'webhook'",
+            _DOCUMENTS,
+        ),
     }
 )
 """The statements that make a journal of each earlier version one of the version after it."""

@@ -200,6 +200,7 @@ class _Deliveries:
             "id": receipt.id,
             "delivery": receipt.delivery,
             "hook": receipt.hook,
+            "via": receipt.via,
             "event": receipt.event,
             "action": receipt.action,
             "repo": receipt.repo,

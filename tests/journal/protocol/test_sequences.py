@@ -34,7 +34,9 @@ appends = st.tuples(
     st.sampled_from(REPOS),
     subscribers,
     st.booleans(),  # whether replays are refused
+    st.sampled_from(["webhook", "webhook", "api"]),
 )
+names = st.sampled_from(["octo/widget", "octo/other", "octo/new"])
 steps = st.one_of(
     appends,
     appends,
@@ -43,6 +45,7 @@ steps = st.one_of(
     st.tuples(st.just("replay"), number, st.one_of(st.none(), subscribers)),
     st.tuples(st.just("replay_dead"), st.sampled_from(SUBSCRIBERS)),
     st.tuples(st.just("announce"), st.sampled_from(["created", "updated", "deleted"]), subscribers),
+    st.tuples(st.just("rename"), st.lists(st.tuples(names, names), max_size=3)),
     st.tuples(st.just("visible"), number),
     st.tuples(st.just("move_retries"), st.sampled_from([-1000.0, -3.0, 0.0, 3.0, 1000.0])),
     st.tuples(st.just("prune")),
@@ -67,7 +70,15 @@ class Player:
             return type(refused)
 
     async def append(
-        self, delivery: str, hook: str, body: bytes, secret: bytes, repo: str | None, wanted: Any, refuse: bool
+        self,
+        delivery: str,
+        hook: str,
+        body: bytes,
+        secret: bytes,
+        repo: str | None,
+        wanted: Any,
+        refuse: bool,
+        via: Any,
     ) -> Any:
         made = new_delivery(
             delivery,
@@ -77,6 +88,7 @@ class Player:
             repo=repo,
             subscribers=wanted,
             refuse_replay=refuse,
+            via=via,
             received_at=self.now,
         )
         return await outcome(self.journal.append, made)
@@ -99,6 +111,9 @@ class Player:
         new = {"created": ONE, "updated": TWO, "deleted": ZEROS}[kind]
         change = RefChange("refs/heads/main", ZEROS, new, kind)
         return await self.journal.announce("octo/widget", (change,), "push", None, self.now, wanted)
+
+    async def rename(self, renames: Any) -> Any:
+        return await self.journal.rename(renames, "repos", dict.fromkeys((new for _, new in renames), b"there"))
 
     async def visible(self, at: int) -> Any:
         return self.events and await self.journal.visible(self.pick(self.events, at), self.now)
@@ -127,8 +142,9 @@ class Player:
             for group in await self.journal.due_groups(each, now=self.now)
         }
         times = [await self.journal.next_due(each, after=self.now) for each in SUBSCRIBERS]
-        refs = await self.journal.announced("octo/widget")
-        return self.named([listed, bodies, list(due.items()), times, refs, await self.journal.pending()])
+        refs = [await self.journal.announced(each) for each in ("octo/widget", "octo/other", "octo/new")]
+        documents = list((await self.journal.documents("repos")).items())
+        return self.named([listed, bodies, list(due.items()), times, refs, documents, await self.journal.pending()])
 
     @staticmethod
     def pick(known: list[Any], at: int) -> Any:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import sqlite3
 from contextlib import closing
 from pathlib import Path
@@ -16,17 +17,25 @@ from stackit.api.errors import JournalError
 from stackit.journal.sqlite import SQLiteJournal, schema
 from stackit.journal.sqlite.sizes import Sizes
 
+THIRD = ("signer TEXT NOT NULL DEFAULT '',", "via TEXT NOT NULL DEFAULT 'webhook'")
+NEW_SINCE = {1: ("traceback BLOB,", *THIRD), 2: THIRD}
+"""The columns that a journal of an earlier version lacks."""
 
-def first_version(directory: Path) -> None:
-    """Make an empty journal as the first version did."""
+
+def made_by(version: int, directory: Path) -> None:
+    """Make an empty journal as an earlier version did."""
     directory.mkdir(mode=0o700)
     path = directory / "journal.sqlite3"
     path.touch(0o600)
     with closing(schema.connect(path, Sizes())) as connection:
         for statement in schema.TABLES:
-            connection.execute(statement.replace("traceback BLOB,", ""))
+            if "TABLE documents" in statement:
+                continue
+            for column in NEW_SINCE[version]:
+                statement = statement.replace(column, "")  # noqa: PLW2901
+            connection.execute(re.sub(r",\s*\)$", ")", statement))
         connection.execute(f"PRAGMA application_id = {schema.APPLICATION}")
-        connection.execute("PRAGMA user_version = 1")
+        connection.execute(f"PRAGMA user_version = {version}")
         connection.execute("PRAGMA journal_mode = WAL")
 
 
@@ -37,11 +46,12 @@ def columns(path: Path) -> dict[str, list[Any]]:
         return {table: sorted(row[1:] for row in connection.execute(f"PRAGMA table_info({table})")) for table in tables}
 
 
+@pytest.mark.parametrize("version", NEW_SINCE)
 @pytest_twisted.ensureDeferred
-async def test_a_journal_of_the_first_version_goes_on_with_what_it_has(tmp_path: Path) -> None:
+async def test_a_journal_of_an_earlier_version_goes_on_with_what_it_has(version: int, tmp_path: Path) -> None:
     from twisted.internet import reactor  # noqa: PLC0415 - importing it installs it
 
-    first_version(tmp_path / "old")
+    made_by(version, tmp_path / "old")
     path = tmp_path / "old/journal.sqlite3"
     with closing(sqlite3.connect(path)) as connection, connection:
         connection.execute(
@@ -56,27 +66,32 @@ async def test_a_journal_of_the_first_version_goes_on_with_what_it_has(tmp_path:
         journal = SQLiteJournal.open(tmp_path / "old", reactor=reactor)
         (receipt,) = (await journal.listing()).deliveries
         assert [(each.state, each.attempts, each.error) for each in receipt.handlings] == [("dead", 3, "OSError: no")]
+        assert (receipt.signer, receipt.via) == ("", "webhook")
         assert await journal.tracebacks(receipt.id) == {}
+        assert journal.documents_now("repos") == {}
         await journal.close()
     journal = SQLiteJournal.open(tmp_path / "old", reactor=reactor)
     appended = await outcome(journal.append, new_delivery("a", subscribers=("mirror",)))
     await journal.fail(appended.handlings[0].id, at=101.0, error="OSError: no", next_at=None, traceback="lines")
     assert await journal.tracebacks(appended.id) == {"mirror": "lines"}
+    await journal.put("repos", {"github:7": b"{}"})
+    assert journal.documents_now("repos") == {"github:7": b"{}"}
     await journal.close()
 
 
+@pytest.mark.parametrize("version", NEW_SINCE)
 @pytest_twisted.ensureDeferred
-async def test_a_journal_that_was_brought_up_to_date_has_the_tables_of_a_new_one(tmp_path: Path) -> None:
+async def test_a_journal_that_was_brought_up_to_date_has_the_tables_of_a_new_one(version: int, tmp_path: Path) -> None:
     from twisted.internet import reactor  # noqa: PLC0415 - importing it installs it
 
-    first_version(tmp_path / "old")
+    made_by(version, tmp_path / "old")
     for name in ("old", "new"):
         await SQLiteJournal.open(tmp_path / name, reactor=reactor).close()
     assert columns(tmp_path / "old/journal.sqlite3") == columns(tmp_path / "new/journal.sqlite3")
 
 
 def test_a_journal_that_cannot_be_brought_up_to_date_is_left_as_it_was(tmp_path: Path) -> None:
-    first_version(tmp_path / "old")
+    made_by(1, tmp_path / "old")
     path = tmp_path / "old/journal.sqlite3"
     with closing(sqlite3.connect(path)) as connection:
         connection.execute("ALTER TABLE handlings RENAME TO others")

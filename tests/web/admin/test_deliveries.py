@@ -140,6 +140,7 @@ async def test_a_receipt_tells_what_became_of_the_delivery_at_each_subscriber(ha
         "id": number,
         "delivery": "guid-1",
         "hook": "77",
+        "via": "webhook",
         "event": "push",
         "action": None,
         "repo": "Octo/Widget",
