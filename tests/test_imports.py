@@ -52,6 +52,7 @@ ALLOWED: Mapping[str, set[str]] = {
     "runtime": GROUND,
     "config": GROUND,
     "github": GROUND,
+    "github.discovery": {*GROUND, "config"},
     "journal": GROUND,
     "bus": {*GROUND, "config"},
     "dispatch": {*GROUND, "bus", "journal"},
@@ -111,8 +112,8 @@ def room(module: str) -> str:
         return PUBLIC
     if module == REACTOR:
         return "api.reactor"
-    deep = parts[0] in ("http", "plugins") and len(parts) > 1 and (ROOT / "stackit" / parts[0] / parts[1]).is_dir()
-    return ".".join(parts[:2]) if deep else parts[0]
+    has_rooms = parts[0] in ("github", "http", "plugins") and len(parts) > 1
+    return ".".join(parts[:2]) if has_rooms and (ROOT / "stackit" / parts[0] / parts[1]).is_dir() else parts[0]
 
 
 def inner_room(module: str) -> str:
