@@ -9,6 +9,7 @@ import msgspec
 from stackit.api.events import Event, RefsChanged
 from stackit.api.forge import Forge, Forges, secret_variable
 from stackit.config.model import Config
+from stackit.config.scopes import by_file
 from stackit.github import GitHub
 from stackit.journal import StoredEvent, decode_changes
 from stackit.web.webhook_secrets import Secrets
@@ -18,10 +19,13 @@ def with_secrets(config: Config, notice: Callable[[str], None]) -> list[tuple[Fo
     """Return GitHub and each installed forge. ``notice`` is told when the file of a secret changes."""
     github = GitHub(config.webhook.content_type)
     fixed: list[str] = [config.webhook_secret] if config.webhook_secret else []
-    found: list[tuple[Forge, Secrets]] = [(github, Secrets(github, fixed, config.webhook.secret_files, notice))]
+    scoped = config.scoped_secrets
+    secrets = Secrets(github, fixed, config.webhook.secret_files, notice, by_file(scoped, github.name))
+    found: list[tuple[Forge, Secrets]] = [(github, secrets)]
     for each in config.forges:
         fixed = [each.secret] if each.secret else []
-        found.append((each.forge, Secrets(each.forge, fixed, each.secret_files, notice)))
+        secrets = Secrets(each.forge, fixed, each.secret_files, notice, by_file(scoped, each.forge.name))
+        found.append((each.forge, secrets))
     return found
 
 

@@ -25,6 +25,7 @@ RefusalReason = Literal[
     "too_large",
     "deadline",
     "signature",
+    "scope",  # its secret does not speak for the repository that it tells of
     "overload",  # given up in favour of others
     "journal",  # it cannot be made durable now
     "plugin",  # the handler of a plugin's public route answered so

@@ -44,12 +44,19 @@ class RepoTable(Credentials, frozen=True, kw_only=True):
     keep_forced: Annotated[
         bool, Setting("whether the mirror keeps the old tip where a forced push replaces commits")
     ] = False
+    secret_files: Annotated[
+        tuple[Path, ...], Setting("files with a webhook secret each, which speaks for it alone", checks.readable_files)
+    ] = ()
 
 
 class OwnerTable(Credentials, frozen=True, kw_only=True):
     """``[[owners]]``: credentials for every repository of an owner on GitHub that names none of its own."""
 
     name: Annotated[str, Setting('`"octo"`')]
+    secret_files: Annotated[
+        tuple[Path, ...],
+        Setting("files with a webhook secret each, which speaks for its repositories alone", checks.readable_files),
+    ] = ()
 
 
 class HostTable(Credentials, frozen=True, kw_only=True):
@@ -121,7 +128,7 @@ def _by_name(
             if name.lower() in found:
                 raise ConfigError(f"{place.label}.name: {name} is there twice (letter case does not count)")
             settings = [each for each in table.__struct_fields__ if each != "name"]
-            if all(getattr(table, each) is None for each in settings):
+            if all(getattr(table, each) in (None, ()) for each in settings):
                 raise ConfigError(f"{place.label}: says nothing of {table.name}; expected one of {', '.join(settings)}")
             check_settings(table, _within(place), mistakes=mistakes)
             _check_token(place)

@@ -19,6 +19,7 @@ from stackit.config.access import managed_repos
 from stackit.config.forges import BUILT_IN, load_forges
 from stackit.config.mistakes import AT_ONCE, Mistakes
 from stackit.config.model import FILE_NAME, Config, FileTable, Settings, place
+from stackit.config.scopes import scoped_secrets
 from stackit.config.secret import Secret
 from stackit.config.setting import Setting, Where, check_settings, checked, fields, settings
 from stackit.config.toml import decode_table, decode_value, read_toml, shown_key
@@ -69,6 +70,7 @@ def load(
         **as_given,
         forges=tuple(forges),
         broken_forges=tuple(broken_forges),
+        scoped_secrets=scoped_secrets(file.repos, file.owners, by_name),
         **secrets,
         api_prefixes=api_prefixes,
         state_dir=file.state_dir or _default_state_dir(environ, cwd),

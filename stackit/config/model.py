@@ -12,6 +12,7 @@ from stackit.api.repos import ManagedRepo
 from stackit.config import checks
 from stackit.config.access import HostTable, OwnerTable, RepoTable
 from stackit.config.forges import ForgeConfig
+from stackit.config.scopes import ScopedSecret
 from stackit.config.secret import Secret
 from stackit.config.setting import Setting
 from stackit.text.units import Duration, Size
@@ -141,7 +142,8 @@ class Config(Settings, frozen=True, kw_only=True):
 
     Paths are absolute. ``api_prefixes`` have no slash at the end ("" is the root). ``plugins`` are the tables of
     ``[plugins.NAME]`` as they are in the file. ``forges`` are those beside GitHub; ``broken_forges`` has a line for
-    each that is installed and cannot be used. ``source`` is the file, None if there is none; ``origins`` are the
+    each that is installed and cannot be used. ``scoped_secrets`` are the webhook secrets that speak for an owner, a
+    repository or an App alone. ``source`` is the file, None if there is none; ``origins`` are the
     options and variables that settings came from instead, by the name of the setting. The secrets come from the
     environment alone.
     """
@@ -151,6 +153,7 @@ class Config(Settings, frozen=True, kw_only=True):
     plugins: Mapping[str, Mapping[str, Any]] = {}
     forges: tuple[ForgeConfig, ...] = ()
     broken_forges: tuple[str, ...] = ()
+    scoped_secrets: tuple[ScopedSecret, ...] = ()
     webhook_secret: Annotated[
         Secret | None,
         Setting("a secret of the webhook", checks.utf8, variable="STACKIT_GITHUB_WEBHOOK_SECRET", restart=True),
@@ -195,7 +198,8 @@ def secret_files(config: Config) -> tuple[Path, ...]:
     """Return every file that holds a secret or a token."""
     tokens = (repo.token_file for repo in config.repos if repo.token_file is not None)
     of_forges = (file for each in config.forges for file in each.secret_files)
-    return tuple(dict.fromkeys((*config.webhook.secret_files, *of_forges, *config.admin.token_files, *tokens)))
+    scoped = (each.file for each in config.scoped_secrets)
+    return tuple(dict.fromkeys((*config.webhook.secret_files, *of_forges, *scoped, *config.admin.token_files, *tokens)))
 
 
 def secrets(config: Config) -> tuple[str, ...]:

@@ -45,13 +45,14 @@ def register_parts(
 ) -> None:
     """Have each part take its settings. A new setting is named here, or its annotation says ``restart``."""
     # Secrets of files are kept out of all that is said from here on.
-    reloader.takes(_redaction(redact), "webhook.secret_files", "admin.token_files", "forges", "repos")
+    reloader.takes(_redaction(redact), "webhook.secret_files", "admin.token_files", "forges", "repos", "scoped_secrets")
     reloader.takes(_checked(check_token), "admin.token_files")
     # Plugins may refuse: they are asked before anything else changes.
     reloader.takes(prepare_plugins(bus, on_secret), "plugins")
     reloader.takes(
         _webhooks(public, notice),
         *("webhook.secret_files", "webhook.content_type", "webhook.max_body", "webhook.deadline", "forges"),
+        "scoped_secrets",
     )
     reloader.takes(_admin(admin, public), "admin.hosts", "admin.token_files")
     reloader.takes(
@@ -102,7 +103,8 @@ def _webhooks(public: PublicSite, notice: Callable[[str], None]) -> Prepare:
             for before, now in zip(old.forges, kept, strict=True)
             if before.secret_files != now.secret_files
         ]
-        changes = [*(name for name in names if name != "forges"), *of_forges]
+        changes = [*(name for name in names if name not in ("forges", "scoped_secrets")), *of_forges]
+        changes += [f"secret_files of {scope}" for scope in _other_scopes(old, new)]
         taken = msgspec.structs.replace(new, forges=tuple(kept))
         served = forges.with_secrets(taken, notice)
 
@@ -121,6 +123,11 @@ def _webhooks(public: PublicSite, notice: Callable[[str], None]) -> Prepare:
         )
 
     return prepare
+
+
+def _other_scopes(old: Config, new: Config) -> list[str]:
+    """Return the scopes that have other files of webhook secrets."""
+    return sorted({each.scope for each in {*old.scoped_secrets} ^ {*new.scoped_secrets}})
 
 
 def _kept_forge(old: ForgeConfig, found: Sequence[ForgeConfig]) -> ForgeConfig:

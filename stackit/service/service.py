@@ -32,6 +32,7 @@ from stackit.config.model import Config
 from stackit.config.redactor import add_secret_file, redactor
 from stackit.dispatch.dispatch import Dispatch
 from stackit.dispatch.stalls import StallDetector
+from stackit.github.scopes import speaks_for
 from stackit.journal import EventId
 from stackit.journal.pruner import Pruner
 from stackit.journal.sqlite import SQLiteJournal
@@ -220,6 +221,7 @@ class Stackit(Service):
             client_of=partial(self.bus.first, hookspecs.stackit_client),
             observe=self.bus.observe,
             take=self.dispatch.take,
+            speaks_for=speaks_for,
             reactor=self.reactor,
             now=self.now,
             stuck=self.heartbeat.stuck,

@@ -21,7 +21,7 @@ from stackit.web.connection_capacity import room_for_connections
 from stackit.web.failures import log_failure
 from stackit.web.plugin_routes import PluginRoutes
 from stackit.web.refusals import RefusalReporter
-from stackit.web.webhook import Take, Webhook
+from stackit.web.webhook import SpeaksFor, Take, Webhook, for_nothing
 from stackit.web.webhook_secrets import Secrets
 
 MEMORY = 256 * 2**20
@@ -42,6 +42,7 @@ def public_site(
     now: Callable[[], float],
     stuck: Callable[[], Sequence[str]],
     client_of: Callable[[RequestHead], str | None] = lambda _: None,
+    speaks_for: SpeaksFor = for_nothing,
     plugin_routes: Sequence[PublicRoute] = (),
     redact: Redact = redacted,
 ) -> PublicSite:
@@ -49,6 +50,7 @@ def public_site(
 
     ``forges`` are served at ``{prefix}/webhooks/NAME``. ``now`` is the wall clock. ``stuck`` returns the parts of the
     process that make no progress, ``client_of`` the address of a client behind a trusted proxy, and None for others.
+    ``speaks_for`` tells for which events the secret of a scope may speak.
     ``redact`` is for what ``plugin_routes`` fail with. Raises PluginError for one of them that cannot be served.
     """
     about = Constant(_about(config))
@@ -66,6 +68,7 @@ def public_site(
             now=now,
             max_body=int(config.webhook.max_body),
             client_of=client_of,
+            speaks_for=speaks_for,
         )
         for prefix in config.api_prefixes:
             routes[f"{prefix}/webhooks/{forge.name}".encode()] = webhook

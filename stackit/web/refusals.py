@@ -46,6 +46,7 @@ def _refusal(reason: RefusalReason, status: int, text: str, **headers: str) -> R
 NO_SECRET = _refusal("no_secret", 404, "not found")
 ENCODING = _refusal("encoding", 415, "a Content-Encoding is not supported: send the body as it is")
 SIGNATURE = _refusal("signature", 401, "the signature is missing or wrong")
+SCOPE = _refusal("scope", 401, "the signature is missing or wrong")  # who forges learns nothing from the answer
 JOURNAL = _refusal("journal", 503, "the delivery cannot be stored now", **{"Retry-After": str(RETRY_AFTER)})
 REPLAYED = _refusal("replayed", 409, "this body was delivered before, under another delivery id")
 

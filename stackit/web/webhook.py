@@ -8,8 +8,9 @@ from __future__ import annotations
 
 import hashlib
 import uuid
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
+import msgspec
 from twisted.logger import Logger
 from twisted.python.failure import Failure
 
@@ -23,11 +24,19 @@ from stackit.http.server.refusals import FAILED, TOO_LARGE, Refusal, method_not_
 from stackit.http.server.resource import HandlerResource
 from stackit.web import refusals
 from stackit.web.failures import log_failure
-from stackit.web.webhook_secrets import Secrets, Verifier
+from stackit.web.webhook_secrets import EVERYTHING, Secrets, Verifier, WebhookSecret
 
 _log = Logger(namespace="stackit")
 
 Take = Callable[[Event, bytes, Callable[[DeliveryResult | Failure], object]], None]
+
+SpeaksFor = Callable[[str, Event], bool]
+"""Whether a secret of a scope, other than ``EVERYTHING``, may tell of an event."""
+
+
+def for_nothing(_scope: str, _event: Event) -> bool:
+    """Speak for no event."""
+    return False
 
 
 class SignedBody:
@@ -35,10 +44,22 @@ class SignedBody:
 
     The body of a request without a claim is read, so that the sender can be answered, and not kept. ``refused`` is a
     plugin's refusal of the request, which counts unless the body verifies. ``verified_by`` is the label of the secret
-    under which it verified. ``sender`` are bytes that keep the fingerprints of a forge apart from those of the others.
+    under which it verified, the first of them until ``signer`` chose one. ``sender`` are bytes that keep the
+    fingerprints of a forge apart from those of the others.
     """
 
-    __slots__ = ("_claim", "_sender", "_verifier", "head", "keep", "limit", "refused", "throttled", "verified_by")
+    __slots__ = (
+        "_claim",
+        "_sender",
+        "_verified",
+        "_verifier",
+        "head",
+        "keep",
+        "limit",
+        "refused",
+        "throttled",
+        "verified_by",
+    )
 
     def __init__(
         self,
@@ -56,6 +77,7 @@ class SignedBody:
         self.throttled = refused is not None
         self.refused = refused
         self.verified_by: str | None = None
+        self._verified: Sequence[WebhookSecret] = ()
         self._verifier = verifier
         self._claim = claim
         self._sender = sender
@@ -73,9 +95,28 @@ class SignedBody:
         ``secrets`` are those of now: one may have been taken back while the body came.
         """
         if self._claim is not None:
-            secret = self._verifier.matches(self._claim.digest)
-            self.verified_by = secret.label if secret is not None and secrets.hold(secret) else None
+            matching = self._verifier.matches(self._claim.digest)
+            self._verified = secrets.still_valid(matching) if matching else ()
+            self.verified_by = self._verified[0].label if self._verified else None
         return self.verified_by is not None
+
+    def signer(self, event: Event, speaks_for: SpeaksFor) -> str | None:
+        """Return the scope under which the verified event is taken; None where no secret of it speaks for the event.
+
+        A scope that says more than ``EVERYTHING`` comes first.
+        """
+        everything = None
+        for secret in self._verified:
+            for scope in secret.scopes:
+                if scope == EVERYTHING:
+                    everything = everything or secret
+                elif speaks_for(scope, event):
+                    self.verified_by = secret.label
+                    return scope
+        if everything is None:
+            return None
+        self.verified_by = everything.label
+        return EVERYTHING
 
     def fingerprint(self, body: bytes) -> bytes:
         """Return 32 bytes by which a verified body is recognised when it comes again.
@@ -96,7 +137,8 @@ class Webhook:
     ``admit`` asks the plugins before the body is read. ``take`` makes a verified event, with the fingerprint of its
     body, durable and hands it on; it calls back with a ``DeliveryResult``, or with a Failure of JournalError. ``now``
     is the wall clock, ``max_body`` is in bytes. ``client_of`` returns the address of a client behind a trusted proxy,
-    None for the one that connected.
+    None for the one that connected. ``speaks_for`` tells for which events a secret of a scope may speak; one of the
+    scope ``EVERYTHING`` may for all. What a secret does not speak for is refused as a wrong signature is.
     """
 
     __slots__ = (
@@ -108,6 +150,7 @@ class Webhook:
         "_observe",
         "_secrets",
         "_sender",
+        "_speaks_for",
         "_take",
         "on_refused",
     )
@@ -123,7 +166,9 @@ class Webhook:
         now: Callable[[], float],
         max_body: int,
         client_of: Callable[[RequestHead], str | None] = lambda _: None,
+        speaks_for: SpeaksFor = for_nothing,
     ) -> None:
+        self._speaks_for = speaks_for
         self._forge = forge
         self._client_of = client_of
         # A name has no colon. GitHub's fingerprints are of signatures under its own secrets, and need no name.
@@ -184,6 +229,12 @@ class Webhook:
         if not isinstance(event, Event):
             answer(Response(status=204))
             return
+        signer = signed.signer(event, self._speaks_for)
+        if signer is None:
+            answer(self._refuse(signed, signed.refused or refusals.SCOPE))
+            return
+        if signer != event.signer:
+            event = msgspec.structs.replace(event, signer=signer)
         self._take(event, signed.fingerprint(body), lambda taken: answer(self._answer(signed, event, taken)))
 
     def _answer(self, signed: SignedBody, event: Event, taken: DeliveryResult | Failure) -> Response:

@@ -1,14 +1,28 @@
-"""The webhook secrets of a forge, and the verification of a body under each of them."""
+"""The webhook secrets of a forge, the verification of a body under each of them, and the scope of each.
+
+A secret has one scope or several: texts that say for whose repositories it speaks. ``EVERYTHING`` is that of
+``[webhook]``. Where one secret is configured under several scopes, by one file or by several with the same content, it
+speaks for all of them: who knows it knows the secret of each. To refuse that would be of no use, since a file may
+change at any time.
+"""
 
 from __future__ import annotations
 
 import codecs
 import hmac
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections import defaultdict
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
+from types import MappingProxyType
 
 from stackit.api.forge import Forge, Mac, secret_variable
 from stackit.secrets.watched_file import WatchedFile
+
+EVERYTHING = ""
+"""The scope of a secret that speaks for every repository."""
+
+_MANY = 32
+"""Secrets above which a notice says what they cost."""
 
 _SHORTEST = 16
 """Characters of a secret below which a notice recommends a longer one."""
@@ -33,13 +47,12 @@ class Verifier:
         for _, mac in self._macs:
             mac.update(chunk)
 
-    def matches(self, digest: bytes) -> WebhookSecret | None:
-        """Return the first secret under which the body has this digest; None where there is none.
+    def matches(self, digest: bytes) -> list[WebhookSecret]:
+        """Return the secrets under which the body has this digest.
 
         Each secret is compared, in constant time: the time of the answer tells nothing of which one matched.
         """
-        found = [secret for secret, mac in self._macs if hmac.compare_digest(mac.digest(), digest)]
-        return found[0] if found else None
+        return [secret for secret, mac in self._macs if hmac.compare_digest(mac.digest(), digest)]
 
 
 class Secrets:
@@ -51,17 +64,26 @@ class Secrets:
     its last secret stays valid, since a replacement in two steps looks the same.
 
     ``notice`` is given one line, without the secret, when a file was read again and when it cannot be read. The label
-    of a secret is the path of its file, or the name of the environment variable.
+    of a secret is the path of its file, or the name of the environment variable. ``files`` and the environment speak
+    for everything; ``scoped`` are further files, with the scopes of each. A file may be among both.
     """
 
     __slots__ = ("_files", "_fixed")
 
     def __init__(
-        self, forge: Forge, fixed: Iterable[str], files: Iterable[Path], notice: Callable[[str], None]
+        self,
+        forge: Forge,
+        fixed: Iterable[str],
+        files: Iterable[Path],
+        notice: Callable[[str], None],
+        scoped: Mapping[Path, Sequence[str]] = MappingProxyType({}),
     ) -> None:
         variable = secret_variable(forge.name)
         self._fixed = [secret for text in fixed if (secret := WebhookSecret(forge, variable, text.encode()))]
-        self._files = [_SecretFile(forge, path, notice) for path in files]
+        scopes: dict[Path, tuple[str, ...]] = dict.fromkeys(files, (EVERYTHING,))
+        for path, of_file in scoped.items():
+            scopes[path] = (*of_file, *scopes.get(path, ()))
+        self._files = [_SecretFile(forge, path, of_file, notice) for path, of_file in scopes.items()]
 
     def __bool__(self) -> bool:
         return bool(self._valid())
@@ -73,14 +95,15 @@ class Secrets:
         """Return the verifier of one body, under the secrets that are valid now."""
         return Verifier([(each, each.mac.copy()) for each in self._valid()])
 
-    def hold(self, secret: WebhookSecret) -> bool:
-        """Return whether a secret is one of those that were valid at the last look. No file is looked at."""
+    def still_valid(self, found: Sequence[WebhookSecret]) -> list[WebhookSecret]:
+        """Return those of these secrets that were valid at the last look, as they were then. No file is looked at."""
         known = [*self._fixed, *(file.last for file in self._files)]
-        for each in known:
-            if each is secret:
-                return True
-        # A reload reads all files anew.
-        return any(each and hmac.compare_digest(each.mac.digest(), secret.mac.digest()) for each in known)
+        same = [each for each in known if any(each is secret for secret in found)]
+        if len(same) == len(found):
+            return same
+        # A reload reads all files anew, and may give them other scopes.
+        digests = [secret.mac.digest() for secret in found]
+        return [each for each in known if each and any(hmac.compare_digest(each.mac.digest(), one) for one in digests)]
 
     def known(self) -> dict[str, bool]:
         """Return the label of each secret that is configured: True where it is valid, False where its file is empty."""
@@ -90,7 +113,23 @@ class Secrets:
     def doubts(self) -> list[str]:
         """Return a line for each secret that is probably not what its owner meant. No line holds a secret."""
         known = [*self._fixed, *(file.secret() for file in self._files)]
-        return [f"webhook secret {each.label}: it {each.oddities}" for each in known if each.oddities]
+        lines = [f"webhook secret {each.label}: it {each.oddities}" for each in known if each.oddities]
+        same: dict[bytes, list[WebhookSecret]] = defaultdict(list)
+        for each in known:
+            if each:
+                same[each.mac.digest()].append(each)
+        for secrets in same.values():
+            if len({each.scopes for each in secrets}) > 1:
+                scopes = dict.fromkeys(scope for each in secrets for scope in each.scopes)
+                whose = "everything" if EVERYTHING in scopes else " and ".join(scopes)
+                labels = " and ".join(each.label for each in secrets)
+                lines.append(f"webhook secrets {labels}: they are one secret, which therefore speaks for {whose}")
+        if len(known) > _MANY:
+            lines.append(
+                f"there are {len(known)} webhook secrets, and every body is hashed with each of them: one file may "
+                "serve several repositories, or their owner"
+            )
+        return lines
 
     def _valid(self) -> list[WebhookSecret]:
         if not self._files:
@@ -99,14 +138,15 @@ class Secrets:
 
 
 class WebhookSecret:
-    """A trimmed secret as a keyed digest, with its ``oddities`` in words. An empty one is false."""
+    """A trimmed secret as a keyed digest, with its scopes, and its ``oddities`` in words. An empty one is false."""
 
-    __slots__ = ("_empty", "label", "mac", "oddities")
+    __slots__ = ("_empty", "label", "mac", "oddities", "scopes")
 
-    def __init__(self, forge: Forge, label: str, content: bytes) -> None:
+    def __init__(self, forge: Forge, label: str, content: bytes, scopes: tuple[str, ...] = (EVERYTHING,)) -> None:
         trimmed = content.strip()
         secret = trimmed.removeprefix(codecs.BOM_UTF8).strip()
         self.label = label
+        self.scopes = scopes
         self.mac = forge.mac(secret)
         self.oddities = " and ".join(_oddities(trimmed, secret))
         self._empty = not secret
@@ -138,13 +178,14 @@ def _oddities(content: bytes, secret: bytes) -> Iterator[str]:
 class _SecretFile:
     """A file with one secret, which is read again when it changes."""
 
-    __slots__ = ("_file", "_forge", "_notice", "_path", "_was_read", "last")
+    __slots__ = ("_file", "_forge", "_notice", "_path", "_scopes", "_was_read", "last")
 
-    def __init__(self, forge: Forge, path: Path, notice: Callable[[str], None]) -> None:
+    def __init__(self, forge: Forge, path: Path, scopes: tuple[str, ...], notice: Callable[[str], None]) -> None:
         self._forge = forge
         self._path = path
+        self._scopes = scopes
         self._notice = notice
-        self.last = WebhookSecret(forge, str(path), b"")
+        self.last = WebhookSecret(forge, str(path), b"", scopes)
         self._was_read = False
         self._file = WatchedFile(path, self._take, self._complain)
         self._file.look()
@@ -155,7 +196,7 @@ class _SecretFile:
         return self.last
 
     def _take(self, content: bytes) -> None:
-        self.last = WebhookSecret(self._forge, str(self._path), content)
+        self.last = WebhookSecret(self._forge, str(self._path), content, self._scopes)
         if self._was_read:
             outcome = "its secret is valid from now on" if self.last else "it is empty, so its secret is taken back"
             odd = f"; it {self.last.oddities}" if self.last and self.last.oddities else ""

@@ -17,7 +17,7 @@ from stackit.web.webhook_secrets import Secrets
 def verifies(secrets: Secrets, digest: bytes, body: bytes) -> bool:
     verifier = secrets.begin()
     verifier.update(body)
-    return verifier.matches(digest) is not None
+    return bool(verifier.matches(digest))
 
 
 def test_the_example_of_githubs_documentation_verifies() -> None:

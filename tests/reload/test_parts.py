@@ -12,6 +12,7 @@ from twisted.internet.task import Clock
 from stackit import Occurrence, RequestHead
 from stackit.config.forges import ForgeConfig
 from stackit.config.model import Config, HandlersConfig, WebhookConfig
+from stackit.config.scopes import ScopedSecret
 from stackit.dispatch.dispatch import HandlerLimits
 from stackit.forges import with_secrets
 from stackit.github import GitHub
@@ -179,3 +180,19 @@ def test_the_rate_limit_takes_other_limits_and_keeps_what_was_spent() -> None:
     clock.advance(1)
     plugin.stackit_reload(RateLimit.Settings(burst=200, per_minute=1))
     assert plugin.stackit_admit(head) is None
+
+
+def test_secrets_of_owners_and_repositories_are_taken_by_a_reload_and_named(tmp_path: Path) -> None:
+    octo, widget = tmp_path / "octo", tmp_path / "widget"
+    octo.write_text("the-secret-of-an-owner")
+    widget.write_text("the-secret-of-a-repository")
+    of_owner, of_repo = ScopedSecret("owner:octo", octo), ScopedSecret("repo:octo/widget", widget)
+    receiving = Receiving(tmp_path, config(scoped_secrets=(of_owner,)))
+    known = receiving.public.webhooks["github"].known_secrets
+    assert known() == {str(octo): True}
+    outcome = receiving.reloader.reload(config(scoped_secrets=(of_repo,)))
+    assert outcome.changes == ["secret_files of owner:octo", "secret_files of repo:octo/widget"]
+    assert outcome.restart == []
+    assert known() == {str(widget): True}
+    assert receiving.redact("it is the-secret-of-a-repository") == "it is ***"
+    assert receiving.reloader.reload(config(scoped_secrets=(of_repo,))).changes == []

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import hmac
 import json
-from collections.abc import AsyncIterator, Callable, Iterator
+from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlencode
@@ -27,6 +27,7 @@ from stackit.api.events import DeliveryResult, Event, Push, Repo
 from stackit.api.occurrences import Occurrence
 from stackit.config.load import load
 from stackit.github import GitHub
+from stackit.github.scopes import speaks_for
 from stackit.plugins.ratelimit import RateLimit
 from stackit.runtime.listen import address, listen
 from stackit.testing.catalogue import EVENTS, payload_for
@@ -42,7 +43,9 @@ UNSIGNED = {"error": "the signature is missing or wrong"}
 class Harness(Listening):
     """The public side with a journal that is a list. ``handled`` are the events that some plugin handles."""
 
-    def __init__(self, clock: Clock, secrets: list[str], directory: Path) -> None:
+    def __init__(
+        self, clock: Clock, secrets: list[str], directory: Path, scoped: Mapping[Path, Sequence[str]] | None = None
+    ) -> None:
         self.taken: list[tuple[Event, bytes]] = []
         self.handled = {"push", "issues"}
         self.fault: Exception | None = None
@@ -55,7 +58,8 @@ class Harness(Listening):
         github = GitHub(config.webhook.content_type)
         site = public_site(
             config,
-            forges=[(github, Secrets(github, secrets, [], print))],
+            forges=[(github, Secrets(github, secrets, [], print, scoped or {}))],
+            speaks_for=speaks_for,
             admit=self._admit,
             observe=seen.append,
             take=self._take_soon,
@@ -84,7 +88,7 @@ class Harness(Listening):
     async def deliver(self, event: str = "push", payload: Any = None, /, **changes: Any) -> Answer:
         """A delivery as GitHub makes it, with some headers replaced (None takes one away)."""
         headers = changes.pop("headers", {})
-        made = delivery(event, payload, secret=SECRET, **changes)
+        made = delivery(event, payload, secret=changes.pop("secret", SECRET), **changes)
         sent = {name: value for name, value in {**made.headers, **headers}.items() if value is not None}
         return await self.ask(request(PATH, headers=sent, body=made.body))
 
@@ -677,3 +681,98 @@ async def test_health_and_config_are_public(harness: Harness) -> None:
     client = await harness.connect()
     client.send(request("/healthz", "HEAD", {"Connection": "close"}))
     assert (await client.end()).endswith(b"\r\n\r\n")
+
+
+# -- secrets of an owner, a repository or an App
+
+
+OF_OCTO, OF_WIDGET, OF_BOTH = "the secret of octo", "the secret of octo/widget", "the secret of two owners"
+
+
+@pytest_twisted.async_yield_fixture
+async def scoped_harness(clock: Clock, tmp_path: Path) -> AsyncIterator[Harness]:
+    scoped = {
+        tmp_path / "octo": (OF_OCTO, ["owner:octo"]),
+        tmp_path / "widget": (OF_WIDGET, ["repo:octo/widget"]),
+        tmp_path / "both": (OF_BOTH, ["owner:hubot", "owner:acme"]),
+    }
+    for path, (secret, _) in scoped.items():
+        path.write_text(secret)
+    made = Harness(clock, [SECRET], tmp_path, {path: scopes for path, (_, scopes) in scoped.items()})
+    made.handled.add("organization")
+    yield made
+    await made.stop()
+
+
+@pytest.mark.parametrize(
+    ("secret", "repo", "signer"),
+    [
+        (SECRET, "acme/other", ""),
+        (OF_OCTO, "octo/other", "owner:octo"),
+        (OF_OCTO, "Octo/Widget", "owner:octo"),
+        (OF_WIDGET, "octo/widget", "repo:octo/widget"),
+        (OF_BOTH, "hubot/x", "owner:hubot"),
+        (OF_BOTH, "acme/x", "owner:acme"),
+    ],
+)
+@pytest_twisted.ensureDeferred
+async def test_a_secret_of_a_scope_speaks_for_the_repositories_of_its_scope(
+    scoped_harness: Harness, tmp_path: Path, secret: str, repo: str, signer: str
+) -> None:
+    answer = await scoped_harness.deliver("push", payload_for("push", repo=repo), secret=secret)
+    assert answer.status == 202
+    ((event, _),) = scoped_harness.taken
+    assert isinstance(event, Push)
+    assert (event.signer, event.repo) == (signer, Repo.parse(repo))
+    (seen,) = scoped_harness.seen
+    labels = {OF_OCTO: "octo", OF_WIDGET: "widget", OF_BOTH: "both"}
+    expected = str(tmp_path / labels[secret]) if secret in labels else "STACKIT_GITHUB_WEBHOOK_SECRET"
+    assert seen.verified_by == expected
+
+
+@pytest.mark.parametrize(
+    ("secret", "event", "repo"),
+    [
+        (OF_OCTO, "push", "acme/widget"),
+        (OF_WIDGET, "push", "octo/other"),
+        (OF_BOTH, "push", "octo/widget"),
+        (OF_WIDGET, "ping", "octo/other"),
+        (OF_OCTO, "issues", "acme/widget"),
+    ],
+)
+@pytest_twisted.ensureDeferred
+async def test_a_secret_proves_nothing_about_another_scopes_repositories(
+    scoped_harness: Harness, clock: Clock, secret: str, event: str, repo: str
+) -> None:
+    answer = await scoped_harness.deliver(event, payload_for(event, repo=repo), secret=secret)
+    forged = await scoped_harness.deliver(event, payload_for(event, repo=repo), secret="a secret of nobody")
+    assert (answer.status, answer.json()) == (401, UNSIGNED)
+    for each in (answer, forged):
+        each.headers.pop("date")
+    assert answer == forged, "who forges learns nothing of it"
+    assert scoped_harness.taken == []
+    assert [(seen.name, seen.reason, seen.status) for seen in scoped_harness.seen] == [
+        ("refused", "scope", 401),
+        ("refused", "signature", 401),
+    ]
+
+
+@pytest_twisted.ensureDeferred
+async def test_without_a_repository_an_owners_secret_speaks_for_its_organization_alone(
+    scoped_harness: Harness,
+) -> None:
+    payload = payload_for("organization", action="member_added")
+    for login, status in (("octo", 202), ("acme", 401)):
+        payload["organization"]["login"] = login
+        payload.pop("repository", None)
+        assert (await scoped_harness.deliver("organization", payload, secret=OF_OCTO)).status == status
+    assert (await scoped_harness.deliver("organization", payload, secret=OF_WIDGET)).status == 401
+    assert [event.signer for event, _ in scoped_harness.taken] == ["owner:octo"]
+
+
+@pytest_twisted.ensureDeferred
+async def test_a_delivery_out_of_scope_gets_the_refusal_of_an_address_over_its_limit(scoped_harness: Harness) -> None:
+    scoped_harness.verdict = Refused(status=429, reason="rate", retry_after=7, unless_verified=True)
+    own = await scoped_harness.deliver("push", payload_for("push", repo="octo/widget"), secret=OF_OCTO)
+    foreign = await scoped_harness.deliver("push", payload_for("push", repo="acme/widget"), secret=OF_OCTO)
+    assert (own.status, foreign.status) == (202, 429)

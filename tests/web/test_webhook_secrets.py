@@ -25,8 +25,15 @@ def accepts(secrets: Secrets, digits: bytes, body: bytes = BODY) -> str | None:
     verifier = secrets.begin()
     for at in range(0, len(body), 3):
         verifier.update(body[at : at + 3])
-    secret = verifier.matches(digits)
-    return secret.label if secret is not None and secrets.hold(secret) else None
+    found = secrets.still_valid(verifier.matches(digits))
+    return found[0].label if found else None
+
+
+def scopes(secrets: Secrets, digits: bytes, body: bytes = BODY) -> list[str]:
+    """The scopes of the secrets under which a body verifies."""
+    verifier = secrets.begin()
+    verifier.update(body)
+    return [scope for secret in secrets.still_valid(verifier.matches(digits)) for scope in secret.scopes]
 
 
 @pytest.fixture
@@ -250,6 +257,50 @@ def test_a_secret_that_is_taken_back_while_a_body_comes_does_not_verify_it(tmp_p
     for secret, verifier in verifiers.items():
         verifier.update(BODY)
         matching = verifier.matches(signed(secret))
-        assert matching is not None
-        assert secrets.hold(matching) is (secret == b"second")
-        assert reloaded.hold(matching) is (secret == b"second")
+        assert len(matching) == 1
+        assert bool(secrets.still_valid(matching)) is (secret == b"second")
+        assert bool(reloaded.still_valid(matching)) is (secret == b"second")
+
+
+def test_a_secret_has_the_scopes_of_its_file_and_one_in_two_files_those_of_both(
+    tmp_path: Path, notices: list[str]
+) -> None:
+    all_of, octo, acme, both = (tmp_path / name for name in ("all", "octo", "acme", "both"))
+    for path in (all_of, octo, acme, both):
+        path.write_text(f"the-secret-of-{path.name}")
+    scoped = {octo: ["owner:octo"], acme: ["owner:acme"], both: ["owner:octo", "owner:acme"]}
+    secrets = Secrets(GITHUB, ["the-one-and-only-fixed-one"], [all_of, both], notices.append, scoped)
+    assert (
+        scopes(secrets, signed(b"the-one-and-only-fixed-one")) == scopes(secrets, signed(b"the-secret-of-all")) == [""]
+    )
+    assert scopes(secrets, signed(b"the-secret-of-octo")) == ["owner:octo"]
+    assert scopes(secrets, signed(b"the-secret-of-both")) == ["owner:octo", "owner:acme", ""]
+    assert secrets.doubts() == []
+    octo.write_text("the-secret-of-acme")
+    assert scopes(secrets, signed(b"the-secret-of-acme")) == ["owner:octo", "owner:acme"]
+    assert secrets.doubts() == [
+        f"webhook secrets {octo} and {acme}: they are one secret, which therefore speaks for owner:octo and owner:acme"
+    ]
+    all_of.write_text("the-secret-of-acme")
+    assert "therefore speaks for everything" in secrets.doubts()[0]
+
+
+def test_a_secret_has_the_scopes_of_now_also_where_a_reload_changed_them_while_a_body_came(
+    tmp_path: Path, notices: list[str]
+) -> None:
+    path = tmp_path / "secret"
+    path.write_text("the one secret of all")
+    secrets = Secrets(GITHUB, [], [path], notices.append)
+    verifier = secrets.begin()
+    verifier.update(BODY)
+    matching = verifier.matches(signed(b"the one secret of all"))
+    reloaded = Secrets(GITHUB, [], [], notices.append, {path: ["owner:octo"]})
+    assert [each.scopes for each in reloaded.still_valid(matching)] == [("owner:octo",)]
+
+
+def test_many_secrets_are_told_of_with_what_they_cost(tmp_path: Path, notices: list[str]) -> None:
+    scoped = {tmp_path / str(number): [f"repo:octo/{number}"] for number in range(33)}
+    for path in scoped:
+        path.write_text(f"a-secret-with-the-number-{path.name}")
+    (doubt,) = Secrets(GITHUB, [], [], notices.append, scoped).doubts()
+    assert doubt.startswith("there are 33 webhook secrets, and every body is hashed with each of them")
