@@ -31,7 +31,7 @@ from stackit.bus.plugin_settings import PluginTable
 from stackit.cli.commands import COMMANDS
 from stackit.cli.loading import load_commands
 from stackit.cli.parser import parse
-from stackit.config import access, forges, model
+from stackit.config import access, apps, forges, model
 from stackit.config.load import load
 from stackit.config.setting import fields
 from stackit.config.setting import settings as all_settings
@@ -43,7 +43,7 @@ from stackit.text.units import decode_unit
 
 ROOT = Path(__file__).parent.parent
 PAGES = sorted([*ROOT.glob("*.md"), *(ROOT / "docs").glob("*.md")])
-TABLES = {"admin", "webhook", "sync", "journal", "handlers", "repos", "owners", "hosts", "forges", "plugins"}
+TABLES = {"admin", "webhook", "sync", "journal", "handlers", "repos", "owners", "hosts", "apps", "forges", "plugins"}
 HOOKS = sorted(name for name in vars(hookspecs) if name.startswith("stackit_"))
 
 
@@ -102,6 +102,7 @@ TABLES_OF_SETTINGS = [
     ("## `[[repos]]`", access.RepoTable, set()),
     ("## `[[owners]]`", access.OwnerTable, set()),
     ("## `[[hosts]]`", access.HostTable, set()),
+    ("## `[[apps]]`", apps.AppTable, set()),
     ("## `[forges.NAME]`", forges.ForgeTable, set()),
     ("## `[plugins.NAME]`", PluginTable, set()),
     ("### `[plugins.mirror]`", Mirror.Settings, set()),

@@ -5,7 +5,7 @@ from __future__ import annotations
 from base64 import b64encode
 from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
-from typing import Literal
+from typing import Literal, Protocol
 
 import msgspec
 from twisted.logger import Logger
@@ -30,11 +30,43 @@ TokenScheme = Literal["basic", "bearer"]
 """The HTTP authentication scheme of a token: ``basic`` sends it as the password of a user, ``bearer`` by itself."""
 
 
+AccessProblem = Literal["suspended", "no_access"]
+"""Why an App has no access to a repository: its installation is suspended, or it has none or no right to read."""
+
+
+class TokenSource(Protocol):
+    """Tokens that are renewed while stackit runs, such as those of an installation of a GitHub App.
+
+    Two repositories have the same tokens if they have the same source.
+    """
+
+    @property
+    def problem(self) -> AccessProblem | None:
+        """The state in which there is no token, until somebody changes it at the forge; None while there is none."""
+
+    def current(self) -> str:
+        """Return a token that is valid, without waiting. Raises StackitError that says why there is none."""
+
+    async def ready(self) -> None:
+        """Have a token that is valid for some minutes, before a use that takes time.
+
+        Nothing is awaited while there is one. Raises StackitError that says why none can be had.
+        """
+
+    def rejected(self, token: str, status: int) -> bool:
+        """Note that the forge answered 401, 403 or 404 to a token; return True if it is worth another try.
+
+        ``ready`` comes before that try: it makes a new token, or gives a new one the time that the forge needs to know
+        it everywhere.
+        """
+
+
 class ManagedRepo(msgspec.Struct, frozen=True, kw_only=True):
     """A repository that stackit mirrors: its URL, its refspecs and its credentials.
 
     ``keep_forced``: where a push replaces history, the mirror keeps the old tip under ``refs/stackit-kept/``.
-    ``token_file``, ``token_user`` and ``token_scheme`` are for HTTP. ``ssh_key_file`` and ``known_hosts_file`` are for
+    ``token_file``, ``token_user`` and ``token_scheme`` are for HTTP; where there is a ``token_source``, the token is
+    its. ``app`` is the name of the App whose tokens those are. ``ssh_key_file`` and ``known_hosts_file`` are for
     ssh (None: those of the user that runs stackit). The rest is for HTTPS: ``ca_file`` has the only authorities that
     are trusted (None: those of the machine), ``client_cert`` and ``client_key`` are stackit's own certificate.
     Certificates and keys are in PEM.
@@ -52,12 +84,16 @@ class ManagedRepo(msgspec.Struct, frozen=True, kw_only=True):
     client_cert: Path | None = None
     client_key: Path | None = None
     keep_forced: bool = False
+    app: str | None = None
+    token_source: TokenSource | None = None
 
     def token(self) -> str | None:
-        """Return the token for the remote, read from its file now; None where none is configured.
+        """Return the token for the remote, of its source or read from its file now; None where none is configured.
 
-        Raises StackitError where the file cannot be read, or does not hold one token.
+        Raises StackitError where the source has none, or the file cannot be read or does not hold one token.
         """
+        if self.token_source is not None:
+            return self.token_source.current()
         if self.token_file is None:
             return None
         try:

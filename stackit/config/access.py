@@ -16,6 +16,7 @@ from stackit.api.events import Repo
 from stackit.api.forge import GITHUB, Forge
 from stackit.api.repos import DEFAULT_REFSPECS, DEFAULT_USER, ManagedRepo, TokenScheme
 from stackit.config import checks, files, remotes
+from stackit.config.apps import AppConfig
 from stackit.config.mistakes import AT_ONCE, AlreadyNoted, Mistakes
 from stackit.config.setting import Setting, Where, check_settings, checked
 from stackit.text.escape import escape
@@ -31,6 +32,9 @@ class Credentials(msgspec.Struct, frozen=True, kw_only=True):
     known_hosts_file: Annotated[Path | None, Setting("the keys of hosts for `ssh://`", files.known_hosts)] = None
 
 
+AppName = Annotated[str | None, Setting("the name of the App in `[[apps]]` whose tokens git gets")]
+
+
 # The names are checked where they are read: the check returns the name in its usual form.
 
 
@@ -40,6 +44,7 @@ class RepoTable(Credentials, frozen=True, kw_only=True):
     name: Annotated[str, Setting('`"octo/widget"`')]
     forge: Annotated[str, Setting("the name of its forge")] = GITHUB
     url: Annotated[str | None, Setting("where git fetches", remotes.url)] = None
+    app: AppName = None
     refspecs: Annotated[tuple[str, ...], Setting("which refs", remotes.refspecs)] = DEFAULT_REFSPECS
     keep_forced: Annotated[
         bool, Setting("whether the mirror keeps the old tip where a forced push replaces commits")
@@ -53,6 +58,7 @@ class OwnerTable(Credentials, frozen=True, kw_only=True):
     """``[[owners]]``: credentials for every repository of an owner on GitHub that names none of its own."""
 
     name: Annotated[str, Setting('`"octo"`')]
+    app: AppName = None
     secret_files: Annotated[
         tuple[Path, ...],
         Setting("files with a webhook secret each, which speaks for its repositories alone", checks.readable_files),
@@ -86,16 +92,21 @@ def managed_repos(
     where: Where,
     forges: Mapping[str, Forge],
     mistakes: Mistakes = AT_ONCE,
+    apps: Sequence[AppConfig] = (),
 ) -> tuple[ManagedRepo, ...]:
     """Return the repositories, each with the credentials of its owner and its host. Raises ConfigError.
 
     ``forges`` are those that are installed, by name. None stands for a table that could not be read.
     """
+    apps_by_name = {each.name.lower(): each for each in apps}
     by_owner = _by_name(owners, "owners", remotes.owner, where, mistakes)
     by_host = _by_name(hosts, "hosts", remotes.host, where, mistakes)
     for place in by_host.values():
         with mistakes.noted():
             _check_tls(place)
+    for place in by_owner.values():
+        with mistakes.noted():
+            _app(place, apps_by_name)
     managed: dict[str, ManagedRepo] = {}
     for number, table in enumerate(repos, 1):
         if table is None:
@@ -111,7 +122,7 @@ def managed_repos(
             if repo.key in managed:
                 raise ConfigError(f"{name}: {repo} is there twice (letter case does not count)")
             labelled = Labelled(table, where(f"repos[{number}] ({repo})"))
-            managed[repo.key] = _managed(repo, forge, labelled, by_owner, by_host, mistakes)
+            managed[repo.key] = _managed(repo, forge, labelled, by_owner, by_host, apps_by_name, mistakes)
     return tuple(managed.values())
 
 
@@ -142,6 +153,7 @@ def _managed(
     place: Labelled,
     by_owner: Mapping[str, Labelled],
     by_host: Mapping[str, Labelled],
+    apps: Mapping[str, AppConfig],
     mistakes: Mistakes,
 ) -> ManagedRepo:
     table: RepoTable = place.table
@@ -149,14 +161,21 @@ def _managed(
     check_settings(table, _within(place), mistakes=mistakes)
     if len(mistakes.found) > noted:
         raise AlreadyNoted
-    url: str = table.url if table.url is not None else checked(place.label, remotes.clone_url, repo, forge)
     _check_token(place)
+    owner = None if repo.host else by_owner.get(repo.owner.lower())  # a token for GitHub is no other forge's
+    app = _app_of(place, owner, repo, apps)
+    url: str = table.url if table.url is not None else checked(place.label, _clone_url, repo, forge, app)
     at = remotes.location(url)
     host = None
     if at is not None:
         host = by_host.get(f"{at.host}:{at.port}") or by_host.get(at.host)
-    owner = None if repo.host else by_owner.get(repo.owner.lower())  # a token for GitHub is no other forge's
     others = [each for each in (owner, host) if each is not None]
+    if app is not None and not _is_at(url, app):
+        if table.app is not None:
+            raise ConfigError(
+                escape(f"{place.label}.app: the tokens of {app.name} are for repositories below {app.web_url} only")
+            )
+        app = None  # that of the owner: a repository elsewhere has no use for it
     from_others = others if url.startswith("ssh:") else []
     keys: dict[str, Any] = {
         name: _for_ssh(name, place, from_others, url) for name in ("ssh_key_file", "known_hosts_file")
@@ -166,10 +185,44 @@ def _managed(
         url=url,
         refspecs=table.refspecs,
         keep_forced=table.keep_forced,
-        **_token(place, others if url.startswith(("https:", "http:")) else [], url),
+        app=None if app is None else app.name,
+        **({} if app else _token(place, others if url.startswith(("https:", "http:")) else [], url)),
         **keys,
         **(_tls(host.table) if host is not None and url.startswith("https:") else {}),
     )
+
+
+def _app(place: Labelled, apps: Mapping[str, AppConfig]) -> AppConfig | None:
+    """Return the App that a table names, None for one that names none. Raises ConfigError for one that is unknown."""
+    table: RepoTable | OwnerTable = place.table
+    if table.app is None:
+        return None
+    if table.token_file is not None:
+        raise ConfigError(f"{place.label}.app: the table has a token_file, too; leave one of them out")
+    app = apps.get(table.app.lower())
+    if app is None:
+        known = ", ".join(sorted(each.name for each in apps.values())) or "none"
+        raise ConfigError(escape(f"{place.label}.app: no [[apps]] is called {table.app[:40]!r} (there are: {known})"))
+    return app
+
+
+def _app_of(own: Labelled, owner: Labelled | None, repo: Repo, apps: Mapping[str, AppConfig]) -> AppConfig | None:
+    """Return the App of the first table that has a token, if that is an App's."""
+    if own.table.app is not None and repo.host:
+        raise ConfigError(f"{own.label}.app: an App is of use for repositories on GitHub only; leave it out")
+    app = _app(own, apps)
+    if app is not None or own.table.token_file is not None or owner is None:
+        return app
+    return apps.get(owner.table.app.lower()) if owner.table.app is not None else None
+
+
+def _clone_url(repo: Repo, forge: Forge, app: AppConfig | None) -> str:
+    return remotes.clone_url(repo, forge) if app is None else f"{app.web_url}/{repo}.git"
+
+
+def _is_at(url: str, app: AppConfig) -> bool:
+    """Return True if a URL is at the GitHub that made an App: its tokens must reach no other host."""
+    return url.startswith(("https:", "http:")) and remotes.location(url) == remotes.location(app.web_url)
 
 
 def _token(own: Labelled, others: Sequence[Labelled], url: str) -> dict[str, Any]:

@@ -43,17 +43,28 @@ def certificates(file: Path) -> list[Any]:
 
 def key_of(file: Path, certificate: Path) -> None:
     """Check that a file holds the private key of the first certificate in another file (or the same), in PEM."""
+    if _private_key(file).public_key() != certificates(certificate)[0].public_key():
+        raise ValueError(f"{file} is not the key of the first certificate in {certificate}")
+
+
+def rsa_key(file: Path) -> None:
+    """Check that a file holds a private RSA key in PEM, as GitHub makes them for an App."""
+    from cryptography.hazmat.primitives.asymmetric.rsa import RSAPrivateKey  # noqa: PLC0415 - as above
+
+    if not isinstance(_private_key(file), RSAPrivateKey):
+        raise ValueError(f"{file} holds a key of another kind; expected the RSA key that GitHub made for the App")
+
+
+def _private_key(file: Path) -> Any:
     from cryptography.hazmat.primitives.serialization import load_pem_private_key  # noqa: PLC0415 - as above
 
     content = read(file)
     try:
-        key = load_pem_private_key(content, password=None)
+        return load_pem_private_key(content, password=None)
     except TypeError:
         raise ValueError(f"{file} is encrypted, and nobody could say the passphrase; store the key without") from None
     except ValueError:
         raise ValueError(f"{file} holds no private key in PEM, or a broken one") from None
-    if key.public_key() != certificates(certificate)[0].public_key():
-        raise ValueError(f"{file} is not the key of the first certificate in {certificate}")
 
 
 def ssh_key(file: Path) -> None:

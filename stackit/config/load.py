@@ -16,6 +16,7 @@ from stackit.api.errors import ConfigError
 from stackit.api.forge import GITHUB
 from stackit.config import checks
 from stackit.config.access import managed_repos
+from stackit.config.apps import configured_apps
 from stackit.config.forges import BUILT_IN, load_forges
 from stackit.config.mistakes import AT_ONCE, Mistakes
 from stackit.config.model import FILE_NAME, Config, FileTable, Settings, place
@@ -66,6 +67,7 @@ def load(
     with suppress(ValueError):  # it is noted already
         api_prefixes = checks.prefixes(file.api_prefixes)
     by_name = {GITHUB: BUILT_IN.load()(), **{each.forge.name: each.forge for each in forges}}
+    apps = configured_apps(file.apps, environ, cwd, where, mistakes)
     config = Config(
         **as_given,
         forges=tuple(forges),
@@ -74,7 +76,8 @@ def load(
         **secrets,
         api_prefixes=api_prefixes,
         state_dir=file.state_dir or _default_state_dir(environ, cwd),
-        repos=managed_repos(file.repos, file.owners, file.hosts, where, by_name, mistakes),
+        repos=managed_repos(file.repos, file.owners, file.hosts, where, by_name, mistakes, apps=apps),
+        apps=apps,
         plugins=_plugin_tables(file, where, mistakes),
         source=source,
         origins=origins,

@@ -11,6 +11,7 @@ import msgspec
 from stackit.api.repos import ManagedRepo
 from stackit.config import checks
 from stackit.config.access import HostTable, OwnerTable, RepoTable
+from stackit.config.apps import AppConfig, AppTable
 from stackit.config.forges import ForgeConfig
 from stackit.config.scopes import ScopedSecret
 from stackit.config.secret import Secret
@@ -150,6 +151,7 @@ class Config(Settings, frozen=True, kw_only=True):
 
     state_dir: Path
     repos: tuple[ManagedRepo, ...] = ()
+    apps: tuple[AppConfig, ...] = ()
     plugins: Mapping[str, Mapping[str, Any]] = {}
     forges: tuple[ForgeConfig, ...] = ()
     broken_forges: tuple[str, ...] = ()
@@ -190,6 +192,7 @@ class FileTable(Settings, frozen=True, kw_only=True):
     repos: tuple[RepoTable, ...] = ()
     owners: tuple[OwnerTable, ...] = ()
     hosts: tuple[HostTable, ...] = ()
+    apps: tuple[AppTable, ...] = ()
     plugins: dict[str, Any] = {}
     forges: dict[str, Any] = {}
 
@@ -199,7 +202,10 @@ def secret_files(config: Config) -> tuple[Path, ...]:
     tokens = (repo.token_file for repo in config.repos if repo.token_file is not None)
     of_forges = (file for each in config.forges for file in each.secret_files)
     scoped = (each.file for each in config.scoped_secrets)
-    return tuple(dict.fromkeys((*config.webhook.secret_files, *of_forges, *scoped, *config.admin.token_files, *tokens)))
+    of_apps = (file for each in config.apps for file in (each.private_key_file, *each.secret_files))
+    return tuple(
+        dict.fromkeys((*config.webhook.secret_files, *of_forges, *scoped, *of_apps, *config.admin.token_files, *tokens))
+    )
 
 
 def secrets(config: Config) -> tuple[str, ...]:

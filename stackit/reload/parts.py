@@ -9,7 +9,7 @@ from random import Random
 import msgspec
 
 from stackit import forges
-from stackit.api.repos import Repos
+from stackit.api.repos import ManagedRepo, Repos
 from stackit.bus.bus import Bus
 from stackit.bus.plugin_settings import OnSecret
 from stackit.config.forges import ForgeConfig
@@ -42,10 +42,18 @@ def register_parts(
     on_secret: OnSecret,
     set_log_level: Callable[[str | Mapping[str, str]], None],
     check_token: Callable[[Config], None],
+    github: Prepare,
+    bind: Callable[[Sequence[ManagedRepo]], Sequence[ManagedRepo]] = tuple,
 ) -> None:
-    """Have each part take its settings. A new setting is named here, or its annotation says ``restart``."""
+    """Have each part take its settings. A new setting is named here, or its annotation says ``restart``.
+
+    ``github`` is that of all parts that work at GitHub, ``bind`` gives repositories the tokens of their Apps.
+    """
     # Secrets of files are kept out of all that is said from here on.
-    reloader.takes(_redaction(redact), "webhook.secret_files", "admin.token_files", "forges", "repos", "scoped_secrets")
+    reloader.takes(
+        _redaction(redact),
+        *("webhook.secret_files", "admin.token_files", "forges", "repos", "scoped_secrets", "apps"),
+    )
     reloader.takes(_checked(check_token), "admin.token_files")
     # Plugins may refuse: they are asked before anything else changes.
     reloader.takes(prepare_plugins(bus, on_secret), "plugins")
@@ -60,7 +68,8 @@ def register_parts(
         *("handlers.timeout", "handlers.retry_for", "handlers.concurrency", "webhook.refuse_replays"),
     )
     reloader.takes(_journal(journal), "journal.keep_for", "journal.keep_bytes")
-    reloader.takes(_repos(repos), "repos")
+    reloader.takes(github, "apps")
+    reloader.takes(_repos(repos, bind), "repos")
     reloader.takes(_log(set_log_level), "log_level")
 
 
@@ -178,9 +187,10 @@ def _log(set_log_level: Callable[[str | Mapping[str, str]], None]) -> Prepare:
     return prepare
 
 
-def _repos(repos: Repos) -> Prepare:
+def _repos(repos: Repos, bind: Callable[[Sequence[ManagedRepo]], Sequence[ManagedRepo]]) -> Prepare:
     def prepare(_: Config, new: Config, __: Sequence[str]) -> Sequence[Step]:
-        change = repos.difference(new.repos)
+        wanted = bind(new.repos)
+        change = repos.difference(wanted)
         clauses = [
             f"{what} {', '.join(str(each.repo) for each in found[:_MOST_NAMED])}"
             + (f" and {len(found) - _MOST_NAMED} more" if len(found) > _MOST_NAMED else "")
@@ -189,6 +199,6 @@ def _repos(repos: Repos) -> Prepare:
         ]
         if not clauses:
             return ()  # their order in the file is no change of any
-        return (Step(apply=partial(repos.replace, new.repos), changes=[f"repos ({'; '.join(clauses)})"]),)
+        return (Step(apply=partial(repos.replace, wanted), changes=[f"repos ({'; '.join(clauses)})"]),)
 
     return prepare

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 
 from stackit.api.admin import Route
 from stackit.api.reactor import Reactor
@@ -31,7 +31,9 @@ class Condition:
         stalls: StallDetector,
         heartbeat: Heartbeat,
         storage: Storage,
+        github: Callable[[], Sequence[str]],
     ) -> None:
+        """``github`` returns the problems of what works at GitHub."""
         self._reactor = reactor
         self._bus = bus
         self._journal = journal
@@ -39,6 +41,7 @@ class Condition:
         self._stalls = stalls
         self._heartbeat = heartbeat
         self._storage = storage
+        self._github = github
 
     def vitals(self, webhooks: Mapping[str, Webhook]) -> Vitals:
         """Return the readings of now; ``webhooks`` are those of the public side, by the name of their forge."""
@@ -66,7 +69,7 @@ class Condition:
 
     async def _problems(self) -> list[str]:
         """Return what keeps stackit from being ready, a line each: of its own parts, and as the plugins say."""
-        own = [*self._heartbeat.stuck(), *self._journal.problems(), *self._stalls.problems()]
+        own = [*self._heartbeat.stuck(), *self._journal.problems(), *self._stalls.problems(), *self._github()]
         return [*own, *await plugin_problems(self._bus, self._reactor)]
 
     async def _dead(self) -> dict[str, int]:

@@ -47,6 +47,7 @@ from stackit.runtime.storage import Storage, measure
 from stackit.runtime.watchdog import Watchdog
 from stackit.secrets.redactor import Redactor
 from stackit.service.condition import Condition
+from stackit.service.github import GitHubParts
 from stackit.service.introduction import introduce, left_out
 from stackit.service.ports import Ports
 from stackit.service.stop import Closers, StopSteps
@@ -115,6 +116,7 @@ class Stackit(Service):
             self._open_journal()
             self._make_watchdog()
             self._make_dispatch()
+            self._make_github()
             self._make_app()
             self._make_public_side()
             self._make_admin_side()
@@ -178,19 +180,33 @@ class Stackit(Service):
             reactor=reactor, dispatch=self.dispatch, display=self.bus.display, notice=self._notice
         )
         self.backstop = Backstop(reactor=reactor, bus=self.bus, interval=config.sync.interval, grace=config.grace)
-        self.condition = Condition(
-            reactor, self.bus, self.journal, self.dispatch, self.stalls, self.heartbeat, self.storage
-        )
+
+    def _make_github(self) -> None:
+        """Make what works at GitHub. Its handlers of events are plugins of the bus."""
+        self.github = GitHubParts(self.config)
+        self.repos = Repos(self.github.bind(self.config.repos))
+        for name, plugin in self.github.plugins().items():
+            self.bus.register(name, plugin)
 
     def _make_app(self) -> None:
         """Make what plugins are given of stackit, and the plugins' services of it."""
         config = self.config
+        self.condition = Condition(
+            self.reactor,
+            self.bus,
+            self.journal,
+            self.dispatch,
+            self.stalls,
+            self.heartbeat,
+            self.storage,
+            self.github.problems,
+        )
         self.app = App(
             reactor=self.reactor,
             now=self.now,
             version=VERSION,
             state_dir=config.state_dir,
-            repos=Repos(config.repos),
+            repos=self.repos,
             sync_interval=config.sync.interval,
             grace=config.grace,
             observe=self.bus.observe,
@@ -206,7 +222,8 @@ class Stackit(Service):
                 (plugin, each)
                 for plugin, collectors in self.bus.collect(hookspecs.stackit_metrics)
                 for each in collectors
-            ],
+            ]
+            + self.github.collectors(),
             redact=self.redact,
             stop=self.stop,
         )
@@ -239,6 +256,7 @@ class Stackit(Service):
                 now=self.now,
             ),
             *self.condition.routes(started_at=self.started_at, repos=lambda: len(self.app.repos)),
+            *self.github.routes(),
             *self.bus.collect_items(hookspecs.stackit_routes, self.app),
         ]
         client_of = partial(self.bus.first, hookspecs.stackit_client)
@@ -259,6 +277,8 @@ class Stackit(Service):
             on_secret=partial(add_secret_file, self.redact),
             set_log_level=self.set_log_level,
             check_token=self._ports.check_token,
+            github=self.github.prepare,
+            bind=self.github.bind,
         )
         self.reloads = ReportedReloads(
             self.reloader, watchdog=self.watchdog, observe=self.bus.observe, redact=self.redact
@@ -278,6 +298,8 @@ class Stackit(Service):
 
     def _start_work(self) -> None:
         """Hand on what the last process left, look for what was missed, and watch over it."""
+        self._closers.add(self.github.stop)
+        self.github.start()
         Deferred.fromCoroutine(self.dispatch.recover())
         self._closers.add(self.backstop.stop)
         self.backstop.startService()

@@ -64,6 +64,7 @@ class Receiving:
             on_secret=nobody,
             set_log_level=nobody,
             check_token=nobody,
+            github=nobody,
         )
 
     def has_secret(self, forge: str) -> bool:

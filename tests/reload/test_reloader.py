@@ -60,6 +60,7 @@ def test_every_setting_is_taken_by_one_part_or_needs_a_restart() -> None:
         on_secret=nobody,
         set_log_level=nobody,
         check_token=nobody,
+        github=nobody,
     )
     taken, fixed = set(made.taken()), fixed_settings()
     assert taken | fixed == set(all_settings())
