@@ -64,14 +64,14 @@ OCCURRENCES: Mapping[str, OccurrenceType] = MappingProxyType(
         "accepted": OccurrenceType(
             "delivery accepted",
             "info",
-            ("event", "action", "repo", "delivery", "id", "client", "reason", "outcome", "verified_by"),
+            ("event", "action", "repo", "delivery", "id", "client", "reason", "outcome", "verified_by", "via"),
             values={"outcome": ("queued", "unhandled", "ping", "unrecognised")},
         ),
         # A delivery that is durable already, and handled or in hand.
         "duplicate": OccurrenceType(
             "delivery was here before",
             "info",
-            ("event", "action", "repo", "delivery", "id", "client", "outcome", "verified_by"),
+            ("event", "action", "repo", "delivery", "id", "client", "outcome", "verified_by", "via"),
         ),
         # ``reason`` is the first delivery id.
         "replayed": OccurrenceType(
@@ -119,7 +119,8 @@ class Occurrence(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     """One thing that happened. ``name`` is one of ``OCCURRENCES``, or a plugin's own; fields that say nothing are None.
 
     ``client`` is an address without port. ``reason`` of a refusal and ``outcome`` come from small closed sets, fit for
-    labels. ``verified_by`` is the file or the variable of the secret by which a delivery verified. ``seconds`` and
+    labels. ``verified_by`` is the file or the variable of the secret by which a delivery verified. ``via`` is
+    "api" for a delivery that was missed, and taken from the forge's list of deliveries. ``seconds`` and
     ``retry_in`` are seconds. ``missing`` is how many refs of the remote a mirror cannot hold.
     ``traceback`` is there for the first exception of its kind: several lines, without credentials.
     """
@@ -137,6 +138,7 @@ class Occurrence(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     reason: str | None = None
     outcome: str | None = None
     verified_by: str | None = None
+    via: Literal["api"] | None = None
     state: str | None = None
     cause: str | None = None
     count: int | None = None

@@ -193,6 +193,12 @@ class JournalProtocol(Protocol):
         Raises Permanent for a body that is damaged: no later try can read it either.
         """
 
+    async def recorded(self, hook: str, deliveries: Sequence[str]) -> set[str]:
+        """Return those of these delivery ids that came by this hook, whatever became of them.
+
+        One whose event is no longer kept is not among them.
+        """
+
     async def receipt(self, event_id: EventId) -> Receipt | None:
         """Return an event and its outcome at every subscriber; None where it is not there (any more)."""
 

@@ -393,6 +393,16 @@ class MemoryJournal(JournalProtocol):
         event = await self._ask(lambda: self._events.get(event_id))
         return None if event is None else StoredEvent(**_fields(event, StoredEvent))
 
+    async def recorded(self, hook: str, deliveries: Sequence[str]) -> set[str]:
+        wanted = set(deliveries)
+        return await self._ask(
+            lambda: {
+                each.delivery
+                for each in self._events.values()
+                if each.kind == "delivery" and each.hook == hook and each.delivery in wanted
+            }
+        )
+
     async def receipt(self, event_id: EventId) -> Receipt | None:
         event = await self._ask(lambda: self._events.get(event_id))
         return None if event is None else _receipt(event)

@@ -226,6 +226,10 @@ class SQLiteJournal(JournalProtocol):
         row = event_row(event_id)
         return await self._reader.ask(lambda connection: queries.load(connection, row))
 
+    async def recorded(self, hook: str, deliveries: Sequence[str]) -> set[str]:
+        kept = tuple(deliveries)
+        return await self._reader.ask(lambda connection: queries.recorded(connection, hook, kept))
+
     async def receipt(self, event_id: EventId) -> Receipt | None:
         row = event_row(event_id)
         return await self._reader.ask(lambda connection: queries.receipt(connection, row))

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sqlite3
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import suppress
 from typing import Any
 
@@ -20,6 +20,8 @@ from stackit.journal.records import (
     repo_key,
 )
 from stackit.journal.sqlite import bodies
+from stackit.journal.sqlite import rows as many
+from stackit.journal.sqlite.deliveries import storable
 from stackit.journal.sqlite.ids import event_id
 
 # The "+" keeps SQLite from walking by time, which would have to sort all that is due.
@@ -36,6 +38,7 @@ _DUE_GROUPS = """
 _NEXT_DUE = "SELECT MIN(next_at) FROM handlings WHERE state = 'pending' AND subscriber = ? AND next_at > ?"
 _COLUMNS = "e.id, e.kind, e.hook, e.delivery, e.event, e.action, e.repo, e.received_at, e.signer, e.via"
 _LOAD = f"SELECT {_COLUMNS}, {bodies.STORED} FROM events AS e WHERE e.id = ?"  # noqa: S608 - constants
+_RECORDED = "SELECT delivery FROM events WHERE kind = 'delivery' AND delivery IN ({}) AND hook = ?"
 _RECEIPT = f"SELECT {_COLUMNS}, e.size, e.replay_of, e.visible_at"
 
 # Two ways to walk the events from the newest on: all of them, or those that are open somewhere.
@@ -109,6 +112,16 @@ def documents(connection: sqlite3.Connection, collection: str) -> dict[str, byte
     """Return the documents of a collection by their keys, in the order of the keys."""
     rows = connection.execute("SELECT key, document FROM documents WHERE collection = ? ORDER BY key", (collection,))
     return dict(rows.fetchall())
+
+
+def recorded(connection: sqlite3.Connection, hook: str, deliveries: Sequence[str]) -> set[str]:
+    """Return those of these delivery ids that are recorded for a hook."""
+    wanted = {storable(each): each for each in deliveries}
+    found: set[str] = set()
+    for piece in many.pieces(list(wanted)):
+        statement = many.marked(_RECORDED, len(piece))
+        found.update(wanted[each] for (each,) in connection.execute(statement, [*piece, storable(hook)]))
+    return found
 
 
 def load(connection: sqlite3.Connection, row: int) -> StoredEvent | None:
