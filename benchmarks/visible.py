@@ -47,7 +47,7 @@ class WithoutVersion2(SmartHttp):
     """A remote that speaks git's protocol of before 2018: every client has to list all refs."""
 
     def __init__(self, github: PretendGitHub) -> None:
-        super().__init__(reactor, github._served)
+        super().__init__(reactor, github._git_access.admit)
 
     def render(self, request: Request) -> int:
         request.requestHeaders.removeHeader("Git-Protocol")

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import time
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -12,10 +13,23 @@ from stackit.api.events import Repo
 from stackit.api.reactor import Reactor
 from stackit.testing.bare import BareRepository, RefMoved
 from stackit.testing.deliveries import HOOK_ID
-from stackit.testing.faults import PAUSE, FaultKind, Faults
+from stackit.testing.faults import PAUSE, FaultKind
+from stackit.testing.github_api.api import PretendApi
+from stackit.testing.github_api.apps import Apps
+from stackit.testing.github_api.changes import Changes
+from stackit.testing.github_api.clock import SettableClock
+from stackit.testing.github_api.credentials import Authenticator
+from stackit.testing.github_api.git_access import GitAccess
+from stackit.testing.github_api.owners import Owners
+from stackit.testing.github_api.repositories import HostedRepository, Repositories, Visibility
+from stackit.testing.github_api.router import Router
+from stackit.testing.github_api.routes.apps import AppRoutes
+from stackit.testing.github_api.routes.repositories import RepositoryRoutes
+from stackit.testing.github_api.site import BASE, GitHubSite
+from stackit.testing.github_api.tokens import Tokens
 from stackit.testing.listening import LoopbackSite
-from stackit.testing.objects import Json, push_payload, repository
-from stackit.testing.smarthttp import GitRequest, Served, SmartHttp
+from stackit.testing.objects import Json, push_payload
+from stackit.testing.smarthttp import GitRequest, SmartHttp
 from stackit.testing.webhooks import DeliverySent, WebhookSender
 
 MAIN = "refs/heads/main"
@@ -27,25 +41,42 @@ class PretendGitHub:
     Nothing it does needs an account, a network or the user's git configuration, and its commits are the same on
     every run of the same steps. Methods raise LookupError for a repository that was not created, ``GitFailed``
     where git refuses.
+
+    ``clock`` is its wall clock, ``now`` moved by what a test asks for. ``apps``, ``owners``, ``repositories`` and
+    ``tokens`` are what it knows; ``changes`` tells of what became of them; ``api`` is its API, with ``router``.
     """
+
+    _git_server: type[SmartHttp] = SmartHttp
+    """What serves git: a test may have another."""
 
     _reactor: Reactor
     _site: LoopbackSite
 
-    def __init__(self) -> None:
-        self._hosted: dict[str, _Hosted] = {}
+    def __init__(self, now: Callable[[], float] = time.time) -> None:
+        self.clock = SettableClock(now)
+        self.changes = Changes()
+        self.owners = Owners()
+        self.repositories = Repositories(self.owners)
+        self.apps = Apps(self.clock, self.owners, self.repositories, self.changes)
+        self.tokens = Tokens(self.clock)
+        self._git_access = GitAccess(self.repositories, self.tokens)
+        self.router = Router()
+        AppRoutes(self.apps, self.owners, self.repositories, self.tokens).add_to(self.router)
+        RepositoryRoutes(self.owners, self.repositories).add_to(self.router)
+        self.api = PretendApi(self.router, Authenticator(self.apps, self.tokens, self.clock), self.clock)
         self._webhook: WebhookSender | None = None
 
     async def start(self, reactor: Reactor, directory: Path) -> None:
         """Listen on a free loopback port; keep repositories under ``directory``."""
         self._reactor = reactor
         self._directory = directory
-        self._git = SmartHttp(reactor, self._served)
-        self._site = LoopbackSite(reactor, self._git)
+        self._git = self._git_server(reactor, self._git_access.admit)
+        self._root = GitHubSite(self._git, self.api, self.clock)
+        self._site = LoopbackSite(reactor, self._root)
 
     async def stop(self) -> None:
         """Stop listening, end every running git, close every connection. The repositories stay on disk."""
-        await self._git.stop()
+        await self._root.stop()
         await self._site.close()
         if self._webhook is not None:
             await self._webhook.close()
@@ -56,25 +87,48 @@ class PretendGitHub:
         self,
         repo: Repo | str,
         *,
+        private: bool = False,
         private_token: str | None = None,
         object_format: str = "sha1",
         default_branch: str = "main",
     ) -> str:
         """Make an empty repository, and return the URL to clone it from.
 
-        With ``private_token``, only Basic authentication with it as the password (user ``x-access-token``) may
-        read. ``object_format`` is git's: ``sha1`` or ``sha256``.
+        A ``private`` one may be read by tokens that reach it only, as the password of Basic authentication (user
+        ``x-access-token``); ``private_token`` is one more of them. ``object_format`` is git's: ``sha1`` or
+        ``sha256``.
         """
         found = _repo(repo)
-        path = self._directory / f"{found.key}.git"
-        bare = BareRepository(self._reactor, found, path, object_format=object_format, default_branch=default_branch)
-        await bare.init()
-        self._hosted[found.key] = _Hosted(bare, Served(path, private_token, Faults(path)))
+        made = self._new(found, private or private_token is not None, private_token, object_format, default_branch)
+        await made.bare.init()
+        self.repositories.add(made)
         return self.url(found)
+
+    def _new(
+        self, repo: Repo, private: bool, token: str | None, object_format: str, default_branch: str
+    ) -> HostedRepository:
+        number = self.repositories.new_id(repo)
+        path = self._directory / f"{repo.key}.git"
+        if path.exists():  # of one that had this name
+            path = path.with_name(f"{path.stem}-{number}.git")
+        bare = BareRepository(self._reactor, repo, path, object_format=object_format, default_branch=default_branch)
+        visibility: Visibility = "private" if private else "public"
+        owner = self.owners.get(repo.owner)
+        return HostedRepository(number, owner, repo.name, bare, visibility=visibility, private_token=token)
+
+    @property
+    def web_url(self) -> str:
+        """The address of the site: of git, and of the API without a base path, as github.com's has none."""
+        return f"http://127.0.0.1:{self._site.port}"
+
+    @property
+    def api_url(self) -> str:
+        """The address of the API below ``/api/v3``, as on GitHub Enterprise Server."""
+        return f"{self.web_url}{BASE}"
 
     def url(self, repo: Repo | str) -> str:
         """Return the URL that git clones a repository from."""
-        return f"http://127.0.0.1:{self._site.port}/{_repo(repo)}.git"
+        return f"{self.web_url}/{_repo(repo)}.git"
 
     def path(self, repo: Repo | str) -> Path:
         """Return the path of the bare repository."""
@@ -173,9 +227,7 @@ class PretendGitHub:
 
     def repository(self, repo: Repo | str) -> Json:
         """Return the repository as payloads show it."""
-        hosted = self._of(repo)
-        private, branch = hosted.served.token is not None, hosted.bare.default_branch
-        return repository(hosted.bare.repo, private=private, default_branch=branch, clone_url=self.url(repo))
+        return self._of(repo).json(self.web_url)
 
     # Faults, and what git clients asked
 
@@ -204,20 +256,8 @@ class PretendGitHub:
             raise RuntimeError("there is no webhook yet: call webhook(url, secret) first")
         return self._webhook
 
-    def _of(self, repo: Repo | str) -> _Hosted:
-        hosted = self._hosted.get(_repo(repo).key)
-        if hosted is None:
-            raise LookupError(f"the pretend GitHub has no {repo}: create it first")
-        return hosted
-
-    def _served(self, repo: Repo) -> Served | None:
-        hosted = self._hosted.get(repo.key)
-        return hosted.served if hosted else None
-
-
-class _Hosted(msgspec.Struct, frozen=True, eq=False):
-    bare: BareRepository
-    served: Served
+    def _of(self, repo: Repo | str) -> HostedRepository:
+        return self.repositories.of(repo)
 
 
 def _repo(repo: Repo | str) -> Repo:

@@ -59,23 +59,35 @@ class GitRequest(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Served(msgspec.Struct, eq=False):
-    """A served repository: its path, its token, its current fault."""
+    """A served repository: its path, a token that may read it besides those of Apps, its current fault."""
 
     path: Path
     token: str | None
     faults: Faults
 
 
+class GitRefused(msgspec.Struct, frozen=True):
+    """A refusal, or with ``moved_to`` the way to the name that a repository has now."""
+
+    status: int
+    text: bytes
+    headers: dict[str, str] = {}
+    moved_to: Repo | None = None
+
+
 class SmartHttp(Resource):
-    """The resource of ``/OWNER/NAME.git``, read-only. ``find`` returns the repository of a name, or None."""
+    """The resource of ``/OWNER/NAME.git``, read-only.
+
+    ``admit`` returns what to serve of a name to a client with a password, which is None where none came.
+    """
 
     isLeaf = True
 
-    def __init__(self, reactor: Reactor, find: Callable[[Repo], Served | None]) -> None:
+    def __init__(self, reactor: Reactor, admit: Callable[[Repo, str | None], Served | GitRefused]) -> None:
         Resource.__init__(self)
         self.requests: deque[GitRequest] = deque(maxlen=10_000)
         self._reactor = reactor
-        self._find = find
+        self._admit = admit
         self._answering: set[Deferred[None]] = set()
         self._log = Logger()
 
@@ -106,12 +118,12 @@ class SmartHttp(Resource):
         body = _body(request)
         credentials = _password(request)
         self.requests.append(_seen(request, repo, service_path, body, authorized=credentials is not None))
-        served = self._find(repo)
-        if served is None or served.token is not None:
-            if credentials is None:
-                return send(request, 401, b"Repository not found.", {"WWW-Authenticate": 'Basic realm="GitHub"'})
-            if served is None or credentials != served.token:
-                return send(request, 404, b"Repository not found.")
+        served = self._admit(repo, credentials)
+        if isinstance(served, GitRefused):
+            headers = dict(served.headers)
+            if served.moved_to is not None:
+                headers["Location"] = _address(request, served.moved_to, service_path)
+            return send(request, served.status, served.text, headers)
         fault = served.faults.next(request)
         if fault is not None and fault.answers_at_once:
             return fault.answer(request)
@@ -155,6 +167,11 @@ def _parse(request: HttpRequest) -> tuple[Repo, str] | None:
     if listing and request.args.get(b"service") == [b"git-upload-pack"]:
         return repo, service_path
     return (repo, service_path) if request.method == b"POST" and service_path == "/git-upload-pack" else None
+
+
+def _address(request: Request, repo: Repo, service_path: str) -> str:
+    query = request.uri.decode("latin-1").partition("?")[2]
+    return f"http://{_header(request, 'Host')}/{repo}.git{service_path}" + (f"?{query}" if query else "")
 
 
 def _body(request: HttpRequest) -> bytes:

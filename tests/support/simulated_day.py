@@ -25,7 +25,6 @@ from stackit.plugins.mirror.repository.tamper import ref_stamps
 from stackit.plugins.ratelimit import RateLimit
 from stackit.service import Stackit
 from stackit.testing import PretendGitHub, delivery, payload_for, push_payload
-from stackit.testing.listening import LoopbackSite
 from stackit.testing.smarthttp import SmartHttp
 from stackit.testing.timelapse import Timelapse
 from stackit.text.units import Duration
@@ -104,11 +103,7 @@ class QuickGit(SmartHttp):
 class QuickGitHub(PretendGitHub):
     """A pretend GitHub that tens of thousands of looks do not keep busy."""
 
-    async def start(self, reactor: Any, directory: Path) -> None:
-        self._reactor = reactor
-        self._directory = directory
-        self._git = QuickGit(reactor, self._served)
-        self._site = LoopbackSite(reactor, self._git)
+    _git_server = QuickGit
 
 
 class Client(Protocol):

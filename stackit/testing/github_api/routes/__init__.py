@@ -1,0 +1,1 @@
+"""The routes of the pretend API, by what they are about."""

@@ -1,0 +1,55 @@
+"""Who may clone what from the pretend GitHub."""
+
+from __future__ import annotations
+
+import pytest_twisted
+from api_client import ApiClient, git_as
+
+from stackit.subprocesses import Finished, ProcessLimits, run
+from stackit.testing.bare import GIT_ENVIRONMENT
+from stackit.testing.github import PretendGitHub
+
+
+async def ls_remote(url: str, token: str = "") -> Finished:
+    from twisted.internet import reactor  # noqa: PLC0415 - importing it installs it
+
+    env = {**GIT_ENVIRONMENT, **(git_as(token) if token else {})}
+    return await run(reactor, ["git", "ls-remote", url], env=env, limits=ProcessLimits(timeout=20))
+
+
+@pytest_twisted.ensureDeferred
+async def test_git_needs_a_token_that_reaches_the_repository(github: PretendGitHub, api: ApiClient) -> None:
+    one, two = await github.create("octo/one", private=True), await github.create("octo/two", private=True)
+    public = await github.create("hubot/public")
+    for name in ("octo/one", "octo/two", "hubot/public"):
+        await github.commit(name)
+    installation = await github.apps.create().install("octo", ["octo/one"])
+    token = await api.token(installation)
+    assert b"refs/heads/main" in (await ls_remote(one, token)).stdout
+    assert b"refs/heads/main" in (await ls_remote(public, token)).stdout
+    assert b"not found" in (await ls_remote(two, token)).stderr
+    assert b"could not read Username" in (await ls_remote(one)).stderr
+    await installation.withdraw("contents")
+    assert b"403" in (await ls_remote(one, token)).stderr
+    await installation.grant(contents="read")
+    assert (await ls_remote(one, token)).status == 0
+    await installation.suspend()
+    assert b"403" in (await ls_remote(one, token)).stderr
+    await installation.unsuspend()
+    github.clock.advance(3601)
+    assert b"could not read Username" in (await ls_remote(one, token)).stderr
+
+
+@pytest_twisted.ensureDeferred
+async def test_a_new_token_works_after_a_while(github: PretendGitHub, api: ApiClient) -> None:
+    url = await github.create("octo/one", private=True)
+    github.tokens.replication_delay = 100
+    token = await api.token(await github.apps.create().install("octo"))
+    assert (await api.get("/installation/repositories", token)).status == 401
+    assert b"not found" in (await ls_remote(url, token)).stderr
+    github.clock.advance(60)
+    assert (await api.get("/installation/repositories", token)).status == 403
+    assert b"not found" in (await ls_remote(url, token)).stderr
+    github.clock.advance(60)
+    assert (await api.get("/installation/repositories", token)).status == 200
+    assert (await ls_remote(url, token)).status == 0
