@@ -43,7 +43,20 @@ from stackit.text.units import decode_unit
 
 ROOT = Path(__file__).parent.parent
 PAGES = sorted([*ROOT.glob("*.md"), *(ROOT / "docs").glob("*.md")])
-TABLES = {"admin", "webhook", "sync", "journal", "handlers", "repos", "owners", "hosts", "apps", "forges", "plugins"}
+TABLES = {
+    "admin",
+    "webhook",
+    "hooks",
+    "sync",
+    "journal",
+    "handlers",
+    "repos",
+    "owners",
+    "hosts",
+    "apps",
+    "forges",
+    "plugins",
+}
 HOOKS = sorted(name for name in vars(hookspecs) if name.startswith("stackit_"))
 
 
@@ -96,6 +109,7 @@ TABLES_OF_SETTINGS = [
     ("## The top of the file", model.FileTable, TABLES),
     ("## `[admin]`", model.AdminConfig, set()),
     ("## `[webhook]`", model.WebhookConfig, set()),
+    ("## `[hooks]`", model.HooksConfig, set()),
     ("## `[sync]`", model.SyncConfig, set()),
     ("## `[journal]`", model.JournalConfig, set()),
     ("## `[handlers]`", model.HandlersConfig, set()),

@@ -31,6 +31,7 @@ LOG_LEVELS = ("debug", "info", "warn", "error", "critical")
 
 _HOST_NAME = re.compile(HOST, re.ASCII)
 _LONGEST_SOCKET = 107
+_BASE_URL = re.compile(rf"https?://{HOST}(?::(?P<port>[0-9]{{1,5}}))?(?:/[A-Za-z0-9._~-]+)*/?", re.ASCII)
 _SEGMENTS = re.compile(r"(?:/[A-Za-z0-9._~-]+)*", re.ASCII)
 
 
@@ -227,6 +228,13 @@ def hosts(names: Sequence[str]) -> None:
             raise ValueError(
                 f"item {number}: expected a host name such as stackit.example.org, without scheme, port or path"
             )
+
+
+def base_url(text: str) -> None:
+    """Check the URL of a site of this stackit, as others see it: with nothing behind its path."""
+    match = _BASE_URL.fullmatch(text)
+    if match is None or (match["port"] and not 1 <= int(match["port"]) <= 65535):
+        raise ValueError("expected https://HOST, or http://HOST, without user name, query and fragment")
 
 
 def prefixes(paths: Sequence[str]) -> tuple[str, ...]:

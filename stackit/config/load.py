@@ -72,7 +72,7 @@ def load(
         **as_given,
         forges=tuple(forges),
         broken_forges=tuple(broken_forges),
-        scoped_secrets=scoped_secrets(file.repos, file.owners, by_name),
+        scoped_secrets=scoped_secrets(file.repos, file.owners, apps, by_name),
         **secrets,
         api_prefixes=api_prefixes,
         state_dir=file.state_dir or _default_state_dir(environ, cwd),

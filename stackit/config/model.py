@@ -37,6 +37,9 @@ class AdminConfig(msgspec.Struct, frozen=True, kw_only=True):
     hosts: Annotated[
         tuple[str, ...], Setting("names that it answers to, beside `localhost` and its own address", checks.hosts)
     ] = ()
+    url: Annotated[
+        str | None, Setting("where a browser reaches it, if not at the address of `listen`", checks.base_url)
+    ] = None
     # An empty file is a mistake here: it would leave a door open. An empty webhook secret is none, and closes one.
     token_files: Annotated[tuple[Path, ...], Setting("files with one bearer token each", checks.token_files)] = ()
 
@@ -55,6 +58,15 @@ class WebhookConfig(msgspec.Struct, frozen=True, kw_only=True):
     refuse_replays: Annotated[
         bool, Setting("whether a signed body that comes back under a new delivery id is answered `409`")
     ] = False
+
+
+class HooksConfig(msgspec.Struct, frozen=True, kw_only=True):
+    """``[hooks]``: the webhooks as they are at GitHub."""
+
+    interval: Annotated[
+        Duration,
+        Setting("how often the webhooks at GitHub are compared with what they should be; `0` never", checks.interval),
+    ] = Duration(600)
 
 
 class SyncConfig(msgspec.Struct, frozen=True, kw_only=True):
@@ -111,6 +123,9 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
             restart=True,
         ),
     ] = "tcp:8080:interface=127.0.0.1"
+    public_url: Annotated[
+        str | None, Setting("where GitHub reaches the public side, without a path for the webhook", checks.base_url)
+    ] = None
     api_prefixes: Annotated[
         tuple[str, ...],
         Setting("the webhook is at `{prefix}/webhooks/github`, for every prefix", checks.prefixes, restart=True),
@@ -133,6 +148,7 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     ] = "info"
     admin: AdminConfig = AdminConfig()
     webhook: WebhookConfig = WebhookConfig()
+    hooks: HooksConfig = HooksConfig()
     sync: SyncConfig = SyncConfig()
     journal: JournalConfig = JournalConfig()
     handlers: HandlersConfig = HandlersConfig()
@@ -202,7 +218,7 @@ def secret_files(config: Config) -> tuple[Path, ...]:
     tokens = (repo.token_file for repo in config.repos if repo.token_file is not None)
     of_forges = (file for each in config.forges for file in each.secret_files)
     scoped = (each.file for each in config.scoped_secrets)
-    of_apps = (file for each in config.apps for file in (each.private_key_file, *each.secret_files))
+    of_apps = (each.private_key_file for each in config.apps)
     return tuple(
         dict.fromkeys((*config.webhook.secret_files, *of_forges, *scoped, *of_apps, *config.admin.token_files, *tokens))
     )

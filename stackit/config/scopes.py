@@ -12,6 +12,7 @@ import msgspec
 from stackit.api.forge import GITHUB, Forge
 from stackit.config import remotes
 from stackit.config.access import OwnerTable, RepoTable
+from stackit.config.apps import AppConfig
 
 
 class ScopedSecret(msgspec.Struct, frozen=True):
@@ -23,13 +24,16 @@ class ScopedSecret(msgspec.Struct, frozen=True):
 
 
 def scoped_secrets(
-    repos: Sequence[RepoTable | None], owners: Sequence[OwnerTable | None], forges: Mapping[str, Forge]
+    repos: Sequence[RepoTable | None],
+    owners: Sequence[OwnerTable | None],
+    apps: Sequence[AppConfig],
+    forges: Mapping[str, Forge],
 ) -> tuple[ScopedSecret, ...]:
-    """Return the secrets of the tables of repositories and owners; None stands for a table that could not be read.
+    """Return the secrets of Apps, owners and repositories; None stands for a table that could not be read.
 
     A name that is not allowed is left out here: ``managed_repos`` says so.
     """
-    found: list[ScopedSecret] = []
+    found = [ScopedSecret(f"app:{app.name}", file) for app in apps for file in app.secret_files]
     for owner in owners:
         if owner is not None and owner.secret_files:
             with suppress(ValueError):

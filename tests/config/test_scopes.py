@@ -5,6 +5,8 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
+from cryptography.hazmat.primitives.asymmetric.rsa import generate_private_key
+from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
 
 from stackit.api.errors import ConfigError
 from stackit.config.load import load
@@ -72,3 +74,27 @@ def test_a_file_that_cannot_be_read_is_named_with_its_table(tmp_path: Path, head
 def test_a_name_that_is_not_allowed_is_told_once(tmp_path: Path, files: list[Path]) -> None:
     with pytest.raises(ConfigError, match=r"repos\[1\]\.name"):
         configured(tmp_path, '[[repos]]\nname = "octo"\nsecret_files = ["one"]\n')
+
+
+def test_the_secret_of_an_app_speaks_for_that_app(tmp_path: Path, files: list[Path]) -> None:
+    key = generate_private_key(public_exponent=65537, key_size=2048)
+    (tmp_path / "key").write_bytes(key.private_bytes(Encoding.PEM, PrivateFormat.TraditionalOpenSSL, NoEncryption()))
+    table = '[[apps]]\nname = "main"\napp_id = 7\nprivate_key_file = "key"\nsecret_files = ["one"]\n'
+    config = configured(tmp_path, table)
+    assert config.scoped_secrets == (ScopedSecret("app:main", files[0]),)
+    assert {files[0], tmp_path / "key"} <= set(secret_files(config))
+
+
+@pytest.mark.parametrize("url", ["https://stackit.example.org", "http://127.0.0.1:8080", "https://[::1]/below/"])
+def test_the_url_of_the_public_side_is_a_base(tmp_path: Path, url: str) -> None:
+    assert configured(tmp_path, f'public_url = "{url}"').public_url == url
+
+
+@pytest.mark.parametrize(
+    "url",
+    ["stackit.example.org", "ftp://x.example.org", "https://u:p@x.org", "https://x.org/?a", "https://x.org:99999", ""],
+)
+@pytest.mark.parametrize("setting", ["public_url", "admin.url"])
+def test_what_is_no_base_is_refused(tmp_path: Path, url: str, setting: str) -> None:
+    with pytest.raises(ConfigError, match=rf"{setting}: expected https://HOST"):
+        configured(tmp_path, f'{setting} = "{url}"')
