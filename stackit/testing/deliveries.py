@@ -29,16 +29,19 @@ def delivery(
     event: str,
     payload: Mapping[str, Any] | bytes | None = None,
     *,
-    secret: str | bytes,
+    secret: str | bytes | None,
     action: str | None = None,
     guid: str | None = None,
     hook_id: int = HOOK_ID,
+    target: tuple[str, int] | None = None,
     form: bool = False,
 ) -> SignedDelivery:
-    """Return a delivery of ``event``, signed with ``secret``.
+    """Return a delivery of ``event``, signed with ``secret``; with None it has no signature.
 
     Without ``payload``, one is made up (``payload_for``), with ``action`` if given; bytes go as they are. ``form``
     sends it as ``payload=…``, which is what a webhook on GitHub does unless its content type is set to JSON.
+    ``target``: whose webhook it is, as ``("integration", 7)`` for App 7; by default that of a repository, or of an
+    organization for an event without one.
 
     Headers as in GitHub's "Webhook events and payloads", Delivery headers; signatures as in "Validating webhook
     deliveries": over the body as sent, which for a form is the form.
@@ -50,6 +53,7 @@ def delivery(
     text = payload if isinstance(payload, bytes) else msgspec.json.encode(payload)
     body = urlencode({"payload": text}).encode() if form else text
     found = guid or str(uuid.uuid4())
+    kind, owner = target or _target(payload)
     headers = {
         "Accept": "*/*",
         "Content-Type": "application/x-www-form-urlencoded" if form else "application/json",
@@ -57,10 +61,14 @@ def delivery(
         "X-GitHub-Delivery": found,
         "X-GitHub-Event": event,
         "X-GitHub-Hook-ID": str(hook_id),
-        **_target(payload),
-        "X-Hub-Signature": f"sha1={signature(body, secret, 'sha1')}",
-        "X-Hub-Signature-256": f"sha256={signature(body, secret)}",
+        "X-GitHub-Hook-Installation-Target-Type": kind,
+        "X-GitHub-Hook-Installation-Target-ID": str(owner),
     }
+    if secret is not None:
+        headers |= {
+            "X-Hub-Signature": f"sha1={signature(body, secret, 'sha1')}",
+            "X-Hub-Signature-256": f"sha256={signature(body, secret)}",
+        }
     return SignedDelivery(headers, body, found)
 
 
@@ -70,9 +78,9 @@ def signature(body: bytes, secret: str | bytes, algorithm: str = "sha256") -> st
     return hmac.new(key, body, getattr(hashlib, algorithm)).hexdigest()
 
 
-def _target(payload: Mapping[str, Any] | bytes) -> dict[str, str]:
+def _target(payload: Mapping[str, Any] | bytes) -> tuple[str, int]:
     """Return the target of the webhook: the repository, or the organization of an event without one."""
     kind, found = "organization", number("octo")
     if isinstance(payload, Mapping) and isinstance(payload.get("repository"), Mapping):
         kind, found = "repository", payload["repository"].get("id", number("octo/widget"))
-    return {"X-GitHub-Hook-Installation-Target-Type": kind, "X-GitHub-Hook-Installation-Target-ID": str(found)}
+    return kind, found

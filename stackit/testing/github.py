@@ -20,17 +20,20 @@ from stackit.testing.github_api.changes import Changes
 from stackit.testing.github_api.clock import SettableClock
 from stackit.testing.github_api.credentials import Authenticator
 from stackit.testing.github_api.git_access import GitAccess
+from stackit.testing.github_api.hooks import Hook, HookConfig, Hooks
 from stackit.testing.github_api.owners import Owners
+from stackit.testing.github_api.publisher import Publisher
 from stackit.testing.github_api.repositories import HostedRepository, Repositories, Visibility
 from stackit.testing.github_api.router import Router
 from stackit.testing.github_api.routes.apps import AppRoutes
+from stackit.testing.github_api.routes.hooks import HookRoutes
 from stackit.testing.github_api.routes.repositories import RepositoryRoutes
 from stackit.testing.github_api.site import BASE, GitHubSite
 from stackit.testing.github_api.tokens import Tokens
 from stackit.testing.listening import LoopbackSite
 from stackit.testing.objects import Json, push_payload
 from stackit.testing.smarthttp import GitRequest, SmartHttp
-from stackit.testing.webhooks import DeliverySent, WebhookSender
+from stackit.testing.webhooks import DeliverySent
 
 MAIN = "refs/heads/main"
 
@@ -64,11 +67,14 @@ class PretendGitHub:
         AppRoutes(self.apps, self.owners, self.repositories, self.tokens).add_to(self.router)
         RepositoryRoutes(self.owners, self.repositories).add_to(self.router)
         self.api = PretendApi(self.router, Authenticator(self.apps, self.tokens, self.clock), self.clock)
-        self._webhook: WebhookSender | None = None
+        self.hooks = Hooks(self.clock.now)
+        HookRoutes(self.hooks, self.owners, self.repositories).add_to(self.router)
+        self._publisher = Publisher(self.hooks, self.apps)
 
     async def start(self, reactor: Reactor, directory: Path) -> None:
         """Listen on a free loopback port; keep repositories under ``directory``."""
         self._reactor = reactor
+        self.hooks.start(reactor)
         self._directory = directory
         self._git = self._git_server(reactor, self._git_access.admit)
         self._root = GitHubSite(self._git, self.api, self.clock)
@@ -78,8 +84,7 @@ class PretendGitHub:
         """Stop listening, end every running git, close every connection. The repositories stay on disk."""
         await self._root.stop()
         await self._site.close()
-        if self._webhook is not None:
-            await self._webhook.close()
+        await self.hooks.close()
 
     # Repositories
 
@@ -176,10 +181,14 @@ class PretendGitHub:
     # The webhook
 
     def webhook(self, url: str, secret: str | bytes, *, hook_id: int = HOOK_ID, form: bool = False) -> None:
-        """Send deliveries to ``url``, signed with ``secret``; there is one webhook, for all repositories."""
-        if self._webhook is not None:
+        """Send deliveries to ``url``, signed with ``secret``; there is one such webhook, for all repositories.
+
+        Those of Apps, organisations and repositories (``hooks``) send theirs besides.
+        """
+        if self.hooks.of(None, 0):
             raise RuntimeError("there is a webhook already")
-        self._webhook = WebhookSender(self._reactor, url, secret, hook_id=hook_id, form=form)
+        config = HookConfig(url=url, secret=secret, content_type="form" if form else "json")
+        self.hooks.create(None, 0, config, events=None, number=hook_id)
 
     async def push(
         self,
@@ -190,13 +199,14 @@ class PretendGitHub:
         count: int = 1,
         guid: str | None = None,
     ) -> DeliverySent:
-        """Commit, and send the delivery."""
+        """Commit, and send the delivery to every webhook that has the repository."""
         return await self.announce(await self.commit(repo, ref, message, count=count), guid=guid)
 
     async def announce(self, moved: RefMoved, *, guid: str | None = None) -> DeliverySent:
-        """Send the delivery of an earlier change to a branch or a tag.
+        """Send the delivery of an earlier change to a branch or a tag to every webhook that has the repository.
 
-        Raises ValueError for any other ref: GitHub announces no push for it.
+        Return the outcome of the one that ``webhook`` made, or else of the first. Raises ValueError for any other
+        ref: GitHub announces no push for it.
         """
         if not moved.ref.startswith(("refs/heads/", "refs/tags/")):
             raise ValueError(f"GitHub announces no push for {moved.ref}: make the change with commit() or set_ref()")
@@ -209,21 +219,32 @@ class PretendGitHub:
             commits=moved.commits,
             repository_object=self.repository(moved.repo),
         )
-        return msgspec.structs.replace(await self._hook().send("push", payload, guid=guid), moved=moved)
+        if not self.hooks:
+            raise RuntimeError("there is no webhook yet: call webhook(url, secret) first")
+        sent = await self._publisher.of_repository("push", payload, self._of(moved.repo), guid=guid)
+        first = sent[0] if sent else DeliverySent(guid="", status=None, seconds=0.0, error="no webhook wants it")
+        return msgspec.structs.replace(first, moved=moved)
 
     async def send(
         self, event: str, payload: Mapping[str, Any] | bytes | None = None, *, guid: str | None = None
     ) -> DeliverySent:
-        """Send a delivery of any event; without ``payload``, one is made up."""
-        return await self._hook().send(event, payload, guid=guid)
+        """Send a delivery of any event by the webhook that ``webhook`` made; without ``payload``, one is made up."""
+        return await self.hooks.send(self._hook(), event, payload, guid=guid)
 
     async def redeliver(self, guid: str) -> DeliverySent:
         """Send a delivery again with its old id, also one that was lost. Raises LookupError."""
-        return await self._hook().redeliver(guid)
+        hook = self._hook()
+        record = hook.deliveries.latest(guid)
+        if record is None:
+            raise LookupError(f"no delivery {guid} was ever made, or it is too long ago")
+        return await self.hooks.redeliver(hook, record)
 
     def lose_next(self, count: int = 1) -> None:
-        """Do not send the next ``count`` deliveries."""
-        self._hook().lose_next(count)
+        """Do not send the next ``count`` deliveries of any webhook, as on a bad day of GitHub's."""
+        if not self.hooks:
+            raise RuntimeError("there is no webhook yet: call webhook(url, secret) first")
+        for each in self.hooks:
+            each.spoil("lost", count)
 
     def repository(self, repo: Repo | str) -> Json:
         """Return the repository as payloads show it."""
@@ -251,10 +272,11 @@ class PretendGitHub:
         """Return the number of requests for objects of a repository."""
         return sum(each.command == "fetch" and each.repo == _repo(repo).key for each in self._git.requests)
 
-    def _hook(self) -> WebhookSender:
-        if self._webhook is None:
+    def _hook(self) -> Hook:
+        found = self.hooks.of(None, 0)
+        if not found:
             raise RuntimeError("there is no webhook yet: call webhook(url, secret) first")
-        return self._webhook
+        return found[0]
 
     def _of(self, repo: Repo | str) -> HostedRepository:
         return self.repositories.of(repo)

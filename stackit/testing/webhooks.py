@@ -1,26 +1,23 @@
-"""The webhook of the pretend GitHub: sends signed deliveries, and remembers them for a redelivery."""
+"""Deliveries on their way: each is posted once, as GitHub does not try again by itself."""
 
 from __future__ import annotations
 
-from collections import OrderedDict
 from collections.abc import Mapping
-from typing import Any
 
 import msgspec
 import treq
 from treq.client import HTTPClient
+from twisted.internet.defer import CancelledError
 from twisted.internet.error import ConnectError, ConnectingCancelledError
 from twisted.web.client import Agent, HTTPConnectionPool, RequestTransmissionFailed, ResponseFailed
 from twisted.web.http_headers import Headers
 
 from stackit.api.reactor import Reactor
 from stackit.testing.bare import RefMoved
-from stackit.testing.deliveries import HOOK_ID, SignedDelivery, delivery
+from stackit.testing.deliveries import SignedDelivery
 
 ANSWER_WITHIN = 10.0
-"""Seconds within which GitHub wants an answer ("Best practices for using webhooks")."""
-
-_REMEMBERED = 1000
+"""Seconds within which GitHub wants an answer ("Best practices for using webhooks"); its Enterprise Server: 30."""
 
 
 class DeliverySent(msgspec.Struct, frozen=True, kw_only=True):
@@ -39,60 +36,50 @@ class DeliverySent(msgspec.Struct, frozen=True, kw_only=True):
     moved: RefMoved | None = None
 
 
-class WebhookSender:
-    """One webhook. It sends each delivery once: GitHub does not try again by itself."""
+class Posted(msgspec.Struct, frozen=True, kw_only=True):
+    """The end of an attempt: the answer, or the ``error``. ``late``: the answer did not come in time."""
 
-    def __init__(self, reactor: Reactor, url: str, secret: str | bytes, *, hook_id: int = HOOK_ID, form: bool) -> None:
-        self.url = url
-        self.hook_id = hook_id
+    seconds: float
+    status: int | None = None
+    headers: Mapping[str, str] | None = None
+    body: bytes = b""
+    error: str = ""
+    late: bool = False
+
+
+class Poster:
+    """Posts deliveries over kept connections."""
+
+    def __init__(self, reactor: Reactor) -> None:
         self._reactor = reactor
-        self._secret = secret
-        self._form = form
-        self._losing = 0
-        self._sent: OrderedDict[str, SignedDelivery] = OrderedDict()
         self._pool = HTTPConnectionPool(reactor)
         self._pool.maxPersistentPerHost = 8
         # A delivery is sent once: trying again over a new connection is not for us to decide.
         self._pool.retryAutomatically = False
         self._client = HTTPClient(Agent(reactor, connectTimeout=ANSWER_WITHIN, pool=self._pool))  # type: ignore[arg-type]  # zope
 
-    def lose_next(self, count: int = 1) -> None:
-        """Do not send the next ``count`` deliveries, as GitHub does on a bad day."""
-        self._losing += count
-
-    async def send(
-        self, event: str, payload: Mapping[str, Any] | bytes | None, *, guid: str | None = None
-    ) -> DeliverySent:
-        """Sign and send a delivery; without ``payload``, one is made up."""
-        made = delivery(event, payload, secret=self._secret, guid=guid, hook_id=self.hook_id, form=self._form)
-        self._sent[made.guid] = made
-        while len(self._sent) > _REMEMBERED:
-            self._sent.popitem(last=False)
-        if self._losing:
-            self._losing -= 1
-            return DeliverySent(guid=made.guid, status=None, seconds=0.0, error="lost on purpose")
-        return await self._post(made)
-
-    async def redeliver(self, guid: str) -> DeliverySent:
-        """Send a delivery again, with the same id, as "Redelivering webhooks" has it. Raises LookupError."""
-        if guid not in self._sent:
-            raise LookupError(f"no delivery {guid} was ever made, or it is too long ago")
-        return await self._post(self._sent[guid])
+    async def post(self, url: str, made: SignedDelivery, within: float = ANSWER_WITHIN) -> Posted:
+        """Post a delivery, and wait ``within`` seconds for the answer."""
+        start = self._reactor.seconds()
+        error, late = "", False
+        try:
+            headers = Headers({name: [value] for name, value in made.headers.items()})
+            response = await self._client.post(url, data=made.body, headers=headers, timeout=within)
+            body = await treq.content(response)
+            pairs = response.headers.getAllRawHeaders()
+            return Posted(
+                seconds=self._reactor.seconds() - start,
+                status=response.code,
+                headers={name.decode("latin-1"): b", ".join(values).decode("latin-1") for name, values in pairs},
+                body=body,
+            )
+        except (RequestTransmissionFailed, ResponseFailed) as problem:
+            error = "; ".join(reason.getErrorMessage() for reason in problem.reasons) or "no answer"
+            late = any(reason.check(CancelledError) for reason in problem.reasons)
+        except (ConnectError, ConnectingCancelledError) as problem:
+            error = str(problem)
+        return Posted(seconds=self._reactor.seconds() - start, error=error, late=late)
 
     async def close(self) -> None:
         """Close the connections that were kept."""
         await self._pool.closeCachedConnections()
-
-    async def _post(self, made: SignedDelivery) -> DeliverySent:
-        start = self._reactor.seconds()
-        status, body, error = None, b"", ""
-        try:
-            headers = Headers({name: [value] for name, value in made.headers.items()})
-            response = await self._client.post(self.url, data=made.body, headers=headers, timeout=ANSWER_WITHIN)
-            status, body = response.code, await treq.content(response)
-        except (RequestTransmissionFailed, ResponseFailed) as problem:
-            error = "; ".join(reason.getErrorMessage() for reason in problem.reasons) or "no answer"
-        except (ConnectError, ConnectingCancelledError) as problem:
-            error = str(problem)
-        seconds = self._reactor.seconds() - start
-        return DeliverySent(guid=made.guid, status=status, seconds=seconds, body=body, error=error)

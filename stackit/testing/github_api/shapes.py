@@ -46,16 +46,16 @@ def app(found: PretendApp, request: ApiRequest) -> Json:
     }
 
 
-def installation(found: Installation, request: ApiRequest) -> Json:
-    """An installation of the App that asks."""
+def installation(found: Installation, api_url: str) -> Json:
+    """An installation."""
     page = f"{SITE}/organizations/{found.owner.login}" if found.owner.kind == "Organization" else SITE
     return {
         "id": found.id,
         "client_id": found.app.client_id,
         "account": found.owner.json(),
         "repository_selection": found.selection,
-        "access_tokens_url": f"{request.api_url}/app/installations/{found.id}/access_tokens",
-        "repositories_url": f"{request.api_url}/installation/repositories",
+        "access_tokens_url": f"{api_url}/app/installations/{found.id}/access_tokens",
+        "repositories_url": f"{api_url}/installation/repositories",
         "html_url": f"{page}/settings/installations/{found.id}",
         "app_id": found.app.id,
         "app_slug": found.app.slug,

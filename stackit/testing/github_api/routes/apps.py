@@ -49,10 +49,10 @@ class AppRoutes:
 
     def _list(self, request: ApiRequest) -> ApiAnswer:
         page, headers = page_of(request, request.app.installations)
-        return ApiAnswer(body=[shapes.installation(each, request) for each in page], headers=headers)
+        return ApiAnswer(body=[shapes.installation(each, request.api_url) for each in page], headers=headers)
 
     def _one(self, request: ApiRequest) -> ApiAnswer:
-        return ApiAnswer(body=shapes.installation(self._named(request), request))
+        return ApiAnswer(body=shapes.installation(self._named(request), request.api_url))
 
     async def _delete(self, request: ApiRequest) -> ApiAnswer:
         await self._named(request).uninstall()
@@ -74,14 +74,14 @@ class AppRoutes:
         found = self._apps.installation(request.app, owner)
         if found is None:
             raise not_found()
-        return ApiAnswer(body=shapes.installation(found, request))
+        return ApiAnswer(body=shapes.installation(found, request.api_url))
 
     def _of_repository(self, request: ApiRequest) -> ApiAnswer:
         found = repository_named(request, self._repositories)
         reaching = [each for each in request.app.installations if each.reaches(found)]
         if not reaching:
             raise not_found()
-        return ApiAnswer(body=shapes.installation(reaching[0], request))
+        return ApiAnswer(body=shapes.installation(reaching[0], request.api_url))
 
     def _named(self, request: ApiRequest) -> Installation:
         text = request.parameters["installation_id"]
