@@ -14,9 +14,10 @@ from stackit.api.reactor import Reactor
 from stackit.testing.bare import BareRepository, RefMoved
 from stackit.testing.deliveries import HOOK_ID
 from stackit.testing.faults import PAUSE, FaultKind
+from stackit.testing.github_api.administration import Administration
 from stackit.testing.github_api.api import PretendApi
 from stackit.testing.github_api.apps import Apps
-from stackit.testing.github_api.changes import Changes
+from stackit.testing.github_api.changes import Change, Changes
 from stackit.testing.github_api.clock import SettableClock
 from stackit.testing.github_api.credentials import Authenticator
 from stackit.testing.github_api.git_access import GitAccess
@@ -46,7 +47,8 @@ class PretendGitHub:
     where git refuses.
 
     ``clock`` is its wall clock, ``now`` moved by what a test asks for. ``apps``, ``owners``, ``repositories`` and
-    ``tokens`` are what it knows; ``changes`` tells of what became of them; ``api`` is its API, with ``router``.
+    ``tokens`` are what it knows; ``admin`` changes repositories and owners, and ``changes`` tells of it; ``api`` is
+    its API, with ``router``.
     """
 
     _git_server: type[SmartHttp] = SmartHttp
@@ -61,6 +63,7 @@ class PretendGitHub:
         self.owners = Owners()
         self.repositories = Repositories(self.owners)
         self.apps = Apps(self.clock, self.owners, self.repositories, self.changes)
+        self.admin = Administration(self.owners, self.repositories, self.apps, self.changes)
         self.tokens = Tokens(self.clock)
         self._git_access = GitAccess(self.repositories, self.tokens)
         self.router = Router()
@@ -104,22 +107,33 @@ class PretendGitHub:
         ``sha256``.
         """
         found = _repo(repo)
-        made = self._new(found, private or private_token is not None, private_token, object_format, default_branch)
-        await made.bare.init()
-        self.repositories.add(made)
+        bare = self._bare(found, object_format, default_branch)
+        visibility: Visibility = "private" if private or private_token is not None else "public"
+        made = self.repositories.add(found, bare, visibility=visibility, private_token=private_token)
+        await bare.init()
+        await self.changes.tell(Change(kind="repository.created", repository=made))
         return self.url(found)
 
-    def _new(
-        self, repo: Repo, private: bool, token: str | None, object_format: str, default_branch: str
-    ) -> HostedRepository:
-        number = self.repositories.new_id(repo)
-        path = self._directory / f"{repo.key}.git"
-        if path.exists():  # of one that had this name
-            path = path.with_name(f"{path.stem}-{number}.git")
-        bare = BareRepository(self._reactor, repo, path, object_format=object_format, default_branch=default_branch)
+    async def create_many(self, owner: str, count: int, *, name: str = "r", private: bool = True) -> list[str]:
+        """Make ``count`` repositories with one commit each, and return their names: ``owner/r00001`` and so on.
+
+        They cost nothing on disk until git or a test asks for one. Nobody is told of them.
+        """
+        template = self._bare(Repo(owner, f".{name}"), "sha1", "main")
+        await template.init()
+        await template.commit(MAIN, None)
         visibility: Visibility = "private" if private else "public"
-        owner = self.owners.get(repo.owner)
-        return HostedRepository(number, owner, repo.name, bare, visibility=visibility, private_token=token)
+        names = [Repo(owner, f"{name}{number:05}") for number in range(1, count + 1)]
+        for each in names:
+            bare = self._bare(each, "sha1", "main")
+            self.repositories.add(each, bare, visibility=visibility, template=template.path)
+        return [str(each) for each in names]
+
+    def _bare(self, repo: Repo, object_format: str, default_branch: str) -> BareRepository:
+        path = self._directory / f"{repo.key}.git"
+        if path.exists():  # of a repository that had this name
+            path = path.with_name(f"{path.stem}-{self.repositories.made}.git")
+        return BareRepository(self._reactor, repo, path, object_format=object_format, default_branch=default_branch)
 
     @property
     def web_url(self) -> str:

@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
-import base64
 import re
 from collections.abc import Mapping
 from typing import Any
 
 import jwt
 import msgspec
+import treq
+from treq.client import HTTPClient
+from twisted.web.client import Agent, HTTPConnectionPool
+from twisted.web.http_headers import Headers
 
 from stackit.testing.github import PretendGitHub
 from stackit.testing.github_api.apps import Installation, PretendApp
-from stackit.testing.http_client import Answer, Client
+from stackit.testing.http_client import Answer
 
 
 class ApiClient:
@@ -22,7 +25,8 @@ class ApiClient:
         from twisted.internet import reactor  # noqa: PLC0415 - importing it installs it
 
         self.github = github
-        self._client = Client(reactor, 20)
+        self._pool = HTTPConnectionPool(reactor)
+        self._client = HTTPClient(Agent(reactor, connectTimeout=20, pool=self._pool))  # type: ignore[arg-type]  # zope
 
     async def ask(
         self,
@@ -37,7 +41,14 @@ class ApiClient:
         sent = {"User-Agent": "test", **({"Authorization": f"Bearer {credential}"} if credential else {}), **headers}
         url = path if path.startswith("http:") else f"{self.github.web_url if base is None else base}{path}"
         data = None if body is None else msgspec.json.encode(body)
-        return await self._client.ask(method, url, body=data, headers=sent)
+        raw = Headers({name: [value] for name, value in sent.items()})
+        response: Any = await self._client.request(
+            method, url, data=data, headers=raw, timeout=20, allow_redirects=False
+        )
+        found = {
+            name.decode().lower(): b", ".join(values).decode() for name, values in response.headers.getAllRawHeaders()
+        }
+        return Answer(response.code, found, await treq.content(response))
 
     async def get(self, path: str, credential: str = "", **named: Any) -> Answer:
         return await self.ask("GET", path, credential, **named)
@@ -71,19 +82,9 @@ class ApiClient:
         return jwt.encode(sent, key or app.private_key, algorithm="RS256")
 
     async def close(self) -> None:
-        await self._client.close()
+        await self._pool.closeCachedConnections()
 
 
 def links(answer: Answer) -> dict[str, str]:
     """Return the addresses of the ``Link`` header by their relation."""
     return {name: url for url, name in re.findall(r'<([^>]+)>; rel="(\w+)"', answer.headers.get("link", ""))}
-
-
-def git_as(token: str) -> dict[str, str]:
-    """Return variables with which git sends a token as GitHub wants it."""
-    basic = base64.b64encode(f"x-access-token:{token}".encode()).decode()
-    return {
-        "GIT_CONFIG_COUNT": "1",
-        "GIT_CONFIG_KEY_0": "http.extraHeader",
-        "GIT_CONFIG_VALUE_0": f"Authorization: Basic {basic}",
-    }

@@ -116,6 +116,11 @@ class Installation:
         self._selected = selected - {each.id for each in found}
         await self._tell("installation_repositories.removed", found)
 
+    def deselect(self, repository: HostedRepository) -> None:
+        """Select a repository no more, as it went to another owner: it does not come back by itself."""
+        if self._selected is not None:
+            self._selected.discard(repository.id)
+
     async def suspend(self) -> None:
         """Suspend it: its tokens do nothing, and GitHub sends no events of its repositories."""
         self.suspended_at = self.updated_at = self._apps.clock.now()

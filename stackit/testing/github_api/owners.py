@@ -52,10 +52,14 @@ class Owners:
             found = self._by_login[login.lower()] = Owner(login, kind, unused(login, self._ids))
         return found
 
+    def check_free(self, login: str, besides: Owner) -> None:
+        """Raises ValueError where another owner than ``besides`` has the login."""
+        if self._by_login.get(login.lower(), besides) is not besides:
+            raise ValueError(f"there is an owner {login} already")
+
     def rename(self, owner: Owner, login: str) -> None:
         """Give an owner another login; the old one is free for others. Raises ValueError for one that is taken."""
-        if self._by_login.get(login.lower(), owner) is not owner:
-            raise ValueError(f"there is an owner {login} already")
+        self.check_free(login, owner)
         del self._by_login[owner.login.lower()]
         owner.login = login
         self._by_login[login.lower()] = owner

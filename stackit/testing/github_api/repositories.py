@@ -63,6 +63,11 @@ class HostedRepository:
         return self._bare.default_branch
 
     @property
+    def directory(self) -> Path:
+        """Where the git repository is, or will be as soon as it is needed."""
+        return self._bare.path
+
+    @property
     def bare(self) -> BareRepository:
         """The git repository, with its directory."""
         self._make_directory()
@@ -113,17 +118,30 @@ class Repositories:
         """Iterate in the order in which they were made."""
         return iter(self._by_id.values())
 
-    def new_id(self, repo: Repo) -> int:
-        """Return the id of a repository that is to be made."""
-        return unused(repo.key, self._ids)
+    @property
+    def made(self) -> int:
+        """How many were ever made."""
+        return len(self._ids)
 
-    def add(self, made: HostedRepository) -> None:
+    def add(
+        self,
+        repo: Repo,
+        bare: BareRepository,
+        *,
+        visibility: Visibility = "public",
+        private_token: str | None = None,
+        template: Path | None = None,
+    ) -> HostedRepository:
         """Host a repository. Its name leads nowhere else from now on. Raises ValueError for a name that is taken."""
-        if made.repo.key in self._by_name:
-            raise ValueError(f"there is a repository {made.repo} already")
-        self._by_id[made.id] = made
-        self._by_name[made.repo.key] = made
-        self._former.pop(made.repo.key, None)
+        self._check_free(repo)
+        owner = self._owners.get(repo.owner)
+        number = unused(repo.key, self._ids)
+        made = HostedRepository(
+            number, owner, repo.name, bare, visibility=visibility, private_token=private_token, template=template
+        )
+        self._by_id[number] = made
+        self._name(made)
+        return made
 
     def by_id(self, id: int) -> HostedRepository | None:  # noqa: A002 - GitHub's word
         """Return the repository with an id, or None."""
@@ -154,27 +172,36 @@ class Repositories:
 
         Raises ValueError for a name that is taken.
         """
-        new = Repo(owner.login, name)
-        if self._by_name.get(new.key, moved) is not moved:
-            raise ValueError(f"there is a repository {new} already")
-        old = moved.repo
-        del self._by_name[old.key]
+        self._check_free(Repo(owner.login, name), moved)
+        self._unname(moved)
         moved.owner, moved.name = owner, name
-        self._by_name[new.key] = moved
-        self._former[old.key] = moved
-        self._former.pop(new.key, None)
+        self._name(moved)
 
-    def renamed(self, owner: Owner, login: str) -> None:
-        """Follow an owner that had ``login`` until now."""
-        for each in self.owned(owner):
-            old = Repo(login, each.name).key
-            del self._by_name[old]
-            self._former[old] = each
-            self._by_name[each.repo.key] = each
-            self._former.pop(each.repo.key, None)
+    def rename_owner(self, owner: Owner, login: str) -> None:
+        """Give an owner another login, and so its repositories other names. Raises ValueError for one that is taken."""
+        owned = self.owned(owner)
+        self._owners.check_free(login, owner)
+        for each in owned:
+            self._unname(each)
+        self._owners.rename(owner, login)
+        for each in owned:
+            self._name(each)
 
     def remove(self, gone: HostedRepository) -> None:
         """Delete a repository. Its id is of no other, ever."""
         gone.deleted = True
         del self._by_id[gone.id]
         del self._by_name[gone.repo.key]
+
+    def _check_free(self, repo: Repo, besides: HostedRepository | None = None) -> None:
+        found = self.find(repo)
+        if found is not None and found is not besides:
+            raise ValueError(f"there is a repository {repo} already")
+
+    def _name(self, named: HostedRepository) -> None:
+        self._by_name[named.repo.key] = named
+        self._former.pop(named.repo.key, None)
+
+    def _unname(self, named: HostedRepository) -> None:
+        del self._by_name[named.repo.key]
+        self._former[named.repo.key] = named

@@ -3,18 +3,10 @@
 from __future__ import annotations
 
 import pytest_twisted
-from api_client import ApiClient, git_as
+from api_client import ApiClient
+from git_client import ls_remote
 
-from stackit.subprocesses import Finished, ProcessLimits, run
-from stackit.testing.bare import GIT_ENVIRONMENT
 from stackit.testing.github import PretendGitHub
-
-
-async def ls_remote(url: str, token: str = "") -> Finished:
-    from twisted.internet import reactor  # noqa: PLC0415 - importing it installs it
-
-    env = {**GIT_ENVIRONMENT, **(git_as(token) if token else {})}
-    return await run(reactor, ["git", "ls-remote", url], env=env, limits=ProcessLimits(timeout=20))
 
 
 @pytest_twisted.ensureDeferred
