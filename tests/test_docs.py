@@ -31,7 +31,7 @@ from stackit.bus.plugin_settings import PluginTable
 from stackit.cli.commands import COMMANDS
 from stackit.cli.loading import load_commands
 from stackit.cli.parser import parse
-from stackit.config import access, apps, forges, model
+from stackit.config import access, apps, discover, forges, model
 from stackit.config.load import load
 from stackit.config.setting import fields
 from stackit.config.setting import settings as all_settings
@@ -54,6 +54,8 @@ TABLES = {
     "owners",
     "hosts",
     "apps",
+    "discover",
+    "discovery",
     "forges",
     "plugins",
 }
@@ -117,6 +119,8 @@ TABLES_OF_SETTINGS = [
     ("## `[[owners]]`", access.OwnerTable, set()),
     ("## `[[hosts]]`", access.HostTable, set()),
     ("## `[[apps]]`", apps.AppTable, set()),
+    ("## `[[discover]]`", discover.DiscoverTable, set()),
+    ("## `[discovery]`", discover.DiscoveryConfig, set()),
     ("## `[forges.NAME]`", forges.ForgeTable, set()),
     ("## `[plugins.NAME]`", PluginTable, set()),
     ("### `[plugins.mirror]`", Mirror.Settings, set()),

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Collection, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Annotated, Literal
 
@@ -12,14 +12,13 @@ import msgspec
 from stackit.api.errors import ConfigError
 from stackit.api.repos import DEFAULT_REFSPECS
 from stackit.config import checks, remotes
+from stackit.config.apps import GITHUB_API, AppConfig, api_url
 from stackit.config.mistakes import AT_ONCE, Mistakes
 from stackit.config.setting import Setting, Where, check_settings
 from stackit.text.escape import escape
 from stackit.text.units import Duration, Size
 
 Visibility = Literal["public", "private", "internal"]
-
-GITHUB_API = "https://api.github.com"
 
 _GLOB = re.compile(r"(?:[A-Za-z0-9_*?-]{1,100}/)?[A-Za-z0-9._*?-]{1,100}", re.ASCII)
 _TOPIC = re.compile(r"[a-z0-9][a-z0-9-]{0,49}", re.ASCII)
@@ -63,9 +62,7 @@ class DiscoverTable(msgspec.Struct, frozen=True, kw_only=True):
     token_file: Annotated[
         Path | None, Setting("a file with one token, for an organization or a user", checks.token_file)
     ] = None
-    api_url: Annotated[str | None, Setting("where the API of an organization's or a user's GitHub is", remotes.url)] = (
-        None
-    )
+    api_url: Annotated[str, Setting("the base of GitHub's API, for an organization or a user", api_url)] = GITHUB_API
     include: Annotated[tuple[str, ...], Setting("names of repositories that are mirrored", globs)] = ("*",)
     exclude: Annotated[tuple[str, ...], Setting("names of repositories that are not", globs)] = ()
     forks: Annotated[bool, Setting("whether forks are mirrored")] = True
@@ -108,12 +105,10 @@ class DiscoveryConfig(msgspec.Struct, frozen=True, kw_only=True):
 
 
 def discover_tables(
-    tables: Sequence[DiscoverTable | None], apps: Collection[str], where: Where, mistakes: Mistakes = AT_ONCE
+    tables: Sequence[DiscoverTable | None], apps: Sequence[AppConfig], where: Where, mistakes: Mistakes = AT_ONCE
 ) -> tuple[DiscoverTable, ...]:
-    """Return the tables, checked. Raises ConfigError.
-
-    ``apps`` are the names of the Apps. None stands for a table that could not be read.
-    """
+    """Return the tables, checked. Raises ConfigError. None stands for a table that could not be read."""
+    by_name = {each.name.lower(): each for each in apps}
     found: list[DiscoverTable] = []
     for number, table in enumerate(tables, 1):
         if table is None:
@@ -121,8 +116,7 @@ def discover_tables(
         label = where(f"discover[{number}]")
         with mistakes.noted():
             check_settings(table, _within(label), mistakes=mistakes)
-            _check_source(table, label, apps)
-            found.append(table)
+            found.append(_of_app(table, label, by_name) if table.app is not None else _of_owner(table, label))
     return tuple(found)
 
 
@@ -130,24 +124,29 @@ def _within(label: str) -> Where:
     return lambda setting: f"{label}.{setting}"
 
 
-def _check_source(table: DiscoverTable, label: str, apps: Collection[str]) -> None:
-    given = [name for name in ("app", "organization", "user") if getattr(table, name) is not None]
-    if len(given) != 1:
-        said = " and ".join(given) or "none of them"
-        raise ConfigError(f"{label}: expected one of app, organization and user (it has {said})")
-    if table.app is not None:
-        if table.app not in apps:
-            known = f"there are: {', '.join(sorted(apps))}" if apps else "there is no [[apps]]"
-            raise ConfigError(escape(f"{label}.app: no App is called {table.app[:40]!r} ({known})"))
-        for name in ("token_file", "api_url"):
-            if getattr(table, name) is not None:
-                raise ConfigError(f"{label}.{name}: an App brings its own; leave it out")
-        return
+def _of_app(table: DiscoverTable, label: str, apps: Mapping[str, AppConfig]) -> DiscoverTable:
+    """Return a table of an App, with the App's name as it is spelled there. Raises ConfigError."""
+    name = table.app or ""
+    for other in ("organization", "user"):
+        if getattr(table, other) is not None:
+            raise ConfigError(f"{label}.{other}: the table has an app, too; leave one of them out")
+    if table.token_file is not None or table.api_url != GITHUB_API:
+        other = "api_url" if table.token_file is None else "token_file"
+        raise ConfigError(f"{label}.{other}: an App brings its own; leave it out")
+    app = apps.get(name.lower())
+    if app is None:
+        known = ", ".join(sorted(each.name for each in apps.values())) or "none"
+        raise ConfigError(escape(f"{label}.app: no [[apps]] is called {name[:40]!r} (there are: {known})"))
+    return msgspec.structs.replace(table, app=app.name)
+
+
+def _of_owner(table: DiscoverTable, label: str) -> DiscoverTable:
+    """Return a table of an organization or a user. Raises ConfigError."""
+    if (table.organization is None) is (table.user is None):
+        said = "has both organization and user" if table.user is not None else "says nobody whose repositories to find"
+        raise ConfigError(f"{label}: {said}; expected one of app, organization and user")
     if table.installation is not None:
-        raise ConfigError(f"{label}.installation: of use beside an app only")
+        raise ConfigError(f"{label}.installation: of use beside an app only; leave it out")
     if table.token_file is None:
         raise ConfigError(f"{label}.token_file: missing; a listing needs a token")
-    try:
-        remotes.may_carry_token(table.api_url or GITHUB_API)
-    except ValueError as problem:
-        raise ConfigError(f"{label}.api_url: {problem}") from None
+    return msgspec.structs.replace(table, api_url=table.api_url.rstrip("/"))

@@ -17,6 +17,7 @@ from stackit.api.forge import GITHUB
 from stackit.config import checks
 from stackit.config.access import managed_repos
 from stackit.config.apps import configured_apps
+from stackit.config.discover import discover_tables
 from stackit.config.forges import BUILT_IN, load_forges
 from stackit.config.mistakes import AT_ONCE, Mistakes
 from stackit.config.model import FILE_NAME, Config, FileTable, Settings, place
@@ -78,6 +79,7 @@ def load(
         state_dir=file.state_dir or _default_state_dir(environ, cwd),
         repos=managed_repos(file.repos, file.owners, file.hosts, where, by_name, mistakes, apps=apps),
         apps=apps,
+        discover=discover_tables(file.discover, apps, where, mistakes),
         plugins=_plugin_tables(file, where, mistakes),
         source=source,
         origins=origins,

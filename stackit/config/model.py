@@ -12,6 +12,7 @@ from stackit.api.repos import ManagedRepo
 from stackit.config import checks
 from stackit.config.access import HostTable, OwnerTable, RepoTable
 from stackit.config.apps import AppConfig, AppTable
+from stackit.config.discover import DiscoverTable, DiscoveryConfig
 from stackit.config.forges import ForgeConfig
 from stackit.config.scopes import ScopedSecret
 from stackit.config.secret import Secret
@@ -149,6 +150,7 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     admin: AdminConfig = AdminConfig()
     webhook: WebhookConfig = WebhookConfig()
     hooks: HooksConfig = HooksConfig()
+    discovery: DiscoveryConfig = DiscoveryConfig()
     sync: SyncConfig = SyncConfig()
     journal: JournalConfig = JournalConfig()
     handlers: HandlersConfig = HandlersConfig()
@@ -168,6 +170,7 @@ class Config(Settings, frozen=True, kw_only=True):
     state_dir: Path
     repos: tuple[ManagedRepo, ...] = ()
     apps: tuple[AppConfig, ...] = ()
+    discover: tuple[DiscoverTable, ...] = ()
     plugins: Mapping[str, Mapping[str, Any]] = {}
     forges: tuple[ForgeConfig, ...] = ()
     broken_forges: tuple[str, ...] = ()
@@ -209,6 +212,7 @@ class FileTable(Settings, frozen=True, kw_only=True):
     owners: tuple[OwnerTable, ...] = ()
     hosts: tuple[HostTable, ...] = ()
     apps: tuple[AppTable, ...] = ()
+    discover: tuple[DiscoverTable, ...] = ()
     plugins: dict[str, Any] = {}
     forges: dict[str, Any] = {}
 
@@ -219,9 +223,9 @@ def secret_files(config: Config) -> tuple[Path, ...]:
     of_forges = (file for each in config.forges for file in each.secret_files)
     scoped = (each.file for each in config.scoped_secrets)
     of_apps = (each.private_key_file for each in config.apps)
-    return tuple(
-        dict.fromkeys((*config.webhook.secret_files, *of_forges, *scoped, *of_apps, *config.admin.token_files, *tokens))
-    )
+    of_listings = (each.token_file for each in config.discover if each.token_file is not None)
+    others = (*of_forges, *scoped, *of_apps, *of_listings, *tokens)
+    return tuple(dict.fromkeys((*config.webhook.secret_files, *config.admin.token_files, *others)))
 
 
 def secrets(config: Config) -> tuple[str, ...]:

@@ -68,7 +68,11 @@ def register_parts(
         *("handlers.timeout", "handlers.retry_for", "handlers.concurrency", "webhook.refuse_replays"),
     )
     reloader.takes(_journal(journal), "journal.keep_for", "journal.keep_bytes")
-    reloader.takes(github, "apps", "public_url", "admin.url", "hooks.interval")
+    reloader.takes(
+        github,
+        *("apps", "public_url", "admin.url", "hooks.interval"),
+        *("discover", "discovery.interval", "discovery.max_removals", "discovery.min_repos"),
+    )
     reloader.takes(_repos(repos, bind), "repos")
     reloader.takes(_log(set_log_level), "log_level")
 

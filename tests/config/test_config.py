@@ -20,6 +20,7 @@ from stackit.api.events import Repo
 from stackit.api.repos import DEFAULT_REFSPECS, ManagedRepo
 from stackit.config.access import HostTable, OwnerTable, RepoTable
 from stackit.config.apps import AppTable
+from stackit.config.discover import DiscoverTable
 from stackit.config.load import load
 from stackit.config.model import Config, FileTable
 from stackit.plugins.mirror import Mirror
@@ -741,15 +742,19 @@ def test_running_with_the_shipped_file_is_running_without(tmp_path: Path) -> Non
     assert msgspec.structs.replace(with_it, source=None) == without
 
 
-ROWS = {"repos": RepoTable, "owners": OwnerTable, "hosts": HostTable, "apps": AppTable}
+ROWS: dict[str, type[msgspec.Struct]] = {
+    "repos": RepoTable,
+    "owners": OwnerTable,
+    "hosts": HostTable,
+    "apps": AppTable,
+    "discover": DiscoverTable,
+}
 
 
 def settings_of(table: type[msgspec.Struct], prefix: str = "") -> set[str]:
     names: set[str] = set()
     for field in msgspec.structs.fields(table):
-        kind = {"repos": RepoTable, "owners": OwnerTable, "hosts": HostTable, "apps": AppTable}.get(
-            prefix + field.name, field.type
-        )
+        kind = ROWS.get(prefix + field.name, field.type)
         nested = isinstance(kind, type) and issubclass(kind, msgspec.Struct)
         names |= settings_of(kind, f"{prefix}{field.name}.") if nested else {prefix + field.name}
     return names - {"plugins", "forges"}
