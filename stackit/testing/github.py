@@ -22,6 +22,7 @@ from stackit.testing.github_api.clock import SettableClock
 from stackit.testing.github_api.credentials import Authenticator
 from stackit.testing.github_api.git_access import GitAccess
 from stackit.testing.github_api.hooks import Hook, HookConfig, Hooks
+from stackit.testing.github_api.lifecycle import Lifecycle
 from stackit.testing.github_api.owners import Owners
 from stackit.testing.github_api.publisher import Publisher
 from stackit.testing.github_api.repositories import HostedRepository, Repositories, Visibility
@@ -73,6 +74,8 @@ class PretendGitHub:
         self.hooks = Hooks(self.clock.now)
         HookRoutes(self.hooks, self.owners, self.repositories).add_to(self.router)
         self._publisher = Publisher(self.hooks, self.apps)
+        self.lifecycle = Lifecycle(self._publisher, self.apps, lambda: self.web_url, lambda: self.api_url)
+        self.changes.observe(self.lifecycle.changed)
 
     async def start(self, reactor: Reactor, directory: Path) -> None:
         """Listen on a free loopback port; keep repositories under ``directory``."""
@@ -195,14 +198,14 @@ class PretendGitHub:
     # The webhook
 
     def webhook(self, url: str, secret: str | bytes, *, hook_id: int = HOOK_ID, form: bool = False) -> None:
-        """Send deliveries to ``url``, signed with ``secret``; there is one such webhook, for all repositories.
+        """Send the pushes of all repositories to ``url``, signed with ``secret``; there is one such webhook.
 
-        Those of Apps, organisations and repositories (``hooks``) send theirs besides.
+        Those of Apps, organisations and repositories (``hooks``) send theirs besides, and what became of repositories.
         """
         if self.hooks.of(None, 0):
             raise RuntimeError("there is a webhook already")
         config = HookConfig(url=url, secret=secret, content_type="form" if form else "json")
-        self.hooks.create(None, 0, config, events=None, number=hook_id)
+        self.hooks.create(None, 0, config, events=["push"], number=hook_id)
 
     async def push(
         self,

@@ -44,7 +44,8 @@ class Publisher:
         owner = repository.owner
         whole = payload | ({"organization": owner.organization()} if owner.kind == "Organization" else {})
         sends = [(hook, whole) for hook in self._plain(repository)]
-        reaching = {each.id: each for each in (*self._apps.reaching(repository), *also)}
+        # An App that had it by another installation until now hears of it by that of today.
+        reaching = {each.app.id: each for each in (*also, *self._apps.reaching(repository))}
         sends += [
             (self._hooks.of_app(each.app), whole | {"installation": reference(each)})
             for each in reaching.values()

@@ -124,6 +124,7 @@ async def test_webhooks_of_organisations_and_repositories_live_as_on_github(
     kept = await api.ask("PATCH", one, token, {"config": config, "active": True, "events": ["push", "create", "meta"]})
     assert (kept.json()["config"]["secret"], kept.json()["events"]) == ("********", ["push", "create", "meta"])
 
+    await github.hooks.rest()
     receiver.taken.clear()
     assert (await api.ask("POST", f"{one}/pings", token)).status == 204
     await github.hooks.rest()
