@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from base64 import b64encode
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Literal, Protocol
 
@@ -25,6 +25,12 @@ DEFAULT_REFSPECS = (
 
 DEFAULT_USER = "x-access-token"
 """The user name that is sent with a token. GitHub accepts any."""
+
+RepoSource = Literal["file", "people", "discover"]
+"""What has a repository mirrored: the configuration file, a person at run time, or a rule of ``[[discover]]``."""
+
+REALM = "github"
+"""The realm of ids of github.com."""
 
 TokenScheme = Literal["basic", "bearer"]
 """The HTTP authentication scheme of a token: ``basic`` sends it as the password of a user, ``bearer`` by itself."""
@@ -64,6 +70,9 @@ class TokenSource(Protocol):
 class ManagedRepo(msgspec.Struct, frozen=True, kw_only=True):
     """A repository that stackit mirrors: its URL, its refspecs and its credentials.
 
+    ``id`` is the forge's own id of it, which stays when the name changes; None where it is not known. Ids are unique
+    within a ``realm``. ``former`` are the keys (``Repo.key``) of names that it had before and nobody else has now.
+    ``source`` tells what has it mirrored.
     ``keep_forced``: where a push replaces history, the mirror keeps the old tip under ``refs/stackit-kept/``.
     ``token_file``, ``token_user`` and ``token_scheme`` are for HTTP; where there is a ``token_source``, the token is
     its. ``app`` is the name of the App whose tokens those are. ``ssh_key_file`` and ``known_hosts_file`` are for
@@ -74,6 +83,10 @@ class ManagedRepo(msgspec.Struct, frozen=True, kw_only=True):
 
     repo: Repo
     url: str
+    id: int | None = None
+    realm: str = REALM
+    source: RepoSource = "file"
+    former: tuple[str, ...] = ()
     refspecs: tuple[str, ...] = DEFAULT_REFSPECS
     token_file: Path | None = None
     token_user: str = DEFAULT_USER
@@ -86,6 +99,11 @@ class ManagedRepo(msgspec.Struct, frozen=True, kw_only=True):
     keep_forced: bool = False
     app: str | None = None
     token_source: TokenSource | None = None
+
+    @property
+    def identity(self) -> str | None:
+        """The realm and the id as one text, such as ``github:1296269``; None where no id is known."""
+        return None if self.id is None else identity(self.realm, self.id)
 
     def token(self) -> str | None:
         """Return the token for the remote, of its source or read from its file now; None where none is configured.
@@ -119,22 +137,39 @@ class ManagedRepo(msgspec.Struct, frozen=True, kw_only=True):
         return f"Basic {b64encode(f'{self.token_user}:{token}'.encode()).decode('ascii')}"
 
 
+def identity(realm: str, number: int) -> str:
+    """Return the text that stands for the repository of this id."""
+    return f"{realm}:{number}"
+
+
 class ReposChange(msgspec.Struct, frozen=True, kw_only=True):
     """A change of the registry: repositories that are new, those that are managed no more, and those, as they are now,
     of which something else is said.
+
+    ``moved`` are those with another name, as they were and as they are; two may swap names. ``purged`` are managed no
+    more, and what is kept of them is to be deleted.
     """
 
     added: tuple[ManagedRepo, ...] = ()
     removed: tuple[ManagedRepo, ...] = ()
     changed: tuple[ManagedRepo, ...] = ()
+    moved: tuple[tuple[ManagedRepo, ManagedRepo], ...] = ()
+    purged: tuple[ManagedRepo, ...] = ()
+
+    def __bool__(self) -> bool:
+        return bool(self.added or self.removed or self.changed or self.moved or self.purged)
 
 
 class Repos:
     """The registry of managed repositories, which may change at run time: ``on_change`` tells when."""
 
     def __init__(self, managed: Iterable[ManagedRepo] = ()) -> None:
-        self._managed = {each.repo.key: each for each in managed}
+        self._managed: dict[str, ManagedRepo] = {}
+        self._by_identity: dict[str, ManagedRepo] = {}
+        self._former: dict[str, str] = {}  # keys of former names, and the present ones
         self._listeners: list[Callable[[ReposChange], None]] = []
+        for each in managed:
+            self._put(each)
 
     def on_change(self, listener: Callable[[ReposChange], None]) -> None:
         """Have ``listener`` called after each change of the registry. It must not raise."""
@@ -142,18 +177,31 @@ class Repos:
 
     def difference(self, managed: Iterable[ManagedRepo]) -> ReposChange:
         """Return how the registry would change if it had these repositories instead."""
-        new = {each.repo.key: each for each in managed}
-        return ReposChange(
-            added=tuple(each for key, each in new.items() if key not in self._managed),
-            removed=tuple(each for key, each in self._managed.items() if key not in new),
-            changed=tuple(each for key, each in new.items() if key in self._managed and self._managed[key] != each),
-        )
+        return difference(self._managed, {each.repo.key: each for each in managed})
 
     def replace(self, managed: Iterable[ManagedRepo]) -> None:
         """Hold these repositories instead, and tell the listeners. Their exceptions are logged."""
         managed = tuple(managed)
         change = self.difference(managed)
-        self._managed = {each.repo.key: each for each in managed}
+        self._take(change)
+        self._managed = {each.repo.key: each for each in managed}  # in their order
+        if change:
+            self._tell(change)
+
+    def apply(self, change: ReposChange) -> None:
+        """Follow a change, and tell the listeners. Their exceptions are logged."""
+        self._take(change)
+        self._tell(change)
+
+    def _take(self, change: ReposChange) -> None:
+        for gone in (*change.removed, *(old for old, _ in change.moved)):
+            self._drop(gone.repo.key)
+        for each in change.changed:
+            self._drop(each.repo.key)
+        for each in (*change.added, *change.changed, *(new for _, new in change.moved)):
+            self._put(each)
+
+    def _tell(self, change: ReposChange) -> None:
         for listener in self._listeners:
             try:
                 listener(change)
@@ -161,11 +209,60 @@ class Repos:
                 _log.error("a listener to changes of repositories failed: {problem}", problem=describe(fault))
 
     def get(self, repo: Repo) -> ManagedRepo | None:
-        """Return the managed repository of this name in any letter case, or None."""
-        return self._managed.get(repo.key)
+        """Return the managed repository of this name in any letter case, or None.
+
+        A former name finds the repository that had it, unless another one has that name now.
+        """
+        key = repo.key
+        return self._managed.get(key) or self._managed.get(self._former.get(key, ""))
+
+    def by_id(self, number: int, realm: str = REALM) -> ManagedRepo | None:
+        """Return the managed repository of this id, or None."""
+        return self._by_identity.get(identity(realm, number))
 
     def __iter__(self) -> Iterator[ManagedRepo]:
         return iter(self._managed.values())
 
     def __len__(self) -> int:
         return len(self._managed)
+
+    def _put(self, managed: ManagedRepo) -> None:
+        key = managed.repo.key
+        self._managed[key] = managed
+        if managed.identity is not None:
+            self._by_identity[managed.identity] = managed
+        self._former.update(dict.fromkeys(managed.former, key))
+
+    def _drop(self, key: str) -> None:
+        managed = self._managed.pop(key, None)
+        if managed is None:
+            return
+        if managed.identity is not None and self._by_identity.get(managed.identity) is managed:
+            del self._by_identity[managed.identity]
+        for name in managed.former:
+            if self._former.get(name) == key:
+                del self._former[name]
+
+
+def difference(old: Mapping[str, ManagedRepo], new: Mapping[str, ManagedRepo]) -> ReposChange:
+    """Return the change from some repositories to others, both by ``Repo.key``.
+
+    One with the same id and another name has moved.
+    """
+    before = {each.identity: each for each in old.values() if each.identity is not None}
+    moved = [
+        (known, each)
+        for each in new.values()
+        if each.identity is not None and (known := before.get(each.identity)) is not None and known.repo != each.repo
+    ]
+    left, taken = {known.repo.key for known, _ in moved}, {each.repo.key for _, each in moved}
+    return ReposChange(
+        added=tuple(each for key, each in new.items() if key not in taken and (key not in old or key in left)),
+        removed=tuple(each for key, each in old.items() if key not in left and (key not in new or key in taken)),
+        changed=tuple(
+            each
+            for key, each in new.items()
+            if key in old and key not in taken and key not in left and old[key] != each
+        ),
+        moved=tuple(moved),
+    )

@@ -85,19 +85,45 @@ class Labelled(msgspec.Struct, frozen=True):
     label: str
 
 
-def managed_repos(
-    repos: Sequence[RepoTable | None],
+class Access(msgspec.Struct, frozen=True):
+    """The tables of owners and hosts, checked, and the Apps, each by name: the access to a repository by its name.
+
+    Owners and Apps are in small letters, hosts as ``remotes.host`` returns them.
+    """
+
+    owners: Mapping[str, Labelled] = {}
+    hosts: Mapping[str, Labelled] = {}
+    apps: Mapping[str, AppConfig] = {}
+
+    def repo(self, table: RepoTable, forge: Forge, label: str) -> ManagedRepo:
+        """Return a repository that is not in the file, with credentials as if it were. Raises ConfigError."""
+        repo: Repo = checked(label, remotes.repository, table.name, forge, key="name")
+        return _managed(repo, forge, Labelled(table, label), self, AT_ONCE)
+
+    def tls(self, url: str) -> dict[str, Any]:
+        """Return the settings of TLS for a URL, as ``ManagedRepo`` has them."""
+        host = self.host(url)
+        return _tls(host.table) if host is not None and url.startswith("https:") else {}
+
+    def host(self, url: str) -> Labelled | None:
+        """Return the table of the host of a URL."""
+        at = remotes.location(url)
+        return None if at is None else self.hosts.get(f"{at.host}:{at.port}") or self.hosts.get(at.host)
+
+    def app(self, name: str, url: str) -> AppConfig | None:
+        """Return the App of a name, if its tokens are for the host of a URL."""
+        app = self.apps.get(name.lower())
+        return app if app is not None and _is_at(url, app) else None
+
+
+def access(
     owners: Sequence[OwnerTable | None],
     hosts: Sequence[HostTable | None],
     where: Where,
-    forges: Mapping[str, Forge],
     mistakes: Mistakes = AT_ONCE,
     apps: Sequence[AppConfig] = (),
-) -> tuple[ManagedRepo, ...]:
-    """Return the repositories, each with the credentials of its owner and its host. Raises ConfigError.
-
-    ``forges`` are those that are installed, by name. None stands for a table that could not be read.
-    """
+) -> Access:
+    """Return the access of a configuration. Raises ConfigError. None stands for a table that could not be read."""
     apps_by_name = {each.name.lower(): each for each in apps}
     by_owner = _by_name(owners, "owners", remotes.owner, where, mistakes)
     by_host = _by_name(hosts, "hosts", remotes.host, where, mistakes)
@@ -107,6 +133,20 @@ def managed_repos(
     for place in by_owner.values():
         with mistakes.noted():
             _app(place, apps_by_name)
+    return Access(by_owner, by_host, apps_by_name)
+
+
+def managed_repos(
+    repos: Sequence[RepoTable | None],
+    given: Access,
+    where: Where,
+    forges: Mapping[str, Forge],
+    mistakes: Mistakes = AT_ONCE,
+) -> tuple[ManagedRepo, ...]:
+    """Return the repositories, each with the credentials of its owner and its host. Raises ConfigError.
+
+    ``forges`` are those that are installed, by name. None stands for a table that could not be read.
+    """
     managed: dict[str, ManagedRepo] = {}
     for number, table in enumerate(repos, 1):
         if table is None:
@@ -122,7 +162,7 @@ def managed_repos(
             if repo.key in managed:
                 raise ConfigError(f"{name}: {repo} is there twice (letter case does not count)")
             labelled = Labelled(table, where(f"repos[{number}] ({repo})"))
-            managed[repo.key] = _managed(repo, forge, labelled, by_owner, by_host, apps_by_name, mistakes)
+            managed[repo.key] = _managed(repo, forge, labelled, given, mistakes)
     return tuple(managed.values())
 
 
@@ -151,9 +191,7 @@ def _managed(
     repo: Repo,
     forge: Forge,
     place: Labelled,
-    by_owner: Mapping[str, Labelled],
-    by_host: Mapping[str, Labelled],
-    apps: Mapping[str, AppConfig],
+    given: Access,
     mistakes: Mistakes,
 ) -> ManagedRepo:
     table: RepoTable = place.table
@@ -162,13 +200,10 @@ def _managed(
     if len(mistakes.found) > noted:
         raise AlreadyNoted
     _check_token(place)
-    owner = None if repo.host else by_owner.get(repo.owner.lower())  # a token for GitHub is no other forge's
-    app = _app_of(place, owner, repo, apps)
+    owner = None if repo.host else given.owners.get(repo.owner.lower())  # a token for GitHub is no other forge's
+    app = _app_of(place, owner, repo, given.apps)
     url: str = table.url if table.url is not None else checked(place.label, _clone_url, repo, forge, app)
-    at = remotes.location(url)
-    host = None
-    if at is not None:
-        host = by_host.get(f"{at.host}:{at.port}") or by_host.get(at.host)
+    host = given.host(url)
     others = [each for each in (owner, host) if each is not None]
     if app is not None and not _is_at(url, app):
         if table.app is not None:
@@ -188,7 +223,7 @@ def _managed(
         app=None if app is None else app.name,
         **({} if app else _token(place, others if url.startswith(("https:", "http:")) else [], url)),
         **keys,
-        **(_tls(host.table) if host is not None and url.startswith("https:") else {}),
+        **given.tls(url),
     )
 
 

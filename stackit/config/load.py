@@ -15,7 +15,7 @@ import msgspec
 from stackit.api.errors import ConfigError
 from stackit.api.forge import GITHUB
 from stackit.config import checks
-from stackit.config.access import managed_repos
+from stackit.config.access import access, managed_repos
 from stackit.config.apps import configured_apps
 from stackit.config.discover import discover_tables
 from stackit.config.forges import BUILT_IN, load_forges
@@ -69,6 +69,7 @@ def load(
         api_prefixes = checks.prefixes(file.api_prefixes)
     by_name = {GITHUB: BUILT_IN.load()(), **{each.forge.name: each.forge for each in forges}}
     apps = configured_apps(file.apps, environ, cwd, where, mistakes)
+    given = access(file.owners, file.hosts, where, mistakes, apps=apps)
     config = Config(
         **as_given,
         forges=tuple(forges),
@@ -77,7 +78,9 @@ def load(
         **secrets,
         api_prefixes=api_prefixes,
         state_dir=file.state_dir or _default_state_dir(environ, cwd),
-        repos=managed_repos(file.repos, file.owners, file.hosts, where, by_name, mistakes, apps=apps),
+        repos=managed_repos(file.repos, given, where, by_name, mistakes),
+        owners=given.owners,
+        hosts=given.hosts,
         apps=apps,
         discover=discover_tables(file.discover, apps, where, mistakes),
         plugins=_plugin_tables(file, where, mistakes),

@@ -10,7 +10,7 @@ import msgspec
 
 from stackit.api.repos import ManagedRepo
 from stackit.config import checks
-from stackit.config.access import HostTable, OwnerTable, RepoTable
+from stackit.config.access import Access, HostTable, Labelled, OwnerTable, RepoTable
 from stackit.config.apps import AppConfig, AppTable
 from stackit.config.discover import DiscoverTable, DiscoveryConfig
 from stackit.config.forges import ForgeConfig
@@ -169,6 +169,8 @@ class Config(Settings, frozen=True, kw_only=True):
 
     state_dir: Path
     repos: tuple[ManagedRepo, ...] = ()
+    owners: Mapping[str, Labelled] = {}
+    hosts: Mapping[str, Labelled] = {}
     apps: tuple[AppConfig, ...] = ()
     discover: tuple[DiscoverTable, ...] = ()
     plugins: Mapping[str, Mapping[str, Any]] = {}
@@ -185,6 +187,11 @@ class Config(Settings, frozen=True, kw_only=True):
     ] = None
     source: Path | None = None
     origins: Mapping[str, str] = {}
+
+    @property
+    def access(self) -> Access:
+        """The access to repositories that are not in the file."""
+        return Access(self.owners, self.hosts, {each.name.lower(): each for each in self.apps})
 
     def where(self, setting: str) -> str:
         """Return where the value of a setting such as ``admin.listen`` came from, for a message."""
@@ -219,7 +226,8 @@ class FileTable(Settings, frozen=True, kw_only=True):
 
 def secret_files(config: Config) -> tuple[Path, ...]:
     """Return every file that holds a secret or a token."""
-    tokens = (repo.token_file for repo in config.repos if repo.token_file is not None)
+    tables = (place.table for place in (*config.owners.values(), *config.hosts.values()))
+    tokens = (each.token_file for each in (*config.repos, *tables) if each.token_file is not None)
     of_forges = (file for each in config.forges for file in each.secret_files)
     scoped = (each.file for each in config.scoped_secrets)
     of_apps = (each.private_key_file for each in config.apps)

@@ -9,7 +9,7 @@ from random import Random
 import msgspec
 
 from stackit import forges
-from stackit.api.repos import ManagedRepo, Repos
+from stackit.api.repos import ManagedRepo
 from stackit.bus.bus import Bus
 from stackit.bus.plugin_settings import OnSecret
 from stackit.config.forges import ForgeConfig
@@ -17,6 +17,8 @@ from stackit.config.model import Config, secret_files
 from stackit.dispatch.backoff import Backoff
 from stackit.dispatch.dispatch import Dispatch, HandlerLimits
 from stackit.journal.sqlite import SQLiteJournal
+from stackit.registry import Registry
+from stackit.registry.catalog import Build
 from stackit.reload.plugins import prepare_plugins
 from stackit.reload.reloader import Prepare, Reloader, Step
 from stackit.secrets.redactor import Redactor
@@ -37,22 +39,23 @@ def register_parts(
     admin: AdminSite,
     dispatch: Dispatch,
     journal: SQLiteJournal,
-    repos: Repos,
+    registry: Registry,
+    configured: Callable[[Config], tuple[Sequence[ManagedRepo], Build]],
     notice: Callable[[str], None],
     on_secret: OnSecret,
     set_log_level: Callable[[str | Mapping[str, str]], None],
     check_token: Callable[[Config], None],
     github: Prepare,
-    bind: Callable[[Sequence[ManagedRepo]], Sequence[ManagedRepo]] = tuple,
 ) -> None:
     """Have each part take its settings. A new setting is named here, or its annotation says ``restart``.
 
-    ``github`` is that of all parts that work at GitHub, ``bind`` gives repositories the tokens of their Apps.
+    ``github`` is that of all parts that work at GitHub. ``configured`` returns the repositories of a configuration, and
+    what makes those that are not in it.
     """
     # Secrets of files are kept out of all that is said from here on.
     reloader.takes(
         _redaction(redact),
-        *("webhook.secret_files", "admin.token_files", "forges", "repos", "scoped_secrets", "apps"),
+        *("webhook.secret_files", "admin.token_files", "forges", "repos", "owners", "hosts", "scoped_secrets", "apps"),
     )
     reloader.takes(_checked(check_token), "admin.token_files")
     # Plugins may refuse: they are asked before anything else changes.
@@ -73,7 +76,7 @@ def register_parts(
         *("apps", "public_url", "admin.url", "hooks.interval"),
         *("discover", "discovery.interval", "discovery.max_removals", "discovery.min_repos"),
     )
-    reloader.takes(_repos(repos, bind), "repos")
+    reloader.takes(_repos(registry, configured), "repos", "owners", "hosts", "apps")
     reloader.takes(_log(set_log_level), "log_level")
 
 
@@ -191,18 +194,23 @@ def _log(set_log_level: Callable[[str | Mapping[str, str]], None]) -> Prepare:
     return prepare
 
 
-def _repos(repos: Repos, bind: Callable[[Sequence[ManagedRepo]], Sequence[ManagedRepo]]) -> Prepare:
+def _repos(registry: Registry, configured: Callable[[Config], tuple[Sequence[ManagedRepo], Build]]) -> Prepare:
     def prepare(_: Config, new: Config, __: Sequence[str]) -> Sequence[Step]:
-        wanted = bind(new.repos)
-        change = repos.difference(wanted)
+        change = registry.difference(*configured(new))
+        changed = {
+            "added": [str(each.repo) for each in change.added],
+            "removed": [str(each.repo) for each in change.removed],
+            "changed": [str(each.repo) for each in change.changed],
+            "renamed": [f"{old.repo} to {now.repo}" for old, now in change.moved],
+        }
         clauses = [
-            f"{what} {', '.join(str(each.repo) for each in found[:_MOST_NAMED])}"
+            f"{what} {', '.join(found[:_MOST_NAMED])}"
             + (f" and {len(found) - _MOST_NAMED} more" if len(found) > _MOST_NAMED else "")
-            for what, found in (("added", change.added), ("removed", change.removed), ("changed", change.changed))
+            for what, found in changed.items()
             if found
         ]
-        if not clauses:
-            return ()  # their order in the file is no change of any
-        return (Step(apply=partial(repos.replace, wanted), changes=[f"repos ({'; '.join(clauses)})"]),)
+        # Their order in the file is no change of any.
+        changes = [f"repos ({'; '.join(clauses)})"] if clauses else []
+        return (Step(apply=lambda: registry.configure(*configured(new)), changes=changes),)
 
     return prepare

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from pathlib import Path
 from types import MappingProxyType
@@ -20,7 +20,7 @@ from stackit.api.errors import StackitError
 from stackit.api.forge import Forges
 from stackit.api.occurrences import Occurrence
 from stackit.api.reactor import Reactor
-from stackit.api.repos import Repos
+from stackit.api.repos import ManagedRepo
 from stackit.api.stop import Stop
 from stackit.api.version import VERSION
 from stackit.bus.backstop import Backstop
@@ -36,6 +36,8 @@ from stackit.github.scopes import speaks_for
 from stackit.journal import EventId
 from stackit.journal.pruner import Pruner
 from stackit.journal.sqlite import SQLiteJournal
+from stackit.registry import Registry
+from stackit.registry.catalog import Build
 from stackit.reload.parts import backoff, handler_limits, register_parts
 from stackit.reload.reloader import Reloader
 from stackit.reload.reports import ReportedReloads
@@ -50,6 +52,7 @@ from stackit.service.condition import Condition
 from stackit.service.github import GitHubParts
 from stackit.service.introduction import introduce, left_out
 from stackit.service.ports import Ports
+from stackit.service.repositories import builder
 from stackit.service.stop import Closers, StopSteps
 from stackit.web.admin.deliveries import delivery_routes
 from stackit.web.admin.site import admin_site
@@ -184,9 +187,24 @@ class Stackit(Service):
     def _make_github(self) -> None:
         """Make what works at GitHub. Its handlers of events are plugins of the bus."""
         self.github = GitHubParts(self.config)
-        self.repos = Repos(self.github.bind(self.config.repos))
+        file, build = self._configured(self.config)
+        self.registry = Registry(
+            file,
+            build=build,
+            journal=self.journal,
+            reactor=self.reactor,
+            now=self.now,
+            notice=self._notice,
+            source=str(self.config.source or "the configuration"),
+        )
+        self._closers.add(self.registry.stop)
+        self.registry.load()
         for name, plugin in self.github.plugins().items():
             self.bus.register(name, plugin)
+
+    def _configured(self, config: Config) -> tuple[Sequence[ManagedRepo], Build]:
+        """Return the repositories of a configuration, and what makes those that are not in it."""
+        return self.github.bind(config.repos), builder(config.access, self.forges[0][0], self.github.bind)
 
     def _make_app(self) -> None:
         """Make what plugins are given of stackit, and the plugins' services of it."""
@@ -206,7 +224,7 @@ class Stackit(Service):
             now=self.now,
             version=VERSION,
             state_dir=config.state_dir,
-            repos=self.repos,
+            repos=self.registry.repos,
             sync_interval=config.sync.interval,
             grace=config.grace,
             observe=self.bus.observe,
@@ -238,7 +256,7 @@ class Stackit(Service):
             client_of=partial(self.bus.first, hookspecs.stackit_client),
             observe=self.bus.observe,
             take=self.dispatch.take,
-            speaks_for=speaks_for,
+            speaks_for=lambda signer, event: speaks_for(signer, event) and self.registry.speaks_for(signer, event),
             reactor=self.reactor,
             now=self.now,
             stuck=self.heartbeat.stuck,
@@ -272,13 +290,13 @@ class Stackit(Service):
             admin=self.admin,
             dispatch=self.dispatch,
             journal=self.journal,
-            repos=self.app.repos,
+            registry=self.registry,
+            configured=self._configured,
             notice=self._notice,
             on_secret=partial(add_secret_file, self.redact),
             set_log_level=self.set_log_level,
             check_token=self._ports.check_token,
             github=self.github.prepare,
-            bind=self.github.bind,
         )
         self.reloads = ReportedReloads(
             self.reloader, watchdog=self.watchdog, observe=self.bus.observe, redact=self.redact

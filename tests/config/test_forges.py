@@ -16,7 +16,7 @@ import pytest
 from stackit import Claim, Event, Repo
 from stackit.api.errors import ConfigError
 from stackit.api.forge import GITHUB, Forge, Forges, qualified_hook
-from stackit.config.access import HostTable, OwnerTable, RepoTable, managed_repos
+from stackit.config.access import Access, HostTable, OwnerTable, RepoTable, access, managed_repos
 from stackit.config.forges import BUILT_IN, GROUP, load_forges
 from stackit.github import GitHub
 
@@ -226,7 +226,7 @@ FORGES: dict[str, Forge] = {GITHUB: GitHub(), "depot": Depot(Depot.Settings())}
 
 
 def managed(*tables: RepoTable, owners: Any = (), hosts: Any = ()) -> Any:
-    return managed_repos(tables, owners, hosts, lambda setting: setting, FORGES)
+    return managed_repos(tables, access(owners, hosts, str), str, FORGES)
 
 
 def test_a_repository_of_another_forge_has_its_host_and_the_url_that_the_forge_gives_it() -> None:
@@ -280,7 +280,7 @@ class Strange(Depot):
 def test_a_forge_that_makes_nonsense_of_a_name_is_named_in_one_line(name: str) -> None:
     forges: dict[str, Forge] = {"depot": Strange(Depot.Settings())}
     with pytest.raises(ConfigError) as refused:
-        managed_repos([RepoTable(name=name, forge="depot")], (), (), lambda setting: setting, forges)
+        managed_repos([RepoTable(name=name, forge="depot")], Access(), str, forges)
     assert str(refused.value).startswith("repos[1].name: ")
 
 
