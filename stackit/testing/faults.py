@@ -65,20 +65,20 @@ class Fault(msgspec.Struct, eq=False):
             if not output.startswith(_PACK):
                 send(request, status, output, headers)
                 return
-            _head(request, status, headers)
+            send_head(request, status, headers)
             request.write(_PACK)
             while True:
                 request.write(_PROGRESS)
                 await sleep(reactor, self.pause)
         head = {**headers, "Content-Length": str(len(output))}
         if self.kind == "drip":
-            _head(request, status, head)
+            send_head(request, status, head)
             for index in range(len(output)):
                 request.write(output[index : index + 1])
                 await sleep(reactor, self.pause)
             request.finish()
             return
-        _head(request, status, head)
+        send_head(request, status, head)
         request.write(output[: len(output) // 2])
         if self.kind == "hang_mid":
             await Deferred()
@@ -129,12 +129,13 @@ class Faults:
 
 def send(request: Request, status: int, body: bytes, headers: dict[str, str] | None = None) -> None:
     """Answer a request completely."""
-    _head(request, status, {"Content-Type": "text/plain", "Content-Length": str(len(body)), **(headers or {})})
+    send_head(request, status, {"Content-Type": "text/plain", "Content-Length": str(len(body)), **(headers or {})})
     request.write(body)
     request.finish()
 
 
-def _head(request: Request, status: int, headers: dict[str, str]) -> None:
+def send_head(request: Request, status: int, headers: dict[str, str]) -> None:
+    """Begin an answer."""
     request.setResponseCode(status)
     for name, value in headers.items():
         request.responseHeaders.setRawHeaders(name, [value])

@@ -27,7 +27,9 @@ from stackit.testing.github_api.owners import Owners
 from stackit.testing.github_api.publisher import Publisher
 from stackit.testing.github_api.repositories import HostedRepository, Repositories, Visibility
 from stackit.testing.github_api.router import Router
+from stackit.testing.github_api.routes.accounts import AccountRoutes
 from stackit.testing.github_api.routes.apps import AppRoutes
+from stackit.testing.github_api.routes.comments import CommentRoutes
 from stackit.testing.github_api.routes.hooks import HookRoutes
 from stackit.testing.github_api.routes.repositories import RepositoryRoutes
 from stackit.testing.github_api.site import BASE, GitHubSite
@@ -65,12 +67,15 @@ class PretendGitHub:
         self.repositories = Repositories(self.owners)
         self.apps = Apps(self.clock, self.owners, self.repositories, self.changes)
         self.admin = Administration(self.owners, self.repositories, self.apps, self.changes)
-        self.tokens = Tokens(self.clock)
+        self.tokens = Tokens(self.clock, self.owners)
         self._git_access = GitAccess(self.repositories, self.tokens)
         self.router = Router()
         AppRoutes(self.apps, self.owners, self.repositories, self.tokens).add_to(self.router)
         RepositoryRoutes(self.owners, self.repositories).add_to(self.router)
+        self.comments = CommentRoutes(self.repositories, self.clock)
+        self.comments.add_to(self.router)
         self.api = PretendApi(self.router, Authenticator(self.apps, self.tokens, self.clock), self.clock)
+        AccountRoutes(self.owners, self.api.limits).add_to(self.router)
         self.hooks = Hooks(self.clock.now)
         HookRoutes(self.hooks, self.owners, self.repositories).add_to(self.router)
         self._publisher = Publisher(self.hooks, self.apps)
@@ -83,7 +88,8 @@ class PretendGitHub:
         self.hooks.start(reactor)
         self._directory = directory
         self._git = self._git_server(reactor, self._git_access.admit)
-        self._root = GitHubSite(self._git, self.api, self.clock)
+        self.api.start(reactor)
+        self._root = GitHubSite(reactor, self._git, self.api, self.clock)
         self._site = LoopbackSite(reactor, self._root)
 
     async def stop(self) -> None:

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import datetime as dt
 from collections.abc import Mapping
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 import msgspec
 
@@ -11,7 +12,12 @@ from stackit.testing.github_api.apps import PretendApp
 from stackit.testing.github_api.repositories import HostedRepository
 from stackit.testing.github_api.tokens import Token
 
+if TYPE_CHECKING:
+    from stackit.testing.github_api.api_faults import ApiFault
+
 DOCUMENTATION = "https://docs.github.com/rest"
+VERSIONS = ("2022-11-28", "2026-03-10")
+"""The values of ``X-GitHub-Api-Version``; the first is that of a request without it."""
 
 
 class ApiRefused(Exception):
@@ -42,12 +48,19 @@ class Caller(msgspec.Struct, frozen=True, kw_only=True, eq=False):
     """Who asks: an App by its JWT, a token, or nobody.
 
     ``label`` is ``app:ID``, ``installation:ID``, ``user:LOGIN``, ``anonymous`` or, of a credential that was refused,
-    ``invalid``. ``key`` is the same for requests that share their limits.
+    ``invalid``. Requests with the same label share their limits.
     """
 
     label: str
     app: PretendApp | None = None
     token: Token | None = None
+
+    @property
+    def expiry(self) -> str | None:
+        """When a personal token ends, as the header has it; None for every other caller."""
+        if self.token is None or self.token.installation is not None:
+            return None
+        return dt.datetime.fromtimestamp(int(self.token.expires_at), dt.UTC).strftime("%Y-%m-%d %H:%M:%S UTC")
 
     def sees(self, repository: HostedRepository) -> bool:
         """Return whether the repository may be known to the caller."""
@@ -103,12 +116,16 @@ class ApiRequest(msgspec.Struct, frozen=True, kw_only=True, eq=False):
 
 
 class ApiAnswer(msgspec.Struct, frozen=True, kw_only=True):
-    """An answer. ``body`` is JSON-able, None for none, or bytes, which go as they are."""
+    """An answer. ``body`` is JSON-able, None for none, or bytes, which go as they are.
+
+    ``transmission`` is the fault with which it is sent.
+    """
 
     status: int = 200
     body: Any = None
     headers: Mapping[str, str] = {}
     content_type: str = "application/json; charset=utf-8"
+    transmission: ApiFault | None = None
 
 
 Access = Literal["none", "any", "app", "installation", "token"]

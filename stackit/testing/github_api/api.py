@@ -3,17 +3,20 @@
 from __future__ import annotations
 
 from collections import deque
+from collections.abc import Awaitable, Callable
 from inspect import isawaitable
 
 import msgspec
 
-from stackit.testing.github_api.answers import ANONYMOUS, ApiAnswer, ApiRefused, ApiRequest, Caller, not_found
+from stackit.api.reactor import Reactor, sleep
+from stackit.testing.github_api.answers import ANONYMOUS, VERSIONS, ApiAnswer, ApiRefused, ApiRequest, Caller, not_found
+from stackit.testing.github_api.api_faults import ApiFaults
 from stackit.testing.github_api.clock import SettableClock
 from stackit.testing.github_api.credentials import Authenticator, check
+from stackit.testing.github_api.etags import tagged
+from stackit.testing.github_api.limits import Limits
+from stackit.testing.github_api.paging import page_number
 from stackit.testing.github_api.router import ApiRoute, Router
-
-VERSIONS = ("2022-11-28", "2026-03-10")
-"""The values of ``X-GitHub-Api-Version``; the first is that of a request without it."""
 
 _INVALID = Caller(label="invalid")
 
@@ -37,15 +40,30 @@ class PretendApi:
     """The API.
 
     ``calls`` are the last requests, oldest first. ``refusals`` tells of requests that nobody should make: to a route
-    that does not exist, without a User-Agent, for a version that does not exist, with a body that is no JSON.
+    that does not exist, without a User-Agent, for a version that does not exist. ``limits`` and ``faults`` are what
+    they are. ``latency``: seconds that an answer takes.
     """
+
+    _reactor: Reactor
 
     def __init__(self, router: Router, authenticator: Authenticator, clock: SettableClock) -> None:
         self.router = router
         self.calls: deque[ApiCall] = deque(maxlen=100_000)
         self.refusals: list[str] = []
+        self.limits = Limits(clock)
+        self.faults = ApiFaults()
+        self.latency = 0.0
         self._authenticator = authenticator
         self._clock = clock
+        self._after: list[tuple[str, int, Callable[[], Awaitable[object]]]] = []
+
+    def start(self, reactor: Reactor) -> None:
+        """Answer from now on."""
+        self._reactor = reactor
+
+    def after_page(self, route: str, page: int, change: Callable[[], Awaitable[object]]) -> None:
+        """Await ``change()`` once, when a page of a list has been made up, and before it is sent."""
+        self._after.append((route, page, change))
 
     def count(self, route: str = "", *, method: str = "", caller: str = "", status: int | None = None) -> int:
         """Count the requests that were answered: of a route by its template, a method, a caller, a status."""
@@ -63,14 +81,15 @@ class PretendApi:
 
     async def answer(self, request: ApiRequest, uri: str, route: ApiRoute | None) -> ApiAnswer:
         """Answer a request, whose caller is not known yet, and record it with the ``uri`` that it came with."""
-        caller = ANONYMOUS
         try:
-            if route is None or route.access != "none":
-                caller = _INVALID
-                caller = self._authenticator.caller(request.headers)
-            answer = await self._handled(msgspec.structs.replace(request, caller=caller), route)
+            caller = self._caller(request, route)
         except ApiRefused as refused:
-            answer = refused.answer
+            caller, answer = _INVALID, refused.answer
+        else:
+            with self.limits.open(caller.label):
+                answer = await self._answered(msgspec.structs.replace(request, caller=caller), route)
+                if self.latency:
+                    await sleep(self._reactor, self.latency)
         call = ApiCall(
             method=request.method,
             path=uri,
@@ -80,19 +99,55 @@ class PretendApi:
             at=self._clock.now(),
         )
         self.calls.append(call)
+        return answer
+
+    def _caller(self, request: ApiRequest, route: ApiRoute | None) -> Caller:
+        return (
+            ANONYMOUS if route is not None and route.access == "none" else self._authenticator.caller(request.headers)
+        )
+
+    async def _answered(self, request: ApiRequest, route: ApiRoute | None) -> ApiAnswer:
+        """Answer within the limits, with the headers of the API, which pages of the site have not."""
+        if route is not None and route.web:
+            return await self._handled(request, route)
+        key = request.caller.label
+        counted = route is None or route.access != "none"
+        try:
+            if counted:
+                self.limits.spend(key, request.method, free=request.route == "/rate_limit")
+            answer = tagged(request, await self._handled(request, route))
+            if counted and answer.status == 304:
+                self.limits.refund(key)
+        except ApiRefused as refused:
+            answer = refused.answer
         version = request.headers.get("x-github-api-version", VERSIONS[0])
         headers = {"X-GitHub-Media-Type": "github.v3; format=json", "X-GitHub-Api-Version-Selected": version}
-        return msgspec.structs.replace(answer, headers={**headers, **answer.headers})
+        expiry = request.caller.expiry
+        if expiry is not None:
+            headers["GitHub-Authentication-Token-Expiration"] = expiry
+        limits = self.limits.headers(key) if counted else {}
+        return msgspec.structs.replace(answer, headers={**headers, **limits, **answer.headers})
 
     async def _handled(self, request: ApiRequest, route: ApiRoute | None) -> ApiAnswer:
+        """Answer by the route, or by its fault. Raises ApiRefused."""
         if route is None:
             self.refuse(request, "no such route")
             raise not_found()
         if not route.web:
             self._check_headers(request)
+        fault = self.faults.next(request)
+        if fault is not None and fault.replaces is not None:
+            return fault.replaces
         check(request.caller, route.access)
-        answer = route.handler(request)
-        return await answer if isawaitable(answer) else answer
+        found = route.handler(request)
+        answer = await found if isawaitable(found) else found
+        await self._change_after(request)
+        return answer if fault is None else fault.spoil(answer)
+
+    async def _change_after(self, request: ApiRequest) -> None:
+        for due in [each for each in self._after if each[:2] == (request.route, page_number(request))]:
+            self._after.remove(due)
+            await due[2]()
 
     def _check_headers(self, request: ApiRequest) -> None:
         if not request.headers.get("user-agent"):

@@ -57,7 +57,7 @@ class PretendApp:
         self, owner: str | Owner, repos: Repos = "all", *, permissions: Mapping[str, str] | None = None
     ) -> Installation:
         """Install it on the repositories of an owner. ``permissions`` are by default those that it asks for."""
-        account = owner if isinstance(owner, Owner) else self._apps.owners.get(owner)
+        account = self._apps.owners.get(owner)
         if self._apps.installation(self, account) is not None:
             raise ValueError(f"{self.name} is installed on {account.login} already")
         made = Installation(self._apps, self, account, dict(permissions or self.permissions), repos)

@@ -45,8 +45,10 @@ class Owners:
         """Return an owner, or None."""
         return self._by_login.get(login.lower())
 
-    def get(self, login: str, kind: Kind = "Organization") -> Owner:
+    def get(self, login: str | Owner, kind: Kind = "Organization") -> Owner:
         """Return an owner, made where there is none with that login. ``kind`` is that of a new one."""
+        if isinstance(login, Owner):
+            return login
         found = self.find(login)
         if found is None:
             found = self._by_login[login.lower()] = Owner(login, kind, unused(login, self._ids))

@@ -20,7 +20,7 @@ def page_of(request: ApiRequest, items: Sequence[Item]) -> tuple[Sequence[Item],
     Pages are cut from the list of this moment: what leaves it between two requests moves all after it forward.
     """
     size = min(_number(request, "per_page", USUAL_PAGE), BIGGEST_PAGE)
-    page = _number(request, "page", 1)
+    page = page_number(request)
     last = max(1, -(-len(items) // size))
     links: dict[str, int] = {}
     if page > 1:
@@ -31,6 +31,11 @@ def page_of(request: ApiRequest, items: Sequence[Item]) -> tuple[Sequence[Item],
         links |= {"first": 1}
     text = ", ".join(f'<{_url(request, number)}>; rel="{name}"' for name, number in links.items())
     return items[(page - 1) * size : page * size], {"Link": text} if text else {}
+
+
+def page_number(request: ApiRequest) -> int:
+    """Return the number of the page that is asked for, from 1."""
+    return _number(request, "page", 1)
 
 
 def _url(request: ApiRequest, page: int) -> str:

@@ -12,10 +12,12 @@ from twisted.web.http import datetimeToString
 from twisted.web.resource import Resource
 from twisted.web.server import NOT_DONE_YET, Request
 
+from stackit.api.reactor import Reactor
 from stackit.testing.faults import send
 from stackit.testing.github_api.answers import ANONYMOUS, ApiAnswer, ApiRequest
 from stackit.testing.github_api.api import PretendApi
 from stackit.testing.github_api.clock import SettableClock
+from stackit.testing.github_api.transmission import transmit
 from stackit.testing.smarthttp import SmartHttp
 
 BASE = "/api/v3"
@@ -29,8 +31,9 @@ class GitHubSite(Resource):
 
     isLeaf = True
 
-    def __init__(self, git: SmartHttp, api: PretendApi, clock: SettableClock) -> None:
+    def __init__(self, reactor: Reactor, git: SmartHttp, api: PretendApi, clock: SettableClock) -> None:
         Resource.__init__(self)
+        self._reactor = reactor
         self._git = git
         self._api = api
         self._clock = clock
@@ -83,11 +86,14 @@ class GitHubSite(Resource):
             api_url=site + (BASE if under_base else ""),
             caller=ANONYMOUS,
         )
-        _send(http, await self._api.answer(request, uri, found[0] if found else None))
+        await self._send(http, await self._api.answer(request, uri, found[0] if found else None))
 
-
-def _send(http: Request, answer: ApiAnswer) -> None:
-    body = answer.body if isinstance(answer.body, bytes) else b""
-    if answer.body is not None and not isinstance(answer.body, bytes):
-        body = msgspec.json.encode(answer.body)
-    send(http, answer.status, body, {"Content-Type": answer.content_type, **answer.headers})
+    async def _send(self, http: Request, answer: ApiAnswer) -> None:
+        body = answer.body if isinstance(answer.body, bytes) else b""
+        if answer.body is not None and not isinstance(answer.body, bytes):
+            body = msgspec.json.encode(answer.body)
+        headers = {"Content-Type": answer.content_type, **answer.headers}
+        if answer.transmission is None:
+            send(http, answer.status, body, headers)
+        else:
+            await transmit(answer.transmission, self._reactor, http, answer.status, headers, body)

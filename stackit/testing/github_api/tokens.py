@@ -9,9 +9,9 @@ from collections import Counter
 from collections.abc import Mapping
 from typing import Literal
 
-from stackit.testing.github_api.apps import Installation, PretendApp
+from stackit.testing.github_api.apps import READ, Installation, PretendApp
 from stackit.testing.github_api.clock import DAY, SettableClock
-from stackit.testing.github_api.owners import Owner
+from stackit.testing.github_api.owners import Owner, Owners
 from stackit.testing.github_api.repositories import HostedRepository
 
 HOUR = 3600.0
@@ -90,11 +90,12 @@ class Tokens:
     does not work yet. ``minted`` counts the tokens of each installation by its id.
     """
 
-    def __init__(self, clock: SettableClock) -> None:
+    def __init__(self, clock: SettableClock, owners: Owners) -> None:
         self.format: Format = "short"
         self.replication_delay = 0.0
         self.minted: Counter[int] = Counter()
         self._clock = clock
+        self._owners = owners
         self._tokens: dict[str, Token] = {}
 
     def find(self, value: str) -> Token | None:
@@ -122,31 +123,32 @@ class Tokens:
             repository_ids=repository_ids,
             delay=self.replication_delay,
         )
-        self._tokens[value] = made
+        self.add(made)
         return made
 
     def personal(
         self,
-        person: Owner,
-        owner: Owner,
+        person: str | Owner,
+        owner: str | Owner,
         *,
-        permissions: Mapping[str, str],
+        permissions: Mapping[str, str] = READ,
         expires_in: float = 366 * DAY,
         repository_ids: frozenset[int] | None = None,
     ) -> Token:
-        """Make a fine-grained personal token of ``person`` for repositories of ``owner``."""
-        value = f"github_pat_{_letters(22)}_{_letters(59)}"
-        expires_at = self._clock.now() + expires_in
+        """Make a fine-grained token of a person for repositories of an owner; its ``value`` is what is sent.
+
+        ``expires_in`` is seconds. Every answer to it has the time when it ends.
+        """
         made = Token(
-            value,
+            f"github_pat_{_letters(22)}_{_letters(59)}",
             self._clock,
             permissions=permissions,
-            expires_at=expires_at,
-            owner=owner,
-            person=person,
+            expires_at=self._clock.now() + expires_in,
+            owner=self._owners.get(owner),
+            person=self._owners.get(person, "User"),
             repository_ids=repository_ids,
         )
-        self._tokens[value] = made
+        self.add(made)
         return made
 
     def add(self, token: Token) -> None:
