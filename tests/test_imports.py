@@ -53,6 +53,7 @@ ALLOWED: Mapping[str, set[str]] = {
     "runtime": GROUND,
     "config": GROUND,
     "github": GROUND,
+    "github.api": {*GROUND, "http.client"},
     "github.discovery": {*GROUND, "config"},
     "journal": GROUND,
     "registry": {*GROUND, "config", "journal"},

@@ -1,0 +1,56 @@
+"""The metrics of requests to GitHub's API."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+from prometheus_client import Counter, Metric
+from prometheus_client.core import GaugeMetricFamily
+from prometheus_client.registry import Collector
+
+from stackit.github.api.limits import Limits
+
+_USUAL = ("200", "304", "401", "403", "404", "429", "500", "502", "503", "network")
+"""Values of ``status`` that a route begins with, at 0."""
+
+
+class RequestCounts(Collector):
+    """Counts requests by route and status, and shows what is left of the limits at the moment of a scrape."""
+
+    def __init__(self, limits: Limits) -> None:
+        self._limits = limits
+        self._requests = Counter(
+            "stackit_github_requests_total",
+            "Requests to GitHub's API; status is that of the answer, or why there is none.",
+            ["route", "status"],
+            registry=None,
+        )
+        self._routes: set[str] = set()
+
+    def declare(self, *routes: str) -> None:
+        """Have the series of these routes, at 0, before the first request."""
+        for route in set(routes) - self._routes:
+            self._routes.add(route)
+            for status in _USUAL:
+                self._requests.labels(route, status)
+
+    def count(self, route: str, status: str) -> None:
+        """Count one request."""
+        self.declare(route)
+        self._requests.labels(route, status).inc()
+
+    def collect(self) -> Iterable[Metric]:
+        yield from self._requests.collect()
+        left: dict[tuple[str, str], int] = {}
+        for key, gate in self._limits:
+            for resource, allowance in gate.allowances.items():
+                labels = key.partition("/")[0], resource
+                left[labels] = min(allowance.remaining, left.get(labels, allowance.remaining))
+        remaining = GaugeMetricFamily(
+            "stackit_github_rate_limit_remaining",
+            "Requests that GitHub's primary limit leaves; of an App, those of the installation that has the fewest.",
+            labels=["app", "resource"],
+        )
+        for labels, number in left.items():
+            remaining.add_metric(labels, number)
+        yield remaining

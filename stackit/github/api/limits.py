@@ -1,0 +1,155 @@
+"""GitHub's limits, for each credential by itself: no request goes out while one holds."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from typing import Literal
+
+import msgspec
+from twisted.internet.defer import DeferredLock
+
+from stackit.api.reactor import Timers, sleep
+from stackit.http.client.retry_after import parse_retry_after
+
+CORE = "core"
+"""The resource whose requests GitHub counts, unless an answer names another."""
+BETWEEN_WRITES = 1.0
+"""Seconds from one write to the next."""
+FIRST_PAUSE = 60.0
+"""Seconds without requests after a secondary limit that names no time. Each further one doubles them."""
+_LONGEST_PAUSE = 3600.0
+_LONGEST_HOLD = 86400.0
+_MARGIN = 1.0
+"""Seconds beyond the end of a primary limit: its time has whole seconds."""
+
+LimitKind = Literal["rate_limited", "secondary_limit"]
+
+
+class Held(Exception):
+    """A limit holds for ``seconds`` more; ``kind`` is which."""
+
+    def __init__(self, kind: LimitKind, seconds: float) -> None:
+        super().__init__(f"{kind} for {seconds:.0f} seconds")
+        self.kind: LimitKind = kind
+        self.seconds = seconds
+
+
+class Allowance(msgspec.Struct, frozen=True, kw_only=True):
+    """The requests that are left of a resource, as GitHub said; ``reset`` is when all are, by GitHub's clock."""
+
+    limit: int
+    remaining: int
+    reset: float
+
+
+class Gate:
+    """The way out for the requests of one credential: one after the other, in the order in which they came.
+
+    Whoever sends holds ``lock``, calls ``wait`` before it, and ``learn`` with the answer.
+    """
+
+    def __init__(self, reactor: Timers) -> None:
+        self.lock = DeferredLock()
+        self.allowances: dict[str, Allowance] = {}
+        self._reactor = reactor
+        self._held: dict[str, float] = {}  # resource -> until when, by the reactor
+        self._quiet_until = 0.0
+        self._pauses = 0
+        self._last_write: float | None = None
+
+    async def wait(self, resource: str, *, write: bool, patience: float) -> None:
+        """Wait until a request may go out. Raises Held where a limit holds for longer than ``patience`` seconds."""
+        kind, seconds = self.hold(resource)
+        if kind is not None and seconds > patience:
+            raise Held(kind, seconds)
+        if write and self._last_write is not None:
+            seconds = max(seconds, self._last_write + BETWEEN_WRITES - self._reactor.seconds())
+        if seconds > 0:
+            await sleep(self._reactor, seconds)
+
+    def hold(self, resource: str) -> tuple[LimitKind | None, float]:
+        """Return which limit holds for a resource, and for how many seconds more; None and 0 where none does."""
+        now = self._reactor.seconds()
+        primary, secondary = self._held.get(resource, 0.0) - now, self._quiet_until - now
+        if max(primary, secondary) <= 0:
+            return None, 0.0
+        return ("rate_limited", primary) if primary >= secondary else ("secondary_limit", secondary)
+
+    def sent_write(self) -> None:
+        """Note that a write is over, however it ended."""
+        self._last_write = self._reactor.seconds()
+
+    def learn(
+        self, resource: str, status: int, headers: Mapping[str, str], message: str, github_now: float
+    ) -> LimitKind | None:
+        """Take the limits from an answer; return the one for which the request was refused, if it was.
+
+        ``message`` is GitHub's, ``github_now`` the time by its clock.
+        """
+        resource = headers.get("x-ratelimit-resource", resource)
+        remaining = _number(headers.get("x-ratelimit-remaining"))
+        reset = _number(headers.get("x-ratelimit-reset"))
+        if remaining is not None:
+            limit = _number(headers.get("x-ratelimit-limit"))
+            allowance = Allowance(limit=limit or 0, remaining=remaining, reset=reset or 0)
+            self.allowances[resource] = allowance
+        refused = status in (403, 429)
+        if remaining == 0:
+            left = FIRST_PAUSE if reset is None else reset - github_now
+            self._hold(resource, min(max(left, 0.0) + _MARGIN, _LONGEST_HOLD))
+        retry_after = parse_retry_after(headers.get("retry-after", "").strip(), github_now) or 0.0
+        if not refused:
+            if status < 500:
+                self._pauses = 0
+            return None
+        if remaining == 0:
+            self._be_quiet(retry_after)
+            return "rate_limited"
+        words = message.lower()
+        if status == 429 or "retry-after" in headers or "secondary rate limit" in words or "abuse detection" in words:
+            self._pauses += 1
+            doubled = min(FIRST_PAUSE * 2 ** (self._pauses - 1), _LONGEST_PAUSE)
+            self._be_quiet(retry_after if retry_after and self._pauses == 1 else max(doubled, retry_after))
+            return "secondary_limit"
+        return None
+
+    def _hold(self, resource: str, seconds: float) -> None:
+        self._held[resource] = self._reactor.seconds() + seconds
+
+    def _be_quiet(self, seconds: float) -> None:
+        self._quiet_until = max(self._quiet_until, self._reactor.seconds() + seconds)
+
+
+class Limits:
+    """The gates of all credentials, each by its key."""
+
+    def __init__(self, reactor: Timers) -> None:
+        self._reactor = reactor
+        self._gates: dict[str, Gate] = {}
+        self._resources: dict[str, str] = {}
+
+    def gate(self, key: str) -> Gate:
+        """Return the gate of a credential."""
+        gate = self._gates.get(key)
+        if gate is None:
+            gate = self._gates[key] = Gate(self._reactor)
+        return gate
+
+    def resource(self, route: str) -> str:
+        """Return the resource that GitHub counts the requests of a route for, as far as its answers told."""
+        return self._resources.get(route, CORE)
+
+    def learn_resource(self, route: str, resource: str) -> None:
+        """Note the resource of a route, which an answer named."""
+        self._resources[route] = resource
+
+    def forget(self, key: str) -> None:
+        """Drop the gate of a credential that is used no more, such as that of a removed installation."""
+        self._gates.pop(key, None)
+
+    def __iter__(self) -> Iterator[tuple[str, Gate]]:
+        return iter(self._gates.items())
+
+
+def _number(text: str | None) -> int | None:
+    return int(text) if text is not None and text.isascii() and text.isdigit() and len(text) < 16 else None
