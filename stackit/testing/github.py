@@ -23,6 +23,7 @@ from stackit.testing.github_api.credentials import Authenticator
 from stackit.testing.github_api.git_access import GitAccess
 from stackit.testing.github_api.hooks import Hook, HookConfig, Hooks
 from stackit.testing.github_api.lifecycle import Lifecycle
+from stackit.testing.github_api.members import Members
 from stackit.testing.github_api.owners import Owners
 from stackit.testing.github_api.publisher import Publisher
 from stackit.testing.github_api.repositories import HostedRepository, Repositories, Visibility
@@ -31,6 +32,7 @@ from stackit.testing.github_api.routes.accounts import AccountRoutes
 from stackit.testing.github_api.routes.apps import AppRoutes
 from stackit.testing.github_api.routes.comments import CommentRoutes
 from stackit.testing.github_api.routes.hooks import HookRoutes
+from stackit.testing.github_api.routes.memberships import MembershipRoutes
 from stackit.testing.github_api.routes.repositories import RepositoryRoutes
 from stackit.testing.github_api.site import BASE, GitHubSite
 from stackit.testing.github_api.tokens import Tokens
@@ -76,6 +78,8 @@ class PretendGitHub:
         self.comments.add_to(self.router)
         self.api = PretendApi(self.router, Authenticator(self.apps, self.tokens, self.clock), self.clock)
         AccountRoutes(self.owners, self.api.limits).add_to(self.router)
+        self.members = Members()
+        MembershipRoutes(self.owners, self.members).add_to(self.router)
         self.hooks = Hooks(self.clock.now)
         HookRoutes(self.hooks, self.owners, self.repositories).add_to(self.router)
         self._publisher = Publisher(self.hooks, self.apps)
