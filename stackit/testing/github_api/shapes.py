@@ -12,13 +12,16 @@ from stackit.testing.objects import API, SITE, Json
 
 def repository(found: HostedRepository, request: ApiRequest) -> Json:
     """A repository, with addresses of this API."""
-    about = found.json(request.site_url)
-    own = {
-        name: request.api_url + value.removeprefix(API)
-        for name, value in about.items()
-        if isinstance(value, str) and value.startswith(f"{API}/repos/")
+    about = at(request.api_url, found.json(request.site_url))
+    return about | {"permissions": _permissions(request.caller, found)}
+
+
+def at(api_url: str, shown: Json) -> Json:
+    """Return an object with addresses of this API."""
+    return {
+        name: api_url + value.removeprefix(API) if isinstance(value, str) and value.startswith(f"{API}/") else value
+        for name, value in shown.items()
     }
-    return about | own | {"permissions": _permissions(request.caller, found)}
 
 
 def _permissions(caller: Caller, found: HostedRepository) -> dict[str, bool]:

@@ -6,6 +6,7 @@ from stackit.testing.github_api.answers import VERSIONS, ApiAnswer, ApiRefused, 
 from stackit.testing.github_api.limits import Limits
 from stackit.testing.github_api.owners import Kind, Owner, Owners
 from stackit.testing.github_api.router import Router
+from stackit.testing.github_api.shapes import at
 from stackit.testing.objects import THEN, Json
 
 _SEARCHES = {"limit": 30, "used": 0, "remaining": 30}
@@ -32,15 +33,16 @@ class AccountRoutes:
     def _caller(self, request: ApiRequest) -> ApiAnswer:
         if request.token.person is None:
             raise forbidden()
-        return ApiAnswer(body=_account(request.token.person))
+        return ApiAnswer(body=_account(request.token.person, request))
 
     def _user(self, request: ApiRequest) -> ApiAnswer:
-        return ApiAnswer(body=_account(self._named(request.parameters["username"])))
+        return ApiAnswer(body=_account(self._named(request.parameters["username"]), request))
 
     def _organization(self, request: ApiRequest) -> ApiAnswer:
         found = self._named(request.parameters["org"], "Organization")
         flags = dict.fromkeys(("has_organization_projects", "has_repository_projects"), True)
-        return ApiAnswer(body=_account(found) | found.organization() | flags)
+        about = at(request.api_url, found.organization())
+        return ApiAnswer(body=_account(found, request) | about | flags | {"archived_at": None})
 
     def _named(self, login: str, kind: Kind | None = None) -> Owner:
         found = self._owners.find(login)
@@ -57,12 +59,12 @@ class AccountRoutes:
         )
 
 
-def _account(owner: Owner) -> Json:
+def _account(owner: Owner, request: ApiRequest) -> Json:
     """Return an account as its own page has it."""
     texts = ("name", "company", "blog", "location", "email", "hireable", "bio", "twitter_username")
     numbers = ("public_repos", "public_gists", "followers", "following")
     return {
-        **owner.json(),
+        **at(request.api_url, owner.json()),
         **dict.fromkeys(texts),
         "blog": "",
         **dict.fromkeys(numbers, 0),

@@ -98,7 +98,7 @@ class AppRoutes:
             raise suspended()
         asked = request.object()
         narrowed = self._narrowed(installation, asked.get("repositories"), asked.get("repository_ids"))
-        permissions = asked.get("permissions")
+        permissions = asked.get("permissions") or None  # an empty object asks for all
         if permissions is not None:
             self._check_permissions(installation, permissions)
         wanted = {"enabled": "long", "disabled": "short"}.get(request.headers.get("x-github-stateless-s2s-token", ""))

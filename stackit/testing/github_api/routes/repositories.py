@@ -72,7 +72,8 @@ class RepositoryRoutes:
         found = repository_named(request, self._repositories)
         if not request.caller.sees(found):
             raise not_found()
-        return ApiAnswer(body=shapes.repository(found, request))
+        # Alone, a repository is shown with more than in a list.
+        return ApiAnswer(body=shapes.repository(found, request) | {"network_count": 0, "subscribers_count": 0})
 
     def _listed(self, request: ApiRequest, found: Iterable[HostedRepository]) -> ApiAnswer:
         page, headers = page_of(request, list(found))
