@@ -55,6 +55,7 @@ ALLOWED: Mapping[str, set[str]] = {
     "github": GROUND,
     "github.api": {*GROUND, "http.client"},
     "github.discovery": {*GROUND, "config"},
+    "github.recovery": {*GROUND, "config", "github", "github.api", "github.apps"},
     "journal": GROUND,
     "registry": {*GROUND, "config", "journal"},
     "bus": {*GROUND, "config"},

@@ -6,7 +6,7 @@ from collections.abc import Callable
 from typing import Any
 
 from twisted.application.service import Service
-from twisted.internet.defer import CancelledError, Deferred
+from twisted.internet.defer import CancelledError, Deferred, gatherResults
 from twisted.internet.task import LoopingCall
 from twisted.python.failure import Failure
 
@@ -30,8 +30,9 @@ class Backstop(Service):
         self._interval = interval
         self._grace = grace
         self._faults = FaultDescriber(bus.redact)
-        self._running: dict[str, Deferred[Any]] = {}
-        self._loop = LoopingCall(self._round)
+        self._running: dict[str, Deferred[bool]] = {}
+        self._stopped = False
+        self._loop = LoopingCall(self._look)
         self._loop.clock = reactor  # type: ignore[assignment]  # Twisted asks for a zope interface
 
     def startService(self) -> None:
@@ -45,24 +46,39 @@ class Backstop(Service):
 
     async def stop(self) -> None:
         """Start no more rounds, and wait within the grace for those that run. Cancelling cancels them."""
+        self._stopped = True
         if self._loop.running:
             self._loop.stop()
         await wait_or_cancel(self._reactor, list(self._running.values()), self._grace)
 
-    def _round(self) -> None:
-        for plugin, look in self._bus.ask(stackit_backstop, self._reactor, timeout=0):
-            if plugin not in self._running:
-                self._start(plugin, look)
+    def _look(self) -> None:
+        self._round()
 
-    def _start(self, plugin: str, look: Callable[[], Deferred[Any]]) -> None:
+    async def compare(self) -> bool:
+        """Have every plugin look now, or wait for a look that runs; return whether all of them ended without an error.
+
+        Nothing is looked at once the backstop was stopped.
+        """
+        if self._stopped:
+            return False
+        outcomes: list[Deferred[Any]] = [_outcome(each) for each in self._round()]
+        return all(await gatherResults(outcomes))
+
+    def _round(self) -> list[Deferred[bool]]:
+        """Return the round of each plugin, which has begun or runs still; whether it ended well."""
+        asked = self._bus.ask(stackit_backstop, self._reactor, timeout=0)
+        return [self._running.get(plugin) or self._start(plugin, look) for plugin, look in asked]
+
+    def _start(self, plugin: str, look: Callable[[], Deferred[Any]]) -> Deferred[bool]:
         began = self._reactor.seconds()
 
-        def ended(result: object) -> None:
+        def ended(result: object) -> bool:
             self._running.pop(plugin, None)
             seconds = self._reactor.seconds() - began
             if not isinstance(result, Failure):
                 self._bus.observe(Occurrence(name="backstop", plugin=plugin, outcome="done", seconds=seconds))
-            elif self._loop.running or not result.check(CancelledError):
+                return True
+            if not self._stopped or not result.check(CancelledError):
                 fault = self._faults.describe(result.value)
                 self._bus.observe(
                     Occurrence(
@@ -74,7 +90,21 @@ class Backstop(Service):
                         traceback=fault.new_traceback,
                     )
                 )
+            return False
 
         running = look()
         self._running[plugin] = running
-        running.addBoth(ended)
+        return running.addBoth(ended)
+
+
+def _outcome(running: Deferred[bool]) -> Deferred[bool]:
+    """Return a Deferred of a result that stays with the one that is waited for elsewhere, too."""
+    outcome: Deferred[bool] = Deferred()
+
+    def ended(result: bool) -> bool:
+        if not outcome.called:
+            outcome.callback(result)
+        return result
+
+    running.addCallback(ended)
+    return outcome

@@ -131,6 +131,10 @@ class Bus:
         """Return the keys of the handlers whose filter lets this event pass, in call order."""
         return self._wanting(event.name, event.action)
 
+    def wants(self, name: str, action: str | None) -> bool:
+        """Return whether a handler's filter lets an event of this name and action pass."""
+        return bool(self._wanting(name, action))
+
     def _find_wanting(self, name: str, action: str | None) -> tuple[str, ...]:
         events = self.subscribers(hookspecs.stackit_event)
         return tuple(each.key for each in events if each.options.wants(name, action))

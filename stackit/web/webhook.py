@@ -194,6 +194,13 @@ class Webhook:
         """Return the secrets that are configured now, as ``Secrets.known`` does."""
         return self._secrets.known()
 
+    def signed_by(self, body: bytes, digest: bytes) -> str | None:
+        """Return the label of a secret that is valid now, and under which a body has a digest; None without one."""
+        verifier = self._secrets.begin()
+        verifier.update(body)
+        found = self._secrets.still_valid(verifier.matches(digest))
+        return found[0].label if found else None
+
     def handle_head(self, head: RequestHead, length: int | None) -> SignedBody | Refusal:
         """Return the body to read, or refuse the request by its head. The caller reports a Refusal to the observers."""
         verifier = self._secrets.begin()

@@ -168,3 +168,46 @@ def test_stopping_twice_or_without_a_start_is_fine() -> None:
     harness = Harness(one=nothing)
     assert harness.stop().called
     assert harness.stop().called
+
+
+def compared(harness: Harness) -> list[bool]:
+    """Ask for a comparison; return its result, once it is there."""
+    results: list[bool] = []
+    Deferred.fromCoroutine(harness.backstop.compare()).addCallback(results.append)
+    return results
+
+
+def test_a_comparison_asks_every_plugin_and_waits_for_a_round_that_runs() -> None:
+    rounds: list[Deferred[None]] = []
+
+    def slowly() -> Deferred[None]:
+        rounds.append(Deferred())
+        return rounds[-1]
+
+    harness = Harness(one=slowly, two=nothing)
+    results = compared(harness)
+    assert harness.looks == ["two", "one", "two"]  # one still looks
+    assert results == []
+    rounds[0].callback(None)
+    assert results == [True]
+    results = compared(harness)
+    rounds[1].callback(None)
+    assert results == [True]
+    assert harness.stop().called
+
+
+def test_a_comparison_in_which_a_plugin_fails_says_so_also_without_an_interval() -> None:
+    harness = Harness(interval=0, bad=fault, good=nothing)
+    assert compared(harness) == [False]
+    assert sorted(harness.looks) == ["bad", "good"]
+    assert harness.stop().called
+    assert compared(harness) == [False]
+    assert sorted(harness.looks) == ["bad", "good"]
+
+
+def test_a_comparison_that_the_stop_cuts_off_is_none() -> None:
+    harness = Harness(one=Deferred)
+    results = compared(harness)
+    harness.stop()
+    harness.clock.advance(10)
+    assert results == [False]
