@@ -46,23 +46,25 @@ class GitRequest(msgspec.Struct, frozen=True, kw_only=True):
     """A request of a git client.
 
     ``command`` is ``capabilities``, ``ls-refs`` or ``fetch``. ``host`` is the Host header; ``authorized`` tells
-    whether credentials came with the request, right or wrong. ``protocol`` is the Git-Protocol header, and
-    ``compressed`` whether the body was.
+    whether credentials came with the request, right or wrong. ``caller`` is as in the API's calls, ``other`` where
+    another password came. ``status`` is that of a refusal, or 200 for what git was let in to, whatever the fault.
+    ``protocol`` is the Git-Protocol header, and ``compressed`` whether the body was.
     """
 
     repo: str
     command: str
     host: str
     authorized: bool
+    caller: str
+    status: int
     protocol: str
     compressed: bool
 
 
 class Served(msgspec.Struct, eq=False):
-    """A served repository: its path, a token that may read it besides those of Apps, its current fault."""
+    """A served repository: its path and its current fault."""
 
     path: Path
-    token: str | None
     faults: Faults
 
 
@@ -75,15 +77,18 @@ class GitRefused(msgspec.Struct, frozen=True):
     moved_to: Repo | None = None
 
 
+Admit = Callable[[Repo, str | None], tuple[str, Served | GitRefused]]
+
+
 class SmartHttp(Resource):
     """The resource of ``/OWNER/NAME.git``, read-only.
 
-    ``admit`` returns what to serve of a name to a client with a password, which is None where none came.
+    ``admit`` returns who it is that came with a password (None for none), and what to serve to it of a name.
     """
 
     isLeaf = True
 
-    def __init__(self, reactor: Reactor, admit: Callable[[Repo, str | None], Served | GitRefused]) -> None:
+    def __init__(self, reactor: Reactor, admit: Admit) -> None:
         Resource.__init__(self)
         self.requests: deque[GitRequest] = deque(maxlen=10_000)
         self._reactor = reactor
@@ -117,8 +122,9 @@ class SmartHttp(Resource):
         repo, service_path = parsed
         body = _body(request)
         credentials = _password(request)
-        self.requests.append(_seen(request, repo, service_path, body, authorized=credentials is not None))
-        served = self._admit(repo, credentials)
+        caller, served = self._admit(repo, credentials)
+        status = served.status if isinstance(served, GitRefused) else 200
+        self.requests.append(_seen(request, repo, service_path, body, caller, status))
         if isinstance(served, GitRefused):
             headers = dict(served.headers)
             if served.moved_to is not None:
@@ -183,7 +189,7 @@ def _body(request: HttpRequest) -> bytes:
         return b""
 
 
-def _seen(request: HttpRequest, repo: Repo, service_path: str, body: bytes, *, authorized: bool) -> GitRequest:
+def _seen(request: HttpRequest, repo: Repo, service_path: str, body: bytes, caller: str, status: int) -> GitRequest:
     command = "capabilities"
     if service_path == "/git-upload-pack":
         # Protocol v2 names its command; versions 0 and 1 post only to fetch.
@@ -192,7 +198,9 @@ def _seen(request: HttpRequest, repo: Repo, service_path: str, body: bytes, *, a
         repo=repo.key,
         command=command,
         host=_header(request, "Host"),
-        authorized=authorized,
+        authorized=_password(request) is not None,
+        caller=caller,
+        status=status,
         protocol=_header(request, "Git-Protocol"),
         compressed=bool(_header(request, "Content-Encoding")),
     )

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
+from io import BytesIO
 from typing import Any
 
 import jwt
 import msgspec
 import treq
-from treq.client import HTTPClient
-from twisted.web.client import Agent, HTTPConnectionPool
+from twisted.web.client import Agent, FileBodyProducer, HTTPConnectionPool
 from twisted.web.http_headers import Headers
 
 from stackit.testing.github import PretendGitHub
@@ -26,7 +26,7 @@ class ApiClient:
 
         self.github = github
         self._pool = HTTPConnectionPool(reactor)
-        self._client = HTTPClient(Agent(reactor, connectTimeout=20, pool=self._pool))  # type: ignore[arg-type]  # zope
+        self.agent = Agent(reactor, connectTimeout=20, pool=self._pool)
 
     async def ask(
         self,
@@ -42,9 +42,8 @@ class ApiClient:
         url = path if path.startswith("http:") else f"{self.github.web_url if base is None else base}{path}"
         data = None if body is None else msgspec.json.encode(body)
         raw = Headers({name: [value] for name, value in sent.items()})
-        response: Any = await self._client.request(
-            method, url, data=data, headers=raw, timeout=20, allow_redirects=False
-        )
+        producer: Any = None if data is None else FileBodyProducer(BytesIO(data))
+        response: Any = await self.agent.request(method.encode(), url.encode(), raw, producer)
         found = {
             name.decode().lower(): b", ".join(values).decode() for name, values in response.headers.getAllRawHeaders()
         }

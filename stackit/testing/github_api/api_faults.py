@@ -10,13 +10,14 @@ from stackit.testing.faults import PAUSE
 from stackit.testing.github_api.answers import ApiAnswer, ApiRefused, ApiRequest
 from stackit.testing.github_api.paging import page_number
 
-ApiFaultKind = int | Literal["html", "html_503", "blank", "empty", "shape", "items", "cut", "drip", "reset", "hang"]
+Named = Literal["html", "html_503", "blank", "empty", "shape", "items", "cut", "drip", "endless", "reset", "hang"]
+ApiFaultKind = int | Named
 """A status is answered as such. ``html``: a page, with 200. ``html_503``: a page of maintenance. ``blank``: 200 with no
 body. ``empty``: a valid answer with empty lists. ``shape``: lists are objects, and objects are lists. ``items``: what
-is listed has no id. ``cut``: half an answer, then the connection closes. ``drip``: a few bytes at a time. ``reset``:
-the connection breaks without an answer. ``hang``: no answer."""
+is listed has no id. ``cut``: half an answer, then the connection closes. ``drip``: a few bytes at a time. ``endless``:
+a list without an end. ``reset``: the connection breaks without an answer. ``hang``: no answer."""
 
-_KINDS = get_args(get_args(ApiFaultKind)[1])
+_KINDS = get_args(Named)
 _PAGE = b"<!DOCTYPE html>\n<html><head><title>%s</title></head><body><h1>%s</h1></body></html>\n"
 _MESSAGES = {401: "Bad credentials", 403: "Resource not accessible by integration", 404: "Not Found"}
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from stackit.api.events import Repo
+from stackit.testing.github_api.credentials import label
 from stackit.testing.github_api.repositories import HostedRepository, Repositories
 from stackit.testing.github_api.tokens import Token, Tokens
 from stackit.testing.smarthttp import GitRefused, Served
@@ -20,31 +21,32 @@ class GitAccess:
         self._repositories = repositories
         self._tokens = tokens
 
-    def admit(self, repo: Repo, password: str | None) -> Served | GitRefused:
-        """Return what to serve to a client with this password (None for a client without one).
+    def admit(self, repo: Repo, password: str | None) -> tuple[str, Served | GitRefused]:
+        """Return who it is that comes with this password (None for none), and what to serve of a repository.
 
         What is private is not found for others; whoever comes without a password is asked for one. A token that
         is no good is refused, for a public repository, too. A former name leads to the repository's new one.
         """
-        found = self._repositories.find(repo) or self._repositories.formerly(repo)
-        if found is None:
-            return _WHO if password is None else _NOT_FOUND
-        refused = self._refused(found, password)
-        if refused is not None:
-            return refused
-        if self._repositories.find(repo) is None:
-            return GitRefused(301, b"Moved Permanently", moved_to=found.repo)
-        return found.served
+        token = None if password is None else self._tokens.find(password)
+        caller = "anonymous" if password is None else "other" if token is None else label(token)
+        found = self._repositories.find(repo)
+        known = found or self._repositories.formerly(repo)
+        if known is None:
+            return caller, _WHO if password is None else _NOT_FOUND
+        refused = _refused(known, password, token)
+        if refused is None and found is None:
+            refused = GitRefused(301, b"Moved Permanently", moved_to=known.repo)
+        return caller, refused or known.served
 
-    def _refused(self, found: HostedRepository, password: str | None) -> GitRefused | None:
-        if password is None:
-            return _WHO if found.private else None
-        if found.private and password == found.served.token:
-            return None
-        token = self._tokens.find(password)
-        if token is not None:
-            return _refused_token(found, token)
-        return _NOT_FOUND if found.private else None
+
+def _refused(found: HostedRepository, password: str | None, token: Token | None) -> GitRefused | None:
+    if password is None:
+        return _WHO if found.private else None
+    if found.private and password == found.private_token:
+        return None
+    if token is not None:
+        return _refused_token(found, token)
+    return _NOT_FOUND if found.private else None
 
 
 def _refused_token(found: HostedRepository, token: Token) -> GitRefused | None:

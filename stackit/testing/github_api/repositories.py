@@ -44,8 +44,9 @@ class HostedRepository:
         self.topics: tuple[str, ...] = ()
         self.size = 1  # KiB, and never more than a hint
         self.pushed_at = float(EPOCH)
+        self.private_token = private_token
         self._bare = bare
-        self._served = Served(bare.path, private_token, Faults(bare.path))
+        self._served = Served(bare.path, Faults(bare.path))
         self._template = template
 
     @property

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import gzip
+import secrets
 from urllib.parse import parse_qsl
 
 import msgspec
@@ -92,7 +94,10 @@ class GitHubSite(Resource):
         body = answer.body if isinstance(answer.body, bytes) else b""
         if answer.body is not None and not isinstance(answer.body, bytes):
             body = msgspec.json.encode(answer.body)
-        headers = {"Content-Type": answer.content_type, **answer.headers}
+        headers = {"Content-Type": answer.content_type, "X-GitHub-Request-Id": secrets.token_hex(8), **answer.headers}
+        if body and "gzip" in str(http.requestHeaders.getRawHeaders("accept-encoding", [""])[0]):
+            body = gzip.compress(body, compresslevel=1)
+            headers["Content-Encoding"] = "gzip"
         if answer.transmission is None:
             send(http, answer.status, body, headers)
         else:

@@ -8,7 +8,10 @@ import pytest
 import pytest_twisted
 from api_client import ApiClient, links
 from twisted.internet.defer import Deferred
+from twisted.internet.protocol import Protocol, connectionDone
+from twisted.python.failure import Failure
 from twisted.web.client import ResponseFailed
+from twisted.web.http_headers import Headers
 
 from stackit.testing.github import PretendGitHub
 from stackit.testing.http_client import Answer
@@ -89,6 +92,35 @@ async def test_an_answer_is_cut_reset_or_never_comes(github: PretendGitHub, api:
     assert not waiting.called
     waiting.addErrback(lambda _: None)
     waiting.cancel()
+
+
+class Enough(Protocol):
+    """Reads until it has had enough."""
+
+    transport: Any  # a zope interface, which mypy does not know
+
+    def __init__(self) -> None:
+        self.read = 0
+        self.over: Deferred[None] = Deferred()
+
+    def dataReceived(self, data: bytes) -> None:
+        self.read += len(data)
+        if self.read > 1_000_000:
+            self.transport.abortConnection()
+
+    def connectionLost(self, reason: Failure = connectionDone) -> None:
+        self.over.callback(None)
+
+
+@pytest_twisted.ensureDeferred
+async def test_an_answer_goes_on_and_on(github: PretendGitHub, api: ApiClient, token: str) -> None:
+    github.api.faults.begin(LIST, "endless", times=1)
+    headers = Headers({"Authorization": [f"Bearer {token}"], "User-Agent": ["test"]})
+    response: Any = await api.agent.request(b"GET", f"{github.web_url}{LIST}".encode(), headers)
+    enough = Enough()
+    response.deliverBody(enough)
+    await enough.over
+    assert enough.read > 1_000_000
 
 
 @pytest_twisted.ensureDeferred

@@ -102,6 +102,7 @@ async def test_a_token_is_narrowed_to_repositories_and_permissions(github: Prete
         {"permissions": {"contents": "admin"}},
         {"permissions": {"issues": "read"}},
         {"repository_ids": [one.id] * 501},
+        {"repos": ["one"]},
     ):
         assert (await api.mint(installation, wrong)).status == 422
 

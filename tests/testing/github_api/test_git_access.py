@@ -21,6 +21,13 @@ async def test_git_needs_a_token_that_reaches_the_repository(github: PretendGitH
     assert b"refs/heads/main" in (await ls_remote(public, token)).stdout
     assert b"not found" in (await ls_remote(two, token)).stderr
     assert b"could not read Username" in (await ls_remote(one)).stderr
+    mine = f"installation:{installation.id}"
+    assert [(each.repo, each.caller, each.status) for each in github.requests if each.command == "capabilities"] == [
+        ("octo/one", mine, 200),
+        ("hubot/public", mine, 200),
+        ("octo/two", mine, 404),
+        ("octo/one", "anonymous", 401),
+    ]
     await installation.withdraw("contents")
     assert b"403" in (await ls_remote(one, token)).stderr
     await installation.grant(contents="read")

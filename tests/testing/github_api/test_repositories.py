@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import gzip
+
 import pytest
 import pytest_twisted
 from api_client import ApiClient, links
@@ -92,3 +94,13 @@ async def test_every_answer_has_the_time_of_githubs_clock(github: PretendGitHub,
     year = github.clock.text()[:4]
     for path in ("/versions", "/nothing", f"{url}/info/refs?service=git-upload-pack"):
         assert f" {year} " in (await api.get(path)).headers["date"]
+
+
+@pytest_twisted.ensureDeferred
+async def test_answers_are_compressed_where_the_client_can_read_them(github: PretendGitHub, api: ApiClient) -> None:
+    await github.create_many("octo", 100, private=False)
+    path = "/orgs/octo/repos?per_page=100"
+    plain, compressed = await api.get(path), await api.get(path, headers={"Accept-Encoding": "gzip"})
+    assert "content-encoding" not in plain.headers
+    assert gzip.decompress(compressed.body) == plain.body
+    assert len(compressed.body) < len(plain.body) / 10

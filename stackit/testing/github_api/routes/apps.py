@@ -97,6 +97,9 @@ class AppRoutes:
         if installation.suspended_at is not None:
             raise suspended()
         asked = request.object()
+        unknown = sorted(set(asked) - {"repositories", "repository_ids", "permissions"})
+        if unknown:
+            raise ApiRefused(422, f"Invalid request.\n\n{unknown[0]!r} is not a permitted key.")
         narrowed = self._narrowed(installation, asked.get("repositories"), asked.get("repository_ids"))
         permissions = asked.get("permissions") or None  # an empty object asks for all
         if permissions is not None:
