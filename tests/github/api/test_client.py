@@ -7,7 +7,9 @@ from typing import Any
 import msgspec
 import pytest
 import pytest_twisted
+from api_pair import error_of
 from api_server import Say
+from twisted.internet.defer import Deferred
 
 from stackit.api.version import VERSION
 from stackit.github.api import ApiError
@@ -24,12 +26,6 @@ class Listing(msgspec.Struct, frozen=True):
 
 
 WIDGET = {"id": 1, "full_name": "octo/widget", "private": False}
-
-
-async def error_of(asked: Any) -> ApiError:
-    with pytest.raises(ApiError) as raised:
-        await asked
-    return raised.value
 
 
 async def all_pages(pages: Any) -> list[Any]:
@@ -65,8 +61,10 @@ async def test_a_base_with_a_path_is_kept_and_values_stay_in_their_place(pair: A
 async def test_a_write_sends_json_and_need_not_answer(pair: Any) -> None:
     pair.server.answers = [Say(b"", 204), Say({"token": "t"}, 201)]
     assert await pair.client.send("DELETE", "/installation/token") is None
-    found = pair.client.send("POST", "/app/installations/{id}/access_tokens", {"a": [1]}, dict, id=7)
-    await pair.time.pass_time(2)
+    found = Deferred.fromCoroutine(
+        pair.client.send("POST", "/app/installations/{id}/access_tokens", {"a": [1]}, dict, id=7)
+    )
+    await pair.until(lambda: found.called, passing=1)
     assert await found == {"token": "t"}
     assert pair.server.asked[1].body == b'{"a":[1]}'
     assert pair.server.asked[1].headers["content-type"] == "application/json"
@@ -178,3 +176,35 @@ async def test_requests_are_counted_by_route_and_status(pair: Any) -> None:
         for status in ("200", "404", "403", "network")
     }
     assert values == {"200": 2, "404": 1, "403": 0, "network": 0}
+
+
+@pytest_twisted.ensureDeferred
+async def test_a_server_that_refuses_the_version_is_asked_without_one_from_then_on(pair: Any) -> None:
+    refusal = Say({"message": "The X-GitHub-Api-Version header 2022-11-28 is not a supported version"}, 400)
+    pair.server.answers = [refusal, Say({"a": 1})]
+    assert await pair.client.get("/x", dict) == {"a": 1}
+    await pair.make().get("/x", dict)
+    versions = [each.headers.get("x-github-api-version") for each in pair.server.asked]
+    assert versions == ["2022-11-28", None, None]
+    pair.server.answers = [refusal]
+    assert (await error_of(pair.client.get("/x", dict))).reason == "validation"
+
+
+@pytest_twisted.ensureDeferred
+async def test_the_state_shows_clock_and_limits(pair: Any) -> None:
+    headers = {"x-ratelimit-limit": "5000", "x-ratelimit-remaining": "4999", "x-ratelimit-reset": "1800000000"}
+    pair.server.default = Say(headers=headers)
+    await pair.client.get("/x", dict)
+    assert pair.clients.status() == {
+        "apis": [{"api_url": pair.server.url, "clock_offset": 0.0}],
+        "limits": [
+            {
+                "credential": "main",
+                "resource": "core",
+                "limit": 5000,
+                "remaining": 4999,
+                "reset_at": "2027-01-15T08:00:00.000Z",
+                "held_for": 0.0,
+            }
+        ],
+    }
