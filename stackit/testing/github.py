@@ -23,6 +23,8 @@ from stackit.testing.github_api.credentials import Authenticator
 from stackit.testing.github_api.git_access import GitAccess
 from stackit.testing.github_api.hooks import Hook, HookConfig, Hooks
 from stackit.testing.github_api.lifecycle import Lifecycle
+from stackit.testing.github_api.logins import Logins
+from stackit.testing.github_api.manifests import Manifests
 from stackit.testing.github_api.members import Members
 from stackit.testing.github_api.owners import Owners
 from stackit.testing.github_api.publisher import Publisher
@@ -32,6 +34,8 @@ from stackit.testing.github_api.routes.accounts import AccountRoutes
 from stackit.testing.github_api.routes.apps import AppRoutes
 from stackit.testing.github_api.routes.comments import CommentRoutes
 from stackit.testing.github_api.routes.hooks import HookRoutes
+from stackit.testing.github_api.routes.logins import LoginRoutes
+from stackit.testing.github_api.routes.manifests import ManifestRoutes
 from stackit.testing.github_api.routes.memberships import MembershipRoutes
 from stackit.testing.github_api.routes.repositories import RepositoryRoutes
 from stackit.testing.github_api.site import BASE, GitHubSite
@@ -82,6 +86,10 @@ class PretendGitHub:
         MembershipRoutes(self.owners, self.members).add_to(self.router)
         self.hooks = Hooks(self.clock.now)
         HookRoutes(self.hooks, self.owners, self.repositories).add_to(self.router)
+        self.logins = Logins(self.tokens, self.clock, self.changes)
+        LoginRoutes(self.apps, self.logins).add_to(self.router)
+        manifests = Manifests(self.apps, self.hooks, self.clock)
+        ManifestRoutes(manifests, self.owners, self.logins).add_to(self.router)
         self._publisher = Publisher(self.hooks, self.apps)
         self.lifecycle = Lifecycle(self._publisher, self.apps, lambda: self.web_url, lambda: self.api_url)
         self.changes.observe(self.lifecycle.changed)

@@ -22,7 +22,10 @@ Repos = Literal["all"] | Sequence[str]
 
 
 class PretendApp:
-    """A GitHub App. ``private_key`` is the PEM text of its newest key, which GitHub itself does not keep."""
+    """A GitHub App. ``private_key`` is the PEM text of its newest key, which GitHub itself does not keep.
+
+    ``callback_urls``: where people may be sent back to after a login.
+    """
 
     def __init__(self, apps: Apps, id: int, name: str, owner: Owner) -> None:  # noqa: A002 - GitHub's word
         self.id = id
@@ -34,6 +37,7 @@ class PretendApp:
         self.webhook_secret = secrets.token_hex(20)
         self.permissions: dict[str, str] = dict(READ)
         self.events: list[str] = ["push", "repository"]
+        self.callback_urls: list[str] = []
         self.created_at = apps.clock.now()
         self.public_keys: list[RSAPublicKey] = []
         self.private_key = ""

@@ -46,6 +46,8 @@ class Lifecycle:
             await self._selection(change.installation, action, change.repositories)
         elif event == "installation_target":
             await self._owner_renamed(change)
+        elif event == "github_app_authorization" and change.app is not None and change.owner is not None:
+            await self._publisher.to_app(change.app, event, {"action": action, "sender": change.owner.json()})
         elif event == "repository" and change.repository is not None:
             await self._repository(change.repository, action, change)
 

@@ -17,7 +17,7 @@ from stackit.testing.webhooks import DeliverySent
 ALWAYS = frozenset({"github_app_authorization", "installation", "installation_repositories", "installation_target"})
 """The events that every App gets. It gets no other that it did not subscribe to; other webhooks never get these."""
 
-_NEEDS = {"push": "contents", "create": "contents", "delete": "contents"}
+NEEDS = {"push": "contents", "create": "contents", "delete": "contents"}
 """The permission without which an installation does not get an event."""
 
 
@@ -69,7 +69,7 @@ class Publisher:
             yield from self._hooks.of("organization", repository.owner.id)
 
     def _subscribed(self, installation: Installation, event: str) -> bool:
-        needed = _NEEDS.get(event)
+        needed = NEEDS.get(event)
         return event in installation.app.events and (needed is None or needed in installation.permissions)
 
     async def _send(self, event: str, sends: Iterable[tuple[Hook, Json]], guid: str | None) -> list[DeliverySent]:

@@ -10,8 +10,10 @@ from collections.abc import AsyncIterator, Callable
 from typing import Any, TypeVar
 
 import githubkit
+import msgspec
 import pytest
 import pytest_twisted
+import treq
 from github import Auth, Github, GithubException, GithubIntegration
 from githubkit import webhooks
 from githubkit.cache import MemCacheStrategy
@@ -336,3 +338,39 @@ async def test_pygithub_manages_webhooks_and_reads_their_deliveries(
         return [each.event for each in deliveries]
 
     assert sorted(await blocking(read)) == ["ping"] * 2 + ["push"] * 33
+
+
+@pytest_twisted.ensureDeferred
+async def test_githubkit_converts_a_manifest_and_logs_people_in(github: PretendGitHub, octo: Installation) -> None:
+    app, hubot = octo.app, github.owners.get("hubot", "User")
+    app.callback_urls = ["http://127.0.0.1:8081/done"]
+    github.logins.device_flow.add(app.id)
+    code = github.logins.authorize(app, hubot, app.callback_urls[0])
+    manifest = {"url": "https://stackit.example", "redirect_url": "http://127.0.0.1:8081/made"}
+    submitted = await treq.post(
+        f"{github.web_url}/settings/apps/new",
+        data={"manifest": msgspec.json.encode(manifest).decode()},
+        allow_redirects=False,
+        persistent=False,
+    )
+    made = submitted.headers.getRawHeaders("location")[0].partition("?code=")[2]
+
+    def client(auth: Any) -> Any:
+        return githubkit.GitHub(auth, base_url=github.api_url, http_cache=False, cache_strategy=MemCacheStrategy())
+
+    def ask() -> None:
+        with client(githubkit.UnauthAuthStrategy()) as anonymous:
+            converted = anonymous.rest.apps.create_from_manifest(made).parsed_data
+        assert converted.pem.startswith("-----BEGIN RSA PRIVATE KEY-----")
+        oauth = githubkit.OAuthAppAuthStrategy(app.client_id, app.client_secret)
+        with client(oauth.as_web_user(code)) as web:
+            assert web.rest.users.get_authenticated().parsed_data.id == hubot.id
+
+        def enter(codes: dict[str, Any]) -> None:
+            github.logins.enter(codes["user_code"], hubot)
+
+        device = githubkit.OAuthDeviceAuthStrategy(app.client_id, enter)
+        with client(device) as other:
+            assert other.rest.users.get_authenticated().parsed_data.id == hubot.id
+
+    await blocking(ask)
