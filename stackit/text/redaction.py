@@ -14,13 +14,20 @@ LONGEST = 16_384
 # The user part of a URL, up to the last @ before the path.
 _IN_URL = re.compile(r"([A-Za-z][A-Za-z0-9+.-]{0,15}://)[^/\s]{1,1024}@")
 _IN_HEADER = re.compile(r"(?i)\b(bearer|basic|token)( +)[A-Za-z0-9._~+/=-]{8,}")
+# Where a credential may begin: at the beginning of a word, and behind an escape, which ends in letters or digits.
+_BEGIN = r"(?:\b|(?<=\\[nrtfvb])|(?<=%[0-9A-Fa-f]{2})|(?<=\\x[0-9A-Fa-f]{2})|(?<=\\u[0-9A-Fa-f]{4}))"
 # A newer token of an installation has a JSON Web Token behind its prefix, and with it dots and hyphens.
-_OF_GITHUB = re.compile(r"\b(?:gh[a-z]_[A-Za-z0-9._-]{16,}|github_pat_[A-Za-z0-9_]{16,})")
+_OF_GITHUB = re.compile(rf"{_BEGIN}(?:gh[a-z]_[A-Za-z0-9._-]{{16,}}|github_pat_[A-Za-z0-9_]{{16,}})")
+# A token of an installation on an old Enterprise Server.
+_OLD_OF_GITHUB = re.compile(rf"{_BEGIN}v1\.[0-9a-f]{{40}}(?![0-9a-f])")
 # Where a run of its characters has several beginnings of a token, only the first is tried: what makes a token of a
 # later one makes one of the first, and trying each takes seconds for a long run.
 _JSON_WEB_TOKEN = re.compile(
-    r"(?<![A-Za-z0-9_-])(?>([A-Za-z0-9_-]*?)\beyJ)[A-Za-z0-9_-]{8,}\.[A-Za-z0-9_-]{8,}(?:\.[A-Za-z0-9_-]*)*"
+    rf"(?<![A-Za-z0-9_-])(?>([A-Za-z0-9_-]*?){_BEGIN}eyJ)[A-Za-z0-9_-]{{8,}}\.[A-Za-z0-9_-]{{8,}}(?:\.[A-Za-z0-9_-]*)*"
 )
+# In lines, or in one with its ends of line escaped. Where the end is missing, the rest of the text may be the key.
+_LABEL = r"(?:[A-Z0-9 +]|%20){0,40}PRIVATE(?:[ +]|%20)KEY-----"
+_PRIVATE_KEY = re.compile(rf"-----BEGIN{_LABEL}.*?(?:-----END{_LABEL}|\Z)", re.DOTALL)
 
 
 def redacted(text: str) -> str:
@@ -33,6 +40,10 @@ def redacted(text: str) -> str:
         text = _IN_HEADER.sub(r"\1\2***", text)
     if "gh" in text or "github_" in text:
         text = _OF_GITHUB.sub("***", text)
+    if "v1." in text:
+        text = _OLD_OF_GITHUB.sub("***", text)
+    if "-----BEGIN" in text:
+        text = _PRIVATE_KEY.sub("***", text)
     if "eyJ" in text:
         text = _JSON_WEB_TOKEN.sub(r"\1***", text)
     return text if len(text) <= LONGEST else text[:LONGEST] + "…"
@@ -43,7 +54,9 @@ def may_have_credential(words: str) -> bool:
 
     A credential of a header has a space before it, so no plain word holds one.
     """
-    if "://" in words or "eyJ" in words:
+    if "://" in words or "eyJ" in words or "-----BEGIN" in words:
+        return True
+    if "v1." in words and _OLD_OF_GITHUB.search(words) is not None:
         return True
     # "gh" alone is no sign: the name of a secret's file, which the line of a delivery has, often contains it.
     return ("gh" in words or "github_" in words) and _OF_GITHUB.search(words) is not None

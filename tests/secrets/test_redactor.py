@@ -32,6 +32,10 @@ def every_byte(text: str) -> str:
     return "".join(f"%{byte:02x}" for byte in text.encode())
 
 
+LONG_TOKEN = f"ghs_1234567_eyJ{95 * 'h'}.eyJ{200 * 'p'}-_{'p' * 20}.{'s' * 60}-{'t' * 60}_x"
+"""A token of an installation in GitHub's newer form."""
+PRIVATE_KEY = "\n".join(["-----BEGIN RSA PRIVATE KEY-----", *25 * ["MIIE+/ab" * 8], "-----END RSA PRIVATE KEY-----"])
+
 FORMS: dict[str, Callable[[str], str]] = {
     "plain": str,
     "percent-encoded": lambda text: quote(text, safe=""),
@@ -101,7 +105,22 @@ def test_of_base64_just_the_runs_that_hold_a_secret_are_removed(text: str) -> No
 
 
 @pytest.mark.parametrize(
-    "character", ["A", "A=", "A ", "%41", "eyJ", "-eyJ", "-eyJaaaaaaaa.", "gho_", "token ", "a://"]
+    "character",
+    [
+        "A",
+        "A=",
+        "A ",
+        "%41",
+        "eyJ",
+        "-eyJ",
+        "-eyJaaaaaaaa.",
+        "gho_",
+        "token ",
+        "a://",
+        "-----BEGIN",
+        "-----BEGIN A PRIVATE KEY",
+        "v1.",
+    ],
 )
 def test_no_text_holds_up_the_reactor_however_long_its_runs_are(character: str) -> None:
     secrets = [f"{TOKEN}-{number:02}" for number in range(50)]
@@ -116,12 +135,13 @@ def test_no_text_holds_up_the_reactor_however_long_its_runs_are(character: str) 
     assert freed.startswith("*** " * len(shown))
 
 
-_WEB_TOKEN_PIECES = ["eyJ", "-", ".", " ", "é", "aaaaaaaa", "b", "a_a-a0a-a"]
+_WEB_TOKEN_PIECES = ["eyJ", "-", ".", " ", "é", "aaaaaaaa", "b", "a_a-a0a-a", "\\n", "%3D", "\\u003d", "%"]
 
 
 @given(st.lists(st.sampled_from(_WEB_TOKEN_PIECES), max_size=16).map("".join))
 def test_a_web_token_is_found_wherever_it_begins(text: str) -> None:
-    slow = re.compile(r"\beyJ[A-Za-z0-9_-]{8,}\.[A-Za-z0-9_-]{8,}(?:\.[A-Za-z0-9_-]*)*")
+    begin = r"(?:\b|(?<=\\n)|(?<=%[0-9A-Fa-f]{2})|(?<=\\u003d))"
+    slow = re.compile(begin + r"eyJ[A-Za-z0-9_-]{8,}\.[A-Za-z0-9_-]{8,}(?:\.[A-Za-z0-9_-]*)*")
     assert redacted(text) == slow.sub("***", text)
 
 
@@ -189,11 +209,33 @@ def test_a_file_that_became_a_pipe_holds_up_nobody(tmp_path: Path) -> None:
         "ghs_" + "A1b2" * 9,
         "ghs_eyJhbGciOiJSUzI1NiJ9.eyJpc3MiOiIxMjM0NSJ9.c2ln-bmF0_dXJl",
         "eyJhbGciOiJSUzI1NiJ9.eyJpc3MiOiIxMjM0NSJ9.c2lnbmF0dXJl",
+        LONG_TOKEN,
         "github_pat_11ABCDEFG0123456789_abcdef",
+        "github_pat_" + 22 * "A" + "_" + 59 * "b",
+        "ghp_" + 36 * "a",
+        "gho_" + 36 * "b",
+        "ghu_" + 36 * "c",
+        "ghr_" + 76 * "d",
+        "v1." + 40 * "e",
+        PRIVATE_KEY,
+        PRIVATE_KEY.replace("RSA ", ""),
+        PRIVATE_KEY.strip().replace("\n", " "),
     ],
 )
-def test_the_kinds_of_token_that_github_gives_are_known_by_their_looks(credential: str) -> None:
-    assert redacted(f"denied: {credential} is no more") == "denied: *** is no more"
+@pytest.mark.parametrize("form", ["plain", "JSON", "percent-encoded", "repr"])
+def test_the_kinds_of_credential_that_github_gives_are_known_by_their_looks(credential: str, form: str) -> None:
+    """Also behind an escaped character, which ends in a letter or a digit, so that no word seems to begin there."""
+    text = f"denied:\n{credential}\nis no more"
+    shown = repr(text)[1:-1] if form == "repr" else FORMS[form](text)
+    around = [repr(each)[1:-1] if form == "repr" else FORMS[form](each) for each in ("denied:\n", "\nis no more")]
+    assert redacted(shown) == "***".join(around)
+
+
+def test_a_private_key_without_its_end_takes_the_rest_along_and_a_certificate_stays() -> None:
+    assert redacted(f"a {PRIVATE_KEY[:200]}") == "a ***"
+    assert redacted(f"{PRIVATE_KEY} and {PRIVATE_KEY}") == "*** and ***"
+    certificate = "-----BEGIN CERTIFICATE-----\nMIIB\n-----END CERTIFICATE-----"
+    assert redacted(certificate) == certificate
 
 
 @pytest.mark.parametrize("text", ["eyJust a word.and another", "ghs_short", "ghost_of_a_chance_in_the_machine"])
