@@ -62,7 +62,8 @@ class GitHubSite(Resource):
     def _failed(self, failure: Failure, request: Request) -> None:
         if failure.check(CancelledError) is None:
             self._log.failure("The pretend GitHub could not answer", failure)
-            self._api.refusals.append(f"{request.method!r} {request.path!r}: {failure.getErrorMessage()}")
+            asked = f"{request.method.decode('latin-1')} {request.path.decode('latin-1')}"
+            self._api.refusals.append(f"{asked}: {failure.getErrorMessage()}")
             request.loseConnection()
 
     async def _answer(self, http: Request) -> None:

@@ -14,6 +14,7 @@ from twisted.web.client import ResponseFailed
 from twisted.web.http_headers import Headers
 
 from stackit.testing.github import PretendGitHub
+from stackit.testing.github_api.answers import ApiAnswer, ApiRequest
 from stackit.testing.http_client import Answer
 
 LIST = "/installation/repositories"
@@ -162,3 +163,18 @@ async def test_what_nobody_should_ask_is_remembered(github: PretendGitHub, api: 
     ]
     assert (await api.get("/versions")).json() == ["2022-11-28", "2026-03-10"]
     assert (await api.get("/meta", base=github.api_url)).json()["hooks"] == ["127.0.0.1/32"]
+
+
+@pytest_twisted.ensureDeferred
+async def test_a_route_that_breaks_is_remembered(
+    github: PretendGitHub, api: ApiClient, logged_failures: list[Any]
+) -> None:
+    def broken(request: ApiRequest) -> ApiAnswer:
+        raise ZeroDivisionError("broken")
+
+    github.router.add("GET", "/broken", broken)
+    with pytest.raises(ResponseFailed):
+        await api.get("/broken")
+    assert github.api.refusals == ["GET /broken: broken"]
+    assert len(logged_failures) == 1
+    logged_failures.clear()

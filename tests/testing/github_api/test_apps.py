@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 from typing import Any
 
 import pytest
@@ -156,3 +157,55 @@ async def test_each_credential_has_its_own_routes(github: PretendGitHub, api: Ap
     assert (await api.get("/installation/repositories")).json()["message"] == "Requires authentication"
     assert (await api.get("/user/repos", token)).status == 403
     assert (await api.get(f"/app/installations/{installation.id}", api.jwt(other))).status == 404
+
+
+@pytest_twisted.ensureDeferred
+async def test_an_installation_is_found_by_what_it_is_on(github: PretendGitHub, api: ApiClient) -> None:
+    github.owners.get("hubot", "User")
+    await github.create("hubot/notes", private=True)
+    await github.create("octo/one")
+    app = github.apps.create()
+    installation = await app.install("hubot")
+    for path in ("/users/hubot/installation", "/repos/hubot/notes/installation"):
+        assert (await api.get(path, api.jwt(app))).json()["id"] == installation.id
+    for path in ("/orgs/hubot/installation", "/orgs/octo/installation", "/repos/octo/one/installation"):
+        assert (await api.get(path, api.jwt(app))).status == 404
+    with pytest.raises(ValueError, match="installed on hubot already"):
+        await app.install("hubot")
+    assert (await api.ask("DELETE", f"/app/installations/{installation.id}", api.jwt(app))).status == 204
+    assert (await api.get("/repos/hubot/notes/installation", api.jwt(app))).status == 404
+
+
+@pytest_twisted.ensureDeferred
+async def test_the_last_tokens_of_an_installation_are_revoked_by_its_owner(
+    github: PretendGitHub, api: ApiClient
+) -> None:
+    app = github.apps.create()
+    octo, hubot = await app.install("octo"), await app.install("hubot")
+    tokens = [await api.token(octo), await api.token(octo), await api.token(hubot)]
+    github.tokens.revoke_all(octo)
+    assert [(await api.get("/installation/repositories", each)).status for each in tokens] == [401, 401, 200]
+    github.tokens.revoke(tokens[2])
+    assert (await api.get("/installation/repositories", tokens[2])).status == 401
+
+
+@pytest_twisted.ensureDeferred
+async def test_a_token_comes_as_bearer_as_token_or_as_a_password(github: PretendGitHub, api: ApiClient) -> None:
+    token = await api.token(await github.apps.create().install("octo"))
+    basic = base64.b64encode(f"x-access-token:{token}".encode()).decode()
+    for said in (f"Bearer {token}", f"token {token}", f"Basic {basic}"):
+        assert (await api.get("/installation/repositories", headers={"Authorization": said})).status == 200
+    for said in ("Basic ?", f"Bearer {token}x", "Bearer eyJ.eyJ.x"):
+        assert (await api.get("/versions", headers={"Authorization": said})).status == 401
+    assert github.api.count("/versions", caller="invalid", status=401) == 3
+
+
+@pytest_twisted.ensureDeferred
+async def test_a_body_that_is_no_object_is_refused(github: PretendGitHub, api: ApiClient) -> None:
+    installation = await github.apps.create().install("octo")
+    path, token = f"/app/installations/{installation.id}/access_tokens", api.jwt(installation.app)
+    assert (await api.ask("POST", path, token, [1])).status == 400
+    assert (await api.ask("POST", path, token, {"repositories": 1})).status == 422
+    assert (await api.ask("POST", path, token, {"repositories": ["a/b/c"]})).status == 422
+    assert (await api.ask("POST", path, token, {"permissions": 1})).status == 422
+    assert github.tokens.minted == {}
