@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import base64
+import binascii
 import contextlib
 import shutil
 from pathlib import Path
@@ -14,12 +16,12 @@ from twisted.web.http import Request
 from stackit.api.reactor import Reactor, sleep
 
 FaultKind = Literal[
-    "hang", "hang_mid", "drip", "endless", "redirect", "truncate", "stale", 401, 403, 404, 429, 500, 502, 503
+    "echo", "hang", "hang_mid", "drip", "endless", "redirect", "truncate", "stale", 401, 403, 404, 429, 500, 502, 503
 ]
-"""A status is answered as such. ``hang``: no answer. ``hang_mid``: half an answer, then silence. ``drip``: one byte
-at a time. ``endless``: a fetch sees progress, and never a pack. ``truncate``: half an answer, then the
-connection closes. ``redirect``: 301 to the same repository under another host name. ``stale``: as the refs were when
-the fault began."""
+"""A status is answered as such. ``echo``: 403, with the credential that came in its text. ``hang``: no answer.
+``hang_mid``: half an answer, then silence. ``drip``: one byte at a time. ``endless``: a fetch sees progress, and never
+a pack. ``truncate``: half an answer, then the connection closes. ``redirect``: 301 to the same repository under
+another host name. ``stale``: as the refs were when the fault began."""
 
 PAUSE = 0.1
 """Seconds between two pieces of a ``drip`` or an ``endless`` answer."""
@@ -44,7 +46,7 @@ class Fault(msgspec.Struct, eq=False):
     @property
     def answers_at_once(self) -> bool:
         """Return True if the fault answers in git's place."""
-        return isinstance(self.kind, int) or self.kind in ("hang", "redirect")
+        return isinstance(self.kind, int) or self.kind in ("echo", "hang", "redirect")
 
     def answer(self, request: Request) -> None:
         """Answer in git's place."""
@@ -52,6 +54,8 @@ class Fault(msgspec.Struct, eq=False):
             port = request.getHost().port
             location = f"http://localhost:{port}/moved{request.uri.decode('latin-1')}"
             return send(request, 301, b"Moved Permanently", {"Location": location})
+        if self.kind == "echo":
+            return send(request, 403, b"Access blocked for " + _credential(request))
         if isinstance(self.kind, int):
             headers = {401: {"WWW-Authenticate": 'Basic realm="GitHub"'}, 429: {"Retry-After": "60"}}
             return send(request, self.kind, _TEXTS.get(self.kind, b"Something went wrong"), headers.get(self.kind, {}))
@@ -125,6 +129,14 @@ class Faults:
         for name in ("HEAD", "config", "packed-refs"):
             with contextlib.suppress(FileNotFoundError):
                 shutil.copy(self._path / name, self.stale_path / name)
+
+
+def _credential(request: Request) -> bytes:
+    """Return the credential of a request as it came, and decoded."""
+    header: bytes = request.requestHeaders.getRawHeaders(b"authorization", [b"nobody"])[0]
+    with contextlib.suppress(binascii.Error):
+        return header + b", that is " + base64.b64decode(header.partition(b" ")[2])
+    return header
 
 
 def send(request: Request, status: int, body: bytes, headers: dict[str, str] | None = None) -> None:

@@ -136,8 +136,9 @@ class PretendApi:
         if not route.web:
             self._check_headers(request)
         fault = self.faults.next(request)
-        if fault is not None and fault.replaces is not None:
-            return fault.replaces
+        replacement = None if fault is None else fault.replacement(request)
+        if replacement is not None:
+            return replacement
         check(request.caller, route.access)
         found = route.handler(request)
         answer = await found if isawaitable(found) else found

@@ -10,12 +10,15 @@ from stackit.testing.faults import PAUSE
 from stackit.testing.github_api.answers import ApiAnswer, ApiRefused, ApiRequest
 from stackit.testing.github_api.paging import page_number
 
-Named = Literal["html", "html_503", "blank", "empty", "shape", "items", "cut", "drip", "endless", "reset", "hang"]
+Named = Literal[
+    "echo", "html", "html_503", "blank", "empty", "shape", "items", "cut", "drip", "endless", "reset", "hang"
+]
 ApiFaultKind = int | Named
-"""A status is answered as such. ``html``: a page, with 200. ``html_503``: a page of maintenance. ``blank``: 200 with no
-body. ``empty``: a valid answer with empty lists. ``shape``: lists are objects, and objects are lists. ``items``: what
-is listed has no id. ``cut``: half an answer, then the connection closes. ``drip``: a few bytes at a time. ``endless``:
-a list without an end. ``reset``: the connection breaks without an answer. ``hang``: no answer."""
+"""A status is answered as such. ``echo``: 500, with the credential and the body that came in its message. ``html``: a
+page, with 200. ``html_503``: a page of maintenance. ``blank``: 200 with no body. ``empty``: a valid answer with empty
+lists. ``shape``: lists are objects, and objects are lists. ``items``: what is listed has no id. ``cut``: half an
+answer, then the connection closes. ``drip``: a few bytes at a time. ``endless``: a list without an end. ``reset``: the
+connection breaks without an answer. ``hang``: no answer."""
 
 _KINDS = get_args(Named)
 _PAGE = b"<!DOCTYPE html>\n<html><head><title>%s</title></head><body><h1>%s</h1></body></html>\n"
@@ -35,11 +38,13 @@ class ApiFault(msgspec.Struct, eq=False):
     left: int | None
     pause: float
 
-    @property
-    def replaces(self) -> ApiAnswer | None:
-        """The answer instead of the route's own; None where there is none."""
+    def replacement(self, request: ApiRequest) -> ApiAnswer | None:
+        """Return the answer instead of the route's own; None where there is none."""
         if isinstance(self.kind, int):
             return ApiRefused(self.kind, _MESSAGES.get(self.kind, "Server Error")).answer
+        if self.kind == "echo":
+            credential = request.headers.get("authorization", "nothing")
+            return ApiRefused(500, f"Server Error: asked with {credential} and {request.body!r}").answer
         if self.kind == "html":
             return _page(200, b"Sign in to GitHub")
         if self.kind == "html_503":

@@ -33,6 +33,7 @@ async def token(github: PretendGitHub, api: ApiClient) -> Any:
         ("html", 200, b"<!DOCTYPE html>"),
         ("html_503", 503, b"<!DOCTYPE html>"),
         ("blank", 200, b""),
+        ("echo", 500, b'{"message":"Server Error: asked with Bearer ghs_'),
         (500, 500, b'{"message":"Server Error"'),
         (401, 401, b'{"message":"Bad credentials"'),
     ],

@@ -52,3 +52,11 @@ async def test_a_new_token_works_after_a_while(github: PretendGitHub, api: ApiCl
     github.clock.advance(60)
     assert (await api.get("/installation/repositories", token)).status == 200
     assert (await ls_remote(url, token)).status == 0
+
+
+@pytest_twisted.ensureDeferred
+async def test_a_fault_says_whose_token_came(github: PretendGitHub, api: ApiClient) -> None:
+    url = await github.create("octo/one", private=True)
+    token = await api.token(await github.apps.create().install("octo"))
+    github.fault("octo/one", "echo", times=1)
+    assert token.encode() in (await ls_remote(url, token)).stderr
