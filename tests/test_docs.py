@@ -31,7 +31,7 @@ from stackit.bus.plugin_settings import PluginTable
 from stackit.cli.commands import COMMANDS
 from stackit.cli.loading import load_commands
 from stackit.cli.parser import parse
-from stackit.config import access, apps, discover, forges, model
+from stackit.config import access, apps, discover, forges, model, recovery
 from stackit.config.load import load
 from stackit.config.setting import fields
 from stackit.config.setting import settings as all_settings
@@ -56,6 +56,7 @@ TABLES = {
     "apps",
     "discover",
     "discovery",
+    "recovery",
     "forges",
     "plugins",
 }
@@ -121,6 +122,7 @@ TABLES_OF_SETTINGS = [
     ("## `[[apps]]`", apps.AppTable, set()),
     ("## `[[discover]]`", discover.DiscoverTable, set()),
     ("## `[discovery]`", discover.DiscoveryConfig, set()),
+    ("## `[recovery]`", recovery.RecoveryConfig, set()),
     ("## `[forges.NAME]`", forges.ForgeTable, set()),
     ("## `[plugins.NAME]`", PluginTable, set()),
     ("### `[plugins.mirror]`", Mirror.Settings, set()),

@@ -14,6 +14,7 @@ from stackit.config.access import Access, HostTable, Labelled, OwnerTable, RepoT
 from stackit.config.apps import AppConfig, AppTable
 from stackit.config.discover import DiscoverTable, DiscoveryConfig
 from stackit.config.forges import ForgeConfig
+from stackit.config.recovery import RecoveryConfig
 from stackit.config.scopes import ScopedSecret
 from stackit.config.secret import Secret
 from stackit.config.setting import Setting
@@ -151,6 +152,7 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     webhook: WebhookConfig = WebhookConfig()
     hooks: HooksConfig = HooksConfig()
     discovery: DiscoveryConfig = DiscoveryConfig()
+    recovery: RecoveryConfig = RecoveryConfig()
     sync: SyncConfig = SyncConfig()
     journal: JournalConfig = JournalConfig()
     handlers: HandlersConfig = HandlersConfig()

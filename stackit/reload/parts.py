@@ -75,6 +75,7 @@ def register_parts(
         github,
         *("apps", "public_url", "admin.url", "hooks.interval"),
         *("discover", "discovery.interval", "discovery.max_removals", "discovery.min_repos"),
+        *("recovery.enabled", "recovery.interval", "recovery.pause", "recovery.retention"),
     )
     reloader.takes(_repos(registry, configured), "repos", "owners", "hosts", "apps")
     reloader.takes(_log(set_log_level), "log_level")

@@ -51,7 +51,7 @@ class RecoveryHarness:
             journal=self.journal,
             taker=taker,
             wanted=lambda name, _action: name not in self.unwanted,
-            sources=lambda: list(self.hooks),
+            sources=self._sources,
             reconcile=self._reconcile,
             observe=self.seen.append,
             interval=self.interval,
@@ -60,6 +60,9 @@ class RecoveryHarness:
 
     def _speaks_for(self, _signer: str, event: Event) -> bool:
         return event.delivery not in self.foreign
+
+    async def _sources(self) -> list[DeliverySource]:
+        return list(self.hooks)
 
     async def _reconcile(self) -> bool:
         self.compared += 1

@@ -13,6 +13,7 @@ from stackit import AdminRequest, App, ManagedRepo, Occurrence, Repo, Repos
 from stackit.api import hookspecs
 from stackit.bus.bus import Bus
 from stackit.bus.timeouts import call
+from stackit.github.recovery.metrics import RecoveryMetrics
 from stackit.plugins.metrics import Metrics
 from stackit.plugins.mirror import Mirror
 
@@ -25,7 +26,7 @@ async def never(*_: Any) -> Any:
 
 
 class Scraped:
-    """``metrics`` serves what it counts itself, and the collectors of the mirror and of ``plugins``."""
+    """``metrics`` serves what it counts itself, and collectors of the mirror, GitHub's parts and ``plugins``."""
 
     def __init__(self, **plugins: object) -> None:
         self.metrics = Metrics()
@@ -51,7 +52,10 @@ class Scraped:
             visible=never,
             pending=lambda: self.pending,
             stalled=lambda: self.stalled,
-            collectors=[(name, each) for name, them in self.bus.collect(hookspecs.stackit_metrics) for each in them],
+            collectors=[
+                *((name, each) for name, them in self.bus.collect(hookspecs.stackit_metrics) for each in them),
+                ("github-recovery", RecoveryMetrics({}, clock.seconds)),
+            ],
         )
         mirror._metrics.repos.begin(app, lambda _: "cloning")
         (self.route,) = self.metrics.stackit_routes(app)

@@ -2,13 +2,25 @@
 
 from __future__ import annotations
 
-from stackit.cli.commands import backup, check_config, completion, deliveries, delivery, dev, replay, send, status
+from stackit.cli.commands import (
+    backup,
+    check_config,
+    completion,
+    deliveries,
+    delivery,
+    dev,
+    recover,
+    replay,
+    send,
+    status,
+)
 
 COMMANDS = (
     status.COMMAND,
     deliveries.COMMAND,
     delivery.COMMAND,
     replay.COMMAND,
+    recover.COMMAND,
     send.COMMAND,
     dev.COMMAND,
     check_config.COMMAND,

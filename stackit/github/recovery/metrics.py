@@ -11,13 +11,18 @@ from prometheus_client.registry import Collector
 
 from stackit.github.api.errors import REASONS
 from stackit.github.recovery.hook import HookRecovery
+from stackit.github.recovery.records import HookState
 
 KINDS = (*REASONS, "journal", "bug")
 """Why missed deliveries could not be looked for."""
 
 
 class RecoveryMetrics(Collector):
-    """Readings of ``hooks``, which are there by name, and counts of what failed. Every series of a hook begins at 0."""
+    """Readings of ``hooks``, which are there by name, and counts of what failed.
+
+    Every series of a hook begins at 0. While there is no hook, each metric has the series of the hook "", so that rules
+    find it.
+    """
 
     def __init__(self, hooks: Mapping[str, HookRecovery], now: Callable[[], float]) -> None:
         self._hooks = hooks
@@ -64,14 +69,15 @@ class RecoveryMetrics(Collector):
             labels=["hook"],
         )
         end = GaugeMetricFamily("stackit_github_lost_until_timestamp_seconds", "When it ends.", labels=["hook"])
-        for name, hook in self._hooks.items():
-            recovered.add_metric([name], hook.recovered)
-            lost.add_metric([name], hook.state.lost_seconds)
+        readings = [(name, hook.recovered, hook.left, hook.state) for name, hook in self._hooks.items()]
+        for name, taken, to_take, state in readings or [("", 0, 0, HookState())]:
+            recovered.add_metric([name], taken)
+            lost.add_metric([name], state.lost_seconds)
             for kind in KINDS:
                 failures.add_metric([name, kind], self._failures[name, kind])
-            left.add_metric([name], hook.left)
+            left.add_metric([name], to_take)
             at.add_metric([name], self._succeeded_at.get(name, 0.0))
-            unknown = [each for each in hook.state.lost if each.acknowledged_at is None]
+            unknown = [each for each in state.lost if each.acknowledged_at is None]
             begin.add_metric([name], unknown[-1].begin if unknown else 0.0)
             end.add_metric([name], unknown[-1].end if unknown else 0.0)
         yield from (recovered, lost, failures, left, at, begin, end)

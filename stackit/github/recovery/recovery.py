@@ -21,8 +21,8 @@ from stackit.github.recovery.source import DeliverySource
 from stackit.github.recovery.taking import Taker
 from stackit.github.recovery.walk import Wanted
 
-Sources = Callable[[], Iterable[DeliverySource]]
-"""The hooks whose deliveries can be listed now."""
+Sources = Callable[[], Awaitable[Iterable[DeliverySource]]]
+"""The hooks whose deliveries can be listed now. Raises no StackitError: one that cannot be listed is left out."""
 
 
 class Recovery:
@@ -127,7 +127,7 @@ class Recovery:
 
     async def _known_hooks(self) -> list[HookRecovery]:
         """Return recovery for each hook that there is now; the mark of a new one is read from the journal."""
-        sources = list(self._sources())
+        sources = list(await self._sources())
         if any(each.name not in self.hooks for each in sources):
             documents = await self._journal.documents(COLLECTION)
             for source in sources:
