@@ -12,7 +12,7 @@ from stackit.api.occurrences import OCCURRENCES, Occurrence, OccurrenceType
 from stackit.api.public import PublicRequest, PublicRoute
 from stackit.api.reactor import Reactor, Timers, sleep
 from stackit.api.refs import ref_bytes, ref_text
-from stackit.api.repos import ManagedRepo, Repos, ReposChange
+from stackit.api.repos import AccessProblem, ManagedRepo, Repos, ReposChange, TokenSource
 from stackit.api.secret_file import SecretFile
 from stackit.api.tracebacks import describe_with_place
 from stackit.api.version import VERSION
@@ -26,6 +26,7 @@ __version__ = VERSION
 
 __all__ = [
     "OCCURRENCES",
+    "AccessProblem",
     "AdminClient",
     "AdminRequest",
     "App",
@@ -63,6 +64,7 @@ __all__ = [
     "Size",
     "StackitError",
     "Timers",
+    "TokenSource",
     "client_network",
     "describe",
     "describe_with_place",

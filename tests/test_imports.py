@@ -54,6 +54,7 @@ ALLOWED: Mapping[str, set[str]] = {
     "config": GROUND,
     "github": GROUND,
     "github.api": {*GROUND, "http.client"},
+    "github.apps": {*GROUND, "config", "github.api"},
     "github.discovery": {*GROUND, "config"},
     "github.recovery": {*GROUND, "config", "github", "github.api", "github.apps"},
     "journal": GROUND,
@@ -68,7 +69,7 @@ ALLOWED: Mapping[str, set[str]] = {
     # The composition root, and the programs above it: they know every room but the plugins.
     "forges": {*GROUND, "config", "github", "journal", "web"},
     "reload": {*CORE, "forges"},
-    "service": {*CORE, "cli", "forges", "reload"},
+    "service": {*CORE, "cli", "forges", "reload", "github.api", "github.apps", "http.client"},
     "tap": {*CORE, "service", "demo"},
     "demo": {*CORE, "service", "testing"},
     "dev_service": {*GROUND, "config", "dev", "tap"},

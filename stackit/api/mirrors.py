@@ -14,8 +14,8 @@ class MirrorInfo(msgspec.Struct, frozen=True, kw_only=True):
 
     ``path`` is a bare git repository: anybody may read it, and only the plugin that keeps it may write to it. It is
     there if ``exists``, which it is after the first clone. ``state`` is ``in_step``, ``behind``, ``cloning``,
-    ``failing`` or ``quarantined``. ``verified_at`` is when the mirror was last equal to its remote, in seconds since
-    the epoch; None before that.
+    ``failing``, ``quarantined``, ``suspended`` or ``no_access``. ``verified_at`` is when the mirror was last equal to
+    its remote, in seconds since the epoch; None before that.
     """
 
     repo: Repo

@@ -5,7 +5,7 @@ from __future__ import annotations
 from base64 import b64encode
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
-from typing import Literal, Protocol
+from typing import Literal, Protocol, TypeVar
 
 import msgspec
 from twisted.logger import Logger
@@ -15,6 +15,8 @@ from stackit.api.events import Repo
 from stackit.secrets import watched_file
 
 _log = Logger(namespace="stackit")
+
+Told = TypeVar("Told")
 
 DEFAULT_REFSPECS = (
     "+refs/heads/*:refs/heads/*",
@@ -59,11 +61,11 @@ class TokenSource(Protocol):
         Nothing is awaited while there is one. Raises StackitError that says why none can be had.
         """
 
-    def rejected(self, token: str, status: int) -> bool:
-        """Note that the forge answered 401, 403 or 404 to a token; return True if it is worth another try.
+    async def rejected(self, token: str, status: int) -> bool:
+        """Wait until another try makes sense, after an answer 401, 403 or 404 to this token, and return True.
 
-        ``ready`` comes before that try: it makes a new token, or gives a new one the time that the forge needs to know
-        it everywhere.
+        It may be new, and not known everywhere yet; or there is a newer one by now. Returns False where the answer is
+        about the repository, and raises StackitError where nobody gets a token any more.
         """
 
 
@@ -168,12 +170,21 @@ class Repos:
         self._by_identity: dict[str, ManagedRepo] = {}
         self._former: dict[str, str] = {}  # keys of former names, and the present ones
         self._listeners: list[Callable[[ReposChange], None]] = []
+        self._on_access: list[Callable[[TokenSource], None]] = []
         for each in managed:
             self._put(each)
 
     def on_change(self, listener: Callable[[ReposChange], None]) -> None:
         """Have ``listener`` called after each change of the registry. It must not raise."""
         self._listeners.append(listener)
+
+    def on_access(self, listener: Callable[[TokenSource], None]) -> None:
+        """Have ``listener`` called with each source that gives tokens again. It must not raise."""
+        self._on_access.append(listener)
+
+    def access_returned(self, source: TokenSource) -> None:
+        """Tell the listeners that a source gives tokens again. Their exceptions are logged."""
+        _tell(self._on_access, source)
 
     def difference(self, managed: Iterable[ManagedRepo]) -> ReposChange:
         """Return how the registry would change if it had these repositories instead."""
@@ -202,11 +213,7 @@ class Repos:
             self._put(each)
 
     def _tell(self, change: ReposChange) -> None:
-        for listener in self._listeners:
-            try:
-                listener(change)
-            except BaseException as fault:  # noqa: BLE001 - foreign code: the others have to hear of it, too
-                _log.error("a listener to changes of repositories failed: {problem}", problem=describe(fault))
+        _tell(self._listeners, change)
 
     def get(self, repo: Repo) -> ManagedRepo | None:
         """Return the managed repository of this name in any letter case, or None.
@@ -266,3 +273,11 @@ def difference(old: Mapping[str, ManagedRepo], new: Mapping[str, ManagedRepo]) -
         ),
         moved=tuple(moved),
     )
+
+
+def _tell(listeners: Iterable[Callable[[Told], None]], news: Told) -> None:
+    for listener in listeners:
+        try:
+            listener(news)
+        except BaseException as fault:  # noqa: BLE001 - foreign code: the others have to hear of it, too
+            _log.error("a listener to changes of repositories failed: {problem}", problem=describe(fault))

@@ -73,7 +73,7 @@ def register_parts(
     reloader.takes(_journal(journal), "journal.keep_for", "journal.keep_bytes")
     reloader.takes(
         github,
-        *("apps", "public_url", "admin.url", "hooks.interval"),
+        *("apps", "hosts", "public_url", "admin.url", "hooks.interval"),
         *("discover", "discovery.interval", "discovery.max_removals", "discovery.min_repos"),
         *("recovery.enabled", "recovery.interval", "recovery.pause", "recovery.retention"),
     )

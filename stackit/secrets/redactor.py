@@ -10,6 +10,7 @@ from __future__ import annotations
 import re
 from base64 import b64encode
 from bisect import bisect_right
+from collections import deque
 from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from types import MappingProxyType
@@ -28,6 +29,8 @@ _LOOK_EVERY = 1.0
 """Seconds between two looks at the files."""
 _MOST = 8 * LONGEST
 """Characters of a text that are looked at: of what is left, it is cut to an eighth."""
+_MOST_ADDED = 32
+"""Secrets that were made while stackit runs, and are remembered: each costs a search of every text."""
 _KEPT = 3
 """Secrets of one file that are remembered: what was replaced a moment ago may still be under way."""
 
@@ -52,10 +55,19 @@ class Redactor:
         self, fixed: Iterable[str] = (), files: Iterable[Path] = (), seconds: Callable[[], float] = lambda: 0.0
     ) -> None:
         self._fixed = tuple(fixed)
+        self._added: deque[str] = deque(maxlen=_MOST_ADDED)
         self._files = [_File(path) for path in dict.fromkeys(files)]
         self._seconds = seconds
         self._looked_at: float | None = None
         self._known: Mapping[str, _Forms] = MappingProxyType({})
+
+    def add(self, secret: str) -> None:
+        """Look for a secret that was just made, too. The latest of them are remembered.
+
+        Of tokens that are older, what looks like a token is removed all the same.
+        """
+        self._added.append(secret)
+        self._looked_at = None
 
     def add_files(self, files: Iterable[Path]) -> None:
         """Look for the secrets of these files, too. What was a secret once is not forgotten: it may be under way."""
@@ -84,7 +96,7 @@ class Redactor:
         if self._looked_at is not None and (not self._files or 0 <= now - self._looked_at < _LOOK_EVERY):
             return
         self._looked_at = now
-        found = [*self._fixed, *(secret for file in self._files for secret in file.secrets())]
+        found = [*self._fixed, *self._added, *(secret for file in self._files for secret in file.secrets())]
         # What has another inside comes first, or would be left in part.
         secrets = sorted({secret for secret in found if len(secret) >= SHORTEST}, key=len, reverse=True)
         if secrets != list(self._known):

@@ -1,20 +1,28 @@
 """What stackit does at GitHub itself, beside the deliveries that it receives: the Apps, and the parts that use them.
 
-A part is added in ``_make_parts``, and may have what ``Part`` says. It finds the Apps in ``apps``.
+A part is added in ``assemble``, and may have what ``Part`` says. It finds the Apps in ``apps``.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from functools import partial
 from typing import Any, Protocol
 
 import msgspec
 from prometheus_client.registry import Collector
 
 from stackit.api.admin import AdminRequest, Response, Route
-from stackit.api.repos import ManagedRepo
+from stackit.api.reactor import Reactor
+from stackit.api.repos import ManagedRepo, Repos
 from stackit.config.model import Config
+from stackit.github.api import ApiClients
+from stackit.github.apps import Apps, GitHubApp
+from stackit.github.apps.part import AppsPart
+from stackit.http.client.tls import TlsFiles
+from stackit.registry import Registry
 from stackit.reload.reloader import Step
+from stackit.secrets.redactor import Redactor
 
 
 class Part(Protocol):
@@ -44,8 +52,9 @@ class Part(Protocol):
     def plugin(self) -> object | None:
         """Return a plugin whose handlers are told of events, None for a part that wants none."""
 
-    settings: Sequence[str]
-    """The settings whose changes it takes in a reload."""
+    @property
+    def settings(self) -> Sequence[str]:
+        """The settings whose changes it takes in a reload."""
 
     def change(self, new: Config) -> Callable[[], None]:
         """Return a function that takes the new settings. Raises StackitError where they cannot be taken."""
@@ -54,14 +63,54 @@ class Part(Protocol):
 class GitHubParts:
     """All parts, in the order in which they start; they stop in reverse."""
 
-    def __init__(self, config: Config) -> None:
-        self._config = config
-        self.parts: list[Part] = []
+    def __init__(
+        self,
+        config: Config,
+        *,
+        reactor: Reactor,
+        now: Callable[[], float],
+        redact: Redactor,
+        notice: Callable[[str], None],
+    ) -> None:
         self._started: list[Part] = []
+        self._config = config
+        self._access = config.access
+        self.clients = ApiClients(reactor, now, notice=notice, redact=redact, tls_files=self._tls_files)
+        """Clients of GitHub's API, which share connections, limits and clocks."""
+        self.apps = Apps(
+            config.apps,
+            reactor=reactor,
+            now=now,
+            clients=self.clients,
+            redact=redact,
+            notice=notice,
+            recovered=self._recovered,
+        )
+        self.parts: list[Part] = []
+        self._repos = Repos()
+
+    def assemble(self, registry: Registry) -> None:
+        """Make the parts, for the repositories of a registry."""
+        self._repos = registry.repos
+        self.parts = [AppsPart(self._config, self.apps)]
 
     def bind(self, managed: Iterable[ManagedRepo]) -> tuple[ManagedRepo, ...]:
         """Return the repositories, each of an App with the source of its tokens."""
-        return tuple(managed)
+        return tuple(map(self.apps.bound, managed))
+
+    def _change_hosts(self, new: Config) -> None:
+        self._access = new.access
+
+    def _tls_files(self, host: str, port: int) -> TlsFiles:
+        """Return the files for TLS with a host."""
+        return TlsFiles(**self._access.tls(f"https://[{host}]:{port}/" if ":" in host else f"https://{host}:{port}/"))
+
+    def _recovered(self, app: GitHubApp) -> None:
+        """Tell of the sources that give tokens again."""
+        sources = {each.token_source for each in self._repos if each.app == app.name and each.token_source is not None}
+        for source in sources:
+            if source.problem is None:
+                self._repos.access_returned(source)
 
     def start(self) -> None:
         """Start the parts."""
@@ -70,9 +119,10 @@ class GitHubParts:
             self._started.append(part)
 
     async def stop(self) -> None:
-        """Stop those that were started."""
+        """Stop those that were started, and close the connections."""
         while self._started:
             await self._started.pop().stop()
+        await self.clients.close()
 
     def plugins(self) -> Mapping[str, object]:
         """Return the plugins of the parts by name: their handlers are told of events."""
@@ -88,20 +138,22 @@ class GitHubParts:
 
     def collectors(self) -> list[tuple[str, Collector]]:
         """Return the metrics of the parts, each with a name of whose they are."""
-        return [(f"github-{part.name}", each) for part in self.parts for each in part.collectors()]
+        own = [("github-api", each) for each in self.clients.collectors()]
+        return own + [(f"github-{part.name}", each) for part in self.parts for each in part.collectors()]
 
     def problems(self) -> list[str]:
         """Return what an operator has to know, a line each."""
         return [line for part in self.parts for line in part.problems()]
 
     def status(self) -> dict[str, Any]:
-        """Return the state of each part by its name."""
-        return {part.name: msgspec.to_builtins(part.status()) for part in self.parts}
+        """Return the clocks and limits of the API, and the state of each part by its name."""
+        return {"api": self.clients.status()} | {part.name: msgspec.to_builtins(part.status()) for part in self.parts}
 
     def prepare(self, _: Config, new: Config, names: Sequence[str]) -> Sequence[Step]:
         """Return the steps of a reload, in which the settings of these names differ."""
         own = [(part, [each for each in names if each in part.settings]) for part in self.parts]
-        return [Step(apply=part.change(new), changes=changes) for part, changes in own if changes]
+        hosts = Step(apply=partial(self._change_hosts, new), changes=["hosts"] if "hosts" in names else [])
+        return [hosts, *(Step(apply=part.change(new), changes=changes) for part, changes in own if changes)]
 
     def _show(self, _: AdminRequest) -> Response:
         return Response(body=self.status())

@@ -186,7 +186,9 @@ class Stackit(Service):
 
     def _make_github(self) -> None:
         """Make what works at GitHub. Its handlers of events are plugins of the bus."""
-        self.github = GitHubParts(self.config)
+        self.github = GitHubParts(
+            self.config, reactor=self.reactor, now=self.now, redact=self.redact, notice=self._notice
+        )
         file, build = self._configured(self.config)
         self.registry = Registry(
             file,
@@ -199,6 +201,7 @@ class Stackit(Service):
         )
         self._closers.add(self.registry.stop)
         self.registry.load()
+        self.github.assemble(self.registry)
         for name, plugin in self.github.plugins().items():
             self.bus.register(name, plugin)
 

@@ -23,6 +23,8 @@ GRAIN = 1.0
 PATIENCE = 60.0
 """Real seconds in which everything comes to rest, or never will."""
 
+_THREADS = ("stackit handler", "stackit app key")
+"""The names of threads of stackit's that end when their work is done."""
 _SOON = 0.002
 """Seconds; the reactor's own timers that are due later are those of its clocks and timeouts."""
 _POLL = 0.0005
@@ -97,7 +99,8 @@ class Timelapse(Clock):
         if (
             self._asked
             or self._children() - self._strangers
-            or any(each.name == "stackit handler" for each in threading.enumerate())
+            or any(each.name in _THREADS for each in threading.enumerate())
+            or self._resolves()
         ):
             return True
         now = self._reactor.seconds()
@@ -109,6 +112,11 @@ class Timelapse(Clock):
         for writer in self._reactor.getWriters():
             ready.register(writer.fileno(), select.POLLIN | select.POLLOUT)
         return bool(ready.poll(0))
+
+    def _resolves(self) -> bool:
+        """Return True while the reactor's own threads are at work, in which names are resolved."""
+        reactor: Any = self._reactor
+        return bool(reactor.threadCallQueue or (reactor.threadpool is not None and reactor.threadpool.working))
 
     def _calling_back(self, method: Callable[..., Any]) -> Callable[..., Any]:
         parameters = signature(method)

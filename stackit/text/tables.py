@@ -12,7 +12,7 @@ _BOLD, _GREEN, _YELLOW, _RED = "1", "32", "33", "31"
 _COLORS = {
     **dict.fromkeys(("done", "in_step", "ready"), _GREEN),
     **dict.fromkeys(("pending", "behind", "cloning"), _YELLOW),
-    **dict.fromkeys(("dead", "failing", "quarantined", "not ready"), _RED),
+    **dict.fromkeys(("dead", "failing", "quarantined", "suspended", "no_access", "not ready"), _RED),
 }
 
 

@@ -39,8 +39,6 @@ class ConnectionPool:
     ) -> None:
         """Raises ValueError for a host that cannot have a certificate."""
         scheme, host, port = address
-        self.quiet_until = 0.0
-        """Until when the host wants to be asked less, by the reactor's clock; for the pool's users, who set it."""
         self.timeouts = timeouts
         self._reactor = reactor
         self._endpoint: Any = HostnameEndpoint(reactor, host, port, timeout=seconds(timeouts.connect))

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from twisted.internet.defer import DeferredList
 
-from stackit import App, ManagedRepo, Occurrence, Repo, ReposChange
+from stackit import App, ManagedRepo, Occurrence, Repo, ReposChange, TokenSource
 from stackit.plugins.mirror.git.runner import Git
 from stackit.plugins.mirror.pushes import PushHandler
 from stackit.plugins.mirror.remote.remotes import Remotes
@@ -94,6 +94,12 @@ class Mirrors:
                 self._add(managed, found)
         for managed in change.added:
             self._add(managed, found)
+
+    def access_returned(self, source: TokenSource) -> None:
+        """Ask the remotes that have their tokens from this source: it gives some again."""
+        for worker in self:
+            if worker.managed.token_source is source and not self._stopped:
+                worker.access_returned()
 
     def stop(self) -> None:
         """Start no more rounds, and end what only waits; rounds that run go on."""

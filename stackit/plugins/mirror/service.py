@@ -8,7 +8,7 @@ from pathlib import Path
 from twisted.application.service import Service
 from twisted.internet.defer import Deferred
 
-from stackit import App, Occurrence, ReposChange, StackitError
+from stackit import App, Occurrence, ReposChange, StackitError, TokenSource
 from stackit.plugins.mirror.git.command import url_scheme
 from stackit.plugins.mirror.mirrors import Mirrors
 from stackit.plugins.mirror.repository.leftovers import remove_partial_clones
@@ -39,19 +39,24 @@ class MirrorService(Service):
         remove_partial_clones(self._directory)
         self._mirrors.prepare()
         web = [worker.managed for worker in self._mirrors if url_scheme(worker.managed.url) in ("https", "http")]
-        if web and not any(managed.token_file for managed in web):
+        if web and not any(managed.token_file or managed.token_source for managed in web):
             reason = "no credentials: only public repositories refresh"
             self._app.observe(Occurrence(name="notice", reason=reason))
         if not self._app.sync_interval:
             # Without a backstop, no first round announces the changes before this start.
             Deferred.fromCoroutine(self._compare())
         self._app.repos.on_change(self._changed)
+        self._app.repos.on_access(self._access_returned)
         self._app.stop.when_begun(self._begin_nothing)
         self._maintenance.start()
 
     def _changed(self, change: ReposChange) -> None:
         if self.running:
             self._mirrors.change(change)
+
+    def _access_returned(self, source: TokenSource) -> None:
+        if self.running:
+            self._mirrors.access_returned(source)
 
     async def _compare(self) -> None:
         """Announce the changes of each mirror, one after the other."""

@@ -67,14 +67,17 @@ _MEANINGS: dict[GitErrorKind, str] = {
 }
 
 
-# Advice by the scheme of the URL; "" is for all others.
+# Advice by the scheme of the URL, or "app" where the tokens are a GitHub App's; "" is for all others.
 _FORBIDDEN = {
+    "app": "the remote refuses access: let the App read the contents of this repository, at GitHub in the settings of "
+    "its owner",
     "http": "the remote refuses access: give it a token_file (or a new token) that may read this repository",
     "ssh": "the remote refuses access: give it an ssh_key_file (or its user a key) that may read this repository",
     "git": "the remote refuses access, and git:// has no way to log in: use https:// or ssh://",
     "": "the remote refuses access: let stackit's user read it",
 }
 _GONE = {
+    "app": "the remote has no such repository, or the App is not installed for it",
     "http": "the remote has no such repository, or its token may not see it",
     "ssh": "the remote has no such repository, or the ssh key may not see it",
     "": "the remote has no such repository, or stackit's user may not see it",
@@ -115,15 +118,15 @@ def is_exhausted(said: str) -> bool:
     return any(sign.search(own) for sign in _EXHAUSTED)
 
 
-def explain(kind: GitErrorKind, said: str, answer: HttpAnswer, status: int, scheme: str = "") -> str:
+def explain(kind: GitErrorKind, said: str, answer: HttpAnswer, status: int, access: str = "") -> str:
     """Return one line with the meaning of a failure, the way out, and its cause in the words of git or the remote.
 
-    ``status`` is git's exit status. The way out depends on the ``scheme`` of the URL.
+    ``status`` is git's exit status. The way out depends on the ``access``: the scheme of the URL, or "app".
     """
     if answer.advertisement is not None and _is_not_git(said, answer):
         return not_git_reason(answer.advertisement)
     detail = find_cause(said) or f"git ended with status {status}"
-    meaning = _meaning(kind, said, scheme.replace("https", "http"))
+    meaning = _meaning(kind, said, access.replace("https", "http"))
     if meaning is None:
         return f"git: {detail}"
     if kind == "moved" and answer.location is not None:
@@ -133,12 +136,12 @@ def explain(kind: GitErrorKind, said: str, answer: HttpAnswer, status: int, sche
     return f"{meaning} (git: {detail})"
 
 
-def _meaning(kind: GitErrorKind, said: str, scheme: str) -> str | None:
+def _meaning(kind: GitErrorKind, said: str, access: str) -> str | None:
     if kind == "forbidden" and _FOREIGN.search(said):
-        return _FOREIGN_MEANS.get(scheme, _FOREIGN_MEANS[""])
+        return _FOREIGN_MEANS.get(access, _FOREIGN_MEANS[""])
     if kind == "forbidden":
-        return _UNKNOWN_HOST_MEANS if _UNKNOWN_HOST.search(said) else _FORBIDDEN.get(scheme, _FORBIDDEN[""])
-    return _GONE.get(scheme, _GONE[""]) if kind == "gone" else _MEANINGS.get(kind)
+        return _UNKNOWN_HOST_MEANS if _UNKNOWN_HOST.search(said) else _FORBIDDEN.get(access, _FORBIDDEN[""])
+    return _GONE.get(access, _GONE[""]) if kind == "gone" else _MEANINGS.get(kind)
 
 
 def _is_not_git(said: str, answer: HttpAnswer) -> bool:

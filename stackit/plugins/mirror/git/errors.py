@@ -17,7 +17,8 @@ class GitError(StackitError):
     """git failed; the text is the reason, in one line, without secrets.
 
     ``stderr``: git's messages. ``kind``: the cause, to act on. ``retry_after``: seconds in which the remote wants no
-    request. ``killed``: git was killed, and could not remove its temporary files.
+    request. ``killed``: git was killed, and could not remove its temporary files. ``status``: that of the remote's last
+    HTTP answer, None without one.
     """
 
     def __init__(
@@ -28,9 +29,11 @@ class GitError(StackitError):
         kind: GitErrorKind = "mirror",
         retry_after: float | None = None,
         killed: bool = False,
+        status: int | None = None,
     ) -> None:
         super().__init__(reason)
         self.stderr = stderr
         self.kind = kind
         self.retry_after = retry_after
         self.killed = killed
+        self.status = status

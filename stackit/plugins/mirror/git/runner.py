@@ -201,9 +201,33 @@ class Git:
     ) -> tuple[Finished, str, HttpAnswer]:
         """Run git with the remote; return its result, its messages, and the remote's HTTP answer. Raises GitError.
 
-        ``otherwise`` is the kind of an error whose messages do not tell it.
+        ``otherwise`` is the kind of an error whose messages do not tell it. Where the remote refuses a token, and its
+        source says that another try makes sense, git runs again.
         """
-        token = managed.token()
+        source = managed.token_source
+        while True:
+            if source is not None:
+                await source.ready()
+            token = managed.token()
+            try:
+                return await self._with_token(managed, token, arguments, timeout, stall, on_stderr, otherwise)
+            except GitError as problem:
+                refused = problem.kind in ("forbidden", "gone") and problem.status in (401, 403, 404)
+                if not refused or source is None or token is None:
+                    raise
+                if not await source.rejected(token, problem.status or 0):
+                    raise
+
+    async def _with_token(
+        self,
+        managed: ManagedRepo,
+        token: str | None,
+        arguments: tuple[str, ...],
+        timeout: float,  # noqa: ASYNC109 - as above
+        stall: float | None,
+        on_stderr: Callable[[bytes], None] | None,
+        otherwise: GitErrorKind,
+    ) -> tuple[Finished, str, HttpAnswer]:
         settings, secret = token_settings(managed, token)
         finished = await run(
             self._reactor,
@@ -220,7 +244,7 @@ class Git:
             return self._redact(used(text))
 
         if finished.status != 0:
-            raise _error(finished, redact, self._now(), managed.url, otherwise)
+            raise _error(finished, redact, self._now(), managed, otherwise)
         said, answer = parse_stderr(finished.stderr.decode("utf-8", "replace"), self._now(), redact)
         return finished, said, answer
 
@@ -251,9 +275,13 @@ class PrestartedProcess:
 
 
 def _error(
-    finished: Finished, redact: Redact, now: float, url: str | None = None, otherwise: GitErrorKind = "mirror"
+    finished: Finished,
+    redact: Redact,
+    now: float,
+    managed: ManagedRepo | None = None,
+    otherwise: GitErrorKind = "mirror",
 ) -> GitError:
-    """Return the error for a git that failed; ``url`` is that of the remote that it talked to, if any."""
+    """Return the error for a git that failed; ``managed`` is the repository whose remote it talked to, if any."""
     stderr = finished.stderr
     if len(stderr) >= STDERR_LIMIT:
         stderr = stderr.partition(b"\n")[2]  # the beginning of the first line was cut
@@ -261,7 +289,7 @@ def _error(
     if finished.timed_out:
         return GitError("no progress in time, or far too slow: git was ended", stderr=said, kind="stalled", killed=True)
     if finished.truncated:
-        large: GitErrorKind = "mirror" if url is None else "remote"
+        large: GitErrorKind = "mirror" if managed is None else "remote"
         return GitError("git's answer is larger than stackit reads", stderr=said, kind=large)
     if finished.status is None:
         # It may have been killed. Its status would tell whether the remote failed or the mirror.
@@ -270,6 +298,8 @@ def _error(
         return GitError(f"git was killed by signal {-finished.status}", stderr=said, kind="remote", killed=True)
     kind = classify(said, answer, otherwise)
     retry_after = answer.retry_after if kind == "throttled" else None
-    scheme = "" if url is None else url_scheme(url)
-    text = explain(kind, said, answer, finished.status, scheme)
-    return GitError(text, stderr=said, kind=kind, retry_after=retry_after)
+    access = "" if managed is None else url_scheme(managed.url)
+    if managed is not None and managed.token_source is not None:
+        access = "app"
+    text = explain(kind, said, answer, finished.status, access)
+    return GitError(text, stderr=said, kind=kind, retry_after=retry_after, status=answer.status)

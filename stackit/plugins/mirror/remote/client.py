@@ -26,10 +26,23 @@ class AnswerLimits(msgspec.Struct, frozen=True, kw_only=True):
     pack: int = 16 * 2**20
 
 
+class Silence:
+    """The silence that a host asked for: of all who ask it, or of those who have the same tokens."""
+
+    def __init__(self) -> None:
+        self.until = 0.0
+        """Its end by the reactor's clock."""
+
+    def last(self, until: float) -> None:
+        """Let it last at least until then."""
+        self.until = max(self.until, until)
+
+
 class Remote:
     """The remote of one repository. Methods raise RemoteError, and StackitError for a broken token file.
 
     ``now`` is the wall clock. ``host`` is the value of the ``Host`` header, ``path`` that of the URL, quoted.
+    ``silence`` is what the host asks for.
     """
 
     def __init__(
@@ -41,6 +54,7 @@ class Remote:
         host: str,
         path: str,
         limits: AnswerLimits,
+        silence: Silence,
     ) -> None:
         self._reactor = reactor
         self._now = now
@@ -49,6 +63,7 @@ class Remote:
         self._host = host
         self._path = path
         self._limits = limits
+        self._silence = silence
         self._speaks_v2: bool | None = None
         self._old = CircuitBreaker(reactor, OLD_PROTOCOL)
         self._listing = CircuitBreaker(reactor)
@@ -57,7 +72,7 @@ class Remote:
     @property
     def quiet_until(self) -> float:
         """The reactor's time until which the host wants fewer requests, so that routine checks shall wait."""
-        return self._pool.quiet_until
+        return self._silence.until
 
     async def check_ready(self) -> None:
         """Return if the remote speaks protocol v2, and no circuit breaker is open.
@@ -111,9 +126,12 @@ class Remote:
 
     async def _discover(self) -> None:
         """Ask the remote for its protocol. Raises RemoteError if that is not v2."""
-        head = self._head("GET", f"/info/refs?service={protocol_v2.SERVICE}", "Accept: */*\r\n")
+
+        def request() -> bytes:
+            return self._head("GET", f"/info/refs?service={protocol_v2.SERVICE}", "Accept: */*\r\n")
+
         with _reporting_to(self._listing):
-            answer = await self._pool.request(head, self._limits.advertisement)
+            answer = await self._ask(request, self._limits.advertisement)
             self._check_status(answer)
             if not answer.too_large and _content_type(answer) != protocol_v2.ADVERTISEMENT_TYPE:
                 raise RemoteError("not_git")
@@ -121,13 +139,29 @@ class Remote:
         self._old.check()
 
     async def _post(self, request: bytes, limit: int, *, patient: bool = False) -> bytes:
-        answer = await self._pool.request(self._post_head(len(request)) + request, limit, patient=patient)
+        answer = await self._ask(lambda: self._post_head(len(request)) + request, limit, patient=patient)
         self._check_status(answer)
         if answer.too_large:
             raise RemoteError("too_large")
         if _content_type(answer) != protocol_v2.RESULT_TYPE:
             raise RemoteError("not_git")  # such as the login page of a proxy
         return answer.body
+
+    async def _ask(self, request: Callable[[], bytes], limit: int, *, patient: bool = False) -> Response:
+        """Send a request, and again where its token was refused and another try makes sense.
+
+        ``request`` makes it with the token of the moment.
+        """
+        source = self._managed.token_source
+        if source is None:
+            return await self._pool.request(request(), limit, patient=patient)
+        await source.ready()
+        while True:
+            token = source.current()
+            answer = await self._pool.request(request(), limit, patient=patient)
+            refused = answer.status in (401, 403, 404) and b"retry-after" not in answer.headers
+            if not refused or not await source.rejected(token, answer.status):
+                return answer
 
     def _check_status(self, answer: Response) -> None:
         if answer.status != 200:
@@ -156,7 +190,10 @@ class Remote:
         ).encode("ascii")
 
     def _retry_after(self, answer: Response) -> float | None:
-        """Return the seconds in which the remote wants no request; those of a rate limit hold for the whole host."""
+        """Return the seconds in which the remote wants no request.
+
+        Those of a rate limit hold for all who ask the host, or for all with tokens of the same source.
+        """
         if answer.status not in (403, 429, 503):
             return None
         value = answer.headers.get(b"retry-after", (b"",))[0].decode("latin-1")
@@ -164,7 +201,7 @@ class Remote:
         if seconds is None and answer.status == 429:
             seconds = RETRY_AFTER_429
         if seconds is not None and answer.status != 503:  # which may be about this repository alone
-            self._pool.quiet_until = max(self._pool.quiet_until, self._reactor.seconds() + seconds)
+            self._silence.last(self._reactor.seconds() + seconds)
         return seconds
 
 

@@ -6,10 +6,11 @@ import os
 import time
 from collections.abc import Callable
 from urllib.request import proxy_bypass
+from weakref import WeakKeyDictionary
 
-from stackit import ManagedRepo, Reactor
+from stackit import ManagedRepo, Reactor, TokenSource
 from stackit.http.client import Address, ConnectionPool, Timeouts, TlsFiles, parse_url
-from stackit.plugins.mirror.remote.client import AnswerLimits, Remote
+from stackit.plugins.mirror.remote.client import AnswerLimits, Remote, Silence
 
 # The variables of curl, and so of git.
 _PROXY_VARIABLES = {"http": ("http_proxy",), "https": ("https_proxy", "HTTPS_PROXY")}
@@ -34,6 +35,8 @@ class Remotes:
         self._timeouts = timeouts
         self._limits = limits
         self._pools: dict[tuple[Address, TlsFiles], ConnectionPool] = {}
+        # Tokens of several installations share a host, and each is limited by itself.
+        self._silences: WeakKeyDictionary[ConnectionPool | TokenSource, Silence] = WeakKeyDictionary()
 
     def get(self, managed: ManagedRepo) -> Remote | None:
         """Return the remote of a repository, or None if its URL is not HTTP or needs a proxy."""
@@ -50,7 +53,8 @@ class Remotes:
         except ValueError:
             return None  # not HTTP, or not a valid host name or port: git reports the error
         path = target.path.partition("?")[0].rstrip("/")
-        return Remote(self._reactor, self._now, pool, managed, target.host, path, self._limits)
+        silence = self._silences.setdefault(managed.token_source or pool, Silence())
+        return Remote(self._reactor, self._now, pool, managed, target.host, path, self._limits, silence)
 
     def change_size(self, most: int) -> None:
         """Keep at most so many connections to each host from now on."""

@@ -161,7 +161,7 @@ class Cloner:
         """Copy the old tips that were kept, which are nowhere else. Those that are broken are lost."""
         if not self._place.is_dir():
             return
-        old = msgspec.structs.replace(self.managed, url=str(self._place), token_file=None)
+        old = msgspec.structs.replace(self.managed, url=str(self._place), token_file=None, token_source=None)
         longest = self._tunables.longest
         kept = (f"+{KEPT.decode()}*:{KEPT.decode()}*",)
         try:

@@ -7,7 +7,7 @@ from collections.abc import Callable, Sequence
 
 from twisted.internet.defer import CancelledError
 
-from stackit import App, ManagedRepo, Occurrence, RefChange, StackitError
+from stackit import AccessProblem, App, ManagedRepo, Occurrence, RefChange, StackitError
 from stackit.plugins.mirror.git.errors import GitError
 from stackit.plugins.mirror.sync.announcer import RefAnnouncer
 from stackit.plugins.mirror.sync.fallback import Fallback
@@ -187,13 +187,18 @@ class RoundRunner:
                 delivery=attempt.request.delivery,
                 outcome=_outcome(problem, attempt.changes),
                 # The pushes that wait for this round are not counted: they learn of it only now.
-                state=status.state(exists=self._refresher.directory.exists(), pending=0),
+                state=status.state(exists=self._refresher.directory.exists(), pending=0, access=self._access),
                 seconds=self._app.reactor.seconds() - began,
                 count=len(attempt.changes),
                 error=status.error or (status.unequal if attempt.outcome.full else None),
                 missing=None if status.missing is None else len(status.missing.refs),
             )
         )
+
+    @property
+    def _access(self) -> AccessProblem | None:
+        source = self._announcer.managed.token_source
+        return None if source is None else source.problem
 
     def _observe_fallback(self, attempt: _Attempt, fallback: Fallback) -> None:
         delivery, reason = attempt.request.delivery, fallback.reason

@@ -6,11 +6,11 @@ import random
 from collections.abc import Callable, Iterable
 from typing import Literal, get_args
 
-from stackit import Timers
+from stackit import AccessProblem, Timers
 from stackit.plugins.mirror.git.errors import GitErrorKind
 from stackit.plugins.mirror.sync.missing_refs import MissingRefs
 
-State = Literal["in_step", "behind", "cloning", "failing", "quarantined"]
+State = Literal["in_step", "behind", "cloning", "failing", "quarantined", "suspended", "no_access"]
 STATES: tuple[State, ...] = get_args(State)
 
 LONGEST_PAUSE = 3600.0
@@ -60,8 +60,13 @@ class SyncStatus:
         self._failures = 0
         self._refusals = 0
 
-    def state(self, *, exists: bool, pending: int) -> State:
-        """Return the state of the mirror: ``exists`` if it does, ``pending`` pushes may not be in it yet."""
+    def state(self, *, exists: bool, pending: int, access: AccessProblem | None = None) -> State:
+        """Return the state of the mirror: ``exists`` if it does, ``pending`` pushes may not be in it yet.
+
+        ``access`` is the problem of those who would give it a token, None for none.
+        """
+        if access is not None:
+            return access
         if self.quarantined:
             return "quarantined"
         if self.error is not None:
@@ -135,6 +140,12 @@ class SyncStatus:
         if self.quarantined:
             self.quarantined = False
             self._refusals = 0
+
+    def access_returned(self) -> None:
+        """Forget the failures: there are tokens again."""
+        self.release()
+        self._paused_until = None
+        self._failures = 0
 
     def paused(self) -> bool:
         """Return True while it is too early to try again without a push or a person."""

@@ -95,7 +95,9 @@ class MirrorWorker:
 
     @property
     def state(self) -> State:
-        return self.status.state(exists=self.directory.exists(), pending=self.pending_pushes)
+        source = self.managed.token_source
+        access = None if source is None else source.problem
+        return self.status.state(exists=self.directory.exists(), pending=self.pending_pushes, access=access)
 
     def info(self) -> MirrorInfo:
         """Return the mirror as other plugins see it."""
@@ -199,6 +201,11 @@ class MirrorWorker:
         if not self.rounds.running:
             self._renew()
         self.status.release()  # a remote that was gone, or forbidden, may not be so any more
+        self.rounds.ask_quietly(Request("backstop"))
+
+    def access_returned(self) -> None:
+        """Ask the remote now: there are tokens for it again, and what happened meanwhile was told to nobody."""
+        self.status.access_returned()
         self.rounds.ask_quietly(Request("backstop"))
 
     def change_settings(self, settings: SyncSettings) -> None:

@@ -1,0 +1,301 @@
+"""One GitHub App: its key, and its installations as GitHub lists them."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Coroutine, Iterator
+from typing import TYPE_CHECKING, Any
+
+from twisted.internet.defer import CancelledError, Deferred, DeferredList
+
+from stackit.api.errors import StackitError
+from stackit.api.reactor import Reactor
+from stackit.config.apps import AppConfig
+from stackit.github.api import ApiClient, ApiClients, ApiError, AppKey, JwtCredential
+from stackit.github.apps.errors import AccessError
+from stackit.github.apps.installation import Installation
+from stackit.github.apps.metrics import AppCounts
+from stackit.github.apps.records import InstallationRecord
+from stackit.secrets.redactor import Redactor
+
+if TYPE_CHECKING:
+    from twisted.internet.base import DelayedCall
+
+WATCH_EVERY = 5.0
+"""Seconds between two looks at the key file of an App that GitHub refuses."""
+LOOK_EVERY = 300.0
+"""Seconds between two lists of installations while one of them gives no token."""
+_FIRST_PAUSE, _LONGEST_PAUSE = 10.0, 600.0
+_MISSING_FOR = 60.0
+"""Seconds for which an owner is believed to have no installation."""
+
+
+class GitHubApp:
+    """An App. Nothing is asked of GitHub before somebody needs it."""
+
+    def __init__(
+        self,
+        config: AppConfig,
+        *,
+        reactor: Reactor,
+        now: Callable[[], float],
+        clients: ApiClients,
+        counts: AppCounts,
+        redact: Redactor,
+        notice: Callable[[str], None],
+        recovered: Callable[[GitHubApp], None],
+        is_wanted: Callable[[GitHubApp, str], bool],
+    ) -> None:
+        """``recovered`` is called when tokens can be made again; ``is_wanted`` tells of an owner, in small letters,
+        whether there are repositories that need its installation.
+        """
+        self.config = config
+        self.reactor = reactor
+        self.now = now
+        self.clients = clients
+        self.redact = redact
+        self.problem: str | None = None
+        """Why GitHub refuses the App itself; None while it does not, as far as is known."""
+        self.listed_at: float | None = None
+        """When GitHub last listed the installations, by the wall clock."""
+        self._counts = counts
+        self._notice = notice
+        self._recovered = recovered
+        self._is_wanted = is_wanted
+        self._key = AppKey(reactor, config.private_key_file)
+        self._clock = clients.clock(config.api_url)
+        self.client: ApiClient = clients.client(
+            config.api_url, JwtCredential(config.name, config.issuer, self._key, self._clock), patience=_LONGEST_PAUSE
+        )
+        """A client with the credential of the App itself."""
+        self._by_id: dict[int, Installation] = {}
+        self._by_login: dict[str, Installation] = {}
+        self._missing: dict[str, float] = {}
+        self._listing: Deferred[None] | None = None
+        self._waiting: list[Deferred[None]] = []
+        self._running: set[Deferred[None]] = set()
+        self._watch: DelayedCall | None = None
+        self._next_look = 0.0
+        self._retry_at = 0.0
+        self._refusals = 0
+        self._refused_key = self._key.version
+        self._stopped = False
+
+    @property
+    def name(self) -> str:
+        """Return the name by which the configuration calls it."""
+        return self.config.name
+
+    def github_now(self) -> float:
+        """Return the time by GitHub's clock."""
+        return self._clock.now()
+
+    # -- installations ------------------------------------------------------------
+
+    def __iter__(self) -> Iterator[Installation]:
+        """Yield the installations that are known, without asking."""
+        return iter(tuple(self._by_id.values()))
+
+    def find(self, owner: str) -> Installation | None:
+        """Return the installation for an owner, in any letter case, if it is known."""
+        return self._by_login.get(owner.lower())
+
+    def by_id(self, installation_id: int) -> Installation | None:
+        """Return the installation of an id, if it is known."""
+        return self._by_id.get(installation_id)
+
+    async def installation_for(self, owner: str) -> Installation:
+        """Return the installation for an owner, and ask GitHub where it is not known.
+
+        Raises AccessError where there is none, and StackitError where that cannot be known now.
+        """
+        found = self.find(owner)
+        if found is None:
+            asked = self._missing.get(owner.lower())
+            if asked is None or self.reactor.seconds() - asked >= _MISSING_FOR:
+                await self.installations()
+            found = self.find(owner)
+        if found is None:
+            self._missing.setdefault(owner.lower(), self.reactor.seconds())
+            self._keep_watch()
+            raise AccessError(self.no_installation(owner), "uninstalled")
+        return found
+
+    def no_installation(self, owner: str) -> str:
+        """Return what an operator has to know of an owner without an installation."""
+        return f"App {self.name} is not installed for {owner}: install it there at {self.config.web_url}"
+
+    async def installations(self) -> tuple[Installation, ...]:
+        """Ask GitHub for the installations, and return them. Several who ask at once share the requests.
+
+        Raises StackitError where GitHub did not list all of them; then those that were known stay as they are.
+        """
+        self.check()
+        waiting: Deferred[None] = Deferred()
+        self._waiting.append(waiting)
+        if self._listing is None:
+            self._listing = listing = self._run(self._list())
+            if listing.called:
+                self._listing = None
+        try:
+            await waiting
+        finally:
+            if waiting in self._waiting:
+                self._waiting.remove(waiting)
+        return tuple(self)
+
+    async def _list(self) -> None:
+        problem: StackitError | None = StackitError("stackit stops")
+        try:
+            listed: list[InstallationRecord] = []
+            async for page in self.client.pages("/app/installations", list[InstallationRecord]):
+                listed += page
+            problem = None
+        except ApiError as refused:
+            problem = self.refused(refused) if refused.reason == "unauthorized" else refused
+        except StackitError as unreadable:  # the key
+            problem = self.refused(unreadable)
+        else:
+            self.accepted()
+            self._take(listed)
+        finally:
+            self._listing = None
+            waiting, self._waiting = self._waiting, []
+            for each in waiting:
+                if problem is None:
+                    each.callback(None)
+                else:
+                    each.errback(problem)
+
+    def _take(self, listed: list[InstallationRecord]) -> None:
+        self.listed_at = self.now()
+        self._missing.clear()
+        there = {record.id for record in listed}
+        # Those that are gone first: the account may have a new one.
+        for each in [each for each in self if each.id not in there]:
+            owner = each.account.login.lower()
+            if self._is_wanted(self, owner):
+                each.disappear()
+            else:
+                self._forget(each)
+        for record in listed:
+            known = self._by_id.get(record.id)
+            if known is None:
+                known = self._by_id[record.id] = Installation(self, record)
+            else:
+                known.update(record)
+            before = self._by_login.get(record.account.login.lower())
+            self._by_login[record.account.login.lower()] = known
+            if before is not None and before is not known and before.id not in there:
+                self._forget(before)  # the App was installed anew
+                self._recovered(self)
+
+    def _forget(self, installation: Installation) -> None:
+        installation.stop()
+        self._by_id.pop(installation.id, None)
+        for login in [login for login, each in self._by_login.items() if each is installation]:
+            del self._by_login[login]
+
+    # -- the App itself -----------------------------------------------------------
+
+    def check(self) -> None:
+        """Raise AccessError while GitHub refuses the App, and it is too early to try again."""
+        if (
+            self.problem is not None
+            and self.reactor.seconds() < self._retry_at
+            and self._key.version == self._refused_key
+        ):
+            raise AccessError(self.problem, "unauthorized")
+
+    def refused(self, problem: StackitError) -> AccessError:
+        """Take note that GitHub refuses the App, or that its key cannot be read; return the error to raise."""
+        first = self.problem is None
+        self._refusals = 1 if self._key.version != self._refused_key else self._refusals + 1
+        self._refused_key = self._key.version
+        self._retry_at = self.reactor.seconds() + min(_FIRST_PAUSE * 2.0 ** (self._refusals - 1), _LONGEST_PAUSE)
+        self.problem = (
+            f"App {self.name}: GitHub refuses its key: put a valid one in {self.config.private_key_file}, and check "
+            f"app_id ({problem})"
+            if isinstance(problem, ApiError)
+            else f"App {self.name}: {problem}"
+        )
+        if first:
+            self._notice(self.problem)
+        self._keep_watch()
+        return AccessError(self.problem, "unauthorized")
+
+    def accepted(self) -> None:
+        """Take note that GitHub takes the App's key."""
+        self._refusals = 0
+        if self.problem is not None:
+            self.problem = None
+            self._notice(f"App {self.name}: GitHub takes its key again")
+            self._recovered(self)
+
+    def changed(self, installation: Installation) -> None:
+        """Tell of the new state of an installation."""
+        if installation.state == "active":
+            self._notice(f"App {self.name}: its installation for {installation.account.login} is active again")
+            self._recovered(self)
+        else:
+            self._notice(installation.reason)
+            self._keep_watch()
+
+    def count_mint(self, result: str) -> None:
+        """Count a request for a token, by how it ended."""
+        self._counts.minted(self.name, result)
+
+    # -- the watch ----------------------------------------------------------------
+
+    def _keep_watch(self) -> None:
+        """Look for the end of a trouble, from now on until there is none."""
+        if self._watch is None and not self._stopped:
+            self._next_look = self.reactor.seconds() + LOOK_EVERY
+            self._watch = self.reactor.callLater(WATCH_EVERY, self._look)
+
+    def _look(self) -> None:
+        self._watch = None
+        if not self._in_trouble():
+            return
+        now = self.reactor.seconds()
+        self._watch = self.reactor.callLater(WATCH_EVERY, self._look)
+        replaced = self.problem is not None and self._key.version != self._refused_key
+        if replaced or now >= (self._retry_at if self.problem is not None else self._next_look):
+            self._next_look = now + LOOK_EVERY
+            self._run(self.look_again())
+
+    def _in_trouble(self) -> bool:
+        return self.problem is not None or bool(self._missing) or any(each.state != "active" for each in self)
+
+    async def look_again(self) -> None:
+        """Ask GitHub for the installations now, as after an event that tells of one. Never raises."""
+        try:
+            await self.installations()
+        except StackitError as problem:
+            if self.problem is None:
+                self._notice(f"App {self.name}: its installations are not known anew: {problem}")
+
+    def _run(self, work: Coroutine[Any, Any, None]) -> Deferred[None]:
+        """Run a coroutine in the background; a stop ends it."""
+        running: Deferred[None] = Deferred.fromCoroutine(work)
+        self._running.add(running)
+
+        def ended(result: Any) -> Any:
+            self._running.discard(running)
+            return result
+
+        running.addBoth(ended)
+        running.addErrback(lambda failure: failure.trap(CancelledError) and None)
+        return running
+
+    async def stop(self) -> None:
+        """End what runs in the background, and make no more tokens."""
+        self._stopped = True
+        if self._watch is not None:
+            self._watch.cancel()
+            self._watch = None
+        for each in self:
+            each.stop()
+        running = list(self._running)
+        for work in running:
+            work.cancel()
+        await DeferredList(running, consumeErrors=True)
