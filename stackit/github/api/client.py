@@ -10,13 +10,14 @@ import msgspec
 
 from stackit.api.version import VERSION
 from stackit.github.api.address import next_link
+from stackit.github.api.answer import HttpAnswer, NoAnswer
 from stackit.github.api.api import Api
 from stackit.github.api.clock import GitHubClock
 from stackit.github.api.credentials import Credential
 from stackit.github.api.errors import ApiError, Reason
 from stackit.github.api.limits import Gate, Held, LimitKind
 from stackit.github.api.refusals import message_of, reason_of, refuses_version
-from stackit.github.api.transport import LARGEST, HttpAnswer, NoAnswer
+from stackit.github.api.transport import LARGEST
 
 API_VERSION = "2022-11-28"
 """The version of the API that is asked for: the oldest that has a date, which every GitHub of today knows."""

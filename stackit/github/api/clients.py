@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+import os
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from prometheus_client.registry import Collector
@@ -32,12 +33,16 @@ class ApiClients:
         notice: Callable[[str], None],
         redact: Callable[[str], str] = redacted,
         tls_files: Callable[[str, int], TlsFiles] = lambda _host, _port: TlsFiles(),
+        environ: Mapping[str, str] = os.environ,
     ) -> None:
-        """``now`` is the wall clock, ``tls_files`` returns the files for TLS with a host and a port."""
+        """``now`` is the wall clock, ``tls_files`` returns the files for TLS with a host and a port.
+
+        ``environ`` may name a proxy, as for git.
+        """
         self._now = now
         self._notice = notice
         self._redact = redact
-        self._transport = Transport(reactor, tls_files)
+        self._transport = Transport(reactor, tls_files, environ=environ)
         self._etags = ETags(reactor.seconds)
         self._apis: dict[str, Api] = {}
         self.limits = Limits(reactor)

@@ -7,7 +7,7 @@ from collections.abc import Callable
 
 import msgspec
 
-from stackit.github.api.transport import HttpAnswer
+from stackit.github.api.answer import HttpAnswer
 
 LIFETIME = 3600.0
 """Seconds for which an answer is kept: an ETag is of use for the token that got it, which lives for an hour."""

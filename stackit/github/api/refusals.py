@@ -6,8 +6,8 @@ from http import HTTPStatus
 
 import msgspec
 
+from stackit.github.api.answer import HttpAnswer
 from stackit.github.api.errors import Reason
-from stackit.github.api.transport import HttpAnswer
 
 
 class Problem(msgspec.Struct, frozen=True):

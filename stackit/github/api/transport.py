@@ -9,9 +9,9 @@ from __future__ import annotations
 import zlib
 from collections.abc import Callable, Mapping
 from io import BytesIO
-from typing import Any, Literal
+from types import MappingProxyType
+from typing import Any
 
-import msgspec
 from OpenSSL.SSL import Error as SSLError
 from twisted.internet.defer import CancelledError, Deferred
 from twisted.internet.defer import TimeoutError as DeferredTimeoutError
@@ -34,6 +34,8 @@ from zope.interface import implementer
 
 from stackit.api.errors import describe, wrapped
 from stackit.api.reactor import Reactor
+from stackit.github.api.answer import HttpAnswer, NoAnswer
+from stackit.github.api.proxy import Tunnel, proxy_for
 from stackit.http.client.tls import ClientTls, TlsFiles
 
 TIMEOUT = 30.0
@@ -58,23 +60,6 @@ _FAULTS = (
 )
 
 
-class HttpAnswer(msgspec.Struct, frozen=True):
-    """A whole answer. ``headers`` have lower-case names; ``seconds`` is how long the exchange took."""
-
-    status: int
-    headers: Mapping[str, str]
-    body: bytes
-    seconds: float = 0.0
-
-
-class NoAnswer(Exception):
-    """No whole answer came; ``reason`` says which kind of fault it was, the text what happened."""
-
-    def __init__(self, reason: Literal["network", "too_large"], text: str) -> None:
-        super().__init__(text)
-        self.reason: Literal["network", "too_large"] = reason
-
-
 class Transport:
     """Sends requests over connections that are kept between them. Follows no redirect, and keeps no cookie."""
 
@@ -84,12 +69,13 @@ class Transport:
         tls_files: Callable[[str, int], TlsFiles] = lambda _host, _port: TlsFiles(),
         *,
         timeout: float = TIMEOUT,
+        environ: Mapping[str, str] = MappingProxyType({}),
     ) -> None:
-        """``tls_files`` returns the files for TLS with a host and a port."""
+        """``tls_files`` returns the files for TLS with a host and a port. ``environ`` may name a proxy for TLS."""
         self._reactor = reactor
         self._timeout = timeout
         self._pool = _pool(reactor, persistent=True)
-        endpoints = _Endpoints(reactor, tls_files)
+        endpoints = _Endpoints(reactor, tls_files, environ)
         self._kept = Agent.usingEndpointFactory(reactor, endpoints, pool=self._pool)
         # A write never goes over a connection that was kept: if that broke, nobody knew whether it arrived.
         self._fresh = Agent.usingEndpointFactory(reactor, endpoints, pool=_pool(reactor, persistent=False))
@@ -183,16 +169,28 @@ class _Body(Protocol):
 class _Endpoints:
     """Connects to the hosts of URLs, with the files for TLS that each has."""
 
-    def __init__(self, reactor: Reactor, tls_files: Callable[[str, int], TlsFiles]) -> None:
+    def __init__(self, reactor: Reactor, tls_files: Callable[[str, int], TlsFiles], environ: Mapping[str, str]) -> None:
         self._reactor = reactor
+        self._environ = environ
         self._tls_files = tls_files
         self._tls: dict[tuple[str, int], tuple[TlsFiles, ClientTls]] = {}
 
     def endpointForURI(self, uri: URI) -> Any:
-        """Return an IStreamClientEndpoint. Raises ValueError and OSError for files that cannot be used."""
-        host = uri.host.decode("ascii")
-        endpoint: Any = HostnameEndpoint(self._reactor, host, uri.port, timeout=CONNECT_TIMEOUT)
-        return wrapClientTLS(self._options(host, uri.port), endpoint) if uri.scheme == b"https" else endpoint
+        """Return an IStreamClientEndpoint.
+
+        Raises ValueError and OSError for files that cannot be used, NoAnswer for such a proxy.
+        """
+        host, port = uri.host.decode("ascii"), uri.port
+        if uri.scheme != b"https":
+            return self._direct(host, port)
+        proxy = proxy_for(host, port, self._environ)
+        if proxy is None:
+            return wrapClientTLS(self._options(host, port), self._direct(host, port))
+        tunnel: Any = Tunnel(self._direct(proxy.host, proxy.port), proxy, host, port)
+        return wrapClientTLS(self._options(host, port), tunnel)
+
+    def _direct(self, host: str, port: int) -> Any:
+        return HostnameEndpoint(self._reactor, host, port, timeout=CONNECT_TIMEOUT)
 
     def _options(self, host: str, port: int) -> Any:
         files = self._tls_files(host, port)

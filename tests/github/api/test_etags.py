@@ -8,8 +8,8 @@ import pytest_twisted
 from api_pair import StubCredential, error_of
 from api_server import Say
 
+from stackit.github.api.answer import HttpAnswer
 from stackit.github.api.etags import LARGEST, LIFETIME, MOST, ETags
-from stackit.github.api.transport import HttpAnswer
 
 TAG = {"ETag": 'W/"a1"'}
 UNCHANGED = Say(b"", 304)

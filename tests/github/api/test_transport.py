@@ -9,13 +9,12 @@ from typing import Any
 
 import pytest
 import pytest_twisted
-from byte_server import OK, ByteServer
-from certificates import Authority, server_options
+from byte_server import OK
+from certificates import Authority
+from transport_pair import Tls, TransportPair, problem_of, until
 from twisted.internet import reactor as the_reactor
 from twisted.internet.defer import CancelledError, Deferred
-from twisted.internet.task import deferLater
 
-from stackit.github.api.transport import NoAnswer, Transport
 from stackit.http.client.tls import TlsFiles
 
 reactor: Any = the_reactor
@@ -52,46 +51,11 @@ def drip(peer: Any) -> None:
     more()
 
 
-class Pair:
-    def __init__(self) -> None:
-        self.server = ByteServer(reactor)
-        self.transports: list[Transport] = []
-        self.transport = self.make()
-
-    def make(self, **options: Any) -> Transport:
-        self.transports.append(Transport(reactor, **options))
-        return self.transports[-1]
-
-    async def get(self, method: str = "GET", transport: Transport | None = None, **options: Any) -> bytes:
-        url = f"http://127.0.0.1:{self.server.port}/x"
-        answer = await (transport or self.transport).request(method, url, {}, **options)
-        return answer.body
-
-    async def stop(self) -> None:
-        for each in self.transports:
-            await each.close()
-        await self.server.stop()
-
-
 @pytest_twisted.async_yield_fixture
-async def pair() -> AsyncIterator[Pair]:
-    pair = Pair()
+async def pair() -> AsyncIterator[TransportPair]:
+    pair = TransportPair()
     yield pair
     await pair.stop()
-
-
-async def until(ready: Any) -> None:
-    for _ in range(1000):
-        if ready():
-            return
-        await deferLater(reactor, 0.01)
-    raise AssertionError("waited in vain")
-
-
-async def problem_of(asked: Any) -> NoAnswer:
-    with pytest.raises(NoAnswer) as raised:
-        await asked
-    return raised.value
 
 
 @pytest.mark.parametrize(
@@ -108,7 +72,7 @@ async def problem_of(asked: Any) -> NoAnswer:
     ],
 )
 @pytest_twisted.ensureDeferred
-async def test_an_answer_that_is_not_whole_is_none(pair: Pair, answer: Any, text: str) -> None:
+async def test_an_answer_that_is_not_whole_is_none(pair: TransportPair, answer: Any, text: str) -> None:
     pair.server.default = answer
     pair.server.answers = [answer, answer]
     problem = await problem_of(pair.get())
@@ -118,7 +82,7 @@ async def test_an_answer_that_is_not_whole_is_none(pair: Pair, answer: Any, text
 
 
 @pytest_twisted.ensureDeferred
-async def test_an_answer_that_never_ends_is_given_up_and_its_connection_closed(pair: Pair) -> None:
+async def test_an_answer_that_never_ends_is_given_up_and_its_connection_closed(pair: TransportPair) -> None:
     pair.server.answers = [drip]
     problem = await problem_of(pair.get(transport=pair.make(timeout=0.3)))
     assert (problem.reason, str(problem)) == ("network", "no whole answer within 0.3 seconds")
@@ -126,7 +90,7 @@ async def test_an_answer_that_never_ends_is_given_up_and_its_connection_closed(p
 
 
 @pytest_twisted.ensureDeferred
-async def test_a_server_that_says_nothing_is_given_up(pair: Pair) -> None:
+async def test_a_server_that_says_nothing_is_given_up(pair: TransportPair) -> None:
     pair.server.answers = [lambda _: None]
     problem = await problem_of(pair.get(transport=pair.make(timeout=0.3)))
     assert str(problem) == "no whole answer within 0.3 seconds"
@@ -135,7 +99,7 @@ async def test_a_server_that_says_nothing_is_given_up(pair: Pair) -> None:
 
 @pytest.mark.parametrize("answer", [drip, lambda _: None])
 @pytest_twisted.ensureDeferred
-async def test_a_request_that_is_cancelled_closes_its_connection(pair: Pair, answer: Any) -> None:
+async def test_a_request_that_is_cancelled_closes_its_connection(pair: TransportPair, answer: Any) -> None:
     pair.server.answers = [answer]
     asked = Deferred.fromCoroutine(pair.get())
     await until(lambda: pair.server.requests)
@@ -146,7 +110,7 @@ async def test_a_request_that_is_cancelled_closes_its_connection(pair: Pair, ans
 
 
 @pytest_twisted.ensureDeferred
-async def test_an_answer_is_bounded_also_in_what_it_unpacks_to(pair: Pair) -> None:
+async def test_an_answer_is_bounded_also_in_what_it_unpacks_to(pair: TransportPair) -> None:
     bomb = gzip.compress(bytes(50 * 2**20))
     assert len(bomb) < 2**16
     pair.server.answers = [
@@ -163,7 +127,7 @@ async def test_an_answer_is_bounded_also_in_what_it_unpacks_to(pair: Pair) -> No
 
 
 @pytest_twisted.ensureDeferred
-async def test_a_connection_is_kept_for_reads_and_never_used_for_a_write(pair: Pair) -> None:
+async def test_a_connection_is_kept_for_reads_and_never_used_for_a_write(pair: TransportPair) -> None:
     pair.server.default = said(b"[]")
     for method in ("GET", "GET", "POST", "PATCH"):
         await pair.get(method)
@@ -172,7 +136,7 @@ async def test_a_connection_is_kept_for_reads_and_never_used_for_a_write(pair: P
 
 
 @pytest_twisted.ensureDeferred
-async def test_a_kept_connection_that_broke_costs_no_request(pair: Pair) -> None:
+async def test_a_kept_connection_that_broke_costs_no_request(pair: TransportPair) -> None:
     pair.server.default = said(b"[]")
     pair.server.answers = [said(b"[1]"), reset]
     assert await pair.get() == b"[1]"
@@ -180,7 +144,7 @@ async def test_a_kept_connection_that_broke_costs_no_request(pair: Pair) -> None
 
 
 @pytest_twisted.ensureDeferred
-async def test_a_host_that_is_not_there_is_one_line(pair: Pair) -> None:
+async def test_a_host_that_is_not_there_is_one_line(pair: TransportPair) -> None:
     await pair.server.stop()
     problem = await problem_of(pair.get())
     assert str(problem).startswith("no connection: ")
@@ -189,7 +153,7 @@ async def test_a_host_that_is_not_there_is_one_line(pair: Pair) -> None:
 
 
 @pytest_twisted.ensureDeferred
-async def test_an_ipv6_address_is_reached(pair: Pair) -> None:
+async def test_an_ipv6_address_is_reached(pair: TransportPair) -> None:
     port = reactor.listenTCP(0, pair.server, interface="::1")
     try:
         answer = await pair.transport.request("GET", f"http://[::1]:{port.getHost().port}/x", {})
@@ -200,21 +164,8 @@ async def test_an_ipv6_address_is_reached(pair: Pair) -> None:
         await port.stopListening()
 
 
-class Tls:
-    """The server of a pair once more, over TLS; ``lost`` counts the connections that ended."""
-
-    def __init__(self, pair: Pair, directory: Path, **options: Any) -> None:
-        self.authority = Authority(directory)
-        self.identity = self.authority.issue("server")
-        self._port = reactor.listenSSL(0, pair.server, server_options(*self.identity, **options), interface="127.0.0.1")
-        self.url = f"https://127.0.0.1:{self._port.getHost().port}/x"
-
-    async def stop(self) -> None:
-        await self._port.stopListening()
-
-
 @pytest_twisted.ensureDeferred
-async def test_only_the_authorities_of_the_hosts_file_are_trusted(pair: Pair, tmp_path: Path) -> None:
+async def test_only_the_authorities_of_the_hosts_file_are_trusted(pair: TransportPair, tmp_path: Path) -> None:
     tls = Tls(pair, tmp_path)
     asked: list[tuple[str, int]] = []
 
@@ -234,7 +185,7 @@ async def test_only_the_authorities_of_the_hosts_file_are_trusted(pair: Pair, tm
 
 
 @pytest_twisted.ensureDeferred
-async def test_a_certificate_for_another_name_is_refused(pair: Pair, tmp_path: Path) -> None:
+async def test_a_certificate_for_another_name_is_refused(pair: TransportPair, tmp_path: Path) -> None:
     tls = Tls(pair, tmp_path)
     transport = pair.make(tls_files=lambda *_: TlsFiles(ca_file=tls.authority.ca))
     problem = await problem_of(transport.request("GET", tls.url.replace("127.0.0.1", "localhost"), {}))
@@ -244,7 +195,7 @@ async def test_a_certificate_for_another_name_is_refused(pair: Pair, tmp_path: P
 
 
 @pytest_twisted.ensureDeferred
-async def test_a_client_certificate_is_shown(pair: Pair, tmp_path: Path) -> None:
+async def test_a_client_certificate_is_shown(pair: TransportPair, tmp_path: Path) -> None:
     own = Authority(tmp_path, "people")
     cert, key = own.issue("stackit")
     tls = Tls(pair, tmp_path, clients=own.ca)
@@ -256,7 +207,7 @@ async def test_a_client_certificate_is_shown(pair: Pair, tmp_path: Path) -> None
 
 
 @pytest_twisted.ensureDeferred
-async def test_a_tls_connection_is_closed_without_waiting_for_the_other_end(pair: Pair, tmp_path: Path) -> None:
+async def test_a_tls_connection_is_closed_without_waiting_for_its_peer(pair: TransportPair, tmp_path: Path) -> None:
     tls = Tls(pair, tmp_path)
     pair.server.answers = [drip]
     transport = pair.make(timeout=0.5, tls_files=lambda *_: TlsFiles(tls.authority.ca))
