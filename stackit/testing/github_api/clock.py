@@ -24,6 +24,11 @@ class SettableClock:
         """Move the clock by so many seconds, back with a negative number."""
         self.offset += seconds
 
+    def freeze(self) -> None:
+        """Let time pass by ``advance`` alone from now on."""
+        frozen = self._now()
+        self._now = lambda: frozen
+
     def text(self, after: float = 0.0) -> str:
         """Return the time in so many seconds as the API writes it: ``2026-01-01T00:00:00Z``."""
         return text(self.now() + after)

@@ -14,6 +14,8 @@ from stackit.testing.objects import Json
 
 HOUR = 3600.0
 MINUTE = 60.0
+WRITE_PAUSE = 1.0
+"""Seconds that GitHub wants between two writes of one caller."""
 
 _GUIDE = "https://docs.github.com/rest/using-the-rest-api/rate-limits-for-the-rest-api"
 _SECONDARY = (
@@ -48,6 +50,7 @@ class Bucket:
         self.points = 0
         self.points_until = now + MINUTE
         self.open = 0
+        self.wrote_at = 0.0
 
     @property
     def remaining(self) -> int:
@@ -65,7 +68,8 @@ class Limits:
     ``per_hour_anonymous`` are of callers that ask for the first time. ``points_per_minute`` (5 for a write, 1 for
     any other request) and ``concurrent`` are secondary limits. ``ban_points`` counts, for each caller, the requests
     that came after it was told of a limit and before the limit ended: each of them makes a ban likelier.
-    ``most_concurrent`` is how many requests of a caller were open at once, at most.
+    ``most_concurrent`` is how many requests of a caller were open at once, at most; ``hasty_writes`` counts those
+    that came within a second of the one before.
     """
 
     def __init__(self, clock: SettableClock) -> None:
@@ -76,6 +80,7 @@ class Limits:
         self.concurrent = 100
         self.ban_points: Counter[str] = Counter()
         self.most_concurrent: Counter[str] = Counter()
+        self.hasty_writes: Counter[str] = Counter()
         self._clock = clock
         self._buckets: dict[str, Bucket] = {}
 
@@ -110,7 +115,7 @@ class Limits:
 
     def spend(self, key: str, method: str, *, free: bool = False) -> None:
         """Let a request in, at the price of one; or free, but for the secondary limits. Raises ApiRefused."""
-        bucket = self._bucket(key)
+        bucket, now = self._bucket(key), self._clock.now()
         self._check_hold(key, bucket)
         if not self.enabled:
             return
@@ -118,7 +123,12 @@ class Limits:
             self.ban_points[key] += bucket.told
             bucket.told = True
             raise _refused(bucket.status, f"API rate limit exceeded for {_name(key)}.", {})
-        bucket.points += 1 if method in ("GET", "HEAD", "OPTIONS") else 5
+        if method in ("GET", "HEAD", "OPTIONS"):
+            bucket.points += 1
+        else:
+            bucket.points += 5
+            self.hasty_writes[key] += now - bucket.wrote_at < WRITE_PAUSE
+            bucket.wrote_at = now
         if bucket.points > self.points_per_minute or bucket.open > self.concurrent:
             bucket.hold = Hold(self._clock.now() + MINUTE, 403, str(int(MINUTE)))
             self._check_hold(key, bucket)

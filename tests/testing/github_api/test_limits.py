@@ -71,10 +71,15 @@ async def test_too_many_points_in_a_minute_or_requests_at_once_bring_a_secondary
 ) -> None:
     limits = github.api.limits
     limits.points_per_minute, limits.concurrent = 20, 2
+    github.clock.freeze()
     writes, reads = github.apps.create("writes"), github.apps.create("reads")
     installation = await writes.install("octo")
     minted = [(await api.mint(installation)).status for _ in range(5)]
     assert minted == [201, 201, 201, 201, 403]
+    assert limits.hasty_writes == {f"app:{writes.id}": 4}
+    github.clock.advance(61)
+    assert (await api.mint(installation)).status == 201
+    assert limits.hasty_writes == {f"app:{writes.id}": 4}
     github.api.latency = 0.05
     asked = [Deferred.fromCoroutine(api.get("/app", api.jwt(reads))) for _ in range(3)]
     answers: list[Any] = await gatherResults(asked)
