@@ -94,7 +94,7 @@ class Mirror:
         )
         self._app = app
         self._metrics.repos.begin(app, self._state)
-        app.repos.on_change(self._forget)
+        app.repos.on_change(self._follow)
         maintenance = MaintenanceSchedule(app.reactor, mirrors, disk, slots)
         return MirrorService(app, directory, mirrors, maintenance)  # type: ignore[return-value]  # zope: it implements it
 
@@ -129,7 +129,7 @@ class Mirror:
     def stackit_expect(self, event: Event) -> None:
         """Start to fetch a push while the journal writes it: the remote takes longer than the disk."""
         if self._mirrors is not None and isinstance(event, Push) and event.repo is not None:
-            pushes = self._mirrors.pushes(event.repo.key)
+            pushes = self._mirrors.pushes(self._key(event.repo))
             if pushes is not None:
                 pushes.expect(event)
 
@@ -143,6 +143,8 @@ class Mirror:
         pushes = self._mirrors.pushes(key)
         if pushes is not None:
             return pushes.handle(event)
+        if self._app.repos.get(event.repo) is not None:
+            return self._mirrors.forward(event)
         if key not in self._unmanaged and len(self._unmanaged) < MOST_UNMANAGED:
             self._unmanaged.add(key)
             self._app.observe(Occurrence(name="unmanaged", repo=event.repo, delivery=event.delivery, id=event.id))
@@ -166,8 +168,15 @@ class Mirror:
         return "cloning" if worker is None else worker.state
 
     def _find(self, repo: Repo) -> MirrorWorker | None:
-        return self._mirrors.worker(repo.key) if self._mirrors is not None else None
+        return self._mirrors.worker(self._key(repo)) if self._mirrors is not None else None
 
-    def _forget(self, change: ReposChange) -> None:
+    def _key(self, repo: Repo) -> str:
+        """Return the present key of a repository, which may be called by a former name."""
+        managed = None if self._app is None else self._app.repos.get(repo)
+        return repo.key if managed is None else managed.repo.key
+
+    def _follow(self, change: ReposChange) -> None:
         """Tell of a push for a repository that comes or goes once more, if it is not managed then."""
+        self._metrics.repos.move((old.repo.key, new.repo.key) for old, new in change.moved)
         self._unmanaged -= {managed.repo.key for managed in (*change.added, *change.removed)}
+        self._unmanaged -= {managed.repo.key for pair in change.moved for managed in pair}

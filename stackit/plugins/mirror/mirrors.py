@@ -1,28 +1,39 @@
-"""The mirrors of the managed repositories, each with its worker: made, changed and given up as the registry says."""
+"""The mirrors of the managed repositories, each with its worker: made, moved and given up as the registry says."""
 
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Iterator, Mapping
+import shutil
+from collections.abc import Callable, Iterator
 from pathlib import Path
+from threading import Thread
+from typing import TYPE_CHECKING
 
-from twisted.internet.defer import DeferredList
+from twisted.internet.defer import CancelledError, Deferred, DeferredList
 
-from stackit import App, ManagedRepo, Occurrence, Repo, ReposChange, TokenSource
+from stackit import App, ManagedRepo, Occurrence, Push, Repo, ReposChange, StackitError, TokenSource
 from stackit.plugins.mirror.git.runner import Git
+from stackit.plugins.mirror.places import Places
 from stackit.plugins.mirror.pushes import PushHandler
 from stackit.plugins.mirror.remote.remotes import Remotes
 from stackit.plugins.mirror.repository.disk_space import DiskReserve
 from stackit.plugins.mirror.repository.fsck import FsckSlots
 from stackit.plugins.mirror.repository.history_cache import HistoryCache
-from stackit.plugins.mirror.repository.leftovers import SAFE_AGE, mirrors_on_disk, remove_leftovers
+from stackit.plugins.mirror.repository.leftovers import SAFE_AGE, remove_leftovers
 from stackit.plugins.mirror.schedule.backstop import BackstopSchedule
 from stackit.plugins.mirror.settings import MirrorSettings
 from stackit.plugins.mirror.sync.clock import ClockConverter
 from stackit.plugins.mirror.sync.fetch_slots import FetchSlots
-from stackit.plugins.mirror.sync.requests import Unmanaged
+from stackit.plugins.mirror.sync.requests import Moved, Unmanaged
+from stackit.plugins.mirror.sync.status import SyncStatus
 from stackit.plugins.mirror.sync.tunables import Tunables
 from stackit.plugins.mirror.sync.worker import MirrorWorker
+
+if TYPE_CHECKING:
+    from twisted.internet.base import DelayedCall
+
+STEP = 0.004
+"""Seconds of one turn of the reactor in which workers of new repositories are made; the rest have the next turn."""
 
 
 class Mirrors:
@@ -55,7 +66,12 @@ class Mirrors:
         self._workers: dict[str, MirrorWorker] = {}
         self._pushes: dict[str, PushHandler] = {}
         self._stopped = False
-        self._leaving: dict[str, MirrorWorker] = {}  # of repositories that are managed no more: a last round runs
+        self._places = Places(directory, self._notice)
+        self._leaving: dict[str, MirrorWorker] = {}  # that were given up or moved: a last round runs
+        self._arriving: dict[str, ManagedRepo] = {}  # that have no worker yet
+        self._arrival: DelayedCall | None = None
+        self._former: dict[str, SyncStatus] = {}  # of those that move, by their new key
+        self._awaited: dict[str, list[Deferred[None]]] = {}
         for managed in app.repos:
             self._make(managed)
         self.schedule = BackstopSchedule(app.reactor, tuple(self), app.sync_interval)
@@ -68,32 +84,78 @@ class Mirrors:
 
     def worker(self, key: str) -> MirrorWorker | None:
         """Return the worker of a managed repository, by its ``Repo.key``."""
+        if key in self._arriving:
+            self._arrive_now(key)
         return self._workers.get(key)
 
     def pushes(self, key: str) -> PushHandler | None:
         """Return the handler of the pushes of a managed repository."""
+        if key in self._arriving:
+            self._arrive_now(key)
         return self._pushes.get(key)
 
+    async def forward(self, push: Push) -> None:
+        """Handle a push of a repository that is moving, or that has another name now, once its mirror has its place."""
+        while push.repo is not None and (managed := self._app.repos.get(push.repo)) is not None:
+            key = managed.repo.key
+            pushes = self.pushes(key)
+            if pushes is not None:
+                await pushes.handle(push)
+                return
+            if self._stopped:
+                raise CancelledError
+            arrived: Deferred[None] = Deferred()
+            self._awaited.setdefault(key, []).append(arrived)
+            await arrived
+
     def prepare(self) -> None:
-        """Clean every mirror that is on disk, before any round."""
-        found = mirrors_on_disk(self._directory)
-        for worker in self:
-            self._prepare(worker, found)
+        """Bring every mirror that is on disk to its place, and clean it, before any round."""
+        self._places.look()
+        workers = tuple(self)
+        for worker in workers:
+            with self._told(worker.managed):
+                self._places.clear(worker.managed)
+        for worker in workers:
+            if not self._prepare(worker):
+                key = worker.managed.repo.key
+                del self._workers[key], self._pushes[key]
+                self.schedule.remove(worker)
 
     def change(self, change: ReposChange) -> None:
-        """Follow a change of the registry: clone what is new, give up what is managed no more."""
-        found = mirrors_on_disk(self._directory) if change.added or change.changed else {}
-        for managed in change.removed:
-            self._remove(managed.repo.key)
+        """Follow a change of the registry: clone what is new, move what has another name, give up what is gone."""
+        unmanaged = [self._take_out(managed.repo.key) for managed in change.removed]
+        moved = [self._take_out(old.repo.key) for old, _ in change.moved]
+        moved += [self._take_out(managed.repo.key) for managed in change.changed if not self._can_stay(managed)]
+        # Only now does any of them make room: one that arrives must find all that still have to leave.
+        for error, workers in ((Unmanaged, unmanaged), (Moved, moved)):
+            for worker in workers:
+                if worker is not None:
+                    self._end(worker, error)
         for managed in change.changed:
-            worker = self._workers.get(managed.repo.key)
-            if worker is not None and worker.managed.repo == managed.repo:
-                worker.change(managed, self._remotes.get(managed))
-            else:  # its name is spelled in another way now, and so is its folder
-                self._remove(managed.repo.key)
-                self._add(managed, found)
-        for managed in change.added:
-            self._add(managed, found)
+            if managed.repo.key in self._workers:
+                self._workers[managed.repo.key].change(managed, self._remotes.get(managed))
+            else:
+                self._add(managed)
+        for managed in (*change.added, *(new for _, new in change.moved)):
+            self._add(managed)
+        self._arrive()
+        for managed in change.purged:
+            self._delete(managed)
+
+    def _can_stay(self, managed: ManagedRepo) -> bool:
+        """Return whether a mirror stays in its place, and remembers the id that may be known now.
+
+        Else its name is spelled in another way now, and so is its folder; or it is the name of another repository.
+        """
+        worker = self._workers.get(managed.repo.key)
+        if worker is None or managed.identity == worker.managed.identity:
+            return worker is None or worker.managed.repo == managed.repo
+        known = worker.managed.identity
+        return (
+            worker.managed.repo == managed.repo
+            and (known is None or managed.identity is None)
+            and (self._accepts(managed))
+        )
 
     def access_returned(self, source: TokenSource) -> None:
         """Ask the remotes that have their tokens from this source: it gives some again."""
@@ -106,6 +168,11 @@ class Mirrors:
         self._stopped = True
         for worker in self:
             worker.stop()
+        if self._arrival is not None and self._arrival.active():
+            self._arrival.cancel()
+        self._arriving.clear()
+        for arrived in [each for waiting in self._awaited.values() for each in waiting]:
+            arrived.cancel()
         self.schedule.stop()
 
     def cancel(self) -> None:
@@ -141,45 +208,118 @@ class Mirrors:
             tunables=self._tunables,
             remote=self._remotes.get(managed),
         )
-        self._pushes[key] = PushHandler(self._app, self._git, worker, self._histories, self._clock, self._tunables)
+        self._pushes[key] = PushHandler(
+            self._app, self._git, worker, self._histories, self._clock, self._tunables, self.forward
+        )
         return worker
 
-    def _add(self, managed: ManagedRepo, found: Mapping[str, Path]) -> None:
-        if managed.repo.key in self._workers or managed.repo.key in self._leaving:
-            return  # it was given up a moment ago, and its last round still works in the folder: see _left
+    # -- arrivals -----------------------------------------------------------------------
+
+    def _add(self, managed: ManagedRepo) -> None:
+        """Have a worker made soon, unless there is one, or a last round still works in the mirror: see ``_left``."""
+        key, identity = managed.repo.key, managed.identity
+        is_moving = identity is not None and any(each.managed.identity == identity for each in self._leaving.values())
+        if key not in self._workers and key not in self._leaving and not is_moving:
+            self._arriving[key] = managed
+
+    def _arrive(self) -> None:
+        """Make workers, in turns of the reactor that are short."""
+        until = self._app.reactor.seconds() + STEP
+        while self._arriving and not self._stopped:
+            self._arrive_now(next(iter(self._arriving)))
+            if self._arriving and self._app.reactor.seconds() >= until:
+                if self._arrival is None or not self._arrival.active():
+                    self._arrival = self._app.reactor.callLater(0, self._arrive)
+                return
+
+    def _arrive_now(self, key: str) -> None:
+        managed = self._arriving.pop(key)
         worker = self._make(managed)
-        self._prepare(worker, found)
+        if not self._prepare(worker):
+            del self._workers[key], self._pushes[key]
+            return
+        former = self._former.pop(key, None)
+        if former is not None:
+            worker.status.follow(former)
         self.schedule.add(worker)
         self.schedule.check_now(worker)
+        for arrived in self._awaited.pop(key, ()):
+            arrived.callback(None)
 
-    def _remove(self, key: str) -> None:
-        worker = self._workers.pop(key, None)
-        if worker is None:
-            return
-        del self._pushes[key]
-        self.schedule.remove(worker)
-        worker.stop(Unmanaged)
-        self._leaving[key] = worker
-        worker.rounds.idle().addCallback(lambda _: self._left(worker.managed.repo))
-        worker.rounds.cancel()
-
-    def _left(self, repo: Repo) -> None:
-        """Forget a worker whose last round has ended; the repository may be managed again by now."""
-        del self._leaving[repo.key]
-        managed = self._app.repos.get(repo)
-        if managed is not None and not self._stopped:
-            self._add(managed, mirrors_on_disk(self._directory))
-
-    def _prepare(self, worker: MirrorWorker, found: Mapping[str, Path]) -> None:
-        """Move and clean a mirror that is among those ``found`` on disk, perhaps under an earlier spelling."""
-        known = found.get(worker.managed.repo.path.lower())
-        if known is None:
-            return
+    def _prepare(self, worker: MirrorWorker) -> bool:
+        """Bring a mirror to its place and clean it; False if another repository's is there and cannot be moved."""
+        with self._told(worker.managed) as failed:
+            self._places.settle(worker.managed)
+        if failed and not self._accepts(worker.managed):
+            return False
         with contextlib.suppress(OSError):  # it concerns one mirror only, whose first round reports the reason
-            if known != worker.directory and not worker.directory.exists():
-                worker.directory.parent.mkdir(parents=True, exist_ok=True)
-                known.rename(worker.directory)
             removed = remove_leftovers(worker.directory, before=self._app.now() - SAFE_AGE)
             if removed:
                 reason = f"removed {removed} leftovers of a git that was killed"
                 self._app.observe(Occurrence(name="healed", repo=worker.managed.repo, reason=reason, count=removed))
+        return True
+
+    def _accepts(self, managed: ManagedRepo) -> bool:
+        """Return whether a repository may be fetched into what lies at its place."""
+        with self._told(managed):
+            return self._places.accept(managed)
+        return False
+
+    @contextlib.contextmanager
+    def _told(self, managed: ManagedRepo) -> Iterator[list[OSError]]:
+        """Tell of a mirror that cannot be moved. Yields a list, which has the reason then."""
+        failed: list[OSError] = []
+        try:
+            yield failed
+        except OSError as problem:
+            failed.append(problem)
+            self._notice(managed.repo, f"a mirror cannot be moved: {problem.strerror}: {problem.filename}")
+
+    # -- departures ---------------------------------------------------------------------
+
+    def _take_out(self, key: str) -> MirrorWorker | None:
+        """Take the worker of a repository out of all that begins rounds, and return it, if there is one."""
+        self._arriving.pop(key, None)
+        worker = self._workers.pop(key, None)
+        if worker is not None:
+            del self._pushes[key]
+            self.schedule.remove(worker)
+            self._leaving[key] = worker
+        return worker
+
+    def _end(self, worker: MirrorWorker, error: Callable[[], StackitError]) -> None:
+        worker.leave(error)
+        worker.rounds.idle().addCallback(lambda _: self._left(worker, moved=error is Moved))
+
+    def _left(self, worker: MirrorWorker, *, moved: bool) -> None:
+        """Forget a worker whose last round has ended. Its repository goes on elsewhere, or another one in its place."""
+        left = worker.managed
+        del self._leaving[left.repo.key]
+        moved_to = None if left.id is None else self._app.repos.by_id(left.id, left.realm)
+        if moved:
+            with self._told(left):
+                aside = self._places.leave(left)
+                if aside is not None and moved_to is None:
+                    self._notice(
+                        left.repo, f"it is another repository now: the mirror of the former is kept in {aside}"
+                    )
+        if moved_to is not None:
+            self._former[moved_to.repo.key] = worker.status
+        if self._stopped:
+            return
+        for managed in (self._app.repos.get(left.repo), moved_to):
+            if managed is not None:
+                self._add(managed)
+        self._arrive()
+
+    def _delete(self, managed: ManagedRepo) -> None:
+        """Delete what is kept of a repository that is managed no more."""
+        if managed.id is None or self._app.repos.by_id(managed.id, managed.realm) is not None:
+            return
+        with self._told(managed):
+            for doomed in self._places.forget(managed):
+                # A large one takes long, and a stop need not wait for it.
+                Thread(target=shutil.rmtree, args=(doomed, True), name="deletion of a mirror", daemon=True).start()
+
+    def _notice(self, repo: Repo, reason: str) -> None:
+        self._app.observe(Occurrence(name="notice", repo=repo, reason=reason))

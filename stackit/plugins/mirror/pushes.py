@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Awaitable, Callable
 from typing import Literal
 
 import msgspec
@@ -15,7 +16,7 @@ from stackit.plugins.mirror.repository.ancestry import is_ancestor
 from stackit.plugins.mirror.repository.history_cache import HistoryCache
 from stackit.plugins.mirror.sync.clock import ClockConverter
 from stackit.plugins.mirror.sync.fast_fetch import Target
-from stackit.plugins.mirror.sync.requests import Stopping
+from stackit.plugins.mirror.sync.requests import Moved, Stopping
 from stackit.plugins.mirror.sync.tunables import Tunables
 from stackit.plugins.mirror.sync.worker import MirrorWorker
 
@@ -48,7 +49,10 @@ class PushHandler:
         histories: HistoryCache,
         clock: ClockConverter,
         tunables: Tunables,
+        forward: Callable[[Push], Awaitable[None]],
     ) -> None:
+        """``forward`` handles a push whose repository moved meanwhile."""
+        self._forward = forward
         self._app = app
         self._clock = clock
         self._tunables = tunables
@@ -95,11 +99,17 @@ class PushHandler:
                 await self._ensure_covered(push, arrival, full=True)
             else:
                 await self._make_visible(push, arrival, ref, push.before, push.after)
+        except Moved:
+            moved = True
         except Stopping:
             raise CancelledError from None
+        else:
+            moved = False
         finally:
             self._worker.pending_pushes -= 1
         self._arrivals.pop(push.delivery, None)
+        if moved:
+            await self._forward(push)
 
     def _arrival(self, push: Push, *, received: bool = False) -> Arrival:
         """Return the arrival of this push, a new one if it is ``received`` now."""

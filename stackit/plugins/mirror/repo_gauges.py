@@ -31,6 +31,11 @@ class RepoGauges(Collector):
         self._app = app
         self._state_of = state
 
+    def move(self, moved: Iterable[tuple[str, str]]) -> None:
+        """Give the values of repositories to other keys: old and new ones, all at once."""
+        taken = [(new, self._mirrors.pop(old, None)) for old, new in moved]
+        self._mirrors.update({new: mirror for new, mirror in taken if mirror is not None})
+
     def synced(self, occurrence: Occurrence) -> None:
         """Take what a round tells, if its repository is managed."""
         if self._app is None or occurrence.repo is None:

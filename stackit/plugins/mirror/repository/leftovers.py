@@ -11,6 +11,8 @@ from pathlib import Path
 
 from stackit.plugins.mirror.repository.quarantine import quarantines
 
+REPLACED = ".replaced"
+"""The folder of mirrors that are to be deleted."""
 SAFE_AGE = 60.0
 """Seconds after which a leftover from before this start belongs to no running process."""
 
@@ -47,7 +49,7 @@ def is_in_use(mirror: Path) -> bool:
 
 def remove_partial_clones(mirrors: Path) -> None:
     """Remove unfinished clones, and mirrors that a new clone has replaced."""
-    for name in (".cloning", ".replaced"):
+    for name in (".cloning", REPLACED):
         shutil.rmtree(mirrors / name, ignore_errors=True)
 
 

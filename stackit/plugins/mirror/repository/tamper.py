@@ -23,7 +23,7 @@ class ObjectDigest:
 
     To verify all objects takes minutes, so it is done only after a file changed between two rounds of the worker.
     The digest lies in the mirror. It is absent during a round: after a crash, half-written objects do not count as
-    tampering.
+    tampering. Names count from the mirror on, so that a mirror may be moved.
     """
 
     def __init__(self, mirror: Path) -> None:
@@ -52,7 +52,8 @@ class ObjectDigest:
 
     def _digest(self) -> str:
         digest = hashlib.sha256()
-        folders = [os.fspath(self._mirror / "objects")]
+        root = os.fspath(self._mirror)
+        folders = [f"{root}/objects"]
         while folders:
             folder = folders.pop()
             with os.scandir(folder) as found:
@@ -61,9 +62,9 @@ class ObjectDigest:
                 status = entry.stat(follow_symlinks=False)
                 if entry.is_dir(follow_symlinks=False):
                     folders.append(entry.path)
-                    line = f"{entry.path}\0{status.st_mode}\n"
+                    line = f"{entry.path[len(root) :]}\0{status.st_mode}\n"
                 else:
-                    line = f"{entry.path}\0{status.st_mode} {status.st_size} {status.st_mtime_ns}\n"
+                    line = f"{entry.path[len(root) :]}\0{status.st_mode} {status.st_size} {status.st_mtime_ns}\n"
                 digest.update(os.fsencode(line))
         return digest.hexdigest()
 

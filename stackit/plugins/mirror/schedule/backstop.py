@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from bisect import insort
+from bisect import bisect_left, insort
 from collections.abc import Sequence
 
 from twisted.internet.defer import CancelledError, Deferred, DeferredList
@@ -45,7 +45,10 @@ class BackstopSchedule:
 
     def remove(self, worker: MirrorWorker) -> None:
         """Check a repository no more."""
-        self._turns = [turn for turn in self._turns if turn[1] is not worker]
+        at = bisect_left(self._turns, phase(worker.managed.repo.key), key=_place)
+        while at < len(self._turns) and self._turns[at][1] is not worker:
+            at += 1
+        del self._turns[at : at + 1]
         self._workers.discard(worker)
         check = self._checks.get(worker.managed.repo.key)
         if check is not None:

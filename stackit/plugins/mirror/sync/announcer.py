@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 
-from stackit import App, ManagedRepo, RefChange
+from stackit import App, ManagedRepo, RefChange, StackitError
 from stackit.plugins.mirror.git.runner import Git
 from stackit.plugins.mirror.refs.snapshot import Snapshot
 from stackit.plugins.mirror.repository.ref_diff import changes_between
@@ -22,6 +22,11 @@ class RefAnnouncer:
         self._git = git
         self.managed = managed
         self._refresher = refresher
+        self._closed: Callable[[], StackitError] | None = None
+
+    def close(self, error: Callable[[], StackitError]) -> None:
+        """Announce nothing more: it fails with ``error()``. Whoever goes on with the mirror compares its refs."""
+        self._closed = error
 
     @property
     def has_baseline(self) -> bool:
@@ -67,6 +72,12 @@ class RefAnnouncer:
             self._announced = self.refs
 
     async def _announce(self, changes: tuple[RefChange, ...], cause: str, delivery: str | None) -> None:
+        self._check_open()
         if self.managed.keep_forced:
             await self._refresher.keep(changes)
+            self._check_open()
         await self._app.announce(self.managed.repo, changes, cause, delivery)
+
+    def _check_open(self) -> None:
+        if self._closed is not None:
+            raise self._closed()

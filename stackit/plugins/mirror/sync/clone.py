@@ -12,6 +12,8 @@ from stackit.plugins.mirror.git.errors import GitError
 from stackit.plugins.mirror.git.runner import BRANCHES, Fetched, Git
 from stackit.plugins.mirror.refs.listing import Listing
 from stackit.plugins.mirror.refs.refspecs import KEPT, for_git
+from stackit.plugins.mirror.repository.identity import write_identity
+from stackit.plugins.mirror.repository.leftovers import REPLACED
 from stackit.plugins.mirror.repository.repository import Repository
 from stackit.plugins.mirror.repository.swap import exchange
 from stackit.plugins.mirror.sync.missing_refs import MissingRefs, find_missing_refs
@@ -57,7 +59,7 @@ class Cloner:
 
     @property
     def _replaced(self) -> Path:
-        return self._apart(".replaced")
+        return self._apart(REPLACED)
 
     def _apart(self, folder: str) -> Path:
         mirrors = self._app.state_dir / "mirrors"
@@ -96,6 +98,8 @@ class Cloner:
         await self._carry_kept()
         await made.pack_refs()
         await follow_head(made, self.managed.refspecs, listing, await made.refs())
+        if self.managed.identity is not None:
+            write_identity(self._beside, self.managed.identity)
         self._take_place()
         return missing
 

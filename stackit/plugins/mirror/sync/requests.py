@@ -29,6 +29,13 @@ class Unmanaged(StackitError):
         super().__init__("it is managed no more")
 
 
+class Moved(Stopping):
+    """The repository has another name, or its name is another repository's: the mirror goes on in another place."""
+
+    def __init__(self) -> None:
+        StackitError.__init__(self, "the repository was renamed meanwhile: ask again, by its new name")
+
+
 class Request(msgspec.Struct, frozen=True):
     """A reason for a round, and the delivery that it comes from.
 

@@ -60,6 +60,11 @@ class SyncStatus:
         self._failures = 0
         self._refusals = 0
 
+    def follow(self, earlier: SyncStatus) -> None:
+        """Go on from the status of a worker that had the mirror before, as far as it tells of the mirror itself."""
+        self.verified_at = earlier.verified_at
+        self.held, self.missing = earlier.held, earlier.missing
+
     def state(self, *, exists: bool, pending: int, access: AccessProblem | None = None) -> State:
         """Return the state of the mirror: ``exists`` if it does, ``pending`` pushes may not be in it yet.
 

@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
+import msgspec
+
 from stackit import App, ManagedRepo, MirrorInfo, Occurrence, StackitError
 from stackit.plugins.mirror.git.runner import Git
 from stackit.plugins.mirror.refs.snapshot import Snapshot
@@ -196,10 +198,13 @@ class MirrorWorker:
             self._recheck.cancel()
 
     def change(self, managed: ManagedRepo, remote: Remote | None) -> None:
-        """Follow the repository by other settings from the next round on, and ask for that round."""
+        """Follow the repository by other settings from the next round on, and ask for that round if it makes sense."""
+        before = self.managed if self._next is None else self._next[0]
         self._next = managed, remote
         if not self.rounds.running:
             self._renew()
+        if _as_fetched(before) == _as_fetched(managed):
+            return
         self.status.release()  # a remote that was gone, or forbidden, may not be so any more
         self.rounds.ask_quietly(Request("backstop"))
 
@@ -228,5 +233,16 @@ class MirrorWorker:
         self.cancel_recheck()
         self.rounds.stop(error)
 
+    def leave(self, error: Callable[[], StackitError]) -> None:
+        """Stop, end the round that runs, and announce nothing more. ``rounds.idle`` tells when the mirror is left."""
+        self.stop(error)
+        self._announcer.close(error)
+        self.rounds.cancel()
+
     def _cancel_round(self) -> None:
         self.rounds.cancel()
+
+
+def _as_fetched(managed: ManagedRepo) -> ManagedRepo:
+    """Return a repository without what makes no difference to a fetch."""
+    return msgspec.structs.replace(managed, id=None, realm="", source="file", former=())
