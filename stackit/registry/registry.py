@@ -45,6 +45,10 @@ class UnknownError(StackitError):
     """There is no such repository."""
 
 
+class RenamedError(StackitError):
+    """A repository got another name while something was about to be written under its old one."""
+
+
 class Registry:
     """Keeps ``repos`` up to date: the repositories that are managed, whatever has them mirrored.
 
@@ -74,6 +78,8 @@ class Registry:
         self._catalog = Catalog(self._file, build)
         self._lock = DeferredLock()
         self._is_loaded = False
+        self._moving: frozenset[str] = frozenset()  # keys of names whose announced refs are being moved
+        self._moved: list[Deferred[bool]] = []
         self._background: set[Deferred[None]] = set()
         self.repos = Repos(self._file.values())
         """The managed repositories."""
@@ -290,6 +296,17 @@ class Registry:
 
     # -- changes ------------------------------------------------------------------------
 
+    async def settled(self, repo: Repo) -> None:
+        """Return once no change is being written that gives a repository's announced refs to another name.
+
+        Raises RenamedError if one did so meanwhile: what would be announced is announced under the new name.
+        """
+        if repo.key in self._moving:
+            waiting: Deferred[bool] = Deferred()
+            self._moved.append(waiting)
+            if await waiting:
+                raise RenamedError(f"{repo} was renamed meanwhile")
+
     def _check_loaded(self) -> None:
         if not self._is_loaded:
             raise JournalError("the journal cannot be read yet")
@@ -300,7 +317,7 @@ class Registry:
         try:
             plan = plan_it()
             if plan.renames or plan.documents:
-                await self._journal.rename(plan.renames, COLLECTION, plan.documents)
+                await self._write(plan)
             known = [self._catalog.record(key) for key in plan.updates]
             self._take(plan)
             for before, after in zip(known, plan.updates.values(), strict=True):
@@ -309,6 +326,19 @@ class Registry:
         finally:
             self._lock.release()
         return plan
+
+    async def _write(self, plan: Plan) -> None:
+        self._moving = frozenset(old for old, _ in plan.renames)
+        done = False
+        try:
+            await self._journal.rename(plan.renames, COLLECTION, plan.documents)
+            done = True
+        finally:
+            self._moving = frozenset()
+            waiting, self._moved = self._moved, []
+            # Those that wait go on when the change has taken effect.
+            for each in waiting:
+                self._reactor.callLater(0, each.callback, done)
 
     def _take(self, plan: Plan) -> None:
         self._catalog.commit(plan)

@@ -17,6 +17,7 @@ from stackit.api import hookspecs
 from stackit.api.app import App
 from stackit.api.commands import check_commands
 from stackit.api.errors import StackitError
+from stackit.api.events import RefChange, Repo
 from stackit.api.forge import Forges
 from stackit.api.occurrences import Occurrence
 from stackit.api.reactor import Reactor
@@ -232,7 +233,7 @@ class Stackit(Service):
             grace=config.grace,
             observe=self.bus.observe,
             announced=lambda repo: self.journal.announced(repo.key),
-            announce=self.dispatch.announce,
+            announce=self._announce,
             mirror=partial(self.bus.first, hookspecs.stackit_mirror),
             visible=lambda event_id, at: self.journal.visible(EventId(event_id), at),
             pending=self.dispatch.pending,
@@ -250,6 +251,11 @@ class Stackit(Service):
         )
         check_commands([*COMMANDS, *self.bus.collect_items(hookspecs.stackit_commands)])
         self._plugin_services = PluginServices(self.bus.collect(hookspecs.stackit_service, self.app), self.redact)
+
+    async def _announce(self, repo: Repo, changes: tuple[RefChange, ...], cause: str, delivery: str | None) -> None:
+        """Announce moved refs, but not while the repository gets another name."""
+        await self.registry.settled(repo)
+        await self.dispatch.announce(repo, changes, cause, delivery)
 
     def _make_public_side(self) -> None:
         self.public = public_site(

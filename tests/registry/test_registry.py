@@ -5,11 +5,13 @@ from __future__ import annotations
 import pytest
 import pytest_twisted
 from registry_harness import RegistryHarness, configured, found, seen, told, url
+from twisted.internet.defer import Deferred
 
 from stackit import Event, Repo
 from stackit.api.errors import JournalError
 from stackit.api.reactor import sleep
 from stackit.registry import ConflictError, UnknownError
+from stackit.registry.registry import RenamedError
 
 ONE, TWO, THREE = "1" * 40, "2" * 40, "3" * 40
 WIDGET = Repo("octo", "widget")
@@ -135,6 +137,24 @@ async def test_a_rename_moves_the_announced_refs_and_the_old_name_still_finds_it
         house.start()
     assert told(await house.discover(found(7, "octo/widget"))) == {"moved": ["octo/gadget > octo/widget"]}
     assert await house.announced("octo/widget") == ONE
+
+
+@pytest_twisted.ensureDeferred
+async def test_what_would_be_announced_under_an_old_name_during_its_rename_is_refused() -> None:
+    house = RegistryHarness()
+    await house.discover(found(7, "octo/widget"), found(8, "octo/other"))
+    renaming = Deferred.fromCoroutine(house.discover(found(7, "octo/gadget")))
+    await house.registry.settled(Repo("octo", "other"))
+    with pytest.raises(RenamedError, match="octo/widget was renamed meanwhile"):
+        await house.registry.settled(WIDGET)
+    await renaming
+    await house.registry.settled(WIDGET)
+    # A journal that cannot be written renames nothing.
+    await house.journal.close()
+    renaming = Deferred.fromCoroutine(house.discover(found(7, "octo/widget")))
+    await house.registry.settled(Repo("octo", "gadget"))
+    with pytest.raises(JournalError):
+        await renaming
 
 
 @pytest_twisted.ensureDeferred

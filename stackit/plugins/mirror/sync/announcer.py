@@ -76,7 +76,11 @@ class RefAnnouncer:
         if self.managed.keep_forced:
             await self._refresher.keep(changes)
             self._check_open()
-        await self._app.announce(self.managed.repo, changes, cause, delivery)
+        try:
+            await self._app.announce(self.managed.repo, changes, cause, delivery)
+        except StackitError:
+            self._check_open()  # what was refused is announced by whoever goes on with the mirror
+            raise
 
     def _check_open(self) -> None:
         if self._closed is not None:
