@@ -5,6 +5,7 @@ from __future__ import annotations
 import secrets
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from itertools import count
+from pathlib import Path
 from typing import Literal
 
 from cryptography.hazmat.primitives.asymmetric.rsa import RSAPublicKey, generate_private_key
@@ -51,6 +52,12 @@ class PretendApp:
         pem = key.private_bytes(Encoding.PEM, PrivateFormat.TraditionalOpenSSL, NoEncryption())
         self.private_key = pem.decode()
         return self.private_key
+
+    def write_key(self, path: Path) -> Path:
+        """Write the private key to a file that nobody else can read, and return its path."""
+        path.touch(mode=0o600)
+        path.write_text(self.private_key)
+        return path
 
     async def delete_keys(self) -> None:
         """Delete every key but one that ``add_key`` makes later: JWTs of it are refused from now on."""
