@@ -8,7 +8,7 @@ import msgspec
 import treq
 from treq.client import HTTPClient
 from twisted.internet.defer import CancelledError
-from twisted.internet.error import ConnectError, ConnectingCancelledError
+from twisted.internet.error import ConnectError, ConnectingCancelledError, DNSLookupError
 from twisted.web.client import Agent, HTTPConnectionPool, RequestTransmissionFailed, ResponseFailed
 from twisted.web.http_headers import Headers
 
@@ -76,7 +76,7 @@ class Poster:
         except (RequestTransmissionFailed, ResponseFailed) as problem:
             error = "; ".join(reason.getErrorMessage() for reason in problem.reasons) or "no answer"
             late = any(reason.check(CancelledError) for reason in problem.reasons)
-        except (ConnectError, ConnectingCancelledError) as problem:
+        except (ConnectError, ConnectingCancelledError, DNSLookupError) as problem:
             error = str(problem)
         return Posted(seconds=self._reactor.seconds() - start, error=error, late=late)
 

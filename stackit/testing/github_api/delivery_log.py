@@ -19,7 +19,6 @@ DAY = 86_400.0
 RETENTION = 3 * DAY
 """Seconds for which github.com keeps deliveries. GitHub Enterprise Server: seven days."""
 
-_MOST = 50_000
 _STATUSES: Mapping[str, Callable[[int], bool]] = {
     "success": lambda code: 200 <= code < 400,
     "failure": lambda code: 400 <= code < 600,
@@ -98,12 +97,12 @@ class DeliveryRecord(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class DeliveryLog:
-    """The records of one webhook, by ids that grow. ``now`` is GitHub's clock."""
+    """The last ``most`` records of one webhook, by ids that grow. ``now`` is GitHub's clock."""
 
-    def __init__(self, now: Callable[[], float], keeping: Keeping) -> None:
+    def __init__(self, now: Callable[[], float], keeping: Keeping, *, most: int) -> None:
         self._now = now
         self._keeping = keeping
-        self._records: deque[DeliveryRecord] = deque(maxlen=_MOST)
+        self._records: deque[DeliveryRecord] = deque(maxlen=most)
 
     def __iter__(self) -> Iterator[DeliveryRecord]:
         """Iterate over what is kept, oldest first."""

@@ -13,6 +13,7 @@ from twisted.internet.defer import CancelledError, Deferred, gatherResults
 from stackit.api.reactor import Reactor
 from stackit.testing.catalogue import payload_for
 from stackit.testing.deliveries import SignedDelivery, delivery
+from stackit.testing.github_api.attempts import Mishap, recorded
 from stackit.testing.github_api.delivery_log import DeliveryLog, DeliveryRecord, Keeping
 from stackit.testing.objects import Json
 from stackit.testing.webhooks import ANSWER_WITHIN, DeliverySent, Posted, Poster
@@ -23,18 +24,13 @@ if TYPE_CHECKING:
 HookKind = Literal["integration", "organization", "repository"]
 """Whose the webhook is, in the words of X-GitHub-Hook-Installation-Target-Type. ``integration``: an App's."""
 
-Mishap = Literal["lost", "unlisted", "refused", "timed_out", "throttled"]
-"""What GitHub can do to a delivery.
-
-``lost``: nothing is sent; it is listed with status code 0, which is neither success nor failure. ``unlisted``: the
-same, and no list will show it. ``refused``: as if the receiver were down (502). ``timed_out``: it is sent, and the
-answer came too late for GitHub (504). ``throttled``: held back, and listed with ``throttled_at``.
-"""
-
 UNUSED: Json = {"code": None, "status": "unused", "message": None}
 """The ``last_response`` of a repository's webhook that has sent nothing yet."""
 
 _FIRST_DELIVERY = 100_000_000_001
+_MOST = 20_000
+_MOST_OF_NO_OWNER = 1000
+"""Deliveries of a webhook that are kept: no list of the API shows those of the webhook of no owner."""
 
 
 class HookConfig(msgspec.Struct):
@@ -144,7 +140,7 @@ class Hooks:
     ) -> Hook:
         """Make a webhook; no ping is sent. ``kind`` None: the one webhook of no owner, for all repositories."""
         found = number or next(self._ids)
-        log = DeliveryLog(self._now, self.keeping)
+        log = DeliveryLog(self._now, self.keeping, most=_MOST if kind else _MOST_OF_NO_OWNER)
         hook = Hook(found, kind, target, config, log, events=events, made_at=self._now())
         self._hooks[found] = hook
         return hook
@@ -210,7 +206,12 @@ class Hooks:
         begun = Deferred.fromCoroutine(sending)
         self._begun.add(begun)
         begun.addErrback(lambda failure: failure.trap(CancelledError))
-        begun.addBoth(lambda _: self._begun.discard(begun))
+
+        def ended(result: object) -> object:
+            self._begun.discard(begun)
+            return result
+
+        begun.addBoth(ended)
 
     async def _attempt(
         self,
@@ -230,52 +231,21 @@ class Hooks:
             posted = Posted(seconds=0.0, error=f"{mishap} on purpose")
         if mishap == "timed_out":
             posted = Posted(seconds=self.answer_within, error="timed_out on purpose", late=True)
-        code, status = _judged(posted, mishap)
-        about = payload if isinstance(payload, Mapping) else {}
         if mishap != "unlisted":
-            hook.deliveries.add(
-                DeliveryRecord(
-                    id=next(self._delivery_ids),  # in the order in which they end, as they are listed
-                    guid=made.guid,
-                    delivered_at=began,
-                    redelivery=redelivery,
-                    duration=posted.seconds,
-                    status=status,
-                    status_code=code,
-                    event=event,
-                    action=about.get("action"),
-                    installation_id=_id_of(about, "installation"),
-                    repository_id=_id_of(about, "repository"),
-                    throttled_at=began if mishap == "throttled" else None,
-                    url=hook.config.url,
-                    sent=made,
-                    payload=payload,
-                    answer_headers=posted.headers,
-                    answer_body=None if posted.status is None else posted.body.decode("utf-8", "replace"),
-                )
+            record = recorded(
+                made,
+                event,
+                payload,
+                posted,
+                number=next(self._delivery_ids),  # in the order in which attempts end, as they are listed
+                url=hook.config.url,
+                began=began,
+                redelivery=redelivery,
+                mishap=mishap,
             )
-            hook.last_response = {
-                "code": code,
-                "status": "active" if 200 <= code < 400 else "failed",
-                "message": status,
-            }
+            hook.deliveries.add(record)
+            state = "active" if record.ok else "failed"
+            hook.last_response = {"code": record.status_code, "status": state, "message": record.status}
         return DeliverySent(
             guid=made.guid, status=posted.status, seconds=posted.seconds, body=posted.body, error=posted.error
         )
-
-
-def _judged(posted: Posted, mishap: Mishap | None) -> tuple[int, str]:
-    """Return the status code and the status text of GitHub's list."""
-    if posted.status is not None:
-        return posted.status, "OK" if posted.status < 300 else f"Invalid HTTP Response: {posted.status}"
-    if posted.late:
-        return 504, "timed out"
-    if mishap in ("lost", "unlisted", "throttled"):
-        return 0, "throttled" if mishap == "throttled" else ""
-    return 502, "failed to connect to host"
-
-
-def _id_of(payload: Mapping[str, Any], key: str) -> int | None:
-    found = payload.get(key)
-    number = found.get("id") if isinstance(found, Mapping) else None
-    return number if isinstance(number, int) else None

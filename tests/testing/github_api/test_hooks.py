@@ -15,8 +15,8 @@ from hook_receiver import HookReceiver
 
 from stackit.testing.github import PretendGitHub
 from stackit.testing.github_api.apps import PretendApp
+from stackit.testing.github_api.attempts import Mishap
 from stackit.testing.github_api.clock import DAY
-from stackit.testing.github_api.hooks import Mishap
 
 HOOKS = {"contents": "read", "metadata": "read", "organization_hooks": "write", "repository_hooks": "write"}
 
@@ -311,8 +311,10 @@ async def test_a_receiver_that_is_down_or_slow_is_listed_as_such(
     await github.push("octo/widget")
     await receiver.close()
     await github.push("octo/widget")
+    github.hooks.of_app(app).config.url = "http://stackit.invalid/hook"
+    await github.push("octo/widget")
     listed = (await api.get("/app/hook/deliveries", api.jwt(app))).json()
-    assert [each["status_code"] for each in listed] == [502, 504]
+    assert [each["status_code"] for each in listed] == [502, 502, 504]
 
 
 @pytest_twisted.ensureDeferred
