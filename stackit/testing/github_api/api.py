@@ -41,7 +41,8 @@ class PretendApi:
 
     ``calls`` are the last requests, oldest first. ``refusals`` tells of requests that nobody should make: to a route
     that does not exist, without a User-Agent, for a version that does not exist. ``limits`` and ``faults`` are what
-    they are. ``latency``: seconds that an answer takes.
+    they are. ``latency``: seconds that an answer takes. ``credentials`` are those that came, right or wrong, without
+    their scheme: tests look for them where none may be.
     """
 
     _reactor: Reactor
@@ -53,6 +54,7 @@ class PretendApi:
         self.limits = Limits(clock)
         self.faults = ApiFaults()
         self.latency = 0.0
+        self.credentials: set[str] = set()
         self._authenticator = authenticator
         self._clock = clock
         self._after: list[tuple[str, int, Callable[[], Awaitable[object]]]] = []
@@ -81,6 +83,7 @@ class PretendApi:
 
     async def answer(self, request: ApiRequest, uri: str, route: ApiRoute | None) -> ApiAnswer:
         """Answer a request, whose caller is not known yet, and record it with the ``uri`` that it came with."""
+        self.credentials |= {request.headers.get("authorization", "").partition(" ")[2]} - {""}
         try:
             caller = self._caller(request, route)
         except ApiRefused as refused:

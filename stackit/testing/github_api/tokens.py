@@ -6,7 +6,7 @@ import base64
 import secrets
 import string
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from typing import Literal
 
 from stackit.testing.github_api.apps import READ, Installation, PretendApp
@@ -97,6 +97,10 @@ class Tokens:
         self._clock = clock
         self._owners = owners
         self._tokens: dict[str, Token] = {}
+
+    def __iter__(self) -> Iterator[Token]:
+        """Iterate over every token, also those that ended."""
+        return iter(self._tokens.values())
 
     def find(self, value: str) -> Token | None:
         """Return a token by its text, also one that expired; None for what never was one."""
