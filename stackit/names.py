@@ -6,6 +6,7 @@ from stackit.api.commands import AdminClient, Command, Printer, Shell
 from stackit.api.errors import NotFoundError, Permanent, PluginError, StackitError, describe
 from stackit.api.events import Event, Push, RefChange, RefsChanged, Repo
 from stackit.api.forge import Claim, Forge
+from stackit.api.github import ApiError, GitHubClient
 from stackit.api.hookimpl import hookimpl, on
 from stackit.api.mirrors import MirrorInfo
 from stackit.api.occurrences import OCCURRENCES, Occurrence, OccurrenceType
@@ -29,12 +30,14 @@ __all__ = [
     "AccessProblem",
     "AdminClient",
     "AdminRequest",
+    "ApiError",
     "App",
     "Claim",
     "Command",
     "Duration",
     "Event",
     "Forge",
+    "GitHubClient",
     "KeyValues",
     "LineTemplate",
     "ManagedRepo",

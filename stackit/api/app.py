@@ -9,7 +9,9 @@ from pathlib import Path
 import msgspec
 from twisted.internet.defer import Deferred
 
+from stackit.api.errors import StackitError
 from stackit.api.events import RefChange, Repo
+from stackit.api.github import GitHubClient
 from stackit.api.metrics import Collector
 from stackit.api.mirrors import MirrorInfo
 from stackit.api.occurrences import Occurrence
@@ -18,6 +20,10 @@ from stackit.api.repos import Repos
 from stackit.api.stop import Stop
 from stackit.api.vitals import Vitals
 from stackit.text.redaction import redacted
+
+
+def _no_github(repo: Repo) -> GitHubClient:
+    raise StackitError(f"no GitHub App may ask for {repo}: this stackit has none")
 
 
 class App(msgspec.Struct, frozen=True, kw_only=True, eq=False):
@@ -55,6 +61,9 @@ class App(msgspec.Struct, frozen=True, kw_only=True, eq=False):
 
     mirror: Callable[[Repo], MirrorInfo | None] = lambda _: None
     """The mirror of a repository; None for one that is not managed. Known once the plugins' services have started."""
+
+    github: Callable[[Repo], GitHubClient] = _no_github
+    """A client of GitHub's API for a repository, which asks as the App that is installed for it."""
 
     visible: Callable[[str, float], Awaitable[bool]]
     """Note on the receipt of an event (its ``id``) when its commit became visible, in epoch seconds.

@@ -13,12 +13,15 @@ import msgspec
 from prometheus_client.registry import Collector
 
 from stackit.api.admin import AdminRequest, Response, Route
+from stackit.api.events import Repo
+from stackit.api.github import GitHubClient
 from stackit.api.reactor import Reactor
 from stackit.api.repos import ManagedRepo, Repos
 from stackit.config.model import Config
 from stackit.github.api import ApiClients
 from stackit.github.apps import Apps, GitHubApp
 from stackit.github.apps.part import AppsPart
+from stackit.github.apps.repository_client import RepositoryClient
 from stackit.http.client.tls import TlsFiles
 from stackit.registry import Registry
 from stackit.reload.reloader import Step
@@ -97,6 +100,10 @@ class GitHubParts:
     def bind(self, managed: Iterable[ManagedRepo]) -> tuple[ManagedRepo, ...]:
         """Return the repositories, each of an App with the source of its tokens."""
         return tuple(map(self.apps.bound, managed))
+
+    def client(self, repo: Repo) -> GitHubClient:
+        """Return a client of GitHub's API that asks as the App that is installed for a repository."""
+        return RepositoryClient(self.apps, repo, self._repos.get)
 
     def _change_hosts(self, new: Config) -> None:
         self._access = new.access

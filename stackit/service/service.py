@@ -235,6 +235,7 @@ class Stackit(Service):
             announced=lambda repo: self.journal.announced(repo.key),
             announce=self._announce,
             mirror=partial(self.bus.first, hookspecs.stackit_mirror),
+            github=self.github.client,
             visible=lambda event_id, at: self.journal.visible(EventId(event_id), at),
             pending=self.dispatch.pending,
             stalled=self.stalls.seconds,

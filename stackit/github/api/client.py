@@ -8,13 +8,13 @@ from typing import TypeVar
 
 import msgspec
 
+from stackit.api.github import ApiError, ApiReason, Params
 from stackit.api.version import VERSION
 from stackit.github.api.address import next_link
 from stackit.github.api.answer import HttpAnswer, NoAnswer
 from stackit.github.api.api import Api
 from stackit.github.api.clock import GitHubClock
 from stackit.github.api.credentials import Credential
-from stackit.github.api.errors import ApiError, Reason
 from stackit.github.api.limits import Gate, Held, LimitKind
 from stackit.github.api.refusals import message_of, reason_of, refuses_version
 from stackit.github.api.transport import LARGEST
@@ -33,7 +33,6 @@ _LIMIT_WORDS: Mapping[LimitKind, str] = {
 }
 
 T = TypeVar("T")
-Params = Mapping[str, str | int | bool]
 
 
 class ApiClient:
@@ -257,7 +256,7 @@ class ApiClient:
 
     def _error(
         self,
-        reason: Reason,
+        reason: ApiReason,
         method: str,
         route: str,
         values: Mapping[str, object],

@@ -6,8 +6,8 @@ from http import HTTPStatus
 
 import msgspec
 
+from stackit.api.github import ApiReason
 from stackit.github.api.answer import HttpAnswer
-from stackit.github.api.errors import Reason
 
 
 class Problem(msgspec.Struct, frozen=True):
@@ -24,7 +24,7 @@ def message_of(answer: HttpAnswer) -> str:
         return ""
 
 
-def reason_of(status: int, message: str) -> Reason:
+def reason_of(status: int, message: str) -> ApiReason:
     """Return the reason for an answer that is an error, and that no limit explains."""
     if status == HTTPStatus.UNAUTHORIZED:
         return "unauthorized"

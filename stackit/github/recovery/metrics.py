@@ -9,11 +9,11 @@ from prometheus_client import Metric
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily
 from prometheus_client.registry import Collector
 
-from stackit.github.api.errors import REASONS
+from stackit.api.github import API_REASONS
 from stackit.github.recovery.hook import HookRecovery
 from stackit.github.recovery.records import HookState
 
-KINDS = (*REASONS, "journal", "bug")
+KINDS = (*API_REASONS, "journal", "bug")
 """Why missed deliveries could not be looked for."""
 
 
