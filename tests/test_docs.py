@@ -370,7 +370,7 @@ def test_the_tests_of_the_tutorial_and_of_the_test_kits_reference_pass(tmp_path:
         check=False,
     )
     assert done.returncode == 0, done.stdout + done.stderr
-    assert "9 passed" in done.stdout
+    assert "10 passed" in done.stdout
 
 
 def test_the_steps_of_the_tutorial_come_in_their_order() -> None:

@@ -10,11 +10,14 @@ from typing import Any
 import pytest
 import pytest_twisted
 from alert_rules import cases, counted, rules, selectors
+from cryptography.hazmat.primitives.asymmetric.rsa import generate_private_key
+from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
 from prometheus_client import Metric
 from prometheus_client.parser import text_string_to_metric_families
 from twisted.internet.defer import Deferred
 
 from stackit import OCCURRENCES
+from stackit.github.apps.apps import ROUTES
 from stackit.plugins.mirror.sync.fallback import REASONS
 from stackit.plugins.mirror.sync.status import STATES
 from stackit.testing import RunningStackit
@@ -50,6 +53,8 @@ def fresh(tmp_path_factory: pytest.TempPathFactory) -> Fresh:
     secret = directory / "next-secret"
     secret.write_text("a-secret-that-nobody-uses-yet")
     (directory / "deploy.py").write_text(PLUGIN)
+    key = generate_private_key(65537, 2048).private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption())
+    (directory / "app.pem").write_bytes(key)
     server = RunningStackit(
         reactor,
         directory,
@@ -57,6 +62,14 @@ def fresh(tmp_path_factory: pytest.TempPathFactory) -> Fresh:
             "sync": {"interval": "0"},
             "webhook": {"secret_files": [secret]},
             "repos": [{"name": "octo/widget", "url": "http://127.0.0.1:1/octo/widget.git"}],
+            "apps": [
+                {
+                    "name": "main",
+                    "app_id": 1,
+                    "private_key_file": directory / "app.pem",
+                    "api_url": "http://127.0.0.1:1/api/v3",
+                }
+            ],
             "plugins": {"deploy": {"file": str(directory / "deploy.py")}},
         },
     )
@@ -119,6 +132,9 @@ def known_series(fresh: Fresh) -> Iterator[tuple[str, dict[str, str]]]:
         yield "stackit_mirror_state", {"repo": "octo/widget", "state": state}
     for name in ("verified_timestamp_seconds", "missing_refs"):
         yield f"stackit_mirror_{name}", {"repo": "octo/widget"}
+    for route, status in product(ROUTES, ("200", "401", "403", "429", "500", "network")):
+        yield "stackit_github_requests_total", {"route": route, "status": status}
+    yield "stackit_github_limited_seconds", {"app": "main"}
     for file in ("journal.sqlite3", "journal.sqlite3-wal"):
         yield "stackit_journal_size_bytes", {"file": file}
 

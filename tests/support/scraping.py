@@ -13,6 +13,8 @@ from stackit import AdminRequest, App, ManagedRepo, Occurrence, Repo, Repos
 from stackit.api import hookspecs
 from stackit.bus.bus import Bus
 from stackit.bus.timeouts import call
+from stackit.github.api.counts import RequestCounts
+from stackit.github.api.limits import Limits
 from stackit.github.recovery.metrics import RecoveryMetrics
 from stackit.plugins.metrics import Metrics
 from stackit.plugins.mirror import Mirror
@@ -55,6 +57,7 @@ class Scraped:
             collectors=[
                 *((name, each) for name, them in self.bus.collect(hookspecs.stackit_metrics) for each in them),
                 ("github-recovery", RecoveryMetrics({}, clock.seconds)),
+                ("github-api", RequestCounts(Limits(clock))),
             ],
         )
         mirror._metrics.repos.begin(app, lambda _: "cloning")

@@ -52,6 +52,7 @@ class ApiClients:
         self, api_url: str, credential: Credential, *, patience: float = PATIENCE, largest: int = LARGEST
     ) -> ApiClient:
         """Return a client. ``largest`` bounds the bytes of an answer. Raises ValueError for what is no such URL."""
+        self.limits.gate(credential.key)  # whose metrics begin now
         return ApiClient(self._api(api_url), credential, patience=patience, largest=largest)
 
     def clock(self, api_url: str) -> GitHubClock:

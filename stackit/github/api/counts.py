@@ -42,10 +42,12 @@ class RequestCounts(Collector):
     def collect(self) -> Iterable[Metric]:
         yield from self._requests.collect()
         left: dict[tuple[str, str], int] = {}
+        held: dict[str, float] = {}
         for key, gate in self._limits:
+            app = key.partition("/")[0]
+            held[app] = max(held.get(app, 0.0), gate.longest_hold())
             for resource, allowance in gate.allowances.items():
-                labels = key.partition("/")[0], resource
-                left[labels] = min(allowance.remaining, left.get(labels, allowance.remaining))
+                left[app, resource] = min(allowance.remaining, left.get((app, resource), allowance.remaining))
         remaining = GaugeMetricFamily(
             "stackit_github_rate_limit_remaining",
             "Requests that GitHub's primary limit leaves; of an App, those of the installation that has the fewest.",
@@ -53,4 +55,11 @@ class RequestCounts(Collector):
         )
         for labels, number in left.items():
             remaining.add_metric(labels, number)
-        yield remaining
+        limited = GaugeMetricFamily(
+            "stackit_github_limited_seconds",
+            "For how long requests of an App, or of an installation of it, are held back by a limit of GitHub.",
+            labels=["app"],
+        )
+        for app, seconds in held.items():
+            limited.add_metric([app], seconds)
+        yield from (remaining, limited)

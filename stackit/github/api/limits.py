@@ -75,6 +75,10 @@ class Gate:
             return None, 0.0
         return ("rate_limited", primary) if primary >= secondary else ("secondary_limit", secondary)
 
+    def longest_hold(self) -> float:
+        """Return for how many seconds more a limit holds for the resource that has to wait longest; 0 for none."""
+        return max(0.0, *(until - self._reactor.seconds() for until in (self._quiet_until, *self._held.values())))
+
     def sent_write(self) -> None:
         """Note that a write is over, however it ended."""
         self._last_write = self._reactor.seconds()

@@ -22,6 +22,9 @@ from stackit.github.apps.sources import AppTokenSource, SourceKey
 from stackit.secrets.redactor import Redactor
 from stackit.text.times import rfc3339
 
+ROUTES = ("/app/installations", "/app/installations/{installation_id}/access_tokens")
+"""The routes that every App asks."""
+
 
 class Apps:
     """The Apps of the configuration, by name."""
@@ -95,6 +98,8 @@ class Apps:
         """Have these Apps instead. One whose settings are the same keeps its tokens."""
         configs = tuple(configs)
         self.expect(configs)
+        if configs:
+            self.clients.counts.declare(*ROUTES)
         before, self._apps = self._apps, {}
         for config in configs:
             name = config.name.lower()
