@@ -61,6 +61,9 @@ class TokenSource(Protocol):
         Nothing is awaited while there is one. Raises StackitError that says why none can be had.
         """
 
+    def accepted(self, token: str) -> None:
+        """Note that the forge took a token: a refusal of it is no delay until it is known everywhere."""
+
     async def rejected(self, token: str, status: int) -> bool:
         """Wait until another try makes sense, after an answer 401, 403 or 404 to this token, and return True.
 

@@ -55,6 +55,13 @@ class AppTokenSource:
         installation.check_access()
         await self._token(installation).ready()
 
+    def accepted(self, token: str) -> None:
+        """Note that the forge took a token."""
+        app = self._apps.get(self._app)
+        installation = None if app is None else app.find(self._owner)
+        if installation is not None:
+            self._token(installation).accepted(token)
+
     async def rejected(self, token: str, status: int) -> bool:
         """Wait until another try makes sense; return False where the refusal is about the repository.
 

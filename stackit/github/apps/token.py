@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Callable, Coroutine
 from typing import TYPE_CHECKING, Any
 
@@ -21,9 +22,11 @@ ENOUGH = 120.0
 """Seconds that a token has to be valid for a use that begins now; with less, the new one is waited for."""
 SETTLING = 10.0
 """Seconds after it was made in which GitHub may not know a token everywhere, and its refusals are not believed."""
+_DOUBT = 1.0
+"""Seconds after which a new token that was taken before, and was refused then, is tried once more."""
 _TRY_AGAIN = 60.0
-_BETWEEN_REFUSALS = 60.0
-"""Seconds after a token that was refused in which no further one is made for the same reason."""
+_MOST_REFUSALS, _REFUSALS_WITHIN = 5, 300.0
+"""Tokens that are made within so many seconds because the one before was refused: more would not help."""
 
 
 class Narrowing(msgspec.Struct, frozen=True, kw_only=True):
@@ -70,7 +73,8 @@ class InstallationToken:
         self._waiting: list[Deferred[None]] = []
         self._due: DelayedCall | None = None
         self._used = False
-        self._refused_at: float | None = None
+        self._was_taken = self._was_doubted = False
+        self._refused_at: deque[float] = deque(maxlen=_MOST_REFUSALS)
         self._stopped = False
 
     @property
@@ -109,16 +113,27 @@ class InstallationToken:
         known = self._token
         if known is None or known.value != token:
             return 0.0  # there is a newer one
-        age = self.reactor.seconds() - known.made_at
-        if age < SETTLING:
-            return min(max(1.0, age), SETTLING - age)
+        now = self.reactor.seconds()
+        if (age := now - known.made_at) < SETTLING:
+            if not self._was_taken:
+                return min(max(1.0, age), SETTLING - age)
+            if not self._was_doubted or status != 401:
+                self._was_doubted = True
+                return min(_DOUBT, SETTLING - age)
         if status != 401:
             return None
-        if self._refused_at is not None and self.reactor.seconds() - self._refused_at < _BETWEEN_REFUSALS:
+        if len(self._refused_at) == _MOST_REFUSALS and now - self._refused_at[0] < _REFUSALS_WITHIN:
             return None
-        self._refused_at = self.reactor.seconds()
+        if not self._was_taken and self._refused_at and now - self._refused_at[-1] < _REFUSALS_WITHIN:
+            return None  # nor was the one before it
+        self._refused_at.append(now)
         self._token = None
         return 0.0
+
+    def accepted(self, token: str) -> None:
+        """Note that GitHub took a token."""
+        if self._token is not None and self._token.value == token:
+            self._was_taken = True
 
     async def rejected(self, token: str, status: int) -> bool:
         """Wait until another try makes sense, and return True; False where the refusal is to be believed."""
@@ -160,6 +175,7 @@ class InstallationToken:
         except CancelledError:
             self._end(StackitError("stackit stops"))
         else:
+            self._was_taken = self._was_doubted = False
             self._token = _Token(made.token, made.expires_at.timestamp(), self.reactor.seconds())
             self._used = bool(self._waiting)
             self._schedule(self.left - RENEW_BEFORE)

@@ -210,7 +210,10 @@ class Git:
                 await source.ready()
             token = managed.token()
             try:
-                return await self._with_token(managed, token, arguments, timeout, stall, on_stderr, otherwise)
+                found = await self._with_token(managed, token, arguments, timeout, stall, on_stderr, otherwise)
+                if source is not None and token is not None:
+                    source.accepted(token)
+                return found
             except GitError as problem:
                 refused = problem.kind in ("forbidden", "gone") and problem.status in (401, 403, 404)
                 if not refused or source is None or token is None:

@@ -159,6 +159,9 @@ class Remote:
         while True:
             token = source.current()
             answer = await self._pool.request(request(), limit, patient=patient)
+            if answer.status == 200:
+                source.accepted(token)
+                return answer
             refused = answer.status in (401, 403, 404) and b"retry-after" not in answer.headers
             if not refused or not await source.rejected(token, answer.status):
                 return answer
