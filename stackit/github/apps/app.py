@@ -20,7 +20,7 @@ from stackit.secrets.redactor import Redactor
 if TYPE_CHECKING:
     from twisted.internet.base import DelayedCall
 
-WATCH_EVERY = 5.0
+WATCH_EVERY = 2.0
 """Seconds between two looks at the key file of an App that GitHub refuses."""
 LOOK_EVERY = 300.0
 """Seconds between two lists of installations while one of them gives no token."""
