@@ -69,7 +69,7 @@ ALLOWED: Mapping[str, set[str]] = {
     # The composition root, and the programs above it: they know every room but the plugins.
     "forges": {*GROUND, "config", "github", "journal", "web"},
     "reload": {*CORE, "forges"},
-    "service": {*CORE, "cli", "forges", "reload", "github.api", "github.apps", "http.client"},
+    "service": {*CORE, "cli", "forges", "reload", "github.api", "github.apps", "github.recovery", "http.client"},
     "tap": {*CORE, "service", "demo"},
     "demo": {*CORE, "service", "testing"},
     "dev_service": {*GROUND, "config", "dev", "tap"},

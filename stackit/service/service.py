@@ -17,8 +17,8 @@ from stackit.api import hookspecs
 from stackit.api.app import App
 from stackit.api.commands import check_commands
 from stackit.api.errors import StackitError
-from stackit.api.events import RefChange, Repo
-from stackit.api.forge import Forges
+from stackit.api.events import Event, RefChange, Repo
+from stackit.api.forge import GITHUB, Forges
 from stackit.api.occurrences import Occurrence
 from stackit.api.reactor import Reactor
 from stackit.api.repos import ManagedRepo
@@ -33,6 +33,7 @@ from stackit.config.model import Config
 from stackit.config.redactor import add_secret_file, redactor
 from stackit.dispatch.dispatch import Dispatch
 from stackit.dispatch.stalls import StallDetector
+from stackit.github.recovery.part import RecoveryPart
 from stackit.github.scopes import speaks_for
 from stackit.journal import EventId
 from stackit.journal.pruner import Pruner
@@ -203,8 +204,32 @@ class Stackit(Service):
         self._closers.add(self.registry.stop)
         self.registry.load()
         self.github.assemble(self.registry)
+        self.github.parts.append(self._recovery())
         for name, plugin in self.github.plugins().items():
             self.bus.register(name, plugin)
+
+    def _recovery(self) -> RecoveryPart:
+        """Return what takes missed deliveries from GitHub's list."""
+        return RecoveryPart(
+            self.config,
+            self.github.apps,
+            reactor=self.reactor,
+            now=self.now,
+            journal=self.journal,
+            take=self.dispatch.take,
+            wanted=self.bus.wants,
+            speaks_for=self._speaks_for,
+            verify=self._signed_by,
+            reconcile=self.backstop.compare,
+            observe=self.bus.observe,
+        )
+
+    def _speaks_for(self, signer: str, event: Event) -> bool:
+        return speaks_for(signer, event) and self.registry.speaks_for(signer, event)
+
+    def _signed_by(self, body: bytes, digest: bytes) -> str | None:
+        """Return the label of the secret of GitHub's webhook that signed a body."""
+        return self.public.webhooks[GITHUB].signed_by(body, digest)
 
     def _configured(self, config: Config) -> tuple[Sequence[ManagedRepo], Build]:
         """Return the repositories of a configuration, and what makes those that are not in it."""
@@ -266,7 +291,7 @@ class Stackit(Service):
             client_of=partial(self.bus.first, hookspecs.stackit_client),
             observe=self.bus.observe,
             take=self.dispatch.take,
-            speaks_for=lambda signer, event: speaks_for(signer, event) and self.registry.speaks_for(signer, event),
+            speaks_for=self._speaks_for,
             reactor=self.reactor,
             now=self.now,
             stuck=self.heartbeat.stuck,
