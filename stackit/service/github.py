@@ -97,6 +97,10 @@ class GitHubParts:
         self._repos = registry.repos
         self.parts = [AppsPart(self._config, self.apps)]
 
+    def add(self, *parts: Part) -> None:
+        """Have further parts, before any is started."""
+        self.parts += parts
+
     def bind(self, managed: Iterable[ManagedRepo]) -> tuple[ManagedRepo, ...]:
         """Return the repositories, each of an App with the source of its tokens."""
         return tuple(map(self.apps.bound, managed))

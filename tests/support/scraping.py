@@ -15,6 +15,7 @@ from stackit.bus.bus import Bus
 from stackit.bus.timeouts import call
 from stackit.github.api.counts import RequestCounts
 from stackit.github.api.limits import Limits
+from stackit.github.hooks.alarms import HookAlarms
 from stackit.github.recovery.metrics import RecoveryMetrics
 from stackit.plugins.metrics import Metrics
 from stackit.plugins.mirror import Mirror
@@ -56,6 +57,7 @@ class Scraped:
             stalled=lambda: self.stalled,
             collectors=[
                 *((name, each) for name, them in self.bus.collect(hookspecs.stackit_metrics) for each in them),
+                ("github-hooks", HookAlarms(print)),
                 ("github-recovery", RecoveryMetrics({}, clock.seconds)),
                 ("github-api", RequestCounts(Limits(clock))),
             ],

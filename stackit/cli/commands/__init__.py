@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from stackit.cli.commands import (
+    app,
     backup,
     check_config,
     completion,
     deliveries,
     delivery,
     dev,
+    hook,
     recover,
     replay,
     send,
@@ -21,6 +23,8 @@ COMMANDS = (
     delivery.COMMAND,
     replay.COMMAND,
     recover.COMMAND,
+    app.COMMAND,
+    hook.COMMAND,
     send.COMMAND,
     dev.COMMAND,
     check_config.COMMAND,
