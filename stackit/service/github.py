@@ -21,6 +21,7 @@ from stackit.config.model import Config
 from stackit.github.api import ApiClients
 from stackit.github.apps import Apps, GitHubApp
 from stackit.github.apps.part import AppsPart
+from stackit.github.apps.personal import PersonalTokens
 from stackit.github.apps.repository_client import RepositoryClient
 from stackit.http.client.tls import TlsFiles
 from stackit.registry import Registry
@@ -77,6 +78,9 @@ class GitHubParts:
     ) -> None:
         self._started: list[Part] = []
         self._config = config
+        self._reactor = reactor
+        self._now = now
+        self._notice = notice
         self._access = config.access
         self.clients = ApiClients(reactor, now, notice=notice, redact=redact, tls_files=self._tls_files)
         """Clients of GitHub's API, which share connections, limits and clocks."""
@@ -95,7 +99,13 @@ class GitHubParts:
     def assemble(self, registry: Registry) -> None:
         """Make the parts, for the repositories of a registry."""
         self._repos = registry.repos
-        self.parts = [AppsPart(self._config, self.apps)]
+        self.parts = [AppsPart(self._config, self.apps), self._personal(registry)]
+
+    def _personal(self, registry: Registry) -> PersonalTokens:
+        expiries = self.clients.expiries
+        return PersonalTokens(
+            self._config, registry.repos, expiries, reactor=self._reactor, now=self._now, notice=self._notice
+        )
 
     def add(self, *parts: Part) -> None:
         """Have further parts, before any is started."""
