@@ -195,6 +195,7 @@ class Stackit(Service):
         self.github = GitHubParts(
             self.config, reactor=self.reactor, now=self.now, redact=self.redact, notice=self._notice
         )
+        self.stop.when_begun(self.github.clients.limits.be_impatient)
         file, build = self._configured(self.config)
         self.registry = Registry(
             file,

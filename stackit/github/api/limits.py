@@ -6,7 +6,7 @@ from collections.abc import Iterator, Mapping
 from typing import Literal
 
 import msgspec
-from twisted.internet.defer import DeferredLock
+from twisted.internet.defer import CancelledError, Deferred, DeferredLock
 
 from stackit.api.reactor import Timers, sleep
 from stackit.http.client.retry_after import parse_retry_after
@@ -56,16 +56,35 @@ class Gate:
         self._quiet_until = 0.0
         self._pauses = 0
         self._last_write: float | None = None
+        self._waiting: Deferred[None] | None = None
+        self._impatient = False
 
     async def wait(self, resource: str, *, write: bool, patience: float) -> None:
         """Wait until a request may go out. Raises Held where a limit holds for longer than ``patience`` seconds."""
         kind, seconds = self.hold(resource)
-        if kind is not None and seconds > patience:
-            raise Held(kind, seconds)
+        if kind is not None:
+            if self._impatient or seconds > patience:
+                raise Held(kind, seconds)
+            await self._wait_for_end(kind, seconds)
         if write and self._last_write is not None:
-            seconds = max(seconds, self._last_write + BETWEEN_WRITES - self._reactor.seconds())
-        if seconds > 0:
-            await sleep(self._reactor, seconds)
+            await sleep(self._reactor, max(0.0, self._last_write + BETWEEN_WRITES - self._reactor.seconds()))
+
+    async def _wait_for_end(self, kind: LimitKind, seconds: float) -> None:
+        self._waiting = waiting = sleep(self._reactor, seconds)
+        try:
+            await waiting
+        except CancelledError:
+            if self._impatient:
+                raise Held(kind, seconds) from None
+            raise
+        finally:
+            self._waiting = None
+
+    def be_impatient(self) -> None:
+        """Have no request wait for the end of a limit from now on: raise Held at once."""
+        self._impatient = True
+        if self._waiting is not None:
+            self._waiting.cancel()
 
     def hold(self, resource: str) -> tuple[LimitKind | None, float]:
         """Return which limit holds for a resource, and for how many seconds more; None and 0 where none does."""
@@ -131,12 +150,15 @@ class Limits:
         self._reactor = reactor
         self._gates: dict[str, Gate] = {}
         self._resources: dict[str, str] = {}
+        self._impatient = False
 
     def gate(self, key: str) -> Gate:
         """Return the gate of a credential."""
         gate = self._gates.get(key)
         if gate is None:
             gate = self._gates[key] = Gate(self._reactor)
+            if self._impatient:
+                gate.be_impatient()
         return gate
 
     def resource(self, route: str) -> str:
@@ -146,6 +168,12 @@ class Limits:
     def learn_resource(self, route: str, resource: str) -> None:
         """Note the resource of a route, which an answer named."""
         self._resources[route] = resource
+
+    def be_impatient(self) -> None:
+        """Have no request wait for the end of a limit from now on, as at a stop."""
+        self._impatient = True
+        for gate in self._gates.values():
+            gate.be_impatient()
 
     def forget(self, key: str) -> None:
         """Drop the gate of a credential that is used no more, such as that of a removed installation."""

@@ -179,3 +179,21 @@ async def test_a_server_that_fails_is_no_end_of_a_secondary_limit(pair: Any) -> 
             reasons.append((problem.reason, problem.retry_at and round(problem.retry_at - pair.time.now())))
         await pair.time.pass_time(61)
     assert reasons == [("secondary_limit", 60), ("server", None), ("secondary_limit", 120)]
+
+
+@pytest_twisted.ensureDeferred
+async def test_at_a_stop_no_request_waits_for_the_end_of_a_limit(pair: Any) -> None:
+    pair.server.answers = [Say({}, 429, {"Retry-After": "8"})]
+    await error_of(pair.client.get("/x", dict))
+    waiting = began(pair.client.get("/x", dict))
+    await pair.time.rest()
+    assert not waiting.called
+    pair.clients.limits.be_impatient()
+    assert (await error_of(waiting)).reason == "secondary_limit"
+    assert (await error_of(pair.client.get("/x", dict))).reason == "secondary_limit"
+    assert len(pair.paths) == 1
+    other = pair.make(StubCredential("other"))
+    pair.server.answers = [Say({}, 429, {"Retry-After": "8"})]
+    for _ in range(2):
+        assert (await error_of(other.get("/x", dict))).reason == "secondary_limit"
+    assert len(pair.paths) == 2
