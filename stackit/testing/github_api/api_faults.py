@@ -37,6 +37,7 @@ class ApiFault(msgspec.Struct, eq=False):
     page: int | None
     left: int | None
     pause: float
+    also: str = ""
 
     def replacement(self, request: ApiRequest) -> ApiAnswer | None:
         """Return the answer instead of the route's own; None where there is none."""
@@ -44,7 +45,8 @@ class ApiFault(msgspec.Struct, eq=False):
             return ApiRefused(self.kind, _MESSAGES.get(self.kind, "Server Error")).answer
         if self.kind == "echo":
             credential = request.headers.get("authorization", "nothing")
-            return ApiRefused(500, f"Server Error: asked with {credential} and {request.body!r}").answer
+            said = f"Server Error: asked with {credential} and {request.body!r}"
+            return ApiRefused(500, f"{said}; {self.also}" if self.also else said).answer
         if self.kind == "html":
             return _page(200, b"Sign in to GitHub")
         if self.kind == "html_503":
@@ -87,15 +89,16 @@ class ApiFaults:
         page: int | None = None,
         method: str = "",
         pause: float = PAUSE,
+        also: str = "",
     ) -> None:
         """Give requests of a route (its template, "" for every route) a fault: ``times`` times, or until ``heal``.
 
-        With ``page``, only those of that page. ``pause``: seconds between two pieces of a ``drip``. Raises ValueError
-        for a kind that is not known.
+        With ``page``, only those of that page. ``pause``: seconds between two pieces of a ``drip``. ``also``: what an
+        ``echo`` says besides. Raises ValueError for a kind that is not known.
         """
         if kind not in _KINDS and not isinstance(kind, int):
             raise ValueError(f"no such fault: {kind!r} (expected a status or one of {', '.join(_KINDS)})")
-        self._faults.append(ApiFault(kind, route, method, page, times, pause))
+        self._faults.append(ApiFault(kind, route, method, page, times, pause, also))
 
     def heal(self, route: str = "") -> None:
         """Answer correctly again: on a route, or on all. A request that hangs goes on hanging."""
