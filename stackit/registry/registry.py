@@ -244,9 +244,17 @@ class Registry:
 
         def plan() -> Plan:
             self._check_loaded()
-            return self._catalog.plan(merged(self._catalog, batch, self._now()))
+            updates = merged(self._catalog, batch, self._now())
+            plan = self._catalog.plan(updates)
+            gone = [self._catalog.record(key) for key, record in updates.items() if record is None]
+            purged = tuple(each for each in map(self._purged, gone) if each is not None)
+            return msgspec.structs.replace(plan, change=msgspec.structs.replace(plan.change, purged=purged))
 
         return (await self._change(plan)).change
+
+    def _purged(self, record: Record | None) -> ManagedRepo | None:
+        """Return a repository of which nothing is kept, by the record that goes; None for one that is known anew."""
+        return None if record is None or record.is_managed else self._build(record)
 
     # -- reading ------------------------------------------------------------------------
 
