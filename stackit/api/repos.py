@@ -10,9 +10,9 @@ from typing import Literal, Protocol, TypeVar
 import msgspec
 from twisted.logger import Logger
 
-from stackit.api.errors import StackitError, describe
+from stackit.api.errors import describe
 from stackit.api.events import Repo
-from stackit.secrets import watched_file
+from stackit.api.token_file import read_token
 
 _log = Logger(namespace="stackit")
 
@@ -119,15 +119,7 @@ class ManagedRepo(msgspec.Struct, frozen=True, kw_only=True):
             return self.token_source.current()
         if self.token_file is None:
             return None
-        try:
-            token = watched_file.read(self.token_file).decode("utf-8-sig").strip()
-        except (OSError, ValueError) as problem:
-            reason = watched_file.reason(problem)
-            raise StackitError(f"token file {self.token_file} cannot be read: {reason}") from None
-        # It is sent in a header: nothing in it may end the line.
-        if not token or not (token.isascii() and token.isprintable()) or " " in token:
-            raise StackitError(f"token file {self.token_file} does not hold one token")
-        return token
+        return read_token(self.token_file)
 
     def authorization(self) -> str | None:
         """Return the value of the header ``Authorization`` for the remote; None without a token.
