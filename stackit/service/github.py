@@ -21,8 +21,8 @@ from stackit.config.model import Config
 from stackit.github.api import ApiClients
 from stackit.github.apps import Apps, GitHubApp
 from stackit.github.apps.part import AppsPart
-from stackit.github.apps.personal import PersonalTokens
 from stackit.github.apps.repository_client import RepositoryClient
+from stackit.github.discovery.discovery import Discovery
 from stackit.http.client.tls import TlsFiles
 from stackit.registry import Registry
 from stackit.reload.reloader import Step
@@ -99,17 +99,16 @@ class GitHubParts:
     def assemble(self, registry: Registry) -> None:
         """Make the parts, for the repositories of a registry."""
         self._repos = registry.repos
-        self.parts = [AppsPart(self._config, self.apps), self._personal(registry)]
-
-    def _personal(self, registry: Registry) -> PersonalTokens:
-        expiries = self.clients.expiries
-        return PersonalTokens(
-            self._config, registry.repos, expiries, reactor=self._reactor, now=self._now, notice=self._notice
+        self.discovery = Discovery(
+            self._config,
+            registry=registry,
+            apps=self.apps,
+            clients=self.clients,
+            reactor=self._reactor,
+            now=self._now,
+            notice=self._notice,
         )
-
-    def add(self, *parts: Part) -> None:
-        """Have further parts, before any is started."""
-        self.parts += parts
+        self.parts = [AppsPart(self._config, self.apps), self.discovery]
 
     def bind(self, managed: Iterable[ManagedRepo]) -> tuple[ManagedRepo, ...]:
         """Return the repositories, each of an App with the source of its tokens."""
@@ -127,7 +126,8 @@ class GitHubParts:
         return TlsFiles(**self._access.tls(f"https://[{host}]:{port}/" if ":" in host else f"https://{host}:{port}/"))
 
     def _recovered(self, app: GitHubApp) -> None:
-        """Tell of the sources that give tokens again."""
+        """Tell of the sources that give tokens again, and look for what happened while they did not."""
+        self.discovery.look_at_app(app.name)
         sources = {each.token_source for each in self._repos if each.app == app.name and each.token_source is not None}
         for source in sources:
             if source.problem is None:

@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 from stackit.cli.commands import (
-    app,
     backup,
     check_config,
     completion,
     deliveries,
     delivery,
     dev,
-    hook,
+    discover,
     recover,
     replay,
     send,
@@ -23,8 +22,7 @@ COMMANDS = (
     delivery.COMMAND,
     replay.COMMAND,
     recover.COMMAND,
-    app.COMMAND,
-    hook.COMMAND,
+    discover.COMMAND,
     send.COMMAND,
     dev.COMMAND,
     check_config.COMMAND,

@@ -28,11 +28,15 @@ class Credential(Protocol):
 
 
 class TokenCredential:
-    """A token that ``read`` returns, such as that of ``token_file``."""
+    """A token that ``read`` returns, such as that of ``token_file``.
+
+    ``expires`` is GitHub's word for the end of its life, as text of a header; None where it did not say.
+    """
 
     def __init__(self, key: str, read: Callable[[], str]) -> None:
         """``read`` raises StackitError where there is no token."""
         self.key = key
+        self.expires: str | None = None
         self._read = read
 
     async def authorization(self) -> str:
@@ -44,7 +48,8 @@ class TokenCredential:
         return status == 401 and authorization != f"Bearer {self._read()}"
 
     def answered(self, headers: Mapping[str, str]) -> None:
-        """Take no note: the client remembers when the token expires."""
+        """Note when the token expires, which GitHub says of personal tokens."""
+        self.expires = headers.get("github-authentication-token-expiration", self.expires)
 
 
 class NoCredential:

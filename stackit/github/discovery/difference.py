@@ -13,7 +13,7 @@ from stackit.github.discovery.rules import Decision
 
 
 class Known(msgspec.Struct, frozen=True):
-    """A repository that discovery found before: its id, its name now, and whether it is mirrored.
+    """A repository that is known: its id, its name now, and whether it is mirrored.
 
     ``details`` is all else that a listing may change, such as its installation and what its rule says of the mirror.
     """
