@@ -58,14 +58,12 @@ class Outage:
         return self.github.hooks.of_app(self.app)
 
     async def start(self) -> None:
-        """Start stackit, and wait until it has looked at the list."""
-        looked = self.count(LIST)
+        """Start stackit, and wait until it has looked at the list and taken what was missed."""
         await self.server.start()
         self.hook.config.url = self.server.webhook_url
 
         async def has_looked() -> bool:
-            state = (await self.server.admin("GET", "{prefix}/github")).json()["recovery"]
-            return self.count(LIST) > looked and bool(state) and state[0]["seen_at"] is not None
+            return await self.metric("stackit_github_recovery_last_success_timestamp_seconds") > 0
 
         await self.server.until(has_looked, "a look at the list")
 
@@ -112,8 +110,8 @@ class Outage:
     async def metric(self, name: str) -> float:
         text = (await self.server.admin("GET", "/metrics")).body.decode()
         samples = (sample for family in text_string_to_metric_families(text) for sample in family.samples)
-        (value,) = [each.value for each in samples if each.name == name and each.labels == {"hook": "app:main"}]
-        return float(value)
+        values = [each.value for each in samples if each.name == name and each.labels == {"hook": "app:main"}]
+        return float(*values)
 
 
 @pytest_twisted.async_yield_fixture

@@ -38,6 +38,7 @@ class ListedHook:
         self.attempts: list[Attempt] = []
         self.step: Callable[[], None] = lambda: None
         self.listings = 0
+        self.details = 0
         self.fetched: list[str] = []
         self.skew = 0.0
         self.faults: dict[int, Exception] = {}
@@ -79,6 +80,7 @@ class ListedHook:
 
     async def detail(self, id: int) -> Detail:  # noqa: A002 - the protocol's name
         self.step()
+        self.details += 1
         entry = self.attempts[id - 1].entry
         if id in self.faults:
             raise self.faults[id]

@@ -31,6 +31,7 @@ class RecoveryHarness:
         self.foreign: set[str] = set()
         self.comparison: Deferred[bool] | bool = True
         self.compared = 0
+        self.max_body = 25 * 2**20
         self.signatures: dict[bytes, str] = {}
         self.recovery = self._make()
 
@@ -44,6 +45,7 @@ class RecoveryHarness:
             now=self.now,
             speaks_for=self._speaks_for,
             verify=lambda _body, digest: self.signatures.get(digest),
+            max_body=lambda: self.max_body,
         )
         return Recovery(
             reactor=self.clock,

@@ -9,6 +9,7 @@ import msgspec
 
 from stackit.api.reactor import Timers, sleep
 from stackit.github.api import ApiError
+from stackit.github.recovery.ledger import Ledger
 from stackit.github.recovery.records import (
     Detail,
     HookState,
@@ -25,9 +26,13 @@ from stackit.github.recovery.walk import Walk, Wanted
 from stackit.text.times import rfc3339
 
 COLLECTION = "recovery"
-_MOST_TRIES = 5
-_GONE = {"not_found", "validation", "too_large", "shape"}
-"""Reasons for which no later request for the payload of a delivery is answered otherwise."""
+_POSTPONED = frozenset({"server", "shape", "not_found"})
+"""Why a payload is left for later: nothing says that GitHub will not tell it yet. Maintenance answers all of these."""
+_REFUSED = frozenset({"too_large", "validation"})
+"""Reasons for which no later request for a payload is answered otherwise."""
+_MOST_FAILURES = 3
+"""Payloads in a row that cannot be had, after which a walk ends: it is hardly their fault."""
+_MOST_POSTPONED = 1000
 
 
 class Documents(Protocol):
@@ -59,7 +64,7 @@ class HookRecovery:
     """Recovery for one hook. One walk at a time: ``find``, then ``take`` of what it found.
 
     ``pause`` are the seconds between two payloads. ``state`` is as the journal has it. ``left`` counts what is found
-    and not yet taken, ``recovered`` what was taken since the start.
+    and not yet taken, or postponed, ``recovered`` what was taken since the start.
     """
 
     def __init__(
@@ -83,9 +88,9 @@ class HookRecovery:
         self._taker = taker
         self._wanted = wanted
         self._notice = notice
+        self._is_kept = True
         self.state = self._state(document)
         self._next_at = reactor.seconds()
-        self._tries: dict[int, int] = {}
         self._fetched: dict[int, Detail] = {}
         self._hook = self.state.mark.hook if self.state.mark is not None else None
 
@@ -142,7 +147,7 @@ class HookRecovery:
             try:
                 detail = await self._detail(entry)
             except ApiError as problem:
-                if problem.reason not in _GONE:
+                if problem.reason not in _POSTPONED | _REFUSED:
                     raise
             else:
                 self._fetched[entry.id] = detail
@@ -154,64 +159,69 @@ class HookRecovery:
     async def take(self, found: Found) -> None:
         """Take what was found, oldest first, and move the mark over what is durable.
 
-        Raises ApiError and JournalError; what is left is found by the next walk.
+        Raises ApiError and JournalError; what is left is found by the next walk. A delivery whose payload GitHub does
+        not tell is postponed: it is tried after all others, on every walk, for as long as GitHub keeps it.
         """
-        walk = found.walk
-        moves = not walk.is_cut
-        mark = self.state.mark
-        settled = {} if mark is None else dict(mark.settled)
-        self.left = len(found.missed)
+        walk, mark = found.walk, self.state.mark
+        ledger = Ledger.of(mark)
+        again = [each for each in ledger.postponed.values() if each.guid not in walk]
+        self.left = len(found.missed) + len(again)
+        failures = 0
         try:
-            for entry in found.missed:
-                if not await self._taken(entry, settled):
-                    moves = False  # it is tried again, and the mark stays before it
-                elif moves and self.state.mark is not None:
-                    await self._keep(walk.mark_after(self.state.mark, entry, self.hook, settled))
+            for at, entry in enumerate([*found.missed, *again]):
+                problem = await self._taken(entry, ledger, walk)
+                failures = 0 if problem is None else failures + 1
+                mark = self.state.mark
+                if mark is not None and not walk.is_cut and at < len(found.missed):
+                    mark = walk.mark_after(mark, entry)
+                await self._keep(mark, ledger, walk)
                 self.left -= 1
+                if problem is not None and failures == _MOST_FAILURES:
+                    raise problem
         finally:
-            self.left = 0
+            self.left = len(ledger.postponed)
             self._fetched.clear()
-        if moves:
-            await self._keep(walk.mark(self.hook, settled))
-            self._tries.clear()
-        elif self.state.mark is not None:
-            await self._keep(msgspec.structs.replace(self.state.mark, hook=self.hook, settled=settled))
+        await self._keep(self.state.mark if walk.is_cut else walk.mark(self.state.mark), ledger, walk)
 
-    async def _taken(self, entry: Listed, settled: dict[str, float]) -> bool:
-        """Take one delivery, unless it has come meanwhile. Return False for one that is to be tried once more."""
+    async def _taken(self, entry: Listed, ledger: Ledger, walk: Walk) -> ApiError | None:
+        """Take one delivery, unless it has come meanwhile; return why it is postponed instead, if it is.
+
+        Raises ApiError where the fault is not that of the delivery.
+        """
         hook = self.hook
         if hook is not None and await self._journal.recorded(hook, [entry.guid]):
-            return True
+            ledger.done(entry)
+            return None
         try:
             detail = await self._detail(entry)
         except ApiError as problem:
-            return self._given_up(entry, problem, settled)
+            if problem.reason in _REFUSED or (problem.reason in _POSTPONED and entry.at < walk.edge):
+                ledger.settle(entry)
+                self._give_up(entry, problem)
+                return None
+            if problem.reason not in _POSTPONED or len(ledger.postponed) >= _MOST_POSTPONED:
+                raise
+            ledger.postpone(entry)
+            return problem
         hook = self._taker.hook(detail)
         if hook != self.hook:
             self._hook = hook
             if await self._journal.recorded(hook, [entry.guid]):
-                return True
+                ledger.done(entry)
+                return None
         outcome = await self._taker.take(self.source, entry, detail)
-        if outcome == "recovered":
-            self.recovered += 1
-        elif outcome != "duplicate":
-            settled[entry.guid] = entry.at
-        return True
+        if outcome in ("recovered", "duplicate"):
+            self.recovered += outcome == "recovered"
+            ledger.done(entry)
+        else:
+            ledger.settle(entry)
+        return None
 
-    def _given_up(self, entry: Listed, problem: ApiError, settled: dict[str, float]) -> bool:
-        """Give a delivery up that GitHub does not tell; return False while it may tell it yet. Raises ApiError."""
-        if problem.reason == "server":
-            self._tries[entry.id] = tries = self._tries.get(entry.id, 0) + 1
-            if tries < _MOST_TRIES:
-                return False
-        elif problem.reason not in _GONE:
-            raise problem
-        settled[entry.guid] = entry.at
+    def _give_up(self, entry: Listed, problem: ApiError) -> None:
         self._notice(
             f"delivery {entry.guid} ({entry.event}) of {self.source.name} was missed, and GitHub does not tell its "
             f"payload ({problem}); look at it in the settings of the hook"
         )
-        return True
 
     async def _detail(self, entry: Listed) -> Detail:
         """Return a delivery with its payload; the next request waits for the pause."""
@@ -227,14 +237,23 @@ class HookRecovery:
     # -- state --------------------------------------------------------------------
 
     async def change(self, changed: Callable[[HookState], HookState]) -> None:
-        """Keep a changed state."""
+        """Keep a changed state. Raises JournalError; the next change keeps this one, too."""
         state = changed(self.state)
-        if state != self.state:
-            await self._journal.put(COLLECTION, {self.source.name: encode_state(state)})
-            self.state = state
+        if state == self.state and self._is_kept:
+            return
+        # At once: another change may come while this one is written, and the journal takes both in their order.
+        self.state, self._is_kept = state, False
+        await self._journal.put(COLLECTION, {self.source.name: encode_state(state)})
+        self._is_kept = state is self.state
 
-    async def _keep(self, mark: Mark) -> None:
-        await self.change(lambda state: msgspec.structs.replace(state, mark=mark))
+    async def _keep(self, mark: Mark | None, ledger: Ledger, walk: Walk) -> None:
+        """Keep a mark with what is known of single deliveries. Without a mark there is none before the walk's end."""
+        if mark is not None:
+            settled = walk.relevant(mark, ledger.settled)
+            mark = msgspec.structs.replace(
+                mark, hook=self.hook, settled=settled, postponed=tuple(ledger.postponed.values())
+            )
+            await self.change(lambda state: msgspec.structs.replace(state, mark=mark))
 
     def status(self) -> dict[str, Any]:
         """Return the state for people."""

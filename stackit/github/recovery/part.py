@@ -13,7 +13,7 @@ from stackit.api.reactor import Timers
 from stackit.config.model import Config
 from stackit.github.apps import Apps
 from stackit.github.event_types import PING
-from stackit.github.recovery.api_source import LARGEST, ApiSource
+from stackit.github.recovery.api_source import DAY, LARGEST, ApiSource
 from stackit.github.recovery.hook import Documents
 from stackit.github.recovery.recovery import Recovery
 from stackit.github.recovery.routes import recovery_routes
@@ -30,7 +30,14 @@ class RecoveryPart:
     """Recovery of the deliveries of every App's hook."""
 
     name = "recovery"
-    settings = ("recovery.enabled", "recovery.interval", "recovery.pause", "recovery.retention", "apps")
+    settings = (
+        "recovery.enabled",
+        "recovery.interval",
+        "recovery.pause",
+        "recovery.retention",
+        "webhook.max_body",
+        "apps",
+    )
 
     def __init__(
         self,
@@ -51,7 +58,15 @@ class RecoveryPart:
         self._config = config
         self._apps = apps
         self._now = now
-        taker = Taker(take=take, observe=observe, now=now, speaks_for=speaks_for, verify=verify)
+        self._observe = observe
+        taker = Taker(
+            take=take,
+            observe=observe,
+            now=now,
+            speaks_for=speaks_for,
+            verify=verify,
+            max_body=lambda: int(self._config.webhook.max_body),
+        )
         self.recovery = Recovery(
             reactor=reactor,
             now=now,
@@ -83,6 +98,14 @@ class RecoveryPart:
 
     def start(self) -> None:
         """Look for what was missed while stackit was down, and again on the interval."""
+        keep_for = self._config.journal.keep_for
+        longest = max((each.retention for each in self._of_apps()), default=0.0)
+        if keep_for < longest:
+            reason = (
+                f"journal.keep_for is shorter than the {longest / DAY:g} days for which GitHub lists deliveries: after "
+                "an outage that is longer, some that came before it may be handled twice"
+            )
+            self._observe(Occurrence(name="notice", reason=reason))
         self.recovery.start()
 
     async def stop(self) -> None:

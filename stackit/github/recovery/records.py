@@ -44,7 +44,7 @@ class Mark(msgspec.Struct, frozen=True):
     ``seen_at`` when it was last read to its end. ``first_at`` and ``first_id`` are those of the newest entry when the
     list was read for the first time: it and what is older came before this stackit. ``hook`` is the id of the hook,
     None while it is not known. ``settled`` are events that were judged and are not in the journal, by their guid, each
-    with the time of its entry.
+    with the time of its entry; ``postponed`` are entries whose payload could not be had yet.
     """
 
     at: float
@@ -54,6 +54,7 @@ class Mark(msgspec.Struct, frozen=True):
     first_id: int = 0
     hook: str | None = None
     settled: dict[str, float] = {}
+    postponed: tuple[Listed, ...] = ()
 
 
 class Window(msgspec.Struct, frozen=True, omit_defaults=True):

@@ -190,6 +190,8 @@ class Recovery:
 
     def _failed(self, name: str, problem: BaseException) -> None:
         """Tell of a failure, once for each kind in a row."""
+        if self._stopping:
+            return  # it was cut off
         if not isinstance(problem, StackitError):
             kind = "bug"
         else:

@@ -17,8 +17,10 @@ from stackit.github.payloads import decode
 from stackit.github.recovery.records import Detail, Listed
 from stackit.github.recovery.source import DeliverySource
 
-Outcome = Literal["recovered", "duplicate", "scope", "shape"]
-"""A delivery was taken; was here already; is of a repository that its hook may not speak for; is no event."""
+Outcome = Literal["recovered", "duplicate", "scope", "shape", "too_large"]
+"""A delivery was taken; was here already; or is not taken: its hook may not speak for the repository, it is no event,
+or larger than what the webhook takes.
+"""
 
 Take = Callable[[Event, bytes, Callable[[DeliveryResult | Failure], object]], None]
 SpeaksFor = Callable[[str, Event], bool]
@@ -43,12 +45,15 @@ class Taker:
         now: Callable[[], float],
         speaks_for: SpeaksFor,
         verify: Verify,
+        max_body: Callable[[], int],
     ) -> None:
+        """``max_body`` returns the bytes of a body that the webhook takes."""
         self._take = take
         self._observe = observe
         self._now = now
         self._speaks_for = speaks_for
         self._verify = verify
+        self._max_body = max_body
         self._forge = GitHub()
 
     def hook(self, detail: Detail) -> str:
@@ -57,6 +62,10 @@ class Taker:
 
     async def take(self, source: DeliverySource, entry: Listed, detail: Detail) -> Outcome:
         """Take a delivery. Raises JournalError where it cannot be made durable now."""
+        if len(detail.payload) > self._max_body():
+            reason = f"{source.name} told of a delivery that is larger than webhook.max_body: it is left out"
+            self._observe(Occurrence(name="notice", delivery=entry.guid, reason=reason))
+            return "too_large"
         names = detail.headers.get(b"x-github-event", ())
         name = names[0].decode("latin-1") if len(names) == 1 else entry.event
         decoded = decode(

@@ -97,6 +97,10 @@ class Walk:
             return False
         return True
 
+    def __contains__(self, guid: str) -> bool:
+        """Return whether the walk met an event."""
+        return guid in self._attempts
+
     def place(self, entry: Listed) -> tuple[float, int]:
         """Return the order in which events are taken: by their first attempt, as far as the walk saw it."""
         return self._attempts[entry.guid]
@@ -108,9 +112,14 @@ class Walk:
     # -- what a walk that has ended knows ----------------------------------------------
 
     @property
+    def edge(self) -> float:
+        """The time before which GitHub keeps no entry."""
+        return self._listed_at - self._retention
+
+    @property
     def reaches_back_to(self) -> float:
         """The time from which on the list has everything, as far as it was read: its oldest entry, or the retention."""
-        return min(self._oldest, self._listed_at - self._retention)
+        return min(self._oldest, self.edge)
 
     @property
     def is_cut(self) -> bool:
@@ -134,30 +143,25 @@ class Walk:
         begin, end = mark.seen_at - self._overlap, self.reaches_back_to
         return Window(begin, end) if end > begin else None
 
-    def mark(self, hook: str | None, settled: Mapping[str, float]) -> Mark:
-        """Return the mark after everything that was missed has been taken."""
+    def mark(self, mark: Mark | None) -> Mark:
+        """Return the mark after everything that was missed has been taken; ``mark`` is that of before."""
         listed_at = self._listed_at
         newest_at, id_ = (self._newest.at, self._newest.id) if self._newest is not None else (0.0, 0)
         at = min(newest_at, listed_at)  # an entry of the future would hide all that comes before it
-        mark = self._mark
         if mark is None:
-            return Mark(at, id_, listed_at, newest_at, id_, hook, dict(settled))
+            return Mark(at, id_, listed_at, newest_at, id_)
         if mark.at >= at:
             at, id_ = mark.at, mark.id
-        seen_at = max(mark.seen_at, listed_at)
-        return Mark(at, id_, seen_at, mark.first_at, mark.first_id, hook, _kept(settled, at - self._overlap))
+        return msgspec.structs.replace(mark, at=at, id=id_, seen_at=max(mark.seen_at, listed_at))
 
-    def mark_after(self, mark: Mark, entry: Listed, hook: str | None, settled: Mapping[str, float]) -> Mark:
+    def mark_after(self, mark: Mark, entry: Listed) -> Mark:
         """Return the mark after everything up to this entry, in the order of ``place``, has been taken."""
         at, id_ = self.place(entry)
         at = min(at, self._listed_at)
         if at <= mark.at:
             at, id_ = mark.at, mark.id
-        return msgspec.structs.replace(
-            mark, at=at, id=id_, seen_at=max(mark.seen_at, at), hook=hook, settled=_kept(settled, at - self._overlap)
-        )
+        return msgspec.structs.replace(mark, at=at, id=id_, seen_at=max(mark.seen_at, at))
 
-
-def _kept(settled: Mapping[str, float], since: float) -> dict[str, float]:
-    """Return those that a walk from this time on may meet again."""
-    return {guid: at for guid, at in settled.items() if at >= since}
+    def relevant(self, mark: Mark, settled: Mapping[str, float]) -> dict[str, float]:
+        """Return those that a walk back to a mark may meet again."""
+        return {guid: at for guid, at in settled.items() if at >= mark.at - self._overlap}

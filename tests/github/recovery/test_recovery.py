@@ -121,7 +121,7 @@ def test_a_delivery_of_a_repository_that_the_hook_may_not_speak_for_is_told_once
     harness.stop()
 
 
-@pytest.mark.parametrize("reason", ["not_found", "too_large", "shape", "validation"])
+@pytest.mark.parametrize("reason", ["too_large", "validation"])
 def test_a_payload_that_github_does_not_tell_is_named_and_holds_up_nothing(
     harness: RecoveryHarness, hook: ListedHook, reason: Any
 ) -> None:
@@ -140,25 +140,55 @@ def test_a_payload_that_github_does_not_tell_is_named_and_holds_up_nothing(
     harness.stop()
 
 
-def test_a_payload_that_fails_is_tried_on_later_walks_and_then_given_up(
-    harness: RecoveryHarness, hook: ListedHook
+@pytest.mark.parametrize("reason", ["server", "shape", "not_found"])
+def test_a_payload_that_fails_holds_up_nothing_and_is_tried_as_long_as_github_keeps_it(
+    harness: RecoveryHarness, hook: ListedHook, reason: Any
 ) -> None:
-    bad = hook.add("bad", NOW)
-    hook.add("good", NOW + 1)
-    hook.faults[bad.id] = ApiError("GitHub answered 502", reason="server", status=502)
+    fault = ApiError("GitHub answered in vain", reason=reason)
+    bad, worse = hook.add("bad", NOW), hook.add("worse", NOW + 1)
+    hook.add("good", NOW + 2)
+    hook.faults = {bad.id: fault, worse.id: fault}
+    harness.clock.advance(300)
+    harness.clock.pump([1] * 10)
+    assert harness.taken() == ["good"]
+    assert values(harness, "stackit_github_deliveries_missed") == [2]
+    for _ in range(24):
+        harness.clock.advance(3600)
+        harness.clock.pump([1] * 5)
+    harness.restart()
+    harness.clock.pump([1] * 5)
+    del hook.faults[bad.id]
     harness.clock.advance(300)
     harness.clock.pump([1] * 5)
-    assert harness.taken() == ["good"]
-    del hook.faults[bad.id]
-    harness.clock.advance(295)
-    harness.clock.pump([1] * 5)
     assert harness.taken() == ["good", "bad"]
-    worse = hook.add("worse", NOW + 600)
-    hook.faults[worse.id] = ApiError("GitHub answered 502", reason="server", status=502)
-    for _ in range(6):
-        harness.clock.advance(300)
+    assert not any("delivery worse" in each for each in harness.notices())
+    for _ in range(50):
+        harness.clock.advance(3600)
         harness.clock.pump([1] * 5)
-    assert [each for each in harness.notices() if "delivery worse" in each] != []
+    assert [each for each in harness.notices() if "delivery worse" in each] == [
+        "delivery worse (push) of app:main was missed, and GitHub does not tell its payload (GitHub answered in vain); "
+        "look at it in the settings of the hook"
+    ]
+    assert values(harness, "stackit_github_deliveries_missed") == [0]
+    assert values(harness, "stackit_github_deliveries_lost_seconds_total") == [0]
+    harness.stop()
+
+
+def test_payloads_that_all_fail_end_a_walk_and_the_next_one_takes_them(
+    harness: RecoveryHarness, hook: ListedHook
+) -> None:
+    for number in range(20):
+        entry = hook.add(f"guid-{number:02}", NOW + number)
+        hook.faults[entry.id] = ApiError("GitHub answered 502", reason="server", status=502)
+    asked = hook.details
+    harness.clock.advance(300)
+    harness.clock.pump([1] * 30)
+    assert hook.details - asked <= 20 + 3  # each was asked for the id of the hook; then three as themselves
+    assert any("GitHub answered 502" in each for each in harness.notices())
+    hook.faults.clear()
+    harness.clock.advance(300)
+    harness.clock.pump([1] * 30)
+    assert sorted(harness.taken()) == [f"guid-{number:02}" for number in range(20)]
     harness.stop()
 
 

@@ -29,9 +29,15 @@ class Taking:
     def __init__(self) -> None:
         self.events: list[tuple[Event, bytes]] = []
         self.seen: list[Occurrence] = []
+        self.max_body = 10_000
         self.result: DeliveryResult | Failure = DeliveryResult(id="17", duplicate=False, handled=True)
         self.taker = Taker(
-            take=self._take, observe=self.seen.append, now=lambda: 5.0, speaks_for=self._speaks_for, verify=self._verify
+            take=self._take,
+            observe=self.seen.append,
+            now=lambda: 5.0,
+            speaks_for=self._speaks_for,
+            verify=self._verify,
+            max_body=lambda: self.max_body,
         )
 
     def _take(self, event: Event, digest: bytes, done: Callable[[Any], object]) -> None:
@@ -101,6 +107,14 @@ def test_what_its_signer_may_not_speak_for_is_not_taken() -> None:
     taking = Taking()
     assert taking.take(BODY.replace(b"widget", b"secret").replace(b"octo", b"hubot")) == "scope"
     assert taking.events == []
+
+
+def test_what_is_larger_than_the_webhook_takes_is_not_taken() -> None:
+    taking = Taking()
+    taking.max_body = len(BODY) - 1
+    assert taking.take(BODY) == "too_large"
+    assert taking.events == []
+    assert [each.name for each in taking.seen] == ["notice"]
 
 
 def test_a_duplicate_and_a_journal_that_refuses() -> None:
