@@ -18,7 +18,7 @@ from stackit.api.reactor import Reactor, sleep
 FaultKind = Literal[
     "echo", "hang", "hang_mid", "drip", "endless", "redirect", "truncate", "stale", 401, 403, 404, 429, 500, 502, 503
 ]
-"""A status is answered as such. ``echo``: 403, with the credential that came in its text. ``hang``: no answer.
+"""A status is answered as such. ``echo``: 500, with the credential that came in its text. ``hang``: no answer.
 ``hang_mid``: half an answer, then silence. ``drip``: one byte at a time. ``endless``: a fetch sees progress, and never
 a pack. ``truncate``: half an answer, then the connection closes. ``redirect``: 301 to the same repository under
 another host name. ``stale``: as the refs were when the fault began."""
@@ -55,7 +55,7 @@ class Fault(msgspec.Struct, eq=False):
             location = f"http://localhost:{port}/moved{request.uri.decode('latin-1')}"
             return send(request, 301, b"Moved Permanently", {"Location": location})
         if self.kind == "echo":
-            return send(request, 403, b"Access blocked for " + _credential(request))
+            return send(request, 500, b"Something went wrong with " + _credential(request))
         if isinstance(self.kind, int):
             headers = {401: {"WWW-Authenticate": 'Basic realm="GitHub"'}, 429: {"Retry-After": "60"}}
             return send(request, self.kind, _TEXTS.get(self.kind, b"Something went wrong"), headers.get(self.kind, {}))

@@ -118,6 +118,12 @@ async def test_no_secret_of_an_app_shows_in_whatever_github_says_back(
     await sync
     await server.wait_for(sent.guid, visible=True)
 
+    # A remote says back to git what token it came with.
+    github.fault("octo/gadget", "echo")
+    answers = [await server.sync("octo/gadget")]
+    assert answers[0].status == 502
+    github.heal("octo/gadget")
+
     # Every answer of the API has all secrets in it: to who comes with a token, and to the App itself.
     await server.wait_for((await github.send("issues")).guid)
     said = [app.client_secret, app.webhook_secret, app.private_key, *(each.value for each in github.tokens)]
@@ -129,7 +135,6 @@ async def test_no_secret_of_an_app_shows_in_whatever_github_says_back(
         return all(each is not None and any(one["error"] for one in each["handlings"]) for each in receipts)
 
     await server.until(failed, "the handler to fail")
-    answers = []
     for path in ("repos", "repos/octo/widget", "repos/octo/gadget", "deliveries", "github", "status"):
         answers.append(await server.admin("GET", f"{{prefix}}/{path}"))
         assert answers[-1].status == 200

@@ -222,7 +222,7 @@ async def test_names_are_found_in_any_letter_case(github: PretendGitHub) -> None
         (403, b"error: 403"),
         (404, b"not found"),
         (429, b"error: 429"),
-        ("echo", b"error: 403"),
+        ("echo", b"error: 500"),
         (500, b"error: 500"),
         ("truncate", b"transfer closed"),
     ],
