@@ -9,17 +9,31 @@ import msgspec
 from stackit.api.events import Event, RefsChanged
 from stackit.api.forge import Forge, Forges, secret_variable
 from stackit.config.model import Config
-from stackit.config.scopes import by_file
+from stackit.config.scopes import ScopedSecret, by_file
 from stackit.github import GitHub
+from stackit.github.hooks.secret_files import SecretFiles
 from stackit.journal import StoredEvent, decode_changes
 from stackit.web.webhook_secrets import Secrets
 
 
+def made_secrets(config: Config) -> tuple[ScopedSecret, ...]:
+    """Return the webhook secrets that stackit made itself, without those of Apps that are not configured.
+
+    Raises StackitError where they cannot be listed.
+    """
+    apps = {f"app:{each.name}".lower() for each in config.apps}
+    found = SecretFiles(config.state_dir).scoped()
+    return tuple(each for each in found if not each.scope.startswith("app:") or each.scope.lower() in apps)
+
+
 def with_secrets(config: Config, notice: Callable[[str], None]) -> list[tuple[Forge, Secrets]]:
-    """Return GitHub and each installed forge. ``notice`` is told when the file of a secret changes."""
+    """Return GitHub and each installed forge. ``notice`` is told when the file of a secret changes.
+
+    Raises StackitError where the secrets that stackit made cannot be listed.
+    """
     github = GitHub(config.webhook.content_type)
     fixed: list[str] = [config.webhook_secret] if config.webhook_secret else []
-    scoped = config.scoped_secrets
+    scoped = (*config.scoped_secrets, *made_secrets(config))
     secrets = Secrets(github, fixed, config.webhook.secret_files, notice, by_file(scoped, github.name))
     found: list[tuple[Forge, Secrets]] = [(github, secrets)]
     for each in config.forges:

@@ -38,6 +38,9 @@ CORE = {
     "web",
 }
 
+AT_GITHUB = {"github.api", "github.apps", "github.discovery", "github.hooks", "github.recovery", "github.setup"}
+"""Rooms that the service puts together."""
+
 # A room, and the rooms that it may import besides itself.
 ALLOWED: Mapping[str, set[str]] = {
     "text": set(),
@@ -57,6 +60,8 @@ ALLOWED: Mapping[str, set[str]] = {
     "github.apps": {*GROUND, "config", "github.api"},
     "github.discovery": {*GROUND, "config", "github.api", "github.apps", "registry"},
     "github.recovery": {*GROUND, "config", "github", "github.api", "github.apps"},
+    "github.hooks": {*GROUND, "config", "github", "github.api", "github.apps"},
+    "github.setup": {*GROUND, "config", "github", "github.api"},
     "journal": GROUND,
     "registry": {*GROUND, "config", "journal"},
     "bus": {*GROUND, "config"},
@@ -67,19 +72,9 @@ ALLOWED: Mapping[str, set[str]] = {
     "cli": {*GROUND, "config", "bus", "journal", "http.client", "testing", "dev", "forges"},
     "dev": {*GROUND, "config", "http.client", "testing"},
     # The composition root, and the programs above it: they know every room but the plugins.
-    "forges": {*GROUND, "config", "github", "journal", "web"},
+    "forges": {*GROUND, "config", "github", "github.hooks", "journal", "web"},
     "reload": {*CORE, "forges"},
-    "service": {
-        *CORE,
-        "cli",
-        "forges",
-        "reload",
-        "github.api",
-        "github.apps",
-        "github.discovery",
-        "github.recovery",
-        "http.client",
-    },
+    "service": {*CORE, "cli", "forges", "reload", *AT_GITHUB, "http.client"},
     "tap": {*CORE, "service", "demo"},
     "demo": {*CORE, "service", "testing"},
     "dev_service": {*GROUND, "config", "dev", "tap"},

@@ -48,7 +48,7 @@ class AdminRequest(msgspec.Struct, frozen=True, kw_only=True):
     """A request to an admin route that passed the admin side's protections.
 
     ``args`` are the parts of the path that the route names in braces, ``query`` the last
-    value of each query parameter, ``body`` at most 64 KiB.
+    value of each query parameter, ``body`` at most 64 KiB, ``cookie`` the header ``Cookie``.
     """
 
     method: str
@@ -56,6 +56,7 @@ class AdminRequest(msgspec.Struct, frozen=True, kw_only=True):
     args: Mapping[str, str]
     query: Mapping[str, str]
     body: bytes
+    cookie: str = ""
 
 
 class Route(msgspec.Struct, frozen=True):
@@ -65,6 +66,7 @@ class Route(msgspec.Struct, frozen=True):
     match one segment each: ``{prefix}/repos/{owner}/{name}``. The handler may be async.
     ``plugin``, whose route it is, is filled in by stackit. ``query`` are the names of the
     query parameters: a request with any other is answered 400 (None: the handler looks itself).
+    An ``open`` route is a GET that needs no bearer token: the handler has to know who asks.
     """
 
     method: str
@@ -72,6 +74,7 @@ class Route(msgspec.Struct, frozen=True):
     handler: Callable[[AdminRequest], Response | Awaitable[Response]]
     plugin: str | None = None
     query: tuple[str, ...] | None = None
+    open: bool = False
 
 
 def check_refused(refused: Refused) -> None:

@@ -56,6 +56,7 @@ class Printer:
             self._out.write(json.dumps(answer, indent=2) + "\n")
         else:
             self._out.write("".join(f"{escape(line)}\n" for line in text.removesuffix("\n").split("\n")))
+            self._out.flush()  # the command may go on for a while
 
     def table(
         self, answer: Any, header: Sequence[str], rows: Sequence[Sequence[object]], *, empty: str, note: str = ""

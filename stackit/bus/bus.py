@@ -15,7 +15,7 @@ from twisted.logger import Logger
 from stackit.api import hookspecs
 from stackit.api.errors import PluginError
 from stackit.api.events import Event
-from stackit.api.hookimpl import ON
+from stackit.api.hookimpl import ON, read_pattern
 from stackit.api.hookspecs import HOOKS, Hook, HookKind, kind_of
 from stackit.api.occurrences import Occurrence
 from stackit.api.reactor import Reactor
@@ -138,6 +138,11 @@ class Bus:
     def _find_wanting(self, name: str, action: str | None) -> tuple[str, ...]:
         events = self.subscribers(hookspecs.stackit_event)
         return tuple(each.key for each in events if each.options.wants(name, action))
+
+    def event_names(self) -> frozenset[str | None]:
+        """Return the names of the events that handlers wait for; None stands for any."""
+        events = self.subscribers(hookspecs.stackit_event)
+        return frozenset(read_pattern(pattern)[0] for each in events for pattern in each.options.patterns)
 
     def display(self, key: str) -> str:
         """Return a subscriber's name for people: its plugin, with ``:function`` where the plugin has several."""

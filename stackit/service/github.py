@@ -21,6 +21,7 @@ from stackit.config.model import Config
 from stackit.github.api import ApiClients
 from stackit.github.apps import Apps, GitHubApp
 from stackit.github.apps.part import AppsPart
+from stackit.github.apps.personal import PersonalTokens
 from stackit.github.apps.repository_client import RepositoryClient
 from stackit.github.discovery.discovery import Discovery
 from stackit.http.client.tls import TlsFiles
@@ -108,7 +109,17 @@ class GitHubParts:
             now=self._now,
             notice=self._notice,
         )
-        self.parts = [AppsPart(self._config, self.apps), self.discovery]
+        self.parts = [AppsPart(self._config, self.apps), self._personal(registry), self.discovery]
+
+    def _personal(self, registry: Registry) -> PersonalTokens:
+        expiries = self.clients.expiries
+        return PersonalTokens(
+            self._config, registry.repos, expiries, reactor=self._reactor, now=self._now, notice=self._notice
+        )
+
+    def add(self, *parts: Part) -> None:
+        """Have further parts, before any is started."""
+        self.parts += parts
 
     def bind(self, managed: Iterable[ManagedRepo]) -> tuple[ManagedRepo, ...]:
         """Return the repositories, each of an App with the source of its tokens."""

@@ -33,8 +33,11 @@ from stackit.config.model import Config
 from stackit.config.redactor import add_secret_file, redactor
 from stackit.dispatch.dispatch import Dispatch
 from stackit.dispatch.stalls import StallDetector
+from stackit.github.hooks.part import HooksPart
+from stackit.github.hooks.registry import COLLECTION as HOOKS
 from stackit.github.recovery.part import RecoveryPart
 from stackit.github.scopes import speaks_for
+from stackit.github.setup.part import SetupPart
 from stackit.journal import EventId
 from stackit.journal.pruner import Pruner
 from stackit.journal.sqlite import SQLiteJournal
@@ -168,6 +171,7 @@ class Stackit(Service):
 
     def _make_dispatch(self) -> None:
         config, reactor = self.config, self.reactor
+        self._know_secrets()
         self.forges = forges.with_secrets(config, self._notice)
         self._senders = Forges(forge for forge, _ in self.forges)
         self.pruner = Pruner(reactor=reactor, now=self.now, journal=self.journal)
@@ -205,7 +209,7 @@ class Stackit(Service):
         self._closers.add(self.registry.stop)
         self.registry.load()
         self.github.assemble(self.registry)
-        self.github.parts.append(self._recovery())
+        self.github.add(self._recovery(), self._hooks_part(), self._setup_part())
         for name, plugin in self.github.plugins().items():
             self.bus.register(name, plugin)
 
@@ -236,6 +240,42 @@ class Stackit(Service):
     def _signed_by(self, body: bytes, digest: bytes) -> str | None:
         """Return the label of the secret of GitHub's webhook that signed a body."""
         return self.public.webhooks[GITHUB].signed_by(body, digest)
+
+    def _hooks_part(self) -> HooksPart:
+        """Make what watches webhooks at GitHub, and gives them new secrets."""
+        return HooksPart(
+            reactor=self.reactor,
+            now=self.now,
+            apps=self.github.apps,
+            clients=self.github.clients,
+            repos=self.registry.repos,
+            config=lambda: self.config,
+            journal=self.journal,
+            documents=self.journal.documents_now(HOOKS),
+            patterns=self.bus.event_names,
+            refresh=self._refresh_secrets,
+            notice=self._notice,
+        )
+
+    def _setup_part(self) -> SetupPart:
+        """Make what sets up an App."""
+        return SetupPart(
+            reactor=self.reactor,
+            now=self.now,
+            clients=self.github.clients,
+            config=lambda: self.config,
+            redact=self.redact,
+            notice=self._notice,
+        )
+
+    def _know_secrets(self) -> None:
+        """Keep the webhook secrets that stackit made out of all that is said."""
+        self.redact.add_files(each.file for each in forges.made_secrets(self.config))
+
+    def _refresh_secrets(self) -> None:
+        """Have the receiver take the webhook secrets that are in the files now."""
+        self._know_secrets()
+        self.public.change(self.config, forges.with_secrets(self.config, self._notice))
 
     def _configured(self, config: Config) -> tuple[Sequence[ManagedRepo], Build]:
         """Return the repositories of a configuration, and what makes those that are not in it."""

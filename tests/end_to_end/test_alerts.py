@@ -53,6 +53,7 @@ def fresh(tmp_path_factory: pytest.TempPathFactory) -> Fresh:
     secret = directory / "next-secret"
     secret.write_text("a-secret-that-nobody-uses-yet")
     (directory / "deploy.py").write_text(PLUGIN)
+    (directory / "token").write_text("a-personal-token")
     key = generate_private_key(65537, 2048).private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption())
     (directory / "app.pem").write_bytes(key)
     server = RunningStackit(
@@ -61,7 +62,9 @@ def fresh(tmp_path_factory: pytest.TempPathFactory) -> Fresh:
         config={
             "sync": {"interval": "0"},
             "webhook": {"secret_files": [secret]},
-            "repos": [{"name": "octo/widget", "url": "http://127.0.0.1:1/octo/widget.git"}],
+            "repos": [
+                {"name": "octo/widget", "url": "http://127.0.0.1:1/octo/widget.git", "token_file": directory / "token"}
+            ],
             "apps": [
                 {
                     "name": "main",
@@ -136,6 +139,8 @@ def known_series(fresh: Fresh) -> Iterator[tuple[str, dict[str, str]]]:
     for route, status in product(ROUTES, ("200", "401", "403", "429", "500", "network")):
         yield "stackit_github_requests_total", {"route": route, "status": status}
     yield "stackit_github_limited_seconds", {"app": "main"}
+    for result in ("made", "failed"):
+        yield "stackit_github_token_mints_total", {"app": "main", "result": result}
     for file in ("journal.sqlite3", "journal.sqlite3-wal"):
         yield "stackit_journal_size_bytes", {"file": file}
 

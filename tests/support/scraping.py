@@ -13,9 +13,14 @@ from stackit import AdminRequest, App, ManagedRepo, Occurrence, Repo, Repos
 from stackit.api import hookspecs
 from stackit.bus.bus import Bus
 from stackit.bus.timeouts import call
+from stackit.config.model import Config
+from stackit.github.api import TokenExpiries
 from stackit.github.api.counts import RequestCounts
 from stackit.github.api.limits import Limits
+from stackit.github.apps.metrics import AppCounts, AppMetrics
+from stackit.github.apps.personal import PersonalTokens
 from stackit.github.discovery.metrics import DiscoveryMetrics
+from stackit.github.hooks.alarms import HookAlarms
 from stackit.github.recovery.metrics import RecoveryMetrics
 from stackit.plugins.metrics import Metrics
 from stackit.plugins.mirror import Mirror
@@ -57,6 +62,9 @@ class Scraped:
             stalled=lambda: self.stalled,
             collectors=[
                 *((name, each) for name, them in self.bus.collect(hookspecs.stackit_metrics) for each in them),
+                ("github-hooks", HookAlarms(print)),
+                ("github-apps", AppMetrics(lambda: (), AppCounts())),
+                ("github-personal_tokens", self._personal_tokens()),
                 ("github-recovery", RecoveryMetrics({}, clock.seconds)),
                 ("github-api", RequestCounts(Limits(clock))),
                 ("github-discovery", DiscoveryMetrics(tuple, {"looked": 0, "ignored": 0})),
@@ -64,6 +72,10 @@ class Scraped:
         )
         mirror._metrics.repos.begin(app, lambda _: "cloning")
         (self.route,) = self.metrics.stackit_routes(app)
+
+    def _personal_tokens(self) -> PersonalTokens:
+        config = Config(state_dir=Path("/nowhere"))
+        return PersonalTokens(config, (), TokenExpiries(), reactor=self.clock, now=self.clock.seconds, notice=print)
 
     def observe(self, **fields: Any) -> None:
         self.bus.observe(Occurrence(**fields))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from stackit.cli.commands import (
+    app,
     backup,
     check_config,
     completion,
@@ -10,6 +11,7 @@ from stackit.cli.commands import (
     delivery,
     dev,
     discover,
+    hook,
     recover,
     replay,
     send,
@@ -22,6 +24,8 @@ COMMANDS = (
     delivery.COMMAND,
     replay.COMMAND,
     recover.COMMAND,
+    app.COMMAND,
+    hook.COMMAND,
     discover.COMMAND,
     send.COMMAND,
     dev.COMMAND,

@@ -6,6 +6,7 @@ from stackit.github.api.client import ApiClient
 from stackit.github.api.clients import ApiClients
 from stackit.github.api.clock import GitHubClock
 from stackit.github.api.credentials import Credential, NoCredential, TokenCredential
+from stackit.github.api.expiries import TokenExpiries
 
 __all__ = [
     "ApiClient",
@@ -18,5 +19,6 @@ __all__ = [
     "JwtCredential",
     "NoCredential",
     "TokenCredential",
+    "TokenExpiries",
     "load_key",
 ]

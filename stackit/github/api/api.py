@@ -8,6 +8,7 @@ from stackit.github.api.address import ApiUrl
 from stackit.github.api.clock import GitHubClock
 from stackit.github.api.counts import RequestCounts
 from stackit.github.api.etags import ETags
+from stackit.github.api.expiries import TokenExpiries
 from stackit.github.api.limits import Limits
 from stackit.github.api.transport import Transport
 
@@ -24,6 +25,7 @@ class Api:
         etags: ETags,
         counts: RequestCounts,
         clock: GitHubClock,
+        expiries: TokenExpiries,
         now: Callable[[], float],
         redact: Callable[[str], str],
     ) -> None:
@@ -33,6 +35,7 @@ class Api:
         self.etags = etags
         self.counts = counts
         self.clock = clock
+        self.expiries = expiries
         self.now = now
         self.redact = redact
         self.knows_version = True

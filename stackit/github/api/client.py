@@ -15,6 +15,7 @@ from stackit.github.api.answer import HttpAnswer, NoAnswer
 from stackit.github.api.api import Api
 from stackit.github.api.clock import GitHubClock
 from stackit.github.api.credentials import Credential
+from stackit.github.api.expiries import HEADER as EXPIRY
 from stackit.github.api.limits import Gate, Held, LimitKind
 from stackit.github.api.refusals import message_of, reason_of, refuses_version
 from stackit.github.api.transport import LARGEST
@@ -200,6 +201,7 @@ class ApiClient:
             api.clock.now(),
         )
         self.credential.answered(headers)
+        api.expiries.note(authorization, headers.get(EXPIRY))
         if answer.status == HTTPStatus.NOT_MODIFIED and known is not None:
             return known, authorization, limit
         if not write and answer.status == HTTPStatus.OK:

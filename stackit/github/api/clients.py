@@ -15,6 +15,7 @@ from stackit.github.api.clock import GitHubClock
 from stackit.github.api.counts import RequestCounts
 from stackit.github.api.credentials import Credential
 from stackit.github.api.etags import ETags
+from stackit.github.api.expiries import TokenExpiries
 from stackit.github.api.limits import Limits
 from stackit.github.api.transport import LARGEST, Transport
 from stackit.http.client.tls import TlsFiles
@@ -46,6 +47,7 @@ class ApiClients:
         self._etags = ETags(reactor.seconds)
         self._apis: dict[str, Api] = {}
         self.limits = Limits(reactor)
+        self.expiries = TokenExpiries()
         self.counts = RequestCounts(self.limits)
 
     def client(
@@ -96,6 +98,7 @@ class ApiClients:
                 etags=self._etags,
                 counts=self.counts,
                 clock=GitHubClock(url.partition("://")[2].partition("/")[0], self._now, self._notice),
+                expiries=self.expiries,
                 now=self._now,
                 redact=self._redact,
             )

@@ -28,15 +28,11 @@ class Credential(Protocol):
 
 
 class TokenCredential:
-    """A token that ``read`` returns, such as that of ``token_file``.
-
-    ``expires`` is GitHub's word for the end of its life, as text of a header; None where it did not say.
-    """
+    """A token that ``read`` returns, such as that of ``token_file``."""
 
     def __init__(self, key: str, read: Callable[[], str]) -> None:
         """``read`` raises StackitError where there is no token."""
         self.key = key
-        self.expires: str | None = None
         self._read = read
 
     async def authorization(self) -> str:
@@ -48,8 +44,7 @@ class TokenCredential:
         return status == 401 and authorization != f"Bearer {self._read()}"
 
     def answered(self, headers: Mapping[str, str]) -> None:
-        """Note when the token expires, which GitHub says of personal tokens."""
-        self.expires = headers.get("github-authentication-token-expiration", self.expires)
+        """Take no note: the client remembers when the token expires."""
 
 
 class NoCredential:

@@ -161,7 +161,7 @@ class Apps:
                         "id": each.id,
                         "account": each.account.login,
                         "account_id": each.account.id,
-                        "state": each.state,
+                        "state": each.standing,
                         "reason": each.reason or None,
                         "permissions": dict(each.record.permissions),
                         "repository_selection": each.record.repository_selection,

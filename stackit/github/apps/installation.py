@@ -55,6 +55,11 @@ class Installation:
         return self.record.account
 
     @property
+    def standing(self) -> State:
+        """Return the state for people: ``unauthorized`` where GitHub refuses the App itself."""
+        return "unauthorized" if self.state == "active" and self.app.problem is not None else self.state
+
+    @property
     def client(self) -> ApiClient:
         """Return a client that may read contents and metadata, with the token that git has."""
         return self.client_for(GIT)

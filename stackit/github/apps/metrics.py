@@ -55,7 +55,7 @@ class AppMetrics(Collector):
             for result in RESULTS:
                 mints.add_metric([app.name, result], self._counts.mints[app.name, result])
             authorized.add_metric([app.name], float(app.problem is None))
-            states = Counter(each.state for each in app)
+            states = Counter(each.standing for each in app)
             for state in STATES:
                 installations.add_metric([app.name, state], states[state])
             for each in app:

@@ -26,14 +26,21 @@ class Guard:
 
     def refuse(self, head: RequestHead, address: str) -> Response | None:
         """Return the answer that refuses the request, or None. ``address`` is the local address of the connection."""
-        if not self._known_host(head, address):
-            return error(421, "unknown Host: use the listener's own name, or add yours to admin.hosts")
+        unknown = self.refuse_host(head, address)
+        if unknown is not None:
+            return unknown
         if not self._has_token(head):
             refusal = error(401, "a bearer token is needed: send Authorization: Bearer TOKEN")
             return Response(status=401, body=refusal.body, headers={"WWW-Authenticate": 'Bearer realm="stackit"'})
         if head.method not in _SAFE_METHODS and head.headers.get(b"x-stackit-csrf") != (b"1",):
             return error(403, "this method needs the header X-Stackit-CSRF: 1")
         return None
+
+    def refuse_host(self, head: RequestHead, address: str) -> Response | None:
+        """Return the answer that refuses a request for a host that this is not, or None."""
+        if self._known_host(head, address):
+            return None
+        return error(421, "unknown Host: use the listener's own name, or add yours to admin.hosts")
 
     def _known_host(self, head: RequestHead, address: str) -> bool:
         # A page whose name resolves to this address (DNS rebinding) sends its own name as Host. The port does not

@@ -65,6 +65,8 @@ class Router:
                 raise _invalid(route, "its query must be a tuple of names, or None")
             if not _METHOD.fullmatch(route.method):
                 raise _invalid(route, "the method must be upper-case letters")
+            if route.open is not False and (route.open is not True or route.method != "GET"):
+                raise _invalid(route, "only a GET can be open, which is True or False")
             for path in expand(route.path, prefixes):
                 pattern, names = _parse(route, path)
                 entry = entries.setdefault(pattern, PathEntry(pattern, {}))

@@ -59,8 +59,14 @@ class Admin:
 
         ``address`` is the local address of the connection.
         """
-        refused = self.guard.refuse(head, address) or self._unroutable(head)
+        guarded = self.guard.refuse_host(head, address) if self._is_open(head) else self.guard.refuse(head, address)
+        refused = guarded or self._unroutable(head)
         return encode(refused) if refused is not None else None
+
+    def _is_open(self, head: RequestHead) -> bool:
+        found = self._router.find(head.path)
+        match = found.route(head.method.decode("latin-1")) if found else None
+        return match is not None and match[0].open
 
     def _unroutable(self, head: RequestHead) -> Response | None:
         """Return ``404`` or ``405`` for a request without a route, else None."""
@@ -96,7 +102,9 @@ class Admin:
             there = f"there is {', '.join(route.query)}" if route.query else "this path takes none"
             return encode(error(400, f"unknown parameter {unknown[0][:40]!r}; {there}"))
         path = head.path.decode("latin-1")
-        asked = AdminRequest(method=method, path=path, args=args, query=parameters, body=body)
+        cookies = head.headers.get(b"cookie", ())
+        cookie = cookies[0].decode("latin-1") if len(cookies) == 1 else ""
+        asked = AdminRequest(method=method, path=path, args=args, query=parameters, body=body, cookie=cookie)
         answering = with_timeout(self._reactor, call(route.handler, asked), 0)
         return await answering.addCallback(_checked).addErrback(_failed, route, self._faults)
 

@@ -10,6 +10,8 @@ import pytest_twisted
 from admin_server import CSRF, ECHO, Serve
 from log_capture import lines_logged
 
+from stackit import AdminRequest, Response, Route
+
 
 @pytest.mark.parametrize("host", ["localhost", "LOCALHOST:1", "127.0.0.1", "127.0.0.1:8081", "[::1]", "[::1]:8081"])
 @pytest_twisted.ensureDeferred
@@ -167,3 +169,18 @@ async def test_every_answer_tells_browsers_to_keep_their_hands_off(serve: Serve)
         assert "frame-ancestors 'none'" in headers["content-security-policy"]
         assert headers["content-type"] == "application/json"
         assert "access-control-allow-origin" not in headers
+
+
+@pytest_twisted.ensureDeferred
+async def test_an_open_route_needs_no_token_but_the_right_host_and_sees_its_cookie(serve: Serve) -> None:
+    def who(request: AdminRequest) -> Response:
+        return Response(body={"cookie": request.cookie})
+
+    routes = [Route("GET", "/open", who, open=True), Route("GET", "/closed", who)]
+    server = await serve(routes, token="the-token-of-the-admin-side")
+    answer = await server.ask("GET", "/open", "Cookie: a=b; c=d")
+    assert (answer.status, answer.json) == (200, {"cookie": "a=b; c=d"})
+    assert (await server.ask("GET", "/closed")).status == 401
+    assert (await server.ask("GET", "/open/")).status == 401, "an unknown path is no open one"
+    assert (await server.ask("POST", "/open", CSRF)).status == 401
+    assert (await server.ask("GET", "/open", host="evil.example")).status == 421

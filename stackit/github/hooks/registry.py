@@ -1,0 +1,80 @@
+"""The webhooks that are watched, with their ids at GitHub, which the journal keeps."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import Protocol
+
+import msgspec
+
+from stackit.api.forge import GITHUB
+from stackit.config.model import Config
+from stackit.github.hooks.secret_files import SecretFiles
+from stackit.github.hooks.target import HookTarget
+
+COLLECTION = "hooks"
+
+
+class Documents(Protocol):
+    """The part of the journal that keeps the ids."""
+
+    async def put(self, collection: str, documents: Mapping[str, bytes | None]) -> None:
+        """Write documents; None removes one."""
+
+
+class KnownHook(msgspec.Struct, frozen=True):
+    """A webhook that was seen: its scope, and its id."""
+
+    scope: str
+    id: int
+
+
+class WatchedHooks:
+    """Every webhook that stackit should hear from: those of the Apps, those with a secret of their own, those it knows.
+
+    ``documents`` are as the journal has them.
+    """
+
+    def __init__(
+        self,
+        journal: Documents,
+        documents: Mapping[str, bytes],
+        files: SecretFiles,
+        config: Callable[[], Config],
+    ) -> None:
+        self._journal = journal
+        self._files = files
+        self._config = config
+        self._known = {key: msgspec.json.decode(each, type=KnownHook) for key, each in documents.items()}
+
+    def targets(self) -> dict[str, HookTarget]:
+        """Return the targets by their keys. Raises StackitError for a disk that cannot be read."""
+        config = self._config()
+        apps = {each.name.lower(): HookTarget("app", each.name) for each in config.apps}
+        scopes = [each.scope for each in (*config.scoped_secrets, *self._files.scoped()) if each.forge == GITHUB]
+        scopes += [each.scope for each in self._known.values()]
+        found = {each.key: each for each in apps.values()}
+        for each in map(HookTarget.parse, scopes):
+            if each.kind != "app":
+                found.setdefault(each.key, each)
+        return found
+
+    def id_of(self, target: HookTarget) -> int | None:
+        """Return the id of a webhook as it was seen last."""
+        known = self._known.get(target.key)
+        return None if known is None else known.id
+
+    async def learn(self, target: HookTarget, hook: int | None) -> None:
+        """Keep the id of a webhook; None for that of an App, which has none. Raises JournalError."""
+        if hook is not None and self.id_of(target) != hook:
+            known = KnownHook(target.scope, hook)
+            await self._journal.put(COLLECTION, {target.key: msgspec.json.encode(known)})
+            self._known[target.key] = known
+
+    async def forget(self, target: HookTarget) -> bool:
+        """Know nothing of a webhook any more; return whether something was known. Raises JournalError."""
+        if target.key not in self._known:
+            return False
+        await self._journal.put(COLLECTION, {target.key: None})
+        del self._known[target.key]
+        return True

@@ -1,0 +1,79 @@
+"""The pages that the browser sees. No secret is on them but the state, which goes to GitHub."""
+
+from __future__ import annotations
+
+import json
+from html import escape
+from typing import Any
+from urllib.parse import quote, urlsplit
+
+from stackit.api.admin import Response
+
+OF_NO_USE = "this address is of no use (any more); stackit app create gives another one"
+
+_PAGE = """<!doctype html>
+<html lang="en">
+<meta charset="utf-8">
+<title>stackit: a GitHub App</title>
+<h1>{heading}</h1>
+{content}
+</html>
+"""
+
+
+def form(action: str, state: str, manifest: dict[str, Any], cookie: str, max_age: int, *, secure: bool) -> Response:
+    """Return the page whose button sends the manifest to GitHub, and the cookie of its browser."""
+    parts = urlsplit(action)
+    content = (
+        f"<p>{escape(parts.netloc)} will ask you for the name of the App, and send you back here.</p>\n"
+        f'<form method="post" action="{escape(action)}?state={quote(state)}">\n'
+        f'<input type="hidden" name="manifest" value="{escape(json.dumps(manifest))}">\n'
+        f"<button>Create the App {escape(manifest['name'])}</button>\n"
+        "</form>"
+    )
+    attributes = f"Path=/setup; Max-Age={max_age}; HttpOnly; SameSite=Lax" + ("; Secure" if secure else "")
+    return _page(
+        "Create a GitHub App for stackit",
+        content,
+        form_action=f"{parts.scheme}://{parts.netloc}",
+        headers={"Set-Cookie": f"{COOKIE}={cookie}; {attributes}"},
+    )
+
+
+def done(install_url: str, toml: str) -> Response:
+    """Return the page at the end: what to put into the configuration, and where to install the App."""
+    content = (
+        f"<p>Put this into the configuration of stackit, and reload it:</p>\n<pre>{escape(toml)}</pre>\n"
+        f'<p>Then install the App: <a href="{escape(install_url)}">{escape(install_url)}</a></p>'
+    )
+    return _page("The App is made", content)
+
+
+def failed(problem: str, status: int) -> Response:
+    """Return the page that tells of a set-up that failed."""
+    return _page("The App is not set up", f"<p>{escape(problem)}</p>", status=status)
+
+
+def forbidden() -> Response:
+    """Return the page for everybody else: it tells nothing."""
+    return _page("No", f"<p>{escape(OF_NO_USE)}</p>", status=403)
+
+
+COOKIE = "stackit_setup"
+
+
+def _page(
+    heading: str,
+    content: str,
+    *,
+    status: int = 200,
+    form_action: str = "'none'",
+    headers: dict[str, str] | None = None,
+) -> Response:
+    policy = f"default-src 'none'; base-uri 'none'; form-action {form_action}; frame-ancestors 'none'"
+    return Response(
+        status=status,
+        body=_PAGE.format(heading=escape(heading), content=content).encode(),
+        content_type="text/html; charset=utf-8",
+        headers={"Content-Security-Policy": policy, **(headers or {})},
+    )

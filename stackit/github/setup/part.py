@@ -1,0 +1,266 @@
+"""The set-up of an App as one part of the service: the routes of the command, and those of the browser."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Callable, Sequence
+from http.cookies import CookieError, SimpleCookie
+from typing import Any
+from urllib.parse import urlsplit
+
+import msgspec
+from prometheus_client.registry import Collector
+
+from stackit.api.admin import AdminRequest, Response, Route, error
+from stackit.api.errors import StackitError
+from stackit.api.reactor import Reactor
+from stackit.config import checks
+from stackit.config.apps import GITHUB_API, api_url, app_name, web_url
+from stackit.config.model import Config
+from stackit.github.api import ApiClients, ApiError, NoCredential
+from stackit.github.names import parse_repo
+from stackit.github.setup import pages
+from stackit.github.setup.conversion import AppFiles, NewApp, convert
+from stackit.github.setup.manifest import AppWish
+from stackit.github.setup.window import OPEN_FOR, SetupWindow
+from stackit.secrets.redactor import Redactor
+from stackit.text.times import rfc3339
+
+FORM, CALLBACK = "/setup/app", "/setup/app/callback"
+_CODE = re.compile(r"[A-Za-z0-9_-]{1,200}", re.ASCII)
+_TRY_AGAIN = {"network", "server", "rate_limited", "secondary_limit"}
+
+
+class _Setup(msgspec.Struct, frozen=True, eq=False):
+    window: SetupWindow
+    wish: AppWish
+    files: AppFiles
+
+
+class SetupPart:
+    """One set-up at a time. ``config`` returns the configuration of now."""
+
+    name = "setup"
+    settings: Sequence[str] = ("admin.url",)
+
+    def __init__(
+        self,
+        *,
+        reactor: Reactor,
+        now: Callable[[], float],
+        clients: ApiClients,
+        config: Callable[[], Config],
+        redact: Redactor,
+        notice: Callable[[str], None],
+    ) -> None:
+        self._reactor = reactor
+        self._now = now
+        self._clients = clients
+        self._config = config
+        self._redact = redact
+        self._notice = notice
+        self._setup: _Setup | None = None
+        self._outcome: dict[str, Any] | None = None
+
+    def start(self) -> None:
+        """Begin nothing: a command opens the window."""
+
+    async def stop(self) -> None:
+        """Close the window."""
+        if self._setup is not None:
+            self._setup.window.close()
+
+    def status(self) -> Any:
+        """Return whether a set-up is open."""
+        return {"open": self._setup is not None and self._setup.window.is_open}
+
+    def problems(self) -> Sequence[str]:
+        """Return none."""
+        return ()
+
+    def collectors(self) -> Sequence[Collector]:
+        """Return none."""
+        return ()
+
+    def plugin(self) -> object | None:
+        """Return none."""
+        return None
+
+    def change(self, _: Config) -> Callable[[], None]:
+        """Return a function that does nothing: the settings are looked up when they are needed."""
+        return lambda: None
+
+    def routes(self) -> Sequence[Route]:
+        """Return the routes of the command, and those of the browser, which has no token."""
+        return [
+            Route("POST", "{prefix}/setup/app", self._open, query=("name", "organization", "api_url", "hooks")),
+            Route("GET", "{prefix}/setup/app", self._show, query=()),
+            Route("GET", FORM, self._form, query=None, open=True),
+            Route("GET", CALLBACK, self._callback, query=None, open=True),
+        ]
+
+    # -- the command --------------------------------------------------------------
+
+    def _open(self, request: AdminRequest) -> Response:
+        try:
+            wish = self._wish(request)
+            files = AppFiles(self._config().state_dir, wish.name)
+            files.check()
+        except StackitError as problem:
+            return error(400, str(problem))
+        if self._setup is not None:
+            self._setup.window.close()
+        opened_at = self._now()
+        window = SetupWindow(self._reactor, opened_at)
+        self._setup, self._outcome = _Setup(window, wish, files), None
+        return Response(
+            status=201,
+            body={
+                "url": f"{wish.callback_url.removesuffix(CALLBACK)}{FORM}?ticket={window.ticket}",
+                "open_until": rfc3339(opened_at + OPEN_FOR),
+            },
+        )
+
+    def _show(self, _: AdminRequest) -> Response:
+        if self._outcome is not None:
+            return Response(body={"state": "done" if "toml" in self._outcome else "failed", **self._outcome})
+        is_open = self._setup is not None and self._setup.window.is_open
+        return Response(body={"state": "open" if is_open else "closed"})
+
+    def _wish(self, request: AdminRequest) -> AppWish:
+        """Return the App that the command asks for. Raises StackitError."""
+        config, query = self._config(), request.query
+        name, organization = query.get("name", "stackit"), query.get("organization")
+        api = query.get("api_url", GITHUB_API).rstrip("/")
+        try:
+            app_name(name)
+            api_url(api)
+            if organization is not None:
+                parse_repo(f"{organization}/x")
+        except ValueError as problem:
+            raise StackitError(str(problem)) from None
+        if any(each.name.lower() == name.lower() for each in config.apps):
+            raise StackitError(f"[[apps]] has one that is called {name}: take another --name")
+        if config.public_url is None:
+            raise StackitError("the App has to be told where to send: set public_url, the URL of the public side")
+        public = config.public_url.rstrip("/")
+        return AppWish(
+            name=name,
+            organization=organization,
+            api_url=api,
+            web_url=web_url(api),
+            public_url=public,
+            webhook_url=f"{public}{config.api_prefixes[0]}/webhooks/github",
+            callback_url=f"{admin_base(config)}{CALLBACK}",
+            manages_hooks=query.get("hooks") == "true",
+        )
+
+    # -- the browser --------------------------------------------------------------
+
+    def _form(self, request: AdminRequest) -> Response:
+        """Give the browser with the ticket a form for GitHub."""
+        setup = self._setup
+        if setup is None or request.method != "GET":  # a HEAD of something that only looks takes no window
+            return pages.forbidden()
+        entered = setup.window.enter(request.query.get("ticket", ""), _cookie(request))
+        if entered is None:
+            return pages.forbidden()
+        cookie, state = entered
+        secure = setup.wish.callback_url.startswith("https:")
+        return pages.form(setup.wish.action, state, setup.wish.manifest(), cookie, int(OPEN_FOR), secure=secure)
+
+    async def _callback(self, request: AdminRequest) -> Response:
+        """Exchange the code that the browser brings back from GitHub."""
+        setup, code = self._setup, request.query.get("code", "")
+        if setup is None or request.method != "GET" or not _CODE.fullmatch(code):
+            return pages.forbidden()
+        if not setup.window.use(request.query.get("state", ""), _cookie(request)):
+            return pages.forbidden()
+        client = self._clients.client(setup.wish.api_url, NoCredential("manifest"))
+        try:
+            made = await convert(client, code)
+        except ApiError as problem:
+            if problem.reason in _TRY_AGAIN:
+                setup.window.reopen()
+                return pages.failed(f"GitHub cannot be asked now; load this page again. ({problem})", 502)
+            return self._failed(f"GitHub does not tell of the App: {problem}", 502)
+        return self._made(setup, made)
+
+    def _made(self, setup: _Setup, made: NewApp) -> Response:
+        wish, files, owner = setup.wish, setup.files, made.owner.login
+        if wish.organization is not None and owner.lower() != wish.organization.lower():
+            return self._failed(
+                f"the App {made.slug} belongs to {owner}, and not to {wish.organization}: its secrets are thrown away; "
+                f"delete it at {made.html_url}",
+                409,
+            )
+        try:
+            files.write(made)
+        except StackitError as problem:
+            return self._failed(
+                f"the App {made.slug} is made, but its key could not be kept ({problem}); delete it at "
+                f"{made.html_url}, and begin again",
+                500,
+            )
+        self._redact.add_files(path for path in (files.private_key, files.webhook_secret, files.client_secret))
+        toml, install_url = _toml(wish, files, made), f"{made.html_url}/installations/new"
+        self._outcome = {
+            "app": made.slug,
+            "owner": owner,
+            "toml": toml,
+            "install_url": install_url,
+            "directory": str(files.directory),
+        }
+        self._notice(f"the GitHub App {made.slug} of {owner} was made; its secrets are in {files.directory}")
+        return pages.done(install_url, toml)
+
+    def _failed(self, problem: str, status: int) -> Response:
+        self._outcome = {"problem": problem}
+        self._notice(f"no GitHub App was set up: {problem}")
+        return pages.failed(problem, status)
+
+
+def admin_base(config: Config) -> str:
+    """Return the URL at which a browser reaches the admin side. Raises StackitError where it is not known."""
+    if config.admin.url is not None:
+        base = config.admin.url.rstrip("/")
+        host = urlsplit(base).hostname or ""
+        if not checks.is_loopback(host) and host not in (each.lower() for each in config.admin.hosts):
+            raise StackitError(
+                f"the admin side does not answer to {host}: add it to admin.hosts, as admin.url names it"
+            )
+        return base
+    known = not config.admin.listen.startswith("systemd:")
+    url = checks.endpoint(config.admin.listen).url if known else None
+    if url is None:
+        raise StackitError("a browser has to come back to the admin side: set admin.url, where it is reached")
+    return url
+
+
+def _toml(wish: AppWish, files: AppFiles, made: NewApp) -> str:
+    """Return the table for the configuration."""
+    lines = [
+        "[[apps]]",
+        f"name = {_text(wish.name)}",
+        f"app_id = {made.id}",
+        f"private_key_file = {_text(files.private_key)}",
+    ]
+    if made.webhook_secret:
+        lines.append(f"secret_files = [{_text(files.webhook_secret)}]")
+    if wish.api_url != GITHUB_API:
+        lines.append(f"api_url = {_text(wish.api_url)}")
+    return "\n".join(lines) + "\n"
+
+
+def _text(value: object) -> str:
+    """Return text in quotes, as TOML and JSON write it."""
+    return json.dumps(str(value))
+
+
+def _cookie(request: AdminRequest) -> str:
+    try:
+        found = SimpleCookie(request.cookie).get(pages.COOKIE)
+    except CookieError:
+        return ""
+    return "" if found is None else found.value
