@@ -172,22 +172,29 @@ class GitHubApp:
         there = {record.id for record in listed}
         # Those that are gone first: the account may have a new one.
         for each in [each for each in self if each.id not in there]:
-            owner = each.account.login.lower()
-            if self._is_wanted(self, owner):
-                each.disappear()
-            else:
-                self._forget(each)
+            self.miss(each)
         for record in listed:
             known = self._by_id.get(record.id)
             if known is None:
-                known = self._by_id[record.id] = Installation(self, record)
+                self.keep(Installation(self, record))
             else:
                 known.update(record)
-            before = self._by_login.get(record.account.login.lower())
-            self._by_login[record.account.login.lower()] = known
-            if before is not None and before is not known and before.id not in there:
-                self._forget(before)  # the App was installed anew
-                self._recovered(self)
+
+    def keep(self, installation: Installation) -> None:
+        """Find an installation by its id, and by the name of its account, also by those that it had before."""
+        self._by_id[installation.id] = installation
+        login = installation.account.login.lower()
+        before, self._by_login[login] = self._by_login.get(login), installation
+        if before is not None and before is not installation and before.state == "uninstalled":
+            self._forget(before)  # the App was installed anew
+            self._recovered(self)
+
+    def miss(self, installation: Installation) -> None:
+        """Take note that GitHub has no such installation any more."""
+        if self._is_wanted(self, installation.account.login.lower()):
+            installation.disappear()
+        else:
+            self._forget(installation)
 
     def _forget(self, installation: Installation) -> None:
         installation.stop()
@@ -266,8 +273,16 @@ class GitHubApp:
     def _in_trouble(self) -> bool:
         return self.problem is not None or bool(self._missing) or any(each.state != "active" for each in self)
 
+    async def look_at(self, installation_id: int | None) -> None:
+        """Ask GitHub for an installation now, as after an event that tells of it. Never raises."""
+        known = None if installation_id is None else self._by_id.get(installation_id)
+        if known is None:
+            await self.look_again()
+        else:
+            await known.look(anew=True)
+
     async def look_again(self) -> None:
-        """Ask GitHub for the installations now, as after an event that tells of one. Never raises."""
+        """Ask GitHub for the installations now. Never raises."""
         try:
             await self.installations()
         except StackitError as problem:

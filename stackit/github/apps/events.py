@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from typing import TYPE_CHECKING
 
 from stackit.api.events import Event
@@ -16,22 +16,24 @@ _OF_AN_APP = "app:"
 
 
 class InstallationEvents:
-    """A plugin: has the Apps of an event ask GitHub for their installations."""
+    """A plugin: has the Apps of an event ask GitHub for the installation that it tells of."""
 
     def __init__(self, apps: Apps) -> None:
         self._apps = apps
 
     @on("installation")
     async def installation(self, event: Event) -> None:
-        """Look at the installations: one was suspended or unsuspended, made or deleted, or has other permissions."""
-        for app in tuple(self._of(event)):
-            await app.look_again()
+        """Look at an installation: it was made or deleted, suspended or unsuspended, or has other permissions."""
+        await self._look(event)
 
     @on("installation_target")
     async def installation_target(self, event: Event) -> None:
-        """Look at the installations: an account has another name."""
+        """Look at an installation: its account has another name."""
+        await self._look(event)
+
+    async def _look(self, event: Event) -> None:
         for app in tuple(self._of(event)):
-            await app.look_again()
+            await app.look_at(_installation(event))
 
     def _of(self, event: Event) -> Iterator[GitHubApp]:
         """Yield the App whose secret signed an event; all of them where the secret is no App's own."""
@@ -41,3 +43,10 @@ class InstallationEvents:
                 yield app
         elif not event.signer:
             yield from self._apps
+
+
+def _installation(event: Event) -> int | None:
+    """Return the id of the installation that an event tells of."""
+    found = event.payload.get("installation")
+    number = found.get("id") if isinstance(found, Mapping) else None
+    return number if isinstance(number, int) else None

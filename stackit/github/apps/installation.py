@@ -99,6 +99,7 @@ class Installation:
     def update(self, record: InstallationRecord) -> None:
         """Take what GitHub says of it now. A state that has ended is tried at once."""
         before, self.record = self.record, record
+        self.app.keep(self)
         state = state_of(record)
         if state != "active":
             self._become(state)
@@ -109,17 +110,17 @@ class Installation:
         """Take note that GitHub does not list it any more."""
         self._become("uninstalled")
 
-    async def look(self) -> None:
-        """Ask GitHub for its state, unless that was done a moment ago. Never raises."""
+    async def look(self, *, anew: bool = False) -> None:
+        """Ask GitHub for its state, unless that was done a moment ago, or ``anew`` in any case. Never raises."""
         now = self.app.reactor.seconds()
-        if self._looked_at is not None and now - self._looked_at < _BETWEEN_LOOKS:
+        if not anew and self._looked_at is not None and now - self._looked_at < _BETWEEN_LOOKS:
             return
         self._looked_at = now
         try:
             self.update(await self.app.client.get(_ROUTE, InstallationRecord, installation_id=self.id))
         except ApiError as problem:
             if problem.reason == "not_found":
-                self.disappear()
+                self.app.miss(self)
             elif problem.reason == "unauthorized":
                 self.app.refused(problem)
         except StackitError:

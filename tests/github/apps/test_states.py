@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 import pytest
@@ -9,7 +10,9 @@ import pytest_twisted
 from twisted.internet.defer import Deferred
 
 from stackit.api.errors import StackitError
+from stackit.api.events import Event
 from stackit.github.apps import AccessError
+from stackit.github.apps.events import InstallationEvents
 from stackit.github.apps.sources import AppTokenSource
 from stackit.testing.github_api.apps import PretendApp
 from stackit.testing.github_api.tokens import HOUR
@@ -68,17 +71,42 @@ async def test_a_suspended_installation_is_told_once_and_hardly_ever_asked_for_a
     assert len(harness.notices) == 2
 
 
+async def told(harness: Harness, number: object, signer: str) -> None:
+    """Hand an event of an installation to stackit, as if GitHub had sent it."""
+    body = json.dumps({"action": "unsuspend", "installation": {"id": number}}).encode()
+    event = Event(name="installation", id="1", delivery="d", received_at=0.0, body=body, signer=signer)
+    handled = Deferred.fromCoroutine(InstallationEvents(harness.apps).installation(event))
+    await harness.until(lambda: handled.called, 10)
+    await handled
+
+
 @pytest_twisted.ensureDeferred
-async def test_an_event_ends_a_suspension_at_once(harness: Harness) -> None:
+@pytest.mark.parametrize("signer", ["app:main", ""])
+async def test_an_event_ends_a_suspension_at_once(harness: Harness, signer: str) -> None:
     app, source = await made(harness)
-    await app.installations[0].suspend()
+    installation = app.installations[0]
+    await installation.suspend()
     assert (await refused(harness, source)).state == "suspended"
-    await app.installations[0].unsuspend()
-    looking = Deferred.fromCoroutine(harness.apps.named("main").look_again())
-    await harness.until(lambda: looking.called, 5)
+    await installation.unsuspend()
+    for number, other in ((installation.id, "app:other"), (installation.id, "owner:octo")):
+        calls = len(harness.github.api.calls)
+        await told(harness, number, other)
+        assert len(harness.github.api.calls) == calls  # they do not speak for this App
+    await told(harness, installation.id, signer)
     assert source.problem is None
     assert harness.recovered == ["main"]
     assert await ready(harness, source)
+
+
+@pytest_twisted.ensureDeferred
+@pytest.mark.parametrize("number", [999, None, "x", [1]])
+async def test_an_event_proves_nothing_by_itself(harness: Harness, number: object) -> None:
+    app, source = await made(harness)
+    token = await ready(harness, source)
+    await told(harness, number, "app:main")
+    assert source.problem is None
+    assert source.current() == token
+    assert [each.id for each in harness.apps.named("main")] == [app.installations[0].id]
 
 
 @pytest_twisted.ensureDeferred

@@ -399,6 +399,35 @@ async def test_a_remote_that_wants_fewer_requests_says_for_how_long(
     assert other.quiet_until == pytest.approx(wanted, abs=2)
 
 
+class Forever:
+    """A ``TokenSource`` whose token is always valid."""
+
+    problem: None = None
+
+    def current(self) -> str:
+        return "token"
+
+    async def ready(self) -> None:
+        pass
+
+    def accepted(self, token: str) -> None:
+        pass
+
+    async def rejected(self, token: str, status: int) -> bool:
+        raise AssertionError(f"a limit is no refusal of the {token}: {status}")
+
+
+@pytest_twisted.ensureDeferred
+async def test_a_limit_of_one_source_of_tokens_silences_no_other(harness: Harness) -> None:
+    harness.server.answers = [b"HTTP/1.1 403 Oh\r\nRetry-After: 7\r\nContent-Length: 0\r\n\r\n"]
+    url, one, other = f"http://127.0.0.1:{harness.server.port}/octo", Forever(), Forever()
+    harness.remote = harness.of(f"{url}/widget.git", token_source=one)
+    assert (await harness.fails()).retry_after == 7
+    assert harness.of(f"{url}/gadget.git", token_source=one).quiet_until > 0
+    assert harness.of(f"{url}/tool.git", token_source=other).quiet_until == 0
+    assert harness.of(f"{url}/public.git").quiet_until == 0
+
+
 # -- TLS --------------------------------------------------------------------------------
 
 
