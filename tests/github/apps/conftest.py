@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Coroutine
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import pytest
 import pytest_twisted
+from twisted.internet.defer import Deferred
 
 from stackit.config.apps import AppConfig
 from stackit.github.api import ApiClients
@@ -16,6 +17,8 @@ from stackit.secrets.redactor import Redactor
 from stackit.testing.github import PretendGitHub
 from stackit.testing.github_api.apps import PretendApp
 from stackit.testing.timelapse import Timelapse
+
+Result = TypeVar("Result")
 
 
 class Harness:
@@ -49,6 +52,12 @@ class Harness:
     def minted(self, app: PretendApp) -> int:
         """The tokens that GitHub made for an App."""
         return sum(self.github.tokens.minted[each.id] for each in app.installations)
+
+    async def done(self, work: Coroutine[Any, Any, Result]) -> Result:
+        """Return what a coroutine returns, while time passes. Raises what it raises."""
+        running = Deferred.fromCoroutine(work)
+        await self.until(lambda: running.called, 60)
+        return await running
 
     async def until(self, holds: Callable[[], bool], seconds: float) -> None:
         """Let time pass until something holds. Raises AssertionError if it does not within so many seconds."""

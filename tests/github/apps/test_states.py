@@ -7,7 +7,6 @@ from pathlib import Path
 
 import pytest
 import pytest_twisted
-from twisted.internet.defer import Deferred
 
 from stackit.api.errors import StackitError
 from stackit.api.events import Event
@@ -22,9 +21,7 @@ from .conftest import Harness
 
 async def ready(harness: Harness, source: AppTokenSource) -> str:
     """Have a token, and return it. Raises as ``ready`` does."""
-    waiting = Deferred.fromCoroutine(source.ready())
-    await harness.until(lambda: waiting.called, 60)
-    await waiting
+    await harness.done(source.ready())
     return source.current()
 
 
@@ -50,7 +47,7 @@ async def test_a_suspended_installation_is_told_once_and_hardly_ever_asked_for_a
     await app.installations[0].suspend()
     # git is refused with a token that works otherwise: the installation is looked at, and has no token any more.
     with pytest.raises(AccessError, match="suspended: unsuspend it in the settings of octo") as raised:
-        await source.rejected(token, 403)
+        await harness.done(source.rejected(token, 403))
     assert raised.value.state == "suspended"
     assert source.problem == "suspended"
     for _ in range(60):
@@ -75,9 +72,7 @@ async def told(harness: Harness, number: object, signer: str) -> None:
     """Hand an event of an installation to stackit, as if GitHub had sent it."""
     body = json.dumps({"action": "unsuspend", "installation": {"id": number}}).encode()
     event = Event(name="installation", id="1", delivery="d", received_at=0.0, body=body, signer=signer)
-    handled = Deferred.fromCoroutine(InstallationEvents(harness.apps).installation(event))
-    await harness.until(lambda: handled.called, 10)
-    await handled
+    await harness.done(InstallationEvents(harness.apps).installation(event))
 
 
 @pytest_twisted.ensureDeferred
@@ -116,7 +111,7 @@ async def test_an_app_that_is_uninstalled_and_installed_again(harness: Harness) 
     await harness.time.pass_time(60)
     await app.installations[0].uninstall()
     with pytest.raises(AccessError, match="its installation for octo is gone: install the App for octo again"):
-        await source.rejected(token, 401)
+        await harness.done(source.rejected(token, 401))
     assert source.problem == "no_access"
     await app.install("octo")
     await harness.until(lambda: bool(harness.recovered), 301)
@@ -149,7 +144,7 @@ async def test_a_permission_that_is_withdrawn_and_granted(harness: Harness) -> N
     await harness.time.pass_time(60)
     await app.installations[0].withdraw("contents")
     with pytest.raises(AccessError, match="does not grant to read contents and metadata") as raised:
-        await source.rejected(token, 403)
+        await harness.done(source.rejected(token, 403))
     assert raised.value.state == "no_permission"
     assert source.problem == "no_access"
     await app.installations[0].grant(contents="read")
@@ -207,8 +202,7 @@ async def test_a_renamed_account_keeps_its_installation_under_both_names(harness
     app, source = await made(harness)
     await ready(harness, source)
     await harness.github.admin.rename_owner("octo", "hubot")
-    looking = Deferred.fromCoroutine(harness.apps.named("main").look_again())
-    await harness.until(lambda: looking.called, 5)
+    await harness.done(harness.apps.named("main").look_again())
     assert await ready(harness, source) == await ready(harness, harness.apps.source("main", "hubot", "widget"))
     assert harness.minted(app) == 1
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 import pytest_twisted
-from twisted.internet.defer import Deferred, gatherResults
+from twisted.internet.defer import Deferred
 
 from stackit.api.errors import StackitError
 from stackit.github.apps import AccessError, Narrowing
@@ -33,7 +33,8 @@ async def test_many_who_need_a_token_at_once_share_one_that_may_read_and_nothing
     harness.apps.change([harness.config(app)])
     sources = [harness.apps.source("MAIN", "Octo", f"r{number}") for number in range(50)]
     assert len(set(map(id, sources))) == 1
-    await gatherResults([Deferred.fromCoroutine(each.ready()) for each in sources])
+    waiting = [Deferred.fromCoroutine(each.ready()) for each in sources]
+    await harness.until(lambda: all(each.called for each in waiting), 20)
     assert harness.minted(app) == 1
     token = harness.github.tokens.find(sources[0].current())
     assert token is not None
@@ -54,8 +55,7 @@ async def test_a_token_for_each_repository_reaches_no_other(harness: Harness) ->
     assert sources[0] is sources[1] is not sources[2]
     tokens = []
     for each in sources:
-        ready = Deferred.fromCoroutine(each.ready())
-        await harness.until(lambda ready=ready: ready.called, 5)  # type: ignore[misc]
+        await harness.done(each.ready())
         tokens.append(harness.github.tokens.find(each.current()))
     ids = [harness.github.repositories.of(f"octo/{name}").id for name in ("widget", "widget", "gadget")]
     assert [each.repository_ids for each in tokens if each] == [frozenset([number]) for number in ids]
@@ -67,7 +67,7 @@ async def test_a_token_in_use_is_renewed_ten_minutes_before_its_end_and_nobody_w
     await app.install("octo")
     harness.apps.change([harness.config(app)])
     source = harness.apps.source("main", "octo", "widget")
-    await source.ready()
+    await harness.done(source.ready())
     used = set()
     for _ in range(3 * 60):
         await harness.time.pass_time(60)
@@ -86,12 +86,11 @@ async def test_a_token_that_nobody_uses_is_not_renewed(harness: Harness) -> None
     await app.install("octo")
     harness.apps.change([harness.config(app)])
     source = harness.apps.source("main", "octo", "widget")
-    await source.ready()
+    await harness.done(source.ready())
     source.current()
     await harness.time.pass_time(5 * HOUR)
     assert harness.minted(app) == 2  # the first was used
-    ready = Deferred.fromCoroutine(source.ready())
-    await harness.until(lambda: ready.called, 5)
+    await harness.done(source.ready())
     assert harness.minted(app) == 3
 
 
@@ -102,7 +101,7 @@ async def test_the_end_of_a_token_is_by_githubs_clock(harness: Harness) -> None:
     harness.github.clock.advance(-300)
     harness.apps.change([harness.config(app)])
     source = harness.apps.source("main", "octo", "widget")
-    await source.ready()
+    await harness.done(source.ready())
     source.current()
     await harness.time.pass_time(49 * 60)
     assert harness.minted(app) == 1
@@ -118,12 +117,10 @@ async def test_refusals_of_a_new_token_are_not_believed_for_ten_seconds(harness:
     await app.install("octo")
     harness.apps.change([harness.config(app)])
     source = harness.apps.source("main", "octo", "widget")
-    await source.ready()
+    await harness.done(source.ready())
     token, began, tries = source.current(), harness.time.seconds(), 0
     while harness.time.seconds() - began < 4:
-        again = Deferred.fromCoroutine(source.rejected(token, status))
-        await harness.until(lambda again=again: again.called, 20)  # type: ignore[misc]
-        assert await again
+        assert await harness.done(source.rejected(token, status))
         assert source.current() == token
         tries += 1
     assert tries <= 4
@@ -136,7 +133,7 @@ async def test_a_token_that_was_revoked_is_made_anew_once(harness: Harness) -> N
     await app.install("octo")
     harness.apps.change([harness.config(app)])
     source = harness.apps.source("main", "octo", "widget")
-    await source.ready()
+    await harness.done(source.ready())
     old = source.current()
     await harness.time.pass_time(60)
     tries = [Deferred.fromCoroutine(source.rejected(old, 401)) for _ in range(20)]
@@ -146,9 +143,7 @@ async def test_a_token_that_was_revoked_is_made_anew_once(harness: Harness) -> N
     assert harness.minted(app) == 2
     # The new one is refused as well, and for longer than it takes GitHub to know it: that is about something else.
     await harness.time.pass_time(30)
-    again = Deferred.fromCoroutine(source.rejected(source.current(), 401))
-    await harness.until(lambda: again.called, 5)
-    assert not await again
+    assert not await harness.done(source.rejected(source.current(), 401))
     assert harness.minted(app) == 2
 
 
@@ -158,10 +153,10 @@ async def test_a_refusal_of_a_token_that_works_is_about_the_repository(harness: 
     await app.install("octo")
     harness.apps.change([harness.config(app)])
     source = harness.apps.source("main", "octo", "widget")
-    await source.ready()
+    await harness.done(source.ready())
     await harness.time.pass_time(60)
     for status in (403, 404, 404, 404):
-        assert not await source.rejected(source.current(), status)
+        assert not await harness.done(source.rejected(source.current(), status))
     assert harness.minted(app) == 1
     looks = [each for each in harness.github.api.calls if each.path.endswith(f"/{app.installations[0].id}")]
     assert len(looks) == 1  # that the installation is all right was asked once
@@ -174,12 +169,11 @@ async def test_a_client_of_an_installation_waits_until_its_token_is_known_everyw
     await harness.github.create("octo/widget", private=True)
     harness.apps.change([harness.config(app)])
     harness.github.tokens.replication_delay = 4
-    installation = await harness.apps.named("main").installation_for("octo")
-    asked = Deferred.fromCoroutine(
+    installation = await harness.done(harness.apps.named("main").installation_for("octo"))
+    found = await harness.done(
         installation.client.get("/repos/{owner}/{repo}", dict[str, object], owner="octo", repo="widget")
     )
-    await harness.until(lambda: asked.called, 15)
-    assert (await asked)["full_name"] == "octo/widget"
+    assert found["full_name"] == "octo/widget"
     assert harness.minted(app) == 1
 
 
@@ -188,9 +182,9 @@ async def test_a_client_may_have_all_permissions_of_the_app(harness: Harness) ->
     app = harness.github.apps.create(permissions={"contents": "read", "metadata": "read", "pull_requests": "write"})
     await app.install("octo")
     harness.apps.change([harness.config(app)])
-    installation = await harness.apps.named("main").installation_for("octo")
+    installation = await harness.done(harness.apps.named("main").installation_for("octo"))
     token = installation.token(Narrowing(permissions=()))
-    await token.ready()
+    await harness.done(token.ready())
     made = harness.github.tokens.find(token.current())
     assert made is not None
     assert made.permissions == app.permissions
@@ -200,7 +194,7 @@ async def test_a_client_may_have_all_permissions_of_the_app(harness: Harness) ->
 async def test_an_app_that_the_configuration_lost_is_named(harness: Harness) -> None:
     source = harness.apps.source("main", "octo", "widget")
     with pytest.raises(StackitError, match=r"no \[\[apps\]\] is called main"):
-        await source.ready()
+        await harness.done(source.ready())
     assert source.problem == "no_access"
 
 
