@@ -70,7 +70,7 @@ def makeService(options: Options) -> Service:
     hangups = Hangups(reactor)
     reactor.callWhenRunning(freeze_startup_objects)
     if options.config is None:
-        from stackit.demo import Demo  # noqa: PLC0415 - only the demo needs the pretend GitHub
+        from stackit.demo.service import Demo  # noqa: PLC0415 - only the demo needs the pretend GitHub
 
         demo = Demo(reactor, listen=options["listen"], admin_listen=options["admin-listen"])
         # It has nothing to reload, and nobody to show it to when its terminal is closed.

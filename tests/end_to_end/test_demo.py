@@ -17,7 +17,7 @@ PATIENCE = 90.0
 
 
 @pytest_twisted.ensureDeferred
-async def test_the_demo_shows_a_push_a_forgery_and_what_the_backstop_found_and_cleans_up(tmp_path: Path) -> None:
+async def test_the_demo_shows_what_stackit_does_beside_github_and_cleans_up(tmp_path: Path) -> None:
     from twisted.internet import reactor  # noqa: PLC0415 - importing it installs it
 
     run: Any = reactor
@@ -38,7 +38,8 @@ async def test_the_demo_shows_a_push_a_forgery_and_what_the_backstop_found_and_c
         return demo.output.decode()
 
     until = run.seconds() + PATIENCE
-    parts = ("delivery answered 202", "401 (signature)", "visible", "found by: backstop")
+    parts = ["delivery answered 202", "401 (signature)", "visible", "found by: backstop"]
+    parts += ["found its 3 private repositories", "it has a mirror", "with 0 fetches", "missed deliveries"]
     while not all(each in shown() for each in parts) and demo.status is None and run.seconds() < until:
         await deferLater(run, 0.1)
     demo.signal(signal.SIGHUP)  # its terminal is closed
