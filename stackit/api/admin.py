@@ -48,7 +48,8 @@ class AdminRequest(msgspec.Struct, frozen=True, kw_only=True):
     """A request to an admin route that passed the admin side's protections.
 
     ``args`` are the parts of the path that the route names in braces, ``query`` the last
-    value of each query parameter, ``body`` at most 64 KiB, ``cookie`` the header ``Cookie``.
+    value of each query parameter, ``body`` at most 64 KiB, ``cookie`` the header ``Cookie``. ``by`` tells people who
+    asked: the name of the file of the bearer token, or where the request came from.
     """
 
     method: str
@@ -57,6 +58,7 @@ class AdminRequest(msgspec.Struct, frozen=True, kw_only=True):
     query: Mapping[str, str]
     body: bytes
     cookie: str = ""
+    by: str = ""
 
 
 class Route(msgspec.Struct, frozen=True):

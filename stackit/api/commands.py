@@ -26,9 +26,10 @@ _NAME = re.compile(r"[a-z][a-z0-9]*(-[a-z0-9]+)*", re.ASCII)
 class AdminClient(Protocol):
     """A client of the admin side of the running stackit."""
 
-    async def ask(self, method: str, path: str, query: Mapping[str, str] | None = None) -> Any:
+    async def ask(self, method: str, path: str, query: Mapping[str, str] | None = None, body: Any = None) -> Any:
         """Return the decoded JSON of the answer to a request; ``path`` is below the API prefix, such as ``/repos``.
 
+        ``body`` is sent as JSON, where it is not None.
         Raises StackitError, with the way out, where stackit does not answer or answers with an error: NotFoundError for
         404.
         """

@@ -77,7 +77,7 @@ class ManagedRepo(msgspec.Struct, frozen=True, kw_only=True):
 
     ``id`` is the forge's own id of it, which stays when the name changes; None where it is not known. Ids are unique
     within a ``realm``. ``former`` are the keys (``Repo.key``) of names that it had before and nobody else has now.
-    ``source`` tells what has it mirrored.
+    ``source`` tells what has it mirrored, ``added_by`` which person or rule ("" for the configuration).
     ``keep_forced``: where a push replaces history, the mirror keeps the old tip under ``refs/stackit-kept/``.
     ``token_file``, ``token_user`` and ``token_scheme`` are for HTTP; where there is a ``token_source``, the token is
     its. ``app`` is the name of the App whose tokens those are. ``ssh_key_file`` and ``known_hosts_file`` are for
@@ -91,6 +91,7 @@ class ManagedRepo(msgspec.Struct, frozen=True, kw_only=True):
     id: int | None = None
     realm: str = REALM
     source: RepoSource = "file"
+    added_by: str = ""
     former: tuple[str, ...] = ()
     refspecs: tuple[str, ...] = DEFAULT_REFSPECS
     token_file: Path | None = None

@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import json
 from collections.abc import Mapping
+from io import BytesIO
 from pathlib import Path
 from typing import Any, cast
 from urllib.parse import urlencode, urlsplit
@@ -16,7 +17,14 @@ from twisted.internet.defer import Deferred
 from twisted.internet.endpoints import UNIXClientEndpoint, quoteStringArgument
 from twisted.internet.error import ConnectError, ConnectingCancelledError, ConnectionLost, DNSLookupError
 from twisted.internet.interfaces import IReactorTime
-from twisted.web.client import URI, Agent, HTTPConnectionPool, RequestTransmissionFailed, ResponseFailed
+from twisted.web.client import (
+    URI,
+    Agent,
+    FileBodyProducer,
+    HTTPConnectionPool,
+    RequestTransmissionFailed,
+    ResponseFailed,
+)
 from twisted.web.http_headers import Headers
 from twisted.web.iweb import IAgentEndpointFactory
 from zope.interface import implementer
@@ -70,8 +78,8 @@ class HTTPAdminClient:
         if token is not None:
             self._headers.addRawHeader("Authorization", f"Bearer {token.text}")
 
-    async def ask(self, method: str, path: str, query: Mapping[str, str] | None = None) -> Any:
-        """Return the decoded JSON of the answer to a request below the API prefix.
+    async def ask(self, method: str, path: str, query: Mapping[str, str] | None = None, body: Any = None) -> Any:
+        """Return the decoded JSON of the answer to a request below the API prefix. ``body`` is sent as JSON.
 
         Raises StackitError, with the way out, where stackit does not answer or answers with an error.
         """
@@ -88,7 +96,8 @@ class HTTPAdminClient:
         # The agent itself, because treq's client cannot reach an IPv6 address; it follows no
         # redirect, which would take the token to wherever it points.
         async def exchange() -> tuple[int, bytes]:
-            response = await agent.request(method.encode(), url.encode(), self._headers)
+            producer = None if body is None else FileBodyProducer(BytesIO(msgspec.json.encode(body)))
+            response = await agent.request(method.encode(), url.encode(), self._headers, producer)
             return response.code, await treq.content(response)
 
         try:

@@ -23,7 +23,7 @@ from stackit.reload.plugins import prepare_plugins
 from stackit.reload.reloader import Prepare, Reloader, Step
 from stackit.secrets.redactor import Redactor
 from stackit.web.admin.guard import Guard
-from stackit.web.admin.site import AdminSite, tokens
+from stackit.web.admin.site import AdminSite, label, tokens
 from stackit.web.public import PublicSite
 
 _MOST_NAMED = 20
@@ -161,7 +161,8 @@ def _fixed_forges(old: Sequence[ForgeConfig], new: Sequence[ForgeConfig]) -> lis
 
 def _admin(admin: AdminSite, public: PublicSite) -> Prepare:
     def prepare(_: Config, new: Config, names: Sequence[str]) -> Sequence[Step]:
-        guard = Guard(tokens=tokens(new), hosts=new.admin.hosts)
+        found = tokens(new)
+        guard = Guard(tokens=found, hosts=new.admin.hosts, label=label(found))
 
         def apply() -> None:
             admin.change_guard(guard)

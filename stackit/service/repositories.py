@@ -64,4 +64,11 @@ def _discovered(record: Record, access: Access) -> ManagedRepo:
 
 
 def _identity(record: Record) -> dict[str, Any]:
-    return {"id": record.id, "realm": record.realm, "source": record.source, "former": record.former}
+    by = record.added_by if record.source == "people" else record.rule
+    return {
+        "id": record.id,
+        "realm": record.realm,
+        "source": record.source,
+        "added_by": by,
+        "former": record.former,
+    }

@@ -43,6 +43,8 @@ from stackit.journal.pruner import Pruner
 from stackit.journal.sqlite import SQLiteJournal
 from stackit.registry import Registry
 from stackit.registry.catalog import Build
+from stackit.registry.metrics import RegistryMetrics
+from stackit.registry.routes import registry_routes
 from stackit.reload.parts import backoff, handler_limits, register_parts
 from stackit.reload.reloader import Reloader
 from stackit.reload.reports import ReportedReloads
@@ -57,7 +59,7 @@ from stackit.service.condition import Condition
 from stackit.service.github import GitHubParts
 from stackit.service.introduction import introduce, left_out
 from stackit.service.ports import Ports
-from stackit.service.repositories import builder
+from stackit.service.repositories import builder, requested
 from stackit.service.stop import Closers, StopSteps
 from stackit.web.admin.deliveries import delivery_routes
 from stackit.web.admin.site import admin_site
@@ -317,12 +319,20 @@ class Stackit(Service):
                 for plugin, collectors in self.bus.collect(hookspecs.stackit_metrics)
                 for each in collectors
             ]
+            + [("registry", RegistryMetrics(self.registry.counts))]
             + self.github.collectors(),
             redact=self.redact,
             stop=self.stop,
         )
         check_commands([*COMMANDS, *self.bus.collect_items(hookspecs.stackit_commands)])
         self._plugin_services = PluginServices(self.bus.collect(hookspecs.stackit_service, self.app), self.redact)
+
+    def _requested(self, name: str, url: str | None) -> tuple[Repo, str]:
+        return requested(self.config.access, self.forges[0][0], name, url)
+
+    def _mirror_path(self, repo: Repo) -> Path | None:
+        mirror = self.app.mirror(repo)
+        return None if mirror is None or not mirror.exists else mirror.path
 
     async def _announce(self, repo: Repo, changes: tuple[RefChange, ...], cause: str, delivery: str | None) -> None:
         """Announce moved refs, but not while the repository gets another name."""
@@ -355,6 +365,7 @@ class Stackit(Service):
                 now=self.now,
             ),
             *self.condition.routes(started_at=self.started_at, repos=lambda: len(self.app.repos)),
+            *registry_routes(self.registry, self._requested, self._mirror_path),
             *self.github.routes(),
             *self.bus.collect_items(hookspecs.stackit_routes, self.app),
         ]

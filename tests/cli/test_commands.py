@@ -126,6 +126,8 @@ class Pretend:
         row = {
             "name": "octo/widget",
             "url": "u",
+            "source": "file",
+            "added_by": None,
             "state": "in_step",
             "verified_at": None,
             "error": None,
@@ -291,7 +293,7 @@ async def test_replay_of_one_or_of_all_dead(start: Start) -> None:
 @pytest_twisted.ensureDeferred
 async def test_repositories_and_a_sync_are_tables(start: Start) -> None:
     shell, _ = await start()
-    assert "octo/widget  in_step  -" in (await shell("repos")).out
+    assert "octo/widget  in_step  file  -" in (await shell("repos")).out
     ran = await shell("sync", "octo/widget")
     assert ran.out.splitlines()[1].split() == ["created", "000000000000", "aaaaaaaaaaaa", "refs/heads/caf\\udce9"]
     assert (await shell("sync", "octo/quiet")).out == "in step; nothing changed\n"

@@ -83,6 +83,7 @@ def echo(request: AdminRequest) -> Response:
             "args": request.args,
             "query": request.query,
             "body": request.body.decode(),
+            "by": request.by,
         }
     )
 

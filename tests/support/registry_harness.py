@@ -41,6 +41,7 @@ def build(record: Record) -> ManagedRepo:
         id=record.id,
         realm=record.realm,
         source=record.source,
+        added_by=record.added_by,
         former=record.former,
         app=record.app,
         refspecs=record.refspecs,

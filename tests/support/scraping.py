@@ -24,6 +24,7 @@ from stackit.github.hooks.alarms import HookAlarms
 from stackit.github.recovery.metrics import RecoveryMetrics
 from stackit.plugins.metrics import Metrics
 from stackit.plugins.mirror import Mirror
+from stackit.registry.metrics import RegistryMetrics
 
 WIDGET = Repo("octo", "widget")
 NOW = 1_700_000_000.0
@@ -66,6 +67,7 @@ class Scraped:
                 ("github-apps", AppMetrics(lambda: (), AppCounts())),
                 ("github-personal_tokens", self._personal_tokens()),
                 ("github-recovery", RecoveryMetrics({}, clock.seconds)),
+                ("registry", RegistryMetrics(lambda: {"managed": 1, "held": 0, "removed": 0})),
                 ("github-api", RequestCounts(Limits(clock))),
                 ("github-discovery", DiscoveryMetrics(tuple, {"looked": 0, "ignored": 0})),
             ],

@@ -2,27 +2,62 @@
 
 from __future__ import annotations
 
-from argparse import ArgumentParser, ArgumentTypeError
+from argparse import ArgumentParser, ArgumentTypeError, Namespace
 
 from stackit import Command, Repo, Shell
 
 _SHORT_ID = 12
 
 
+def _repos_arguments(parser: ArgumentParser) -> None:
+    parser.add_argument("action", nargs="?", choices=("add", "remove"), help="have one mirrored, or no more")
+    parser.add_argument("repo", metavar="OWNER/NAME", nargs="?", type=_repo, help="the repository to add or remove")
+    parser.add_argument("--url", metavar="URL", help="where git fetches one that is added (default: on GitHub)")
+
+
+def _check_repos(options: Namespace) -> None:
+    if options.action is not None and options.repo is None:
+        raise ValueError(f"repos {options.action}: OWNER/NAME is missing")
+    if options.url is not None and options.action != "add":
+        raise ValueError("--url goes with repos add")
+
+
 async def _repos(shell: Shell) -> None:
+    if shell.options.action == "add":
+        await _add(shell)
+    elif shell.options.action == "remove":
+        await _remove(shell)
+    else:
+        await _list(shell)
+
+
+async def _add(shell: Shell) -> None:
+    wanted = {"name": str(shell.options.repo), "url": shell.options.url}
+    added = await shell.admin.ask("POST", "/repos", body=wanted)
+    shell.printer.show(added, f"{added['name']} is mirrored from now on, from {added['url']}")
+
+
+async def _remove(shell: Shell) -> None:
+    removed = await shell.admin.ask("DELETE", f"/repos/{shell.options.repo.path}")
+    kept = f"; its mirror stays at {removed['mirror']}" if removed["mirror"] is not None else ""
+    shell.printer.show(removed, f"{removed['name']} is mirrored no more{kept}")
+
+
+async def _list(shell: Shell) -> None:
     answer = await shell.admin.ask("GET", "/repos")
     rows = [
         [
             each["name"],
             each["state"],
+            each["added_by"] or each["source"],
             shell.printer.ago(each["verified_at"]),
             shell.printer.ago(each["next_at"]),
             each["error"],
         ]
         for each in answer["repos"]
     ]
-    empty = "no repositories are managed; add [[repos]] to the configuration"
-    shell.printer.table(answer, ["NAME", "STATE", "VERIFIED", "NEXT", "ERROR"], rows, empty=empty)
+    empty = "no repositories are managed; add [[repos]] to the configuration, or: stackit repos add OWNER/NAME"
+    shell.printer.table(answer, ["NAME", "STATE", "FROM", "VERIFIED", "NEXT", "ERROR"], rows, empty=empty)
 
 
 def _sync_arguments(parser: ArgumentParser) -> None:
@@ -49,7 +84,14 @@ async def _sync(shell: Shell) -> None:
 
 
 COMMANDS = (
-    Command(name="repos", help="List the managed repositories.", run=_repos, example="stackit repos"),
+    Command(
+        name="repos",
+        help="List the managed repositories; add one, or remove one that was added.",
+        run=_repos,
+        arguments=_repos_arguments,
+        check=_check_repos,
+        example="stackit repos\nstackit repos add octo/widget\nstackit repos remove octo/widget",
+    ),
     Command(
         name="sync",
         help="Sync a repository now, and show which refs changed.",

@@ -63,7 +63,7 @@ def _unmanaged(request: AdminRequest, workers: Iterable[MirrorWorker]) -> Respon
     managed = sorted(str(each.managed.repo) for each in workers)
     named = get_close_matches(name, managed) or (managed if len(managed) <= _FEW else [])
     there = f"; there is {', '.join(named)}" if named else ""
-    return error(404, f"{name} is not managed: add it to [[repos]] in the configuration{there}")
+    return error(404, f"{name} is not managed: add it to [[repos]], or by stackit repos add{there}")
 
 
 def _status(worker: MirrorWorker) -> dict[str, Any]:
@@ -74,6 +74,8 @@ def _status(worker: MirrorWorker) -> dict[str, Any]:
     return {
         "name": str(worker.managed.repo),
         "url": without_userinfo(worker.managed.url),
+        "source": worker.managed.source,
+        "added_by": worker.managed.added_by or None,
         "state": worker.state,
         "verified_at": None if status.verified_at is None else rfc3339(status.verified_at),
         "error": error,

@@ -20,8 +20,16 @@ class Guard:
     every request is refused. ``hosts`` are names of the listener beside its own, as in ``Host``; their port is ignored.
     """
 
-    def __init__(self, *, tokens: Callable[[], Sequence[str]] | None, hosts: Collection[str]) -> None:
+    def __init__(
+        self,
+        *,
+        tokens: Callable[[], Sequence[str]] | None,
+        hosts: Collection[str],
+        label: Callable[[str], str] = lambda _: "a token",
+    ) -> None:
+        """``label`` returns the name of a token for people."""
         self._tokens = tokens
+        self._label = label
         self._hosts = _OWN_NAMES | {name for name in map(_name, hosts) if name is not None}
 
     def refuse(self, head: RequestHead, address: str) -> Response | None:
@@ -49,14 +57,22 @@ class Guard:
         name = _name(values[0].decode("latin-1")) if len(values) == 1 else None
         return name is not None and (name in self._hosts or name == address.lower())
 
+    def caller(self, head: RequestHead) -> str | None:
+        """Return the name of the token of a request that was not refused; None where no token is needed."""
+        return None if self._tokens is None else next(map(self._label, self._matching(head)), None)
+
     def _has_token(self, head: RequestHead) -> bool:
+        return self._tokens is None or bool(self._matching(head))
+
+    def _matching(self, head: RequestHead) -> list[str]:
+        """Return the valid tokens that a request has: one, or none."""
         if self._tokens is None:
-            return True
+            return []
         values = head.headers.get(b"authorization", ())
         scheme, _, given = values[0].partition(b" ") if len(values) == 1 else (b"", b"", b"")
         # Every token is compared, so that the time of the answer does not tell which one matched.
-        matches = [hmac.compare_digest(given.strip(), token.encode()) for token in self._tokens() if token]
-        return scheme.lower() == b"bearer" and any(matches)
+        found = [each for each in self._tokens() if hmac.compare_digest(given.strip(), each.encode()) and each]
+        return found if scheme.lower() == b"bearer" else []
 
 
 def _name(host: str) -> str | None:

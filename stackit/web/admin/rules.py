@@ -46,12 +46,13 @@ class Admin:
         prefixes: Sequence[str],
         tokens: Callable[[], Sequence[str]] | None,
         hosts: Collection[str] = (),
+        label: Callable[[str], str] = lambda _: "a token",
         redact: Redact = redacted,
     ) -> None:
         """Raises StackitError for routes that cannot be served together."""
         self._reactor = reactor
         self._router = Router(routes, prefixes)
-        self.guard = Guard(tokens=tokens, hosts=hosts)
+        self.guard = Guard(tokens=tokens, hosts=hosts, label=label)
         self._faults = FaultDescriber(redact)
 
     def refuse(self, head: RequestHead, address: str) -> Response | None:
@@ -84,8 +85,11 @@ class Admin:
         match = found.route(head.method.decode("latin-1")) if found else None
         return f"{match[0].method} {match[0].path}" if match else ""
 
-    async def answer(self, head: RequestHead, query: bytes, body: bytes) -> Response:
-        """Return the answer of the route to a request that ``refuse`` let through. Never raises."""
+    async def answer(self, head: RequestHead, query: bytes, body: bytes, peer: str = "") -> Response:
+        """Return the answer of the route to a request that ``refuse`` let through. Never raises.
+
+        ``peer`` is the name for people of who asks without a token.
+        """
         found = self._router.find(head.path)
         method = head.method.decode("latin-1")
         match = found.route(method) if found else None
@@ -104,7 +108,8 @@ class Admin:
         path = head.path.decode("latin-1")
         cookies = head.headers.get(b"cookie", ())
         cookie = cookies[0].decode("latin-1") if len(cookies) == 1 else ""
-        asked = AdminRequest(method=method, path=path, args=args, query=parameters, body=body, cookie=cookie)
+        by = self.guard.caller(head) or peer
+        asked = AdminRequest(method=method, path=path, args=args, query=parameters, body=body, cookie=cookie, by=by)
         answering = with_timeout(self._reactor, call(route.handler, asked), 0)
         return await answering.addCallback(_checked).addErrback(_failed, route, self._faults)
 

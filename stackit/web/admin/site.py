@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import socket
+import struct
 from collections import Counter
 from collections.abc import Callable, Iterable
 from functools import partial
@@ -54,12 +56,14 @@ def admin_site(
     if limits is None:
         connections = room_for_admin(room_for_connections())
         limits = Limits(deadline=30.0, connections=connections, memory=connections * BODY_CAP)
+    found = tokens(config)
     admin = Admin(
         routes,
         reactor=reactor,
         prefixes=config.api_prefixes,
-        tokens=tokens(config),
+        tokens=found,
         hosts=config.admin.hosts,
+        label=label(found),
         redact=redact,
     )
     return AdminSite(admin, reactor=reactor, limits=limits, client_of=client_of)
@@ -69,6 +73,11 @@ def tokens(config: Config) -> Tokens | None:
     """Return the tokens of the admin side, their files read; None where it needs none."""
     fixed = [config.api_token] if config.api_token is not None else []
     return Tokens(fixed, config.admin.token_files) if fixed or config.admin.token_files else None
+
+
+def label(found: Tokens | None) -> Callable[[str], str]:
+    """Return what names a token for people."""
+    return found.label if found is not None else str
 
 
 class AdminSite(BoundedSite):
@@ -106,7 +115,7 @@ class AdminSite(BoundedSite):
 
     def find_handler(self, path: bytes, connection: Connection) -> _AdminHandler:  # noqa: ARG002 - the base class's
         """Return the handler of a request on this connection, whatever its path."""
-        return _AdminHandler(self, self._admin, str(getattr(connection.transport.getHost(), "host", "localhost")))
+        return _AdminHandler(self, self._admin, connection)
 
 
 def _log_refusal(client_of: ClientOf, client: str, head: RequestHead | None, refusal: Refusal) -> None:
@@ -131,13 +140,29 @@ class _Body(BodySink):
         """Do nothing with the piece: the site keeps it."""
 
 
-class _AdminHandler:
-    """The handler of one request. ``address`` is the local address of its connection."""
+def _peer(connection: Connection) -> str:
+    """Return the name for people of a peer: its address, or the user at the other end of a unix socket."""
+    host = getattr(connection.transport.getPeer(), "host", None)
+    if host is not None:
+        return str(host)
+    try:
+        handle: Any = connection.transport.getHandle()
+        _, user, _ = struct.unpack(
+            "3i", handle.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, struct.calcsize("3i"))
+        )
+    except (AttributeError, OSError):
+        return "the socket"
+    return f"the socket (user {user})"
 
-    def __init__(self, site: AdminSite, admin: Admin, address: str) -> None:
+
+class _AdminHandler:
+    """The handler of one request on a connection."""
+
+    def __init__(self, site: AdminSite, admin: Admin, connection: Connection) -> None:
         self._site = site
         self._admin = admin
-        self._address = address
+        self._connection = connection
+        self._address = str(getattr(connection.transport.getHost(), "host", "localhost"))
 
     def handle_head(self, head: RequestHead, length: int | None) -> BodySink | Refusal:
         """Refuse the request by its head, or return the sink of its body."""
@@ -159,5 +184,5 @@ class _AdminHandler:
             return result
 
         # It goes on when the client hangs up: others may wait for the same sync, and a replay must not stop half way.
-        answering = Deferred.fromCoroutine(self._admin.answer(request.head, query, body))
+        answering = Deferred.fromCoroutine(self._admin.answer(request.head, query, body, _peer(self._connection)))
         answering.addBoth(answered).addCallback(request.answer).addErrback(request.fail)

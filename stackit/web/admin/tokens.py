@@ -10,6 +10,7 @@ from twisted.logger import Logger
 from stackit.config import checks
 from stackit.secrets.watched_file import WatchedFile
 
+API_TOKEN = "STACKIT_API_TOKEN"  # noqa: S105 - the name of the variable
 _log = Logger(namespace="stackit")
 
 
@@ -29,12 +30,16 @@ class Tokens:
         read = (file.token() for file in self._files)
         return (*self._fixed, *(token for token in read if token))
 
+    def label(self, token: str) -> str:
+        """Return the name of a valid token for people: that of its file, or of the variable that holds it."""
+        return next((file.path.name for file in self._files if file.token() == token), API_TOKEN)
+
 
 class _TokenFile:
     """A file with one token, which is read again when it changes."""
 
     def __init__(self, path: Path) -> None:
-        self._path = path
+        self.path = path
         self._token = ""
         self._was_read = False
         self._file = WatchedFile(path, self._take, self._complain)
@@ -53,8 +58,8 @@ class _TokenFile:
             raise ValueError("it does not hold one token") from None
         if self._was_read:
             outcome = "its token is valid from now on" if text else "it is empty, so its token is revoked"
-            _log.info("admin token file {path} was read again: {outcome}", path=self._path, outcome=outcome)
+            _log.info("admin token file {path} was read again: {outcome}", path=self.path, outcome=outcome)
         self._was_read = True
 
     def _complain(self, reason: str) -> None:
-        _log.error("admin token file {path}: {reason}; the token it had stays valid", path=self._path, reason=reason)
+        _log.error("admin token file {path}: {reason}; the token it had stays valid", path=self.path, reason=reason)

@@ -184,3 +184,15 @@ async def test_an_open_route_needs_no_token_but_the_right_host_and_sees_its_cook
     assert (await server.ask("GET", "/open/")).status == 401, "an unknown path is no open one"
     assert (await server.ask("POST", "/open", CSRF)).status == 401
     assert (await server.ask("GET", "/open", host="evil.example")).status == 421
+
+
+@pytest_twisted.ensureDeferred
+async def test_a_handler_is_told_who_asks(serve: Serve, tmp_path: Path) -> None:
+    ops = tmp_path / "ops.token"
+    ops.write_text("token-of-operations")
+    server = await serve(ECHO, token="token-of-the-environment", token_files=[ops])
+    for token, by in (("token-of-operations", "ops.token"), ("token-of-the-environment", "STACKIT_API_TOKEN")):
+        answer = await server.ask("GET", "/metrics", f"Authorization: Bearer {token}")
+        assert answer.json["by"] == by
+    server = await serve(ECHO)
+    assert (await server.ask("GET", "/metrics")).json["by"] == "127.0.0.1"

@@ -245,4 +245,4 @@ class MirrorWorker:
 
 def _as_fetched(managed: ManagedRepo) -> ManagedRepo:
     """Return a repository without what makes no difference to a fetch."""
-    return msgspec.structs.replace(managed, id=None, realm="", source="file", former=())
+    return msgspec.structs.replace(managed, id=None, realm="", source="file", added_by="", former=())

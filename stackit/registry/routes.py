@@ -1,0 +1,86 @@
+"""The admin routes by which people add and remove repositories."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+import msgspec
+
+from stackit.api.admin import AdminRequest, Response, Route, error
+from stackit.api.errors import ConfigError, JournalError, StackitError
+from stackit.api.events import Repo
+from stackit.api.repos import ManagedRepo
+from stackit.registry.registry import ConflictError, Registry, UnknownError
+from stackit.text.times import rfc3339
+
+Requested = Callable[[str, str | None], tuple[Repo, str]]
+"""The repository and the URL that a person asks for; raises ConfigError for what the configuration would refuse."""
+
+
+class _Wanted(msgspec.Struct, forbid_unknown_fields=True):
+    name: str
+    url: str | None = None
+
+
+def registry_routes(registry: Registry, requested: Requested, mirror: Callable[[Repo], Path | None]) -> list[Route]:
+    """Return ``POST {prefix}/repos`` and ``DELETE {prefix}/repos/{owner}/{name}``.
+
+    ``mirror`` returns where the mirror of a repository lies; None where there is none.
+    """
+
+    async def add(request: AdminRequest) -> Response:
+        try:
+            wanted = msgspec.json.decode(request.body, type=_Wanted)
+        except (msgspec.DecodeError, UnicodeDecodeError) as problem:
+            return error(400, f'expected {{"name": "octo/widget"}}, and perhaps a url: {problem}')
+        try:
+            repo, url = requested(wanted.name, wanted.url)
+        except ConfigError as problem:
+            return error(400, str(problem))
+        try:
+            managed = await registry.add(repo, url, request.by)
+        except StackitError as problem:
+            return _refused(problem)
+        return Response(status=201, body=_shown(registry, managed))
+
+    async def remove(request: AdminRequest) -> Response:
+        name = f"{request.args['owner']}/{request.args['name']}"
+        try:
+            repo = Repo.parse(name)
+        except ValueError as problem:
+            return error(404, str(problem))
+        managed = registry.repos.get(repo)
+        path = None if managed is None else mirror(managed.repo)
+        try:
+            gone = await registry.remove(repo, request.by)
+        except StackitError as problem:
+            return _refused(problem)
+        return Response(body={"name": str(gone.repo), "mirror": None if path is None else str(path)})
+
+    return [
+        Route("POST", "{prefix}/repos", add, query=()),
+        Route("DELETE", "{prefix}/repos/{owner}/{name}", remove, query=()),
+    ]
+
+
+def _refused(problem: StackitError) -> Response:
+    if isinstance(problem, ConflictError):
+        return error(409, str(problem))
+    if isinstance(problem, UnknownError):
+        return error(404, str(problem))
+    if isinstance(problem, JournalError):
+        return Response(status=503, body={"error": str(problem)}, headers={"Retry-After": "10"})
+    return error(503, str(problem))
+
+
+def _shown(registry: Registry, managed: ManagedRepo) -> dict[str, object]:
+    record = registry.record(managed)
+    at = None if record is None else rfc3339(record.added_at)
+    return {
+        "name": str(managed.repo),
+        "url": managed.url,
+        "source": managed.source,
+        "added_by": managed.added_by,
+        "added_at": at,
+    }
