@@ -102,7 +102,8 @@ class Event(msgspec.Struct, frozen=True, kw_only=True, dict=True, eq=False):
     that of a ``repository_dispatch`` is any text that its sender chose. ``repo`` is the repository of the event, None
     without one. ``delivery`` is the forge's delivery id. ``hook`` is the id of the webhook, "" if it has none,
     ``NAME:ID`` for a forge other than GitHub. ``id`` is stackit's own id of the delivery. ``received_at`` is in
-    seconds since the epoch. ``body`` is the JSON text that was signed.
+    seconds since the epoch. ``body`` is the JSON text that was signed. ``repo_id`` is the forge's own id of the
+    repository, which stays when the name changes; None where the payload has none.
 
     ``signer`` is the scope of the secret that verified the delivery: "" for one that may speak for any repository, else
     ``app:NAME``, ``owner:NAME`` or ``repo:OWNER/NAME``. ``via`` is ``api`` where the delivery was missed, and taken
@@ -116,6 +117,7 @@ class Event(msgspec.Struct, frozen=True, kw_only=True, dict=True, eq=False):
     body: bytes
     action: str | None = None
     repo: Repo | None = None
+    repo_id: int | None = None
     hook: str = ""
     signer: str = ""
     via: Via = "webhook"

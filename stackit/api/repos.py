@@ -11,7 +11,7 @@ import msgspec
 from twisted.logger import Logger
 
 from stackit.api.errors import describe
-from stackit.api.events import Repo
+from stackit.api.events import Event, Repo
 from stackit.api.token_file import read_token
 
 _log = Logger(namespace="stackit")
@@ -164,6 +164,7 @@ class Repos:
     def __init__(self, managed: Iterable[ManagedRepo] = ()) -> None:
         self._managed: dict[str, ManagedRepo] = {}
         self._by_identity: dict[str, ManagedRepo] = {}
+        self._confirmed: dict[str, float] = {}
         self._former: dict[str, str] = {}  # keys of former names, and the present ones
         self._listeners: list[Callable[[ReposChange], None]] = []
         self._on_access: list[Callable[[TokenSource], None]] = []
@@ -223,6 +224,24 @@ class Repos:
         """Return the managed repository of this id, or None."""
         return self._by_identity.get(identity(realm, number))
 
+    def of(self, event: Event) -> ManagedRepo | None:
+        """Return the managed repository that an event tells of, or None.
+
+        The id counts more than the name: this may have been another repository's, or be one's by now.
+        """
+        managed = None if event.repo is None else self.get(event.repo)
+        if managed is None or managed.id is None or event.repo_id in (None, managed.id):
+            return managed
+        return self.by_id(event.repo_id or 0, managed.realm)
+
+    def confirm(self, identity: str, at: float) -> None:
+        """Note that the forge showed a repository under the name that it has here, by the reactor's clock."""
+        self._confirmed[identity] = at
+
+    def confirmed_at(self, identity: str) -> float | None:
+        """Return when ``confirm`` was last called for a repository, None if it never was."""
+        return self._confirmed.get(identity)
+
     def __iter__(self) -> Iterator[ManagedRepo]:
         return iter(self._managed.values())
 
@@ -242,6 +261,7 @@ class Repos:
             return
         if managed.identity is not None and self._by_identity.get(managed.identity) is managed:
             del self._by_identity[managed.identity]
+            self._confirmed.pop(managed.identity, None)
         for name in managed.former:
             if self._former.get(name) == key:
                 del self._former[name]

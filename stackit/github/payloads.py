@@ -36,11 +36,12 @@ class _Owner(msgspec.Struct):
 
 
 class _Names(msgspec.Struct):
-    """The keys of a repository that may name it. Any type is accepted, since no payload may fail to decode."""
+    """The name and the id of a repository. Any type is accepted, since no payload may fail to decode."""
 
     owner: _Owner | list[Any] | str | float | bool | None = None
     name: Any = None
     full_name: Any = None
+    id: Any = None
 
 
 # A body with a repository is that of a push if it has none of these keys.
@@ -131,6 +132,7 @@ def decode(name: str, body: bytes, *, id: str, delivery: str, hook: str, receive
             received_at=received_at,
             body=body,
         )
+    names = _names(payload)
     return Event(
         name=name,
         id=id,
@@ -139,7 +141,8 @@ def decode(name: str, body: bytes, *, id: str, delivery: str, hook: str, receive
         received_at=received_at,
         body=body,
         action=text if text and len(text) <= LONGEST_ACTION else None,
-        repo=_repository(_names(payload)),
+        repo=_repository(names),
+        repo_id=_id(names),
     )
 
 
@@ -165,6 +168,7 @@ def _push(fields: _PushFields, *, id: str, delivery: str, hook: str, received_at
         received_at=received_at,
         body=body,
         repo=repo,
+        repo_id=_id(fields.repository),
         ref=ref if isinstance(ref, str) and is_ref(ref) else None,
         before=_object_id(fields.before),
         after=_object_id(fields.after),
@@ -201,6 +205,10 @@ def _repository(names: _Names) -> Repo | None:
     name = _text(names.name) or short_name
     # A slash inside the owner would shift the border between both. Overlong names would fill the cache.
     return None if "/" in login or len(login) + len(name) > _LONGEST_NAME else _parsed(f"{login}/{name}")
+
+
+def _id(names: _Names) -> int | None:
+    return names.id if type(names.id) is int and names.id > 0 else None
 
 
 @lru_cache(maxsize=4096)

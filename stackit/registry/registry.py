@@ -256,6 +256,12 @@ class Registry:
         """Return a repository of which nothing is kept, by the record that goes; None for one that is known anew."""
         return None if record is None or record.is_managed else self._build(record)
 
+    def confirm(self, number: int, repo: Repo, realm: str = REALM) -> None:
+        """Note that the forge has just shown the repository of an id under a name."""
+        managed = self.repos.by_id(number, realm)
+        if managed is not None and managed.repo.key == repo.key and managed.identity is not None:
+            self.repos.confirm(managed.identity, self._reactor.seconds())
+
     # -- reading ------------------------------------------------------------------------
 
     def record(self, managed: ManagedRepo) -> Record | None:

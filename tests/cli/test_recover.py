@@ -36,7 +36,7 @@ class Recovering:
         self.harness.start()
         (self.route,) = recovery_routes(self.harness.recovery, self.harness.now)
 
-    async def ask(self, method: str, path: str, query: Mapping[str, str] | None = None) -> Any:
+    async def ask(self, method: str, path: str, query: Mapping[str, str] | None = None, body: Any = None) -> Any:
         assert (method, "{prefix}" + path) == (self.route.method, self.route.path)
         asked = dict(query or {})
         assert self.route.query is not None

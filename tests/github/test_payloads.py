@@ -587,3 +587,26 @@ def test_a_name_that_is_taken_for_a_ref_can_be_a_file_below_a_repository(text: s
         assert {"*", "?", "[", "\\", "^", "~", ":", " "}.isdisjoint(name)
         assert ".." not in name
         assert "@{" not in name
+
+
+@pytest.mark.parametrize(
+    ("number", "expected"),
+    [
+        (b"1296269", 1296269),
+        (b"0", None),
+        (b"-1", None),
+        (b"true", None),
+        (b'"7"', None),
+        (b"7.5", None),
+        (b"[]", None),
+    ],
+)
+def test_the_id_of_a_repository_is_a_number_or_none(number: bytes, expected: int | None) -> None:
+    repository = b'{"id":%b,"name":"widget","full_name":"octo/widget","owner":{"login":"octo"}}' % number
+    for name, body in (
+        ("push", b'{"ref":"refs/heads/main","repository":%b}' % repository),
+        ("issues", b'{"action":"opened","issue":{},"repository":%b}' % repository),
+    ):
+        event = decode(name, body, id="", delivery="d", hook="7", received_at=1.0)
+        assert event is not None
+        assert (str(event.repo), event.repo_id) == ("octo/widget", expected)

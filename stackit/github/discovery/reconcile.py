@@ -104,6 +104,7 @@ class Reconcile:
         for each in found:
             self._report(each)
         await self._follow(change, seen=[each for each in found if not each.decision.mirrored and each.id not in own])
+        self._view.confirm(found)
 
     def _decide(self, found: Found) -> Decision:
         """Return the decision on a repository, after what comes before the rules of this listing."""
@@ -197,6 +198,7 @@ class Reconcile:
         change = difference(waiting, self._view.known(waiting), self._view.names(waiting))
         self._waiting = {each.id: each for each in change.contested}
         await self._follow(change)
+        self._view.confirm(waiting)
 
     async def _purge(self) -> None:
         """Delete what is kept of repositories whose grace is over, after one more look at each."""

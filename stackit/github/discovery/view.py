@@ -71,6 +71,11 @@ class View:
             return None
         return "named in [[repos]]" if managed.source == "file" else "added by a person"
 
+    def confirm(self, found: Iterable[Found]) -> None:
+        """Note that repositories have just been listed under these names."""
+        for each in () if self._dry else found:
+            self._registry.confirm(each.id, each.repo, self._listing.realm)
+
     async def apply(self, batch: Batch) -> None:
         """Make a change. Raises JournalError, with nothing changed."""
         if not self._dry:

@@ -128,10 +128,15 @@ class Mirror:
     @hookimpl
     def stackit_expect(self, event: Event) -> None:
         """Start to fetch a push while the journal writes it: the remote takes longer than the disk."""
-        if self._mirrors is not None and isinstance(event, Push) and event.repo is not None:
-            pushes = self._mirrors.pushes(self._key(event.repo))
-            if pushes is not None:
-                pushes.expect(event)
+        if self._app is None or self._mirrors is None or not isinstance(event, Push):
+            return
+        managed = self._app.repos.of(event)
+        pushes = None if managed is None else self._mirrors.pushes(managed.repo.key)
+        if managed is None or pushes is None or event.repo is None:
+            return
+        if managed.identity is not None and event.repo_id is not None and event.repo.key == managed.repo.key:
+            self._app.repos.confirm(managed.identity, self._app.reactor.seconds())
+        pushes.expect(event)
 
     # A fetch is bounded by the mirror itself, and a push of one repository must not wait for another's.
     @on("push", timeout=0, concurrency=1024)
@@ -139,12 +144,11 @@ class Mirror:
         """Fetch a push; done when its commit is visible in the mirror, or superseded."""
         if self._app is None or self._mirrors is None or event.repo is None:
             return None
+        managed = self._app.repos.of(event)
+        if managed is not None:
+            pushes = self._mirrors.pushes(managed.repo.key)
+            return self._mirrors.forward(event) if pushes is None else pushes.handle(event)
         key = event.repo.key
-        pushes = self._mirrors.pushes(key)
-        if pushes is not None:
-            return pushes.handle(event)
-        if self._app.repos.get(event.repo) is not None:
-            return self._mirrors.forward(event)
         if key not in self._unmanaged and len(self._unmanaged) < MOST_UNMANAGED:
             self._unmanaged.add(key)
             self._app.observe(Occurrence(name="unmanaged", repo=event.repo, delivery=event.delivery, id=event.id))

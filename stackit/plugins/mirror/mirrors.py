@@ -96,7 +96,7 @@ class Mirrors:
 
     async def forward(self, push: Push) -> None:
         """Handle a push of a repository that is moving, or that has another name now, once its mirror has its place."""
-        while push.repo is not None and (managed := self._app.repos.get(push.repo)) is not None:
+        while (managed := self._app.repos.of(push)) is not None:
             key = managed.repo.key
             pushes = self.pushes(key)
             if pushes is not None:

@@ -6,12 +6,13 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import pytest
 import pytest_twisted
 from mirror_harness import GitHttp, Harness, Upstream, managed, pushed, refs
 from twisted.internet.defer import Deferred
 
-from stackit import ManagedRepo, Repo, ReposChange
+from stackit import ManagedRepo, Repo, ReposChange, StackitError
 from stackit.api.reactor import sleep
 from stackit.plugins.mirror.repository.identity import read_identity, write_identity
 
@@ -260,3 +261,56 @@ async def test_an_unmarked_mirror_makes_room_for_the_one_that_is_known_to_be_rig
     assert refs(harness.path()) == upstreams["two"].refs()
     assert refs(harness.state / "mirrors/.aside/octo+widget.git") == upstreams["one"].refs()
     assert harness.announcements == []
+
+
+@pytest_twisted.ensureDeferred
+async def test_a_remote_that_has_nothing_of_the_mirror_waits_until_the_forge_says_whose_it_is(
+    start: Callable[..., Harness], upstreams: dict[str, Upstream]
+) -> None:
+    first = start(managed(upstreams["one"], id=1, source="discover"))
+    await first.backstop()
+    there = refs(first.path())
+    await first.stop()
+    # Meanwhile the name became another repository's, and nobody knows.
+    harness = start(managed(upstreams["two"], id=1, source="discover"))
+    harness.told[WIDGET] = dict(there)
+    await harness.backstop()
+    assert "may be the name of another repository" in str(harness.worker().status.error)
+    late = pushed(harness, there["refs/heads/main"], upstreams["two"].refs()["refs/heads/main"])
+    with pytest.raises(StackitError, match="may be the name of another repository"):
+        await harness.push(late)
+    assert refs(harness.path()) == there
+    # It is the same after all: everything in it was replaced.
+    harness.app.repos.confirm("github:1", harness.reactor.seconds())
+    await harness.worker().sync("manual", accept=True)
+    assert refs(harness.path()) == upstreams["two"].refs() == harness.told[WIDGET]
+    assert harness.worker().status.error is None
+
+
+@pytest_twisted.ensureDeferred
+async def test_a_push_reaches_the_repository_of_its_id_whatever_name_it_has(
+    start: Callable[..., Harness], upstreams: dict[str, Upstream]
+) -> None:
+    harness = start(managed(upstreams["one"], GADGET, id=1, former=(WIDGET,)), managed(upstreams["two"], id=2))
+    await harness.backstop()
+    known = upstreams["one"].refs()["refs/heads/main"]
+    late = pushed(harness, known, upstreams["one"].advance(), name=WIDGET)
+    await harness.push(msgspec.structs.replace(late, repo_id=1))
+    assert refs(harness.path(GADGET)) == upstreams["one"].refs()
+    rounds_before = len(harness.named("synced"))
+    strange = msgspec.structs.replace(pushed(harness, None, None), repo_id=3)
+    harness.mirror.stackit_expect(strange)
+    assert harness.push(strange).called
+    assert len(harness.named("synced")) == rounds_before
+    assert [each.delivery for each in harness.named("unmanaged")] == [strange.delivery]
+
+
+@pytest_twisted.ensureDeferred
+async def test_a_push_that_comes_now_says_whose_the_name_is(
+    start: Callable[..., Harness], upstreams: dict[str, Upstream]
+) -> None:
+    harness = start(managed(upstreams["one"], id=1, source="discover"))
+    await harness.backstop()
+    now = msgspec.structs.replace(pushed(harness, None, None), repo_id=1)
+    harness.mirror.stackit_expect(now)
+    assert harness.app.repos.confirmed_at("github:1") is not None

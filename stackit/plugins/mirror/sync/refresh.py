@@ -27,6 +27,7 @@ from stackit.plugins.mirror.sync.housekeeping import Housekeeping
 from stackit.plugins.mirror.sync.missing_refs import MissingRefs, find_missing_refs
 from stackit.plugins.mirror.sync.quick_check import QuickCheck
 from stackit.plugins.mirror.sync.reconcile import reconcile
+from stackit.plugins.mirror.sync.remote_identity import RemoteIdentity
 from stackit.plugins.mirror.sync.settings import SyncSettings
 from stackit.plugins.mirror.sync.slot_holder import SlotHolder
 from stackit.plugins.mirror.sync.supervised_git import SupervisedGit
@@ -90,6 +91,7 @@ class Refresher:
         )
         self._healer = Healer(app, managed, repository, fsck_slots=fsck_slots, slot=slot, clone=self._clone)
         self._equality = Equality(app, managed, repository, self._tampering)
+        self._identified = RemoteIdentity(app, repository)
         self._make_fast_fetch = partial(FastFetch, app.reactor, git, disk=disk, growth=self.growth)
         self._use_remote()
 
@@ -108,6 +110,11 @@ class Refresher:
         remote = self._remote
         self._equality.quick_check = None if remote is None else QuickCheck(remote, self._managed)
         self._fast_fetch = None if remote is None else self._make_fast_fetch(remote, self.directory)
+
+    @property
+    def is_identified(self) -> bool:
+        """True if the remote is known to be the mirror's repository, and no other one that has its name."""
+        return self._identified.is_known(self._managed)
 
     async def refs(self, only: Sequence[str] = ()) -> Snapshot:
         """Read all refs, or ``only`` these."""
@@ -207,9 +214,10 @@ class Refresher:
     async def _fetch(self, *, full: bool, accept: bool, expected: Collection[str]) -> Outcome:
         if not self.directory.exists():
             return Outcome(missing=await self._clone())
-        if not full and await self._fetch_new(expected):
+        if not full and self.is_identified and await self._fetch_new(expected):
             return Outcome(full=False)
         listing = await self._listing()
+        await self._identified.check(self._managed, listing)
         if object_format(listing) not in (None, self._repository.object_format):
             self._notice("the remote was made anew with another kind of object ids, and so is the mirror")
             return Outcome(missing=await self._clone())

@@ -124,7 +124,7 @@ class RoundRunner:
     async def _fetch_targets(self, attempt: _Attempt) -> bool:
         """Fetch the pushed refs and no others, and announce them; False if all refs have to be fetched."""
         try:
-            if not self._announcer.all_announced:
+            if not self._announcer.all_announced or not self._refresher.is_identified:
                 raise Fallback("unsettled", needs_all_refs=True)
             if len(attempt.targets) > MOST_REFS:
                 raise Fallback("many_refs", needs_all_refs=True)
