@@ -95,15 +95,20 @@ class Secrets:
         """Return the verifier of one body, under the secrets that are valid now."""
         return Verifier([(each, each.mac.copy()) for each in self._valid()])
 
-    def still_valid(self, found: Sequence[WebhookSecret]) -> list[WebhookSecret]:
+    def still_valid(self, found: Sequence[WebhookSecret]) -> Sequence[WebhookSecret]:
         """Return those of these secrets that were valid at the last look, as they were then. No file is looked at."""
+        if all(map(self._is_known, found)):
+            return found
         known = [*self._fixed, *(file.last for file in self._files)]
-        same = [each for each in known if any(each is secret for secret in found)]
-        if len(same) == len(found):
-            return same
         # A reload reads all files anew, and may give them other scopes.
         digests = [secret.mac.digest() for secret in found]
         return [each for each in known if each and any(hmac.compare_digest(each.mac.digest(), one) for one in digests)]
+
+    def _is_known(self, secret: WebhookSecret) -> bool:
+        for each in self._fixed:
+            if each is secret:
+                return True
+        return any(file.last is secret for file in self._files)
 
     def known(self) -> dict[str, bool]:
         """Return the label of each secret that is configured: True where it is valid, False where its file is empty."""

@@ -81,9 +81,11 @@ class HookAccess:
     async def _installed(self, app: GitHubApp, target: HookTarget, owner: str, *, write: bool) -> ApiClient:
         installation = await app.installation_for(owner)
         permission = _PERMISSIONS[target.kind]
-        granted = installation.record.permissions.get(permission)
         wanted = "write" if write else "read"
-        if granted not in ("write", "admin") and granted != wanted:
+        enough = {wanted, "write", "admin"}
+        if installation.record.permissions.get(permission) not in enough:
+            await installation.look()  # it may have been granted meanwhile
+        if installation.record.permissions.get(permission) not in enough:
             raise StackitError(
                 f"the App {app.name} may not {'change' if write else 'see'} webhooks of {owner}: give it "
                 f'"{_WORDS[target.kind]}: {"Read and write" if write else "Read-only"}", and accept that for {owner}'

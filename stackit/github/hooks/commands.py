@@ -134,7 +134,7 @@ class HookCommands:
     async def _ping(self, target: HookTarget, _: AdminRequest) -> dict[str, Any]:
         client = await self._access.client(target, write=True)
         hook = None if target.kind == "app" else await self._hook(target, client, self._wanted(), None)
-        own, repo = self._labels(target), target.repo
+        own, repo = self._watched.labels(target), target.repo
         key = None if repo is None else repo.key
 
         def matches(occurrence: Occurrence) -> bool:
@@ -215,11 +215,6 @@ class HookCommands:
         secret = self._files.make(file)
         self._refresh()
         return file, secret
-
-    def _labels(self, target: HookTarget) -> set[str]:
-        """Return the files of the secrets that a webhook may sign with, if it has any of its own."""
-        scoped = (*self._config().scoped_secrets, *self._files.scoped())
-        return {str(each.file) for each in scoped if each.scope.lower() == target.key}
 
     def _others(self, target: HookTarget, home: Path) -> list[str]:
         """Return the files of the configuration whose secrets also speak for a webhook's repositories."""

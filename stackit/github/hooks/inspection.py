@@ -25,16 +25,18 @@ class Inspection(msgspec.Struct, frozen=True):
 
 
 async def inspect(
-    target: HookTarget, access: HookAccess, wanted: WantedHook, known: int | None, *, write: bool = False
+    target: HookTarget, access: HookAccess, wanted: WantedHook, known: int | None, *, has_secret: bool = True
 ) -> Inspection:
     """Look at a webhook. ``known`` is the id that it had. Raises StackitError where it may not be seen.
 
-    ``write``: with a client that may change it.
+    ``has_secret`` tells whether a webhook secret speaks for the target: an App without one that sends elsewhere is of
+    use for its tokens alone, and its webhook somebody else's.
     """
     if target.kind == "app":
         found = await of_app(target, access)
-        return Inspection(found, tuple(faults_of(target, found, wanted)))
-    hooks = await listed(target, await access.client(target, write=write))
+        is_used = has_secret or bool(wanted.urls and found.config.url and wanted.is_right(found.config.url))
+        return Inspection(found, tuple(faults_of(target, found, wanted)) if is_used else ())
+    hooks = await listed(target, await access.client(target))
     chosen = choose(hooks, wanted, known)
     if chosen is not None:
         found = of_hook(chosen)

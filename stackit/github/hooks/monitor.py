@@ -10,6 +10,7 @@ from twisted.internet.task import LoopingCall
 
 from stackit.api.errors import StackitError
 from stackit.api.events import Repo
+from stackit.api.occurrences import Occurrence
 from stackit.api.reactor import Reactor
 from stackit.github.hooks.access import HookAccess
 from stackit.github.hooks.alarms import HookAlarms
@@ -63,6 +64,7 @@ class HookMonitor:
         self._wanted = wanted
         self._app_of = app_of
         self._notice = notice
+        self._heard: set[str] = set()
         self._interval = 0.0
         self._loop: LoopingCall | None = None
         self._round: Deferred[None] | None = None
@@ -120,9 +122,13 @@ class HookMonitor:
         inspection: Inspection | None = None
         problem: str | None = None
         try:
-            inspection = await inspect(target, self._access, self._wanted(), self._watched.id_of(target))
-            if inspection.found is not None:
+            labels = self._watched.labels(target)
+            known = self._watched.id_of(target)
+            inspection = await inspect(target, self._access, self._wanted(), known, has_secret=bool(labels))
+            if inspection.found is not None and inspection.found.id is not None:
                 await self._watched.learn(target, inspection.found.id)
+            elif inspection.found is None and target.kind == "owner" and known is None:
+                inspection = await self._without_organization_hook(target, inspection, labels)
         except StackitError as fault:
             problem = str(fault)
         if inspection is not None:
@@ -132,6 +138,19 @@ class HookMonitor:
             self.alarms.take(target, [unseen], about=("unchecked",))
         state = self.states[target.key] = HookState(inspection, problem, self._now())
         return state
+
+    async def _without_organization_hook(
+        self, target: HookTarget, inspection: Inspection, labels: frozenset[str]
+    ) -> Inspection:
+        """Take no organization's webhook for missing whose secret signs deliveries: those are of repositories."""
+        if not self._watched.is_known(target) and not self._heard.isdisjoint(labels):
+            await self._watched.learn(target, None)
+        return Inspection(None, ()) if self._watched.is_known(target) else inspection
+
+    def observe(self, occurrence: Occurrence) -> None:
+        """Take note of the secret by which a delivery verified."""
+        if occurrence.verified_by is not None and occurrence.name in ("accepted", "duplicate"):
+            self._heard.add(occurrence.verified_by)
 
     async def deleted(self, target: HookTarget, hook: object) -> None:
         """Take note of an event that tells that a webhook was deleted: look, or believe it where nobody may look."""

@@ -175,6 +175,7 @@ class _Observer:
         self._deliveries.observe(occurrence)
         self._silence.observe(occurrence)
         self._rotations.observe(occurrence)
+        self._monitor.observe(occurrence)
 
     @on("meta.deleted")
     async def deleted(self, event: Event) -> None:

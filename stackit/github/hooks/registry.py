@@ -23,10 +23,10 @@ class Documents(Protocol):
 
 
 class KnownHook(msgspec.Struct, frozen=True):
-    """A webhook that was seen: its scope, and its id."""
+    """A webhook that was seen: its scope and its id. Without an id only deliveries by its secret were."""
 
     scope: str
-    id: int
+    id: int | None = None
 
 
 class WatchedHooks:
@@ -64,10 +64,19 @@ class WatchedHooks:
         known = self._known.get(target.key)
         return None if known is None else known.id
 
+    def labels(self, target: HookTarget) -> frozenset[str]:
+        """Return the files of the webhook secrets that speak for a target. Raises StackitError as ``targets`` does."""
+        scoped = (*self._config().scoped_secrets, *self._files.scoped())
+        return frozenset(str(each.file) for each in scoped if each.scope.lower() == target.key)
+
+    def is_known(self, target: HookTarget) -> bool:
+        """Return whether a webhook, or a delivery by its secret, was ever seen."""
+        return target.key in self._known
+
     async def learn(self, target: HookTarget, hook: int | None) -> None:
-        """Keep the id of a webhook; None for that of an App, which has none. Raises JournalError."""
-        if hook is not None and self.id_of(target) != hook:
-            known = KnownHook(target.scope, hook)
+        """Keep the id of a webhook, or that a delivery by its secret came. Raises JournalError."""
+        known = KnownHook(target.scope, hook)
+        if self._known.get(target.key) != known:
             await self._journal.put(COLLECTION, {target.key: msgspec.json.encode(known)})
             self._known[target.key] = known
 

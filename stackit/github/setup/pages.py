@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import json
 from html import escape
-from typing import Any
 from urllib.parse import quote, urlsplit
 
 from stackit.api.admin import Response
+from stackit.github.setup.manifest import AppWish
 
 OF_NO_USE = "this address is of no use (any more); stackit app create gives another one"
 
@@ -21,8 +21,9 @@ _PAGE = """<!doctype html>
 """
 
 
-def form(action: str, state: str, manifest: dict[str, Any], cookie: str, max_age: int, *, secure: bool) -> Response:
-    """Return the page whose button sends the manifest to GitHub, and the cookie of its browser."""
+def form(wish: AppWish, state: str, cookie: str, max_age: int) -> Response:
+    """Return the page whose button sends the manifest to GitHub, with a cookie that lasts ``max_age`` seconds."""
+    action, manifest, back = wish.action, wish.manifest(), urlsplit(wish.callback_url)
     parts = urlsplit(action)
     content = (
         f"<p>{escape(parts.netloc)} will ask you for the name of the App, and send you back here.</p>\n"
@@ -31,7 +32,10 @@ def form(action: str, state: str, manifest: dict[str, Any], cookie: str, max_age
         f"<button>Create the App {escape(manifest['name'])}</button>\n"
         "</form>"
     )
-    attributes = f"Path=/setup; Max-Age={max_age}; HttpOnly; SameSite=Lax" + ("; Secure" if secure else "")
+    path = back.path.rpartition("/")[0]
+    attributes = f"Path={path}; Max-Age={max_age}; HttpOnly; SameSite=Lax"
+    if back.scheme == "https":
+        attributes += "; Secure"
     return _page(
         "Create a GitHub App for stackit",
         content,

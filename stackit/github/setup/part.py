@@ -111,14 +111,13 @@ class SetupPart:
             return error(400, str(problem))
         if self._setup is not None:
             self._setup.window.close()
-        opened_at = self._now()
-        window = SetupWindow(self._reactor, opened_at)
+        window = SetupWindow(self._reactor)
         self._setup, self._outcome = _Setup(window, wish, files), None
         return Response(
             status=201,
             body={
                 "url": f"{wish.callback_url.removesuffix(CALLBACK)}{FORM}?ticket={window.ticket}",
-                "open_until": rfc3339(opened_at + OPEN_FOR),
+                "open_until": rfc3339(self._now() + OPEN_FOR),
             },
         )
 
@@ -167,8 +166,7 @@ class SetupPart:
         if entered is None:
             return pages.forbidden()
         cookie, state = entered
-        secure = setup.wish.callback_url.startswith("https:")
-        return pages.form(setup.wish.action, state, setup.wish.manifest(), cookie, int(OPEN_FOR), secure=secure)
+        return pages.form(setup.wish, state, cookie, int(OPEN_FOR))
 
     async def _callback(self, request: AdminRequest) -> Response:
         """Exchange the code that the browser brings back from GitHub."""

@@ -20,10 +20,8 @@ _BYTES = 32
 class SetupWindow:
     """One set-up. It is open until its time is over, or it was used."""
 
-    def __init__(self, reactor: Timers, opened_at: float) -> None:
-        """``opened_at`` is the time by the wall clock."""
+    def __init__(self, reactor: Timers) -> None:
         self.ticket = secrets.token_urlsafe(_BYTES)
-        self.opened_at = opened_at
         self._cookie: str | None = None
         self._state: str | None = None
         self._seconds: Callable[[], float] = reactor.seconds
