@@ -5,11 +5,12 @@ A scope is ``app:NAME``, ``owner:OWNER`` or ``repo:OWNER/NAME``; names of owners
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import msgspec
 
-from stackit.api.events import Event
+from stackit.api.events import Event, Repo
 
 APP, OWNER, REPO = "app", "owner", "repo"
 
@@ -19,24 +20,34 @@ def scope(kind: str, name: object) -> str:
     return f"{kind}:{name}"
 
 
-def speaks_for(scope: str, event: Event) -> bool:
+def speaks_for(scope: str, event: Event, managed: Callable[[Repo], object] = lambda _: None) -> bool:
     """Return whether the secret of a scope may tell of an event.
 
-    That of a repository tells of that repository alone; that of an owner of the owner's repositories, and of what the
-    owner's organization hook sends without a repository. That of an App may tell of anything here: names do not say
-    which App has a repository.
+    That of a repository tells of that repository alone, also by another name that it has by now: ``managed`` returns
+    the managed repository of a name or a former name, None for no such. That of an owner tells of the owner's
+    repositories, and of what the owner's organization hook sends without a repository. That of an App may tell of
+    anything here: names do not say which App has a repository.
     """
     kind, _, name = scope.partition(":")
     if kind == APP:
         return True
     repo, name = event.repo, name.lower()
     if kind == REPO:
-        return repo is not None and repo.key == name
+        return repo is not None and (repo.key == name or _is_renamed(name, repo, managed))
     if kind != OWNER:
         return False
     if repo is not None:
         return not repo.host and repo.owner.lower() == name
     return bool(name) and _organization(event.body).lower() == name
+
+
+def _is_renamed(name: str, repo: Repo, managed: Callable[[Repo], object]) -> bool:
+    """Return whether a repository is the one that the scope calls by a former name."""
+    found = managed(repo)
+    try:
+        return found is not None and managed(Repo.parse(name)) is found
+    except ValueError:
+        return False
 
 
 class _Account(msgspec.Struct):

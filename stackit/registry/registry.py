@@ -281,7 +281,9 @@ class Registry:
     def app_of(self, repo: Repo) -> str | None:
         """Return the name of the App that has a managed repository; None where none has, or that is not known."""
         managed = self.repos.get(repo)
-        record = None if managed is None else self.record(managed)
+        if managed is None or managed.app is not None:
+            return None if managed is None else managed.app
+        record = self.record(managed)
         return None if record is None else record.app
 
     def speaks_for(self, signer: str, event: Event) -> bool:

@@ -237,7 +237,8 @@ class Stackit(Service):
         return await self.backstop.compare() and listed
 
     def _speaks_for(self, signer: str, event: Event) -> bool:
-        return speaks_for(signer, event) and self.registry.speaks_for(signer, event)
+        own = speaks_for(signer, event, self.registry.repos.get)
+        return own and self.registry.speaks_for(signer, event)
 
     def _signed_by(self, body: bytes, digest: bytes) -> str | None:
         """Return the label of the secret of GitHub's webhook that signed a body."""

@@ -5,9 +5,11 @@ from __future__ import annotations
 import json
 from typing import Any
 
+import msgspec
 import pytest
 
 from stackit import Event, Repo
+from stackit.api.repos import ManagedRepo, Repos, ReposChange
 from stackit.github.scopes import scope, speaks_for
 
 WIDGET = Repo("octo", "Widget")
@@ -72,3 +74,18 @@ def test_a_repository_in_the_body_counts_and_the_organization_beside_it_does_not
 
 def test_a_scope_is_its_kind_and_its_name() -> None:
     assert scope("repo", WIDGET) == "repo:octo/Widget"
+
+
+def test_a_repository_that_was_renamed_is_told_of_by_its_old_secret_and_a_new_one_of_the_old_name_is_its_own() -> None:
+    one, other = ManagedRepo(repo=WIDGET, url="u", id=1), ManagedRepo(repo=Repo("octo", "gadget"), url="u", id=2)
+    repos = Repos([one, other])
+    sprocket = Repo("octo", "sprocket")
+    assert not speaks_for("repo:octo/widget", event("push", sprocket), repos.get)
+    moved = msgspec.structs.replace(one, repo=sprocket, former=(WIDGET.key,))
+    repos.apply(ReposChange(moved=((one, moved),)))
+    assert speaks_for("repo:octo/widget", event("push", sprocket), repos.get)
+    assert not speaks_for("repo:octo/gadget", event("push", sprocket), repos.get)
+    assert not speaks_for("repo:octo/widget", event("push", other.repo), repos.get)
+    repos.apply(ReposChange(added=(ManagedRepo(repo=WIDGET, url="u", id=3),)))  # another one takes the name
+    assert not speaks_for("repo:octo/widget", event("push", sprocket), repos.get)
+    assert not speaks_for("repo:no name", event("push", sprocket), repos.get)
