@@ -25,6 +25,7 @@ WATCH_EVERY = 2.0
 LOOK_EVERY = 300.0
 """Seconds between two lists of installations while one of them gives no token."""
 _FIRST_PAUSE, _LONGEST_PAUSE = 10.0, 600.0
+_LONGEST_UNLISTED = 60.0
 _MISSING_FOR = 60.0
 """Seconds for which an owner is believed to have no installation."""
 
@@ -70,6 +71,9 @@ class GitHubApp:
         self._by_id: dict[int, Installation] = {}
         self._by_login: dict[str, Installation] = {}
         self._missing: dict[str, float] = {}
+        self._failure: StackitError | None = None  # of the last list
+        self._failures = 0
+        self._list_at = 0.0
         self._listing: Deferred[None] | None = None
         self._waiting: list[Deferred[None]] = []
         self._running: set[Deferred[None]] = set()
@@ -110,8 +114,10 @@ class GitHubApp:
         """
         found = self.find(owner)
         if found is None:
-            asked = self._missing.get(owner.lower())
-            if asked is None or self.reactor.seconds() - asked >= _MISSING_FOR:
+            now, asked = self.reactor.seconds(), self._missing.get(owner.lower())
+            if self._failure is not None and now < self._list_at:
+                raise self._failure
+            if asked is None or now - asked >= _MISSING_FOR:
                 await self.installations()
             found = self.find(owner)
         if found is None:
@@ -151,12 +157,12 @@ class GitHubApp:
                 listed += page
             problem = None
         except ApiError as refused:
-            problem = self.refused(refused) if refused.reason == "unauthorized" else refused
+            problem = self.refused(refused) if refused.reason == "unauthorized" else self._not_listed(refused)
         except StackitError as unreadable:  # the key
             problem = self.refused(unreadable)
         else:
             self.accepted()
-            self._take(listed)
+            await self._take(listed)
         finally:
             self._listing = None
             waiting, self._waiting = self._waiting, []
@@ -166,19 +172,30 @@ class GitHubApp:
                 else:
                     each.errback(problem)
 
-    def _take(self, listed: list[InstallationRecord]) -> None:
+    def _not_listed(self, problem: ApiError) -> ApiError:
+        """Take note of a list that failed: those who look for an owner do not ask again at once."""
+        self._failures += 1
+        pause = min(2.0 ** (self._failures - 1), _LONGEST_UNLISTED)
+        if problem.retry_at is not None:
+            pause = max(pause, problem.retry_at - self.now())
+        self._failure, self._list_at = problem, self.reactor.seconds() + pause
+        return problem
+
+    async def _take(self, listed: list[InstallationRecord]) -> None:
         self.listed_at = self.now()
+        self._failure, self._failures = None, 0
         self._missing.clear()
-        there = {record.id for record in listed}
-        # Those that are gone first: the account may have a new one.
-        for each in [each for each in self if each.id not in there]:
-            self.miss(each)
         for record in listed:
             known = self._by_id.get(record.id)
             if known is None:
                 self.keep(Installation(self, record))
             else:
                 known.update(record)
+        # A list may be wrong, or lack what moved to another page: what is not in it is asked for by its id.
+        there = {record.id for record in listed}
+        for each in self:
+            if each.id not in there and each.state != "uninstalled":
+                await each.look(anew=True)
 
     def keep(self, installation: Installation) -> None:
         """Find an installation by its id, and by the name of its account, also by those that it had before."""
@@ -191,7 +208,10 @@ class GitHubApp:
 
     def miss(self, installation: Installation) -> None:
         """Take note that GitHub has no such installation any more."""
-        if self._is_wanted(self, installation.account.login.lower()):
+        if self.find(installation.account.login) is not installation:  # the App was installed anew
+            self._forget(installation)
+            self._recovered(self)
+        elif self._is_wanted(self, installation.account.login.lower()):
             installation.disappear()
         else:
             self._forget(installation)

@@ -22,6 +22,8 @@ _PAUSES: Mapping[State, float] = {"suspended": 3600.0, "uninstalled": 3600.0, "n
 """Seconds until a token is asked for again, by the state in which there was none, unless GitHub tells of a change."""
 _FIRST_PAUSE, _LONGEST_PAUSE = 1.0, 60.0
 """Seconds after a failure that is none of the installation's, such as one of the network."""
+_DENIED_FOR = 60.0
+"""Seconds until a token is asked for again that the installation does not grant, while it grants others."""
 _BETWEEN_LOOKS = 60.0
 _ROUTE = "/app/installations/{installation_id}"
 
@@ -39,6 +41,7 @@ class Installation:
         self._retry_at = 0.0
         self._failures = 0
         self._failure: StackitError | None = None
+        self._denied: dict[Narrowing, tuple[float, StackitError]] = {}  # until when, by the reactor
         self._looked_at: float | None = None
         self._stopped = False
         if (state := state_of(record)) != "active":
@@ -129,6 +132,7 @@ class Installation:
     def recover(self) -> None:
         """Try it again at once."""
         self._failure, self._failures, self._retry_at = None, 0, 0.0
+        self._denied.clear()
         self._become("active")
         for token in self._tokens.values():
             token.renew()
@@ -142,6 +146,9 @@ class Installation:
     async def _mint(self, narrowing: Narrowing) -> TokenRecord:
         self._check()
         app = self.app
+        until, denial = self._denied.get(narrowing, (0.0, None))
+        if denial is not None and app.reactor.seconds() < until:
+            raise denial
         try:
             made = await app.client.send(
                 "POST", f"{_ROUTE}/access_tokens", narrowing.body(), TokenRecord, installation_id=self.id
@@ -155,6 +162,7 @@ class Installation:
         app.count_mint("made")
         app.redact.add(made.token)
         self._failure, self._failures = None, 0
+        self._denied.pop(narrowing, None)
         app.accepted()
         self._become("active")
         return made
@@ -168,7 +176,10 @@ class Installation:
             self._become("suspended")
         elif problem.reason == "not_found":
             self._become("uninstalled")
-        elif problem.reason in ("forbidden", "validation") and narrowing == GIT:
+        elif problem.reason in ("forbidden", "validation"):
+            if narrowing != GIT:  # such as a repository that it is not installed for: the others have their tokens
+                self._denied[narrowing] = self.app.reactor.seconds() + _DENIED_FOR, problem
+                return problem
             self._become("no_permission", str(problem))
         else:
             return self._not_now(problem)

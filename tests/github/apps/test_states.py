@@ -13,6 +13,7 @@ from stackit.api.events import Event
 from stackit.github.apps import AccessError
 from stackit.github.apps.events import InstallationEvents
 from stackit.github.apps.sources import AppTokenSource
+from stackit.testing.github_api.api_faults import ApiFaultKind
 from stackit.testing.github_api.apps import PretendApp
 from stackit.testing.github_api.tokens import HOUR
 
@@ -240,3 +241,53 @@ async def test_a_reload_keeps_the_tokens_of_apps_that_stay(harness: Harness) -> 
         source.current()
     harness.apps.change([config])
     assert await ready(harness, source) != token  # nothing was kept of it
+
+
+@pytest_twisted.ensureDeferred
+async def test_a_repository_that_an_installation_does_not_have_delays_no_other(harness: Harness) -> None:
+    app = harness.github.apps.create()
+    for name in ("widget", "gadget"):
+        await harness.github.create(f"octo/{name}", private=True)
+    installation = await app.install("octo", ["octo/widget"])
+    harness.apps.change([harness.config(app, token_per="repository")])
+    sources = {name: harness.apps.source("main", "octo", name) for name in ("widget", "gadget")}
+    for _ in range(10):
+        with pytest.raises(StackitError) as raised:
+            await ready(harness, sources["gadget"])
+        assert not isinstance(raised.value, AccessError)
+        assert await ready(harness, sources["widget"])
+    assert sources["gadget"].problem is None  # of the installation
+    assert harness.github.api.count("/app/installations/{installation_id}/access_tokens", status=422) == 1
+    await installation.add("octo/gadget")
+    await harness.time.pass_time(60)
+    assert await ready(harness, sources["gadget"])
+    assert harness.notices == []
+
+
+@pytest_twisted.ensureDeferred
+async def test_many_who_look_for_an_installation_do_not_ask_again_and_again(harness: Harness) -> None:
+    _, source = await made(harness)
+    harness.github.api.faults.begin("/app/installations", "html_503")
+    for _ in range(50):
+        with pytest.raises(StackitError) as raised:
+            await ready(harness, source)
+        assert not isinstance(raised.value, AccessError)
+    assert harness.github.api.count("/app/installations") <= 8
+    harness.github.api.faults.heal()
+    await harness.time.pass_time(60)
+    assert await ready(harness, source)
+    assert harness.notices == []
+
+
+@pytest_twisted.ensureDeferred
+@pytest.mark.parametrize("kind", ["empty", "shape", "items", "html", "html_503", "blank", "cut", "reset", 404, 500])
+async def test_no_list_of_installations_takes_one_away(harness: Harness, kind: ApiFaultKind) -> None:
+    app, source = await made(harness)
+    token = await ready(harness, source)
+    harness.github.api.faults.begin("/app/installations", kind)
+    for _ in range(3):
+        await harness.done(harness.apps.named("main").look_again())
+    assert source.problem is None
+    assert await ready(harness, source) == token
+    assert [each.standing for each in harness.apps.named("main")] == ["active"]
+    assert harness.minted(app) == 1
