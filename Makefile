@@ -6,7 +6,7 @@ BIN    := $(VENV)/bin
 
 SOURCES := setup.py pyproject.toml $(shell find stackit twisted -name '*.py')
 
-.PHONY: help demo test test-shapes test-alerts lint check coverage dist format soak test-lowest bench bench-receive bench-visible bench-sweep bench-burst bench-crowded bench-clone bench-growth bench-day clean
+.PHONY: help demo test test-shapes test-alerts lint check coverage dist format soak test-lowest bench bench-receive bench-visible bench-sweep bench-burst bench-crowded bench-clone bench-growth bench-day bench-discovery clean
 
 help:  ## say what there is
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*##/\t/' | expand -t 14
@@ -50,7 +50,7 @@ MINUTES ?= 60
 soak: $(VENV)/.test  ## good and hostile load with faults injected at random, for MINUTES=60: nothing lost, nothing grows
 	PYTHONPATH=tests/support $(BIN)/python tests/soak/soak.py --minutes $(MINUTES)
 
-BENCHMARKS := receive visible sweep burst crowded clone growth day
+BENCHMARKS := receive visible sweep burst crowded clone growth discovery day
 
 bench: .venv-bench/.bench  ## measure stackit beside its peers, all of it; takes a while
 	@failed=; for each in $(BENCHMARKS); do \
@@ -77,6 +77,9 @@ bench-clone: .venv-bench/.bench  ## the first clone of a repository, by the numb
 
 bench-growth: .venv-bench/.bench  ## memory and start by the number of repositories
 	cd benchmarks && ../.venv-bench/bin/python growth.py $(ARGS)
+
+bench-discovery: .venv-bench/.bench  ## answers to deliveries while 10,000 repositories are discovered
+	cd benchmarks && ../.venv-bench/bin/python discovery.py $(ARGS)
 
 bench-day: .venv-bench/.bench  ## 24 hours on a simulated clock: does anything grow
 	cd benchmarks && ../.venv-bench/bin/python day.py $(ARGS)
