@@ -311,10 +311,8 @@ async def test_a_receiver_that_is_down_or_slow_is_listed_as_such(
     await github.push("octo/widget")
     await receiver.close()
     await github.push("octo/widget")
-    github.hooks.of_app(app).config.url = "http://stackit.invalid/hook"
-    await github.push("octo/widget")
     listed = (await api.get("/app/hook/deliveries", api.jwt(app))).json()
-    assert [each["status_code"] for each in listed] == [502, 502, 504]
+    assert [each["status_code"] for each in listed] == [502, 504]
 
 
 @pytest_twisted.ensureDeferred
