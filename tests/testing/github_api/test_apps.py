@@ -11,8 +11,6 @@ from api_client import ApiClient
 
 from stackit.testing.github import PretendGitHub
 
-AUTHENTICATED = 200
-
 
 @pytest.mark.parametrize("base", ["", "/api/v3"])
 @pytest_twisted.ensureDeferred
@@ -34,7 +32,7 @@ async def test_an_app_sees_itself_and_where_it_is_installed(github: PretendGitHu
     [
         ({}, 200, None),
         ({"exp": 600}, 200, None),
-        ({"exp": 603}, 401, "'Expiration time' claim ('exp') is too far in the future"),
+        ({"exp": 601}, 401, "'Expiration time' claim ('exp') is too far in the future"),
         ({"exp": -1}, 401, "'Expiration time' claim ('exp') must be a numeric value"),
         ({"iat": 30}, 401, "'Issued at' claim ('iat') must be an Integer"),
         ({"iss": "1"}, 404, "Integration not found"),
@@ -46,6 +44,7 @@ async def test_a_jwt_is_judged_by_githubs_clock(
     github: PretendGitHub, api: ApiClient, claims: dict[str, Any], status: int, message: str | None
 ) -> None:
     app = github.apps.create()
+    github.clock.freeze()
     github.clock.advance(3600)
     now = int(github.clock.now())
     told: dict[str, Any] = {name: now + value if isinstance(value, int) else value for name, value in claims.items()}
@@ -110,6 +109,7 @@ async def test_a_token_is_narrowed_to_repositories_and_permissions(github: Prete
 
 @pytest_twisted.ensureDeferred
 async def test_a_token_of_either_format_lasts_an_hour_and_can_be_revoked(github: PretendGitHub, api: ApiClient) -> None:
+    github.clock.freeze()
     installation = await github.apps.create().install("octo")
     short = await api.token(installation)
     github.tokens.format = "long"
@@ -123,9 +123,9 @@ async def test_a_token_of_either_format_lasts_an_hour_and_can_be_revoked(github:
     assert (await api.get("/installation/repositories", long)).status == 200
     assert (await api.ask("DELETE", "/installation/token", long)).status == 204
     assert (await api.get("/installation/repositories", long)).status == 401
-    github.clock.advance(3590)
+    github.clock.advance(3599)
     assert (await api.get("/installation/repositories", short)).status == 200
-    github.clock.advance(20)
+    github.clock.advance(1)
     assert (await api.get("/installation/repositories", short)).json()["message"] == "Bad credentials"
 
 

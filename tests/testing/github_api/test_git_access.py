@@ -42,6 +42,7 @@ async def test_git_needs_a_token_that_reaches_the_repository(github: PretendGitH
 @pytest_twisted.ensureDeferred
 async def test_a_new_token_works_after_a_while(github: PretendGitHub, api: ApiClient) -> None:
     url = await github.create("octo/one", private=True)
+    github.clock.freeze()
     github.tokens.replication_delay = 100
     token = await api.token(await github.apps.create().install("octo"))
     assert (await api.get("/installation/repositories", token)).status == 401

@@ -53,6 +53,7 @@ async def test_a_secondary_limit_has_a_retry_after_or_a_blank_one_or_none(
     github: PretendGitHub, api: ApiClient, retry_after: str | None, seen: str | None
 ) -> None:
     app = github.apps.create()
+    github.clock.freeze()
     github.api.limits.hold(app, seconds=7, retry_after=retry_after, status=429)
     refused = await api.get("/app", api.jwt(app))
     assert (refused.status, refused.headers.get("retry-after")) == (429, seen)
