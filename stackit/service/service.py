@@ -35,7 +35,7 @@ from stackit.dispatch.dispatch import Dispatch
 from stackit.dispatch.stalls import StallDetector
 from stackit.github.hooks.part import HooksPart
 from stackit.github.hooks.registry import COLLECTION as HOOKS
-from stackit.github.recovery.part import RecoveryPart
+from stackit.github.recovery.part import KnownHook, RecoveryPart
 from stackit.github.scopes import speaks_for
 from stackit.github.setup.part import SetupPart
 from stackit.journal import EventId
@@ -211,7 +211,8 @@ class Stackit(Service):
         self._closers.add(self.registry.stop)
         self.registry.load()
         self.github.assemble(self.registry)
-        self.github.add(self._recovery(), self._hooks_part(), self._setup_part())
+        self._hooks = self._hooks_part()
+        self.github.add(self._recovery(), self._hooks, self._setup_part())
         for name, plugin in self.github.plugins().items():
             self.bus.register(name, plugin)
 
@@ -228,8 +229,16 @@ class Stackit(Service):
             speaks_for=self._speaks_for,
             verify=self._signed_by,
             reconcile=self._reconcile,
+            others=self._other_hooks,
             observe=self.bus.observe,
         )
+
+    async def _other_hooks(self) -> list[KnownHook]:
+        """Return the webhooks of organisations and repositories whose deliveries may be listed."""
+        return [
+            KnownHook(scope=target.scope, id=hook, client=client, route=target.list_route, values=target.values)
+            for target, hook, client in await self._hooks.readable()
+        ]
 
     async def _reconcile(self) -> bool:
         """Compare every listing and every mirror with GitHub; return whether all of them could be compared."""

@@ -14,6 +14,7 @@ from twisted.internet import reactor
 
 from stackit.testing import PretendGitHub, RunningStackit
 from stackit.testing.github_api.apps import PretendApp
+from stackit.testing.github_api.hooks import HookConfig
 
 EVENTS = int(os.environ.get("STACKIT_TEST_MISSED", "500"))
 DAY = 86400.0
@@ -179,8 +180,8 @@ async def test_a_kill_while_they_are_taken_repeats_and_leaves_none(outage: Outag
     listed = (await server.admin("GET", "{prefix}/deliveries", limit="200")).json()["deliveries"]
     assert sorted(each["delivery"] for each in listed) == sorted(wanted)  # one record of each
     assert {each["via"] for each in listed} == {"api"}
-    # What was fetched when the process died is fetched again, and nothing else.
-    assert outage.count(ONE) <= len(wanted) + 2
+    # Fetched again is what was in hand when the process died, and the one that told the id of the hook.
+    assert outage.count(ONE) <= len(wanted) + 2 * 2
     assert outage.count(ATTEMPTS) == 0
 
 
@@ -227,3 +228,37 @@ async def test_a_reload_that_adds_an_app_looks_at_its_list_at_once(outage: Outag
     assert outage.count(LIST) == 0
     await server.reload(outage.config | {"apps": apps, "repos": repos})
     await outage.until(lambda: outage.count(LIST) == 1, "a look at the list of the new App")
+
+
+@pytest_twisted.ensureDeferred
+async def test_deliveries_of_a_repositorys_own_hook_are_taken_too(outage: Outage, tmp_path: Path) -> None:
+    github, server = outage.github, outage.server
+    permissions = {"contents": "read", "metadata": "read", "repository_hooks": "read"}
+    await outage.app.installations[0].grant(**permissions)
+    secret = tmp_path / "widget-secret"
+    secret.write_text("the secret of the widget")
+    secret.chmod(0o600)
+    await server.start()
+    config = HookConfig(url=server.webhook_url, content_type="json", secret="the secret of the widget")
+    own = github.hooks.create("repository", github.repositories.of("octo/widget").id, config, events=["push"])
+    table = {"name": "octo/widget", "url": github.url("octo/widget"), "app": "main", "secret_files": [str(secret)]}
+    await server.reload(outage.config | {"public_url": server.url, "hooks": {"interval": "0.5s"}, "repos": [table]})
+    name = f"repo:octo/widget/{own.id}"
+
+    async def has_looked() -> bool:
+        await server.admin("POST", "{prefix}/recover")
+        states = (await server.admin("GET", "{prefix}/github")).json()["recovery"]
+        return name in [each["hook"] for each in states if each["seen_at"] is not None]
+
+    await server.until(has_looked, "a look at the list of the hook", within=60)
+    assert (await github.push("octo/widget")).status == 202
+    await server.stop()
+    own.spoil("lost", 3)
+    missed = [(await github.push("octo/widget")).guid for _ in range(3)]
+    await server.start()
+    await outage.until(lambda: set(missed) <= set(outage.notebook.seen()), "what the hook could not deliver")
+    receipt = await server.receipt(missed[0])
+    assert receipt is not None
+    assert (receipt["via"], receipt["hook"]) == ("api", str(own.id))
+    assert github.api.count("/repos/{owner}/{repo}/hooks/{hook_id}/deliveries/{delivery_id}") == 3
+    assert set(outage.notebook.seen().values()) == {1}

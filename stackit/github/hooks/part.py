@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from contextlib import suppress
 from typing import Any
 
 import msgspec
@@ -16,7 +17,7 @@ from stackit.api.occurrences import Occurrence
 from stackit.api.reactor import Reactor
 from stackit.api.repos import Repos
 from stackit.config.model import Config
-from stackit.github.api import ApiClients
+from stackit.github.api import ApiClient, ApiClients
 from stackit.github.apps import Apps
 from stackit.github.hooks.access import HookAccess
 from stackit.github.hooks.alarms import HookAlarms
@@ -60,7 +61,7 @@ class HooksPart:
         self._patterns = patterns
         self._repos = repos
         files = SecretFiles(config().state_dir)
-        access = HookAccess(apps, clients, repos, config)
+        self._access = access = HookAccess(apps, clients, repos, config)
         self._notice = notice
         self._alarms = HookAlarms(notice)
         self._watched = WatchedHooks(journal, documents, files, config)
@@ -96,6 +97,23 @@ class HooksPart:
             deliveries=self._deliveries,
             refresh=refresh,
         )
+
+    async def readable(self) -> list[tuple[HookTarget, int, ApiClient]]:
+        """Return each webhook of an organisation or a repository, its id, and a client that may see it.
+
+        One of which nobody here may is left out: the look at it raises its alarm.
+        """
+        found = []
+        try:
+            targets = list(self._watched.targets().values())
+        except StackitError:
+            return []  # the look at all of them says so
+        for target in targets:
+            known = self._watched.id_of(target)
+            if known is not None:
+                with suppress(StackitError):
+                    found.append((target, known, await self._access.client(target)))
+        return found
 
     def start(self) -> None:
         """Begin to look at the webhooks."""

@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Iterator, Sequence
+from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
 from typing import Any
 
+import msgspec
 from prometheus_client.registry import Collector
 
 from stackit.api.admin import Route
 from stackit.api.occurrences import Occurrence
 from stackit.api.reactor import Timers
 from stackit.config.model import Config
+from stackit.github.api import ApiClient
 from stackit.github.apps import Apps
 from stackit.github.event_types import PING
 from stackit.github.recovery.api_source import DAY, LARGEST, ApiSource
@@ -26,8 +28,21 @@ _PATIENCE = 60.0
 """Seconds that a request waits for a limit by itself; one that would wait longer fails until the next walk."""
 
 
+class KnownHook(msgspec.Struct, frozen=True, kw_only=True):
+    """The hook of an organisation or a repository, with its id and a client that may see it.
+
+    ``scope`` is that of its secret, ``route`` the route of the API with the hooks of its owner, ``values`` its values.
+    """
+
+    scope: str
+    id: int
+    client: ApiClient
+    route: str
+    values: Mapping[str, Any]
+
+
 class RecoveryPart:
-    """Recovery of the deliveries of every App's hook."""
+    """Recovery of the deliveries of every App's hook, and of the hooks of organisations and repositories."""
 
     name = "recovery"
     settings = (
@@ -52,12 +67,17 @@ class RecoveryPart:
         speaks_for: SpeaksFor,
         verify: Verify,
         reconcile: Callable[[], Awaitable[bool]],
+        others: Callable[[], Awaitable[Sequence[KnownHook]]],
         observe: Callable[[Occurrence], None],
     ) -> None:
-        """``take`` is dispatch's. The other functions are described where they are used."""
+        """``take`` is dispatch's, ``others`` returns hooks beside those of Apps.
+
+        The other functions are described where they are used.
+        """
         self._config = config
         self._apps = apps
         self._now = now
+        self._others = others
         self._observe = observe
         taker = Taker(
             take=take,
@@ -84,7 +104,18 @@ class RecoveryPart:
         """Return the hooks whose deliveries can be listed."""
         if not self._config.recovery.enabled:
             return []
-        return list(self._of_apps())
+        return [*self._of_apps(), *map(self._source, await self._others())]
+
+    def _source(self, known: KnownHook) -> DeliverySource:
+        return ApiSource(
+            f"{known.scope}/{known.id}",
+            known.client,
+            signer=known.scope,
+            route=known.route + "/{hook_id}/deliveries",
+            values={**known.values, "hook_id": known.id},
+            hook=str(known.id),
+            retention=self._config.recovery.retention,
+        )
 
     def _of_apps(self) -> Iterator[DeliverySource]:
         for app in self._apps:

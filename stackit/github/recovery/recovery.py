@@ -22,7 +22,7 @@ from stackit.github.recovery.taking import Taker
 from stackit.github.recovery.walk import Wanted
 
 Sources = Callable[[], Awaitable[Iterable[DeliverySource]]]
-"""The hooks whose deliveries can be listed now. Raises no StackitError: one that cannot be listed is left out."""
+"""The hooks whose deliveries can be listed now."""
 
 
 class Recovery:
@@ -104,6 +104,7 @@ class Recovery:
 
     async def _look(self) -> None:
         hooks = await self._known_hooks()
+        self._problems.pop("", None)
         self.losses.reconcile()  # one that failed before
         for hook in hooks:
             self._start(hook.source.name, self._walk(hook))
@@ -116,7 +117,7 @@ class Recovery:
         def ended(result: object) -> None:
             del self._running[name]
             since = self._asked.pop(name, None)
-            if since is not None:
+            if since is not None and name in self.hooks:
                 self._start(name, self._walk(self.hooks[name], since))
             if isinstance(result, Failure) and result.value is not None and not result.check(CancelledError):
                 self._failed(name, result.value)
