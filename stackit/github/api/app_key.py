@@ -61,8 +61,6 @@ class AppKey:
         self._reactor = reactor
         self._key: RSAPrivateKey | None = None
         self._version: FileVersion | None = None
-        self._loading: Deferred[None] | None = None
-        self._waiting: list[Deferred[None]] = []
         self._complained = False
 
     @property

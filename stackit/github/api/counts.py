@@ -10,6 +10,8 @@ from prometheus_client.registry import Collector
 
 from stackit.github.api.limits import Limits
 
+MOST_ROUTES = 200
+"""Routes that are counted each by itself: a plugin may write names into its paths."""
 _USUAL = ("200", "304", "401", "403", "404", "429", "500", "502", "503", "network")
 """Values of ``status`` that a route begins with, at 0."""
 
@@ -35,7 +37,9 @@ class RequestCounts(Collector):
                 self._requests.labels(route, status)
 
     def count(self, route: str, status: str) -> None:
-        """Count one request."""
+        """Count one request; one of a route too many as those of ``other``."""
+        if route not in self._routes and len(self._routes) >= MOST_ROUTES:
+            route = "other"
         self.declare(route)
         self._requests.labels(route, status).inc()
 

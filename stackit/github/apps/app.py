@@ -218,6 +218,7 @@ class GitHubApp:
 
     def _forget(self, installation: Installation) -> None:
         installation.stop()
+        self.clients.limits.forget(f"{self.name}/{installation.id}")
         self._by_id.pop(installation.id, None)
         for login in [login for login, each in self._by_login.items() if each is installation]:
             del self._by_login[login]

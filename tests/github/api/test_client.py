@@ -12,7 +12,8 @@ from api_server import Say
 from twisted.internet.defer import Deferred
 
 from stackit.api.version import VERSION
-from stackit.github.api import ApiError
+from stackit.github.api import ApiError, NoCredential, TokenCredential
+from stackit.github.api.counts import MOST_ROUTES
 
 
 class Repository(msgspec.Struct, frozen=True):
@@ -208,3 +209,30 @@ async def test_the_state_shows_clock_and_limits(pair: Any) -> None:
             }
         ],
     }
+
+
+@pytest_twisted.ensureDeferred
+async def test_routes_with_names_in_them_do_not_make_metrics_without_end(pair: Any) -> None:
+    for number in range(MOST_ROUTES + 2):
+        pair.clients.counts.count(f"/repos/octo/{number}", "200")
+    assert pair.metric("stackit_github_requests_total", route="other", status="200") == 2
+
+
+@pytest_twisted.ensureDeferred
+async def test_a_token_in_a_file_is_read_for_each_request(pair: Any) -> None:
+    tokens = ["github_pat_old", "github_pat_old", "github_pat_new", "github_pat_new"]
+    credential = TokenCredential("people", lambda: tokens.pop(0))
+    pair.server.answers = [Say(), Say({}, 401), Say()]
+    client = pair.make(credential)
+    for _ in range(2):
+        await client.get("/x", dict)
+    sent = [each.headers["authorization"].removeprefix("Bearer github_pat_") for each in pair.server.asked]
+    assert sent == ["old", "old", "new"]
+
+
+@pytest_twisted.ensureDeferred
+async def test_what_needs_no_credential_is_asked_without_one_and_its_code_is_not_told(pair: Any) -> None:
+    pair.server.default = Say({"message": "Not Found"}, 404)
+    asked = pair.make(NoCredential("setup")).send("POST", "/app-manifests/{code}/conversions", code="hush")
+    assert "hush" not in str(await error_of(asked))
+    assert "authorization" not in pair.server.asked[0].headers
