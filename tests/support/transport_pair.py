@@ -9,7 +9,7 @@ import pytest
 from byte_server import ByteServer
 from certificates import Authority, server_options
 from twisted.internet import reactor as the_reactor
-from twisted.internet.task import deferLater
+from twisted.internet.task import LoopingCall, deferLater
 
 from stackit.github.api.answer import NoAnswer
 from stackit.github.api.transport import Transport
@@ -23,6 +23,7 @@ class TransportPair:
     def __init__(self) -> None:
         self.server = ByteServer(reactor)
         self.transports: list[Transport] = []
+        self._dripping: list[LoopingCall] = []
         self.transport = self.make()
 
     def make(self, **options: Any) -> Transport:
@@ -34,7 +35,17 @@ class TransportPair:
         answer = await (transport or self.transport).request(method, url, {}, **options)
         return answer.body
 
+    def drip(self, peer: Any) -> None:
+        """An answer that goes on for ever, a byte now and then."""
+        peer.transport.write(b"HTTP/1.1 200 OK\r\nContent-Length: 1000\r\n\r\n")
+        dripping = LoopingCall(peer.transport.write, b"x")
+        dripping.clock = reactor
+        self._dripping.append(dripping)
+        dripping.start(0.01)
+
     async def stop(self) -> None:
+        for dripping in self._dripping:
+            dripping.stop()
         for each in self.transports:
             await each.close()
         await self.server.stop()

@@ -39,18 +39,6 @@ def reset(peer: Any) -> None:
     peer.transport.abortConnection()
 
 
-def drip(peer: Any) -> None:
-    """Write a byte now and then, for ever."""
-    peer.transport.write(b"HTTP/1.1 200 OK\r\nContent-Length: 1000\r\n\r\n")
-
-    def more() -> None:
-        if not peer.gone:
-            peer.transport.write(b"x")
-            reactor.callLater(0.01, more)
-
-    more()
-
-
 @pytest_twisted.async_yield_fixture
 async def pair() -> AsyncIterator[TransportPair]:
     pair = TransportPair()
@@ -83,7 +71,7 @@ async def test_an_answer_that_is_not_whole_is_none(pair: TransportPair, answer: 
 
 @pytest_twisted.ensureDeferred
 async def test_an_answer_that_never_ends_is_given_up_and_its_connection_closed(pair: TransportPair) -> None:
-    pair.server.answers = [drip]
+    pair.server.answers = [pair.drip]
     problem = await problem_of(pair.get(transport=pair.make(timeout=0.3)))
     assert (problem.reason, str(problem)) == ("network", "no whole answer within 0.3 seconds")
     await until(lambda: pair.server.lost == 1)
@@ -97,10 +85,10 @@ async def test_a_server_that_says_nothing_is_given_up(pair: TransportPair) -> No
     await until(lambda: pair.server.lost == 1)
 
 
-@pytest.mark.parametrize("answer", [drip, lambda _: None])
+@pytest.mark.parametrize("kind", ["slow", "silent"])
 @pytest_twisted.ensureDeferred
-async def test_a_request_that_is_cancelled_closes_its_connection(pair: TransportPair, answer: Any) -> None:
-    pair.server.answers = [answer]
+async def test_a_request_that_is_cancelled_closes_its_connection(pair: TransportPair, kind: str) -> None:
+    pair.server.answers = [pair.drip if kind == "slow" else lambda _: None]
     asked = Deferred.fromCoroutine(pair.get())
     await until(lambda: pair.server.requests)
     asked.cancel()
@@ -209,7 +197,7 @@ async def test_a_client_certificate_is_shown(pair: TransportPair, tmp_path: Path
 @pytest_twisted.ensureDeferred
 async def test_a_tls_connection_is_closed_without_waiting_for_its_peer(pair: TransportPair, tmp_path: Path) -> None:
     tls = Tls(pair, tmp_path)
-    pair.server.answers = [drip]
+    pair.server.answers = [pair.drip]
     transport = pair.make(timeout=0.5, tls_files=lambda *_: TlsFiles(tls.authority.ca))
     assert "0.5 seconds" in str(await problem_of(transport.request("GET", tls.url, {})))
     await until(lambda: pair.server.lost == 1)
