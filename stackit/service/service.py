@@ -29,6 +29,7 @@ from stackit.bus.bus import Bus
 from stackit.bus.loader import load_plugins
 from stackit.bus.services import PluginServices
 from stackit.cli.commands import COMMANDS
+from stackit.config.access import Access
 from stackit.config.model import Config
 from stackit.config.redactor import add_secret_file, redactor
 from stackit.dispatch.dispatch import Dispatch
@@ -94,6 +95,7 @@ class Stackit(Service):
         self.stop = Stop()
         self.stop_steps = StopSteps(reactor, config.grace)
         self._ports = Ports(config, reactor, sockets)
+        self._builder: tuple[Access, Build] | None = None
         self._closers = Closers()  # each part that is opened or started is added at once
 
         self.redact = redactor(config, reactor) if redact is None else redact
@@ -291,7 +293,10 @@ class Stackit(Service):
 
     def _configured(self, config: Config) -> tuple[Sequence[ManagedRepo], Build]:
         """Return the repositories of a configuration, and what makes those that are not in it."""
-        return self.github.bind(config.repos), builder(config.access, self.forges[0][0], self.github.bind)
+        # Another way to make them has all of them made anew.
+        if self._builder is None or self._builder[0] != config.access:
+            self._builder = (config.access, builder(config.access, self.forges[0][0], self.github.bind))
+        return self.github.bind(config.repos), self._builder[1]
 
     def _make_app(self) -> None:
         """Make what plugins are given of stackit, and the plugins' services of it."""

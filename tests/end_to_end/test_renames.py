@@ -125,7 +125,7 @@ async def test_two_that_swapped_names_while_nothing_ran_swap_their_mirrors_throu
     await github.admin.rename("octo/between", "three")
     for pause in (0.0, 0.05, 0.2, 0.4):
         await stackit.start()
-        await deferLater(reactor, pause)  # type: ignore[arg-type]  # it is a reactor
+        await deferLater(reactor, pause)
         await stackit.kill()
     await stackit.start()
     await mirrored(stackit, github, "octo/one", "octo/two", "octo/three")

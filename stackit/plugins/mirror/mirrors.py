@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import shutil
+from collections import deque
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from threading import Thread
@@ -32,8 +33,8 @@ from stackit.plugins.mirror.sync.worker import MirrorWorker
 if TYPE_CHECKING:
     from twisted.internet.base import DelayedCall
 
-STEP = 0.004
-"""Seconds of one turn of the reactor in which workers of new repositories are made; the rest have the next turn."""
+STEP = 0.002
+"""Seconds of one turn of the reactor in which workers are ended and made; the rest have the next turn."""
 
 
 class Mirrors:
@@ -69,7 +70,8 @@ class Mirrors:
         self._places = Places(directory, self._notice)
         self._leaving: dict[str, MirrorWorker] = {}  # that were given up or moved: a last round runs
         self._arriving: dict[str, ManagedRepo] = {}  # that have no worker yet
-        self._arrival: DelayedCall | None = None
+        self._departing: deque[tuple[MirrorWorker, Callable[[], StackitError]]] = deque()
+        self._turn: DelayedCall | None = None
         self._former: dict[str, SyncStatus] = {}  # of those that move, by their new key
         self._awaited: dict[str, list[Deferred[None]]] = {}
         for managed in app.repos:
@@ -123,14 +125,13 @@ class Mirrors:
 
     def change(self, change: ReposChange) -> None:
         """Follow a change of the registry: clone what is new, move what has another name, give up what is gone."""
-        unmanaged = [self._take_out(managed.repo.key) for managed in change.removed]
-        moved = [self._take_out(old.repo.key) for old, _ in change.moved]
-        moved += [self._take_out(managed.repo.key) for managed in change.changed if not self._can_stay(managed)]
-        # Only now does any of them make room: one that arrives must find all that still have to leave.
-        for error, workers in ((Unmanaged, unmanaged), (Moved, moved)):
-            for worker in workers:
-                if worker is not None:
-                    self._end(worker, error)
+        for managed in change.removed:
+            self._take_out(managed.repo.key, Unmanaged)
+        for old, _ in change.moved:
+            self._take_out(old.repo.key, Moved)
+        for managed in change.changed:
+            if not self._can_stay(managed):
+                self._take_out(managed.repo.key, Moved)
         for managed in change.changed:
             if managed.repo.key in self._workers:
                 self._workers[managed.repo.key].change(managed, self._remotes.get(managed))
@@ -138,7 +139,7 @@ class Mirrors:
                 self._add(managed)
         for managed in (*change.added, *(new for _, new in change.moved)):
             self._add(managed)
-        self._arrive()
+        self._work()
         for managed in change.purged:
             self._delete(managed)
 
@@ -168,8 +169,11 @@ class Mirrors:
         self._stopped = True
         for worker in self:
             worker.stop()
-        if self._arrival is not None and self._arrival.active():
-            self._arrival.cancel()
+        if self._turn is not None and self._turn.active():
+            self._turn.cancel()
+        for worker, error in self._departing:
+            worker.leave(error)
+        self._departing.clear()
         self._arriving.clear()
         for arrived in [each for waiting in self._awaited.values() for each in waiting]:
             arrived.cancel()
@@ -222,14 +226,20 @@ class Mirrors:
         if key not in self._workers and key not in self._leaving and not is_moving:
             self._arriving[key] = managed
 
-    def _arrive(self) -> None:
-        """Make workers, in turns of the reactor that are short."""
+    def _work(self) -> None:
+        """End and make workers, in turns of the reactor that are short.
+
+        All that leave are out of ``_workers`` by then: one that arrives finds who still has to make room.
+        """
         until = self._app.reactor.seconds() + STEP
-        while self._arriving and not self._stopped:
-            self._arrive_now(next(iter(self._arriving)))
-            if self._arriving and self._app.reactor.seconds() >= until:
-                if self._arrival is None or not self._arrival.active():
-                    self._arrival = self._app.reactor.callLater(0, self._arrive)
+        while (self._departing or self._arriving) and not self._stopped:
+            if self._departing:
+                self._end(*self._departing.popleft())
+            else:
+                self._arrive_now(next(iter(self._arriving)))
+            if (self._departing or self._arriving) and self._app.reactor.seconds() >= until:
+                if self._turn is None or not self._turn.active():
+                    self._turn = self._app.reactor.callLater(0, self._work)
                 return
 
     def _arrive_now(self, key: str) -> None:
@@ -277,15 +287,16 @@ class Mirrors:
 
     # -- departures ---------------------------------------------------------------------
 
-    def _take_out(self, key: str) -> MirrorWorker | None:
-        """Take the worker of a repository out of all that begins rounds, and return it, if there is one."""
+    def _take_out(self, key: str, error: Callable[[], StackitError]) -> None:
+        """Take the worker of a repository out of all that begins rounds; it is ended soon."""
         self._arriving.pop(key, None)
         worker = self._workers.pop(key, None)
         if worker is not None:
             del self._pushes[key]
             self.schedule.remove(worker)
+            worker.announce_nothing(error)
             self._leaving[key] = worker
-        return worker
+            self._departing.append((worker, error))
 
     def _end(self, worker: MirrorWorker, error: Callable[[], StackitError]) -> None:
         worker.leave(error)
@@ -310,7 +321,8 @@ class Mirrors:
         for managed in (self._app.repos.get(left.repo), moved_to):
             if managed is not None:
                 self._add(managed)
-        self._arrive()
+        if not self._departing:
+            self._work()
 
     def _delete(self, managed: ManagedRepo) -> None:
         """Delete what is kept of a repository that is managed no more."""

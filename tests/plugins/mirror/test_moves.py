@@ -127,7 +127,7 @@ async def test_a_push_that_waits_for_a_round_which_hangs_goes_on_in_the_new_plac
 ) -> None:
     harness = start(managed(http.url("one"), id=7))
     await harness.backstop()
-    http.hang_on = b"command=ls-refs"
+    http.hang_on = b""
     known = upstreams["one"].refs()["refs/heads/main"]
     waiting = harness.push(pushed(harness, known, upstreams["one"].advance()))
     while not http._hanging:
@@ -140,6 +140,7 @@ async def test_a_push_that_waits_for_a_round_which_hangs_goes_on_in_the_new_plac
     assert refs(harness.path(GADGET)) == upstreams["one"].refs() == harness.told[GADGET]
     assert not harness.path().exists()
     assert WIDGET not in harness.told
+    await harness.worker(GADGET).rounds.idle()
     assert [each.error for each in harness.named("synced") if each.error] == []
 
 

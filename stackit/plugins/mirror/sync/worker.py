@@ -236,8 +236,12 @@ class MirrorWorker:
     def leave(self, error: Callable[[], StackitError]) -> None:
         """Stop, end the round that runs, and announce nothing more. ``rounds.idle`` tells when the mirror is left."""
         self.stop(error)
-        self._announcer.close(error)
+        self.announce_nothing(error)
         self.rounds.cancel()
+
+    def announce_nothing(self, error: Callable[[], StackitError]) -> None:
+        """Have what would be announced from now on fail with ``error()``."""
+        self._announcer.close(error)
 
     def _cancel_round(self) -> None:
         self.rounds.cancel()
