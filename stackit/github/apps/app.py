@@ -13,6 +13,7 @@ from stackit.config.apps import AppConfig
 from stackit.github.api import ApiClient, ApiClients, ApiError, AppKey, JwtCredential
 from stackit.github.apps.errors import AccessError
 from stackit.github.apps.installation import Installation
+from stackit.github.apps.key_standing import KeyStanding
 from stackit.github.apps.metrics import AppCounts
 from stackit.github.apps.records import InstallationRecord
 from stackit.secrets.redactor import Redactor
@@ -24,7 +25,8 @@ WATCH_EVERY = 2.0
 """Seconds between two looks at the key file of an App that GitHub refuses."""
 LOOK_EVERY = 300.0
 """Seconds between two lists of installations while one of them gives no token."""
-_FIRST_PAUSE, _LONGEST_PAUSE = 10.0, 600.0
+_PATIENCE = 600.0
+"""Seconds that a request waits for a limit: several installations may want a token, and there is one a second."""
 _LONGEST_UNLISTED = 60.0
 _MISSING_FOR = 60.0
 """Seconds for which an owner is believed to have no installation."""
@@ -54,19 +56,17 @@ class GitHubApp:
         self.now = now
         self.clients = clients
         self.redact = redact
-        self.problem: str | None = None
-        """Why GitHub refuses the App itself; None while it does not, as far as is known."""
         self.listed_at: float | None = None
         """When GitHub last listed the installations, by the wall clock."""
         self._counts = counts
         self._notice = notice
         self._recovered = recovered
         self._is_wanted = is_wanted
-        self._key = AppKey(reactor, config.private_key_file)
+        key = AppKey(reactor, config.private_key_file)
+        self._standing = KeyStanding(config.name, key, reactor, notice)
         self._clock = clients.clock(config.api_url)
-        self.client: ApiClient = clients.client(
-            config.api_url, JwtCredential(config.name, config.issuer, self._key, self._clock), patience=_LONGEST_PAUSE
-        )
+        credential = JwtCredential(config.name, config.issuer, key, self._clock)
+        self.client: ApiClient = clients.client(config.api_url, credential, patience=_PATIENCE)
         """A client with the credential of the App itself."""
         self._by_id: dict[int, Installation] = {}
         self._by_login: dict[str, Installation] = {}
@@ -79,9 +79,6 @@ class GitHubApp:
         self._running: set[Deferred[None]] = set()
         self._watch: DelayedCall | None = None
         self._next_look = 0.0
-        self._retry_at = 0.0
-        self._refusals = 0
-        self._refused_key = self._key.version
         self._stopped = False
 
     @property
@@ -225,38 +222,24 @@ class GitHubApp:
 
     # -- the App itself -----------------------------------------------------------
 
+    @property
+    def problem(self) -> str | None:
+        """Return why GitHub refuses the App itself; None while it does not, as far as is known."""
+        return self._standing.problem
+
     def check(self) -> None:
         """Raise AccessError while GitHub refuses the App, and it is too early to try again."""
-        if (
-            self.problem is not None
-            and self.reactor.seconds() < self._retry_at
-            and self._key.version == self._refused_key
-        ):
-            raise AccessError(self.problem, "unauthorized")
+        self._standing.check()
 
     def refused(self, problem: StackitError) -> AccessError:
         """Take note that GitHub refuses the App, or that its key cannot be read; return the error to raise."""
-        first = self.problem is None
-        self._refusals = 1 if self._key.version != self._refused_key else self._refusals + 1
-        self._refused_key = self._key.version
-        self._retry_at = self.reactor.seconds() + min(_FIRST_PAUSE * 2.0 ** (self._refusals - 1), _LONGEST_PAUSE)
-        self.problem = (
-            f"App {self.name}: GitHub refuses its key: put a valid one in {self.config.private_key_file}, and check "
-            f"app_id ({problem})"
-            if isinstance(problem, ApiError)
-            else f"App {self.name}: {problem}"
-        )
-        if first:
-            self._notice(self.problem)
+        error = self._standing.refused(problem)
         self._keep_watch()
-        return AccessError(self.problem, "unauthorized")
+        return error
 
     def accepted(self) -> None:
         """Take note that GitHub takes the App's key."""
-        self._refusals = 0
-        if self.problem is not None:
-            self.problem = None
-            self._notice(f"App {self.name}: GitHub takes its key again")
+        if self._standing.accepted():
             self._recovered(self)
 
     def changed(self, installation: Installation) -> None:
@@ -286,8 +269,7 @@ class GitHubApp:
             return
         now = self.reactor.seconds()
         self._watch = self.reactor.callLater(WATCH_EVERY, self._look)
-        replaced = self.problem is not None and self._key.version != self._refused_key
-        if replaced or now >= (self._retry_at if self.problem is not None else self._next_look):
+        if self._standing.is_due if self.problem is not None else now >= self._next_look:
             self._next_look = now + LOOK_EVERY
             self._run(self.look_again())
 
@@ -307,7 +289,7 @@ class GitHubApp:
         try:
             await self.installations()
         except StackitError as problem:
-            if self.problem is None:
+            if self.problem is None and self._failures == 1:
                 self._notice(f"App {self.name}: its installations are not known anew: {problem}")
 
     def _run(self, work: Coroutine[Any, Any, None]) -> Deferred[None]:
