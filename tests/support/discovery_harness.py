@@ -44,7 +44,7 @@ class DiscoveryHarness:
         self.apps = Apps(
             (), reactor=time, now=time.now, clients=self.clients, redact=Redactor(), notice=self.notices.append
         )
-        self._directory = directory
+        self.directory = directory
         self._configs: list[AppConfig] = []
         self._discoveries: list[Discovery] = []
         self.app = self.add_app("main")
@@ -68,7 +68,7 @@ class DiscoveryHarness:
     def add_app(self, name: str) -> PretendApp:
         """Register an App, and configure it."""
         app = self.github.apps.create(name)
-        file = self._directory / f"{name}.pem"
+        file = self.directory / f"{name}.pem"
         file.write_text(app.private_key)
         self._configs.append(
             AppConfig(
@@ -84,7 +84,7 @@ class DiscoveryHarness:
 
     def discovery(self) -> Discovery:
         """Return discovery with the tables of now, not started."""
-        config = Config(state_dir=self._directory, discover=tuple(self.tables), discovery=self.settings)
+        config = Config(state_dir=self.directory, discover=tuple(self.tables), discovery=self.settings)
         made = Discovery(
             config,
             registry=self.registry,
