@@ -28,6 +28,7 @@ from stackit.github.discovery.listings import (
 from stackit.github.discovery.metrics import DiscoveryMetrics
 from stackit.github.discovery.orphans import orphans
 from stackit.github.discovery.reconcile import Reconcile, read_all
+from stackit.github.discovery.removed import removed_last
 from stackit.github.discovery.report import ListingReport
 from stackit.github.discovery.routes import discovery_routes
 from stackit.github.discovery.rules import Rule, named
@@ -230,7 +231,10 @@ class Discovery:
             yield from sources
 
     def status(self) -> Any:
-        """Return the sources and their listings."""
+        """Return the sources with their listings, and the repositories that were removed last."""
+        return {"sources": self._source_status(), "removed": removed_last(self._registry.records())}
+
+    def _source_status(self) -> list[dict[str, Any]]:
         return [
             {
                 "source": source.name,

@@ -7,7 +7,7 @@ from collections.abc import Awaitable, Callable, Coroutine, Sequence
 from typing import TYPE_CHECKING, Any, Literal, get_args
 
 import msgspec
-from twisted.internet.defer import CancelledError, Deferred, DeferredLock
+from twisted.internet.defer import CancelledError, Deferred, DeferredList, DeferredLock
 
 from stackit.api.errors import StackitError
 from stackit.api.reactor import Reactor
@@ -101,11 +101,7 @@ class Source:
         running = list(self._running)
         for each in running:
             each.cancel()
-        for each in running:
-            try:
-                await each
-            except CancelledError:
-                continue
+        await DeferredList(running, consumeErrors=True)
 
     def look(self, installation: int | None = None) -> None:
         """Have the listing of an installation read soon, or all of them. Several wishes become one reading."""
@@ -227,7 +223,7 @@ class Source:
             self._timer = self._reactor.callLater(max(0.0, due - self._reactor.seconds()), self._begin)
 
     def _begin(self) -> None:
-        self._tracked(self._due())
+        self._tracked(self._due()).addErrback(lambda failure: failure.trap(CancelledError) and None)
 
     def _tracked(self, work: Coroutine[Any, Any, Any]) -> Deferred[Any]:
         running: Deferred[Any] = Deferred.fromCoroutine(work)

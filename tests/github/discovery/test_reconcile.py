@@ -117,6 +117,8 @@ async def test_a_rule_that_no_longer_takes_a_repository_has_it_removed_and_one_t
     await harness.github.admin.archive("octo/r00003")
     assert await harness.changes() == {"octo/r00003": "removed"}
     assert harness.record("octo/r00003").reason == "discover[1]: archived = false"
+    (removed,) = harness.discovery().status()["removed"]
+    assert (removed["name"], removed["reason"]) == ("octo/r00003", "discover[1]: archived = false")
     await harness.github.admin.unarchive("octo/r00003")
     assert await harness.changes() == {"octo/r00003": "added"}
 
@@ -131,6 +133,14 @@ async def test_what_the_file_or_a_person_has_mirrored_comes_before_any_rule(harn
     (report,) = await harness.look()
     told = {each.name: (each.mirrored, each.reason) for each in report.repos}
     assert told["octo/other"] == (True, "added by a person")
+
+
+@pytest_twisted.ensureDeferred
+async def test_an_owner_with_another_name_takes_every_mirror_along(harness: DiscoveryHarness) -> None:
+    names = await hundred(harness, 20)
+    await harness.github.admin.rename_owner("octo", "octopus")
+    assert await harness.changes() == {name.replace("octo/", "octopus/"): "moved" for name in names}
+    assert harness.states() == {"managed": 20}
 
 
 # -- what is not believed -------------------------------------------------------------
