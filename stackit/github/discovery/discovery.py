@@ -28,14 +28,13 @@ from stackit.github.discovery.listings import (
 from stackit.github.discovery.metrics import DiscoveryMetrics
 from stackit.github.discovery.orphans import orphans
 from stackit.github.discovery.reconcile import Reconcile, read_all
-from stackit.github.discovery.removed import removed_last
 from stackit.github.discovery.report import ListingReport
 from stackit.github.discovery.routes import discovery_routes
 from stackit.github.discovery.rules import Rule, named
 from stackit.github.discovery.source import Source, Standing
+from stackit.github.discovery.status import problems_of, removed_last, status_of
 from stackit.github.discovery.view import Played
 from stackit.registry import Registry
-from stackit.text.times import rfc3339
 
 
 class Discovery:
@@ -232,40 +231,11 @@ class Discovery:
 
     def status(self) -> Any:
         """Return the sources with their listings, and the repositories that were removed last."""
-        return {"sources": self._source_status(), "removed": removed_last(self._registry.records())}
-
-    def _source_status(self) -> list[dict[str, Any]]:
-        return [
-            {
-                "source": source.name,
-                "problem": source.problem,
-                "listings": [
-                    {
-                        "listing": name,
-                        "repositories": standing.report.listed,
-                        "read_at": rfc3339(standing.read_at),
-                        "complete_at": rfc3339(standing.succeeded_at),
-                        "problem": standing.report.problem,
-                        "held": standing.report.held,
-                    }
-                    for name, standing in source.standings.items()
-                ],
-            }
-            for source in self._sources()
-        ]
+        return {"sources": status_of(self._sources()), "removed": removed_last(self._registry.records())}
 
     def problems(self) -> Sequence[str]:
         """Return the listings that cannot be read, and the repositories that wait for a person."""
-        found: list[str] = []
-        for source in self._sources():
-            if source.problem is not None:
-                found.append(f"{source.name}: its listings are not known: {source.problem}")
-            for name, standing in source.standings.items():
-                if standing.report.held is not None:
-                    found.append(standing.report.held)
-                if standing.report.problem is not None:
-                    found.append(f"the listing of {name} is not complete: {standing.report.problem}")
-        return found
+        return problems_of(self._sources())
 
     def routes(self) -> Sequence[Route]:
         """Return ``POST {prefix}/discover``."""
