@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import cached_property
 from typing import Annotated
 
 import msgspec
@@ -18,7 +19,7 @@ class ListedOwner(msgspec.Struct, frozen=True):
     login: str
 
 
-class ListedRepo(msgspec.Struct, frozen=True):
+class ListedRepo(msgspec.Struct, frozen=True, dict=True):
     """A repository of a listing. ``size`` is in KiB, as GitHub last measured it.
 
     Decoding raises msgspec.ValidationError for what has another shape, also for a name that no repository has.
@@ -36,11 +37,11 @@ class ListedRepo(msgspec.Struct, frozen=True):
     topics: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
-        repo = Repo.parse(self.full_name)  # its ValueError becomes a ValidationError
+        repo = self.repo  # its ValueError becomes a ValidationError
         if repo.host or repo.owner.lower() != self.owner.login.lower():
             raise ValueError(f"not a repository of {self.owner.login[:40]}: {self.full_name[:80]}")
 
-    @property
+    @cached_property  # a listing of 10,000 is asked for each several times
     def repo(self) -> Repo:
         """Return the name as a repository."""
         return Repo.parse(self.full_name)
