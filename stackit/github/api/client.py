@@ -26,7 +26,7 @@ PATIENCE = 10.0
 """Seconds that a request waits for a limit by itself."""
 _MOST_HOPS = 3
 _MOST_TRIES = 5
-_LONGEST_MESSAGE = 300
+_LONGEST_MESSAGE = 400
 _REDIRECTS = (301, 302, 307, 308)
 _LIMIT_WORDS: Mapping[LimitKind, str] = {
     "rate_limited": "the limit of requests of this credential is used up",
@@ -156,6 +156,10 @@ class ApiClient:
         """Send one request when its turn has come; return the answer, the credential, and the limit that refused it."""
         api, gate = self._api, self._api.limits.gate(self.credential.key)
         write = method != "GET"
+        try:
+            gate.check(api.limits.resource(route), self._patience)  # who is more patient may be waiting with the lock
+        except Held as held:
+            raise self._held(held, method, route, values) from None
         async with gate.lock:
             try:
                 await gate.wait(api.limits.resource(route), write=write, patience=self._patience)
@@ -268,7 +272,8 @@ class ApiClient:
         retry_at: float | None = None,
     ) -> ApiError:
         api = self._api
-        line = " ".join(api.redact(text).split())
-        line = line if len(line) <= _LONGEST_MESSAGE else f"{line[:_LONGEST_MESSAGE]}…"
-        message = f"{api.url.name}: {method} {api.url.shown(route, values)}: {line}"
+        line = f"{api.url.name}: {method} {api.url.shown(route, values)}: {text}"
+        message = " ".join(api.redact(line).split())
+        if len(message) > _LONGEST_MESSAGE:
+            message = f"{message[:_LONGEST_MESSAGE]}…"
         return ApiError(message, reason=reason, status=status, retry_at=retry_at)

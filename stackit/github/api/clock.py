@@ -9,6 +9,8 @@ NOTICE = 30.0
 """Seconds of difference that an operator is told of."""
 _EXACT = 2.0
 """Seconds of difference that count for none: ``Date`` has whole seconds, and an answer takes its time."""
+_EARLIEST = 1_700_000_000.0
+"""A time that is past: who is asked at an earlier one has no clock."""
 _SLOWEST = 60.0
 """Seconds that an exchange may have taken for its ``Date`` to count."""
 
@@ -37,14 +39,16 @@ class GitHubClock:
             return
         try:
             sent = parsedate_to_datetime(date).timestamp()
-        except ValueError:
+        except (ValueError, OverflowError):
+            return
+        if sent < _EARLIEST:
             return
         # The answer was sent at some moment of the exchange, within the second that its date names.
         offset = sent + 0.5 - (self._now() - seconds / 2)
         self.offset = 0.0 if abs(offset) <= _EXACT + seconds / 2 else offset
-        if abs(self.offset) < NOTICE:
+        if abs(self.offset) < NOTICE / 2:
             self._is_wrong = False
-        elif not self._is_wrong:
+        elif abs(self.offset) >= NOTICE and not self._is_wrong:
             self._is_wrong = True
             self._notice(self._wrong())
 

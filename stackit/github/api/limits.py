@@ -45,7 +45,7 @@ class Allowance(msgspec.Struct, frozen=True, kw_only=True):
 class Gate:
     """The way out for the requests of one credential: one after the other, in the order in which they came.
 
-    Whoever sends holds ``lock``, calls ``wait`` before it, and ``learn`` with the answer.
+    Whoever sends calls ``check``, holds ``lock``, calls ``wait`` before it, and ``learn`` with the answer.
     """
 
     def __init__(self, reactor: Timers) -> None:
@@ -59,12 +59,17 @@ class Gate:
         self._waiting: Deferred[None] | None = None
         self._impatient = False
 
+    def check(self, resource: str, patience: float) -> None:
+        """Raise Held where a limit holds for longer than ``patience`` seconds."""
+        kind, seconds = self.hold(resource)
+        if kind is not None and (self._impatient or seconds > patience):
+            raise Held(kind, seconds)
+
     async def wait(self, resource: str, *, write: bool, patience: float) -> None:
         """Wait until a request may go out. Raises Held where a limit holds for longer than ``patience`` seconds."""
+        self.check(resource, patience)
         kind, seconds = self.hold(resource)
         if kind is not None:
-            if self._impatient or seconds > patience:
-                raise Held(kind, seconds)
             await self._wait_for_end(kind, seconds)
         if write and self._last_write is not None:
             await sleep(self._reactor, max(0.0, self._last_write + BETWEEN_WRITES - self._reactor.seconds()))
@@ -184,4 +189,5 @@ class Limits:
 
 
 def _number(text: str | None) -> int | None:
-    return int(text) if text is not None and text.isascii() and text.isdigit() and len(text) < 16 else None
+    # Epoch seconds of eleven digits are a date that can be written.
+    return int(text) if text is not None and text.isascii() and text.isdigit() and len(text) < 12 else None

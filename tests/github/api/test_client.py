@@ -236,3 +236,11 @@ async def test_what_needs_no_credential_is_asked_without_one_and_its_code_is_not
     asked = pair.make(NoCredential("setup")).send("POST", "/app-manifests/{code}/conversions", code="hush")
     assert "hush" not in str(await error_of(asked))
     assert "authorization" not in pair.server.asked[0].headers
+
+
+@pytest_twisted.ensureDeferred
+async def test_a_value_with_a_line_end_stays_in_its_line(pair: Any) -> None:
+    pair.server.default = Say({"message": "Not Found"}, 404)
+    problem = await error_of(pair.client.get("/repos/{owner}/{repo}", dict, owner="o\nfake line", repo="w" * 600))
+    assert "\n" not in str(problem)
+    assert len(str(problem)) < 450

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from email.utils import formatdate
 from typing import Any
 
 import pytest
@@ -10,7 +11,7 @@ from api_pair import StubCredential, error_of
 from api_server import Say
 from twisted.internet.defer import CancelledError, Deferred
 
-from stackit.github.api import ApiError
+from stackit.github.api import ApiError, GitHubClock
 
 PRIMARY = {"x-ratelimit-limit": "5000", "x-ratelimit-remaining": "0", "x-ratelimit-resource": "core"}
 
@@ -197,3 +198,47 @@ async def test_at_a_stop_no_request_waits_for_the_end_of_a_limit(pair: Any) -> N
     for _ in range(2):
         assert (await error_of(other.get("/x", dict))).reason == "secondary_limit"
     assert len(pair.paths) == 2
+
+
+@pytest_twisted.ensureDeferred
+async def test_who_has_no_patience_does_not_queue_behind_who_has(pair: Any) -> None:
+    pair.server.answers = [Say({}, 429, {"Retry-After": "60"})]
+    await error_of(pair.client.get("/x", dict))
+    patient = began(pair.make(patience=600).get("/x", dict))
+    await pair.time.rest()
+    assert (await error_of(pair.client.get("/x", dict))).reason == "secondary_limit"
+    await pair.until(lambda: patient.called, passing=5)
+    assert await patient == {}
+
+
+@pytest_twisted.ensureDeferred
+async def test_numbers_and_dates_that_make_no_sense_harm_nothing(pair: Any) -> None:
+    for headers in (
+        {"x-ratelimit-remaining": "0", "x-ratelimit-reset": 15 * "9"},
+        {"x-ratelimit-remaining": "-1", "x-ratelimit-reset": "soon", "x-ratelimit-limit": "1e3"},
+        {"x-ratelimit-remaining": "7", "x-ratelimit-reset": 11 * "9", "Retry-After": "99999999999999"},
+    ):
+        pair.server.answers = [
+            Say({}, 200, {name: value.encode("utf-8").decode("latin-1") for name, value in headers.items()})
+        ]
+        await pair.make(StubCredential(str(len(pair.paths)))).get("/x", dict)
+    assert pair.clients.status()["limits"][-1]["reset_at"].startswith("5138-")
+
+
+@pytest.mark.parametrize("date", ["", "yesterday", "Mon, 01 Jan 0001 00:00:00 -0000", "Mon, 99 Foo 99999 99:99:99 GMT"])
+def test_a_date_that_is_none_leaves_the_clock_as_it_is(date: str) -> None:
+    clock = GitHubClock("x", lambda: 1_800_000_000.0, lambda _: None)
+    clock.observe(date, 0.1)
+    assert clock.offset == 0
+
+
+def test_a_clock_at_the_edge_is_told_of_once() -> None:
+    told: list[str] = []
+    now = 1_800_000_000.0
+    clock = GitHubClock("x", lambda: now, told.append)
+    for behind in (31, 28, 33, 20, 40):
+        clock.observe(formatdate(now + behind, usegmt=True), 0.1)
+    assert len(told) == 1
+    for behind in (3, 33):
+        clock.observe(formatdate(now + behind, usegmt=True), 0.1)
+    assert len(told) == 2
