@@ -275,6 +275,58 @@ async def test_the_secret_of_an_app_that_was_set_up_here_stays_in_its_file(watch
 
 
 @pytest_twisted.ensureDeferred
+async def test_what_an_app_does_not_tell_of_is_named_with_the_page_that_grants_it(watching: Watching) -> None:
+    watching.app_hook(URL)
+    watching.app.events = ["repository"]
+    del watching.app.permissions["metadata"]
+    await watching.time.pass_time(20)
+    page = (
+        f"{watching.github.web_url}/organizations/octo/settings/apps/main/permissions, then stackit hook check app:main"
+    )
+    assert watching.alarms() == [
+        f"the webhook of the App main does not tell of push, which a handler wants; mend it: {page}",
+        "the webhook of the App main is of use only in part: the App lacks the permission metadata: read; "
+        f"mend it: {page}",
+    ]
+    watching.app.events, watching.app.permissions["metadata"] = ["push", "repository"], "read"
+    await watching.time.pass_time(600)
+    assert watching.alarms() == []
+    hook = watching.app_hook("https://old.example.org/api/v1/webhooks/github")
+    hook.config.content_type = "form"
+    assert (await watching.do("update", hook="app:main")).status == 200
+    assert (hook.config.url, hook.config.content_type) == (URL, "json")
+    assert hook.config.secret == watching.app.webhook_secret
+
+
+@pytest_twisted.ensureDeferred
+async def test_a_webhook_that_tells_of_its_end_is_looked_at_at_once_and_believed_where_nobody_may_look(
+    watching: Watching,
+) -> None:
+    await watching.do("create", hook="octo/widget")
+    number = watching.github.repositories.of("octo/widget").id
+    (hook,) = watching.github.hooks.of("repository", number)
+    plugin: Any = watching.part.plugin()
+    body = b'{"action":"deleted","hook_id":7,"hook":{"type":"Repository"}}'
+    repo = Repo("octo", "widget")
+    told = Event(name="meta", action="deleted", id="1", delivery="d", received_at=0.0, body=body, repo=repo)
+    await plugin.deleted(told)
+    assert watching.alarms() == [], "the one that is watched is there"
+    watching.github.hooks.remove(hook)
+    await plugin.deleted(told)
+    assert watching.alarms() == [
+        "the webhook of octo/widget was deleted at GitHub; mend it: stackit hook create octo/widget"
+    ]
+    await watching.do("create", hook="octo/widget")
+    assert watching.alarms() == []
+    (installation,) = watching.app.installations
+    await installation.uninstall()
+    asked = Deferred.fromCoroutine(plugin.deleted(told))
+    await watching.time.pass_time(60)
+    await asked
+    assert "was deleted at GitHub" in watching.alarms()[0]
+
+
+@pytest_twisted.ensureDeferred
 async def test_the_end_of_a_webhook_that_nobody_watches_is_told(watching: Watching) -> None:
     plugin: Any = watching.part.plugin()
     body = b'{"action":"deleted","hook_id":7,"hook":{"type":"Organization"},"organization":{"login":"acme"}}'
