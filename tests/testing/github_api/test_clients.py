@@ -264,6 +264,55 @@ async def test_githubkit_is_refused_in_githubs_words(github: PretendGitHub, octo
     assert await blocking(ask) == [(404, "Not Found"), (403, "This installation has been suspended")]
 
 
+@pytest_twisted.ensureDeferred
+async def test_githubkit_knows_both_kinds_of_limits(github: PretendGitHub, octo: Installation) -> None:
+    installed = as_installation(github, octo)
+    limits = github.api.limits
+
+    def refused(kind: type[Exception]) -> None:
+        with pytest.raises(kind):
+            installed.rest.repos.get("octo", "widget")
+
+    await blocking(lambda: installed.rest.repos.get("octo", "widget"))
+    for status in (403, 429):
+        limits.exhaust(octo, status=status)
+        await blocking(lambda: refused(githubkit.exception.PrimaryRateLimitExceeded))
+        limits.lift(octo)
+        limits.hold(octo, retry_after="60", status=status)
+        await blocking(lambda: refused(githubkit.exception.SecondaryRateLimitExceeded))
+        limits.lift(octo)
+    await blocking(lambda: installed.rest.repos.get("octo", "widget"))
+
+
+@pytest_twisted.ensureDeferred
+async def test_githubkit_gets_what_it_has_for_nothing(github: PretendGitHub, octo: Installation) -> None:
+    token = github.tokens.mint(octo).value
+    caching = githubkit.GitHub(token, base_url=github.api_url, cache_strategy=MemCacheStrategy())
+
+    def ask() -> list[str]:
+        return [caching.rest.repos.get("octo", "widget").parsed_data.full_name for _ in range(3)]
+
+    assert await blocking(ask) == ["octo/widget"] * 3
+    answers = [each.status for each in github.api.calls if each.route == "/repos/{owner}/{repo}"]
+    assert answers == [200, 304, 304]
+    assert github.api.limits.of(octo).used == 1
+
+
+@pytest_twisted.ensureDeferred
+async def test_githubkit_comments_on_a_pull_request(github: PretendGitHub, octo: Installation) -> None:
+    await octo.grant(pull_requests="write")
+    installed = as_installation(github, octo)
+
+    def comment() -> None:
+        issues = installed.rest.issues
+        made = issues.create_comment("octo", "widget", 7, body="Thank you.").parsed_data
+        assert [each.id for each in issues.list_comments("octo", "widget", 7).parsed_data] == [made.id]
+        assert made.user.login == f"{octo.app.slug}[bot]"
+
+    await blocking(comment)
+    assert github.comments.of("octo/widget", 7) == ["Thank you."]
+
+
 # PyGithub
 
 
