@@ -140,4 +140,5 @@ async def test_a_clock_that_is_five_minutes_off_is_told_of_and_harms_nothing(
     assert f"seconds {'ahead of' if ahead > 0 else 'behind'} that of 127.0.0.1" in told[0]
     assert pretend_github.api.count("/app/installations", status=401) <= 1
     assert pretend_github.api.count("/app/installations/{installation_id}/access_tokens", status=401) == 0
+    assert not [each for each in ("refuses", "will try again", "failed") if each in harness.server.log]
     check_log(harness.server.log)

@@ -129,8 +129,10 @@ class JwtCredential:
     def rejected(self, authorization: str, status: int) -> bool:
         """Return True where a token would be another one by now: the clock was corrected, or the key replaced."""
         signed = self._signed
-        if status != 401 or signed is None or authorization != f"Bearer {signed.token}":
+        if status != 401:
             return False
+        if signed is None or authorization != f"Bearer {signed.token}":
+            return True  # another request has found that out before
         self._signed = None
         moved = abs(signed.offset - self._clock.offset) > 1
         return moved or signed.version != self._app_key.version
