@@ -23,8 +23,14 @@ EPOCH = 1767225600
 """The time of all made-up objects: 2026-01-01T00:00:00Z, in epoch seconds."""
 THEN = "2026-01-01T00:00:00Z"
 
+
+def _paths(table: str) -> tuple[tuple[str, str], ...]:
+    pairs = (entry.partition("=") for entry in table.split())
+    return tuple((f"{key}_url", f"/{path or key}") for key, _, path in pairs)
+
+
 # The addresses of the API that a repository and a user carry: KEY_url=path, or KEY_url where both are alike.
-_REPOSITORY_ADDRESSES = """
+_REPOSITORY_ADDRESSES = _paths("""
 forks keys=keys{/key_id} collaborators=collaborators{/collaborator} teams hooks issue_events=issues/events{/number}
 events assignees=assignees{/user} branches=branches{/branch} tags blobs=git/blobs{/sha} git_tags=git/tags{/sha}
 git_refs=git/refs{/sha} trees=git/trees{/sha} statuses=statuses/{sha} languages stargazers contributors subscribers
@@ -32,11 +38,11 @@ subscription commits=commits{/sha} git_commits=git/commits{/sha} comments=commen
 issue_comment=issues/comments{/number} contents=contents/{+path} compare=compare/{base}...{head} merges
 archive={archive_format}{/ref} downloads issues=issues{/number} pulls=pulls{/number} milestones=milestones{/number}
 notifications=notifications{?since,all,participating} labels=labels{/name} releases=releases{/id} deployments
-"""
-_USER_ADDRESSES = """
+""")
+_USER_ADDRESSES = _paths("""
 followers following=following{/other_user} gists=gists{/gist_id} starred=starred{/owner}{/repo} subscriptions
 organizations=orgs repos events=events{/privacy} received_events
-"""
+""")
 
 
 class Commit(msgspec.Struct, frozen=True, kw_only=True):
@@ -98,17 +104,22 @@ def repository(
     private: bool = False,
     default_branch: str = "main",
     clone_url: str | None = None,
+    owner: Json | None = None,
+    api: str = API,
 ) -> Json:
-    """A ``repository``. ``clone_url`` is where git finds it, by default on github.com."""
+    """A ``repository``. ``clone_url`` is where git finds it, by default on github.com; ``api`` the base of its API.
+
+    ``owner`` is one that is made already.
+    """
     found = repo if isinstance(repo, Repo) else Repo.parse(repo)
-    url, page = f"{API}/repos/{found}", f"{SITE}/{found}"
+    url, page = f"{api}/repos/{found}", f"{SITE}/{found}"
     return {
         "id": number(found.key),
         "node_id": f"R_{number(found.key)}",
         "name": found.name,
         "full_name": str(found),
         "private": private,
-        "owner": user(found.owner, "Organization"),
+        "owner": owner or user(found.owner, "Organization"),
         "html_url": page,
         "description": None,
         "fork": False,
@@ -148,9 +159,8 @@ def repository(
     }
 
 
-def _addresses(table: str, base: str) -> dict[str, str]:
-    pairs = (entry.partition("=") for entry in table.split())
-    return {f"{key}_url": f"{base}/{path or key}" for key, _, path in pairs}
+def _addresses(paths: tuple[tuple[str, str], ...], base: str) -> dict[str, str]:
+    return {key: base + path for key, path in paths}
 
 
 def thing(kind: str, **own: Any) -> Json:

@@ -110,7 +110,10 @@ class Installation:
 
     def repositories(self) -> list[HostedRepository]:
         """Return the repositories that it has access to."""
-        return [each for each in self._apps.repositories if self.reaches(each)]
+        if self.uninstalled:
+            return []
+        owned, selected = self._apps.repositories.owned(self.owner), self._selected
+        return owned if selected is None else [each for each in owned if each.id in selected]
 
     async def add(self, *repos: str) -> None:
         """Select more repositories, as its owner does on the page of the installation."""

@@ -12,7 +12,7 @@ from stackit.testing.bare import BareRepository
 from stackit.testing.faults import Faults
 from stackit.testing.github_api.clock import text
 from stackit.testing.github_api.owners import Owner, Owners, unused
-from stackit.testing.objects import EPOCH, Json, repository
+from stackit.testing.objects import API, EPOCH, Json, repository
 from stackit.testing.smarthttp import Served
 
 Visibility = Literal["public", "private", "internal"]
@@ -86,13 +86,13 @@ class HostedRepository:
             shutil.copytree(self._template, self._bare.path)
             self._template = None
 
-    def json(self, site: str) -> Json:
-        """Return it as payloads and the API show it; ``site`` is where git finds it."""
-        found = repository(self.repo, private=self.private, default_branch=self.default_branch)
+    def json(self, site: str, api: str = API) -> Json:
+        """Return it as payloads and the API show it; ``site`` is where git finds it, ``api`` the base of its API."""
+        owner, branch = self.owner.json(), self.default_branch
+        found = repository(self.repo, private=self.private, default_branch=branch, owner=owner, api=api)
         return found | {
             "id": self.id,
             "node_id": f"R_{self.id}",
-            "owner": self.owner.json(),
             "clone_url": f"{site}/{self.repo}.git",
             "visibility": self.visibility,
             "archived": self.archived,

@@ -12,7 +12,7 @@ from stackit.testing.objects import API, SITE, Json
 
 def repository(found: HostedRepository, request: ApiRequest) -> Json:
     """A repository, with addresses of this API."""
-    about = at(request.api_url, found.json(request.site_url))
+    about = found.json(request.site_url, request.api_url)
     return about | {"permissions": _permissions(request.caller, found)}
 
 

@@ -42,11 +42,13 @@ class RepositoryRoutes:
         assert token.installation is not None  # noqa: S101 - the route is for installations
         if not token.may("metadata"):
             raise forbidden()
-        reached = [each for each in token.installation.repositories() if token.reaches(each)]
+        reached, narrowed = token.installation.repositories(), token.repository_ids
+        if narrowed is not None:
+            reached = [each for each in reached if each.id in narrowed]
         page, headers = page_of(request, reached)
         body = {
             "total_count": len(reached),
-            "repository_selection": "selected" if token.repository_ids is not None else token.installation.selection,
+            "repository_selection": token.installation.selection if narrowed is None else "selected",
             "repositories": [shapes.repository(each, request) for each in page],
         }
         return ApiAnswer(body=body, headers=headers)
