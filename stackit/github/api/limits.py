@@ -172,7 +172,10 @@ class Limits:
 
     def learn_resource(self, route: str, resource: str) -> None:
         """Note the resource of a route, which an answer named."""
-        self._resources[route] = resource
+        if resource == CORE:
+            self._resources.pop(route, None)
+        else:
+            self._resources[route] = resource
 
     def be_impatient(self) -> None:
         """Have no request wait for the end of a limit from now on, as at a stop."""
