@@ -24,15 +24,19 @@ async def create(client: ApiClient, target: HookTarget, wanted: WantedHook, secr
 
 
 async def mend(client: ApiClient, target: HookTarget, hook: Hook, wanted: WantedHook, secret: str) -> None:
-    """Make a webhook what it should be. Raises ApiError; to do it again does no harm.
+    """Make a webhook what it should be, at once. Raises ApiError; to do it again does no harm.
 
-    The config comes last, with the secret: GitHub may drop that at any other change.
+    GitHub drops the secret at a change of a webhook that does not have it.
     """
     events = sorted({*hook.events, *wanted.needed(target.kind)})
-    if not hook.active or events != sorted(hook.events):
-        body = {"active": True, "events": ["*"] if "*" in events else events}
-        await client.send("PATCH", f"{target.list_route}/{{hook}}", body, hook=hook.id, **target.values)
-    await configure(client, target, hook.id, {**_config(wanted), "secret": secret})
+    config = {**_config(wanted), "secret": secret}
+    if hook.active and events == sorted(hook.events):
+        await configure(client, target, hook.id, config)
+        return
+    if "url" not in config:
+        config["url"] = hook.config.url or ""
+    body = {"active": True, "events": ["*"] if "*" in events else events, "config": config}
+    await client.send("PATCH", f"{target.list_route}/{{hook}}", body, hook=hook.id, **target.values)
 
 
 async def mend_app(client: ApiClient, wanted: WantedHook) -> None:
