@@ -19,6 +19,7 @@ from stackit.github.api.expiries import HEADER as EXPIRY
 from stackit.github.api.limits import Gate, Held, LimitKind
 from stackit.github.api.refusals import message_of, reason_of, refuses_version
 from stackit.github.api.transport import LARGEST
+from stackit.http.client.retry_after import parse_retry_after
 
 API_VERSION = "2022-11-28"
 """The version of the API that is asked for: the oldest that has a date, which every GitHub of today knows."""
@@ -253,6 +254,9 @@ class ApiClient:
         if limit is not None:
             _, seconds = self._api.limits.gate(self.credential.key).hold(self._api.limits.resource(route))
             retry_at = self._api.now() + seconds
+        elif answer.status >= 500:
+            wait = parse_retry_after(answer.headers.get("retry-after", "").strip(), self._api.clock.now())
+            retry_at = None if wait is None else self._api.now() + wait
         reason = limit or reason_of(answer.status, message)
         return self._error(reason, method, route, values, text, status=answer.status, retry_at=retry_at)
 

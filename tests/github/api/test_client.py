@@ -148,9 +148,12 @@ async def test_an_answer_that_is_not_of_the_api_is_no_answer(pair: Any, body: by
 
 @pytest_twisted.ensureDeferred
 async def test_a_page_of_html_in_place_of_an_error_is_an_error_all_the_same(pair: Any) -> None:
-    pair.server.default = Say(b"<html>maintenance</html>", 503)
+    pair.server.answers = [Say(b"<html>maintenance</html>", 503), Say(b"", 503, {"Retry-After": "120"})]
     problem = await error_of(pair.client.get("/x", list))
     assert (problem.reason, str(problem).rpartition(": ")[2]) == ("server", "status 503")
+    assert problem.retry_at is None
+    later = await error_of(pair.client.get("/x", list))
+    assert abs((later.retry_at or 0) - pair.time.now() - 120) < 5
 
 
 @pytest_twisted.ensureDeferred
