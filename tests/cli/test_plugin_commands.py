@@ -215,7 +215,7 @@ async def test_the_help_lists_the_commands_of_plugins(
     with pytest.raises(SystemExit) as ended:
         await shell("--help")
     shown = capsys.readouterr().out
-    assert (ended.value.code, "Greet 100% of a person." in shown, "List the managed repositories." in shown) == (
+    assert (ended.value.code, "Greet 100% of a person." in shown, "List the managed repositories" in shown) == (
         0,
         True,
         True,
