@@ -56,6 +56,7 @@ def register_parts(
     reloader.takes(
         _redaction(redact),
         *("webhook.secret_files", "admin.token_files", "forges", "repos", "owners", "hosts", "scoped_secrets", "apps"),
+        "discover",
     )
     reloader.takes(_checked(check_token), "admin.token_files")
     # Plugins may refuse: they are asked before anything else changes.
