@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest_twisted
-from outside import check_log
+from outside import check_log, mirror_refs
 
 from stackit.testing import RunningStackit
 from stackit.testing.github import PretendGitHub
@@ -255,4 +255,37 @@ async def test_ten_thousand_cost_few_requests_and_a_start_that_knows_them_none(
     await stackit.start()  # it answers, and its API does not
     assert len(github.api.calls) - asked <= 1
     assert await found()
+    check_log(stackit.log)
+
+
+@pytest_twisted.ensureDeferred
+async def test_a_mirror_is_deleted_after_its_grace_where_the_table_says_so_and_never_another_of_its_name(
+    pretend_github: PretendGitHub, running_stackit: Start, tmp_path: Path
+) -> None:
+    github = pretend_github
+    app = github.apps.create()
+    names = await github.create_many("octo", 3)
+    await app.install("octo")
+    table = {"app": "main", "on_removed": "delete", "grace": "3s"}
+    stackit = await running_stackit(config=tables(tmp_path, github, {"main": app}, discover=[table]))
+    await in_step(stackit, *names)
+    await github.admin.delete(names[0])
+    await github.admin.delete(names[1])
+    await github.create(names[1])  # another repository has that name now
+    await github.commit(names[1])
+    report = await discover(stackit)
+    assert sorted(each["change"] for each in report["repos"] if each["name"] in names[:2]) == [
+        "added",
+        "removed",
+        "removed",
+    ]
+    assert names[0] in mirrors(stackit)
+
+    async def is_deleted() -> bool:
+        await discover(stackit)
+        return mirrors(stackit) == set(names[1:])
+
+    await stackit.until(is_deleted, "the mirror to be deleted")
+    await in_step(stackit, *names[1:])
+    assert await mirror_refs(stackit, names[1]) == await github.refs(names[1])
     check_log(stackit.log)
