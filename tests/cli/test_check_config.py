@@ -115,6 +115,16 @@ async def test_a_configuration_without_mistakes_is_summed_up_with_what_a_start_w
 
 
 @pytest_twisted.ensureDeferred
+async def test_secrets_of_stackit_that_cannot_be_looked_at_are_no_mistake_of_the_configuration(tmp_path: Path) -> None:
+    (tmp_path / "var").mkdir()
+    (tmp_path / "var" / "webhook-secrets").write_text("a file in its place")
+    status, out, errors = await check(tmp_path, 'public_url = "https://stackit.example.org"\n')
+    assert (status, errors) == (0, [])
+    assert "the webhook secrets that stackit made cannot be looked at: " in out
+    assert "webhook-secrets: Not a directory" in out
+
+
+@pytest_twisted.ensureDeferred
 async def test_a_program_gets_json(tmp_path: Path) -> None:
     status, out, _ = await check(tmp_path, "grace = 'x'", "--json")
     answer: Any = json.loads(out)
