@@ -17,7 +17,7 @@ from stackit.api import hookspecs
 from stackit.api.app import App
 from stackit.api.commands import check_commands
 from stackit.api.errors import StackitError
-from stackit.api.events import Event, RefChange, Repo
+from stackit.api.events import RefChange, Repo
 from stackit.api.forge import GITHUB, Forges
 from stackit.api.occurrences import Occurrence
 from stackit.api.reactor import Reactor
@@ -37,7 +37,6 @@ from stackit.dispatch.stalls import StallDetector
 from stackit.github.hooks.part import HooksPart
 from stackit.github.hooks.registry import COLLECTION as HOOKS
 from stackit.github.recovery.part import KnownHook, RecoveryPart
-from stackit.github.scopes import speaks_for
 from stackit.github.setup.part import SetupPart
 from stackit.journal import EventId
 from stackit.journal.pruner import Pruner
@@ -61,6 +60,7 @@ from stackit.service.github import GitHubParts
 from stackit.service.introduction import introduce, left_out
 from stackit.service.ports import Ports
 from stackit.service.repositories import builder, requested
+from stackit.service.signers import Signers
 from stackit.service.stop import Closers, StopSteps
 from stackit.web.admin.deliveries import delivery_routes
 from stackit.web.admin.site import admin_site
@@ -212,6 +212,7 @@ class Stackit(Service):
         )
         self._closers.add(self.registry.stop)
         self.registry.load()
+        self._signers = Signers(self.registry)
         self.github.assemble(self.registry)
         self._hooks = self._hooks_part()
         self.github.add(self._recovery(), self._hooks, self._setup_part())
@@ -228,7 +229,7 @@ class Stackit(Service):
             journal=self.journal,
             take=self.dispatch.take,
             wanted=self.bus.wants,
-            speaks_for=self._speaks_for,
+            speaks_for=self._signers.speaks_for,
             verify=self._signed_by,
             reconcile=self._reconcile,
             others=self._other_hooks,
@@ -246,10 +247,6 @@ class Stackit(Service):
         """Compare every listing and every mirror with GitHub; return whether all of them could be compared."""
         listed = await self.github.discovery.reconcile()
         return await self.backstop.compare() and listed
-
-    def _speaks_for(self, signer: str, event: Event) -> bool:
-        own = speaks_for(signer, event, self.registry.repos.get)
-        return own and self.registry.speaks_for(signer, event)
 
     def _signed_by(self, body: bytes, digest: bytes) -> str | None:
         """Return the label of the secret of GitHub's webhook that signed a body."""
@@ -362,7 +359,7 @@ class Stackit(Service):
             client_of=partial(self.bus.first, hookspecs.stackit_client),
             observe=self.bus.observe,
             take=self.dispatch.take,
-            speaks_for=self._speaks_for,
+            speaks_for=self._signers.speaks_for,
             reactor=self.reactor,
             now=self.now,
             stuck=self.heartbeat.stuck,
