@@ -35,7 +35,6 @@ from stackit.config.redactor import add_secret_file, redactor
 from stackit.dispatch.dispatch import Dispatch
 from stackit.dispatch.stalls import StallDetector
 from stackit.github.hooks.part import HooksPart
-from stackit.github.hooks.registry import COLLECTION as HOOKS
 from stackit.github.recovery.part import KnownHook, RecoveryPart
 from stackit.github.setup.part import SetupPart
 from stackit.journal import EventId
@@ -262,7 +261,6 @@ class Stackit(Service):
             repos=self.registry.repos,
             config=lambda: self.config,
             journal=self.journal,
-            documents=self.journal.documents_now(HOOKS),
             patterns=self.bus.event_names,
             refresh=self._refresh_secrets,
             notice=self._notice,

@@ -151,7 +151,7 @@ async def test_the_list_is_newest_first_filtered_and_paged(receiver: Any) -> Non
     assert [each["delivery"] for each in one] == ["paged-3"]
     assert set(one[0]) == {
         *("id", "delivery", "hook", "event", "action", "repo"),
-        *("received_at", "state", "visible_at", "handlings"),
+        *("received_at", "via", "state", "visible_at", "handlings"),
     }
     for query, status in (
         ({"repo": "octo/stranger"}, 404),

@@ -103,6 +103,7 @@ class HookMonitor:
     async def look_at_all(self) -> None:
         """Look at every webhook that is watched, and raise or end its alarms. Never raises for GitHub or the disk."""
         try:
+            await self._watched.load()
             targets = self._watched.targets()
         except StackitError as problem:
             self._notice(f"webhooks at GitHub are not looked at: {problem}")

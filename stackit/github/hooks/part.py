@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from contextlib import suppress
 from typing import Any
 
@@ -52,7 +52,6 @@ class HooksPart:
         repos: Repos,
         config: Callable[[], Config],
         journal: Documents,
-        documents: Mapping[str, bytes],
         patterns: Callable[[], Iterable[str | None]],
         refresh: Callable[[], None],
         notice: Callable[[str], None],
@@ -64,7 +63,7 @@ class HooksPart:
         self._access = access = HookAccess(apps, clients, repos, config)
         self._notice = notice
         self._alarms = HookAlarms(notice)
-        self._watched = WatchedHooks(journal, documents, files, config)
+        self._watched = WatchedHooks(journal, files, config)
         self._deliveries = DeliveryWatch(reactor)
         self._silence = Silence(repos, reactor.seconds, config().sync.interval)
         self._rotations = Rotations(

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from typing import Protocol
 
 import msgspec
 
+from stackit.api.errors import JournalError
 from stackit.api.forge import GITHUB
 from stackit.config.model import Config
 from stackit.github.hooks.secret_files import SecretFiles
@@ -17,6 +19,12 @@ COLLECTION = "hooks"
 
 class Documents(Protocol):
     """The part of the journal that keeps the ids."""
+
+    async def documents(self, collection: str) -> dict[str, bytes]:
+        """Return the documents of a collection."""
+
+    def documents_now(self, collection: str) -> dict[str, bytes]:
+        """Return the same, but block."""
 
     async def put(self, collection: str, documents: Mapping[str, bytes | None]) -> None:
         """Write documents; None removes one."""
@@ -30,22 +38,27 @@ class KnownHook(msgspec.Struct, frozen=True):
 
 
 class WatchedHooks:
-    """Every webhook that stackit should hear from: those of the Apps, those with a secret of their own, those it knows.
+    """Every webhook that stackit should hear from: those of Apps, those with a secret of their own, those it knows."""
 
-    ``documents`` are as the journal has them.
-    """
-
-    def __init__(
-        self,
-        journal: Documents,
-        documents: Mapping[str, bytes],
-        files: SecretFiles,
-        config: Callable[[], Config],
-    ) -> None:
+    def __init__(self, journal: Documents, files: SecretFiles, config: Callable[[], Config]) -> None:
+        """Reads the journal, and blocks; where it cannot be read yet, ``load`` does so later."""
         self._journal = journal
         self._files = files
         self._config = config
-        self._known = {key: msgspec.json.decode(each, type=KnownHook) for key, each in documents.items()}
+        self._known: dict[str, KnownHook] = {}
+        self._is_loaded = False
+        with suppress(JournalError):
+            self._take(journal.documents_now(COLLECTION))
+
+    async def load(self) -> None:
+        """Read what the journal has, unless that was read before. Raises JournalError."""
+        if not self._is_loaded:
+            self._take(await self._journal.documents(COLLECTION))
+
+    def _take(self, documents: Mapping[str, bytes]) -> None:
+        kept = {key: msgspec.json.decode(each, type=KnownHook) for key, each in documents.items()}
+        self._known = {**kept, **self._known}
+        self._is_loaded = True
 
     def targets(self) -> dict[str, HookTarget]:
         """Return the targets by their keys. Raises StackitError for a disk that cannot be read."""

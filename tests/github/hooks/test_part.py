@@ -10,6 +10,7 @@ import pytest_twisted
 from twisted.internet.defer import Deferred
 
 from stackit import AdminRequest, Event, Occurrence, Repo, Response
+from stackit.api.errors import JournalError
 from stackit.api.repos import Repos
 from stackit.config.apps import AppConfig
 from stackit.config.model import Config, HooksConfig
@@ -34,6 +35,7 @@ class Documents:
 
     def __init__(self) -> None:
         self.kept: dict[str, bytes] = {}
+        self.is_open = True
 
     async def put(self, collection: str, documents: Mapping[str, bytes | None]) -> None:
         assert collection == "hooks"
@@ -41,6 +43,15 @@ class Documents:
             self.kept.pop(key, None)
             if each is not None:
                 self.kept[key] = each
+
+    def documents_now(self, collection: str) -> dict[str, bytes]:
+        assert collection == "hooks"
+        if not self.is_open:
+            raise JournalError("the journal is not open yet")
+        return dict(self.kept)
+
+    async def documents(self, collection: str) -> dict[str, bytes]:
+        return self.documents_now(collection)
 
 
 class Watching:
@@ -87,7 +98,6 @@ class Watching:
             repos=Repos(),
             config=lambda: self.config,
             journal=self.journal,
-            documents=self.journal.kept,
             patterns=lambda: {"push"},
             refresh=refresh,
             notice=self.notices.append,
@@ -182,6 +192,11 @@ async def test_the_secret_of_an_owner_may_be_that_of_the_webhooks_of_repositorie
     await watching.time.pass_time(600)
     assert watching.alarms() == []
     await watching.restart()  # which is remembered
+    await watching.time.pass_time(20)
+    assert watching.alarms() == []
+    watching.journal.is_open = False
+    await watching.restart()  # also where the journal cannot be read at the start
+    watching.journal.is_open = True
     await watching.time.pass_time(20)
     assert watching.alarms() == []
     answer = await watching.do("create", hook="octo")
