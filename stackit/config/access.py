@@ -5,7 +5,7 @@ Credentials that a repository does not set come from its owner's table, else fro
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -88,17 +88,39 @@ class Labelled(msgspec.Struct, frozen=True):
 class Access(msgspec.Struct, frozen=True):
     """The tables of owners and hosts, checked, and the Apps, each by name: the access to a repository by its name.
 
-    Owners and Apps are in small letters, hosts as ``remotes.host`` returns them.
+    Owners and Apps are in small letters, hosts as ``remotes.host`` returns them. ``homes`` are the origins of the
+    repositories in the file to which the tokens of their owners go, each with the owner.
     """
 
     owners: Mapping[str, Labelled] = {}
     hosts: Mapping[str, Labelled] = {}
     apps: Mapping[str, AppConfig] = {}
+    homes: frozenset[tuple[str, remotes.Origin]] = frozenset()
 
     def repo(self, table: RepoTable, forge: Forge, label: str) -> ManagedRepo:
-        """Return a repository that is not in the file, with credentials as if it were. Raises ConfigError."""
+        """Return a repository that is not in the file, with credentials as if it were. Raises ConfigError.
+
+        Who asks for it may name any URL: the token of its owner goes only where the file has it go, or to GitHub.
+        """
         repo: Repo = checked(label, remotes.repository, table.name, forge, key="name")
-        return _managed(repo, forge, Labelled(table, label), self, AT_ONCE)
+        given = self if table.url is None or self._is_home(repo, table.url, forge) else self._without(repo.owner)
+        return _managed(repo, forge, Labelled(table, label), given, AT_ONCE)
+
+    def _is_home(self, repo: Repo, url: str, forge: Forge) -> bool:
+        """Return True where the token of an owner may go to a URL, or is of no use there."""
+        if not url.startswith(("https:", "http:")):
+            return True
+        origin = remotes.origin(url)
+        return (repo.owner.lower(), origin) in self.homes or origin == remotes.origin(forge.clone_url(repo))
+
+    def _without(self, owner: str) -> Access:
+        """Return the access without an owner's token; an App's goes nowhere but to its GitHub anyway."""
+        owners = {
+            name: place
+            for name, place in self.owners.items()
+            if name != owner.lower() or place.table.token_file is None
+        }
+        return msgspec.structs.replace(self, owners=owners)
 
     def tls(self, url: str) -> dict[str, Any]:
         """Return the settings of TLS for a URL, as ``ManagedRepo`` has them."""
@@ -134,6 +156,16 @@ def access(
         with mistakes.noted():
             _app(place, apps_by_name)
     return Access(by_owner, by_host, apps_by_name)
+
+
+def homes(repos: Iterable[ManagedRepo], owners: Mapping[str, Labelled]) -> frozenset[tuple[str, remotes.Origin]]:
+    """Return where repositories in the file have the tokens of their owners go."""
+    tokens = {name: place.table.token_file for name, place in owners.items() if place.table.token_file is not None}
+    return frozenset(
+        (owner, remotes.origin(each.url))
+        for each in repos
+        if each.token_file is not None and tokens.get(owner := each.repo.owner.lower()) == each.token_file
+    )
 
 
 def managed_repos(
@@ -256,8 +288,8 @@ def _clone_url(repo: Repo, forge: Forge, app: AppConfig | None) -> str:
 
 
 def _is_at(url: str, app: AppConfig) -> bool:
-    """Return True if a URL is at the GitHub that made an App: its tokens must reach no other host."""
-    return url.startswith(("https:", "http:")) and remotes.location(url) == remotes.location(app.web_url)
+    """Return True if a URL is at the GitHub that made an App: its tokens must reach no other host, nor go in clear."""
+    return remotes.location(url) is not None and remotes.origin(url) == remotes.origin(app.web_url)
 
 
 def _token(own: Labelled, others: Sequence[Labelled], url: str) -> dict[str, Any]:

@@ -10,7 +10,7 @@ import msgspec
 
 from stackit.api.repos import ManagedRepo
 from stackit.config import checks
-from stackit.config.access import Access, HostTable, Labelled, OwnerTable, RepoTable
+from stackit.config.access import Access, HostTable, Labelled, OwnerTable, RepoTable, homes
 from stackit.config.apps import AppConfig, AppTable
 from stackit.config.discover import DiscoverTable, DiscoveryConfig
 from stackit.config.forges import ForgeConfig
@@ -193,7 +193,8 @@ class Config(Settings, frozen=True, kw_only=True):
     @property
     def access(self) -> Access:
         """The access to repositories that are not in the file."""
-        return Access(self.owners, self.hosts, {each.name.lower(): each for each in self.apps})
+        apps = {each.name.lower(): each for each in self.apps}
+        return Access(self.owners, self.hosts, apps, homes(self.repos, self.owners))
 
     def where(self, setting: str) -> str:
         """Return where the value of a setting such as ``admin.listen`` came from, for a message."""

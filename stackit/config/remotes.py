@@ -42,6 +42,15 @@ def location(text: str) -> Location | None:
     return Location(parts.hostname, parts.port or _PORTS[parts.scheme])
 
 
+Origin = tuple[str, Location | None]
+"""The scheme of a URL, and its host and port."""
+
+
+def origin(text: str) -> Origin:
+    """Return the origin of a URL."""
+    return text.partition(":")[0], location(text)
+
+
 def host(name: str) -> str:
     """Return a host, or a host and a port, as ``Location`` has them."""
     match = _HOST_AND_PORT.fullmatch(name)

@@ -9,10 +9,12 @@ from cryptography.hazmat.primitives.asymmetric import ec, rsa
 from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
 
 from stackit.api.errors import ConfigError
+from stackit.config.access import RepoTable
 from stackit.config.apps import AppConfig, web_url
 from stackit.config.load import load
 from stackit.config.mistakes import Mistakes
 from stackit.config.model import Config, secret_files
+from stackit.github import GitHub
 
 
 def _pem(key: rsa.RSAPrivateKey | ec.EllipticCurvePrivateKey) -> bytes:
@@ -137,3 +139,36 @@ def test_a_check_collects_the_mistakes_of_all_tables(directory: Path) -> None:
         "apps[1].private_key_file",
         "apps[2]: has both app_id",
     ]
+
+
+# -- repositories that are not in the file ------------------------------------------------------------
+
+
+def test_a_token_of_an_app_never_goes_in_clear(directory: Path) -> None:
+    given = read(directory, APP).access
+    assert given.app("main", "https://github.com/octo/widget.git") is not None
+    assert given.app("main", "https://github.com:443/octo/widget.git") is not None
+    assert given.app("main", "http://github.com:443/octo/widget.git") is None
+
+
+def test_who_adds_a_repository_cannot_have_its_owners_token_sent_to_another_host(directory: Path) -> None:
+    owners = (
+        '[[owners]]\nname = "octo"\ntoken_file = "token"\n[[hosts]]\nname = "tools.example.org"\ntoken_file = "token"\n'
+    )
+    own = '[[repos]]\nname = "Octo/server"\nurl = "https://git.example.org/octo/server.git"\n'
+    other = '[[repos]]\nname = "acme/server"\nurl = "https://evil.example.org/acme/server.git"\n'
+    given = read(directory, own + other + owners).access
+    for url, has_token in (
+        (None, True),
+        ("https://github.com/octo/widget.git", True),
+        ("https://GitHub.com:443/octo/widget.git", True),
+        ("https://git.example.org/octo/widget.git", True),  # the file has the token go there already
+        ("https://tools.example.org/octo/widget.git", True),  # that is the token of the host
+        ("https://git.example.org:8443/octo/widget.git", False),
+        ("https://evil.example.org/octo/widget.git", False),
+        ("https://github.com.example.org/octo/widget.git", False),
+        ("http://evil.example.org/octo/widget.git", False),
+        ("http://127.0.0.1:8000/octo/widget.git", False),
+    ):
+        table = RepoTable(name="octo/widget", url=url)
+        assert (given.repo(table, GitHub(), "it").token_file is not None) is has_token, url

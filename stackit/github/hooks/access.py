@@ -46,7 +46,9 @@ class HookAccess:
         problems: list[str] = []
         for each in self._candidates(target, owner):
             if isinstance(each, Path):
-                return self._clients.client(self._api_url(target, owner), TokenCredential(str(each), _reader(each)))
+                return self._clients.client(
+                    self._api_url(target, owner, each), TokenCredential(str(each), _reader(each))
+                )
             try:
                 return await self._installed(each, target, owner, write=write)
             except StackitError as problem:
@@ -92,12 +94,16 @@ class HookAccess:
             )
         return installation.client_for(Narrowing(permissions=((permission, wanted),)))
 
-    def _api_url(self, target: HookTarget, owner: str) -> str:
-        """Return the API of the GitHub where the repositories of an owner are."""
+    def _api_url(self, target: HookTarget, owner: str, token: Path) -> str:
+        """Return the API of the GitHub where the repositories of an owner are.
+
+        A person may add one with any URL: that counts only if git has the token from the same file.
+        """
         repo = target.repo
-        managed = self._repos.get(repo) if repo is not None else None
-        if managed is None:
-            managed = next((each for each in self._repos if _is_owners(each, owner)), None)
+        own = self._repos.get(repo) if repo is not None else None
+        of_owner = (each for each in self._repos if _is_owners(each, owner))
+        known = (each for each in (own, *of_owner) if each is not None)
+        managed = next((each for each in known if each.source != "people" or each.token_file == token), None)
         return GITHUB_API if managed is None else api_of(managed.url)
 
 

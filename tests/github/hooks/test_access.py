@@ -110,6 +110,24 @@ async def test_without_anybody_the_ways_out_are_told(accessed: Accessed) -> None
         await accessed.access.client(APP)
 
 
+@pytest.mark.parametrize("target", [REPO, OWNER], ids=str)
+@pytest_twisted.ensureDeferred
+async def test_who_adds_a_repository_cannot_have_its_owners_token_sent_to_another_host(
+    accessed: Accessed, target: HookTarget
+) -> None:
+    file = accessed.directory / "token"
+    file.write_text("ghp_of_nobody_0123456789\n")
+    accessed.owners["octo"] = Labelled(OwnerTable(name="octo", token_file=file), "owners[1]")
+    elsewhere = ManagedRepo(
+        repo=Repo("octo", "widget"), url="https://evil.example.org/octo/widget.git", source="people"
+    )
+    accessed.repos.replace([elsewhere])
+    assert (await accessed.access.client(target)).api_url == "https://api.github.com"
+    found = ManagedRepo(repo=Repo("octo", "gadget"), url="https://ghe.example.org/octo/gadget.git", source="discover")
+    accessed.repos.replace([elsewhere, found])
+    assert (await accessed.access.client(target)).api_url == "https://ghe.example.org/api/v3"
+
+
 @pytest_twisted.ensureDeferred
 async def test_a_file_with_a_token_comes_before_an_app(accessed: Accessed) -> None:
     await accessed.install(repository_hooks="write")
