@@ -332,3 +332,16 @@ async def settled(house: RegistryHarness) -> None:
     """Wait until nothing runs in the background."""
     while house.registry._background:
         await sleep(house.reactor, 0.001)
+
+
+@pytest_twisted.ensureDeferred
+async def test_ten_thousand_known_repositories_are_there_at_a_start_without_a_question() -> None:
+    house = RegistryHarness()
+    for page in range(100):
+        batch = [found(number, f"octo/r{number}") for number in range(100 * page + 1, 100 * page + 101)]
+        assert len((await house.discover(*batch)).added) == 100
+    house.start()
+    assert len(house.registry.repos) == 10_000
+    managed = house.registry.repos.by_id(9_999)
+    assert managed is not None
+    assert str(managed.repo) == "octo/r9999"

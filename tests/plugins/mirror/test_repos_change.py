@@ -202,3 +202,23 @@ async def test_other_settings_hold_from_the_next_fetch_on_also_for_mirrors_that_
     upstream.advance()
     with pytest.raises(StackitError, match=r"plugins\.mirror\.reserve"):
         await harness.worker().sync("backstop")
+
+
+@pytest_twisted.ensureDeferred
+async def test_workers_of_many_that_come_at_once_are_made_in_turns_and_at_once_where_one_is_asked_for(
+    harness: Harness, upstream: Upstream, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("stackit.plugins.mirror.mirrors.STEP", 0.0)
+    names = [f"octo/number-{number}" for number in range(20)]
+    manage(harness, *(managed(upstream, name) for name in names))
+    mirrors = harness.mirror._mirrors
+    assert mirrors is not None
+    assert len(mirrors) == 1
+    assert harness.worker(names[-1]) is not None
+    assert len(mirrors) == 2
+    await harness.push(pushed(harness, None, None, name=names[-2]))
+    while len(mirrors) < len(names):
+        await sleep(harness.reactor, 0)
+    await rounds(harness, 1, names[0])
+    manage(harness)
+    assert len(mirrors) == 0
