@@ -9,6 +9,9 @@ from stackit.github.discovery.difference import Found, Known
 from stackit.github.discovery.listings import Listing
 from stackit.registry import Batch, Discovered, Record, Registry
 
+ELSEWHERE = 0
+"""Stands for the id of a repository at another GitHub: it is none that a listing shows."""
+
 
 class Played:
     """The changes of a dry run: the names that repositories would have by id, None for one that would be removed."""
@@ -61,7 +64,10 @@ class View:
         return {each.id: known for each in found if (known := self._known(each.id)) is not None}
 
     def names(self, found: Iterable[Found]) -> dict[str, int]:
-        """Return the ids of the repositories that have these names now, as far as they have ids of the realm."""
+        """Return the ids of the repositories that have these names now, as far as they have ids.
+
+        One at another GitHub has ``ELSEWHERE``: it keeps its name, whoever takes the same one here.
+        """
         return dict(self._names(found))
 
     def origin(self, found: Found) -> str | None:
@@ -102,14 +108,11 @@ class View:
             managed = self._registry.repos.get(each.repo)
             if key in self._played.holders:
                 yield key, self._played.holders[key]
-            elif (
-                managed is not None
-                and managed.repo.key == key
-                and managed.realm == self._listing.realm
-                and managed.id is not None
-                and managed.id not in self._played.names
-            ):
-                yield key, managed.id
+            elif managed is not None and managed.repo.key == key and managed.id is not None:
+                if managed.realm != self._listing.realm:
+                    yield key, ELSEWHERE
+                elif managed.id not in self._played.names:
+                    yield key, managed.id
 
 
 def _details(record: Record) -> Discovered:

@@ -4,12 +4,15 @@ from __future__ import annotations
 
 from typing import Any
 
+import msgspec
 import pytest
 import pytest_twisted
 from discovery_harness import LISTING, DiscoveryHarness
+from registry_harness import found
 
 from stackit.api.events import Repo
 from stackit.config.discover import DiscoverTable
+from stackit.registry import Batch
 from stackit.text.units import Duration
 
 DAY = 86_400.0
@@ -77,6 +80,24 @@ async def test_a_name_that_another_repository_has_now_is_another_repository(harn
     assert now.id != gone
     assert changes == {str(gone): "removed", str(now.id): "added"}
     assert harness.registry.by_id(gone or 0, now.realm).state == "removed"  # type: ignore[union-attr]
+
+
+@pytest_twisted.ensureDeferred
+async def test_a_repository_at_another_github_takes_no_name(harness: DiscoveryHarness) -> None:
+    await harness.github.create("octo/a")
+    await harness.app.install("octo")
+    elsewhere = found(7, "octo/a", app="other")
+    await harness.done(harness.registry.discovered(Batch(realm="git.example.org", found=(elsewhere,))))
+    for dry in (True, False):
+        reports = (await harness.look(dry=dry))[0].repos
+        assert {each.name: each.change for each in reports} == {"octo/a": "waiting"}
+    # Whoever is seen again last has the name no more than before.
+    again = Batch(realm="git.example.org", found=(msgspec.structs.replace(elsewhere, rule="discover[2]"),))
+    await harness.done(harness.registry.discovered(again))
+    await harness.look()
+    assert [each.identity for each in harness.registry.repos] == ["git.example.org:7"]
+    await harness.done(harness.registry.discovered(Batch(realm="git.example.org", removed={7: "gone"})))
+    assert await harness.changes() == {"octo/a": "added"}
 
 
 @pytest_twisted.ensureDeferred
