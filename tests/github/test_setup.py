@@ -116,6 +116,7 @@ class Browsing:
 
     def __init__(self, github: PretendGitHub, reactor: Any, directory: Path) -> None:
         self.github = github
+        self.directory = directory
         self.notices: list[str] = []
         self.clients = ApiClients(reactor, github.clock.now, notice=print)
         self.redact = Redactor()
@@ -195,6 +196,18 @@ async def test_an_answer_that_is_no_app_is_one_line(browsing: Browsing) -> None:
     assert notice.startswith("no GitHub App was set up: GitHub does not tell of the App: ")
     assert "\n" not in notice
     assert query["code"] not in notice
+
+
+@pytest_twisted.ensureDeferred
+async def test_an_app_of_the_set_up_before_is_none_of_the_one_that_was_begun_meanwhile(browsing: Browsing) -> None:
+    query = await browsing.code()
+    coming = Deferred.fromCoroutine(browsing.come_back(query))  # GitHub is asked
+    await browsing.ask("POST", "{prefix}/setup/app", {"api_url": browsing.github.api_url})
+    answer = await coming
+    assert answer.status == 409
+    assert b"its secrets are thrown away; delete it at" in answer.body
+    assert (await browsing.ask("GET", "{prefix}/setup/app", {})).body == {"state": "open"}
+    assert not list(browsing.directory.glob("apps/*"))
 
 
 @pytest_twisted.ensureDeferred

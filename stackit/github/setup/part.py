@@ -182,13 +182,21 @@ class SetupPart:
             if problem.reason in _TRY_AGAIN:
                 setup.window.reopen()
                 return pages.failed(f"GitHub cannot be asked now; load this page again. ({problem})", 502)
-            return self._failed(f"GitHub does not tell of the App: {problem}", 502)
+            return self._failed(setup, f"GitHub does not tell of the App: {problem}", 502)
         return self._made(setup, made)
 
     def _made(self, setup: _Setup, made: NewApp) -> Response:
         wish, files, owner = setup.wish, setup.files, made.owner.login
+        if setup is not self._setup:
+            return self._failed(
+                setup,
+                f"another set-up was begun while the App {made.slug} was asked for: its secrets are thrown away; "
+                f"delete it at {made.html_url}",
+                409,
+            )
         if wish.organization is not None and owner.lower() != wish.organization.lower():
             return self._failed(
+                setup,
                 f"the App {made.slug} belongs to {owner}, and not to {wish.organization}: its secrets are thrown away; "
                 f"delete it at {made.html_url}",
                 409,
@@ -197,6 +205,7 @@ class SetupPart:
             files.write(made)
         except StackitError as problem:
             return self._failed(
+                setup,
                 f"the App {made.slug} is made, but its key could not be kept ({problem}); delete it at "
                 f"{made.html_url}, and begin again",
                 500,
@@ -213,8 +222,9 @@ class SetupPart:
         self._notice(f"the GitHub App {made.slug} of {owner} was made; its secrets are in {files.directory}")
         return pages.done(install_url, toml)
 
-    def _failed(self, problem: str, status: int) -> Response:
-        self._outcome = {"problem": problem}
+    def _failed(self, setup: _Setup, problem: str, status: int) -> Response:
+        if setup is self._setup:
+            self._outcome = {"problem": problem}
         self._notice(f"no GitHub App was set up: {problem}")
         return pages.failed(problem, status)
 
