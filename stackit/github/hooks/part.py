@@ -207,8 +207,8 @@ class _Observer:
 
 
 def _target_of(event: Event, body: _Deleted) -> HookTarget | None:
-    if body.hook.type == "App":
-        text = event.signer
+    if body.hook.type == "App" or event.signer.startswith("app:"):
+        text = event.signer  # a webhook tells of its own end alone
     elif event.repo is not None:
         text = f"repo:{event.repo}"
     else:

@@ -354,6 +354,27 @@ async def test_the_end_of_a_webhook_that_nobody_watches_is_told(watching: Watchi
 
 
 @pytest_twisted.ensureDeferred
+async def test_an_apps_secret_tells_of_the_end_of_no_other_webhook(watching: Watching) -> None:
+    plugin: Any = watching.part.plugin()
+    for body, repo in (
+        (b'{"action":"deleted","hook":{"type":"Organization"},"organization":{"login":"acme"}}', None),
+        (b'{"action":"deleted","hook":{"type":"Repository"}}', Repo("octo", "widget")),
+    ):
+        told = Event(
+            name="meta",
+            action="deleted",
+            id="1",
+            delivery="d",
+            received_at=0.0,
+            body=body,
+            repo=repo,
+            signer="app:main",
+        )
+        await plugin.deleted(told)
+    assert [each for each in [*watching.notices, *watching.alarms()] if "deleted" in each] == []
+
+
+@pytest_twisted.ensureDeferred
 async def test_what_nobody_may_look_at_is_unknown_and_no_alarm(watching: Watching) -> None:
     (installation,) = watching.app.installations
     await installation.withdraw("organization_hooks")
