@@ -102,6 +102,9 @@ class Rotations:
         if target.key in self._commands:
             raise StackitError(f"the secret of {target.label} is being changed already")
         self._commands.add(target.key)
+        ending = self._ending.pop(target.key, None)
+        if ending is not None:
+            ending.cancel()  # the command ends it
         try:
             return await self._rotate(client, target, hook, keep_old)
         finally:

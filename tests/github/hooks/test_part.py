@@ -275,6 +275,27 @@ async def test_one_change_of_a_secret_at_a_time(watching: Watching) -> None:
 
 
 @pytest_twisted.ensureDeferred
+async def test_a_command_ends_the_change_that_was_about_to_end_by_itself(watching: Watching) -> None:
+    await watching.do("create", hook="octo/widget")
+    (hook,) = watching.github.hooks.of("repository", watching.github.repositories.of("octo/widget").id)
+    assert (await watching.do("rotate", hook="octo/widget")).body["done"] == "waiting"
+    current = watching.directory / "webhook-secrets" / "repo+octo+widget"
+    upcoming = watching.directory / "webhook-secrets" / "repo+octo+widget+next"
+    watching.hear(upcoming)
+    await watching.time.pass_time(KEEP_OLD - 2)
+    again = watching.ask("rotate", hook="octo/widget", keep_old="60s")
+    await watching.time.pass_time(5)
+    assert upcoming.exists(), "the command has not seen a delivery yet"
+    watching.hear(upcoming)
+    await watching.time.pass_time(50)
+    assert upcoming.exists(), "the command says how long the old secret stays"
+    await watching.time.pass_time(30)
+    assert (await again).body["done"] == "changed"
+    assert current.read_text().strip() == hook.config.secret
+    assert not upcoming.exists()
+
+
+@pytest_twisted.ensureDeferred
 async def test_the_secret_of_an_app_that_was_set_up_here_stays_in_its_file(watching: Watching) -> None:
     watching.change(scoped_secrets=(ScopedSecret("app:main", watching.secret_file),))
     hook = watching.app_hook(URL)
