@@ -6,6 +6,7 @@ from argparse import ArgumentParser, Namespace
 from typing import Any
 
 from stackit.api.commands import Command, Shell
+from stackit.api.errors import StackitError
 
 
 def _arguments(parser: ArgumentParser) -> None:
@@ -24,7 +25,8 @@ async def _run(shell: Shell) -> None:
     if options.acknowledge:
         answer = await shell.admin.ask("POST", "/recover", {"acknowledge": "1"})
         count = answer["acknowledged"]
-        shell.printer.show(answer, f"{count} time{'' if count == 1 else 's'} of lost deliveries acknowledged")
+        text = f"{count} time{'' if count == 1 else 's'} of lost deliveries acknowledged"
+        shell.printer.show(answer, text if count else "no delivery is lost, as far as stackit knows")
         return
     query = {} if options.since is None else {"since": options.since}
     if options.dry_run:
@@ -40,9 +42,22 @@ async def _run(shell: Shell) -> None:
         answer,
         ["DELIVERED", "HOOK", "EVENT", "DELIVERY", "STATUS"],
         rows,
-        empty="no delivery was missed" if answer["hooks"] else "there is no hook whose deliveries could be listed",
+        empty=_nothing(answer["hooks"]),
         note="\n".join(notes),
     )
+    unread = sum(hook["error"] is not None for hook in answer["hooks"])
+    if unread:
+        raise StackitError(f"the deliveries of {unread} of {len(answer['hooks'])} webhooks could not be listed")
+
+
+def _nothing(hooks: list[dict[str, Any]]) -> str:
+    """Return what an empty list of missed deliveries means."""
+    if not hooks:
+        return "there is no webhook whose deliveries could be listed"
+    known = [hook for hook in hooks if hook["error"] is None]
+    if not known:
+        return "whether deliveries were missed is not known"
+    return "no other delivery was missed" if any(hook["left"] for hook in known) else "no delivery was missed"
 
 
 def _event(delivery: dict[str, Any]) -> str:
