@@ -116,6 +116,7 @@ def test_the_answer_as_json_is_the_routes() -> None:
     ("report", "said"),
     [
         (ListingReport(listing="main at octo", problem="HTML"), "main at octo: HTML"),
+        (ListingReport(listing="App main", problem="App main: no key"), "App main: no key"),
         (ListingReport(listing="main at octo", held="60 of 100 …"), "main at octo: 60 of 100 …"),
     ],
 )

@@ -32,7 +32,9 @@ async def _run(shell: Shell) -> None:
     ]
     shell.printer.table(answer, ["NAME", "MIRRORED", "CHANGE", "REASON"], rows, empty="no repositories are listed")
     problems = [
-        f"{each['listing']}: {text}" for each in answer["listings"] if (text := each["problem"] or each["held"])
+        text if text.startswith("App ") else f"{each['listing']}: {text}"
+        for each in answer["listings"]
+        if (text := each["problem"] or each["held"])
     ]
     if problems:
         raise StackitError("; ".join(problems))

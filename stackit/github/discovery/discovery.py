@@ -24,6 +24,7 @@ from stackit.github.discovery.listings import (
     rules_at,
     rules_of_apps,
     rules_of_owners,
+    without_listing,
 )
 from stackit.github.discovery.metrics import DiscoveryMetrics
 from stackit.github.discovery.orphans import orphans
@@ -189,6 +190,15 @@ class Discovery:
                 reports.append(ListingReport(listing=source.name, problem=str(problem)))
         return reports
 
+    async def look_for(self, *, accept: bool, dry: bool) -> list[ListingReport]:
+        """Do that for a person, who is told of installations without a listing, too."""
+        reports = await self.look_now(accept=accept, dry=dry)
+        failed = {report.listing for report in reports}
+        for name, rules in rules_of_apps(self._rules).items():
+            if f"App {name}" not in failed:
+                reports += without_listing(self._apps.named(name), rules)
+        return reports
+
     async def reconcile(self) -> bool:
         """Read all listings now; return whether all of them were complete."""
         return all(report.problem is None for report in await self.look_now(accept=False, dry=False))
@@ -239,7 +249,7 @@ class Discovery:
 
     def routes(self) -> Sequence[Route]:
         """Return ``POST {prefix}/discover``."""
-        return discovery_routes(self.look_now)
+        return discovery_routes(self.look_for)
 
     def collectors(self) -> Sequence[Collector]:
         """Return the metrics."""

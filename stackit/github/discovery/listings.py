@@ -15,6 +15,7 @@ from stackit.github.api import ApiClient
 from stackit.github.apps import GitHubApp, Installation
 from stackit.github.discovery.difference import Found
 from stackit.github.discovery.listing import Page, of_installation, of_owner
+from stackit.github.discovery.report import ListingReport
 from stackit.github.discovery.rules import Rule
 from stackit.github.discovery.second_look import Sighting, look
 from stackit.registry import Discovered, Record
@@ -147,6 +148,25 @@ def rules_at(rules: Sequence[Rule], login: str) -> Sequence[Rule]:
     return [
         rule for rule in rules if rule.table.installation is None or rule.table.installation.lower() == login.lower()
     ]
+
+
+def without_listing(app: GitHubApp, rules: Sequence[Rule]) -> list[ListingReport]:
+    """Return the installations that an App's rules ask for, and that GitHub lists nothing of, with the reason."""
+    found = [each for each in app if rules_at(rules, each.account.login)]
+    reports = [
+        ListingReport(listing=f"{app.name} at {each.account.login}", problem=each.reason)
+        for each in found
+        if each.state != "active"
+    ]
+    known = {each.account.login.lower() for each in found}
+    asked = dict.fromkeys(rule.table.installation for rule in rules)
+    for login in asked:
+        if login is not None and login.lower() not in known:
+            reports.append(ListingReport(listing=f"{app.name} at {login}", problem=app.no_installation(login)))
+        elif login is None and not known:
+            problem = f"App {app.name} is not installed anywhere: install it at {app.config.web_url}"
+            reports.append(ListingReport(listing=f"App {app.name}", problem=problem))
+    return reports
 
 
 def _owner(table: DiscoverTable) -> tuple[object, ...]:

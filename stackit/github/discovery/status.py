@@ -40,7 +40,8 @@ def problems_of(sources: Iterable[Source]) -> list[str]:
     found: list[str] = []
     for source in sources:
         if source.problem is not None:
-            found.append(f"{source.name}: its listings are not known: {source.problem}")
+            reason = source.problem.removeprefix(f"{source.name}: ")
+            found.append(f"{source.name}: its listings are not known: {reason}")
         for name, standing in source.standings.items():
             if standing.report.held is not None:
                 found.append(standing.report.held)

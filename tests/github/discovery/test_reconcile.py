@@ -216,6 +216,26 @@ async def test_an_installation_without_access_and_a_key_that_is_refused_remove_n
 
 
 @pytest_twisted.ensureDeferred
+async def test_who_asks_is_told_of_installations_that_nothing_is_listed_of(harness: DiscoveryHarness) -> None:
+    async def problems() -> list[tuple[str, str | None]]:
+        reports = await harness.done(harness.discovery().look_for(accept=False, dry=True))
+        return [(each.listing, each.problem) for each in reports if each.problem is not None]
+
+    site = harness.github.web_url
+    assert await problems() == [("App main", f"App main is not installed anywhere: install it at {site}")]
+    harness.tables = (DiscoverTable(app="main", installation="hubot"), DiscoverTable(app="main", installation="Octo"))
+    installation = await harness.app.install("octo")
+    missing = ("main at hubot", f"App main is not installed for hubot: install it there at {site}")
+    assert await problems() == [missing]
+    await installation.suspend()
+    suspended = f"App main: its installation for octo is suspended: unsuspend it in the settings of octo at {site}"
+    assert await problems() == [("main at octo", suspended), missing]
+    await harness.app.delete_keys()
+    ((listing, problem),) = await problems()
+    assert (listing, str(problem).startswith("App main: GitHub refuses its key")) == ("App main", True)
+
+
+@pytest_twisted.ensureDeferred
 async def test_an_installation_made_anew_has_the_repositories_of_the_one_before(
     harness: DiscoveryHarness,
 ) -> None:
