@@ -235,6 +235,8 @@ def base_url(text: str) -> None:
     match = _BASE_URL.fullmatch(text)
     if match is None or (match["port"] and not 1 <= int(match["port"]) <= 65535):
         raise ValueError("expected https://HOST, or http://HOST, without user name, query and fragment")
+    if re.search("/webhooks/[^/]+/?$", text):
+        raise ValueError("is the address of a webhook; leave out the path at which stackit has it")
 
 
 def prefixes(paths: Sequence[str]) -> tuple[str, ...]:

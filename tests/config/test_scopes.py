@@ -98,3 +98,8 @@ def test_the_url_of_the_public_side_is_a_base(tmp_path: Path, url: str) -> None:
 def test_what_is_no_base_is_refused(tmp_path: Path, url: str, setting: str) -> None:
     with pytest.raises(ConfigError, match=rf"{setting}: expected https://HOST"):
         configured(tmp_path, f'{setting} = "{url}"')
+
+
+def test_the_url_of_the_webhook_is_not_that_of_the_public_side(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match="public_url: is the address of a webhook; leave out the path"):
+        configured(tmp_path, 'public_url = "https://stackit.example.org/api/v1/webhooks/github"')
