@@ -16,7 +16,7 @@ from stackit.api.events import Repo
 from stackit.api.forge import GITHUB, Forge
 from stackit.api.repos import DEFAULT_REFSPECS, DEFAULT_USER, ManagedRepo, TokenScheme
 from stackit.config import checks, files, remotes
-from stackit.config.apps import AppConfig
+from stackit.config.apps import AppConfig, app_called
 from stackit.config.mistakes import AT_ONCE, AlreadyNoted, Mistakes
 from stackit.config.setting import Setting, Where, check_settings, checked
 from stackit.text.escape import escape
@@ -266,11 +266,7 @@ def _app(place: Labelled, apps: Mapping[str, AppConfig]) -> AppConfig | None:
         return None
     if table.token_file is not None:
         raise ConfigError(f"{place.label}.app: the table has a token_file, too; leave one of them out")
-    app = apps.get(table.app.lower())
-    if app is None:
-        known = ", ".join(sorted(each.name for each in apps.values())) or "none"
-        raise ConfigError(escape(f"{place.label}.app: no [[apps]] is called {table.app[:40]!r} (there are: {known})"))
-    return app
+    return app_called(table.app, apps, f"{place.label}.app")
 
 
 def _app_of(own: Labelled, owner: Labelled | None, repo: Repo, apps: Mapping[str, AppConfig]) -> AppConfig | None:

@@ -96,6 +96,19 @@ def web_url(api: str) -> str:
     return f"{parts.scheme}://{host}"
 
 
+class UnknownAppError(ConfigError):
+    """A table names an App that there is no table of."""
+
+
+def app_called(name: str, apps: Mapping[str, AppConfig], place: str) -> AppConfig:
+    """Return the App of a name; ``apps`` are by name in small letters. Raises UnknownAppError."""
+    app = apps.get(name.lower())
+    if app is None:
+        known = ", ".join(sorted(each.name for each in apps.values())) or "none"
+        raise UnknownAppError(escape(f"{place}: no [[apps]] is called {name[:40]!r} (there are: {known})"))
+    return app
+
+
 def configured_apps(
     tables: Sequence[AppTable | None],
     environ: Mapping[str, str],

@@ -12,10 +12,9 @@ import msgspec
 from stackit.api.errors import ConfigError
 from stackit.api.repos import DEFAULT_REFSPECS
 from stackit.config import checks, remotes
-from stackit.config.apps import GITHUB_API, AppConfig, api_url
+from stackit.config.apps import GITHUB_API, AppConfig, api_url, app_called
 from stackit.config.mistakes import AT_ONCE, Mistakes
 from stackit.config.setting import Setting, Where, check_settings
-from stackit.text.escape import escape
 from stackit.text.units import Duration, Size
 
 Visibility = Literal["public", "private", "internal"]
@@ -133,11 +132,7 @@ def _of_app(table: DiscoverTable, label: str, apps: Mapping[str, AppConfig]) -> 
     if table.token_file is not None or table.api_url != GITHUB_API:
         other = "api_url" if table.token_file is None else "token_file"
         raise ConfigError(f"{label}.{other}: an App brings its own; leave it out")
-    app = apps.get(name.lower())
-    if app is None:
-        known = ", ".join(sorted(each.name for each in apps.values())) or "none"
-        raise ConfigError(escape(f"{label}.app: no [[apps]] is called {name[:40]!r} (there are: {known})"))
-    return msgspec.structs.replace(table, app=app.name)
+    return msgspec.structs.replace(table, app=app_called(name, apps, f"{label}.app").name)
 
 
 def _of_owner(table: DiscoverTable, label: str) -> DiscoverTable:

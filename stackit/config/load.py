@@ -16,7 +16,7 @@ from stackit.api.errors import ConfigError
 from stackit.api.forge import GITHUB
 from stackit.config import checks
 from stackit.config.access import access, managed_repos
-from stackit.config.apps import configured_apps
+from stackit.config.apps import UnknownAppError, configured_apps
 from stackit.config.discover import discover_tables
 from stackit.config.forges import BUILT_IN, load_forges
 from stackit.config.mistakes import AT_ONCE, Mistakes
@@ -68,7 +68,9 @@ def load(
     with suppress(ValueError):  # it is noted already
         api_prefixes = checks.prefixes(file.api_prefixes)
     by_name = {GITHUB: BUILT_IN.load()(), **{each.forge.name: each.forge for each in forges}}
+    noted = len(mistakes.found)
     apps = configured_apps(file.apps, environ, cwd, where, mistakes)
+    has_all_apps = None not in file.apps and len(mistakes.found) == noted
     given = access(file.owners, file.hosts, where, mistakes, apps=apps)
     config = Config(
         **as_given,
@@ -89,6 +91,8 @@ def load(
     )
     with mistakes.noted(), suppress(ValueError):  # of an endpoint, which is noted already
         check_admin(config, where)
+    if not has_all_apps:
+        mistakes.drop(UnknownAppError)
     return config
 
 

@@ -26,6 +26,10 @@ class Mistakes:
         if not isinstance(mistake, AlreadyNoted):
             self.found.append(mistake)
 
+    def drop(self, kind: type[StackitError]) -> None:
+        """Forget the mistakes of a kind: they only follow from another one."""
+        self.found = [each for each in self.found if not isinstance(each, kind)]
+
     @contextmanager
     def noted(self) -> Iterator[None]:
         """Note the mistake that ends the block, if one does."""

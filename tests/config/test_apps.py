@@ -141,6 +141,19 @@ def test_a_check_collects_the_mistakes_of_all_tables(directory: Path) -> None:
     ]
 
 
+@pytest.mark.parametrize(
+    "broken", ["private_key_file = 7\n", 'private_key_file = "none.pem"\n', "private_key = 7\n", ""]
+)
+def test_who_names_an_app_with_a_mistake_is_told_of_that_alone(broken: str, directory: Path) -> None:
+    own = '[[apps]]\nname = "main"\napp_id = 7\n' + broken
+    others = '[[discover]]\napp = "main"\n[[owners]]\nname = "octo"\napp = "main"\n'
+    (directory / "twistd.conf").write_text(own + others)
+    mistakes = Mistakes(collect=True)
+    load({}, {}, cwd=directory, mistakes=mistakes)
+    assert mistakes.found
+    assert [str(each) for each in mistakes.found if "apps[1]" not in str(each)] == []
+
+
 # -- repositories that are not in the file ------------------------------------------------------------
 
 
