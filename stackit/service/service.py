@@ -211,7 +211,7 @@ class Stackit(Service):
         )
         self._closers.add(self.registry.stop)
         self.registry.load()
-        self._signers = Signers(self.registry)
+        self._signers = Signers(self.registry, self.github.apps.is_anothers)
         self.github.assemble(self.registry)
         self._hooks = self._hooks_part()
         self.github.add(self._recovery(), self._hooks, self._setup_part())

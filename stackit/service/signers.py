@@ -2,18 +2,22 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import msgspec
 
 from stackit.api.events import Event
-from stackit.github.scopes import speaks_for
+from stackit.github.scopes import APP, speaks_for
 from stackit.registry import Registry
 
 
 class Signers:
     """The scopes of webhook secrets, and the repositories that they may tell of now."""
 
-    def __init__(self, registry: Registry) -> None:
+    def __init__(self, registry: Registry, is_anothers: Callable[[str, str], bool]) -> None:
+        """``is_anothers`` returns whether another App than that of a name is installed for an owner, and not that."""
         self._registry = registry
+        self._is_anothers = is_anothers
 
     def speaks_for(self, signer: str, event: Event) -> bool:
         """Return whether a signer may tell of an event.
@@ -29,6 +33,13 @@ class Signers:
         return self._may_name(signer, msgspec.structs.replace(event, repo=reached.repo))
 
     def _may_name(self, signer: str, event: Event) -> bool:
-        """Return whether a signer may tell of the repository that an event names."""
-        own = speaks_for(signer, event, self._registry.repos.get)
-        return own and self._registry.speaks_for(signer, event)
+        """Return whether a signer may tell of the repository that an event names.
+
+        One that is not mirrored is an App's, too: a handler may ask for it with the tokens of that App.
+        """
+        if not (speaks_for(signer, event, self._registry.repos.get) and self._registry.speaks_for(signer, event)):
+            return False
+        kind, _, name = signer.partition(":")
+        if kind != APP or event.repo is None or self._registry.app_of(event.repo) is not None:
+            return True
+        return not self._is_anothers(name, event.repo.owner)

@@ -70,6 +70,13 @@ class Apps:
             raise StackitError(f"no [[apps]] is called {name}: the configuration has no such App any more")
         return app
 
+    def is_anothers(self, app: str, owner: str) -> bool:
+        """Return whether, as far as is known, another App is installed for an owner, and this one is not."""
+        own = self.get(app)
+        if own is not None and own.find(owner) is not None:
+            return False
+        return any(each is not own and each.find(owner) is not None for each in self)
+
     def source(self, app: str, owner: str, repository: str) -> AppTokenSource:
         """Return the source of tokens for a repository: one for each installation, or each repository, of an App."""
         alone = app.lower() in self._per_repository

@@ -96,3 +96,15 @@ async def test_who_may_not_ask_is_told_why(harness: Any, plugin: Plugin) -> None
     with pytest.raises(ApiError) as problem:
         await plugin.outcome(plugin.github(Repo("hubot", "spoon")).get("/repos/{owner}/{repo}", dict))
     assert problem.value.reason == "not_found"
+
+
+@pytest_twisted.ensureDeferred
+async def test_an_owner_is_another_apps_once_that_is_known_to_be_installed_there_alone(harness: Any) -> None:
+    configs = [await installed(harness, "main", "octo", "acme"), await installed(harness, "other", "acme")]
+    harness.apps.change(configs)
+    assert not harness.apps.is_anothers("other", "octo"), "nothing is asked for that"
+    for app in harness.apps:
+        await harness.done(app.installations())
+    assert harness.apps.is_anothers("other", "Octo")
+    for name, owner in (("main", "octo"), ("main", "acme"), ("Other", "acme"), ("other", "hubot")):
+        assert not harness.apps.is_anothers(name, owner)
