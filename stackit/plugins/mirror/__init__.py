@@ -134,7 +134,9 @@ class Mirror:
         pushes = None if managed is None else self._mirrors.pushes(managed.repo.key)
         if managed is None or pushes is None or event.repo is None:
             return
-        if managed.identity is not None and event.repo_id is not None and event.repo.key == managed.repo.key:
+        is_shown = event.repo_id is not None and event.repo.key == managed.repo.key
+        # One that was missed tells whose the name was then.
+        if managed.identity is not None and is_shown and event.via == "webhook":
             self._app.repos.confirm(managed.identity, self._app.reactor.seconds())
         pushes.expect(event)
 

@@ -313,5 +313,7 @@ async def test_a_push_that_comes_now_says_whose_the_name_is(
     harness = start(managed(upstreams["one"], id=1, source="discover"))
     await harness.backstop()
     now = msgspec.structs.replace(pushed(harness, None, None), repo_id=1)
+    harness.mirror.stackit_expect(msgspec.structs.replace(now, via="api"))
+    assert harness.app.repos.confirmed_at("github:1") is None, "it was missed, and may be days old"
     harness.mirror.stackit_expect(now)
     assert harness.app.repos.confirmed_at("github:1") is not None
