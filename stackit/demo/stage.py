@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
 from pathlib import Path
+from urllib.parse import urlsplit
 
 from stackit.api.events import Repo
 from stackit.api.reactor import Reactor, sleep
@@ -86,7 +88,7 @@ class Stage:
         await self.until(lambda: all(self.mirror(each).exists() for each in repos), "stackit found no repositories")
 
     def start(self) -> None:
-        """Start stackit, and tell the pretend GitHub where it is."""
+        """Start stackit, at the ports that it had before, and tell the pretend GitHub where it is."""
         options = {
             "config": str(self.config_file),
             "listen": self._listen,
@@ -96,6 +98,8 @@ class Stage:
         config = load(options, {}, cwd=self.config_file.parent)
         self._running = Stackit(config, self._reactor, plugins=self._plugins)
         self._running.startService()
+        public, admin = self.addresses[0], self.addresses[-1]
+        self._listen, self._admin_listen = _at(self._listen, public), _at(self._admin_listen, admin)
         self.github.hooks.of_app(self._app).config.url = self.webhook
 
     async def stop(self) -> None:
@@ -123,3 +127,8 @@ class Stage:
                 raise TimeoutError(f"{what} within {_PATIENCE:.0f} s")
             await sleep(self._reactor, 0.02)
         return self._reactor.seconds() - began
+
+
+def _at(endpoint: str, address: str) -> str:
+    """Return an endpoint of any port with the port of an address, that of what listens there."""
+    return re.sub(r"^tcp:0(?=:|$)", f"tcp:{urlsplit(address).port}", endpoint)

@@ -13,8 +13,8 @@ Say = Callable[[str], None]
 class Story:
     """The plugin. ``aside``: it counts, and prints nothing.
 
-    ``visible`` counts pushes that became visible, ``looked`` the changes that the backstop found, and ``recovered``
-    the missed deliveries that were taken from GitHub's list.
+    ``visible`` counts pushes that became visible, and ``looked`` the changes that the backstop found. ``recovered``
+    has the ids of missed deliveries that were taken from GitHub's list, and whose commits are in the mirror.
     """
 
     def __init__(self, say: Say) -> None:
@@ -22,7 +22,8 @@ class Story:
         self.aside = False
         self.visible = 0
         self.looked = 0
-        self.recovered = 0
+        self.recovered: set[str] = set()
+        self._taken: set[str] = set()
 
     @hookimpl
     def stackit_refs_changed(self, change: RefsChanged) -> None:
@@ -37,10 +38,12 @@ class Story:
     def stackit_observe(self, occurrence: Occurrence) -> None:
         if occurrence.name == "visible" and occurrence.seconds is not None:
             self.visible += 1
+            if occurrence.delivery in self._taken:
+                self.recovered.add(occurrence.delivery)
             if not self.aside:
                 self._say(f"    visible       in the mirror {occurrence.seconds * 1000:.0f} ms after it was received")
-        elif occurrence.name == "accepted" and occurrence.via == "api":
-            self.recovered += 1
+        elif occurrence.name == "accepted" and occurrence.via == "api" and occurrence.delivery is not None:
+            self._taken.add(occurrence.delivery)
         elif occurrence.name == "refused":
             self._say(f"    refused       {occurrence.status} ({occurrence.reason}); nothing else happened")
 

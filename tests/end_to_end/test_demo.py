@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import os
+import re
 import signal
 import sys
+import urllib.request
 from pathlib import Path
 from typing import Any
 
 import pytest_twisted
 from twisted.internet.task import deferLater
+from twisted.internet.threads import deferToThread
 
 from stackit.testing.daemon import Daemon
 
@@ -39,9 +42,14 @@ async def test_the_demo_shows_what_stackit_does_beside_github_and_cleans_up(tmp_
 
     until = run.seconds() + PATIENCE
     parts = ["delivery answered 202", "401 (signature)", "visible", "found by: backstop"]
-    parts += ["found its 3 private repositories", "it has a mirror", "with 0 fetches", "missed deliveries"]
+    parts += ["found its 3 private repositories", "it has a mirror", "with 0 fetches"]
+    parts += ["recovered     all 3, and the one that was lost before, from GitHub's list"]
     while not all(each in shown() for each in parts) and demo.status is None and run.seconds() < until:
         await deferLater(run, 0.1)
+    metrics = re.search("curl (http.*/metrics)", shown())
+    assert metrics is not None
+    answer = await deferToThread(urllib.request.urlopen, metrics[1], timeout=10)  # also after the restart
+    assert b"stackit_repos" in answer.read()
     demo.signal(signal.SIGHUP)  # its terminal is closed
     status = await demo.ended()
     assert [each for each in parts if each not in shown()] == [], shown()
