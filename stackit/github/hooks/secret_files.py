@@ -6,7 +6,6 @@ being changed there are two: the one that is used, and the next.
 
 from __future__ import annotations
 
-import os
 import re
 import secrets
 from collections.abc import Iterable, Iterator
@@ -16,6 +15,7 @@ from pathlib import Path
 from stackit.api.errors import StackitError
 from stackit.config.scopes import ScopedSecret
 from stackit.github.hooks.target import HookTarget
+from stackit.secrets import private_file
 
 DIRECTORY = "webhook-secrets"
 """The name of the directory in the state directory."""
@@ -51,22 +51,13 @@ class SecretFiles:
 
     def make(self, path: Path) -> str:
         """Return the secret in a file, and make it where there is none."""
+        secret = secrets.token_hex(_BYTES)
         try:
             self.directory.mkdir(mode=0o700, exist_ok=True)
-            descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
+            private_file.write(path, f"{secret}\n")
         except FileExistsError:
             return self.read(path)
         except OSError as problem:
-            raise _failed(path, problem) from None
-        secret = secrets.token_hex(_BYTES)
-        try:
-            with os.fdopen(descriptor, "w") as file:
-                file.write(f"{secret}\n")
-                file.flush()
-                os.fsync(file.fileno())
-            self._sync(path.parent)
-        except OSError as problem:
-            path.unlink(missing_ok=True)  # half a secret would be one
             raise _failed(path, problem) from None
         return secret
 
@@ -93,8 +84,8 @@ class SecretFiles:
         """Have the next secret of a scope take the place of the one that is in ``home``."""
         try:
             self.next(target).replace(home)
-            self._sync(home.parent)
-            self._sync(self.directory)
+            private_file.sync(home.parent)
+            private_file.sync(self.directory)
         except OSError as problem:
             raise _failed(self.next(target), problem) from None
 
@@ -104,7 +95,7 @@ class SecretFiles:
             for path in (self.next(target), self.current(target)):
                 path.unlink(missing_ok=True)
             if self.directory.exists():
-                self._sync(self.directory)
+                private_file.sync(self.directory)
         except OSError as problem:
             raise _failed(self.current(target), problem) from None
 
@@ -115,14 +106,6 @@ class SecretFiles:
             return []
         except OSError as problem:
             raise _failed(self.directory, problem) from None
-
-    def _sync(self, directory: Path) -> None:
-        """Have the disk know the names of the files."""
-        descriptor = os.open(directory, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-        try:
-            os.fsync(descriptor)
-        finally:
-            os.close(descriptor)
 
 
 def _file_name(target: HookTarget) -> str:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import shutil
 from pathlib import Path
 
@@ -10,6 +9,7 @@ import msgspec
 
 from stackit.api.errors import StackitError
 from stackit.github.api import ApiClient
+from stackit.secrets import private_file
 
 DIRECTORY = "apps"
 """The name of the directory in the state directory."""
@@ -81,10 +81,9 @@ class AppFiles:
             self._make(partly)
             for name, content in contents.items():
                 if content:
-                    _write(partly / name, content if content.endswith("\n") else f"{content}\n")
-            _sync(partly)
+                    private_file.write(partly / name, content if content.endswith("\n") else f"{content}\n")
             partly.rename(self.directory)
-            _sync(self.directory.parent)
+            private_file.sync(self.directory.parent)
         except OSError as problem:
             shutil.rmtree(partly, ignore_errors=True)
             raise StackitError(f"{self.directory}: {problem.strerror}") from None
@@ -92,19 +91,3 @@ class AppFiles:
     def _make(self, directory: Path) -> None:
         directory.parent.mkdir(mode=0o700, exist_ok=True)
         directory.mkdir(mode=0o700)
-
-
-def _write(path: Path, content: str) -> None:
-    descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
-    with os.fdopen(descriptor, "w", encoding="utf-8") as file:
-        file.write(content)
-        file.flush()
-        os.fsync(file.fileno())
-
-
-def _sync(directory: Path) -> None:
-    descriptor = os.open(directory, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
