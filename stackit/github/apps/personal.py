@@ -11,11 +11,12 @@ from prometheus_client.core import GaugeMetricFamily
 from prometheus_client.registry import Collector
 
 from stackit.api.admin import Route
+from stackit.api.errors import StackitError
 from stackit.api.reactor import Timers
 from stackit.api.repos import ManagedRepo
+from stackit.api.token_file import read_token
 from stackit.config.model import Config
 from stackit.github.api import TokenExpiries
-from stackit.secrets import watched_file
 from stackit.text.times import rfc3339
 
 if TYPE_CHECKING:
@@ -119,10 +120,9 @@ class PersonalTokens(Collector):
 
     def _end_of(self, file: Path) -> float | None:
         try:
-            token = watched_file.read(file).decode("utf-8-sig").strip()
-        except (OSError, ValueError):
+            return self._expiries.end_of(read_token(file))
+        except StackitError:
             return None  # those who need the token say so
-        return self._expiries.end_of(token)
 
     def _line(self, file: Path, end: float) -> str:
         left = end - self._now()

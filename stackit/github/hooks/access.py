@@ -3,18 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from functools import partial
 from pathlib import Path
 from urllib.parse import urlsplit
 
 from stackit.api.errors import StackitError
 from stackit.api.repos import ManagedRepo, Repos
+from stackit.api.token_file import read_token
 from stackit.config.access import OwnerTable
 from stackit.config.apps import GITHUB_API
 from stackit.config.model import Config
 from stackit.github.api import ApiClient, ApiClients, TokenCredential
 from stackit.github.apps import Apps, GitHubApp, Narrowing
 from stackit.github.hooks.target import HookTarget
-from stackit.secrets import watched_file
 
 _PERMISSIONS = {"owner": "organization_hooks", "repo": "repository_hooks"}
 _WORDS = {"owner": "Organization permissions: Webhooks", "repo": "Repository permissions: Webhooks"}
@@ -46,9 +47,8 @@ class HookAccess:
         problems: list[str] = []
         for each in self._candidates(target, owner):
             if isinstance(each, Path):
-                return self._clients.client(
-                    self._api_url(target, owner, each), TokenCredential(str(each), _reader(each))
-                )
+                credential = TokenCredential(str(each), partial(read_token, each))
+                return self._clients.client(self._api_url(target, owner, each), credential)
             try:
                 return await self._installed(each, target, owner, write=write)
             except StackitError as problem:
@@ -122,14 +122,3 @@ def api_of(url: str) -> str:
 
 def _is_owners(managed: ManagedRepo, owner: str) -> bool:
     return not managed.repo.host and managed.repo.owner.lower() == owner.lower() and "://" in managed.url
-
-
-def _reader(file: Path) -> Callable[[], str]:
-    def read() -> str:
-        try:
-            return watched_file.read(file).decode("utf-8-sig").strip()
-        except (OSError, ValueError) as problem:
-            reason = watched_file.reason(problem)
-            raise StackitError(f"token file {file} cannot be read: {reason}") from None
-
-    return read
