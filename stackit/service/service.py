@@ -35,7 +35,7 @@ from stackit.config.redactor import add_secret_file, redactor
 from stackit.dispatch.dispatch import Dispatch
 from stackit.dispatch.stalls import StallDetector
 from stackit.github.hooks.part import HooksPart
-from stackit.github.recovery.part import KnownHook, RecoveryPart
+from stackit.github.recovery.part import ReadableHook, RecoveryPart
 from stackit.github.setup.part import SetupPart
 from stackit.journal import EventId
 from stackit.journal.pruner import Pruner
@@ -235,10 +235,10 @@ class Stackit(Service):
             observe=self.bus.observe,
         )
 
-    async def _other_hooks(self) -> list[KnownHook]:
-        """Return the webhooks of organisations and repositories whose deliveries may be listed."""
+    async def _other_hooks(self) -> list[ReadableHook]:
+        """Return the webhooks of organizations and repositories whose deliveries may be listed."""
         return [
-            KnownHook(scope=target.scope, id=hook, client=client, route=target.list_route, values=target.values)
+            ReadableHook(scope=target.scope, id=hook, client=client, route=target.list_route, values=target.values)
             for target, hook, client in await self._hooks.readable()
         ]
 

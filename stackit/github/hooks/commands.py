@@ -16,12 +16,12 @@ from stackit.github.hooks.access import HookAccess
 from stackit.github.hooks.deliveries import DeliveryWatch
 from stackit.github.hooks.found import Hook
 from stackit.github.hooks.inspection import choose, listed
-from stackit.github.hooks.monitor import HookMonitor, HookState
-from stackit.github.hooks.registry import WatchedHooks
+from stackit.github.hooks.monitor import HookMonitor, LastLook
 from stackit.github.hooks.rotation import KEEP_OLD, Rotations, send_again
 from stackit.github.hooks.secret_files import SecretFiles
 from stackit.github.hooks.target import HookTarget
 from stackit.github.hooks.wanted import WantedHook
+from stackit.github.hooks.watched import WatchedHooks
 from stackit.text.redaction import redacted
 from stackit.text.times import rfc3339
 from stackit.text.units import Duration
@@ -82,7 +82,7 @@ class HookCommands:
         found = [self.shown(target, await self._monitor.look(target)) for target in targets]
         return Response(body={"hooks": found, "public_url": self._config().public_url})
 
-    def shown(self, target: HookTarget, state: HookState | None) -> dict[str, Any]:
+    def shown(self, target: HookTarget, state: LastLook | None) -> dict[str, Any]:
         """Return a webhook for an answer."""
         inspection = None if state is None else state.inspection
         found = None if inspection is None else inspection.found

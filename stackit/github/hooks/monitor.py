@@ -16,10 +16,10 @@ from stackit.github.hooks.access import HookAccess
 from stackit.github.hooks.alarms import HookAlarms
 from stackit.github.hooks.faults import FAULTS, Fault, command
 from stackit.github.hooks.inspection import Inspection, inspect
-from stackit.github.hooks.registry import WatchedHooks
 from stackit.github.hooks.silence import LATE, Silence, faults_by_target
 from stackit.github.hooks.target import HookTarget
 from stackit.github.hooks.wanted import WantedHook
+from stackit.github.hooks.watched import WatchedHooks
 
 FIRST_LOOK = 10.0
 """Seconds from the start to the first look, if the interval is not shorter."""
@@ -27,7 +27,7 @@ FIRST_LOOK = 10.0
 _INSPECTED = tuple(each for each in FAULTS if each != "silent")
 
 
-class HookState(msgspec.Struct, frozen=True):
+class LastLook(msgspec.Struct, frozen=True):
     """What the last look at a webhook found; ``problem`` is why it could not be looked at."""
 
     inspection: Inspection | None
@@ -54,7 +54,7 @@ class HookMonitor:
         app_of: Callable[[Repo], str | None],
         notice: Callable[[str], None],
     ) -> None:
-        self.states: dict[str, HookState] = {}
+        self.states: dict[str, LastLook] = {}
         self._reactor = reactor
         self._now = now
         self._watched = watched
@@ -118,7 +118,7 @@ class HookMonitor:
         for key, target in targets.items():
             self.alarms.take(target, [faults[key]] if key in faults else [], about=("silent",))
 
-    async def look(self, target: HookTarget) -> HookState:
+    async def look(self, target: HookTarget) -> LastLook:
         """Look at one webhook, and raise or end its alarms."""
         inspection: Inspection | None = None
         problem: str | None = None
@@ -137,7 +137,7 @@ class HookMonitor:
         else:
             unseen = Fault("unchecked", f"cannot be looked at: {problem}", command("check", target))
             self.alarms.take(target, [unseen], about=("unchecked",))
-        state = self.states[target.key] = HookState(inspection, problem, self._now())
+        state = self.states[target.key] = LastLook(inspection, problem, self._now())
         return state
 
     async def _without_organization_hook(

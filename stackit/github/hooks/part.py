@@ -24,12 +24,12 @@ from stackit.github.hooks.alarms import HookAlarms
 from stackit.github.hooks.commands import HookCommands
 from stackit.github.hooks.deliveries import DeliveryWatch
 from stackit.github.hooks.monitor import HookMonitor
-from stackit.github.hooks.registry import Documents, WatchedHooks
 from stackit.github.hooks.rotation import Rotations
 from stackit.github.hooks.secret_files import SecretFiles
 from stackit.github.hooks.silence import Silence
 from stackit.github.hooks.target import HookTarget
 from stackit.github.hooks.wanted import WantedHook, wanted_hook
+from stackit.github.hooks.watched import Documents, WatchedHooks
 
 
 class HooksPart:
@@ -98,7 +98,7 @@ class HooksPart:
         )
 
     async def readable(self) -> list[tuple[HookTarget, int, ApiClient]]:
-        """Return each webhook of an organisation or a repository, its id, and a client that may see it.
+        """Return each webhook of an organization or a repository, its id, and a client that may see it.
 
         One of which nobody here may is left out: the look at it raises its alarm.
         """

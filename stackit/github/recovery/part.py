@@ -28,8 +28,8 @@ _PATIENCE = 60.0
 """Seconds that a request waits for a limit by itself; one that would wait longer fails until the next walk."""
 
 
-class KnownHook(msgspec.Struct, frozen=True, kw_only=True):
-    """The hook of an organisation or a repository, with its id and a client that may see it.
+class ReadableHook(msgspec.Struct, frozen=True, kw_only=True):
+    """The hook of an organization or a repository, with its id and a client that may see it.
 
     ``scope`` is that of its secret, ``route`` the route of the API with the hooks of its owner, ``values`` its values.
     """
@@ -42,7 +42,7 @@ class KnownHook(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class RecoveryPart:
-    """Recovery of the deliveries of every App's hook, and of the hooks of organisations and repositories."""
+    """Recovery of the deliveries of every App's hook, and of the hooks of organizations and repositories."""
 
     name = "recovery"
     settings = (
@@ -67,7 +67,7 @@ class RecoveryPart:
         speaks_for: SpeaksFor,
         verify: Verify,
         reconcile: Callable[[], Awaitable[bool]],
-        others: Callable[[], Awaitable[Sequence[KnownHook]]],
+        others: Callable[[], Awaitable[Sequence[ReadableHook]]],
         observe: Callable[[Occurrence], None],
     ) -> None:
         """``take`` is dispatch's, ``others`` returns hooks beside those of Apps.
@@ -106,7 +106,7 @@ class RecoveryPart:
             return []
         return [*self._of_apps(), *map(self._source, await self._others())]
 
-    def _source(self, known: KnownHook) -> DeliverySource:
+    def _source(self, known: ReadableHook) -> DeliverySource:
         return ApiSource(
             f"{known.scope}/{known.id}",
             known.client,
