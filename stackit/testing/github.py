@@ -218,7 +218,7 @@ class PretendGitHub:
     def webhook(self, url: str, secret: str | bytes, *, hook_id: int = HOOK_ID, form: bool = False) -> None:
         """Send the pushes of all repositories to ``url``, signed with ``secret``; there is one such webhook.
 
-        Those of Apps, organisations and repositories (``hooks``) send theirs besides, and what became of repositories.
+        Those of Apps, organizations and repositories (``hooks``) send theirs besides, and what became of repositories.
         """
         if self.hooks.of(None, 0):
             raise RuntimeError("there is a webhook already")

@@ -6,6 +6,7 @@ import html
 import re
 import shutil
 import stat
+import sys
 import tomllib
 from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
@@ -153,7 +154,7 @@ async def test_an_app_is_made_by_a_command_and_a_browser_and_its_secrets_are_now
     setting_up = SettingUp(github, server)
     running = Deferred.fromCoroutine(
         shell(
-            *(__import__("sys").executable, "-m", "stackit", "app", "create", "--organisation", "octo"),
+            *(sys.executable, "-m", "stackit", "app", "create", "--organisation", "octo"),
             *("--name", "main", "--api-url", github.api_url, "--admin-url", server.admin_url),
             STACKIT_API_TOKEN=TOKEN,
         )

@@ -16,7 +16,7 @@ _EVERY = 1.0
 def _arguments(parser: ArgumentParser) -> None:
     parser.add_argument("action", metavar="ACTION", choices=("create",), help="create: make a GitHub App in a browser")
     parser.add_argument(
-        "--organisation", "--organization", metavar="ORG", help="the organization that the App belongs to, else you"
+        "--organization", "--organisation", metavar="ORG", help="the organization that the App belongs to, else you"
     )
     parser.add_argument("--name", metavar="NAME", help="its name, in the configuration too: stackit")
     parser.add_argument("--api-url", metavar="URL", help="the API of another GitHub, as https://HOST/api/v3")
@@ -27,7 +27,7 @@ def _arguments(parser: ArgumentParser) -> None:
 async def _run(shell: Shell) -> None:
     options = shell.options
     query = {
-        "organization": options.organisation,
+        "organization": options.organization,
         "name": options.name,
         "api_url": options.api_url,
         "hooks": "true" if options.manage_hooks else None,
@@ -66,5 +66,5 @@ COMMAND = Command(
     help="Make a GitHub App for stackit, in a browser.",
     run=_run,
     arguments=_arguments,
-    example="stackit app create --organisation octo",
+    example="stackit app create --organization octo",
 )

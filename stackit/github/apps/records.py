@@ -10,7 +10,7 @@ import msgspec
 
 
 class Account(msgspec.Struct, frozen=True):
-    """The owner of repositories: an organisation or a person."""
+    """The owner of repositories: an organization or a person."""
 
     id: int
     login: str

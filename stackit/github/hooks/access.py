@@ -24,7 +24,7 @@ _WORDS = {"owner": "Organization permissions: Webhooks", "repo": "Repository per
 class HookAccess:
     """Finds who may see or change a webhook.
 
-    The webhook of an App is the App's own. For that of an organisation or a repository it is the first of these: the
+    The webhook of an App is the App's own. For that of an organization or a repository it is the first of these: the
     ``token_file`` or the App of its own table, of its owner's table, else any App that is installed there. An App needs
     a permission for it that stackit does not need otherwise.
     """

@@ -13,7 +13,7 @@ _APP = "/app/hook/config"
 
 
 async def create(client: ApiClient, target: HookTarget, wanted: WantedHook, secret: str) -> Hook:
-    """Make the webhook of an organisation or a repository, and return it. Raises ApiError."""
+    """Make the webhook of an organization or a repository, and return it. Raises ApiError."""
     body = {
         "name": "web",
         "active": True,

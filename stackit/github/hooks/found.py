@@ -20,7 +20,7 @@ class HookConfig(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Hook(msgspec.Struct, frozen=True, kw_only=True):
-    """The webhook of an organisation or a repository."""
+    """The webhook of an organization or a repository."""
 
     id: int
     active: bool
@@ -29,7 +29,7 @@ class Hook(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Account(msgspec.Struct, frozen=True, kw_only=True):
-    """The owner of an App: a person, or an organisation."""
+    """The owner of an App: a person, or an organization."""
 
     login: str = ""
     type: str = "User"
@@ -67,5 +67,5 @@ class FoundHook(msgspec.Struct, frozen=True, kw_only=True):
 
 
 def of_hook(hook: Hook) -> FoundHook:
-    """Return the webhook of an organisation or a repository."""
+    """Return the webhook of an organization or a repository."""
     return FoundHook(id=hook.id, config=hook.config, active=hook.active, events=hook.events)

@@ -61,7 +61,7 @@ async def of_app(target: HookTarget, access: HookAccess) -> FoundHook:
 
 
 async def listed(target: HookTarget, client: ApiClient) -> list[Hook]:
-    """Return every webhook of an organisation or a repository. Raises ApiError."""
+    """Return every webhook of an organization or a repository. Raises ApiError."""
     return [each async for page in client.pages(target.list_route, list[Hook], **target.values) for each in page]
 
 

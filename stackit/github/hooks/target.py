@@ -1,4 +1,4 @@
-"""Whose webhook it is: an App's, an organisation's or a repository's."""
+"""Whose webhook it is: an App's, an organization's or a repository's."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ Kind = Literal["app", "owner", "repo"]
 
 
 class HookTarget(msgspec.Struct, frozen=True, order=True):
-    """The App, the organisation or the repository that a webhook belongs to. ``name`` is as people write it.
+    """The App, the organization or the repository that a webhook belongs to. ``name`` is as people write it.
 
     ``scope`` is the scope of its secret, ``text`` is how a command names it: ``app:main``, ``octo``, ``octo/widget``.
     """
@@ -58,12 +58,12 @@ class HookTarget(msgspec.Struct, frozen=True, order=True):
 
     @property
     def repo(self) -> Repo | None:
-        """The repository, None for an App and an organisation."""
+        """The repository, None for an App and an organization."""
         return parse_repo(self.name) if self.kind == "repo" else None
 
     @property
     def list_route(self) -> str:
-        """The route of the API with the webhooks of an organisation or a repository."""
+        """The route of the API with the webhooks of an organization or a repository."""
         return "/orgs/{org}/hooks" if self.kind == "owner" else "/repos/{owner}/{repo}/hooks"
 
     @property

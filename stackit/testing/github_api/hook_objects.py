@@ -32,7 +32,7 @@ def of_repository(hook: Hook, repository: HostedRepository, api_url: str) -> Jso
 
 
 def ping(hook: Hook, shown: Json, about: Json) -> Json:
-    """Return the payload of a ``ping``. ``about``: the repository or the organisation, by its key."""
+    """Return the payload of a ``ping``. ``about``: the repository or the organization, by its key."""
     return {"zen": "Keep it logically awesome.", "hook_id": hook.id, "hook": shown, **about, "sender": user()}
 
 

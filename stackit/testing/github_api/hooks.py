@@ -1,4 +1,4 @@
-"""The webhooks of Apps, organisations and repositories: their settings, and the deliveries they send."""
+"""The webhooks of Apps, organizations and repositories: their settings, and the deliveries they send."""
 
 from __future__ import annotations
 
@@ -48,7 +48,7 @@ class HookConfig(msgspec.Struct):
 
 
 class Hook:
-    """One webhook. ``target`` is the id of the App, organisation or repository; ``config`` is free to change.
+    """One webhook. ``target`` is the id of the App, organization or repository; ``config`` is free to change.
 
     ``deliveries`` are the attempts so far. With ``events`` None it wants every event.
     """
@@ -154,7 +154,7 @@ class Hooks:
         return self.create("integration", app.id, config, events=None)
 
     def of(self, kind: HookKind | None, target: int) -> list[Hook]:
-        """Return the webhooks of an App, an organisation or a repository, oldest first."""
+        """Return the webhooks of an App, an organization or a repository, oldest first."""
         return [each for each in self._hooks.values() if each.kind == kind and each.target == target]
 
     def get(self, number: int) -> Hook | None:

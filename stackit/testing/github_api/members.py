@@ -1,4 +1,4 @@
-"""Who belongs to which organisation and team."""
+"""Who belongs to which organization and team."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ Role = Literal["admin", "member", "maintainer"]
 
 
 class Membership(msgspec.Struct, kw_only=True, eq=False):
-    """A person in an organisation or a team. One that is ``pending`` was invited, and is no member."""
+    """A person in an organization or a team. One that is ``pending`` was invited, and is no member."""
 
     person: Owner
     state: State = "active"
@@ -22,7 +22,7 @@ class Membership(msgspec.Struct, kw_only=True, eq=False):
 
 
 class Team(msgspec.Struct, kw_only=True, eq=False):
-    """A team of an organisation. Members of its children count as its own."""
+    """A team of an organization. Members of its children count as its own."""
 
     organization: Owner
     slug: str
@@ -47,23 +47,23 @@ class Members:
         role: Role = "member",
         public: bool = False,
     ) -> None:
-        """Make a person a member of an organisation, or invite them (``pending``)."""
+        """Make a person a member of an organization, or invite them (``pending``)."""
         members = self._organizations.setdefault(organization.id, {})
         members[person.id] = Membership(person=person, state=state, role=role, public=public)
 
     def leave(self, organization: Owner, person: Owner) -> None:
-        """Take a person out of an organisation and all its teams."""
+        """Take a person out of an organization and all its teams."""
         self._organizations.get(organization.id, {}).pop(person.id, None)
         for each in self._teams.values():
             if each.organization is organization:
                 each.members.pop(person.id, None)
 
     def of(self, organization: Owner) -> list[Membership]:
-        """Return the memberships of an organisation, pending ones too."""
+        """Return the memberships of an organization, pending ones too."""
         return list(self._organizations.get(organization.id, {}).values())
 
     def membership(self, organization: Owner, person: Owner) -> Membership | None:
-        """Return a person's membership of an organisation, or None."""
+        """Return a person's membership of an organization, or None."""
         return self._organizations.get(organization.id, {}).get(person.id)
 
     def team(self, organization: Owner, slug: str, *, parent: Team | None = None) -> Team:

@@ -1,4 +1,4 @@
-"""Users and organisations, which own repositories."""
+"""Users and organizations, which own repositories."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ Kind = Literal["Organization", "User"]
 
 
 class Owner:
-    """A user or an organisation. Its id stays when its login changes."""
+    """A user or an organization. Its id stays when its login changes."""
 
     def __init__(self, login: str, kind: Kind, id: int) -> None:  # noqa: A002 - GitHub's word
         self.login = login

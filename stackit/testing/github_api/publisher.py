@@ -54,7 +54,7 @@ class Publisher:
         return await self._send(event, sends, guid)
 
     async def of_owner(self, event: str, payload: Json, owner: Owner) -> list[DeliverySent]:
-        """Send an event of an organisation to its own webhooks."""
+        """Send an event of an organization to its own webhooks."""
         return await self._send(event, [(hook, payload) for hook in self._hooks.of("organization", owner.id)], None)
 
     async def to_app(self, app: PretendApp, event: str, payload: Json) -> list[DeliverySent]:

@@ -147,14 +147,14 @@ async def test_githubkit_understands_accounts_memberships_and_what_the_api_says_
     await blocking(ask)
 
 
-@pytest.mark.parametrize("owner", ["organisation", "repository"])
+@pytest.mark.parametrize("owner", ["organization", "repository"])
 @pytest_twisted.ensureDeferred
 async def test_githubkit_manages_webhooks(
     github: PretendGitHub, octo: Installation, receiver: HookReceiver, owner: str
 ) -> None:
     installed = as_installation(github, octo)
     rest, where = (
-        (installed.rest.orgs, ("octo",)) if owner == "organisation" else (installed.rest.repos, ("octo", "widget"))
+        (installed.rest.orgs, ("octo",)) if owner == "organization" else (installed.rest.repos, ("octo", "widget"))
     )
     config = {"url": receiver.url, "content_type": "json", "secret": "s3cret"}
 
@@ -163,7 +163,7 @@ async def test_githubkit_manages_webhooks(
         assert [each.id for each in rest.list_webhooks(*where).parsed_data] == [made.id]
         assert rest.get_webhook(*where, made.id).parsed_data.config.secret == "********"
         rest.update_webhook(*where, made.id, active=True, events=["push", "create"])
-        update = rest.update_webhook_config_for_org if owner == "organisation" else rest.update_webhook_config_for_repo
+        update = rest.update_webhook_config_for_org if owner == "organization" else rest.update_webhook_config_for_repo
         assert update(*where, made.id, content_type="form").parsed_data.content_type == "form"
         assert rest.ping_webhook(*where, made.id).status_code == 204
         [*_, created] = rest.list_webhook_deliveries(*where, made.id).parsed_data

@@ -1,4 +1,4 @@
-"""Webhooks of Apps, organisations and repositories in the pretend GitHub's API, and the lists of their deliveries."""
+"""Webhooks of Apps, organizations and repositories in the pretend GitHub's API, and the lists of their deliveries."""
 
 from __future__ import annotations
 
@@ -102,7 +102,7 @@ async def test_the_webhook_of_an_app_is_read_and_changed_and_its_secret_stays_hi
 
 @pytest.mark.parametrize("base", ["/orgs/octo/hooks", "/repos/octo/widget/hooks"])
 @pytest_twisted.ensureDeferred
-async def test_webhooks_of_organisations_and_repositories_live_as_on_github(
+async def test_webhooks_of_organizations_and_repositories_live_as_on_github(
     github: PretendGitHub, app: PretendApp, api: ApiClient, receiver: HookReceiver, base: str
 ) -> None:
     token = await api.token(app.installations[0])

@@ -1,4 +1,4 @@
-"""The accounts of people and organisations, and what the API says of itself: limits, versions, addresses."""
+"""The accounts of people and organizations, and what the API says of itself: limits, versions, addresses."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Routes of webhooks: those of an App, of an organisation, of a repository."""
+"""Routes of webhooks: those of an App, of an organization, of a repository."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ _REPOSITORY = "/repos/{owner}/{repo}/hooks"
 
 
 class _Place(msgspec.Struct, frozen=True, kw_only=True, eq=False):
-    """Whose webhooks a request is about. ``about``: the repository or the organisation, as their events carry it."""
+    """Whose webhooks a request is about. ``about``: the repository or the organization, as their events carry it."""
 
     kind: HookKind
     target: int
@@ -79,7 +79,7 @@ class HookRoutes:
     def _app_attempt(self, request: ApiRequest) -> ApiAnswer:
         return self._again(request, self._hooks.of_app(request.app))
 
-    # Those of organisations and repositories
+    # Those of organizations and repositories
 
     def _list(self, request: ApiRequest) -> ApiAnswer:
         place = self._place(request, "read")

@@ -1,4 +1,4 @@
-"""Who belongs to which organisation and team."""
+"""Who belongs to which organization and team."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from stackit.testing.objects import Json
 
 
 class MembershipRoutes:
-    """The routes of memberships. An installation needs ``members`` to see who belongs to an organisation."""
+    """The routes of memberships. An installation needs ``members`` to see who belongs to an organization."""
 
     def __init__(self, owners: Owners, members: Members) -> None:
         self._owners = owners
