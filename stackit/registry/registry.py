@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Coroutine, Iterable, Iterator, Mapping, Sequence
-from typing import Any, Protocol
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from typing import Protocol
 
 import msgspec
-from twisted.internet.defer import CancelledError, Deferred, DeferredList, DeferredLock
+from twisted.internet.defer import Deferred, DeferredLock
 
+from stackit.api.background import Background
 from stackit.api.errors import JournalError, StackitError
 from stackit.api.events import Event, Repo
 from stackit.api.reactor import Timers, sleep
@@ -80,7 +81,7 @@ class Registry:
         self._is_loaded = False
         self._moving: frozenset[str] = frozenset()  # keys of names whose announced refs are being moved
         self._moved: list[Deferred[bool]] = []
-        self._background: set[Deferred[None]] = set()
+        self._background = Background()
         self.repos = Repos(self._file.values())
         """The managed repositories."""
 
@@ -96,7 +97,7 @@ class Registry:
             documents = self._journal.documents_now(COLLECTION)
         except JournalError as problem:
             self._notice(f"repositories that are not in {self._source} are not mirrored yet: {problem}")
-            self._run(self._load_later())
+            self._background.run(self._load_later())
             return
         self._load(documents)
 
@@ -121,24 +122,11 @@ class Registry:
         waiting = set(plan.names) if plan.documents else set()  # until the journal has followed the configuration
         self.repos.replace([each for each in self._catalog.managed() if each.repo.key not in waiting])
         if waiting:
-            self._run(self._follow())
-
-    def _run(self, work: Coroutine[Any, Any, None]) -> None:
-        running = Deferred.fromCoroutine(work)
-        self._background.add(running)
-
-        def ended(result: Any) -> Any:
-            self._background.discard(running)
-            return result
-
-        running.addBoth(ended).addErrback(lambda failure: failure.trap(CancelledError) and None)
+            self._background.run(self._follow())
 
     async def stop(self) -> None:
         """End what runs in the background."""
-        running = list(self._background)
-        for each in running:
-            each.cancel()
-        await DeferredList(running)
+        await self._background.stop()
 
     # -- the configuration --------------------------------------------------------------
 
@@ -162,7 +150,7 @@ class Registry:
             if not plan.documents and not plan.renames:
                 self._take(plan)
                 return
-        self._run(self._follow())
+        self._background.run(self._follow())
 
     async def _follow(self) -> None:
         """Follow the configuration, however long the journal cannot be written."""

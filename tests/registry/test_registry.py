@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 import pytest
 import pytest_twisted
 from registry_harness import RegistryHarness, configured, found, seen, told, url
@@ -266,7 +268,7 @@ async def test_a_renamed_repository_of_the_configuration_keeps_its_name_there_an
     assert house.notices == house.registry.doubts() == [reported]
     # Somebody does: the mirror moves.
     house.registry.configure(configured("octo/gadget"))
-    await settled(house)
+    await called(house, {"octo/gadget": 7})
     assert told(house.changes[-1]) == {"moved": ["octo/widget > octo/gadget"]}
     assert (await house.announced("octo/gadget"), house.registry.doubts()) == (ONE, [])
 
@@ -282,8 +284,7 @@ async def test_a_name_that_was_changed_in_the_configuration_while_nothing_ran_is
     house.changes.clear()
     house.start("octo/gadget", "octo/other")
     assert house.names() == {"octo/other": None}  # the journal does not know yet
-    await settled(house)
-    assert house.names() == {"octo/gadget": 7, "octo/other": None}
+    await called(house, {"octo/gadget": 7, "octo/other": None})
     assert await house.announced("octo/gadget") == ONE
 
 
@@ -328,9 +329,9 @@ def _event(name: str) -> Event:
     return Event(name="push", id="", delivery="d", received_at=0.0, body=b"{}", repo=Repo.parse(name))
 
 
-async def settled(house: RegistryHarness) -> None:
-    """Wait until nothing runs in the background."""
-    while house.registry._background:
+async def called(house: RegistryHarness, names: Mapping[str, int | None]) -> None:
+    """Wait until the managed repositories have these names, each with its id."""
+    while house.names() != names:
         await sleep(house.reactor, 0.001)
 
 

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Coroutine, Iterator
-from typing import TYPE_CHECKING, Any
+from collections.abc import Callable, Iterator
+from typing import TYPE_CHECKING
 
-from twisted.internet.defer import CancelledError, Deferred, DeferredList
+from twisted.internet.defer import Deferred
 
+from stackit.api.background import Background
 from stackit.api.errors import StackitError
 from stackit.api.reactor import Reactor
 from stackit.config.apps import AppConfig
@@ -76,7 +77,7 @@ class GitHubApp:
         self._list_at = 0.0
         self._listing: Deferred[None] | None = None
         self._waiting: list[Deferred[None]] = []
-        self._running: set[Deferred[None]] = set()
+        self._background = Background()
         self._watch: DelayedCall | None = None
         self._next_look = 0.0
         self._stopped = False
@@ -136,7 +137,7 @@ class GitHubApp:
         waiting: Deferred[None] = Deferred()
         self._waiting.append(waiting)
         if self._listing is None:
-            self._listing = listing = self._run(self._list())
+            self._listing = listing = self._background.run(self._list())
             if listing.called:
                 self._listing = None
         try:
@@ -271,7 +272,7 @@ class GitHubApp:
         self._watch = self.reactor.callLater(WATCH_EVERY, self._look)
         if self._standing.is_due if self.problem is not None else now >= self._next_look:
             self._next_look = now + LOOK_EVERY
-            self._run(self.look_again())
+            self._background.run(self.look_again())
 
     def _in_trouble(self) -> bool:
         return self.problem is not None or bool(self._missing) or any(each.state != "active" for each in self)
@@ -292,19 +293,6 @@ class GitHubApp:
             if self.problem is None and self._failures == 1:
                 self._notice(f"App {self.name}: its installations are not known anew: {problem}")
 
-    def _run(self, work: Coroutine[Any, Any, None]) -> Deferred[None]:
-        """Run a coroutine in the background; a stop ends it."""
-        running: Deferred[None] = Deferred.fromCoroutine(work)
-        self._running.add(running)
-
-        def ended(result: Any) -> Any:
-            self._running.discard(running)
-            return result
-
-        running.addBoth(ended)
-        running.addErrback(lambda failure: failure.trap(CancelledError) and None)
-        return running
-
     async def stop(self) -> None:
         """End what runs in the background, and make no more tokens."""
         self._stopped = True
@@ -313,7 +301,4 @@ class GitHubApp:
             self._watch = None
         for each in self:
             each.stop()
-        running = list(self._running)
-        for work in running:
-            work.cancel()
-        await DeferredList(running, consumeErrors=True)
+        await self._background.stop()

@@ -7,9 +7,9 @@ from functools import partial
 from typing import Any
 
 from prometheus_client.registry import Collector
-from twisted.internet.defer import CancelledError, Deferred
 
 from stackit.api.admin import Route
+from stackit.api.background import Background
 from stackit.api.errors import StackitError
 from stackit.api.reactor import Reactor
 from stackit.api.token_file import read_token
@@ -62,7 +62,7 @@ class Discovery:
         self._reactor = reactor
         self._now = now
         self._notice = notice
-        self._running: set[Deferred[Any]] = set()
+        self._background = Background()
         self._of_apps: dict[str, Source] = {}
         self._of_owners: dict[str, list[Source]] = {}
         self._events = DiscoveryEvents(self.look_at_app, self._look_at_owner, self._look_at_all)
@@ -117,15 +117,14 @@ class Discovery:
     def start(self) -> None:
         """Read every listing soon; nothing waits for it."""
         if self._rules or any(record.source == "discover" for record in self._registry.records()):
-            self._run(self._remove_orphans())
+            self._background.run(self._remove_orphans())
         for source in self._sources():
             source.start()
 
     async def stop(self) -> None:
         """End the readings."""
         await self._stop(list(self._sources()))
-        for each in list(self._running):
-            each.cancel()
+        await self._background.stop()
 
     async def _stop(self, sources: Iterable[Source]) -> None:
         for source in sources:
@@ -135,7 +134,7 @@ class Discovery:
         """Return what takes other tables: it reads the listings anew."""
 
         def apply() -> None:
-            self._run(self._stop(list(self._sources())))
+            self._background.run(self._stop(list(self._sources())))
             self._take(new)
             self.start()
 
@@ -148,16 +147,6 @@ class Discovery:
                 await self._registry.discovered(batch)
             except StackitError as problem:
                 self._notice(f"repositories that no [[discover]] lists any more stay until the next start: {problem}")
-
-    def _run(self, work: Coroutine[Any, Any, None]) -> None:
-        running = Deferred.fromCoroutine(work)
-        self._running.add(running)
-
-        def ended(result: Any) -> Any:
-            self._running.discard(running)
-            return result
-
-        running.addBoth(ended).addErrback(lambda failure: failure.trap(CancelledError) and None)
 
     # -- looks --------------------------------------------------------------------
 
