@@ -48,7 +48,7 @@ class RequestCounts(Collector):
         left: dict[tuple[str, str], int] = {}
         held: dict[str, float] = {}
         for key, gate in self._limits:
-            app = key.partition("/")[0]
+            app = key.partition("/")[0] or key  # the path of a token's file is its key
             held[app] = max(held.get(app, 0.0), gate.longest_hold())
             for resource, allowance in gate.allowances.items():
                 left[app, resource] = min(allowance.remaining, left.get((app, resource), allowance.remaining))

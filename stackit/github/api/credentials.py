@@ -9,8 +9,9 @@ from typing import Protocol
 class Credential(Protocol):
     """One identity towards GitHub: an App, an installation of it, or a person's token.
 
-    ``key`` is the identity for limits: GitHub counts the requests of each by itself. It is the name of the App or the
-    token, which metrics show, and behind a slash the installation: ``main``, ``main/4711``.
+    ``key`` is the identity for limits: GitHub counts the requests of each by itself. It is the name of the App, and
+    behind a slash the installation (``main``, ``main/4711``), or the path of the file that a token is in. Metrics show
+    the App or the path.
     """
 
     @property

@@ -107,9 +107,9 @@ class Discovery:
 
     def _listing_of_owner(self, rules: Sequence[Rule]) -> OwnerListing:
         table = rules[0].table
-        login, file = table.user or table.organization, table.token_file
+        file = table.token_file
         assert file is not None  # noqa: S101 - the configuration was checked
-        credential = TokenCredential(f"{login}", partial(read_token, file))
+        credential = TokenCredential(str(file), partial(read_token, file))
         return OwnerListing(self._clients.client(table.api_url, credential), rules)
 
     # -- the life of it -----------------------------------------------------------

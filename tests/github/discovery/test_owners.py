@@ -43,6 +43,20 @@ async def test_the_repositories_of_an_organization_are_found_and_git_gets_the_sa
 
 
 @pytest_twisted.ensureDeferred
+async def test_the_limit_of_a_token_is_not_that_of_an_app_of_the_owners_name(
+    harness: DiscoveryHarness, tmp_path: Path
+) -> None:
+    await by_token(harness, tmp_path, "organization", "main", "hubot")
+    await harness.look()
+    by_key = dict(harness.clients.limits)
+    assert by_key[str(tmp_path / "token")].allowances
+    assert not by_key["main"].allowances, "that is the App's"
+    samples = [sample for family in harness.clients.counts.collect() for sample in family.samples]
+    labels = {each.labels["app"] for each in samples if each.name == "stackit_github_rate_limit_remaining"}
+    assert labels == {str(tmp_path / "token")}
+
+
+@pytest_twisted.ensureDeferred
 async def test_a_user_whose_own_token_it_is_has_private_repositories_found_too(
     harness: DiscoveryHarness, tmp_path: Path
 ) -> None:
