@@ -330,7 +330,7 @@ async def test_an_app_of_somebody_else_is_not_taken(setting_up: SettingUp) -> No
     ("query", "problem"),
     [
         ({"name": "../x"}, "expected a short name"),
-        ({"organization": "no body"}, "not a repository name"),
+        ({"organization": "no body"}, "not the name of an organization"),
         ({"api_url": "http://api.example.org"}, "unencrypted"),
     ],
 )

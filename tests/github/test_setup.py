@@ -223,6 +223,12 @@ async def test_an_app_of_the_set_up_before_is_none_of_the_one_that_was_begun_mea
 
 
 @pytest_twisted.ensureDeferred
+async def test_an_organization_that_can_be_none_is_refused_in_its_own_words(browsing: Browsing) -> None:
+    answer = await browsing.ask("POST", "{prefix}/setup/app", {"organization": "no such"})
+    assert (answer.status, answer.body) == (400, {"error": "not the name of an organization: 'no such'"})
+
+
+@pytest_twisted.ensureDeferred
 async def test_a_stop_closes_the_window(browsing: Browsing) -> None:
     query = await browsing.code()
     await browsing.part.stop()

@@ -134,10 +134,13 @@ class SetupPart:
         try:
             app_name(name)
             api_url(api)
-            if organization is not None:
-                parse_repo(f"{organization}/x")
         except ValueError as problem:
             raise StackitError(str(problem)) from None
+        if organization is not None:
+            try:
+                parse_repo(f"{organization}/x")
+            except ValueError:
+                raise StackitError(f"not the name of an organization: {organization[:80]!r}") from None
         if any(each.name.lower() == name.lower() for each in config.apps):
             raise StackitError(f"[[apps]] has one that is called {name}: take another --name")
         if config.public_url is None:
