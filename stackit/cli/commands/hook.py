@@ -8,14 +8,25 @@ from typing import Any
 from stackit.api.commands import Command, Shell
 from stackit.api.errors import StackitError
 
-_ACTIONS = ("check", "create", "update", "ping", "rotate", "forget")
+_ACTIONS = {
+    "check": "look at it now",
+    "create": "make it",
+    "update": "make it what it should be",
+    "ping": "have GitHub send something, and wait for it",
+    "rotate": "give it a new secret",
+    "forget": "watch it no more",
+}
 
 
 def _arguments(parser: ArgumentParser) -> None:
-    parser.add_argument("action", metavar="ACTION", choices=_ACTIONS, help="one of " + ", ".join(_ACTIONS))
+    parser.add_argument("action", metavar="ACTION", choices=_ACTIONS, help=_meanings())
     parser.add_argument("hook", metavar="HOOK", nargs="?", help="app:NAME, ORGANIZATION or OWNER/NAME")
     parser.add_argument("--id", metavar="N", help="update: the webhook with this id at GitHub")
     parser.add_argument("--keep-old", metavar="TIME", help="rotate: how long the old secret stays valid, 30s")
+
+
+def _meanings() -> str:
+    return "; ".join(f"{action}: {meaning}" for action, meaning in _ACTIONS.items())
 
 
 def _check(options: Namespace) -> None:
@@ -79,7 +90,7 @@ def _done(answer: Any) -> str:
         "created": f"{hook}: made, with the id {answer.get('id')}; its secret is in {file}, and valid already",
         "updated": f"{hook}: is as it should be" if not answer.get("faults") else f"{hook}: was changed",
         "pinged": f"{hook}: a delivery came, and verified",
-        "forgotten": f"{hook}: is watched no more",
+        "forgotten": f"{hook}: is watched no more; at GitHub nothing was changed",
         "changed": f"{hook}: GitHub signs with the new secret, which is in {file}",
         "waiting": f"{hook}: GitHub was told to sign with the new secret, which is in {file}; no delivery has shown it "
         "yet, so both are valid until one does",
