@@ -67,7 +67,8 @@ class Apps:
         """Return the App of a name. Raises StackitError where there is none."""
         app = self.get(name)
         if app is None:
-            raise StackitError(f"no [[apps]] is called {name}: the configuration has no such App any more")
+            known = ", ".join(sorted(each.name for each in self)) or "none"
+            raise StackitError(f"no [[apps]] is called {name} (there are: {known})")
         return app
 
     def is_anothers(self, app: str, owner: str) -> bool:

@@ -42,7 +42,9 @@ class HookAccess:
     async def client(self, target: HookTarget, *, write: bool = False) -> ApiClient:
         """Return a client for the webhook of a target. Raises StackitError that names what is lacking."""
         if target.kind == "app":
-            return self.app(target).client
+            app = self.app(target)
+            app.check()
+            return app.client
         owner = target.values.get("org") or target.values["owner"]
         problems: list[str] = []
         for each in self._candidates(target, owner):

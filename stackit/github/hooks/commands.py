@@ -147,7 +147,10 @@ class HookCommands:
             if hook is not None:
                 await changes.ping(client, target, hook.id)
             elif not await send_again(client):
-                raise StackitError(f"{target.label} has no ping, and GitHub has no delivery of it to send again")
+                raise StackitError(
+                    f"{target.label} has no ping, and GitHub has no delivery of it to send again: push to a repository "
+                    "that it is installed for, and try again"
+                )
             came = await expected.wait(PING_WITHIN)
         if not came:
             raise StackitError(

@@ -6,7 +6,8 @@ from collections.abc import Sequence
 
 import msgspec
 
-from stackit.github.api import ApiClient
+from stackit.api.errors import StackitError
+from stackit.github.api import ApiClient, ApiError
 from stackit.github.hooks.access import HookAccess
 from stackit.github.hooks.faults import Fault, command, faults_of, missing
 from stackit.github.hooks.found import AppPage, FoundHook, Hook, HookConfig, of_hook
@@ -50,8 +51,12 @@ async def inspect(
 async def of_app(target: HookTarget, access: HookAccess) -> FoundHook:
     """Return the webhook of an App. Raises StackitError."""
     app = access.app(target)
-    config = await app.client.get("/app/hook/config", HookConfig)
-    page = await app.client.get("/app", AppPage)
+    client = await access.client(target)
+    try:
+        config = await client.get("/app/hook/config", HookConfig)
+        page = await client.get("/app", AppPage)
+    except ApiError as problem:
+        raise app.refused(problem) if problem.reason == "unauthorized" else problem from None
     return FoundHook(
         config=config,
         events=page.events,
@@ -61,8 +66,15 @@ async def of_app(target: HookTarget, access: HookAccess) -> FoundHook:
 
 
 async def listed(target: HookTarget, client: ApiClient) -> list[Hook]:
-    """Return every webhook of an organization or a repository. Raises ApiError."""
-    return [each async for page in client.pages(target.list_route, list[Hook], **target.values) for each in page]
+    """Return every webhook of an organization or a repository. Raises StackitError."""
+    try:
+        return [each async for page in client.pages(target.list_route, list[Hook], **target.values) for each in page]
+    except ApiError as problem:
+        if problem.reason != "not_found":
+            raise
+        raise StackitError(
+            f"GitHub shows no {target.name} to this App or token: check the name, and what they may see ({problem})"
+        ) from None
 
 
 def choose(hooks: Sequence[Hook], wanted: WantedHook, known: int | None) -> Hook | None:

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from datetime import UTC, datetime
 from urllib.parse import urlsplit
 
 import msgspec
 
+from stackit.api.errors import StackitError
 from stackit.github.api import ApiClient, ApiError
 from stackit.github.recovery.records import Detail, Listed
 from stackit.github.recovery.taking import compact
@@ -55,7 +56,9 @@ class ApiSource:
         values: Mapping[str, object] | None = None,
         hook: str | None = None,
         retention: float | None = None,
+        refused: Callable[[StackitError], StackitError] | None = None,
     ) -> None:
+        """``refused`` takes note that GitHub refuses the credential, and returns what people are told of it."""
         self.name = name
         self.signer = signer
         self.hook = hook
@@ -63,6 +66,7 @@ class ApiSource:
         self._client = client
         self._route = route
         self._values = dict(values or {})
+        self._refused = refused
 
     def now(self) -> float:
         """Return the time by GitHub's clock."""
@@ -70,8 +74,14 @@ class ApiSource:
 
     async def pages(self) -> AsyncIterator[Sequence[Listed]]:
         """List the deliveries, newest first, a hundred to a page. Raises ApiError."""
-        async for page in self._client.pages(self._route, list[_Item], None, **self._values):
-            yield [_listed(item) for item in page]
+        try:
+            async for page in self._client.pages(self._route, list[_Item], None, **self._values):
+                yield [_listed(item) for item in page]
+        except ApiError as problem:
+            if problem.reason != "unauthorized" or self._refused is None:
+                raise
+            told = str(self._refused(problem))
+            raise ApiError(told, reason=problem.reason, status=problem.status) from None
 
     async def detail(self, id: int) -> Detail:  # noqa: A002 - the name of GitHub's field
         """Return one delivery with its payload. Raises ApiError."""

@@ -124,7 +124,12 @@ class RecoveryPart:
             )
             name = scope(APP, app.config.name)
             yield ApiSource(
-                name, client, signer=name, route="/app/hook/deliveries", retention=self._config.recovery.retention
+                name,
+                client,
+                signer=name,
+                route="/app/hook/deliveries",
+                retention=self._config.recovery.retention,
+                refused=app.refused,
             )
 
     def start(self) -> None:

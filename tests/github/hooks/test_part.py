@@ -426,12 +426,24 @@ async def test_with_an_interval_of_0_github_is_asked_nothing(watching: Watching)
 
 
 @pytest_twisted.ensureDeferred
+async def test_a_key_that_github_refuses_is_named_as_that(watching: Watching) -> None:
+    watching.app_hook(URL)
+    await watching.app.delete_keys()
+    (shown,) = (await watching.do("check", hook="app:main")).body["hooks"]
+    assert shown["problem"].startswith("App main: GitHub refuses its key: put a valid one in ")
+    answer = await watching.do("update", hook="app:main")
+    assert (answer.status, answer.body["error"]) == (502, shown["problem"])
+
+
+@pytest_twisted.ensureDeferred
 async def test_what_makes_no_sense_is_refused_with_the_way_out(watching: Watching) -> None:
     for action, query, status, text in (
         ("create", {"hook": ""}, 400, "expected app:NAME, ORGANIZATION or OWNER/NAME"),
         ("create", {"hook": "app:main"}, 502, "stackit hook update app:main"),
         ("create", {"hook": "app:other"}, 502, "an App has its webhook from the start"),
-        ("ping", {"hook": "app:other"}, 502, "no [[apps]] is called other"),
+        ("ping", {"hook": "app:other"}, 502, "no [[apps]] is called other (there are: main)"),
+        ("ping", {"hook": "app:main"}, 502, "to send again: push to a repository that it is installed for"),
+        ("create", {"hook": "octo/none"}, 502, "GitHub shows no octo/none to this App or token: check the name"),
         ("update", {"hook": "octo/widget"}, 502, "is not there: stackit hook create octo/widget"),
         ("update", {"hook": "octo/widget", "id": "7"}, 502, "there is no webhook with the id 7"),
         ("rotate", {"hook": "octo/widget", "keep_old": "soon"}, 502, "keep_old: "),

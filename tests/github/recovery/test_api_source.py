@@ -9,6 +9,7 @@ import pytest
 import pytest_twisted
 from twisted.internet import reactor
 
+from stackit.api.errors import StackitError
 from stackit.github.api import ApiClients, ApiError, AppKey, JwtCredential
 from stackit.github.forge import GitHub
 from stackit.github.payloads import decode
@@ -33,7 +34,13 @@ class Listing:
         clock = self.clients.clock(github.api_url)
         credential = JwtCredential("main", str(self.app.id), AppKey(reactor, key), clock)
         client = self.clients.client(github.api_url, credential)
-        self.source = ApiSource("app:main", client, signer="app:main", route="/app/hook/deliveries")
+        self.source = ApiSource(
+            "app:main",
+            client,
+            signer="app:main",
+            route="/app/hook/deliveries",
+            refused=lambda problem: StackitError(f"put a valid key there ({problem})"),
+        )
 
     async def entries(self) -> list[Listed]:
         return [entry async for page in self.source.pages() for entry in page]
@@ -46,6 +53,14 @@ async def listing(pretend_github: PretendGitHub, tmp_path: Path) -> AsyncIterato
     await found.app.install("octo")
     yield found
     await found.clients.close()
+
+
+@pytest_twisted.ensureDeferred
+async def test_a_key_that_github_refuses_is_told_as_the_app_tells_it(listing: Listing) -> None:
+    await listing.app.delete_keys()
+    with pytest.raises(ApiError, match=r"put a valid key there \(.*status 401") as raised:
+        await listing.entries()
+    assert (raised.value.reason, raised.value.status) == ("unauthorized", 401)
 
 
 @pytest_twisted.ensureDeferred
