@@ -1,13 +1,13 @@
 """What stackit does at GitHub itself, beside the deliveries that it receives: the Apps, and the parts that use them.
 
-A part is added in ``assemble``, and may have what ``Part`` says. It finds the Apps in ``apps``.
+A part is made in ``assemble``, and has the members of ``Part``. It finds the Apps in ``apps``.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from functools import partial
-from typing import Any, Protocol
+from typing import Any
 
 import msgspec
 from prometheus_client.registry import Collector
@@ -17,6 +17,7 @@ from stackit.api.events import Repo
 from stackit.api.github import GitHubClient
 from stackit.api.reactor import Reactor
 from stackit.api.repos import ManagedRepo, Repos
+from stackit.bus.bus import Bus
 from stackit.config.model import Config
 from stackit.github.api import ApiClients
 from stackit.github.apps import Apps, GitHubApp
@@ -24,45 +25,16 @@ from stackit.github.apps.part import AppsPart
 from stackit.github.apps.personal import PersonalTokens
 from stackit.github.apps.repository_client import RepositoryClient
 from stackit.github.discovery.discovery import Discovery
+from stackit.github.hooks.part import HooksPart
+from stackit.github.recovery.part import ReadableHook, RecoveryPart
+from stackit.github.recovery.taking import SpeaksFor, Take, Verify
+from stackit.github.setup.part import SetupPart
 from stackit.http.client.tls import TlsFiles
+from stackit.journal import JournalProtocol
 from stackit.registry import Registry
 from stackit.reload.reloader import Step
 from stackit.secrets.redactor import Redactor
-
-
-class Part(Protocol):
-    """A part of what stackit does at GitHub."""
-
-    name: str
-    """The key of its status, and the name of its plugin."""
-
-    def start(self) -> None:
-        """Begin, once stackit listens. What runs in the background is ended by ``stop``."""
-
-    async def stop(self) -> None:
-        """End everything that it began."""
-
-    def status(self) -> Any:
-        """Return what ``GET {prefix}/github`` shows of it, of plain values."""
-
-    def problems(self) -> Sequence[str]:
-        """Return what an operator has to know, a line each, for ``/readyz``."""
-
-    def routes(self) -> Sequence[Route]:
-        """Return its routes of the admin side."""
-
-    def collectors(self) -> Sequence[Collector]:
-        """Return its metrics."""
-
-    def plugin(self) -> object | None:
-        """Return a plugin whose handlers are told of events, None for a part that wants none."""
-
-    @property
-    def settings(self) -> Sequence[str]:
-        """The settings whose changes it takes in a reload."""
-
-    def change(self, new: Config) -> Callable[[], None]:
-        """Return a function that takes the new settings. Raises StackitError where they cannot be taken."""
+from stackit.service.part import Part
 
 
 class GitHubParts:
@@ -81,6 +53,7 @@ class GitHubParts:
         self._config = config
         self._reactor = reactor
         self._now = now
+        self._redact = redact
         self._notice = notice
         self._access = config.access
         self.clients = ApiClients(reactor, now, notice=notice, redact=redact, tls_files=self._tls_files)
@@ -97,29 +70,67 @@ class GitHubParts:
         self.parts: list[Part] = []
         self._repos = Repos()
 
-    def assemble(self, registry: Registry) -> None:
-        """Make the parts, for the repositories of a registry."""
+    def assemble(
+        self,
+        registry: Registry,
+        *,
+        config: Callable[[], Config],
+        journal: JournalProtocol,
+        bus: Bus,
+        take: Take,
+        speaks_for: SpeaksFor,
+        verify: Verify,
+        refresh: Callable[[], None],
+        compare: Callable[[], Awaitable[bool]],
+    ) -> None:
+        """Make the parts, for the repositories of a registry.
+
+        ``config`` returns the configuration of now. ``take`` is dispatch's, ``compare`` the backstop's. ``refresh`` has
+        the receiver take the webhook secrets that are in the files now. The other functions are described where they
+        are used.
+        """
         self._repos = registry.repos
-        self.discovery = Discovery(
+        apps, clients, reactor, now, notice = self.apps, self.clients, self._reactor, self._now, self._notice
+        personal = PersonalTokens(
+            self._config, registry.repos, clients.expiries, reactor=reactor, now=now, notice=notice
+        )
+        self.discovery = discovery = Discovery(
+            self._config, registry=registry, apps=apps, clients=clients, reactor=reactor, now=now, notice=notice
+        )
+
+        async def reconcile() -> bool:
+            """Compare every listing and every mirror with GitHub; return whether all of them could be compared."""
+            listed = await discovery.reconcile()
+            return await compare() and listed
+
+        hooks = HooksPart(
+            reactor=reactor,
+            now=now,
+            apps=apps,
+            clients=clients,
+            repos=registry.repos,
+            config=config,
+            journal=journal,
+            patterns=bus.event_names,
+            refresh=refresh,
+            notice=notice,
+        )
+        recovery = RecoveryPart(
             self._config,
-            registry=registry,
-            apps=self.apps,
-            clients=self.clients,
-            reactor=self._reactor,
-            now=self._now,
-            notice=self._notice,
+            apps,
+            reactor=reactor,
+            now=now,
+            journal=journal,
+            take=take,
+            wanted=bus.wants,
+            speaks_for=speaks_for,
+            verify=verify,
+            reconcile=reconcile,
+            others=partial(_readable, hooks),
+            observe=bus.observe,
         )
-        self.parts = [AppsPart(self._config, self.apps), self._personal(registry), self.discovery]
-
-    def _personal(self, registry: Registry) -> PersonalTokens:
-        expiries = self.clients.expiries
-        return PersonalTokens(
-            self._config, registry.repos, expiries, reactor=self._reactor, now=self._now, notice=self._notice
-        )
-
-    def add(self, *parts: Part) -> None:
-        """Have further parts, before any is started."""
-        self.parts += parts
+        setup = SetupPart(reactor=reactor, now=now, clients=clients, config=config, redact=self._redact, notice=notice)
+        self.parts = [AppsPart(self._config, apps), personal, discovery, recovery, hooks, setup]
 
     def bind(self, managed: Iterable[ManagedRepo]) -> tuple[ManagedRepo, ...]:
         """Return the repositories, each of an App with the source of its tokens."""
@@ -189,3 +200,11 @@ class GitHubParts:
 
     def _show(self, _: AdminRequest) -> Response:
         return Response(body=self.status())
+
+
+async def _readable(hooks: HooksPart) -> list[ReadableHook]:
+    """Return the webhooks of organizations and repositories whose deliveries may be listed."""
+    return [
+        ReadableHook(scope=target.scope, id=hook, client=client, route=target.list_route, values=target.values)
+        for target, hook, client in await hooks.readable()
+    ]

@@ -34,9 +34,6 @@ from stackit.config.model import Config
 from stackit.config.redactor import add_secret_file, redactor
 from stackit.dispatch.dispatch import Dispatch
 from stackit.dispatch.stalls import StallDetector
-from stackit.github.hooks.part import HooksPart
-from stackit.github.recovery.part import ReadableHook, RecoveryPart
-from stackit.github.setup.part import SetupPart
 from stackit.journal import EventId
 from stackit.journal.pruner import Pruner
 from stackit.journal.sqlite import SQLiteJournal
@@ -212,70 +209,23 @@ class Stackit(Service):
         self._closers.add(self.registry.stop)
         self.registry.load()
         self._signers = Signers(self.registry, self.github.apps.is_anothers)
-        self.github.assemble(self.registry)
-        self._hooks = self._hooks_part()
-        self.github.add(self._recovery(), self._hooks, self._setup_part())
-        for name, plugin in self.github.plugins().items():
-            self.bus.register(name, plugin)
-
-    def _recovery(self) -> RecoveryPart:
-        """Return what takes missed deliveries from GitHub's list."""
-        return RecoveryPart(
-            self.config,
-            self.github.apps,
-            reactor=self.reactor,
-            now=self.now,
+        self.github.assemble(
+            self.registry,
+            config=lambda: self.config,
             journal=self.journal,
+            bus=self.bus,
             take=self.dispatch.take,
-            wanted=self.bus.wants,
             speaks_for=self._signers.speaks_for,
             verify=self._signed_by,
-            reconcile=self._reconcile,
-            others=self._other_hooks,
-            observe=self.bus.observe,
+            refresh=self._refresh_secrets,
+            compare=self.backstop.compare,
         )
-
-    async def _other_hooks(self) -> list[ReadableHook]:
-        """Return the webhooks of organizations and repositories whose deliveries may be listed."""
-        return [
-            ReadableHook(scope=target.scope, id=hook, client=client, route=target.list_route, values=target.values)
-            for target, hook, client in await self._hooks.readable()
-        ]
-
-    async def _reconcile(self) -> bool:
-        """Compare every listing and every mirror with GitHub; return whether all of them could be compared."""
-        listed = await self.github.discovery.reconcile()
-        return await self.backstop.compare() and listed
+        for name, plugin in self.github.plugins().items():
+            self.bus.register(name, plugin)
 
     def _signed_by(self, body: bytes, digest: bytes) -> str | None:
         """Return the label of the secret of GitHub's webhook that signed a body."""
         return self.public.webhooks[GITHUB].signed_by(body, digest)
-
-    def _hooks_part(self) -> HooksPart:
-        """Make what watches webhooks at GitHub, and gives them new secrets."""
-        return HooksPart(
-            reactor=self.reactor,
-            now=self.now,
-            apps=self.github.apps,
-            clients=self.github.clients,
-            repos=self.registry.repos,
-            config=lambda: self.config,
-            journal=self.journal,
-            patterns=self.bus.event_names,
-            refresh=self._refresh_secrets,
-            notice=self._notice,
-        )
-
-    def _setup_part(self) -> SetupPart:
-        """Make what sets up an App."""
-        return SetupPart(
-            reactor=self.reactor,
-            now=self.now,
-            clients=self.github.clients,
-            config=lambda: self.config,
-            redact=self.redact,
-            notice=self._notice,
-        )
 
     def _know_secrets(self) -> None:
         """Keep the webhook secrets that stackit made out of all that is said."""
