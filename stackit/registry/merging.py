@@ -14,7 +14,7 @@ from stackit.registry.sightings import Batch, Discovered, Seen
 
 NAME_TAKEN = "another repository has its name now"
 NOT_CONFIGURED = "it is in the configuration no more"
-_FROM_FORGE = ("rule", "app", "installation", "token_file", "refspecs", "keep_forced")
+_FROM_FORGE = ("rule", "app", "installation", "token_file", "refspecs", "keep_forced", "deletes")
 _ACCESS = ("app", "installation")
 
 

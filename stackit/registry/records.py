@@ -25,7 +25,7 @@ class Record(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     ``source`` is what has it mirrored; a record with the source ``file`` only keeps the id of a repository of the
     configuration. ``id`` is the forge's id within its ``realm``, None where it is not known. ``url`` is where git
     fetches. ``rule`` names the rule that found it, ``app`` and ``installation`` have access to it; ``token_file`` is
-    that of its rule.
+    that of its rule. ``deletes``: the rule has its mirror deleted, some time after it is gone.
 
     ``added_by`` is who or what had it added, ``added_at`` when, in epoch seconds; ``reason`` says why it is held or
     removed, and ``removed_at`` since when. ``former`` are keys of names that it had. ``kept_as`` is its name in the
@@ -44,6 +44,7 @@ class Record(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     token_file: str | None = None
     refspecs: tuple[str, ...] = DEFAULT_REFSPECS
     keep_forced: bool = False
+    deletes: bool = False
     added_by: str = ""
     added_at: float = 0.0
     state: RecordState = "managed"

@@ -25,6 +25,7 @@ class Discovered(msgspec.Struct, frozen=True, kw_only=True):
     token_file: str | None = None
     refspecs: tuple[str, ...] = DEFAULT_REFSPECS
     keep_forced: bool = False
+    deletes: bool = False
 
 
 class Seen(msgspec.Struct, frozen=True, kw_only=True):

@@ -183,4 +183,5 @@ def _discovered(found: Found, web: str) -> Discovered:
         rule=found.decision.rule.name,
         refspecs=table.refspecs,
         keep_forced=table.keep_forced,
+        deletes=table.on_removed == "delete",
     )

@@ -215,10 +215,15 @@ class Reconcile:
         await self._view.apply(Batch(realm=self._listing.realm, purged=tuple(purged)))
 
     def _is_due(self, record: Record) -> bool:
+        """Return True if the grace of a removed repository is over.
+
+        Its table is found by its place in the file, which another one may have by now: both have to delete.
+        """
         table = next((rule.table for rule in self._listing.rules if rule.name == record.rule), None)
         return (
             table is not None
             and table.on_removed == "delete"
+            and record.deletes
             and record.removed_at is not None
             and record.removed_at + table.grace <= self._now()
         )

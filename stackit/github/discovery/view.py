@@ -126,4 +126,5 @@ def _details(record: Record) -> Discovered:
         token_file=record.token_file,
         refspecs=record.refspecs,
         keep_forced=record.keep_forced,
+        deletes=record.deletes,
     )

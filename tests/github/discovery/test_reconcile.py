@@ -337,6 +337,27 @@ async def test_one_of_a_hundred_is_removed_after_a_second_look_and_its_grace_end
 
 
 @pytest_twisted.ensureDeferred
+async def test_a_table_that_deletes_does_not_delete_what_one_that_keeps_had_in_its_place(
+    harness: DiscoveryHarness,
+) -> None:
+    for name in ("octo/a", "octo/b"):
+        await harness.github.create(name)
+    await harness.app.install("octo")
+    keeps = DiscoverTable(app="main", include=("a",))
+    deletes = DiscoverTable(app="main", include=("b",), on_removed="delete", grace=Duration(DAY))
+    harness.tables = (keeps, deletes)
+    await harness.look()
+    harness.tables = (deletes,)  # discover[1] now, as the other one was
+    assert await harness.changes() == {"octo/a": "removed", "octo/b": "changed"}
+    await harness.time.pass_time(DAY + 1)
+    assert await harness.changes() == {}
+    assert {str(each.repo): each.state for each in harness.registry.records()} == {
+        "octo/a": "removed",
+        "octo/b": "managed",
+    }
+
+
+@pytest_twisted.ensureDeferred
 async def test_a_second_look_that_fails_keeps_the_repository(harness: DiscoveryHarness) -> None:
     await hundred(harness, 20)
     await harness.github.admin.delete("octo/r00001")
