@@ -8,6 +8,7 @@ from http import HTTPStatus
 
 import msgspec
 
+from stackit.api.errors import StackitError
 from stackit.http.messages import RequestHead, Response, error
 from stackit.text.units import Duration
 
@@ -20,6 +21,7 @@ __all__ = [
     "check_refused",
     "error",
     "sendable",
+    "unavailable",
 ]
 
 # What can be sent as it is (RFC 9110, 5.5 and 5.6.2).
@@ -77,6 +79,11 @@ class Route(msgspec.Struct, frozen=True):
     plugin: str | None = None
     query: tuple[str, ...] | None = None
     open: bool = False
+
+
+def unavailable(problem: StackitError) -> Response:
+    """Return the answer for what cannot be done now, and can be soon, such as a write to a journal on a full disk."""
+    return Response(status=503, body={"error": str(problem)}, headers={"Retry-After": "10"})
 
 
 def check_refused(refused: Refused) -> None:

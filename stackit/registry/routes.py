@@ -7,7 +7,7 @@ from pathlib import Path
 
 import msgspec
 
-from stackit.api.admin import AdminRequest, Response, Route, error
+from stackit.api.admin import AdminRequest, Response, Route, error, unavailable
 from stackit.api.errors import ConfigError, JournalError, StackitError
 from stackit.api.events import Repo
 from stackit.api.repos import ManagedRepo
@@ -70,7 +70,7 @@ def _refused(problem: StackitError) -> Response:
     if isinstance(problem, UnknownError):
         return error(404, str(problem))
     if isinstance(problem, JournalError):
-        return Response(status=503, body={"error": str(problem)}, headers={"Retry-After": "10"})
+        return unavailable(problem)
     return error(503, str(problem))
 
 

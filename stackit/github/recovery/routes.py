@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from stackit.api.admin import AdminRequest, Response, Route, error
+from stackit.api.admin import AdminRequest, Response, Route, error, unavailable
 from stackit.api.errors import JournalError
 from stackit.github.recovery.recovery import Recovery
 from stackit.text.times import parse_time
@@ -33,7 +33,7 @@ def recovery_routes(recovery: Recovery, now: Callable[[], float]) -> list[Route]
                 return Response(body={"acknowledged": await recovery.losses.acknowledge()})
             reports = await recovery.recover(since, dry_run=flags["dry_run"] == "1")
         except JournalError as problem:
-            return Response(status=503, body={"error": str(problem)}, headers={"Retry-After": "10"})
+            return unavailable(problem)
         return Response(body={"hooks": [each.shown() for each in reports]})
 
     return [Route("POST", "{prefix}/recover", recover, query=("since", "dry_run", "acknowledge"))]

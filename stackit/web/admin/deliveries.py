@@ -8,7 +8,7 @@ import time
 from collections.abc import Awaitable, Callable, Collection, Mapping, Sequence
 from typing import Any, Protocol
 
-from stackit.api.admin import AdminRequest, Response, Route, error
+from stackit.api.admin import AdminRequest, Response, Route, error, unavailable
 from stackit.api.errors import JournalError, Permanent
 from stackit.api.events import Repo
 from stackit.bus.bus import Bus
@@ -232,7 +232,7 @@ def _answered(
         except _BadRequestError as problem:
             return error(400, str(problem))
         except JournalError as problem:
-            return Response(status=503, body={"error": str(problem)}, headers={"Retry-After": "10"})
+            return unavailable(problem)
 
     return answer
 

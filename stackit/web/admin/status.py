@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 
-from stackit.api.admin import AdminRequest, Response, Route, error
+from stackit.api.admin import AdminRequest, Response, Route, unavailable
 from stackit.api.errors import JournalError
 from stackit.api.version import VERSION
 from stackit.text.times import rfc3339
@@ -29,7 +29,7 @@ def status(
         try:
             dead_letters = await dead()
         except JournalError as problem:
-            return Response(status=503, body=error(503, str(problem)).body, headers={"Retry-After": "10"})
+            return unavailable(problem)
         waiting = pending()
         body = {
             "version": VERSION,
