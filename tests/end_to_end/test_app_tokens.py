@@ -198,6 +198,8 @@ async def test_a_suspended_installation_is_a_state_and_its_end_is_seen_at_once(
         return await state(stackit, "octo/widget") == "suspended"
 
     await stackit.until(is_suspended, "the state suspended")
+    listed = (await stackit.admin("GET", "{prefix}/repos/octo/widget")).json()
+    assert listed["error"] == "App main has no token for it now: stackit status says why", "no round has met it"
     tried = github.api.count("/app/installations/{installation_id}/access_tokens")
     await github.commit("octo/widget")
     for _ in range(5):

@@ -69,6 +69,10 @@ def _unmanaged(request: AdminRequest, workers: Iterable[MirrorWorker]) -> Respon
 def _status(worker: MirrorWorker) -> dict[str, Any]:
     status = worker.status
     error = status.error or status.unequal
+    if error is None and worker.state in ("suspended", "no_access"):  # known before a round has met it
+        app = worker.managed.app
+        giver = "whoever makes its tokens" if app is None else f"App {app}"
+        error = f"{giver} has no token for it now: stackit status says why"
     if status.since is not None:
         error = f"{error} (since {rfc3339(status.since)})"
     return {
