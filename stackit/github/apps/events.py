@@ -33,7 +33,7 @@ class InstallationEvents:
 
     async def _look(self, event: Event) -> None:
         for app in tuple(self._of(event)):
-            await app.look_at(_installation(event))
+            await app.look_at(installation_of(event))
 
     def _of(self, event: Event) -> Iterator[GitHubApp]:
         """Yield the App whose secret signed an event; all of them where the secret is no App's own."""
@@ -45,8 +45,8 @@ class InstallationEvents:
             yield from self._apps
 
 
-def _installation(event: Event) -> int | None:
-    """Return the id of the installation that an event tells of."""
+def installation_of(event: Event) -> int | None:
+    """Return the id of the installation that an event names, None where it names none."""
     found = event.payload.get("installation")
     number = found.get("id") if isinstance(found, Mapping) else None
     return number if isinstance(number, int) else None

@@ -8,6 +8,7 @@ from typing import Literal
 
 from stackit.api.events import Event
 from stackit.api.hookimpl import on
+from stackit.github.apps.events import installation_of
 
 Use = Literal["looked", "ignored"]
 USES: tuple[Use, ...] = ("looked", "ignored")
@@ -50,12 +51,12 @@ class DiscoveryEvents:
     @on("installation_repositories")
     def installation_repositories(self, event: Event) -> None:
         """Look: repositories were added to an installation, or removed."""
-        self._look(event, _installation(event))
+        self._look(event, installation_of(event))
 
     @on("repository")
     def repository(self, event: Event) -> None:
         """Look: a repository was made, deleted, renamed, transferred, or has another property."""
-        self._look(event, _installation(event))
+        self._look(event, installation_of(event))
 
     @on("meta")
     def meta(self, event: Event) -> None:
@@ -71,10 +72,3 @@ class DiscoveryEvents:
         else:
             looked = not signer and self._look_at_all()
         self.uses["looked" if looked else "ignored"] += 1
-
-
-def _installation(event: Event) -> int | None:
-    """Return the installation that an event names, None where it names none."""
-    found = event.payload.get("installation")
-    number = found.get("id") if isinstance(found, dict) else None
-    return number if isinstance(number, int) else None

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Awaitable, Callable, Mapping
 
 import msgspec
-from twisted.internet.defer import CancelledError, Deferred
+from twisted.internet.defer import CancelledError, Deferred, DeferredList
 from twisted.python.failure import Failure
 
 from stackit.github.recovery.hook import HookRecovery
@@ -103,11 +103,10 @@ class Losses:
 
     async def stop(self) -> None:
         """End a comparison."""
-        if self._running is not None:
-            over: Deferred[None] = Deferred()
-            self._running.addBoth(lambda _: over.callback(None))
-            self._running.cancel()
-            await over
+        running = self._running
+        if running is not None:
+            running.cancel()
+            await DeferredList([running])
 
 
 def named(window: Window) -> str:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Awaitable, Callable, Coroutine, Iterable
 from typing import Any
 
-from twisted.internet.defer import CancelledError, Deferred
+from twisted.internet.defer import CancelledError, Deferred, DeferredList
 from twisted.internet.task import LoopingCall
 from twisted.python.failure import Failure
 
@@ -79,7 +79,7 @@ class Recovery:
         await self.losses.stop()
         for running in list(self._running.values()):
             running.cancel()
-            await _ended(running)
+            await DeferredList([running])
 
     def change(self, *, interval: float, pause: float) -> None:
         """Take other settings, and look again: there may be other hooks."""
@@ -238,9 +238,3 @@ class Recovery:
 
     def _notice(self, reason: str) -> None:
         self._observe(Occurrence(name="notice", reason=reason))
-
-
-async def _ended(running: Deferred[Any]) -> None:
-    over: Deferred[None] = Deferred()
-    running.addBoth(lambda _: over.callback(None))
-    await over
