@@ -237,7 +237,7 @@ async def test_a_reload_keeps_the_tokens_of_apps_that_stay(harness: Harness) -> 
     harness.apps.change([config, harness.config(other, "other")])
     assert source.current() == token
     harness.apps.change([harness.config(other, "other")])
-    with pytest.raises(StackitError, match="has no such App any more"):
+    with pytest.raises(StackitError, match=r"no \[\[apps\]\] is called main"):
         source.current()
     harness.apps.change([config])
     assert await ready(harness, source) != token  # nothing was kept of it
