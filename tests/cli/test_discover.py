@@ -112,6 +112,12 @@ def test_the_answer_as_json_is_the_routes() -> None:
     }
 
 
+def test_where_nothing_could_be_listed_it_does_not_say_that_there_is_nothing() -> None:
+    with pytest.raises(StackitError) as raised:
+        Discovering(ListingReport(listing="main at octo", problem="HTML"))()
+    assert raised.value.__notes__ == ["no repositories could be listed\n"]
+
+
 @pytest.mark.parametrize(
     ("report", "said"),
     [

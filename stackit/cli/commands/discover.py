@@ -30,12 +30,13 @@ async def _run(shell: Shell) -> None:
         for listing in answer["listings"]
         for each in sorted(listing["repos"], key=lambda each: each["name"].lower())
     ]
-    shell.printer.table(answer, ["NAME", "MIRRORED", "CHANGE", "REASON"], rows, empty="no repositories are listed")
     problems = [
         text if text.startswith("App ") else f"{each['listing']}: {text}"
         for each in answer["listings"]
         if (text := each["problem"] or each["held"])
     ]
+    empty = "no repositories could be listed" if problems else "no repositories are listed"
+    shell.printer.table(answer, ["NAME", "MIRRORED", "CHANGE", "REASON"], rows, empty=empty)
     if problems:
         raise StackitError("; ".join(problems))
 
