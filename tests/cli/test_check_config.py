@@ -112,6 +112,9 @@ async def test_a_configuration_without_mistakes_is_summed_up_with_what_a_start_w
     status, out, _ = await check(tmp_path, text, STACKIT_GITHUB_WEBHOOK_SECRET="long-enough-for-anybody")
     assert len(out.splitlines()) == 1
     assert os.listdir(tmp_path) == ["twistd.conf"]  # noqa: PTH208 - it is quick
+    (tmp_path / "token").write_text("of-a-person-and-long-enough")
+    status, out, _ = await check(tmp_path, text + "[[discover]]\nuser = 'hubot'\ntoken_file = 'token'\n")
+    assert (status, "repositories: 1 and those that [[discover]] finds;" in out) == (0, True)
 
 
 @pytest_twisted.ensureDeferred

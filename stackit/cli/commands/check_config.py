@@ -22,11 +22,15 @@ from stackit.secrets.redactor import Redactor, proxy_passwords
 
 
 class Checked(msgspec.Struct, frozen=True, kw_only=True):
-    """The result of a check: ``mistakes`` stop a start, ``notices`` are lines that the log of a start would have."""
+    """The result of a check: ``mistakes`` stop a start, ``notices`` are lines that the log of a start would have.
+
+    ``listings`` are the tables ``[[discover]]``, which find more repositories than ``repos``.
+    """
 
     file: str | None
     plugins: list[str] = []
     repos: int = 0
+    listings: int = 0
     mistakes: list[str] = []
     notices: list[str] = []
 
@@ -56,6 +60,7 @@ def check(config: str | None, environ: Mapping[str, str], cwd: Path) -> Checked:
         file=str(source) if source else None,
         plugins=bus.plugins(),
         repos=len(loaded.repos),
+        listings=len(loaded.discover),
         # Texts of plugins may hold a secret; those of stackit's own checks do not.
         mistakes=[*of_file, *(redact(str(each)) for each in mistakes.found[len(of_file) :])],
         notices=[] if mistakes.found else [redact(each) for each in _notices(loaded, bus, left_out)],
@@ -82,7 +87,8 @@ def _run(shell: Shell) -> None:
             shell.printer.show(msgspec.to_builtins(checked), "")
         raise ConfigErrors(checked.mistakes)
     file = checked.file or "no configuration file"
-    lines = [f"{file}: no mistakes; repositories: {checked.repos}; plugins: {', '.join(checked.plugins)}"]
+    more = " and those that [[discover]] finds" if checked.listings else ""
+    lines = [f"{file}: no mistakes; repositories: {checked.repos}{more}; plugins: {', '.join(checked.plugins)}"]
     lines += [f"notice: {each}" for each in checked.notices]
     shell.printer.show(msgspec.to_builtins(checked), "\n".join(lines))
 
