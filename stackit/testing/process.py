@@ -103,7 +103,7 @@ class StackitProcess:
         """Start stackit, and wait until it answers. Raises StackitFailed."""
         for left in (2, 1, 0):
             again = self._ports is not None
-            self._ports = self._ports or (_free_port(), _free_port())
+            self._ports = self._ports or _free_ports()
             daemon = self._spawn()
             try:
                 await self.until(self._answers, "stackit to answer")
@@ -240,6 +240,7 @@ class StackitProcess:
         return self._ports[side]
 
 
-def _free_port() -> int:
-    with socket.create_server(("127.0.0.1", 0)) as found:
-        return int(found.getsockname()[1])
+def _free_ports() -> tuple[int, int]:
+    """Return two ports that are free, both held until both are known: one may be given out twice else."""
+    with socket.create_server(("127.0.0.1", 0)) as one, socket.create_server(("127.0.0.1", 0)) as other:
+        return one.getsockname()[1], other.getsockname()[1]
