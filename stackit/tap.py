@@ -25,6 +25,7 @@ from stackit.runtime.log_levels import LogLevels
 from stackit.runtime.python_logging import LoggingBridge
 from stackit.runtime.room import check_pid_file
 from stackit.runtime.signals import Hangups, ignore_hangups
+from stackit.runtime.thread_pool import keep_threads
 from stackit.service import Stackit
 from stackit.service.ports import handed_over
 
@@ -67,6 +68,7 @@ def makeService(options: Options) -> Service:
     except StackitError as problem:
         raise CannotStart(f"stackit: {problem}") from None
     use_monotonic_time(reactor)
+    keep_threads(reactor)
     hangups = Hangups(reactor)
     reactor.callWhenRunning(freeze_startup_objects)
     if options.config is None:
