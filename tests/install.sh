@@ -14,7 +14,7 @@ venv/bin/python -c 'import stackit; print("stackit", stackit.__version__)'
 venv/bin/stackit --help > help
 venv/bin/python -m stackit --help > help
 venv/bin/twistd --help | grep stackit
-timeout --signal INT 60 venv/bin/twistd -n --pidfile= stackit --listen tcp:0:interface=127.0.0.1 \
+timeout --foreground --signal INT 60 venv/bin/twistd -n --pidfile= stackit --listen tcp:0:interface=127.0.0.1 \
   --admin-listen tcp:0:interface=127.0.0.1 --state-dir state > log &
 for _ in $(seq 300); do
   url=$(sed -n 's/.*public side on //p' log)
