@@ -94,7 +94,7 @@ def encode_state(state: HookState) -> bytes:
 
 
 def decode_state(document: bytes) -> HookState:
-    """Return the state of a document. Raises ValueError for one that ``encode_state`` did not make."""
+    """Return the state of a document. Raises msgspec.DecodeError for one that ``encode_state`` did not make."""
     return _DECODER.decode(document)
 
 
