@@ -6,8 +6,8 @@ from collections.abc import Awaitable, Callable, Sequence
 from pathlib import Path
 from typing import Any
 
-from stackit.api.admin import AdminRequest, Response, Route, error
-from stackit.api.errors import StackitError
+from stackit.api.admin import AdminRequest, Response, Route, error, unavailable
+from stackit.api.errors import JournalError, StackitError
 from stackit.api.occurrences import Occurrence
 from stackit.config.model import Config
 from stackit.github.api import ApiClient
@@ -231,10 +231,13 @@ def _one(action: Action) -> Callable[[AdminRequest], Awaitable[Response]]:
     async def handle(request: AdminRequest) -> Response:
         try:
             target = _target(request)
+            _seconds(request.query.get("keep_old"))
         except StackitError as problem:
             return error(400, str(problem))
         try:
             return Response(body=await action(target, request))
+        except JournalError as problem:
+            return unavailable(problem)
         except StackitError as problem:
             return error(502, str(problem))
 

@@ -446,7 +446,7 @@ async def test_what_makes_no_sense_is_refused_with_the_way_out(watching: Watchin
         ("create", {"hook": "octo/none"}, 502, "GitHub shows no octo/none to this App or token: check the name"),
         ("update", {"hook": "octo/widget"}, 502, "is not there: stackit hook create octo/widget"),
         ("update", {"hook": "octo/widget", "id": "7"}, 502, "there is no webhook with the id 7"),
-        ("rotate", {"hook": "octo/widget", "keep_old": "soon"}, 502, "keep_old: "),
+        ("rotate", {"hook": "octo/widget", "keep_old": "soon"}, 400, "keep_old: "),
         ("forget", {"hook": "octo/widget"}, 502, "stackit knows nothing of the webhook of octo/widget"),
     ):
         answer = await watching.do(action, **query)
