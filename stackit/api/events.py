@@ -86,6 +86,7 @@ class Repo(msgspec.Struct, frozen=True, order=True, omit_defaults=True, repr_omi
         allowed = _OWNER_WORD if host else _OWNER
         if (
             len(parts) < 2
+            or (len(parts) > 2 and not host)
             or (host and not (_HOST.fullmatch(host) and len(host) + len("/".join(owners)) <= _LONGEST_OWNER))
             or not all(allowed.fullmatch(each) and each not in _RESERVED_NAMES for each in owners)
             or not _NAME.fullmatch(name)
