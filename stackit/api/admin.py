@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Awaitable, Callable, Mapping
 from http import HTTPStatus
+from typing import Any, Literal
 
 import msgspec
 
@@ -17,6 +18,7 @@ __all__ = [
     "Refused",
     "RequestHead",
     "Response",
+    "Role",
     "Route",
     "check_refused",
     "error",
@@ -30,6 +32,9 @@ _VALUE = re.compile(r"[\t\x20-\x7e\xa0-\xff]*")
 _STATUSES = frozenset(each.value for each in HTTPStatus if each.value >= HTTPStatus.OK)
 _FRAMING = frozenset({"connection", "content-length", "keep-alive", "te", "trailer", "transfer-encoding", "upgrade"})
 _LONGEST = 200
+
+Role = Literal["viewer", "operator"]
+"""What a person may do on the admin side: look, or change as well."""
 
 
 class Refused(msgspec.Struct, frozen=True, kw_only=True):
@@ -51,7 +56,8 @@ class AdminRequest(msgspec.Struct, frozen=True, kw_only=True):
 
     ``args`` are the parts of the path that the route names in braces, ``query`` the last
     value of each query parameter, ``body`` at most 64 KiB, ``cookie`` the header ``Cookie``. ``by`` tells people who
-    asked: the name of the file of the bearer token, or where the request came from.
+    asked: the name of the file of the bearer token, a person, or where the request came from. ``role`` is what they may
+    do, ``client`` the address that asked, ``csrf`` what a form has to send back ("" where there is no session).
     """
 
     method: str
@@ -61,6 +67,9 @@ class AdminRequest(msgspec.Struct, frozen=True, kw_only=True):
     body: bytes
     cookie: str = ""
     by: str = ""
+    role: Role = "operator"
+    client: str = ""
+    csrf: str = ""
 
 
 class Route(msgspec.Struct, frozen=True):
@@ -71,6 +80,8 @@ class Route(msgspec.Struct, frozen=True):
     ``plugin``, whose route it is, is filled in by stackit. ``query`` are the names of the
     query parameters: a request with any other is answered 400 (None: the handler looks itself).
     An ``open`` route is a GET that needs no bearer token: the handler has to know who asks.
+    ``role`` is what it takes to ask: by default a viewer may GET, and the rest takes an operator.
+    ``summary`` (one line), ``body`` and ``returns`` (the types of what is sent and answered) describe the route.
     """
 
     method: str
@@ -79,6 +90,10 @@ class Route(msgspec.Struct, frozen=True):
     plugin: str | None = None
     query: tuple[str, ...] | None = None
     open: bool = False
+    role: Role | None = None
+    summary: str = ""
+    body: Any = None
+    returns: Any = None
 
 
 def unavailable(problem: StackitError) -> Response:
