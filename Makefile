@@ -4,6 +4,9 @@ PYTHON ?= python3
 VENV   ?= .venv
 BIN    := $(VENV)/bin
 
+# A file of tests stays together, for the fixtures that its tests share. Many wait for the disk, or for time to pass.
+PARALLEL ?= --numprocesses auto --maxprocesses 4 --dist loadfile
+
 SOURCES := setup.py pyproject.toml $(shell find stackit twisted -name '*.py')
 
 .PHONY: help demo test test-shapes test-alerts lint check coverage dist format soak test-lowest bench bench-receive bench-visible bench-sweep bench-burst bench-crowded bench-clone bench-growth bench-day bench-discovery clean
@@ -15,7 +18,7 @@ demo: $(VENV)/.test  ## show stackit at work beside a pretend GitHub; Ctrl-C end
 	@$(BIN)/twistd -n --pidfile= stackit --demo
 
 test: $(VENV)/.test  ## run the tests, or those of TESTS=
-	$(BIN)/python -m pytest $(TESTS)
+	$(BIN)/python -m pytest $(PARALLEL) $(TESTS)
 
 test-shapes: $(VENV)/.test $(VENV)/.shapes  ## hold every event that GitHub publishes against stackit; needs npm
 	$(BIN)/python -m pytest tests/github/published_shapes.py
@@ -31,7 +34,7 @@ lint: $(VENV)/.check  ## ruff and mypy --strict
 	$(BIN)/mypy stackit tests benchmarks
 
 check: lint  ## ruff, mypy --strict and the tests: before every commit
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest $(PARALLEL)
 
 coverage: $(VENV)/.check  ## run the tests and show the lines and branches that none of them reaches
 	@rm -rf .coverage && mkdir .coverage
