@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+import os
 import signal
+import time
 from collections.abc import Iterator
+from contextlib import suppress
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -16,6 +20,9 @@ from stackit.runtime.clocks import use_monotonic_time
 # A busy machine is no fault of the code under test.
 settings.register_profile("stackit", deadline=None, suppress_health_check=[HealthCheck.too_slow])
 settings.load_profile("stackit")
+
+_LAST_WORDS = 5.0
+"""Seconds that a child may take to end after the test that started it."""
 
 
 def pytest_configure() -> None:
@@ -61,6 +68,36 @@ def logged_failures() -> Iterator[list[LogEvent]]:
     """Events of the log with a failure. A test that expects them takes them out; one that is left fails it."""
     with failures_logged() as events:
         yield events
+
+
+def _children() -> set[int]:
+    """Return the ids of the child processes that run."""
+    found: set[int] = set()
+    for task in Path("/proc/self/task").glob("*/children"):
+        with suppress(FileNotFoundError, ProcessLookupError):  # the thread has ended
+            found |= {int(each) for each in task.read_text().split()}
+    return {each for each in found if _runs(each)}
+
+
+def _runs(child: int) -> bool:
+    try:
+        return Path(f"/proc/{child}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
+    except (FileNotFoundError, ProcessLookupError):
+        return False
+
+
+@pytest.fixture(autouse=True)
+def _no_children() -> Iterator[None]:
+    """A child process that a test leaves behind fails it, and is ended: others would wait for it."""
+    before = _children()
+    yield
+    deadline = time.monotonic() + _LAST_WORDS
+    while (left := _children() - before) and time.monotonic() < deadline:
+        time.sleep(0.05)
+    for each in left:
+        with suppress(ProcessLookupError):
+            os.kill(each, signal.SIGKILL)
+    assert not left, f"child processes: {sorted(left)}"
 
 
 @pytest.fixture(autouse=True)
