@@ -10,16 +10,18 @@ from typing import Any, Literal
 import msgspec
 
 from stackit.api.errors import StackitError
-from stackit.http.messages import RequestHead, Response, error
+from stackit.http.messages import BodyStream, RequestHead, Response, StreamEnd, error
 from stackit.text.units import Duration
 
 __all__ = [
     "AdminRequest",
+    "BodyStream",
     "Refused",
     "RequestHead",
     "Response",
     "Role",
     "Route",
+    "StreamEnd",
     "check_refused",
     "error",
     "sendable",
@@ -124,16 +126,20 @@ def whole_seconds(retry_after: int | str) -> int:
 
 
 def sendable(response: Response) -> Response:
-    """Return an answer of a plugin with a status and headers that can be sent. Its body is not looked at.
+    """Return an answer of a plugin with a status and headers that can be sent. Its body and stream stay.
 
     Raises ValueError for an answer that cannot be sent, and any exception that the mapping of its headers raises.
     """
     _check_status(response.status)
     if not isinstance(response.headers, Mapping):
         raise ValueError(f"the headers must be a mapping, not {_shown(response.headers)}")
+    if response.stream is not None and not callable(response.stream):
+        raise ValueError(f"the stream must be a function, not {_shown(response.stream)}")
     headers = {_name(name): _value(name, value) for name, value in dict(response.headers).items()}
     kind = _value("content_type", response.content_type)
-    return Response(status=response.status, body=response.body, content_type=kind, headers=headers)
+    return Response(
+        status=response.status, body=response.body, content_type=kind, headers=headers, stream=response.stream
+    )
 
 
 def _name(name: object) -> str:

@@ -182,6 +182,8 @@ def _checked(response: object) -> Response:
     if not isinstance(response, Response):
         raise TypeError(f"the handler returned {type(response).__name__}, not a Response")
     fit = sendable(response)
+    if fit.stream is not None:
+        raise TypeError("the handler returned a stream, which public routes do not have")
     return Response(status=fit.status, body=encode_body(fit.body), content_type=fit.content_type, headers=fit.headers)
 
 

@@ -13,7 +13,7 @@ from twisted.internet import reactor
 from twisted.internet.defer import Deferred
 from twisted.internet.task import deferLater
 
-from stackit.http.messages import RequestHead, Response
+from stackit.http.messages import BodyStream, RequestHead, Response
 from stackit.http.server.interfaces import SmallBodySink
 from stackit.http.server.refusals import method_not_allowed
 
@@ -93,6 +93,24 @@ class Told:
     def handle_request(self, request: Any) -> None:
         head = request.head
         request.answer(Response(body={"path": head.path.decode(), "host": head.headers[b"host"][0].decode()}))
+
+
+class Streaming(Told):
+    """Answers with a stream, which it keeps, together with the reasons for which streams ended."""
+
+    def __init__(self) -> None:
+        self.streams: list[BodyStream] = []
+        self.ends: list[str] = []
+        self.fault: Exception | None = None
+
+    def handle_request(self, request: Any) -> None:
+        request.answer(Response(content_type="text/plain", stream=self._begin))
+
+    def _begin(self, stream: BodyStream) -> None:
+        self.streams.append(stream)
+        stream.when_ended(self.ends.append)
+        if self.fault is not None:
+            raise self.fault
 
 
 class Broken(Told):

@@ -11,7 +11,7 @@ from twisted.internet.protocol import connectionDone
 from twisted.python.failure import Failure
 from zope.interface import implementer
 
-from stackit.http.messages import RequestHead, Response
+from stackit.http.messages import BodyStream, RequestHead, Response
 from stackit.http.parsing import Malformed
 from stackit.http.server.deadline import Deadline
 from stackit.http.server.direct_socket import DirectSocket
@@ -19,8 +19,9 @@ from stackit.http.server.read_size import LARGE, ReadSize
 from stackit.http.server.refusals import OVERLOAD, TOO_SLOW, Refusal, malformed
 from stackit.http.server.request import Request
 from stackit.http.server.request_parser import RequestParser, is_request_line
-from stackit.http.server.responses import serialize
-from stackit.http.server.state import CLOSED, DRAINING, HANDLING, IDLE, READING_BODY, READING_HEAD, YIELDED
+from stackit.http.server.responses import serialize, serialize_head
+from stackit.http.server.state import CLOSED, DRAINING, HANDLING, IDLE, READING_BODY, READING_HEAD, STREAMING, YIELDED
+from stackit.http.server.stream import ResponseStream
 from stackit.text.addresses import UNIX, client_network
 
 if TYPE_CHECKING:
@@ -52,6 +53,7 @@ class Connection:
         "_read_size",
         "_request",
         "_socket",
+        "_stream",
         "_write",
         "_write_paused",
         "address",
@@ -72,6 +74,7 @@ class Connection:
         self._buffer = b""
         """Bytes that were received and not looked at yet: the beginning of a head, or requests sent ahead."""
         self._request: Request | None = None
+        self._stream: ResponseStream | None = None
         self._socket: DirectSocket
         self._read_size: ReadSize
         self._write: Callable[[bytes], None]
@@ -102,7 +105,7 @@ class Connection:
 
     def dataReceived(self, data: bytes) -> None:
         state = self.state
-        if state >= DRAINING:
+        if state >= STREAMING:
             return
         self._buffer = self._buffer + data if self._buffer else data
         if state is HANDLING or state is YIELDED:
@@ -121,6 +124,8 @@ class Connection:
         self._half_closed = True
         if self.ended:
             self.transport.loseConnection()
+        elif self._stream is not None:
+            self._stream.cut("closed")  # a client that still reads is not told apart from one that has gone
         elif not self._is_busy():
             self._end()
 
@@ -133,6 +138,8 @@ class Connection:
         self._request = None
         self._read_size.release()
         self.site.connection_lost(self)
+        if self._stream is not None:
+            self._stream.over("closed")
 
     @property
     def ended(self) -> bool:
@@ -182,7 +189,11 @@ class Connection:
             return
         if self._half_closed:
             self._end()
-        elif self._read_paused:
+        else:
+            self._resume_reading()
+
+    def _resume_reading(self) -> None:
+        if self._read_paused:
             self._read_paused = False
             self.transport.resumeProducing()
 
@@ -240,6 +251,9 @@ class Connection:
     def answer(self, request: Request, response: Response) -> None:
         """Write the response to the request at hand, and go on with the next. Raises TypeError."""
         site = self.site
+        if response.stream is not None:
+            self._stream_answer(request, response, response.stream)
+            return
         last = not request.persistent or site.stopping or (self._half_closed and not self._buffer)
         self._write(serialize(response, site.dates.line(), last=last, with_body=request.method != b"HEAD"))
         self._request = None
@@ -254,6 +268,30 @@ class Connection:
         self._deadline.restart(site.limits.deadline)
         if not self._advancing:
             self._advance_and_read()
+
+    def _stream_answer(self, request: Request, response: Response, writer: Callable[[BodyStream], object]) -> None:
+        """Write the head of the last response of this connection, and have its body written bit by bit."""
+        site = self.site
+        self._write(serialize_head(response, site.dates.line(), chunked=request.knows_chunks))
+        self._request = None
+        self._buffer = b""  # no other request is answered here, which the head says
+        site.limiter.release(self)
+        if request.method == b"HEAD":
+            self._end()
+            return
+        self.state = STREAMING
+        self._stream = stream = ResponseStream(
+            self._write, lambda abort: self._end(abort=abort), site.on_failure, chunked=request.knows_chunks
+        )
+        self._deadline.cancel()
+        self._resume_reading()  # what comes is thrown away, but for the end of the connection
+        if self._write_paused:
+            self._pause_stream(stream)
+        stream.begin(writer)
+        if site.stopping:
+            stream.complete("stop")
+        elif self._half_closed:
+            stream.cut("closed")
 
     def refuse(self, refusal: Refusal) -> None:
         """Turn the request away, whatever of it is still to come."""
@@ -282,8 +320,10 @@ class Connection:
         """Make the request at hand the last one.
 
         Where nothing of a request has come, one may come up to ``idle`` seconds after the last response, or after the
-        connection was made.
+        connection was made. A body that is written bit by bit ends.
         """
+        if self._stream is not None:
+            self._stream.complete("stop")
         if self.state is READING_HEAD and not self._buffer:
             self.state = IDLE
         if self.state is IDLE:
@@ -301,13 +341,15 @@ class Connection:
 
     def give_up(self) -> None:
         """Answer a request that has not arrived whole with a refusal; cut one that has no response yet."""
-        if self.state is IDLE or self.state is HANDLING:
+        if self.state in (IDLE, HANDLING, STREAMING):
             self.abort()
         else:
             self.refuse(TOO_SLOW)
 
     def abort(self) -> None:
         """End the connection at once, answered or not."""
+        if self._stream is not None:
+            self._stream.cut("stop")
         self._end(abort=True)
 
     def _end(self, *, abort: bool = False) -> None:
@@ -332,6 +374,8 @@ class Connection:
     def _expired(self) -> None:
         if self.state >= DRAINING:
             self.transport.abortConnection()
+        elif self._stream is not None:
+            self._stream.cut("slow")
         elif self.state is HANDLING:
             self._deadline.restart(self.site.limits.deadline)
         elif self.state is IDLE:
@@ -343,11 +387,24 @@ class Connection:
 
     def pauseProducing(self) -> None:
         """Answer nothing more until what was written has gone out."""
-        self._write_paused = self._read_paused = True
+        was_paused, self._write_paused = self._write_paused, True
+        if self._stream is not None:
+            if not was_paused:  # the transport says it again with every write
+                self._pause_stream(self._stream)
+            return
+        self._read_paused = True
         self.transport.pauseProducing()
+
+    def _pause_stream(self, stream: ResponseStream) -> None:
+        stream.pause()
+        self._deadline.restart(self.site.limits.deadline)
 
     def resumeProducing(self) -> None:
         self._write_paused = False
+        if self._stream is not None:
+            self._stream.resume()
+            self._deadline.cancel()
+            return
         self._advance_and_read()
 
     def stopProducing(self) -> None:

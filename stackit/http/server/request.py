@@ -73,6 +73,11 @@ class Request:
         """Return the bytes of the body that have arrived."""
         return self._size
 
+    @property
+    def knows_chunks(self) -> bool:
+        """Return whether the client understands an answer in chunks."""
+        return self._parser.http_1_1
+
     # -- the body -----------------------------------------------------------------
 
     def begin(self) -> None:

@@ -24,10 +24,10 @@ class RequestParser(MessageParser):
     ``target`` is the path with its query, also where it came in the form that proxies are sent, behind a scheme and an
     authority; that is the ``Host`` then, whatever the header says (RFC 9112, 3.2.2). ``length`` is that of the body in
     bytes, None where it is chunked. ``persistent`` tells whether the connection may have another request, ``expects``
-    whether the client waits for ``100 Continue``.
+    whether the client waits for ``100 Continue``, ``http_1_1`` whether it knows chunks.
     """
 
-    __slots__ = ("expects", "length", "method", "persistent", "target")
+    __slots__ = ("expects", "http_1_1", "length", "method", "persistent", "target")
 
     def __init__(self, head: bytes) -> None:
         """``head`` goes to the end of the empty line. Raises Malformed."""
@@ -38,7 +38,7 @@ class RequestParser(MessageParser):
             raise Malformed
         self.method, self.target, version = match.groups()
         self._parse_head(HttpRequestParser(self), b"POST / %s\r\n%s" % (version, rest))
-        http_1_1 = version == b"HTTP/1.1"
+        self.http_1_1 = http_1_1 = version == b"HTTP/1.1"
         self._check_host(required=http_1_1)
         if not self.target.startswith(b"/"):
             self._split_target()

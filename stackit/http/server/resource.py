@@ -97,6 +97,8 @@ class _AdaptedRequest:
     def answer(self, response: Response) -> None:
         if self._over:
             return
+        if response.stream is not None:
+            raise TypeError("a handler that streams its answer needs a BoundedSite")
         body = encode_body(response)
         self._over = True
         self._request.setResponseCode(response.status)

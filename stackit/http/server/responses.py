@@ -25,12 +25,22 @@ def serialize(response: Response, date: bytes, *, last: bool, with_body: bool = 
     Raises TypeError for a body that is not JSON-able.
     """
     body = encode_body(response)
-    head = _head(response.status, response.content_type, last) + date
-    if response.headers:
-        head += "".join([f"{name}: {value}\r\n" for name, value in response.headers.items()]).encode("latin-1")
+    head = _begin(response, date, last)
     if response.status in (_NO_CONTENT, _NOT_MODIFIED):  # neither has a length
         return head + b"\r\n"
     return b"%sContent-Length: %d\r\n\r\n%s" % (head, len(body), body if with_body else b"")
+
+
+def serialize_head(response: Response, date: bytes, *, chunked: bool) -> bytes:
+    """Return the head of a response whose body is a stream: in chunks, or until the connection ends."""
+    return _begin(response, date, last=True) + (b"Transfer-Encoding: chunked\r\n\r\n" if chunked else b"\r\n")
+
+
+def _begin(response: Response, date: bytes, last: bool) -> bytes:
+    head = _head(response.status, response.content_type, last) + date
+    if response.headers:
+        head += "".join([f"{name}: {value}\r\n" for name, value in response.headers.items()]).encode("latin-1")
+    return head
 
 
 def encode_body(response: Response) -> bytes:

@@ -17,10 +17,12 @@ class State(IntEnum):
     READING_BODY = 3
     HANDLING = 4
     """A whole request waits for its response. This time is the handler's: it has no deadline."""
-    DRAINING = 5
+    STREAMING = 5
+    """The head of the response is sent, and its body is written bit by bit. It is the last of its connection."""
+    DRAINING = 6
     """The last response is written: what still comes is thrown away, until the client has read it."""
-    CLOSED = 6
+    CLOSED = 7
 
 
 # An attribute of a module is found faster than one of an enum.
-IDLE, READING_HEAD, YIELDED, READING_BODY, HANDLING, DRAINING, CLOSED = State
+IDLE, READING_HEAD, YIELDED, READING_BODY, HANDLING, STREAMING, DRAINING, CLOSED = State

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Collection, Iterable, Sequence
 
+import msgspec
 from twisted.logger import Logger
 from twisted.python.failure import Failure
 
@@ -121,7 +122,7 @@ def encode(response: Response) -> Response:
     """
     body = encode_body(response.body)
     headers = {**_HEADERS, **response.headers}
-    return Response(status=response.status, body=body, content_type=response.content_type, headers=headers)
+    return msgspec.structs.replace(response, body=body, headers=headers)
 
 
 def _checked(response: object) -> Response:

@@ -15,6 +15,7 @@ from bounded_site import (
     Listen,
     Refused,
     Spacious,
+    Streaming,
     Told,
 )
 from rawhttp import Listening
@@ -54,14 +55,20 @@ def echo() -> Echo:
     return Echo()
 
 
+@pytest.fixture
+def streaming() -> Streaming:
+    return Streaming()
+
+
 @pytest_twisted.async_yield_fixture
-async def listen(clock: Clock, echo: Echo, failures: list[Failure]) -> AsyncIterator[Listen]:
+async def listen(clock: Clock, echo: Echo, streaming: Streaming, failures: list[Failure]) -> AsyncIterator[Listen]:
     made: list[Listening] = []
 
     def make(**limits: Any) -> Listening:
         seen: list[Any] = []
         routes: dict[bytes, Any] = {b"/echo": echo, b"/spacious": Spacious(), b"/broken": Broken()}
         routes |= {b"/plain": Constant(b"hello"), b"/large": Constant(LARGE)}
+        routes[b"/stream"] = streaming
         routes[b"/told"] = routes[b"/"] = Told()
 
         def refused(client: str, head: RequestHead | None, refusal: Refusal) -> None:
