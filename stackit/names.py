@@ -14,6 +14,7 @@ from stackit.api.public import PublicRequest, PublicRoute
 from stackit.api.reactor import Reactor, Timers, sleep
 from stackit.api.refs import ref_bytes, ref_text
 from stackit.api.repos import AccessProblem, ManagedRepo, Repos, ReposChange, TokenSource
+from stackit.api.schema import Parameter, Timestamp
 from stackit.api.secret_file import SecretFile
 from stackit.api.tracebacks import describe_with_place
 from stackit.api.version import VERSION
@@ -45,6 +46,7 @@ __all__ = [
     "NotFoundError",
     "Occurrence",
     "OccurrenceType",
+    "Parameter",
     "Permanent",
     "PluginError",
     "Printer",
@@ -67,6 +69,7 @@ __all__ = [
     "Size",
     "StackitError",
     "Timers",
+    "Timestamp",
     "TokenSource",
     "client_network",
     "describe",

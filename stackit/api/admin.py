@@ -10,6 +10,7 @@ from typing import Any, Literal
 import msgspec
 
 from stackit.api.errors import StackitError
+from stackit.api.schema import Parameter
 from stackit.http.messages import BodyStream, RequestHead, Response, StreamEnd, error
 from stackit.text.units import Duration
 
@@ -79,23 +80,35 @@ class Route(msgspec.Struct, frozen=True):
 
     ``path`` may hold ``{prefix}`` (served under every API prefix) and names in braces that
     match one segment each: ``{prefix}/repos/{owner}/{name}``. The handler may be async.
-    ``plugin``, whose route it is, is filled in by stackit. ``query`` are the names of the
-    query parameters: a request with any other is answered 400 (None: the handler looks itself).
+    ``plugin``, whose route it is, is filled in by stackit. ``query`` are the query parameters, each a name or a
+    ``Parameter``: a request with any other is answered 400 (None: the handler looks itself).
     An ``open`` route is a GET that needs no bearer token: the handler has to know who asks.
     ``role`` is what it takes to ask: by default a viewer may GET, and the rest takes an operator.
-    ``summary`` (one line), ``body`` and ``returns`` (the types of what is sent and answered) describe the route.
+
+    The others describe the route in ``{prefix}/openapi.json``. ``summary`` is one line, ``body`` the type of the JSON
+    that is sent, ``returns`` that of the answer, whose status is ``status``. ``errors`` are the statuses of its own
+    refusals, each with its reason (the answer is ``{"error": …}``), or with the type of an answer of another shape.
+    ``content_type`` is that of the answer.
     """
 
     method: str
     path: str
     handler: Callable[[AdminRequest], Response | Awaitable[Response]]
     plugin: str | None = None
-    query: tuple[str, ...] | None = None
+    query: tuple[str | Parameter, ...] | None = None
     open: bool = False
     role: Role | None = None
     summary: str = ""
     body: Any = None
     returns: Any = None
+    status: int = 200
+    errors: Mapping[int, Any] = {}
+    content_type: str = "application/json"
+
+    @property
+    def parameters(self) -> tuple[Parameter, ...]:
+        """The query parameters that are known."""
+        return tuple(each if isinstance(each, Parameter) else Parameter(each) for each in self.query or ())
 
 
 def unavailable(problem: StackitError) -> Response:

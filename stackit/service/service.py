@@ -59,6 +59,7 @@ from stackit.service.repositories import builder, requested
 from stackit.service.signers import Signers
 from stackit.service.stop import Closers, StopSteps
 from stackit.web.admin.deliveries import delivery_routes
+from stackit.web.admin.openapi import openapi_route
 from stackit.web.admin.site import admin_site
 from stackit.web.public import public_site
 
@@ -329,6 +330,7 @@ class Stackit(Service):
             *self.github.routes(),
             *self.bus.collect_items(hookspecs.stackit_routes, self.app),
         ]
+        routes.append(openapi_route(routes, self.config.api_prefixes))
         client_of = partial(self.bus.first, hookspecs.stackit_client)
         self.admin = admin_site(self.config, routes, self.reactor, client_of=client_of, redact=self.redact)
 

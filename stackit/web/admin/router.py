@@ -10,6 +10,7 @@ import msgspec
 
 from stackit.api.admin import Route
 from stackit.api.errors import PluginError, StackitError
+from stackit.api.schema import Parameter
 from stackit.web.prefixes import expand
 
 _METHOD = re.compile(r"[A-Z]{1,20}", re.ASCII)
@@ -60,18 +61,18 @@ class Router:
         entries: dict[tuple[str | None, ...], PathEntry] = {}
         for route in routes:
             if not (isinstance(route.method, str) and isinstance(route.path, str) and callable(route.handler)):
-                raise _invalid(route, "a route is a method and a path, as text, and a function")
+                raise invalid(route, "a route is a method and a path, as text, and a function")
             if not _is_query(route.query):
-                raise _invalid(route, "its query must be a tuple of names, or None")
+                raise invalid(route, "its query must be a tuple of names and Parameters, or None")
             if not _METHOD.fullmatch(route.method):
-                raise _invalid(route, "the method must be upper-case letters")
+                raise invalid(route, "the method must be upper-case letters")
             if route.open is not False and (route.open is not True or route.method != "GET"):
-                raise _invalid(route, "only a GET can be open, which is True or False")
+                raise invalid(route, "only a GET can be open, which is True or False")
             for path in expand(route.path, prefixes):
                 pattern, names = _parse(route, path)
                 entry = entries.setdefault(pattern, PathEntry(pattern, {}))
                 if route.method in entry.routes:
-                    raise _invalid(route, f"{entry.routes[route.method][0].path} is served already")
+                    raise invalid(route, f"{entry.routes[route.method][0].path} is served already")
                 entry.routes[route.method] = (route, names)
         self._entries = sorted(entries.values(), key=lambda entry: [segment is None for segment in entry.pattern])
 
@@ -88,14 +89,14 @@ class Router:
 
 
 def _is_query(names: object) -> bool:
-    return names is None or (isinstance(names, tuple) and all(isinstance(each, str) for each in names))
+    return names is None or (isinstance(names, tuple) and all(isinstance(each, str | Parameter) for each in names))
 
 
 def _parse(route: Route, path: str) -> tuple[tuple[str | None, ...], tuple[str, ...]]:
     pattern: list[str | None] = []
     names: list[str] = []
     if not path.startswith("/"):
-        raise _invalid(route, "the path must begin with / or {prefix}/")
+        raise invalid(route, "the path must begin with / or {prefix}/")
     for segment in path[1:].split("/"):
         if argument := _ARGUMENT.fullmatch(segment):
             pattern.append(None)
@@ -103,13 +104,14 @@ def _parse(route: Route, path: str) -> tuple[tuple[str | None, ...], tuple[str, 
         elif _LITERAL.fullmatch(segment):
             pattern.append(segment)
         else:
-            raise _invalid(route, f"{segment!r} is neither a plain segment nor a name in braces")
+            raise invalid(route, f"{segment!r} is neither a plain segment nor a name in braces")
     if len(set(names)) != len(names):
-        raise _invalid(route, "a name in braces occurs twice")
+        raise invalid(route, "a name in braces occurs twice")
     return tuple(pattern), tuple(names)
 
 
-def _invalid(route: Route, reason: str) -> StackitError:
+def invalid(route: Route, reason: str) -> StackitError:
+    """Return the error for a route that cannot be served."""
     shown = isinstance(route.method, str) and isinstance(route.path, str)
     where = f"admin route {route.method} {route.path}" if shown else "admin route"
     return PluginError(route.plugin, f"{where}: {reason}") if route.plugin else StackitError(f"{where}: {reason}")

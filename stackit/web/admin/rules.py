@@ -103,8 +103,9 @@ class Admin:
             return encode(
                 error(400, "the query cannot be read: it must be at most 32 parameters, percent-encoded UTF-8")
             )
-        if route.query is not None and (unknown := sorted(parameters.keys() - set(route.query))):
-            there = f"there is {', '.join(route.query)}" if route.query else "this path takes none"
+        names = [each.name for each in route.parameters]
+        if route.query is not None and (unknown := sorted(parameters.keys() - set(names))):
+            there = f"there is {', '.join(names)}" if names else "this path takes none"
             return encode(error(400, f"unknown parameter {unknown[0][:40]!r}; {there}"))
         path = head.path.decode("latin-1")
         cookies = head.headers.get(b"cookie", ())
