@@ -84,6 +84,7 @@ class Route(msgspec.Struct, frozen=True):
     ``Parameter``: a request with any other is answered 400 (None: the handler looks itself).
     An ``open`` route is a GET that needs no bearer token: the handler has to know who asks.
     ``role`` is what it takes to ask: by default a viewer may GET, and the rest takes an operator.
+    ``when_read_only``: it is served also while stackit is read-only, as it changes only who is logged in.
 
     The others describe the route in ``{prefix}/openapi.json``. ``summary`` is one line, ``body`` the type of the JSON
     that is sent, ``returns`` that of the answer, whose status is ``status``. ``errors`` are the statuses of its own
@@ -98,6 +99,7 @@ class Route(msgspec.Struct, frozen=True):
     query: tuple[str | Parameter, ...] | None = None
     open: bool = False
     role: Role | None = None
+    when_read_only: bool = False
     summary: str = ""
     body: Any = None
     returns: Any = None

@@ -32,6 +32,7 @@ LOG_LEVELS = ("debug", "info", "warn", "error", "critical")
 _HOST_NAME = re.compile(HOST, re.ASCII)
 _LONGEST_SOCKET = 107
 _BASE_URL = re.compile(rf"https?://{HOST}(?::(?P<port>[0-9]{{1,5}}))?(?:/[A-Za-z0-9._~-]+)*/?", re.ASCII)
+_ORIGIN = re.compile(rf"(?P<scheme>https?)://{HOST}(?::(?P<port>[0-9]{{1,5}}))?", re.ASCII)
 _SEGMENTS = re.compile(r"(?:/[A-Za-z0-9._~-]+)*", re.ASCII)
 
 
@@ -227,6 +228,19 @@ def hosts(names: Sequence[str]) -> None:
         if not _HOST_NAME.fullmatch(name):
             raise ValueError(
                 f"item {number}: expected a host name such as stackit.example.org, without scheme, port or path"
+            )
+
+
+def origins(names: Sequence[str]) -> None:
+    """Check origins, each as a browser sends it: in lower case, without a default port, with nothing behind it."""
+    for number, name in enumerate(names, 1):
+        match = _ORIGIN.fullmatch(name)
+        port = "" if match is None else match["port"] or ""
+        default = {"http": "80", "https": "443"}.get("" if match is None else match["scheme"])
+        if match is None or name != name.lower() or port.startswith("0") or port == default or int(port or 0) > 65535:
+            raise ValueError(
+                f"item {number}: expected an origin as a browser sends it, such as 'https://app.example.org': "
+                "no '*', path, capital letter or default port"
             )
 
 

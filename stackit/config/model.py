@@ -44,6 +44,9 @@ class AdminConfig(msgspec.Struct, frozen=True, kw_only=True):
     ] = None
     # An empty file is a mistake here: it would leave a door open. An empty webhook secret is none, and closes one.
     token_files: Annotated[tuple[Path, ...], Setting("files with one bearer token each", checks.token_files)] = ()
+    cors_origins: Annotated[
+        tuple[str, ...], Setting("origins whose pages may ask the API and read its answers (CORS)", checks.origins)
+    ] = ()
 
 
 class WebhookConfig(msgspec.Struct, frozen=True, kw_only=True):
@@ -132,6 +135,7 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
         tuple[str, ...],
         Setting("the webhook is at `{prefix}/webhooks/github`, for every prefix", checks.prefixes, restart=True),
     ] = ("/api/v1", "/api")
+    read_only: Annotated[bool, Setting("whether the admin side refuses every request that changes something")] = False
     grace: Annotated[
         Duration,
         Setting("how long running work may take to end when stackit is stopped", checks.not_negative, restart=True),

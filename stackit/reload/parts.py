@@ -66,7 +66,7 @@ def register_parts(
         *("webhook.secret_files", "webhook.content_type", "webhook.max_body", "webhook.deadline", "forges"),
         "scoped_secrets",
     )
-    reloader.takes(_admin(admin, public), "admin.hosts", "admin.token_files")
+    reloader.takes(_admin(admin, public), "admin.hosts", "admin.token_files", "admin.cors_origins", "read_only")
     reloader.takes(
         _handlers(dispatch),
         *("handlers.timeout", "handlers.retry_for", "handlers.concurrency", "webhook.refuse_replays"),
@@ -167,6 +167,7 @@ def _admin(admin: AdminSite, public: PublicSite) -> Prepare:
 
         def apply() -> None:
             admin.change_guard(guard)
+            admin.change_reach(read_only=new.read_only, cors_origins=new.admin.cors_origins)
             public.change_about(new)
 
         return (Step(apply=apply, changes=names),)

@@ -59,12 +59,19 @@ class Condition:
             },
         )
 
-    def routes(self, *, started_at: float, repos: Callable[[], int]) -> list[Route]:
+    def routes(self, *, started_at: float, repos: Callable[[], int], read_only: Callable[[], bool]) -> list[Route]:
         """Return ``/readyz`` and the status for the admin side; the arguments are those of ``status``."""
         pending = self._dispatch.pending
         return [
             readyz(self._problems),
-            status(started_at=started_at, checks=self._problems, pending=pending, dead=self._dead, repos=repos),
+            status(
+                started_at=started_at,
+                checks=self._problems,
+                pending=pending,
+                dead=self._dead,
+                repos=repos,
+                read_only=read_only,
+            ),
         ]
 
     async def _problems(self) -> list[str]:

@@ -58,6 +58,7 @@ from stackit.service.ports import Ports
 from stackit.service.repositories import builder, requested
 from stackit.service.signers import Signers
 from stackit.service.stop import Closers, StopSteps
+from stackit.web.about import config_route
 from stackit.web.admin.deliveries import delivery_routes
 from stackit.web.admin.openapi import openapi_route
 from stackit.web.admin.site import admin_site
@@ -325,11 +326,16 @@ class Stackit(Service):
                 is_managed=lambda repo: self.app.repos.get(repo) is not None,
                 now=self.now,
             ),
-            *self.condition.routes(started_at=self.started_at, repos=lambda: len(self.app.repos)),
+            *self.condition.routes(
+                started_at=self.started_at,
+                repos=lambda: len(self.app.repos),
+                read_only=lambda: self.config.read_only,
+            ),
             *registry_routes(self.registry, self._requested, self._mirror_path),
             *self.github.routes(),
             *self.bus.collect_items(hookspecs.stackit_routes, self.app),
         ]
+        routes.append(config_route(lambda: self.config))
         routes.append(openapi_route(routes, self.config.api_prefixes))
         client_of = partial(self.bus.first, hookspecs.stackit_client)
         self.admin = admin_site(self.config, routes, self.reactor, client_of=client_of, redact=self.redact)

@@ -10,13 +10,13 @@ from stackit.api.forge import Forge
 from stackit.api.occurrences import Occurrence
 from stackit.api.public import PublicRoute
 from stackit.api.reactor import Reactor
-from stackit.api.version import VERSION
 from stackit.config.model import Config
 from stackit.http.server.interfaces import SMALL_BODY, RequestHandler, ServerRequest, SmallBodySink
 from stackit.http.server.refusals import TOO_LARGE, Refusal, method_not_allowed
 from stackit.http.server.site import BoundedSite, Limits
 from stackit.secrets.redactor import Redact
 from stackit.text.redaction import redacted
+from stackit.web.about import about
 from stackit.web.connection_capacity import room_for_connections
 from stackit.web.failures import log_failure
 from stackit.web.plugin_routes import PluginRoutes
@@ -53,10 +53,10 @@ def public_site(
     ``speaks_for`` tells for which events the secret of a scope may speak.
     ``redact`` is for what ``plugin_routes`` fail with. Raises PluginError for one of them that cannot be served.
     """
-    about = Constant(_about(config))
+    constant = Constant(about(config))
     routes: dict[bytes, RequestHandler] = {b"/healthz": Health(stuck)}
     for prefix in config.api_prefixes:
-        routes[f"{prefix}/config".encode()] = about
+        routes[f"{prefix}/config".encode()] = constant
     webhooks: dict[str, Webhook] = {}
     for forge, secrets in forges:
         webhooks[forge.name] = webhook = Webhook(
@@ -87,13 +87,8 @@ def public_site(
         deadline=float(config.webhook.deadline), connections=connections, memory=_memory(config, largest_of_plugins)
     )
     site = PublicSite(routes, reactor=reactor, on_refused=on_refused, on_failure=log_failure, limits=limits, now=now)
-    site.webhooks, site.about, site.largest_of_plugins = webhooks, about, largest_of_plugins
+    site.webhooks, site.about, site.largest_of_plugins = webhooks, constant, largest_of_plugins
     return site
-
-
-def _about(config: Config) -> Mapping[str, object]:
-    tokens = bool(config.api_token or config.admin.token_files)
-    return {"version": VERSION, "read_only": False, "auth_required": tokens}
 
 
 def _memory(config: Config, largest_of_plugins: int) -> int:
@@ -120,7 +115,7 @@ class PublicSite(BoundedSite):
 
     def change_about(self, config: Config) -> None:
         """Tell strangers of another configuration."""
-        self.about.change(_about(config))
+        self.about.change(about(config))
 
 
 class Constant:

@@ -71,6 +71,7 @@ class Pretend:
         self.asked: list[tuple[str, str, dict[str, str]]] = []
         self.count = 3
         self.problems: list[str] = []
+        self.read_only = False
 
     def routes(self) -> list[Route]:
         return [
@@ -115,6 +116,7 @@ class Pretend:
                 "started_at": "2026-11-21T18:43:29.123Z",
                 "ready": not self.problems,
                 "problems": self.problems,
+                "read_only": self.read_only,
                 "pending": 2,
                 "dead": 1,
                 "subscribers": subscribers,
@@ -323,6 +325,8 @@ async def test_the_status_is_the_state_of_all_of_stackit(start: Start) -> None:
     shown = (await shell("status")).out
     assert shown.startswith("state:    not ready\n")
     assert shown.endswith("\n\nproblems:\n  the disk is full: make room\n  plugin x: \\x1b[31m\n")
+    pretend.read_only = True
+    assert (await shell("status")).out.startswith("state:    not ready, read-only\n")
     answer = json.loads((await shell("status", "--json")).out)
     assert (answer["problems"], answer["mirrors"]) == (pretend.problems, {"in_step": 1})
 

@@ -345,6 +345,13 @@ REPO = '[[repos]]\nname = "octo/widget"\n'
         ("[admin]\nlisten = 'tcp:8080:interface=127.0.0.1'", "admin.listen", "a port of its own"),
         ("listen = 'tcp:8081'", "admin.listen", "a port of its own"),
         ("[admin]\nhosts = ['https://x.org/']", "admin.hosts", "item 1: expected a host name"),
+        ("[admin]\ncors_origins = ['*']", "admin.cors_origins", "item 1: expected an origin"),
+        ("[admin]\ncors_origins = ['https://a.example', 'null']", "admin.cors_origins", "item 2: expected an origin"),
+        ("[admin]\ncors_origins = ['https://a.example/']", "admin.cors_origins", "expected an origin"),
+        ("[admin]\ncors_origins = ['https://*.example']", "admin.cors_origins", "expected an origin"),
+        ("[admin]\ncors_origins = ['https://A.example']", "admin.cors_origins", "capital letter"),
+        ("[admin]\ncors_origins = ['https://a.example:443']", "admin.cors_origins", "default port"),
+        ("[admin]\ncors_origins = ['http://a.example:99999']", "admin.cors_origins", "expected an origin"),
         ("[admin]\nhosts = ['x.org', 'x.org:80']", "admin.hosts", "item 2: expected a host name"),
         # prefixes
         ("api_prefixes = []", "api_prefixes", "at least one"),

@@ -13,8 +13,9 @@ async def _run(shell: Shell) -> None:
     status = await shell.admin.ask("GET", "/status")
     mirrors = await _mirrors(shell)
     started = status["started_at"]
+    state = "ready" if status["ready"] else "not ready"
     values = {
-        "state": "ready" if status["ready"] else "not ready",
+        "state": f"{state}, read-only" if status["read_only"] else state,
         "version": status["version"],
         "started": f"{started} ({shell.printer.ago(started)})",
         "pending": status["pending"],

@@ -12,12 +12,11 @@ import msgspec
 from stackit.api.admin import AdminRequest, Response, Route
 from stackit.api.schema import ErrorAnswer, Parameter
 from stackit.api.version import VERSION
-from stackit.web.admin.router import invalid
+from stackit.web.admin.router import SAFE_METHODS, invalid
 from stackit.web.prefixes import expand
 
 _REF = "#/components/schemas/{name}"
 _ARGUMENT = re.compile(r"\{([a-z_]+)\}")
-_SAFE = ("GET", "HEAD")
 _JSON = "application/json"
 _CSRF = {
     "name": "X-Stackit-CSRF",
@@ -38,6 +37,7 @@ _ALWAYS = {
 }
 _UNSAFE = {
     403: "The proof that no page of another site asks is missing.",
+    405: "stackit is read-only.",
     413: "The body is over 64 KiB.",
 }
 
@@ -133,14 +133,14 @@ def _operation(route: Route, schemas: Schemas) -> dict[str, Any]:
         {"name": name, "in": "path", "required": True, "schema": {"type": "string", "minLength": 1}} for name in names
     ]
     inputs += [_parameter(each, schemas) for each in route.parameters]
-    if route.method not in _SAFE:
+    if route.method not in SAFE_METHODS:
         inputs.append(_CSRF)
     words = re.findall(r"[a-z0-9]+", route.path.removeprefix("{prefix}").lower())
     operation: dict[str, Any] = {
         "operationId": "_".join([route.method.lower(), *words]),
         "summary": route.summary or f"{route.method} {route.path}",
         "tags": [route.plugin or words[0]],
-        "x-role": route.role or ("viewer" if route.method in _SAFE else "operator"),
+        "x-role": route.role or ("viewer" if route.method in SAFE_METHODS else "operator"),
         "parameters": inputs,
         "responses": _responses(route, schemas),
     }
@@ -162,7 +162,7 @@ def _parameter(parameter: Parameter, schemas: Schemas) -> Mapping[str, Any]:
 
 
 def _responses(route: Route, schemas: Schemas) -> dict[str, Any]:
-    refusals: dict[int, Any] = {**_ALWAYS, **({} if route.method in _SAFE else _UNSAFE), **route.errors}
+    refusals: dict[int, Any] = {**_ALWAYS, **({} if route.method in SAFE_METHODS else _UNSAFE), **route.errors}
     good: dict[str, Any] = {"description": HTTPStatus(route.status).phrase}
     if route.returns is not None:
         good["content"] = {route.content_type: {"schema": schemas.of(route.returns)}}

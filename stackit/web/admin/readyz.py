@@ -4,7 +4,22 @@ from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Sequence
 
+import msgspec
+
 from stackit.api.admin import AdminRequest, Response, Route
+
+
+class Ready(msgspec.Struct, frozen=True):
+    """Nothing is wrong."""
+
+    ready: bool = True
+
+
+class NotReady(msgspec.Struct, frozen=True):
+    """Something is wrong: each problem is a line."""
+
+    problems: list[str]
+    ready: bool = False
 
 
 def readyz(checks: Callable[[], Awaitable[Sequence[str]]]) -> Route:
@@ -13,7 +28,8 @@ def readyz(checks: Callable[[], Awaitable[Sequence[str]]]) -> Route:
     async def ready(_request: AdminRequest) -> Response:
         problems = list(await checks())
         if problems:
-            return Response(status=503, body={"ready": False, "problems": problems})
-        return Response(body={"ready": True})
+            return Response(status=503, body=NotReady(problems))
+        return Response(body=Ready())
 
-    return Route("GET", "/readyz", ready, query=())
+    summary = "Say whether all is well, and what is not."
+    return Route("GET", "/readyz", ready, query=(), summary=summary, returns=Ready, errors={503: NotReady})

@@ -13,6 +13,9 @@ from stackit.api.errors import PluginError, StackitError
 from stackit.api.schema import Parameter
 from stackit.web.prefixes import expand
 
+SAFE_METHODS = frozenset({"GET", "HEAD", "OPTIONS", "TRACE"})
+"""Methods that ask for no change (RFC 9110, 9.2.1)."""
+
 _METHOD = re.compile(r"[A-Z]{1,20}", re.ASCII)
 _ARGUMENT = re.compile(r"\{([a-z_]{1,40})\}", re.ASCII)
 _LITERAL = re.compile(r"[A-Za-z0-9._~-]+", re.ASCII)
@@ -36,6 +39,15 @@ class PathEntry(msgspec.Struct, frozen=True):
         if "GET" in methods:
             methods.add("HEAD")
         return ", ".join(sorted(methods))
+
+    @property
+    def allow_reading(self) -> str:
+        """The value of the ``Allow`` header while nothing may be changed."""
+        return ", ".join(method for method in self.allow.split(", ") if self.reads(method))
+
+    def reads(self, method: str) -> bool:
+        """Return whether a method of this path changes nothing, or what may change even then."""
+        return method in SAFE_METHODS or self.routes[method][0].when_read_only
 
 
 class Match(msgspec.Struct, frozen=True):

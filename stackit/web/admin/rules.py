@@ -14,6 +14,7 @@ from stackit.api.reactor import Reactor
 from stackit.bus.timeouts import call, with_timeout
 from stackit.secrets.redactor import Redact
 from stackit.text.redaction import redacted
+from stackit.web.admin.cors import Cors
 from stackit.web.admin.guard import Guard
 from stackit.web.admin.router import Router
 from stackit.web.codec import encode_body, parse_query
@@ -29,6 +30,8 @@ _HEADERS = {
     "X-Content-Type-Options": "nosniff",
     "X-Frame-Options": "DENY",
 }
+_READ_ONLY = "stackit is read-only: nothing can be changed while the configuration has read_only = true"
+_NO_CORS = Cors()
 _log = Logger(namespace="stackit")
 
 
@@ -36,7 +39,8 @@ class Admin:
     """The rules of the admin side, without a connection.
 
     ``refuse`` is given the head of a request, ``answer`` the whole request: a refused request costs no reading of its
-    body. Both return answers that are encoded. ``guard`` is the protection, which may be replaced.
+    body. Both return answers that are encoded. ``guard`` is the protection, ``read_only`` refuses what changes
+    anything, and ``cors`` shares answers with pages of other origins; each may be replaced.
     """
 
     def __init__(
@@ -49,21 +53,32 @@ class Admin:
         hosts: Collection[str] = (),
         label: Callable[[str], str] = lambda _: "a token",
         redact: Redact = redacted,
+        read_only: bool = False,
+        cors: Cors = _NO_CORS,
     ) -> None:
         """Raises StackitError for routes that cannot be served together."""
         self._reactor = reactor
         self._router = Router(routes, prefixes)
         self.guard = Guard(tokens=tokens, hosts=hosts, label=label)
         self._faults = FaultDescriber(redact)
+        self.read_only = read_only
+        self.cors = cors
 
     def refuse(self, head: RequestHead, address: str) -> Response | None:
         """Return the answer that refuses a request; None for one that may go on.
 
         ``address`` is the local address of the connection.
         """
-        guarded = self.guard.refuse_host(head, address) if self._is_open(head) else self.guard.refuse(head, address)
-        refused = guarded or self._unroutable(head)
-        return encode(refused) if refused is not None else None
+        guarded = self.guard.refuse_host(head, address)
+        preflight = self.cors.preflight(head, self._allow(head)) if guarded is None else None
+        if guarded is None and preflight is None and not self._is_open(head):
+            guarded = self.guard.refuse(head, address)
+        refused = guarded or preflight or self._unroutable(head)
+        return self.cors.share(head, encode(refused)) if refused is not None else None
+
+    def _allow(self, head: RequestHead) -> str:
+        found = self._router.find(head.path)
+        return "" if found is None else found.entry.allow
 
     def _is_open(self, head: RequestHead) -> bool:
         found = self._router.find(head.path)
@@ -78,6 +93,8 @@ class Admin:
         if found.route(head.method.decode("latin-1")) is None:
             allowed = error(405, f"this path answers {found.entry.allow}")
             return Response(status=405, body=allowed.body, headers={"Allow": found.entry.allow})
+        if self.read_only and not found.entry.reads(head.method.decode("latin-1")):
+            return Response(status=405, body={"error": _READ_ONLY}, headers={"Allow": found.entry.allow_reading})
         return None
 
     def route(self, head: RequestHead) -> str:
@@ -91,6 +108,9 @@ class Admin:
 
         ``peer`` is the name for people of who asks without a token.
         """
+        return self.cors.share(head, await self._answer(head, query, body, peer))
+
+    async def _answer(self, head: RequestHead, query: bytes, body: bytes, peer: str) -> Response:
         found = self._router.find(head.path)
         method = head.method.decode("latin-1")
         match = found.route(method) if found else None

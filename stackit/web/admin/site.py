@@ -5,7 +5,7 @@ from __future__ import annotations
 import socket
 import struct
 from collections import Counter
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Collection, Iterable
 from functools import partial
 from typing import Any
 
@@ -21,6 +21,7 @@ from stackit.http.server.refusals import RETRY_AFTER, TOO_LARGE, Refusal
 from stackit.http.server.site import BoundedSite, Limits
 from stackit.secrets.redactor import Redact
 from stackit.text.redaction import redacted
+from stackit.web.admin.cors import Cors
 from stackit.web.admin.guard import Guard
 from stackit.web.admin.rules import BODY_CAP, Admin, encode
 from stackit.web.admin.tokens import Tokens
@@ -34,7 +35,7 @@ _BUSY = encode(
         headers={"Retry-After": str(RETRY_AFTER)},
     )
 )
-_NOT_LOGGED = {404, 405}
+_NOT_LOGGED = {204, 404, 405}
 ClientOf = Callable[[RequestHead], str | None]
 _log = Logger(namespace="stackit")
 
@@ -65,6 +66,8 @@ def admin_site(
         hosts=config.admin.hosts,
         label=label(found),
         redact=redact,
+        read_only=config.read_only,
+        cors=Cors(config.admin.cors_origins),
     )
     return AdminSite(admin, reactor=reactor, limits=limits, client_of=client_of)
 
@@ -96,6 +99,11 @@ class AdminSite(BoundedSite):
     def change_guard(self, guard: Guard) -> None:
         """Protect the admin side by other tokens and names, from the next request on."""
         self._admin.guard = guard
+
+    def change_reach(self, *, read_only: bool, cors_origins: Collection[str]) -> None:
+        """Allow other changes, and pages of other origins, from the next request on."""
+        self._admin.read_only = read_only
+        self._admin.cors = Cors(cors_origins)
 
     def admit(self, route: str) -> bool:
         """Return whether one more request of a route may wait for its answer. If so, ``answered`` has to follow.

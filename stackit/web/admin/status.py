@@ -4,10 +4,35 @@ from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 
+import msgspec
+
 from stackit.api.admin import AdminRequest, Response, Route, unavailable
 from stackit.api.errors import JournalError
+from stackit.api.schema import Timestamp
 from stackit.api.version import VERSION
 from stackit.text.times import rfc3339
+
+
+class SubscriberCounts(msgspec.Struct, frozen=True):
+    """The numbers of handlings of one subscriber that wait, and that were given up."""
+
+    subscriber: str
+    pending: int
+    dead: int
+
+
+class Status(msgspec.Struct, frozen=True):
+    """The state of all of stackit. ``pending`` and ``dead`` are numbers of handlings, ``repos`` of repositories."""
+
+    version: str
+    started_at: Timestamp
+    ready: bool
+    problems: list[str]
+    read_only: bool
+    pending: int
+    dead: int
+    subscribers: list[SubscriberCounts]
+    repos: int
 
 
 def status(
@@ -17,11 +42,13 @@ def status(
     pending: Callable[[], Mapping[str, int]],
     dead: Callable[[], Awaitable[Mapping[str, int]]],
     repos: Callable[[], int],
+    read_only: Callable[[], bool] = lambda: False,
 ) -> Route:
     """Return the route.
 
     ``started_at`` is in seconds since the epoch. ``checks`` returns what is wrong, ``pending`` and ``dead`` the number
-    of handlings by the name of their subscriber, ``repos`` the number of managed repositories.
+    of handlings by the name of their subscriber, ``repos`` the number of managed repositories,
+    ``read_only`` whether the admin side changes nothing.
     """
 
     async def show(_request: AdminRequest) -> Response:
@@ -31,19 +58,27 @@ def status(
         except JournalError as problem:
             return unavailable(problem)
         waiting = pending()
-        body = {
-            "version": VERSION,
-            "started_at": rfc3339(started_at),
-            "ready": not problems,
-            "problems": problems,
-            "pending": sum(waiting.values()),
-            "dead": sum(dead_letters.values()),
-            "subscribers": [
-                {"subscriber": name, "pending": waiting.get(name, 0), "dead": dead_letters.get(name, 0)}
+        body = Status(
+            version=VERSION,
+            started_at=rfc3339(started_at),
+            ready=not problems,
+            problems=problems,
+            read_only=read_only(),
+            pending=sum(waiting.values()),
+            dead=sum(dead_letters.values()),
+            subscribers=[
+                SubscriberCounts(name, waiting.get(name, 0), dead_letters.get(name, 0))
                 for name in sorted({*waiting, *dead_letters})
             ],
-            "repos": repos(),
-        }
+            repos=repos(),
+        )
         return Response(body=body)
 
-    return Route("GET", "{prefix}/status", show, query=())
+    return Route(
+        "GET",
+        "{prefix}/status",
+        show,
+        query=(),
+        summary="Show the state of all of stackit in one answer.",
+        returns=Status,
+    )
