@@ -1,6 +1,6 @@
 """The names a plugin needs, which are those of ``stackit`` itself; docs/plugins.md shows them at work."""
 
-from stackit.api.admin import AdminRequest, Refused, RequestHead, Response, Route, error
+from stackit.api.admin import AdminRequest, BodyStream, Refused, RequestHead, Response, Route, error
 from stackit.api.app import App
 from stackit.api.commands import AdminClient, Command, Printer, Shell
 from stackit.api.errors import NotFoundError, Permanent, PluginError, StackitError, describe
@@ -33,6 +33,7 @@ __all__ = [
     "AdminRequest",
     "ApiError",
     "App",
+    "BodyStream",
     "Claim",
     "Command",
     "Duration",

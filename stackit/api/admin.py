@@ -61,6 +61,7 @@ class AdminRequest(msgspec.Struct, frozen=True, kw_only=True):
     value of each query parameter, ``body`` at most 64 KiB, ``cookie`` the header ``Cookie``. ``by`` tells people who
     asked: the name of the file of the bearer token, a person, or where the request came from. ``role`` is what they may
     do, ``client`` the address that asked, ``csrf`` what a form has to send back ("" where there is no session).
+    ``last_event_id`` is the header by which a browser goes on with server-sent events.
     """
 
     method: str
@@ -73,6 +74,7 @@ class AdminRequest(msgspec.Struct, frozen=True, kw_only=True):
     role: Role = "operator"
     client: str = ""
     csrf: str = ""
+    last_event_id: str = ""
 
 
 class Route(msgspec.Struct, frozen=True):

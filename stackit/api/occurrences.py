@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from types import MappingProxyType
-from typing import Literal, get_args
+from typing import Any, ClassVar, Literal, get_args
 
 import msgspec
 
@@ -115,6 +115,10 @@ OCCURRENCES: Mapping[str, OccurrenceType] = MappingProxyType(
 """stackit's own occurrences, by name. A plugin may observe others, of names of its own."""
 
 
+_MOST_REFS = 20
+_LONGEST_REF = 500
+
+
 class Occurrence(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     """One thing that happened. ``name`` is one of ``OCCURRENCES``, or a plugin's own; fields that say nothing are None.
 
@@ -150,3 +154,41 @@ class Occurrence(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     traceback: str | None = None
     changes: tuple[RefChange, ...] | None = None
     request: RequestHead | None = None
+
+    LOGGED: ClassVar[tuple[str, ...]] = ()
+    """The names of the fields that a log line has."""
+
+    @property
+    def summary(self) -> str:
+        """The text of a line about it; a plugin's own occurrence has its name as text."""
+        known = OCCURRENCES.get(self.name)
+        return str(self.name).replace("_", " ") if known is None else known.summary
+
+    @property
+    def level(self) -> Level:
+        """The level of a line about it."""
+        known = OCCURRENCES.get(self.name)
+        if known is None or known.level == "info":
+            return "info" if self.error is None else "warn"
+        return known.level
+
+    def fields(self) -> dict[str, Any]:
+        """Return what a line about it shows: the fields that are set, seconds rounded, and some of the refs."""
+        fields = {name: value for name in self.LOGGED if (value := getattr(self, name)) is not None}
+        for name in ("seconds", "retry_in"):
+            if name in fields:
+                fields[name] = round(fields[name], 3)
+        if self.changes is not None:
+            fields["count"] = len(self.changes)
+            # A first clone may bring 100,000 refs: a line shows some, the event has all.
+            fields["refs"] = [f"{change.kind}:{_shortened(change.ref)}" for change in self.changes[:_MOST_REFS]]
+        return fields
+
+
+Occurrence.LOGGED = tuple(
+    each for each in Occurrence.__struct_fields__ if each not in ("name", "missing", "changes", "request", "traceback")
+)
+
+
+def _shortened(ref: str) -> str:
+    return ref if len(ref) <= _LONGEST_REF else f"{ref[:_LONGEST_REF]}…"

@@ -37,6 +37,10 @@ from stackit.dispatch.stalls import StallDetector
 from stackit.journal import EventId
 from stackit.journal.pruner import Pruner
 from stackit.journal.sqlite import SQLiteJournal
+from stackit.live.feed import Feed
+from stackit.live.metrics import LiveMetrics
+from stackit.live.places import Places
+from stackit.live.routes import live_routes
 from stackit.registry import Registry
 from stackit.registry.catalog import Build
 from stackit.registry.metrics import RegistryMetrics
@@ -127,6 +131,7 @@ class Stackit(Service):
             self._make_watchdog()
             self._make_dispatch()
             self._make_github()
+            self._make_live()
             self._make_app()
             self._make_public_side()
             self._make_admin_side()
@@ -225,6 +230,13 @@ class Stackit(Service):
         for name, plugin in self.github.plugins().items():
             self.bus.register(name, plugin)
 
+    def _make_live(self) -> None:
+        """Make what tells people and programs of what happens, as it happens."""
+        self.live = Feed(reactor=self.reactor, now=self.now, redact=self.redact)
+        self._live_places = Places()
+        self.stop.when_begun(self.live.stop)
+        self.bus.register("live", self.live)
+
     def _signed_by(self, body: bytes, digest: bytes) -> str | None:
         """Return the label of the secret of GitHub's webhook that signed a body."""
         return self.public.webhooks[GITHUB].signed_by(body, digest)
@@ -282,6 +294,7 @@ class Stackit(Service):
                 for each in collectors
             ]
             + [("registry", RegistryMetrics(self.registry.counts))]
+            + [("live", LiveMetrics(self.live, self._live_places))]
             + self.github.collectors(),
             redact=self.redact,
             stop=self.stop,
@@ -333,6 +346,7 @@ class Stackit(Service):
             ),
             *registry_routes(self.registry, self._requested, self._mirror_path),
             *self.github.routes(),
+            *live_routes(self.live, self._live_places),
             *self.bus.collect_items(hookspecs.stackit_routes, self.app),
         ]
         routes.append(config_route(lambda: self.config))

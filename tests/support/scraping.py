@@ -22,6 +22,9 @@ from stackit.github.apps.personal import PersonalTokens
 from stackit.github.discovery.metrics import DiscoveryMetrics
 from stackit.github.hooks.alarms import HookAlarms
 from stackit.github.recovery.metrics import RecoveryMetrics
+from stackit.live.feed import Feed
+from stackit.live.metrics import LiveMetrics
+from stackit.live.places import Places
 from stackit.plugins.metrics import Metrics
 from stackit.plugins.mirror import Mirror
 from stackit.registry.metrics import RegistryMetrics
@@ -68,6 +71,7 @@ class Scraped:
                 ("github-personal_tokens", self._personal_tokens()),
                 ("github-recovery", RecoveryMetrics({}, clock.seconds)),
                 ("registry", RegistryMetrics(lambda: {"managed": 1, "held": 0, "removed": 0})),
+                ("live", LiveMetrics(Feed(reactor=clock, now=clock.seconds, redact=str), Places())),
                 ("github-api", RequestCounts(Limits(clock))),
                 ("github-discovery", DiscoveryMetrics(tuple, {"looked": 0, "ignored": 0})),
             ],

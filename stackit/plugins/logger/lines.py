@@ -12,15 +12,11 @@ from twisted.logger import Logger, LogLevel
 from stackit import OCCURRENCES, KeyValues, LineTemplate, Occurrence
 
 _LEVELS = {"info": LogLevel.info, "warn": LogLevel.warn, "error": LogLevel.error}
-_HIDDEN = ("missing", "changes", "request", "traceback")
-"""Fields that are not for the line itself."""
-_FIELDS = tuple(each for each in Occurrence.__struct_fields__ if each not in ("name", *_HIDDEN))
+_FIELDS = Occurrence.LOGGED
 _VALUES = attrgetter(*_FIELDS)
-_MOST_REFS = 20
 _MOST_REFUSALS = 1000
 _MINUTE = 60.0
 _MOST_FORMS = 16
-_LONGEST_REF = 500
 _UNUSUAL = ("backstop", "failed", "dead", "refs_changed")  # their lines have more than the fields that are set
 
 
@@ -60,11 +56,11 @@ class Lines:
             return
         said = self._usual(occurrence)
         if said is None:
-            fields = _fields(occurrence)
+            fields = occurrence.fields()
             if occurrence.name == "backstop" and self._quiet_looks:
                 fields["unchanged"], self._quiet_looks = self._quiet_looks, 0
-            said = KeyValues.of(_summary(occurrence.name), fields)
-        self._write(_level(occurrence), occurrence.name, said, occurrence.traceback)
+            said = KeyValues.of(occurrence.summary, fields)
+        self._write(_LEVELS[occurrence.level], occurrence.name, said, occurrence.traceback)
 
     def _usual(self, occurrence: Occurrence) -> KeyValues | None:
         """Return the line of an occurrence with the same fields as an earlier one of its name; None for another."""
@@ -77,7 +73,7 @@ class Lines:
                 return said
         names = [name for name, value in zip(_FIELDS, _VALUES(occurrence), strict=True) if value is not None]
         if 1 < len(names) < len(_FIELDS) - 1 and len(forms) < _MOST_FORMS and occurrence.name not in _UNUSUAL:
-            forms.append(_Form(_summary(occurrence.name), names))
+            forms.append(_Form(occurrence.summary, names))
         return None
 
     def _has_room(self) -> bool:
@@ -139,33 +135,3 @@ class _Form:
 
 def _is_quiet(occurrence: Occurrence) -> bool:
     return occurrence.cause == "backstop" and occurrence.outcome == "unchanged" and occurrence.error is None
-
-
-def _level(occurrence: Occurrence) -> Any:
-    known = OCCURRENCES.get(occurrence.name)
-    if known is None or known.level == "info":
-        return LogLevel.info if occurrence.error is None else LogLevel.warn
-    return _LEVELS[known.level]
-
-
-def _fields(occurrence: Occurrence) -> dict[str, Any]:
-    fields = {name: value for name, value in zip(_FIELDS, _VALUES(occurrence), strict=True) if value is not None}
-    if occurrence.seconds is not None:
-        fields["seconds"] = round(occurrence.seconds, 3)
-    if occurrence.retry_in is not None:
-        fields["retry_in"] = round(occurrence.retry_in, 3)
-    if occurrence.changes is not None:
-        fields["count"] = len(occurrence.changes)
-        # A first clone may bring 100,000 refs: the line shows some, the event has all.
-        fields["refs"] = [f"{change.kind}:{_shortened(change.ref)}" for change in occurrence.changes[:_MOST_REFS]]
-    return fields
-
-
-def _summary(name: str) -> str:
-    """Return the text of a line; a plugin's own occurrence has its name as text."""
-    known = OCCURRENCES.get(name)
-    return str(name).replace("_", " ") if known is None else known.summary
-
-
-def _shortened(ref: str) -> str:
-    return ref if len(ref) <= _LONGEST_REF else f"{ref[:_LONGEST_REF]}…"

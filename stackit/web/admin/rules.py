@@ -131,7 +131,17 @@ class Admin:
         cookies = head.headers.get(b"cookie", ())
         cookie = cookies[0].decode("latin-1") if len(cookies) == 1 else ""
         by = self.guard.caller(head) or peer
-        asked = AdminRequest(method=method, path=path, args=args, query=parameters, body=body, cookie=cookie, by=by)
+        last_event_id = head.headers.get(b"last-event-id", (b"",))[0].decode("latin-1")
+        asked = AdminRequest(
+            method=method,
+            path=path,
+            args=args,
+            query=parameters,
+            body=body,
+            cookie=cookie,
+            by=by,
+            last_event_id=last_event_id,
+        )
         answering = with_timeout(self._reactor, call(route.handler, asked), 0)
         return await answering.addCallback(_checked).addErrback(_failed, route, self._faults)
 

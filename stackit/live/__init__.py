@@ -1,0 +1,1 @@
+"""Live: what stackit does, told to people and programs that watch, as server-sent events."""
