@@ -12,6 +12,7 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
+import msgspec
 from twisted.internet import protocol
 from twisted.internet.defer import Deferred, maybeDeferred
 from twisted.web.http import Request as HttpRequest
@@ -228,7 +229,7 @@ async def ask(harness: Harness, method: str, path: str, accept: str | None = Non
             query = {} if accept is None else {"accept": accept}
             request = AdminRequest(method=method, path=path, args=args, query=query, body=b"")
             answer: Response = await call(route.handler, request)
-            return answer
+            return msgspec.structs.replace(answer, body=msgspec.to_builtins(answer.body))
     raise AssertionError(f"no route {method} {path}")
 
 

@@ -6,20 +6,33 @@ import json
 import re
 import time
 from collections.abc import Awaitable, Callable, Collection, Mapping, Sequence
-from typing import Any, Protocol
+from typing import Literal, Protocol
+
+import msgspec
 
 from stackit.api.admin import AdminRequest, Response, Route, error, unavailable
 from stackit.api.errors import JournalError, Permanent
 from stackit.api.events import Repo
+from stackit.api.schema import Parameter
 from stackit.bus.bus import Bus
 from stackit.journal import EventId, JournalProtocol, Receipt
 from stackit.journal.records import REFS_EVENT, STATES
 from stackit.text.times import parse_time, rfc3339
+from stackit.web.admin.delivery_answers import (
+    DEFAULT_LIMIT,
+    LISTING,
+    MAX_LIMIT,
+    SHOWING,
+    SUBSCRIBER,
+    Deliveries,
+    Delivery,
+    Handling,
+    NoDeliveries,
+    Replayed,
+    ReplayedDelivery,
+)
 
-DEFAULT_LIMIT = 50
-MAX_LIMIT = 200
-
-_FILTERS = ("delivery", "event", "repo", "state", "subscriber", "since", "until", "cursor", "limit")
+_UNKNOWN = "no such delivery; it may be older than what the journal keeps"
 _WORD = re.compile(r"[\x21-\x7e]{1,200}", re.ASCII)
 _LIMIT = re.compile(r"[0-9]{1,3}", re.ASCII)
 
@@ -59,10 +72,44 @@ def delivery_routes(
     """
     receipts = _Deliveries(journal, dispatch, bus, is_managed, now)
     return [
-        Route("GET", "{prefix}/deliveries", _answered(receipts.listing), query=_FILTERS),
-        Route("POST", "{prefix}/deliveries/replay", _answered(receipts.replay_dead), query=("subscriber", "state")),
-        Route("GET", "{prefix}/deliveries/{id}", _answered(receipts.show), query=("payload", "traceback")),
-        Route("POST", "{prefix}/deliveries/{id}/replay", _answered(receipts.replay), query=("subscriber",)),
+        Route(
+            "GET",
+            "{prefix}/deliveries",
+            _answered(receipts.listing),
+            query=LISTING,
+            summary="List deliveries, newest first.",
+            returns=Deliveries,
+            errors={404: NoDeliveries},
+        ),
+        Route(
+            "POST",
+            "{prefix}/deliveries/replay",
+            _answered(receipts.replay_dead),
+            query=(
+                msgspec.structs.replace(SUBSCRIBER, required=True),
+                Parameter("state", "Which to replay.", Literal["dead"], required=True),
+            ),
+            summary="Replay all dead letters of a subscriber.",
+            returns=Replayed,
+        ),
+        Route(
+            "GET",
+            "{prefix}/deliveries/{id}",
+            _answered(receipts.show),
+            query=SHOWING,
+            summary="Show the receipt of a delivery.",
+            returns=Delivery,
+            errors={404: _UNKNOWN},
+        ),
+        Route(
+            "POST",
+            "{prefix}/deliveries/{id}/replay",
+            _answered(receipts.replay),
+            query=(SUBSCRIBER,),
+            summary="Replay a delivery to one of its handlers, or to all.",
+            returns=ReplayedDelivery,
+            errors={404: _UNKNOWN, 409: "Its payload is not kept."},
+        ),
     ]
 
 
@@ -112,7 +159,7 @@ class _Deliveries:
         if repo is not None and not page.deliveries and not await self._is_known(repo):
             return _none(404, f"{repo} is not managed, and there is no delivery of it")
         deliveries = [self._shown(receipt) for receipt in page.deliveries]
-        return Response(body={"deliveries": deliveries, "next": page.next})
+        return Response(body=Deliveries(deliveries, page.next))
 
     async def show(self, request: AdminRequest) -> Response:
         with_payload, with_tracebacks = _flag(request.query, "payload"), _flag(request.query, "traceback")
@@ -122,8 +169,11 @@ class _Deliveries:
         shown = self._shown(receipt)
         if with_tracebacks:
             tracebacks = await self._journal.tracebacks(receipt.id)
-            for handling, each in zip(receipt.handlings, shown["handlings"], strict=True):
-                each["traceback"] = tracebacks.get(handling.subscriber)
+            handlings = [
+                msgspec.structs.replace(each, traceback=tracebacks.get(handling.subscriber))
+                for handling, each in zip(receipt.handlings, shown.handlings, strict=True)
+            ]
+            shown = msgspec.structs.replace(shown, handlings=handlings)
         if not with_payload:
             return Response(body=shown)
         try:
@@ -133,7 +183,7 @@ class _Deliveries:
         body = stored.body if stored is not None else None
         # The body is sent as it was received: decoding and encoding 25 MiB would block the reactor, and could change
         # the payload.
-        head = json.dumps(shown).removesuffix("}")
+        head = json.dumps(msgspec.to_builtins(shown)).removesuffix("}")
         return Response(body=b'%b, "payload": %b}\n' % (head.encode("ascii"), b"null" if body is None else body))
 
     async def replay(self, request: AdminRequest) -> Response:
@@ -149,7 +199,7 @@ class _Deliveries:
             return _unknown()
         except ValueError as problem:
             return error(409, f"this delivery cannot be replayed: {problem}")
-        return Response(body={"id": receipt.id, "replayed": replayed})
+        return Response(body=ReplayedDelivery(receipt.id, replayed))
 
     async def replay_dead(self, request: AdminRequest) -> Response:
         if request.query.get("state") != "dead":
@@ -157,7 +207,7 @@ class _Deliveries:
         if "subscriber" not in request.query:
             raise _BadRequestError("subscriber: say whose dead letters to replay")
         replayed = await self._dispatch.replay_dead(await self._known_key(request.query["subscriber"]))
-        return Response(body={"replayed": replayed})
+        return Response(body=Replayed(replayed))
 
     async def _receipt(self, request: AdminRequest) -> Receipt | None:
         return await self._journal.receipt(EventId(request.args["id"]))
@@ -195,30 +245,30 @@ class _Deliveries:
             raise _UnknownSubscriberError(f"subscriber: there is no {name}; there is {names or 'none at all'}")
         return keys[0]
 
-    def _shown(self, receipt: Receipt) -> dict[str, Any]:
-        return {
-            "id": receipt.id,
-            "delivery": receipt.delivery,
-            "hook": receipt.hook,
-            "via": receipt.via,
-            "event": receipt.event,
-            "action": receipt.action,
-            "repo": receipt.repo,
-            "received_at": rfc3339(receipt.received_at),
-            "state": receipt.state,
-            "visible_at": _time(receipt.visible_at),
-            "handlings": [
-                {
-                    "subscriber": self._bus.display(handling.subscriber),
-                    "state": handling.state,
-                    "attempts": handling.attempts,
-                    "error": handling.error,
-                    "next_at": _time(handling.next_at),
-                    "finished_at": _time(handling.finished_at),
-                }
+    def _shown(self, receipt: Receipt) -> Delivery:
+        return Delivery(
+            id=receipt.id,
+            delivery=receipt.delivery,
+            hook=receipt.hook,
+            via=receipt.via,
+            event=receipt.event,
+            action=receipt.action,
+            repo=receipt.repo,
+            received_at=rfc3339(receipt.received_at),
+            state=receipt.state,
+            visible_at=_time(receipt.visible_at),
+            handlings=[
+                Handling(
+                    subscriber=self._bus.display(handling.subscriber),
+                    state=handling.state,
+                    attempts=handling.attempts,
+                    error=handling.error,
+                    next_at=_time(handling.next_at),
+                    finished_at=_time(handling.finished_at),
+                )
                 for handling in receipt.handlings
             ],
-        }
+        )
 
 
 def _answered(
@@ -267,8 +317,8 @@ def _time(epoch: float | None) -> str | None:
 
 def _none(status: int, reason: str) -> Response:
     """Return an error that is a list without deliveries, too: a name that nobody knows yet may be known later."""
-    return Response(status=status, body={"error": reason, "deliveries": [], "next": None})
+    return Response(status=status, body=NoDeliveries(reason))
 
 
 def _unknown() -> Response:
-    return error(404, "no such delivery; it may be older than what the journal keeps")
+    return error(404, _UNKNOWN)
