@@ -17,7 +17,7 @@ import msgspec
 from stackit.api.errors import PluginError
 from stackit.api.reactor import Reactor
 from stackit.text.escape import escape
-from stackit.text.tables import fields, table
+from stackit.text.tables import Tone, fields, table, toned
 from stackit.text.times import parse_rfc3339, relative
 
 _NAME = re.compile(r"[a-z][a-z0-9]*(-[a-z0-9]+)*", re.ASCII)
@@ -58,6 +58,14 @@ class Printer:
         else:
             self._out.write("".join(f"{escape(line)}\n" for line in text.removesuffix("\n").split("\n")))
             self._out.flush()  # the command may go on for a while
+
+    def line(self, answer: Any, text: str, tone: Tone | None = None) -> None:
+        """Print one of many answers on a line of its own: as JSON, or as ``text`` in the color of its ``tone``."""
+        if self._as_json:
+            self._out.write(json.dumps(answer) + "\n")
+        else:
+            self._out.write(toned(escape(text), tone if self._color else None) + "\n")
+        self._out.flush()
 
     def table(
         self, answer: Any, header: Sequence[str], rows: Sequence[Sequence[object]], *, empty: str, note: str = ""

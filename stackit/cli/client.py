@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import errno
 import json
-from collections.abc import Mapping
+from collections.abc import Callable, Coroutine, Mapping
 from io import BytesIO
 from pathlib import Path
-from typing import Any, cast
+from typing import Any, TypeVar, cast
 from urllib.parse import urlencode, urlsplit
 
 import msgspec
@@ -31,10 +31,12 @@ from zope.interface import implementer
 
 from stackit.api.errors import ConfigError, NotFoundError, StackitError
 from stackit.api.reactor import Reactor
+from stackit.cli.event_stream import EventParser, EventReader, ServerEvent
 from stackit.config import checks
 from stackit.config.load import load_only
 from stackit.config.setting import checked
 
+Result = TypeVar("Result")
 _CONNECT_TIMEOUT = 5.0
 _UNIX = "unix:"
 _UNFINISHED = (RequestTransmissionFailed, ResponseFailed, ConnectionLost, defer.TimeoutError)
@@ -83,7 +85,60 @@ class HTTPAdminClient:
 
         Raises StackitError, with the way out, where stackit does not answer or answers with an error.
         """
+        producer = None if body is None else FileBodyProducer(BytesIO(msgspec.json.encode(body)))
+
+        async def exchange(pool: HTTPConnectionPool) -> tuple[int, bytes]:
+            response = await self._request(pool, method, path, query, self._headers, producer)
+            return response.code, await treq.content(response)
+
         pool = HTTPConnectionPool(self._reactor)
+        try:
+            status, answer = await self._in_time(exchange(pool))
+        finally:
+            await pool.closeCachedConnections()
+        return self._read(status, answer)
+
+    async def watch(
+        self,
+        path: str,
+        query: Mapping[str, str],
+        on_event: Callable[[ServerEvent], object],
+        last_id: str | None = None,
+    ) -> str | None:
+        """Have ``on_event`` called with each event of a stream below the API prefix, until it ends.
+
+        Returns the id to go on with. Raises StackitError as ``ask`` does, where no stream begins.
+        """
+        headers = self._headers.copy()
+        if last_id is not None:
+            headers.addRawHeader("Last-Event-ID", last_id)
+
+        async def begin(pool: HTTPConnectionPool) -> Any:
+            response = await self._request(pool, "GET", path, query, headers)
+            if response.code != 200 or response.headers.getRawHeaders(b"content-type") != [b"text/event-stream"]:
+                self._read(response.code, await treq.content(response))
+                raise StackitError(f"{self.url} has no stream at {path}: is it a stackit of another age?")
+            return response
+
+        response = await self._in_time(begin(HTTPConnectionPool(self._reactor, persistent=False)))
+        self.answered = True
+        parser = EventParser(on_event)
+        parser.last_id = last_id
+        reader = EventReader(self._reactor, parser)
+        response.deliverBody(reader)
+        await reader.over
+        return parser.last_id
+
+    async def _request(
+        self,
+        pool: HTTPConnectionPool,
+        method: str,
+        path: str,
+        query: Mapping[str, str] | None,
+        headers: Headers,
+        producer: FileBodyProducer | None = None,
+    ) -> Any:
+        """Return the response to a request, its body unread."""
         origin = "http://localhost"
         if self.url.startswith(_UNIX):
             socket = UNIXClientEndpoint(self._reactor, self.url.removeprefix(_UNIX), timeout=_CONNECT_TIMEOUT)
@@ -92,18 +147,14 @@ class HTTPAdminClient:
             origin = self.url
             agent = Agent(self._reactor, connectTimeout=_CONNECT_TIMEOUT, pool=pool)
         url = origin + self._prefix + path + (f"?{urlencode(query)}" if query else "")
-
         # The agent itself, because treq's client cannot reach an IPv6 address; it follows no
         # redirect, which would take the token to wherever it points.
-        async def exchange() -> tuple[int, bytes]:
-            producer = None if body is None else FileBodyProducer(BytesIO(msgspec.json.encode(body)))
-            response = await agent.request(method.encode(), url.encode(), self._headers, producer)
-            return response.code, await treq.content(response)
+        return await agent.request(method.encode(), url.encode(), headers, producer)
 
+    async def _in_time(self, exchange: Coroutine[Any, Any, Result]) -> Result:
+        """Return the result of an exchange within the time for one. Raises StackitError where there is no answer."""
         try:
-            status, body = await Deferred.fromCoroutine(exchange()).addTimeout(
-                self._timeout, cast("IReactorTime", self._reactor)
-            )
+            return await Deferred.fromCoroutine(exchange).addTimeout(self._timeout, cast("IReactorTime", self._reactor))
         except ConnectError as problem:
             if problem.osError == errno.EACCES and self.url.startswith(_UNIX):
                 raise StackitError(
@@ -116,9 +167,6 @@ class HTTPAdminClient:
             raise StackitError(
                 f"{self.url} gave no complete answer: it broke off, or took longer than {self._timeout:g} seconds"
             ) from None
-        finally:
-            await pool.closeCachedConnections()
-        return self._read(status, body)
 
     def _unreachable(self) -> StackitError:
         return StackitError(

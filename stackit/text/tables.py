@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from typing import Literal
 
 from stackit.text.escape import escape
 
 _GAP = "  "
 _STATE = "STATE"
 _BOLD, _GREEN, _YELLOW, _RED = "1", "32", "33", "31"
+Tone = Literal["good", "doubtful", "bad"]
+_TONES: dict[Tone, str] = {"good": _GREEN, "doubtful": _YELLOW, "bad": _RED}
 _COLORS = {
     **dict.fromkeys(("done", "in_step", "ready"), _GREEN),
     **dict.fromkeys(("pending", "behind", "cloning"), _YELLOW),
@@ -45,6 +48,11 @@ def fields(values: Mapping[str, object], *, color: bool = False) -> str:
         style = _COLORS.get(text) if color and name.upper() == _STATE else None
         lines.append(f"{name + ':':<{width}}{_styled(text, style)}\n")
     return "".join(lines)
+
+
+def toned(text: str, tone: Tone | None) -> str:
+    """Return a text in the color of a tone; as it is for None."""
+    return text if tone is None else _styled(text, _TONES[tone])
 
 
 def plain(cell: object) -> str:

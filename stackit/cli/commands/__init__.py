@@ -16,12 +16,14 @@ from stackit.cli.commands import (
     replay,
     send,
     status,
+    tail,
 )
 
 COMMANDS = (
     status.COMMAND,
     deliveries.COMMAND,
     delivery.COMMAND,
+    tail.COMMAND,
     replay.COMMAND,
     recover.COMMAND,
     app.COMMAND,
