@@ -10,7 +10,8 @@ import msgspec
 from stackit.api.admin import AdminRequest, Response, Route, error, unavailable
 from stackit.api.errors import ConfigError, JournalError, StackitError
 from stackit.api.events import Repo
-from stackit.api.repos import ManagedRepo
+from stackit.api.repos import ManagedRepo, RepoSource
+from stackit.api.schema import Timestamp
 from stackit.registry.registry import ConflictError, Registry, UnknownError
 from stackit.text.times import rfc3339
 
@@ -18,9 +19,28 @@ Requested = Callable[[str, str | None], tuple[Repo, str]]
 """The repository and the URL that a person asks for; raises ConfigError for what the configuration would refuse."""
 
 
-class _Wanted(msgspec.Struct, forbid_unknown_fields=True):
+class NewRepository(msgspec.Struct, forbid_unknown_fields=True):
+    """A repository to mirror: ``owner/name``, and its URL where it is not on GitHub."""
+
     name: str
     url: str | None = None
+
+
+class AddedRepository(msgspec.Struct, frozen=True, kw_only=True):
+    """A repository that is mirrored from now on, and who added it when."""
+
+    name: str
+    url: str
+    source: RepoSource
+    added_by: str
+    added_at: Timestamp | None
+
+
+class RemovedRepository(msgspec.Struct, frozen=True):
+    """A repository that is mirrored no more, and where its mirror stays; null if there is none."""
+
+    name: str
+    mirror: str | None
 
 
 def registry_routes(registry: Registry, requested: Requested, mirror: Callable[[Repo], Path | None]) -> list[Route]:
@@ -31,7 +51,7 @@ def registry_routes(registry: Registry, requested: Requested, mirror: Callable[[
 
     async def add(request: AdminRequest) -> Response:
         try:
-            wanted = msgspec.json.decode(request.body, type=_Wanted)
+            wanted = msgspec.json.decode(request.body, type=NewRepository)
         except (msgspec.DecodeError, UnicodeDecodeError) as problem:
             return error(400, f'expected {{"name": "octo/widget"}}, and perhaps a url: {problem}')
         try:
@@ -56,11 +76,29 @@ def registry_routes(registry: Registry, requested: Requested, mirror: Callable[[
             gone = await registry.remove(repo, request.by)
         except StackitError as problem:
             return _refused(problem)
-        return Response(body={"name": str(gone.repo), "mirror": None if path is None else str(path)})
+        return Response(body=RemovedRepository(str(gone.repo), None if path is None else str(path)))
 
     return [
-        Route("POST", "{prefix}/repos", add, query=()),
-        Route("DELETE", "{prefix}/repos/{owner}/{name}", remove, query=()),
+        Route(
+            "POST",
+            "{prefix}/repos",
+            add,
+            query=(),
+            summary="Add a repository, which is mirrored from now on.",
+            body=NewRepository,
+            returns=AddedRepository,
+            status=201,
+            errors={409: "It is mirrored already."},
+        ),
+        Route(
+            "DELETE",
+            "{prefix}/repos/{owner}/{name}",
+            remove,
+            query=(),
+            summary="Have a repository that a person added mirrored no more.",
+            returns=RemovedRepository,
+            errors={404: "It is not mirrored.", 409: "It is in the configuration, or was discovered."},
+        ),
     ]
 
 
@@ -74,13 +112,9 @@ def _refused(problem: StackitError) -> Response:
     return error(503, str(problem))
 
 
-def _shown(registry: Registry, managed: ManagedRepo) -> dict[str, object]:
+def _shown(registry: Registry, managed: ManagedRepo) -> AddedRepository:
     record = registry.record(managed)
     at = None if record is None else rfc3339(record.added_at)
-    return {
-        "name": str(managed.repo),
-        "url": managed.url,
-        "source": managed.source,
-        "added_by": managed.added_by,
-        "added_at": at,
-    }
+    return AddedRepository(
+        name=str(managed.repo), url=managed.url, source=managed.source, added_by=managed.added_by, added_at=at
+    )

@@ -34,6 +34,7 @@ from stackit.journal import JournalProtocol
 from stackit.registry import Registry
 from stackit.reload.reloader import Step
 from stackit.secrets.redactor import Redactor
+from stackit.service.github_status import GitHubStatus
 from stackit.service.part import Part
 
 
@@ -175,7 +176,14 @@ class GitHubParts:
     def routes(self) -> list[Route]:
         """Return ``GET {prefix}/github``, and the routes of the parts."""
         return [
-            Route("GET", "{prefix}/github", self._show, query=()),
+            Route(
+                "GET",
+                "{prefix}/github",
+                self._show,
+                query=(),
+                summary="Show what stackit does at GitHub, by its parts.",
+                returns=GitHubStatus,
+            ),
             *(route for part in self.parts for route in part.routes()),
         ]
 

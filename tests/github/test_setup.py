@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import parse_qs, urlsplit
 
+import msgspec
 import pytest
 import pytest_twisted
 import treq
@@ -139,7 +140,7 @@ class Browsing:
             answer = await Deferred.fromCoroutine(answer)
         assert isinstance(answer, Response)
         self.cookie = answer.headers.get("Set-Cookie", self.cookie).partition(";")[0]
-        return answer
+        return msgspec.structs.replace(answer, body=msgspec.to_builtins(answer.body, builtin_types=(bytes,)))
 
     async def code(self) -> dict[str, str]:
         """Go to GitHub and back, and return what it sends."""

@@ -6,6 +6,7 @@ import json
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import pytest
 import pytest_twisted
 from registry_harness import RegistryHarness, found, url
@@ -46,7 +47,7 @@ class Asked:
         handler: Any = self._routes[method]
         request = AdminRequest(method=method, path="/", args=args, query={}, body=body, by="ops.token")
         answer: Response = await handler(request)
-        return answer
+        return msgspec.structs.replace(answer, body=msgspec.to_builtins(answer.body))
 
 
 @pytest_twisted.ensureDeferred

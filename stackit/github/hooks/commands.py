@@ -6,13 +6,17 @@ from collections.abc import Awaitable, Callable, Sequence
 from pathlib import Path
 from typing import Any
 
+import msgspec
+
 from stackit.api.admin import AdminRequest, Response, Route, error, unavailable
 from stackit.api.errors import JournalError, StackitError
 from stackit.api.occurrences import Occurrence
+from stackit.api.schema import Parameter
 from stackit.config.model import Config
 from stackit.github.api import ApiClient
 from stackit.github.hooks import changes
 from stackit.github.hooks.access import HookAccess
+from stackit.github.hooks.answers import HookChanged, HookDone, ShownFault, ShownHook, ShownHooks
 from stackit.github.hooks.deliveries import DeliveryWatch
 from stackit.github.hooks.found import Hook
 from stackit.github.hooks.inspection import choose, listed
@@ -29,7 +33,8 @@ from stackit.text.units import Duration
 PING_WITHIN = 15.0
 """Seconds to wait for a ping."""
 
-Action = Callable[[HookTarget, AdminRequest], Awaitable[dict[str, Any]]]
+_HOOK = Parameter("hook", "The webhook: app:NAME, ORGANIZATION or OWNER/NAME.")
+Action = Callable[[HookTarget, AdminRequest], Awaitable[HookDone | HookChanged]]
 
 
 class HookCommands:
@@ -60,16 +65,37 @@ class HookCommands:
 
     def routes(self) -> Sequence[Route]:
         """Return the routes of the admin side."""
-        actions: dict[str, tuple[Action, tuple[str, ...]]] = {
-            "create": (self._create, ()),
-            "update": (self._update, ("id",)),
-            "ping": (self._ping, ()),
-            "rotate": (self._rotate, ("keep_old",)),
-            "forget": (self._forget, ()),
-        }
-        found = [Route("POST", "{prefix}/hooks/check", self._check, query=("hook",))]
-        for name, (action, query) in actions.items():
-            found.append(Route("POST", f"{{prefix}}/hooks/{name}", _one(action), query=("hook", *query)))
+        number = Parameter("id", "GitHub's id of the webhook, where there are several.")
+        keep_old = Parameter("keep_old", "How long the old secret stays valid (a duration such as 10m).")
+        changes: Sequence[tuple[str, Action, str, Any, tuple[Parameter, ...]]] = [
+            ("create", self._create, "Make a webhook at GitHub.", HookChanged, ()),
+            ("update", self._update, "Mend a webhook at GitHub.", HookChanged, (number,)),
+            ("ping", self._ping, "Have GitHub send a ping, and wait for it.", HookDone, ()),
+            ("rotate", self._rotate, "Give a webhook a new secret, and lose no delivery.", HookDone, (keep_old,)),
+            ("forget", self._forget, "Forget a webhook, and the secret that stackit made for it.", HookDone, ()),
+        ]
+        found = [
+            Route(
+                "POST",
+                "{prefix}/hooks/check",
+                self._check,
+                query=(_HOOK,),
+                summary="Look at webhooks at GitHub now.",
+                returns=ShownHooks,
+            )
+        ]
+        found += [
+            Route(
+                "POST",
+                f"{{prefix}}/hooks/{name}",
+                _one(action),
+                query=(msgspec.structs.replace(_HOOK, required=True), *more),
+                summary=summary,
+                returns=answer,
+                errors={502: "GitHub does not do it; the error has the reason and the way out."},
+            )
+            for name, action, summary, answer, more in changes
+        ]
         return found
 
     async def _check(self, request: AdminRequest) -> Response:
@@ -80,29 +106,29 @@ class HookCommands:
         except StackitError as problem:
             return error(400, str(problem))
         found = [self.shown(target, await self._monitor.look(target)) for target in targets]
-        return Response(body={"hooks": found, "public_url": self._config().public_url})
+        return Response(body=ShownHooks(found, self._config().public_url))
 
-    def shown(self, target: HookTarget, state: LastLook | None) -> dict[str, Any]:
+    def shown(self, target: HookTarget, state: LastLook | None) -> ShownHook:
         """Return a webhook for an answer."""
         inspection = None if state is None else state.inspection
         found = None if inspection is None else inspection.found
-        return {
-            "hook": target.text,
-            "id": None if found is None else found.id,
-            "url": None if found is None else redacted(found.config.url or ""),
-            "active": None if found is None else found.active,
-            "events": [] if found is None else list(found.events),
-            "changing_secret": self._rotations.is_changing(target),
-            "problem": None if state is None else state.problem,
-            "faults": [
-                {"fault": each.kind, "text": each.line(target), "mend": each.mend}
+        return ShownHook(
+            hook=target.text,
+            id=None if found is None else found.id,
+            url=None if found is None else redacted(found.config.url or ""),
+            active=None if found is None else found.active,
+            events=[] if found is None else list(found.events),
+            changing_secret=self._rotations.is_changing(target),
+            problem=None if state is None else state.problem,
+            faults=[
+                ShownFault(each.kind, each.line(target), each.mend)
                 for each in self._monitor.alarms.of(target)
                 if each.kind != "unchecked"
             ],
-            "looked_at": None if state is None else rfc3339(state.looked_at),
-        }
+            looked_at=None if state is None else rfc3339(state.looked_at),
+        )
 
-    async def _create(self, target: HookTarget, _: AdminRequest) -> dict[str, Any]:
+    async def _create(self, target: HookTarget, _: AdminRequest) -> HookChanged:
         wanted = self._to_send_here()
         if target.kind == "app":
             raise StackitError(f"an App has its webhook from the start: stackit hook update {target.text}")
@@ -115,9 +141,9 @@ class HookCommands:
         hook = await changes.create(client, target, wanted, secret)
         await self._watched.learn(target, hook.id)
         state = await self._monitor.look(target)
-        return {**self.shown(target, state), "done": "created", "secret_file": str(file)}
+        return HookChanged.of(self.shown(target, state), "created", str(file))
 
-    async def _update(self, target: HookTarget, request: AdminRequest) -> dict[str, Any]:
+    async def _update(self, target: HookTarget, request: AdminRequest) -> HookChanged:
         wanted = self._to_send_here()
         client = await self._access.client(target, write=True)
         file: Path | None = None
@@ -129,9 +155,9 @@ class HookCommands:
             await changes.mend(client, target, hook, wanted, secret)
             await self._watched.learn(target, hook.id)
         state = await self._monitor.look(target)
-        return {**self.shown(target, state), "done": "updated", "secret_file": None if file is None else str(file)}
+        return HookChanged.of(self.shown(target, state), "updated", None if file is None else str(file))
 
-    async def _ping(self, target: HookTarget, _: AdminRequest) -> dict[str, Any]:
+    async def _ping(self, target: HookTarget, _: AdminRequest) -> HookDone:
         client = await self._access.client(target, write=True)
         hook = None if target.kind == "app" else await self._hook(target, client, self._wanted(), None)
         own, repo = self._watched.labels(target), target.repo
@@ -158,9 +184,9 @@ class HookCommands:
                 f"Deliveries at GitHub for the answer that it got: a 401 is another secret (stackit hook rotate "
                 f"{target.text}), no connection a wrong URL or a proxy"
             )
-        return {"hook": target.text, "done": "pinged"}
+        return HookDone(hook=target.text, done="pinged")
 
-    async def _rotate(self, target: HookTarget, request: AdminRequest) -> dict[str, Any]:
+    async def _rotate(self, target: HookTarget, request: AdminRequest) -> HookDone:
         keep_old = _seconds(request.query.get("keep_old"))
         client = await self._access.client(target, write=True)
         hook = None if target.kind == "app" else await self._hook(target, client, self._wanted(), None)
@@ -169,21 +195,21 @@ class HookCommands:
             await self._watched.learn(target, hook.id)
         await self._monitor.look(target)
         home = self._files.home(target, self._config().scoped_secrets)
-        return {
-            "hook": target.text,
-            "done": state,
-            "secret_file": str(home if state == "changed" else self._files.next(target)),
-            "also_valid": self._others(target, home),
-        }
+        return HookDone(
+            hook=target.text,
+            done=state,
+            secret_file=str(home if state == "changed" else self._files.next(target)),
+            also_valid=self._others(target, home),
+        )
 
-    async def _forget(self, target: HookTarget, _: AdminRequest) -> dict[str, Any]:
+    async def _forget(self, target: HookTarget, _: AdminRequest) -> HookDone:
         known = await self._watched.forget(target)
         had_secret = bool(self._files.read(self._files.current(target)))
         if not (known or had_secret):
             raise StackitError(f"stackit knows nothing of {target.label}")
         self._files.remove(target)
         self._refresh()
-        return {"hook": target.text, "done": "forgotten"}
+        return HookDone(hook=target.text, done="forgotten")
 
     # -- what they share ----------------------------------------------------------
 

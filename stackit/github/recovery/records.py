@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any
 
 import msgspec
 
+from stackit.api.schema import Timestamp
 from stackit.text.times import rfc3339
 
 
@@ -110,11 +110,20 @@ def with_loss(state: HookState, window: Window) -> HookState:
     return HookState(state.mark, (*state.lost[:-1], whole), state.lost_seconds + whole.seconds - last.seconds)
 
 
-def shown_window(window: Window) -> dict[str, Any]:
+class ShownWindow(msgspec.Struct, frozen=True, kw_only=True, rename={"begin": "from", "end": "to"}):
+    """A ``Window`` as the admin side shows it."""
+
+    begin: Timestamp
+    end: Timestamp
+    reconciled_at: Timestamp | None
+    acknowledged_at: Timestamp | None
+
+
+def shown_window(window: Window) -> ShownWindow:
     """Return a window as the admin side shows it."""
-    return {
-        "from": rfc3339(window.begin),
-        "to": rfc3339(window.end),
-        "reconciled_at": None if window.reconciled_at is None else rfc3339(window.reconciled_at),
-        "acknowledged_at": None if window.acknowledged_at is None else rfc3339(window.acknowledged_at),
-    }
+    return ShownWindow(
+        begin=rfc3339(window.begin),
+        end=rfc3339(window.end),
+        reconciled_at=None if window.reconciled_at is None else rfc3339(window.reconciled_at),
+        acknowledged_at=None if window.acknowledged_at is None else rfc3339(window.acknowledged_at),
+    )

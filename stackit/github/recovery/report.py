@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import msgspec
 
+from stackit.api.schema import Timestamp
 from stackit.github.recovery.hook import Found, HookRecovery
-from stackit.github.recovery.records import Listed, Window, shown_window
+from stackit.github.recovery.records import Listed, ShownWindow, Window, shown_window
 from stackit.text.times import rfc3339
 
 MOST_SHOWN = 200
@@ -44,25 +43,49 @@ class Report(msgspec.Struct, frozen=True, kw_only=True):
             left=len(found.missed),
         )
 
-    def shown(self) -> dict[str, Any]:
+    def shown(self) -> ShownReport:
         """Return it as the admin side answers it."""
-        return {
-            "hook": self.hook,
-            "listed": self.listed,
-            "unwanted": self.unwanted,
-            "missed": self.missed,
-            "deliveries": [
-                {
-                    "delivery": each.guid,
-                    "event": each.event,
-                    "action": each.action,
-                    "delivered_at": rfc3339(each.at),
-                    "status_code": each.status_code,
-                }
+        return ShownReport(
+            hook=self.hook,
+            listed=self.listed,
+            unwanted=self.unwanted,
+            missed=self.missed,
+            deliveries=[
+                MissedDelivery(
+                    delivery=each.guid,
+                    event=each.event,
+                    action=each.action,
+                    delivered_at=rfc3339(each.at),
+                    status_code=each.status_code,
+                )
                 for each in self.deliveries
             ],
-            "lost": None if self.lost is None else shown_window(self.lost),
-            "running": self.running,
-            "left": self.left,
-            "error": self.error,
-        }
+            lost=None if self.lost is None else shown_window(self.lost),
+            running=self.running,
+            left=self.left,
+            error=self.error,
+        )
+
+
+class MissedDelivery(msgspec.Struct, frozen=True, kw_only=True):
+    """A delivery in GitHub's list that never came."""
+
+    delivery: str
+    event: str
+    action: str | None
+    delivered_at: Timestamp
+    status_code: int
+
+
+class ShownReport(msgspec.Struct, frozen=True, kw_only=True):
+    """A ``Report`` as the admin side answers it."""
+
+    hook: str
+    listed: int
+    unwanted: int
+    missed: int
+    deliveries: list[MissedDelivery]
+    lost: ShownWindow | None
+    running: bool
+    left: int
+    error: str | None

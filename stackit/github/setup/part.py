@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Callable, Sequence
-from typing import Any
+from typing import Any, Literal
 from urllib.parse import urlsplit
 
 import msgspec
@@ -14,6 +14,7 @@ from prometheus_client.registry import Collector
 from stackit.api.admin import AdminRequest, Response, Route, error
 from stackit.api.errors import StackitError
 from stackit.api.reactor import Reactor
+from stackit.api.schema import Parameter, Timestamp
 from stackit.config import checks
 from stackit.config.apps import GITHUB_API, api_url, app_name, web_url
 from stackit.config.model import Config
@@ -29,6 +30,25 @@ from stackit.text.times import rfc3339
 FORM, CALLBACK = "/setup/app", "/setup/app/callback"
 _CODE = re.compile(r"[A-Za-z0-9_-]{1,200}", re.ASCII)
 _TRY_AGAIN = {"network", "server", "rate_limited", "secondary_limit"}
+
+
+class SetupWindowOpened(msgspec.Struct, frozen=True):
+    """The address for the browser, and when it is of no use any more."""
+
+    url: str
+    open_until: Timestamp
+
+
+class SetupState(msgspec.Struct, frozen=True, omit_defaults=True):
+    """How far the set-up is. One that is ``done`` tells of the App, one that ``failed`` of the problem."""
+
+    state: Literal["closed", "open", "done", "failed"]
+    app: str | msgspec.UnsetType = msgspec.UNSET
+    owner: str | msgspec.UnsetType = msgspec.UNSET
+    toml: str | msgspec.UnsetType = msgspec.UNSET
+    install_url: str | msgspec.UnsetType = msgspec.UNSET
+    directory: str | msgspec.UnsetType = msgspec.UNSET
+    problem: str | msgspec.UnsetType = msgspec.UNSET
 
 
 class _Setup(msgspec.Struct, frozen=True, eq=False):
@@ -60,7 +80,7 @@ class SetupPart:
         self._redact = redact
         self._notice = notice
         self._setup: _Setup | None = None
-        self._outcome: dict[str, Any] | None = None
+        self._outcome: SetupState | None = None
 
     def start(self) -> None:
         """Begin nothing: a command opens the window."""
@@ -93,10 +113,30 @@ class SetupPart:
     def routes(self) -> Sequence[Route]:
         """Return the routes of the command, and those of the browser, which has no token."""
         return [
-            Route("POST", "{prefix}/setup/app", self._open, query=("name", "organization", "api_url", "hooks")),
-            Route("GET", "{prefix}/setup/app", self._show, query=()),
-            Route("GET", FORM, self._form, query=None, open=True),
-            Route("GET", CALLBACK, self._callback, query=None, open=True),
+            Route(
+                "POST",
+                "{prefix}/setup/app",
+                self._open,
+                query=(
+                    Parameter("name", "What the configuration calls the App (stackit by default)."),
+                    Parameter("organization", "The organization that it belongs to; else a person."),
+                    Parameter("api_url", "The API of the GitHub where it is made."),
+                    Parameter("hooks", "Whether it manages webhooks.", Literal["true", "false"]),
+                ),
+                summary="Open the window for the set-up of an App.",
+                returns=SetupWindowOpened,
+                status=201,
+            ),
+            Route(
+                "GET",
+                "{prefix}/setup/app",
+                self._show,
+                query=(),
+                summary="Say how far the set-up of an App is.",
+                returns=SetupState,
+            ),
+            Route("GET", FORM, self._form, query=None, open=True, summary="Send a browser to GitHub to make an App."),
+            Route("GET", CALLBACK, self._callback, query=None, open=True, summary="Take the App that GitHub made."),
         ]
 
     # -- the command --------------------------------------------------------------
@@ -114,17 +154,17 @@ class SetupPart:
         self._setup, self._outcome = _Setup(window, wish, files), None
         return Response(
             status=201,
-            body={
-                "url": f"{wish.callback_url.removesuffix(CALLBACK)}{FORM}?ticket={window.ticket}",
-                "open_until": rfc3339(self._now() + OPEN_FOR),
-            },
+            body=SetupWindowOpened(
+                url=f"{wish.callback_url.removesuffix(CALLBACK)}{FORM}?ticket={window.ticket}",
+                open_until=rfc3339(self._now() + OPEN_FOR),
+            ),
         )
 
     def _show(self, _: AdminRequest) -> Response:
         if self._outcome is not None:
-            return Response(body={"state": "done" if "toml" in self._outcome else "failed", **self._outcome})
+            return Response(body=self._outcome)
         is_open = self._setup is not None and self._setup.window.is_open
-        return Response(body={"state": "open" if is_open else "closed"})
+        return Response(body=SetupState("open" if is_open else "closed"))
 
     def _wish(self, request: AdminRequest) -> AppWish:
         """Return the App that the command asks for. Raises StackitError."""
@@ -214,19 +254,15 @@ class SetupPart:
             )
         self._redact.add_files(path for path in (files.private_key, files.webhook_secret, files.client_secret))
         toml, install_url = _toml(wish, files, made), f"{made.html_url}/installations/new"
-        self._outcome = {
-            "app": made.slug,
-            "owner": owner,
-            "toml": toml,
-            "install_url": install_url,
-            "directory": str(files.directory),
-        }
+        self._outcome = SetupState(
+            "done", app=made.slug, owner=owner, toml=toml, install_url=install_url, directory=str(files.directory)
+        )
         self._notice(f"the GitHub App {made.slug} of {owner} was made; its secrets are in {files.directory}")
         return pages.done(install_url, toml)
 
     def _failed(self, setup: _Setup, problem: str, status: int) -> Response:
         if setup is self._setup:
-            self._outcome = {"problem": problem}
+            self._outcome = SetupState("failed", problem=problem)
         self._notice(f"no GitHub App was set up: {problem}")
         return pages.failed(problem, status)
 

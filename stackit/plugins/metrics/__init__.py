@@ -42,7 +42,9 @@ class Metrics:
             body = await joined(self._pieces(plugins), app.reactor)
             return Response(body=body, content_type=CONTENT_TYPE_LATEST)
 
-        return [Route("GET", "/metrics", scrape, query=())]
+        summary = "Show the metrics, as Prometheus reads them."
+        kind = CONTENT_TYPE_LATEST
+        return [Route("GET", "/metrics", scrape, query=(), summary=summary, returns=str, content_type=kind)]
 
     def _pieces(self, plugins: PluginMetrics) -> Iterator[bytes]:
         for family in self._registry.collect():

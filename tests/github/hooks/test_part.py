@@ -6,6 +6,7 @@ from collections.abc import AsyncIterator, Mapping
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import pytest_twisted
 from twisted.internet.defer import Deferred
 
@@ -128,7 +129,7 @@ class Watching:
         async def handle() -> Response:
             answer: Any = await route.handler(request)  # type: ignore[misc]  # all of them are coroutines
             assert isinstance(answer, Response)
-            return answer
+            return msgspec.structs.replace(answer, body=msgspec.to_builtins(answer.body))
 
         return Deferred.fromCoroutine(handle())
 
@@ -402,8 +403,8 @@ async def test_what_nobody_may_look_at_is_unknown_and_no_alarm(watching: Watchin
     watching.change(scoped_secrets=(ScopedSecret("owner:octo", watching.secret_file),))
     await watching.time.pass_time(20)
     assert watching.alarms() == []
-    (hook,) = [each for each in watching.part.status() if each["hook"] == "octo"]
-    assert 'may not see webhooks of octo: give it "Organization permissions: Webhooks: Read-only"' in hook["problem"]
+    (hook,) = [each for each in watching.part.status() if each.hook == "octo"]
+    assert 'may not see webhooks of octo: give it "Organization permissions: Webhooks: Read-only"' in str(hook.problem)
     (family,) = [each for collector in watching.part.collectors() for each in collector.collect()]
     assert {sample.labels["fault"]: sample.value for sample in family.samples}["unchecked"] == 1
     # It is granted, and no event told of that.

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+import msgspec
 import pytest
 from delivery_list import ListedHook
 from recovery_harness import NOW, RecoveryHarness
@@ -273,7 +274,7 @@ def test_a_dry_run_shows_what_was_missed_and_takes_nothing(harness: RecoveryHarn
     harness.journal.webhook(hook.hook_id, "first")
     (report,) = harness.ask(dry_run=True)
     assert (report.listed, report.missed, report.running) == (2, 1, False)
-    assert report.shown()["deliveries"] == [
+    assert msgspec.to_builtins(report.shown().deliveries) == [
         {
             "delivery": "second",
             "event": "issues",
