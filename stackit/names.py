@@ -2,6 +2,7 @@
 
 from stackit.api.admin import AdminRequest, BodyStream, Refused, RequestHead, Response, Route, error
 from stackit.api.app import App
+from stackit.api.buckets import Buckets
 from stackit.api.commands import AdminClient, Command, Printer, Shell
 from stackit.api.errors import NotFoundError, Permanent, PluginError, StackitError, describe
 from stackit.api.events import Event, Push, RefChange, RefsChanged, Repo
@@ -34,6 +35,7 @@ __all__ = [
     "ApiError",
     "App",
     "BodyStream",
+    "Buckets",
     "Claim",
     "Command",
     "Duration",

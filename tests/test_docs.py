@@ -31,7 +31,7 @@ from stackit.bus.plugin_settings import PluginTable
 from stackit.cli.commands import COMMANDS
 from stackit.cli.loading import load_commands
 from stackit.cli.parser import parse
-from stackit.config import access, apps, discover, forges, model, recovery
+from stackit.config import access, apps, discover, forges, login, model, recovery
 from stackit.config.load import load
 from stackit.config.setting import fields
 from stackit.config.setting import settings as all_settings
@@ -45,6 +45,7 @@ ROOT = Path(__file__).parent.parent
 PAGES = sorted([*ROOT.glob("*.md"), *(ROOT / "docs").glob("*.md")])
 TABLES = {
     "admin",
+    "login",
     "webhook",
     "hooks",
     "sync",
@@ -111,6 +112,7 @@ def test_every_hook_is_in_the_overview() -> None:
 TABLES_OF_SETTINGS = [
     ("## The top of the file", model.FileTable, TABLES),
     ("## `[admin]`", model.AdminConfig, set()),
+    ("## `[login]`", login.LoginConfig, set()),
     ("## `[webhook]`", model.WebhookConfig, set()),
     ("## `[hooks]`", model.HooksConfig, set()),
     ("## `[sync]`", model.SyncConfig, set()),

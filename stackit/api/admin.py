@@ -62,6 +62,8 @@ class AdminRequest(msgspec.Struct, frozen=True, kw_only=True):
     asked: the name of the file of the bearer token, a person, or where the request came from. ``role`` is what they may
     do, ``client`` the address that asked, ``csrf`` what a form has to send back ("" where there is no session).
     ``last_event_id`` is the header by which a browser goes on with server-sent events.
+    ``session`` is the key of the person's session, which is no secret; ``origin`` the scheme and host of the page that
+    asks, where the browser told it; ``form`` what a form sent, on a route that takes forms.
     """
 
     method: str
@@ -75,6 +77,9 @@ class AdminRequest(msgspec.Struct, frozen=True, kw_only=True):
     client: str = ""
     csrf: str = ""
     last_event_id: str = ""
+    session: str = ""
+    origin: str = ""
+    form: Mapping[str, str] = {}
 
 
 class Route(msgspec.Struct, frozen=True):
@@ -84,7 +89,8 @@ class Route(msgspec.Struct, frozen=True):
     match one segment each: ``{prefix}/repos/{owner}/{name}``. The handler may be async.
     ``plugin``, whose route it is, is filled in by stackit. ``query`` are the query parameters, each a name or a
     ``Parameter``: a request with any other is answered 400 (None: the handler looks itself).
-    An ``open`` route is a GET that needs no bearer token: the handler has to know who asks.
+    An ``open`` route is a GET or a form that needs no bearer token: the handler has to know who asks.
+    A route with ``form`` is the action of a page: a POST that forms of this very host may send, too.
     ``role`` is what it takes to ask: by default a viewer may GET, and the rest takes an operator.
     ``when_read_only``: it is served also while stackit is read-only, as it changes only who is logged in.
 
@@ -100,6 +106,7 @@ class Route(msgspec.Struct, frozen=True):
     plugin: str | None = None
     query: tuple[str | Parameter, ...] | None = None
     open: bool = False
+    form: bool = False
     role: Role | None = None
     when_read_only: bool = False
     summary: str = ""
@@ -108,6 +115,11 @@ class Route(msgspec.Struct, frozen=True):
     status: int = 200
     errors: Mapping[int, Any] = {}
     content_type: str = "application/json"
+
+    @property
+    def role_needed(self) -> Role:
+        """What it takes to ask."""
+        return self.role or ("viewer" if self.method == "GET" else "operator")
 
     @property
     def parameters(self) -> tuple[Parameter, ...]:

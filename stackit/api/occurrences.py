@@ -106,6 +106,10 @@ OCCURRENCES: Mapping[str, OccurrenceType] = MappingProxyType(
         "healed": OccurrenceType("mirror mended", "warn", ("repo", "reason", "count")),
         # ``outcome`` is "done" (``reason`` is what changed) or "refused" (nothing did, ``error`` tells why).
         "reload": OccurrenceType("reload of the configuration", "info", ("outcome", "reason", "error")),
+        # Somebody asked the admin side to change something, or to be let in; ``status`` is that of the answer.
+        "audit": OccurrenceType(
+            "the admin side was used", "info", ("by", "role", "action", "target", "client", "status", "reason")
+        ),
         # Anything else that an operator should read once.
         "notice": OccurrenceType(
             "notice", "warn", ("repo", "delivery", "id", "plugin", "subscriber", "reason", "count", *_FAULT)
@@ -124,8 +128,9 @@ class Occurrence(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
 
     ``client`` is an address without port. ``reason`` of a refusal and ``outcome`` come from small closed sets, fit for
     labels. ``verified_by`` is the file or the variable of the secret by which a delivery verified. ``via`` is
-    "api" for a delivery that was missed, and taken from the forge's list of deliveries. ``seconds`` and
-    ``retry_in`` are seconds. ``missing`` is how many refs of the remote a mirror cannot hold.
+    "api" for a delivery that was missed, and taken from the forge's list of deliveries. ``by`` tells people who asked
+    the admin side, ``target`` for what, and ``role`` is what they may do. ``seconds`` and ``retry_in`` are seconds.
+    ``missing`` is how many refs of the remote a mirror cannot hold.
     ``traceback`` is there for the first exception of its kind: several lines, without credentials.
     """
 
@@ -143,6 +148,9 @@ class Occurrence(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     outcome: str | None = None
     verified_by: str | None = None
     via: Literal["api"] | None = None
+    by: str | None = None
+    role: str | None = None
+    target: str | None = None
     state: str | None = None
     cause: str | None = None
     count: int | None = None

@@ -19,6 +19,7 @@ from stackit.config.access import access, managed_repos
 from stackit.config.apps import UnknownAppError, configured_apps
 from stackit.config.discover import discover_tables
 from stackit.config.forges import BUILT_IN, load_forges
+from stackit.config.login import login_table
 from stackit.config.mistakes import AT_ONCE, Mistakes
 from stackit.config.model import FILE_NAME, Config, FileTable, Settings, place
 from stackit.config.scopes import scoped_secrets
@@ -61,7 +62,7 @@ def load(
     check_settings(file, where, mistakes=mistakes)
     secrets = _secrets(environ, mistakes)
     as_given: dict[str, Any] = {
-        name: getattr(file, name) for name in Settings.__struct_fields__ if name != "api_prefixes"
+        name: getattr(file, name) for name in Settings.__struct_fields__ if name not in ("api_prefixes", "login")
     }
     forges, broken_forges = load_forges(file.forges, environ, source, mistakes=mistakes)
     api_prefixes: tuple[str, ...] = ()
@@ -84,6 +85,7 @@ def load(
         owners=given.owners,
         hosts=given.hosts,
         apps=apps,
+        login=login_table(file.login, apps, where, mistakes),
         discover=discover_tables(file.discover, apps, where, mistakes),
         plugins=_plugin_tables(file, where, mistakes),
         source=source,
@@ -183,16 +185,19 @@ def _override(file: FileTable, setting: str, text: str, origin: str, cwd: Path) 
 
 
 def check_admin(config: Config, where: Where) -> None:
-    """Check that the admin side has a port of its own, and a token where others than this machine reach it."""
+    """Check that the admin side has a port of its own, and keeps out whom it has to.
+
+    It needs a token, or people who log in, where others than this machine reach it, or where everybody may look.
+    """
     public, admin = checks.endpoint(config.listen), checks.endpoint(config.admin.listen)
-    has_token = config.api_token is not None or bool(config.admin.token_files)
+    keeps_out = config.has_tokens or config.login.app is not None
     if public.overlaps(admin):
         own = "path" if admin.socket is not None else "port"
         said = told("listen", config.admin.listen)
         raise ConfigError(
             escape(f"{where('admin.listen')}: the same address as listen; it needs a {own} of its own{said}")
         )
-    if not admin.local and not has_token:
+    if not admin.local and not keeps_out:
         if admin.socket is not None:
             open_to, otherwise = f"open to others (mode {admin.socket.mode:o})", "leave its mode out (600)"
         else:
@@ -201,6 +206,13 @@ def check_admin(config: Config, where: Where) -> None:
             escape(
                 f"{where('admin.listen')}: {open_to}, so it needs a token: set STACKIT_API_TOKEN or "
                 f"admin.token_files, or {otherwise}{told('listen', config.admin.listen)}"
+            )
+        )
+    if config.login.anonymous == "read" and not keeps_out:
+        raise ConfigError(
+            escape(
+                f"{where('login.anonymous')}: everybody could look and nobody do anything: set STACKIT_API_TOKEN, "
+                "admin.token_files or login.app"
             )
         )
 

@@ -14,6 +14,7 @@ from stackit.config.access import Access, HostTable, Labelled, OwnerTable, RepoT
 from stackit.config.apps import AppConfig, AppTable
 from stackit.config.discover import DiscoverTable, DiscoveryConfig
 from stackit.config.forges import ForgeConfig
+from stackit.config.login import LoginConfig
 from stackit.config.recovery import RecoveryConfig
 from stackit.config.scopes import ScopedSecret
 from stackit.config.secret import Secret
@@ -153,6 +154,7 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
         ),
     ] = "info"
     admin: AdminConfig = AdminConfig()
+    login: LoginConfig = LoginConfig()
     webhook: WebhookConfig = WebhookConfig()
     hooks: HooksConfig = HooksConfig()
     discovery: DiscoveryConfig = DiscoveryConfig()
@@ -193,6 +195,11 @@ class Config(Settings, frozen=True, kw_only=True):
     ] = None
     source: Path | None = None
     origins: Mapping[str, str] = {}
+
+    @property
+    def has_tokens(self) -> bool:
+        """Whether the admin side has bearer tokens."""
+        return self.api_token is not None or bool(self.admin.token_files)
 
     @property
     def access(self) -> Access:
@@ -239,7 +246,8 @@ def secret_files(config: Config) -> tuple[Path, ...]:
     scoped = (each.file for each in config.scoped_secrets)
     of_apps = (each.private_key_file for each in config.apps)
     of_listings = (each.token_file for each in config.discover if each.token_file is not None)
-    others = (*of_forges, *scoped, *of_apps, *of_listings, *tokens)
+    of_login = (config.login.client_secret_file,) if config.login.client_secret_file is not None else ()
+    others = (*of_forges, *scoped, *of_apps, *of_listings, *of_login, *tokens)
     return tuple(dict.fromkeys((*config.webhook.secret_files, *config.admin.token_files, *others)))
 
 

@@ -22,9 +22,9 @@ from stackit.registry.catalog import Build
 from stackit.reload.plugins import prepare_plugins
 from stackit.reload.reloader import Prepare, Reloader, Step
 from stackit.secrets.redactor import Redactor
-from stackit.web.admin.guard import Guard
-from stackit.web.admin.site import AdminSite, label, tokens
+from stackit.web.admin.site import AdminSite, guard
 from stackit.web.public import PublicSite
+from stackit.web.sessions.sessions import Sessions
 
 _MOST_NAMED = 20
 """Repositories that one line names."""
@@ -37,6 +37,7 @@ def register_parts(
     redact: Redactor,
     public: PublicSite,
     admin: AdminSite,
+    sessions: Sessions,
     dispatch: Dispatch,
     journal: SQLiteJournal,
     registry: Registry,
@@ -56,9 +57,9 @@ def register_parts(
     reloader.takes(
         _redaction(redact),
         *("webhook.secret_files", "admin.token_files", "forges", "repos", "owners", "hosts", "scoped_secrets", "apps"),
-        "discover",
+        *("discover", "login.client_secret_file"),
     )
-    reloader.takes(_checked(check_token), "admin.token_files")
+    reloader.takes(_checked(check_token), "admin.token_files", "login.app")
     # Plugins may refuse: they are asked before anything else changes.
     reloader.takes(prepare_plugins(bus, on_secret), "plugins")
     reloader.takes(
@@ -66,7 +67,12 @@ def register_parts(
         *("webhook.secret_files", "webhook.content_type", "webhook.max_body", "webhook.deadline", "forges"),
         "scoped_secrets",
     )
-    reloader.takes(_admin(admin, public), "admin.hosts", "admin.token_files", "admin.cors_origins", "read_only")
+    reloader.takes(
+        _admin(admin, public, sessions),
+        *("admin.hosts", "admin.token_files", "admin.url", "admin.cors_origins", "read_only"),
+        *("login.viewers", "login.operators", "login.anonymous", "login.app", "login.client_id"),
+        *("login.client_secret_file", "login.idle", "login.absolute"),
+    )
     reloader.takes(
         _handlers(dispatch),
         *("handlers.timeout", "handlers.retry_for", "handlers.concurrency", "webhook.refuse_replays"),
@@ -75,6 +81,7 @@ def register_parts(
     reloader.takes(
         github,
         *("apps", "hosts", "public_url", "admin.url", "hooks.interval"),
+        *("login.viewers", "login.operators", "login.app", "login.client_id", "login.client_secret_file"),
         *("discover", "discovery.interval", "discovery.max_removals", "discovery.min_repos"),
         *("recovery.enabled", "recovery.interval", "recovery.pause", "recovery.retention"),
     )
@@ -160,14 +167,14 @@ def _fixed_forges(old: Sequence[ForgeConfig], new: Sequence[ForgeConfig]) -> lis
     return sorted(name for name in {*before, *now} if before.get(name) != now.get(name))
 
 
-def _admin(admin: AdminSite, public: PublicSite) -> Prepare:
+def _admin(admin: AdminSite, public: PublicSite, sessions: Sessions) -> Prepare:
     def prepare(_: Config, new: Config, names: Sequence[str]) -> Sequence[Step]:
-        found = tokens(new)
-        guard = Guard(tokens=found, hosts=new.admin.hosts, label=label(found))
+        changed = guard(new, sessions)
 
         def apply() -> None:
-            admin.change_guard(guard)
+            admin.change_guard(changed)
             admin.change_reach(read_only=new.read_only, cors_origins=new.admin.cors_origins)
+            sessions.change(idle=float(new.login.idle), absolute=float(new.login.absolute))
             public.change_about(new)
 
         return (Step(apply=apply, changes=names),)

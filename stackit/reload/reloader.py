@@ -90,7 +90,8 @@ class Reloader:
             for name, value in step.keep.items():
                 wanted = replaced(wanted, name, value)
         self.config = wanted
-        return Outcome(changes=[clause for step in steps for clause in step.changes], restart=restart)
+        changes = dict.fromkeys(clause for step in steps for clause in step.changes)  # two parts may take one setting
+        return Outcome(changes=list(changes), restart=restart)
 
 
 def _apply(steps: Sequence[Step]) -> None:

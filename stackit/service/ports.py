@@ -100,7 +100,7 @@ class Ports:
 
         Raises StackitError.
         """
-        if self._open_to_others and config.api_token is None and not config.admin.token_files:
+        if self._open_to_others and not config.has_tokens and config.login.app is None:
             raise StackitError(self._open_to_others[0])
 
     async def close(self) -> None:

@@ -63,10 +63,15 @@ from stackit.service.repositories import builder, requested
 from stackit.service.signers import Signers
 from stackit.service.stop import Closers, StopSteps
 from stackit.web.about import config_route
+from stackit.web.admin.audit import Audit
 from stackit.web.admin.deliveries import delivery_routes
 from stackit.web.admin.openapi import openapi_route
 from stackit.web.admin.site import admin_site
+from stackit.web.admin.slowdown import Slowdown
 from stackit.web.public import public_site
+from stackit.web.sessions.entrance import Entrance
+from stackit.web.sessions.routes import people_routes
+from stackit.web.sessions.sessions import Sessions
 
 
 class Stackit(Service):
@@ -130,6 +135,7 @@ class Stackit(Service):
             self._open_journal()
             self._make_watchdog()
             self._make_dispatch()
+            self._make_people()
             self._make_github()
             self._make_live()
             self._make_app()
@@ -196,6 +202,23 @@ class Stackit(Service):
             reactor=reactor, dispatch=self.dispatch, display=self.bus.display, notice=self._notice
         )
         self.backstop = Backstop(reactor=reactor, bus=self.bus, interval=config.sync.interval, grace=config.grace)
+
+    def _make_people(self) -> None:
+        """Make what knows the people on the admin side, and what they did."""
+        login = self.config.login
+        self.sessions = Sessions(
+            self.journal,
+            reactor=self.reactor,
+            now=self.now,
+            idle=float(login.idle),
+            absolute=float(login.absolute),
+        )
+        self.audit = Audit(self.journal, now=self.now, observe=self.bus.observe, redact=self.redact)
+        self._closers.add(self.sessions.stop)
+        self._closers.add(self.audit.stop)
+        self.sessions.load()
+        self.audit.load()
+        self.entrance = Entrance(self.sessions, self.audit, guard=lambda: self.admin.guard, now=self.now)
 
     def _make_github(self) -> None:
         """Make what works at GitHub. Its handlers of events are plugins of the bus."""
@@ -345,6 +368,12 @@ class Stackit(Service):
                 read_only=lambda: self.config.read_only,
             ),
             *registry_routes(self.registry, self._requested, self._mirror_path),
+            *people_routes(
+                self.entrance,
+                self.audit,
+                guard=lambda: self.admin.guard,
+                slowdown=Slowdown(self.reactor.seconds, burst=10, per_minute=10),
+            ),
             *self.github.routes(),
             *live_routes(self.live, self._live_places),
             *self.bus.collect_items(hookspecs.stackit_routes, self.app),
@@ -352,7 +381,15 @@ class Stackit(Service):
         routes.append(config_route(lambda: self.config))
         routes.append(openapi_route(routes, self.config.api_prefixes))
         client_of = partial(self.bus.first, hookspecs.stackit_client)
-        self.admin = admin_site(self.config, routes, self.reactor, client_of=client_of, redact=self.redact)
+        self.admin = admin_site(
+            self.config,
+            routes,
+            self.reactor,
+            client_of=client_of,
+            redact=self.redact,
+            sessions=self.sessions,
+            note=self.audit.note,
+        )
 
     def _make_reloader(self) -> None:
         self.reloader = Reloader(self.config)
@@ -362,6 +399,7 @@ class Stackit(Service):
             redact=self.redact,
             public=self.public,
             admin=self.admin,
+            sessions=self.sessions,
             dispatch=self.dispatch,
             journal=self.journal,
             registry=self.registry,
@@ -395,6 +433,7 @@ class Stackit(Service):
         Deferred.fromCoroutine(self.dispatch.recover())
         self._closers.add(self.backstop.stop)
         self.backstop.startService()
+        self.sessions.start()
         for each in (self.pruner, self.stalls, self.storage):
             self._closers.add(each.stopService)
             each.startService()

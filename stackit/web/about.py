@@ -24,7 +24,8 @@ class About(msgspec.Struct, frozen=True):
 
 def about(config: Config) -> About:
     """Return what a configuration says to clients."""
-    return About(VERSION, config.read_only, bool(config.api_token or config.admin.token_files))
+    is_closed = config.has_tokens or config.login.app is not None
+    return About(VERSION, config.read_only, is_closed and config.login.anonymous == "none")
 
 
 def config_route(config: Callable[[], Config]) -> Route:

@@ -9,9 +9,8 @@ import msgspec
 import pytest
 from twisted.internet.task import Clock
 
-from stackit import Occurrence, RequestHead
+from stackit import Buckets, Occurrence, RequestHead
 from stackit.plugins.ratelimit import RateLimit
-from stackit.plugins.ratelimit.buckets import Buckets
 
 
 class Limited:

@@ -57,6 +57,7 @@ class Receiving:
             redact=self.redact,
             public=self.public,
             admin=nobody,
+            sessions=nobody,
             dispatch=nobody,
             journal=nobody,
             registry=nobody,

@@ -53,6 +53,7 @@ def test_every_setting_is_taken_by_one_part_or_needs_a_restart() -> None:
         redact=nobody,
         public=nobody,
         admin=nobody,
+        sessions=nobody,
         dispatch=nobody,
         journal=nobody,
         registry=nobody,

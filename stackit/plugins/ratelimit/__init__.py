@@ -14,8 +14,7 @@ from collections.abc import Callable
 
 import msgspec
 
-from stackit import Occurrence, Refused, RequestHead, client_network, hookimpl, parse_address
-from stackit.plugins.ratelimit.buckets import Buckets
+from stackit import Buckets, Occurrence, Refused, RequestHead, client_network, hookimpl, parse_address
 
 # What a client cannot know to be wrong (404), what this plugin said itself (429), and what
 # is stackit's own trouble (5xx) costs nothing.

@@ -78,8 +78,10 @@ class Router:
                 raise invalid(route, "its query must be a tuple of names and Parameters, or None")
             if not _METHOD.fullmatch(route.method):
                 raise invalid(route, "the method must be upper-case letters")
-            if route.open is not False and (route.open is not True or route.method != "GET"):
-                raise invalid(route, "only a GET can be open, which is True or False")
+            if route.form is not False and (route.form is not True or route.method != "POST"):
+                raise invalid(route, "only a POST can be a form, which is True or False")
+            if route.open is not False and (route.open is not True or not (route.method == "GET" or route.form)):
+                raise invalid(route, "only a GET or a form can be open, which is True or False")
             for path in expand(route.path, prefixes):
                 pattern, names = _parse(route, path)
                 entry = entries.setdefault(pattern, PathEntry(pattern, {}))

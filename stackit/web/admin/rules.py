@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from http import HTTPStatus
+from types import MappingProxyType
+from urllib.parse import quote
 
 import msgspec
 from twisted.logger import Logger
@@ -14,9 +17,11 @@ from stackit.api.reactor import Reactor
 from stackit.bus.timeouts import call, with_timeout
 from stackit.secrets.redactor import Redact
 from stackit.text.redaction import redacted
+from stackit.web.admin.asker import Asker
 from stackit.web.admin.cors import Cors
-from stackit.web.admin.guard import Guard
-from stackit.web.admin.router import Router
+from stackit.web.admin.guard import SAFE_METHODS, Guard, is_form
+from stackit.web.admin.router import Match, Router
+from stackit.web.admin.slowdown import Slowdown
 from stackit.web.codec import encode_body, parse_query
 
 BODY_CAP = 64 * 1024
@@ -30,17 +35,27 @@ _HEADERS = {
     "X-Content-Type-Options": "nosniff",
     "X-Frame-Options": "DENY",
 }
+_LONGEST_NEXT = 1000
 _READ_ONLY = "stackit is read-only: nothing can be changed while the configuration has read_only = true"
 _NO_CORS = Cors()
+NOTHING: Mapping[str, str] = MappingProxyType({})
 _log = Logger(namespace="stackit")
+
+
+Note = Callable[[AdminRequest, int], object]
+"""Writes down a request that was to change something, and the status of its answer."""
+
+LOGIN = "/login"
+"""The path of the page to log in at."""
 
 
 class Admin:
     """The rules of the admin side, without a connection.
 
     ``refuse`` is given the head of a request, ``answer`` the whole request: a refused request costs no reading of its
-    body. Both return answers that are encoded. ``guard`` is the protection, ``read_only`` refuses what changes
-    anything, and ``cors`` shares answers with pages of other origins; each may be replaced.
+    body. Both return answers that are encoded. ``call`` is for pages, whose every deed is a call of a route. ``guard``
+    is the protection, ``read_only`` refuses what changes anything, and ``cors`` shares answers with pages of other
+    origins; each may be replaced.
     """
 
     def __init__(
@@ -49,71 +64,105 @@ class Admin:
         *,
         reactor: Reactor,
         prefixes: Sequence[str],
-        tokens: Callable[[], Sequence[str]] | None,
-        hosts: Collection[str] = (),
-        label: Callable[[str], str] = lambda _: "a token",
+        guard: Guard,
         redact: Redact = redacted,
+        note: Note = lambda _, __: None,
         read_only: bool = False,
         cors: Cors = _NO_CORS,
     ) -> None:
-        """Raises StackitError for routes that cannot be served together."""
+        """``note`` is told of what was to be changed. Raises StackitError for routes that cannot be served together."""
         self._reactor = reactor
         self._router = Router(routes, prefixes)
-        self.guard = Guard(tokens=tokens, hosts=hosts, label=label)
+        self._prefix = prefixes[0]
+        self.guard = guard
         self._faults = FaultDescriber(redact)
+        self._note = note
         self.read_only = read_only
         self.cors = cors
+        self._slowdown = Slowdown(reactor.seconds, burst=30, per_minute=30)
 
-    def refuse(self, head: RequestHead, address: str) -> Response | None:
+    # -- by the head of a request -------------------------------------------------
+
+    def refuse(self, head: RequestHead, address: str, client: str = "") -> Response | None:
         """Return the answer that refuses a request; None for one that may go on.
 
-        ``address`` is the local address of the connection.
+        ``address`` is the local address of the connection, ``client`` the address of who asks.
         """
-        guarded = self.guard.refuse_host(head, address)
-        preflight = self.cors.preflight(head, self._allow(head)) if guarded is None else None
-        if guarded is None and preflight is None and not self._is_open(head):
-            guarded = self.guard.refuse(head, address)
-        refused = guarded or preflight or self._unroutable(head)
-        return self.cors.share(head, encode(refused)) if refused is not None else None
+        refused = self._refusal(head, address, client)
+        return None if refused is None else self.cors.share(head, encode(refused))
+
+    def _refusal(self, head: RequestHead, address: str, client: str) -> Response | None:
+        unknown_host = self.guard.refuse_host(head, address)
+        if unknown_host is not None:
+            return self._refused(client, unknown_host)
+        preflight = self.cors.preflight(head, self._allow(head))
+        if preflight is not None:
+            return preflight
+        route = self._match(head)
+        asker = self.guard.asker(head, "")
+        if asker is None and not (route is not None and route.open):
+            # Where a browser goes from here depends on the query, which comes later.
+            return None if wants_page(head) else self._refused(client, _nobody())
+        refused = self.guard.refuse_foreign(head, takes_forms=route is not None and route.form)
+        refused = refused or self._unroutable(head) or _too_much(route, asker)
+        if refused is not None and refused.status == HTTPStatus.FORBIDDEN and not (asker and asker.is_known):
+            return self._refused(client, refused)
+        return refused
 
     def _allow(self, head: RequestHead) -> str:
         found = self._router.find(head.path)
         return "" if found is None else found.entry.allow
 
-    def _is_open(self, head: RequestHead) -> bool:
+    def _refused(self, client: str, refused: Response) -> Response:
+        """Count a refusal of a stranger, and return the answer: that it has to wait, where it was refused too often."""
+        waiting = self._slowdown.refusal(client)
+        if waiting is None:
+            self._slowdown.spend(client)
+        return waiting or refused
+
+    def _match(self, head: RequestHead) -> Route | None:
         found = self._router.find(head.path)
         match = found.route(head.method.decode("latin-1")) if found else None
-        return match is not None and match[0].open
+        return match[0] if match is not None else None
 
     def _unroutable(self, head: RequestHead) -> Response | None:
         """Return ``404`` or ``405`` for a request without a route, else None."""
         found = self._router.find(head.path)
         if found is None:
             return error(404, "not found")
-        if found.route(head.method.decode("latin-1")) is None:
-            allowed = error(405, f"this path answers {found.entry.allow}")
-            return Response(status=405, body=allowed.body, headers={"Allow": found.entry.allow})
-        if self.read_only and not found.entry.reads(head.method.decode("latin-1")):
-            return Response(status=405, body={"error": _READ_ONLY}, headers={"Allow": found.entry.allow_reading})
-        return None
+        if self._match(head) is None:
+            return _other_method(found)
+        return self._held(found, head.method.decode("latin-1"))
+
+    def _held(self, found: Match, method: str) -> Response | None:
+        """Return the answer that refuses a change while stackit is read-only, or None."""
+        if not self.read_only or found.entry.reads(method):
+            return None
+        return Response(status=405, body={"error": _READ_ONLY}, headers={"Allow": found.entry.allow_reading})
 
     def route(self, head: RequestHead) -> str:
         """Return the route of a request, as it was declared (``GET {prefix}/repos``); "" for none."""
-        found = self._router.find(head.path)
-        match = found.route(head.method.decode("latin-1")) if found else None
-        return f"{match[0].method} {match[0].path}" if match else ""
+        route = self._match(head)
+        return f"{route.method} {route.path}" if route is not None else ""
 
-    async def answer(self, head: RequestHead, query: bytes, body: bytes, peer: str = "") -> Response:
+    # -- the whole request --------------------------------------------------------
+
+    async def answer(self, head: RequestHead, query: bytes, body: bytes, peer: str = "", client: str = "") -> Response:
         """Return the answer of the route to a request that ``refuse`` let through. Never raises.
 
-        ``peer`` is the name for people of who asks without a token.
+        ``peer`` is the name for people of who asks without being known, ``client`` their address.
         """
-        return self.cors.share(head, await self._answer(head, query, body, peer))
+        return self.cors.share(head, await self._answer(head, query, body, peer, client))
 
-    async def _answer(self, head: RequestHead, query: bytes, body: bytes, peer: str) -> Response:
+    async def _answer(self, head: RequestHead, query: bytes, body: bytes, peer: str, client: str) -> Response:
+        asker = self.guard.asker(head, peer)
         found = self._router.find(head.path)
-        method = head.method.decode("latin-1")
+        method, path = head.method.decode("latin-1"), head.path.decode("latin-1")
         match = found.route(method) if found else None
+        if asker is None and not (match is not None and match[0].open):
+            if not wants_page(head):
+                return encode(_nobody())
+            return encode(Response(status=303, headers={"Location": _login(head.path, query)}))
         if match is None:
             return encode(error(404, "not found"))
         route, args = match
@@ -123,27 +172,108 @@ class Admin:
             return encode(
                 error(400, "the query cannot be read: it must be at most 32 parameters, percent-encoded UTF-8")
             )
-        names = [each.name for each in route.parameters]
-        if route.query is not None and (unknown := sorted(parameters.keys() - set(names))):
-            there = f"there is {', '.join(names)}" if names else "this path takes none"
-            return encode(error(400, f"unknown parameter {unknown[0][:40]!r}; {there}"))
-        path = head.path.decode("latin-1")
+        form: Mapping[str, str] = {}
+        if route.form and is_form(head):
+            try:
+                form = parse_query(body)
+            except ValueError:
+                return encode(error(400, "the form cannot be read: it must be at most 32 fields, percent-encoded"))
+        refused = _too_much(route, asker)
+        if refused is None and asker is not None and route.form and not route.open:
+            refused = self.guard.refuse_form(head, asker, form)
+        if refused is not None:
+            return encode(refused)
         cookies = head.headers.get(b"cookie", ())
-        cookie = cookies[0].decode("latin-1") if len(cookies) == 1 else ""
-        by = self.guard.caller(head) or peer
-        last_event_id = head.headers.get(b"last-event-id", (b"",))[0].decode("latin-1")
-        asked = AdminRequest(
+        request = AdminRequest(
             method=method,
             path=path,
             args=args,
             query=parameters,
             body=body,
-            cookie=cookie,
-            by=by,
-            last_event_id=last_event_id,
+            cookie=cookies[0].decode("latin-1") if len(cookies) == 1 else "",
+            by=asker.by if asker is not None else peer,
+            role=asker.role if asker is not None else "viewer",
+            client=client,
+            csrf=asker.csrf if asker is not None else "",
+            session=asker.session if asker is not None else "",
+            origin=self.guard.page_origin(head),
+            form=form,
+            last_event_id=head.headers.get(b"last-event-id", (b"",))[0].decode("latin-1"),
         )
-        answering = with_timeout(self._reactor, call(route.handler, asked), 0)
-        return await answering.addCallback(_checked).addErrback(_failed, route, self._faults)
+        return await self._served(route, request, encode)
+
+    async def call(
+        self, asked: AdminRequest, method: str, path: str, *, query: Mapping[str, str] = NOTHING, body: bytes = b""
+    ) -> Response:
+        """Return the answer of a route, in the name of the one who asked for a page. Never raises.
+
+        ``path`` is without its prefix, percent-encoded. The answer is not encoded.
+        """
+        full = f"{self._prefix}{path}"
+        found = self._router.find(full.encode("latin-1", "replace"))
+        if found is None:
+            return error(404, "not found")
+        match = found.route(method)
+        if match is None:
+            return _other_method(found)
+        held = self._held(found, method)
+        if held is not None:
+            return held
+        route, args = match
+        request = msgspec.structs.replace(asked, method=method, path=full, args=args, query=query, body=body, form={})
+        if route.role_needed == "operator" and asked.role != "operator":
+            self._write_down(route, request, HTTPStatus.FORBIDDEN)
+            return _forbidden()
+        return await self._served(route, request, lambda response: response)
+
+    async def _served(self, route: Route, request: AdminRequest, finish: Callable[[Response], Response]) -> Response:
+        names = [each.name for each in route.parameters]
+        if route.query is not None and (unknown := sorted(request.query.keys() - set(names))):
+            there = f"there is {', '.join(names)}" if names else "this path takes none"
+            return finish(error(400, f"unknown parameter {unknown[0][:40]!r}; {there}"))
+        answering = with_timeout(self._reactor, call(route.handler, request), 0)
+        answering.addCallback(_checked, finish).addErrback(_failed, route, self._faults, finish)
+        response: Response = await answering
+        self._write_down(route, request, response.status)
+        return response
+
+    def _write_down(self, route: Route, request: AdminRequest, status: int) -> None:
+        # The action of a page calls the route that does it, which is written down.
+        if request.method.encode() not in SAFE_METHODS and not route.form:
+            self._note(request, status)
+
+
+def wants_page(head: RequestHead) -> bool:
+    """Return whether a browser asks for a page."""
+    accepted = b",".join(head.headers.get(b"accept", ()))
+    return head.method in (b"GET", b"HEAD") and b"text/html" in accepted
+
+
+def _login(path: bytes, query: bytes) -> str:
+    """Return the address of the page to log in at, from which one comes back."""
+    following = path + (b"?" + query if query else b"")
+    return f"{LOGIN}?next={quote(following, safe='/')}" if len(following) <= _LONGEST_NEXT else LOGIN
+
+
+def _nobody() -> Response:
+    refused = error(401, "a bearer token is needed: send Authorization: Bearer TOKEN")
+    return msgspec.structs.replace(refused, headers={"WWW-Authenticate": 'Bearer realm="stackit"'})
+
+
+def _too_much(route: Route | None, asker: Asker | None) -> Response | None:
+    """Return the answer that refuses what a viewer may not do, or None."""
+    if route is None or asker is None or route.open or route.role_needed == "viewer" or asker.role == "operator":
+        return None
+    return _forbidden()
+
+
+def _forbidden() -> Response:
+    return error(403, "this takes an operator, and you may only look")
+
+
+def _other_method(found: Match) -> Response:
+    allowed = error(405, f"this path answers {found.entry.allow}")
+    return Response(status=405, body=allowed.body, headers={"Allow": found.entry.allow})
 
 
 def encode(response: Response) -> Response:
@@ -156,17 +286,17 @@ def encode(response: Response) -> Response:
     return msgspec.structs.replace(response, body=body, headers=headers)
 
 
-def _checked(response: object) -> Response:
-    """Return the encoded answer of a handler.
+def _checked(response: object, finish: Callable[[Response], Response]) -> Response:
+    """Return the finished answer of a handler.
 
     Raises TypeError or ValueError for one that cannot be sent, and what encoding its body raises.
     """
     if not isinstance(response, Response):
         raise TypeError(f"the handler returned {type(response).__name__}, not a Response")
-    return encode(sendable(response))
+    return finish(sendable(response))
 
 
-def _failed(failure: Failure, route: Route, faults: FaultDescriber) -> Response:
+def _failed(failure: Failure, route: Route, faults: FaultDescriber, finish: Callable[[Response], Response]) -> Response:
     """Log the failure of a handler, and return an answer that does not show it."""
     fault = faults.describe(failure.value)
     whose = f"plugin {route.plugin}: " if route.plugin else ""
@@ -177,4 +307,4 @@ def _failed(failure: Failure, route: Route, faults: FaultDescriber) -> Response:
         problem=fault.error,
         traceback=fault.new_traceback,
     )
-    return encode(error(500, "internal error"))
+    return finish(error(500, "internal error"))

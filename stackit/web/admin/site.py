@@ -5,7 +5,7 @@ from __future__ import annotations
 import socket
 import struct
 from collections import Counter
-from collections.abc import Callable, Collection, Iterable
+from collections.abc import Callable, Collection, Coroutine, Iterable
 from functools import partial
 from typing import Any
 
@@ -23,10 +23,11 @@ from stackit.secrets.redactor import Redact
 from stackit.text.redaction import redacted
 from stackit.web.admin.cors import Cors
 from stackit.web.admin.guard import Guard
-from stackit.web.admin.rules import BODY_CAP, Admin, encode
+from stackit.web.admin.rules import BODY_CAP, Admin, Note, encode
 from stackit.web.admin.tokens import Tokens
 from stackit.web.connection_capacity import room_for_admin, room_for_connections
 from stackit.web.failures import log_failure
+from stackit.web.sessions.sessions import Sessions
 
 _BUSY = encode(
     Response(
@@ -35,8 +36,9 @@ _BUSY = encode(
         headers={"Retry-After": str(RETRY_AFTER)},
     )
 )
-_NOT_LOGGED = {204, 404, 405}
+_NOT_LOGGED = {204, 404, 405, 429}
 ClientOf = Callable[[RequestHead], str | None]
+Call = Callable[..., Coroutine[Any, Any, Response]]
 _log = Logger(namespace="stackit")
 
 
@@ -48,26 +50,26 @@ def admin_site(
     limits: Limits | None = None,
     client_of: ClientOf = lambda _: None,
     redact: Redact = redacted,
+    sessions: Sessions | None = None,
+    note: Note = lambda _, __: None,
 ) -> AdminSite:
     """Return the admin side of a configuration. Raises StackitError for routes that cannot be served.
 
     ``client_of`` returns the address of a client behind a trusted proxy, and None for others. ``redact`` is for what
-    routes fail with.
+    routes fail with, ``sessions`` are those of people. ``note`` is told of what was to be changed.
     """
     if limits is None:
         connections = room_for_admin(room_for_connections())
         limits = Limits(deadline=30.0, connections=connections, memory=connections * BODY_CAP)
-    found = tokens(config)
     admin = Admin(
         routes,
         reactor=reactor,
         prefixes=config.api_prefixes,
-        tokens=found,
-        hosts=config.admin.hosts,
-        label=label(found),
+        guard=guard(config, sessions),
         redact=redact,
         read_only=config.read_only,
         cors=Cors(config.admin.cors_origins),
+        note=note,
     )
     return AdminSite(admin, reactor=reactor, limits=limits, client_of=client_of)
 
@@ -78,9 +80,17 @@ def tokens(config: Config) -> Tokens | None:
     return Tokens(fixed, config.admin.token_files) if fixed or config.admin.token_files else None
 
 
-def label(found: Tokens | None) -> Callable[[str], str]:
-    """Return what names a token for people."""
-    return found.label if found is not None else str
+def guard(config: Config, sessions: Sessions | None) -> Guard:
+    """Return the protection of the admin side that a configuration asks for; its token files are read."""
+    found = tokens(config)
+    return Guard(
+        tokens=found,
+        hosts=config.admin.hosts,
+        label=found.label if found is not None else str,
+        sessions=sessions,
+        login=config.login,
+        url=config.admin.url,
+    )
 
 
 class AdminSite(BoundedSite):
@@ -94,7 +104,22 @@ class AdminSite(BoundedSite):
         on_refused = partial(_log_refusal, client_of)
         super().__init__({}, reactor=reactor, on_refused=on_refused, on_failure=log_failure, limits=limits)
         self._admin = admin
+        self._client_of = client_of
         self._waiting: Counter[str] = Counter()  # requests by route
+
+    @property
+    def guard(self) -> Guard:
+        """The protection as it is now."""
+        return self._admin.guard
+
+    @property
+    def call(self) -> Call:
+        """Answer a call of a page, in the name of the one who asked for it: see ``Admin.call``."""
+        return self._admin.call
+
+    def client(self, head: RequestHead) -> str:
+        """Return the address of who asks, also behind a trusted proxy."""
+        return self._client_of(head) or head.client
 
     def change_guard(self, guard: Guard) -> None:
         """Protect the admin side by other tokens and names, from the next request on."""
@@ -174,7 +199,7 @@ class _AdminHandler:
 
     def handle_head(self, head: RequestHead, length: int | None) -> BodySink | Refusal:
         """Refuse the request by its head, or return the sink of its body."""
-        refused = self._admin.refuse(head, self._address)
+        refused = self._admin.refuse(head, self._address, self._site.client(head))
         if refused is not None:
             return Refusal("admin", refused)
         return TOO_LARGE if length is not None and length > BODY_CAP else _Body()
@@ -192,5 +217,6 @@ class _AdminHandler:
             return result
 
         # It goes on when the client hangs up: others may wait for the same sync, and a replay must not stop half way.
-        answering = Deferred.fromCoroutine(self._admin.answer(request.head, query, body, _peer(self._connection)))
+        peer, client = _peer(self._connection), self._site.client(request.head)
+        answering = Deferred.fromCoroutine(self._admin.answer(request.head, query, body, peer, client))
         answering.addBoth(answered).addCallback(request.answer).addErrback(request.fail)

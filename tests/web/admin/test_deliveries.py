@@ -18,6 +18,7 @@ from stackit.bus.bus import Bus
 from stackit.journal import EventId, HandlingId, NewDelivery
 from stackit.journal.sqlite import SQLiteJournal
 from stackit.web.admin.deliveries import delivery_routes
+from stackit.web.admin.guard import Guard
 from stackit.web.admin.rules import Admin
 
 RECEIVED = 1_795_459_409.123
@@ -68,7 +69,7 @@ class Harness:
             is_managed=lambda repo: repo.key == "octo/managed",
             now=lambda: RECEIVED + 60,
         )
-        self._admin = Admin(routes, reactor=reactor, prefixes=["/api"], tokens=None)
+        self._admin = Admin(routes, reactor=reactor, prefixes=["/api"], guard=Guard(tokens=None, hosts=()))
 
     async def ask(self, method: str, target: str) -> tuple[int, Any]:
         """The status and the JSON of the answer to a request below the prefix."""

@@ -92,7 +92,7 @@ async def test_a_plain_segment_wins_over_one_in_braces_in_whatever_order_routes_
         ([Route("GET", "/a/x{b}", echo)], "plain segment"),
         ([Route("GET", "/{a}/{a}", echo)], "twice"),
         ([Route("GET", "a", echo, "odd")], "plugin odd: admin route GET a: "),
-        ([Route("POST", "/a", echo, open=True)], "only a GET can be open"),
+        ([Route("POST", "/a", echo, open=True)], "only a GET or a form can be open"),
         ([Route("GET", "/a", echo, query="accept")], "its query must be a tuple of names"),  # type: ignore[arg-type]  # wrong on purpose
         ([Route("GET", "/a", echo, query=("accept", 5))], "its query must be a tuple of names"),  # type: ignore[arg-type]  # wrong on purpose
     ],

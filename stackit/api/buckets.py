@@ -1,4 +1,4 @@
-"""Token buckets: the refused requests that an address may still have."""
+"""Token buckets: what an address, or anybody, may still do in a while."""
 
 from __future__ import annotations
 

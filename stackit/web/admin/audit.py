@@ -1,0 +1,129 @@
+"""The audit: who changed what, from where, and what came of it; in the log, and bounded in the journal."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+
+import msgspec
+
+from stackit.api.admin import AdminRequest, Role
+from stackit.api.occurrences import Occurrence
+from stackit.journal import JournalProtocol
+from stackit.journal.write_behind import WriteBehind
+from stackit.secrets.redactor import Redact
+
+COLLECTION = "audit"
+MOST = 1000
+"""Entries that are kept."""
+_LONGEST = 500
+
+
+class AuditEntry(msgspec.Struct, frozen=True, kw_only=True):
+    """One deed. ``id`` grows with time. ``at`` is in seconds since the epoch.
+
+    ``action`` is the method, or ``login``, ``logout`` and the like. ``target`` is the path with its query.
+    """
+
+    id: str
+    at: float
+    by: str
+    role: str
+    action: str
+    target: str
+    client: str
+    status: int
+    reason: str | None = None
+
+
+class Audit:
+    """The audit. ``now`` is the wall clock, ``observe`` tells the log."""
+
+    def __init__(
+        self,
+        journal: JournalProtocol,
+        *,
+        now: Callable[[], float],
+        observe: Callable[[Occurrence], None],
+        redact: Redact,
+    ) -> None:
+        self._journal = journal
+        self._kept = WriteBehind(journal, COLLECTION)
+        self._now = now
+        self._observe = observe
+        self._redact = redact
+        self._entries: dict[str, AuditEntry] = {}
+        self._last = 0
+
+    def load(self) -> None:
+        """Read the entries of the last process. It blocks: call it before anything listens."""
+        for key, document in self._journal.documents_now(COLLECTION).items():
+            try:
+                self._entries[key] = msgspec.json.decode(document, type=AuditEntry)
+            except (msgspec.DecodeError, UnicodeDecodeError):
+                self._kept.put(key, None)
+            else:
+                self._last = int(key)
+
+    async def stop(self) -> None:
+        """Write what the journal does not have yet."""
+        await self._kept.flush()
+
+    def note(
+        self,
+        request: AdminRequest,
+        status: int,
+        *,
+        action: str = "",
+        target: str = "",
+        by: str = "",
+        role: Role | None = None,
+        reason: str | None = None,
+    ) -> None:
+        """Write down a request and the status of its answer.
+
+        ``by`` and ``role`` are given where the request cannot know them, ``target`` where its query is a secret.
+        """
+        self._last += 1
+        key = f"{self._last:012d}"
+        entry = AuditEntry(
+            id=key,
+            at=self._now(),
+            by=self._clean(by or request.by),
+            role=role or request.role,
+            action=action or request.method,
+            target=self._clean(target or _target(request.path, request.query)),
+            client=request.client,
+            status=status,
+            reason=None if reason is None else self._clean(reason),
+        )
+        self._entries[key] = entry
+        self._kept.put(key, msgspec.json.encode(entry))
+        while len(self._entries) > MOST:
+            oldest = next(iter(self._entries))
+            del self._entries[oldest]
+            self._kept.put(oldest, None)
+        self._observe(
+            Occurrence(
+                name="audit",
+                by=entry.by,
+                role=entry.role,
+                action=entry.action,
+                target=entry.target,
+                client=entry.client,
+                status=status,
+                reason=entry.reason,
+            )
+        )
+
+    def page(self, before: str | None, limit: int) -> tuple[list[AuditEntry], str | None]:
+        """Return entries, newest first, that are older than the one with the id ``before``, and the next ``before``."""
+        older = [each for each in reversed(self._entries.values()) if before is None or each.id < before]
+        return older[:limit], older[limit - 1].id if len(older) > limit else None
+
+    def _clean(self, text: str) -> str:
+        cut = self._redact(text[:_LONGEST])
+        return cut.encode("utf-8", "replace").decode("utf-8")
+
+
+def _target(path: str, query: Mapping[str, str]) -> str:
+    return path + ("?" + "&".join(f"{name}={value}" for name, value in query.items()) if query else "")

@@ -1,0 +1,56 @@
+"""The page to log in at."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from html import escape
+from urllib.parse import quote
+
+import msgspec
+
+from stackit.api.admin import Response
+
+_PAGE = """<!doctype html>
+<html lang="en">
+<head><meta charset="utf-8"><title>Log in · stackit</title>
+<meta name="viewport" content="width=device-width, initial-scale=1"></head>
+<body><main><h1>Log in to stackit</h1>
+{content}
+</main></body>
+</html>
+"""
+_FORM = """<form method="post" action="/login">
+<p><label for="token">API token</label><br>
+<input id="token" name="token" type="password" autocomplete="current-password" required></p>
+<input type="hidden" name="next" value="{following}">
+<p><button>Log in</button></p>
+</form>
+"""
+_POLICY = "default-src 'none'; style-src 'self'; base-uri 'none'; form-action 'self'; frame-ancestors 'none'"
+
+
+class LoginWay(msgspec.Struct, frozen=True):
+    """Another way to log in, as a link of the page: its text, and its path, which takes ``next``."""
+
+    label: str
+    path: str
+
+
+def login_page(
+    following: str, *, has_tokens: bool, ways: Sequence[LoginWay] = (), problem: str = "", status: int = 200
+) -> Response:
+    """Return the page. ``following`` is where one goes on to, ``problem`` why one is here again."""
+    parts = [f'<p role="alert">{escape(problem)}</p>'] if problem else []
+    for way in ways:
+        target = f"{way.path}?next={quote(following, safe='/')}"
+        parts.append(f'<p><a href="{escape(target)}">{escape(way.label)}</a></p>')
+    if has_tokens:
+        parts.append(_FORM.format(following=escape(following)))
+    if not parts:
+        parts.append('<p>Nobody needs to log in here. <a href="/">Go on</a></p>')
+    return Response(
+        status=status,
+        body=_PAGE.format(content="\n".join(parts)).encode(),
+        content_type="text/html; charset=utf-8",
+        headers={"Content-Security-Policy": _POLICY},
+    )
