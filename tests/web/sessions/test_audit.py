@@ -1,0 +1,127 @@
+"""The audit: every change and every login has a line and an entry, bounded, without a secret."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest_twisted
+from admin_server import CSRF, ECHO
+from memory_journal import MemoryJournal
+
+from stackit import AdminRequest, Response, Route
+from stackit.config.login import LoginConfig
+from stackit.web.admin import audit as audit_module
+from stackit.web.sessions.session import csrf_of
+
+TOKEN = "the-token-of-operators"
+BEARER = f"Authorization: Bearer {TOKEN}"
+SYNC = "/api/v1/repos/octo/widget/sync"
+
+
+@pytest_twisted.ensureDeferred
+async def test_every_change_is_written_down_and_nothing_else(people: Any, token_file: Path) -> None:
+    side = await people(token_file=token_file)
+    await side.ask("GET", "/metrics", BEARER)
+    await side.ask("POST", f"{SYNC}?accept=deletions", CSRF, BEARER)
+    await side.ask("POST", "/no/such", CSRF, BEARER)
+    await side.ask("POST", SYNC, BEARER)
+    assert side.deeds == [("token", "POST", f"{SYNC}?accept=deletions", 200)]
+
+
+@pytest_twisted.ensureDeferred
+async def test_a_change_that_fails_is_written_down_too(people: Any, token_file: Path) -> None:
+    def broken(_: AdminRequest) -> Response:
+        raise RuntimeError("of no use")
+
+    side = await people(token_file=token_file, routes=[Route("DELETE", "/broken", broken)])
+    await side.ask("DELETE", "/broken", CSRF, BEARER)
+    assert side.deeds == [("token", "DELETE", "/broken", 500)]
+
+
+@pytest_twisted.ensureDeferred
+async def test_logins_refused_logins_and_logouts_are_written_down_without_what_they_brought(
+    people: Any, token_file: Path
+) -> None:
+    side = await people(token_file=token_file)
+    await side.log_in("wrong-token-of-somebody")
+    cookie = await side.cookie()
+    await side.post("/logout", f"csrf={csrf_of(cookie.partition('=')[2])}", cookie)
+    assert side.deeds == [
+        ("127.0.0.1", "login refused", "/login", 403),
+        ("token", "login", "/login", 303),
+        ("token", "logout", "/logout", 303),
+    ]
+    assert {each.client for each in side.seen} == {"127.0.0.1"}
+    assert "wrong-token" not in repr(side.seen)
+
+
+@pytest_twisted.ensureDeferred
+async def test_the_deed_of_a_page_is_written_down_as_the_route_that_it_calls_in_the_name_of_the_person(
+    people: Any, token_file: Path
+) -> None:
+    async def act(request: AdminRequest) -> Response:
+        done = await side.site.call(request, "POST", "/repos/octo/widget/sync", query={})
+        assert (done.status, done.body["by"]) == (200, "token")
+        return Response(status=303, headers={"Location": "/"})
+
+    side = await people(token_file=token_file, routes=[*ECHO, Route("POST", "/act", act, form=True)])
+    cookie = await side.cookie()
+    assert (await side.post("/act", f"csrf={csrf_of(cookie.partition('=')[2])}", cookie)).status == 303
+    assert side.deeds[1:] == [("token", "POST", SYNC, 200)]
+
+
+@pytest_twisted.ensureDeferred
+async def test_a_page_gets_no_further_than_the_one_who_asks_for_it(people: Any, token_file: Path) -> None:
+    answers = []
+
+    async def act(request: AdminRequest) -> Response:
+        for method, path in (("GET", "/audit"), ("POST", "/repos/octo/widget/sync"), ("GET", "/no"), ("PUT", "/audit")):
+            answers.append((await side.site.call(request, method, path)).status)
+        return Response()
+
+    side = await people(
+        token_file=token_file, login=LoginConfig(anonymous="read"), routes=[*ECHO, Route("GET", "/p", act)]
+    )
+    await side.ask("GET", "/p")
+    assert answers == [403, 403, 404, 405]
+    assert side.deeds == [("127.0.0.1", "POST", SYNC, 403)]
+
+
+@pytest_twisted.ensureDeferred
+async def test_operators_page_through_it_and_it_outlasts_a_restart(
+    people: Any, token_file: Path, journal: MemoryJournal
+) -> None:
+    side = await people(token_file=token_file, journal=journal)
+    for number in range(5):
+        await side.ask("POST", f"{SYNC}?n={number}", CSRF, BEARER)
+    await side.audit.stop()
+    side = await people(token_file=token_file, journal=journal)
+    await side.ask("POST", f"{SYNC}?n=5", CSRF, BEARER)
+    found, cursor = [], ""
+    while cursor is not None:
+        page = (await side.ask("GET", f"/api/v1/audit?limit=4{cursor and '&cursor=' + cursor}", BEARER)).json
+        found += page["audit"]
+        cursor = page["next"]
+    assert [each["target"] for each in found] == [f"{SYNC}?n={number}" for number in (5, 4, 3, 2, 1, 0)]
+    assert found[0]["by"] == "token"
+    for query in ("limit=0", "limit=201", "limit=x", "cursor=x", "other=1"):
+        assert (await side.ask("GET", f"/api/v1/audit?{query}", BEARER)).status == 400
+
+
+@pytest_twisted.ensureDeferred
+async def test_it_is_bounded_in_number_and_in_length(people: Any, token_file: Path, journal: MemoryJournal) -> None:
+    side = await people(token_file=token_file, journal=journal)
+    for number in range(audit_module.MOST + 5):
+        side.audit.note(_request(f"/{number}"), 200)
+    side.audit.note(_request("/" + "x" * 5000 + "\ud800"), 200)
+    await side.audit.stop()
+    kept = await journal.documents("audit")
+    assert len(kept) == audit_module.MOST
+    assert max(map(len, kept.values())) < 1000
+    entries, _ = side.audit.page(None, audit_module.MOST)
+    assert entries[-1].target == "/6"
+
+
+def _request(path: str) -> AdminRequest:
+    return AdminRequest(method="POST", path=path, args={}, query={}, body=b"", by="x")
