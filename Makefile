@@ -9,7 +9,7 @@ PARALLEL ?= --numprocesses auto --maxprocesses 4 --dist loadfile
 
 SOURCES := setup.py pyproject.toml $(shell find stackit twisted -name '*.py')
 
-.PHONY: help demo test test-shapes test-alerts lint check coverage dist format soak test-lowest bench bench-receive bench-visible bench-sweep bench-burst bench-crowded bench-clone bench-growth bench-day bench-discovery clean
+.PHONY: help demo test test-shapes test-alerts lint check coverage dist format soak test-lowest bench bench-receive bench-visible bench-sweep bench-burst bench-crowded bench-clone bench-growth bench-day bench-discovery bench-live clean
 
 help:  ## say what there is
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*##/\t/' | expand -t 14
@@ -53,7 +53,7 @@ MINUTES ?= 60
 soak: $(VENV)/.test  ## good and hostile load with faults injected at random, for MINUTES=60: nothing lost, nothing grows
 	PYTHONPATH=tests/support $(BIN)/python tests/soak/soak.py --minutes $(MINUTES)
 
-BENCHMARKS := receive visible sweep burst crowded clone growth discovery day
+BENCHMARKS := receive visible sweep burst crowded clone growth discovery live day
 
 bench: .venv-bench/.bench  ## measure stackit beside its peers, all of it; takes a while
 	@failed=; for each in $(BENCHMARKS); do \
@@ -83,6 +83,9 @@ bench-growth: .venv-bench/.bench  ## memory and start by the number of repositor
 
 bench-discovery: .venv-bench/.bench  ## answers to deliveries while 10,000 repositories are discovered
 	cd benchmarks && ../.venv-bench/bin/python discovery.py $(ARGS)
+
+bench-live: .venv-bench/.bench  ## what 200 live clients cost the receiver
+	cd benchmarks && ../.venv-bench/bin/python live.py $(ARGS)
 
 bench-day: .venv-bench/.bench  ## 24 hours on a simulated clock: does anything grow
 	cd benchmarks && ../.venv-bench/bin/python day.py $(ARGS)

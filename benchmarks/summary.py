@@ -8,7 +8,7 @@ import sys
 
 from harness import RESULTS
 
-ORDER = ("receive", "visible", "sweep", "burst", "crowded", "clone", "growth", "discovery", "day")
+ORDER = ("receive", "visible", "sweep", "burst", "crowded", "clone", "growth", "discovery", "live", "day")
 
 
 def main() -> None:

@@ -17,7 +17,7 @@ from stackit.api.occurrences import Occurrence
 from stackit.api.reactor import Timers
 from stackit.live import sse
 from stackit.live.filters import Filter
-from stackit.live.groups import Entry, Group, Groups
+from stackit.live.groups import MOST_AT_ONCE, Entry, Group, Groups
 from stackit.runtime.log_lines import json_line
 from stackit.secrets.redactor import Redact
 from stackit.text.logfmt import KeyValues
@@ -29,7 +29,7 @@ INTERVAL = 0.25
 HEARTBEAT = 15.0
 LIFETIME = 3600.0
 """Seconds after which a stream ends; its client connects again, and goes on where it was."""
-MOST_ENCODED = 64 * 2**10
+MOST_ENCODED = 32 * 2**10
 """Bytes of occurrences that are encoded between two writes. Under a storm, the rest is told by a ``reset``."""
 _MOST_REPLAYED = 64 * 2**10
 _LEVELS = {"info": LogLevel.info, "warn": LogLevel.warn, "error": LogLevel.error}
@@ -87,16 +87,20 @@ class Feed:
         entry.occurrence = msgspec.structs.replace(entry.occurrence, changes=changes, request=None, traceback=None)
 
     def _offer(self, entry: Entry) -> None:
-        wanting = self._groups.wanting(entry.occurrence)
-        if not wanting:
-            return
-        data = entry.data
-        if data is None and self._encoded < MOST_ENCODED:
-            data = self._encode(entry)
-            self._encoded += len(data)
-        for group in wanting:
-            group.add(data)
-        if self._flushing is None:
+        # In a storm most of what happens is only counted, which costs the receiver as little as can be.
+        occurrence, is_wanted = entry.occurrence, False
+        name = occurrence.name
+        for group in self._groups.candidates(occurrence):
+            if group.names is not None and name not in group.names:
+                continue
+            is_wanted = True
+            if group.skipped or group.size >= MOST_AT_ONCE or self._encoded >= MOST_ENCODED:
+                group.skipped += 1
+                continue
+            if entry.data is None:
+                self._encoded += len(self._encode(entry))
+            group.add(self._encode(entry))
+        if is_wanted and self._flushing is None:
             delay = max(0.0, self._flushed_at + INTERVAL - self._reactor.seconds())
             self._flushing = self._reactor.callLater(delay, self._flush_all)
 

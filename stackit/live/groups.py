@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 
 from stackit.api.admin import BodyStream
 from stackit.api.occurrences import Occurrence
 from stackit.live.filters import Filter
 
-MOST_AT_ONCE = 32 * 2**10
+MOST_AT_ONCE = 16 * 2**10
 """Bytes of events between two writes to a stream; the last event may go over it."""
 
 
@@ -25,29 +25,30 @@ class Entry:
 
 
 class Group:
-    """The streams of one filter, and what is to be written to each of them next."""
+    """The streams of one filter, and what is to be written to each of them next.
 
-    __slots__ = ("_pending", "_size", "_skipped", "filter", "streams")
+    ``names`` are those that the filter lets pass, ``skipped`` counts the events that are left out of the next write.
+    """
+
+    __slots__ = ("_pending", "filter", "names", "size", "skipped", "streams")
 
     def __init__(self, wanted: Filter) -> None:
         self.filter = wanted
+        self.names = wanted.names
         self.streams: dict[BodyStream, None] = {}
         self._pending: list[bytes] = []
-        self._size = 0
-        self._skipped = 0
+        self.size = 0
+        self.skipped = 0
 
-    def add(self, data: bytes | None) -> None:
-        """Take an event to be written; None is one that there is no time to encode."""
-        if data is None or self._skipped or self._size >= MOST_AT_ONCE:
-            self._skipped += 1
-        else:
-            self._pending.append(data)
-            self._size += len(data)
+    def add(self, data: bytes) -> None:
+        """Take an event to be written."""
+        self._pending.append(data)
+        self.size += len(data)
 
     def take(self) -> tuple[bytes, int, int]:
         """Return the bytes to be written, the number of events in them, and that of the events that were skipped."""
-        taken = b"".join(self._pending), len(self._pending), self._skipped
-        self._pending, self._size, self._skipped = [], 0, 0
+        taken = b"".join(self._pending), len(self._pending), self.skipped
+        self._pending, self.size, self.skipped = [], 0, 0
         return taken
 
 
@@ -84,13 +85,14 @@ class Groups:
             if not self._by_repo.get(key, True):
                 del self._by_repo[key]
 
-    def wanting(self, occurrence: Occurrence) -> list[Group]:
-        """Return the groups that want an occurrence."""
-        found = list(self._of_all.values())
-        if self._by_repo and occurrence.repo is not None:
-            found += self._by_repo.get(occurrence.repo.key, {}).values()
-        name = occurrence.name
-        return [group for group in found if group.filter.names is None or name in group.filter.names]
+    def candidates(self, occurrence: Occurrence) -> Collection[Group]:
+        """Return the groups whose filter by repository lets an occurrence pass."""
+        if not self._by_repo or occurrence.repo is None:
+            return self._of_all.values()
+        found = self._by_repo.get(occurrence.repo.key)
+        if found is None:
+            return self._of_all.values()
+        return (*self._of_all.values(), *found.values())
 
     def _indexes(self, wanted: Filter) -> list[dict[Filter, Group]]:
         if wanted.repos is None:
