@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Callable
 
 from stackit.api.admin import AdminRequest, BodyStream, Response, Route, error
 from stackit.api.schema import Parameter
@@ -22,9 +23,17 @@ _FULL: dict[Full, tuple[int, str]] = {
 }
 
 
-def live_routes(feed: Feed, places: Places) -> list[Route]:
-    """Return the route of the stream."""
-    stream = _Stream(feed, places)
+WhenEnded = Callable[[str, Callable[[], None]], Callable[[], None]]
+"""Has a function called when the session of a key ends; returns one that calls it off."""
+
+
+def _no_session(_key: str, _tell: Callable[[], None]) -> Callable[[], None]:
+    return lambda: None
+
+
+def live_routes(feed: Feed, places: Places, when_ended: WhenEnded = _no_session) -> list[Route]:
+    """Return the route of the stream. ``when_ended`` is that of the sessions, whose streams end with them."""
+    stream = _Stream(feed, places, when_ended)
     return [
         Route(
             "GET",
@@ -46,7 +55,8 @@ def live_routes(feed: Feed, places: Places) -> list[Route]:
 
 
 class _Stream:
-    def __init__(self, feed: Feed, places: Places) -> None:
+    def __init__(self, feed: Feed, places: Places, when_ended: WhenEnded) -> None:
+        self._when_ended = when_ended
         self._feed = feed
         self._places = places
 
@@ -70,6 +80,9 @@ class _Stream:
             self._places.take(address, person)
             stream.when_ended(lambda _: self._places.leave(address, person))
             self._feed.join(stream, wanted, last_id)
+            if request.session:
+                call_off = self._when_ended(request.session, stream.finish)
+                stream.when_ended(lambda _: call_off())
 
         return Response(content_type=_CONTENT_TYPE, headers=_HEADERS, stream=write)
 

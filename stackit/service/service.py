@@ -375,7 +375,7 @@ class Stackit(Service):
                 slowdown=Slowdown(self.reactor.seconds, burst=10, per_minute=10),
             ),
             *self.github.routes(),
-            *live_routes(self.live, self._live_places),
+            *live_routes(self.live, self._live_places, self.sessions.when_ended),
             *self.bus.collect_items(hookspecs.stackit_routes, self.app),
         ]
         routes.append(config_route(lambda: self.config))

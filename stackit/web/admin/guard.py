@@ -76,32 +76,32 @@ class Guard:
 
     # -- who asks -----------------------------------------------------------------
 
-    def asker(self, head: RequestHead, peer: str) -> Asker | None:
+    def asker(self, head: RequestHead, peer: str, *, is_seen: bool = True) -> Asker | None:
         """Return who asks, None for somebody who may not even look.
 
-        ``peer`` is the name for people of one who is not known.
+        ``peer`` is the name for people of one who is not known. A session does not idle if it ``is_seen`` by this.
         """
         if not self.is_closed:
             return Asker(by=peer, role="operator")
         scheme, _, given = _only(head, b"authorization").partition(" ")
         if scheme.lower() == "bearer":  # a wrong one is refused, also where everybody may look: its owner has to know
-            return self._of_bearer_token(given.strip())
+            return self._of_bearer_token(given.strip(), is_seen=is_seen)
         token = self.cookies.read(head)
-        found = None if token is None else self._of_session(token, "browser")
+        found = None if token is None else self._of_session(token, "browser", is_seen=is_seen)
         if found is not None:
             return found
         return Asker(by=peer, role="viewer") if self._login.anonymous == "read" else None
 
-    def _of_bearer_token(self, given: str) -> Asker | None:
+    def _of_bearer_token(self, given: str, *, is_seen: bool) -> Asker | None:
         if given.startswith(PREFIX):
-            found = self._of_session(given, "shell")
+            found = self._of_session(given, "shell", is_seen=is_seen)
             if found is not None:
                 return found
         label = self.token_label(given)
         return None if label is None else Asker(by=label, role="operator", is_known=True)
 
-    def _of_session(self, token: str, kind: Kind) -> Asker | None:
-        session = None if self._sessions is None else self._sessions.find(token, kind)
+    def _of_session(self, token: str, kind: Kind, *, is_seen: bool) -> Asker | None:
+        session = None if self._sessions is None else self._sessions.find(token, kind, is_seen=is_seen)
         if session is None or not self._still_counts(session, token):
             return None
         person = session.person

@@ -24,6 +24,7 @@ from stackit.text.redaction import redacted
 from stackit.web.admin.cors import Cors
 from stackit.web.admin.guard import Guard
 from stackit.web.admin.rules import BODY_CAP, Admin, Note, encode
+from stackit.web.admin.streams import Streams
 from stackit.web.admin.tokens import Tokens
 from stackit.web.connection_capacity import room_for_admin, room_for_connections
 from stackit.web.failures import log_failure
@@ -106,6 +107,7 @@ class AdminSite(BoundedSite):
         self._admin = admin
         self._client_of = client_of
         self._waiting: Counter[str] = Counter()  # requests by route
+        self.streams = Streams(reactor, lambda head: self.guard.asker(head, "", is_seen=False) is not None)
 
     @property
     def guard(self) -> Guard:
@@ -124,6 +126,7 @@ class AdminSite(BoundedSite):
     def change_guard(self, guard: Guard) -> None:
         """Protect the admin side by other tokens and names, from the next request on."""
         self._admin.guard = guard
+        self.streams.check()
 
     def change_reach(self, *, read_only: bool, cors_origins: Collection[str]) -> None:
         """Allow other changes, and pages of other origins, from the next request on."""
@@ -219,4 +222,5 @@ class _AdminHandler:
         # It goes on when the client hangs up: others may wait for the same sync, and a replay must not stop half way.
         peer, client = _peer(self._connection), self._site.client(request.head)
         answering = Deferred.fromCoroutine(self._admin.answer(request.head, query, body, peer, client))
-        answering.addBoth(answered).addCallback(request.answer).addErrback(request.fail)
+        answering.addBoth(answered).addCallback(partial(self._site.streams.watched, request.head))
+        answering.addCallback(request.answer).addErrback(request.fail)

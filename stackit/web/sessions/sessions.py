@@ -91,8 +91,8 @@ class Sessions:
         self._keep(session)
         return token
 
-    def find(self, token: str, kind: Kind = "browser") -> Session | None:
-        """Return the session of a token, which is seen by that; None where it has ended, or never was."""
+    def find(self, token: str, kind: Kind = "browser", *, is_seen: bool = True) -> Session | None:
+        """Return the session of a token, which ``is_seen`` by that; None where it has ended, or never was."""
         session = self._sessions.get(key_of(token))
         if session is None or session.kind != kind:
             return None
@@ -100,7 +100,7 @@ class Sessions:
         if self._has_ended(session, now):
             self.end(session.key)
             return None
-        if now != session.seen_at:
+        if is_seen and now != session.seen_at:
             session = self._sessions[session.key] = msgspec.structs.replace(session, seen_at=now)
             if now - self._kept_at[session.key] >= min(_LATE, self._idle / 8):
                 self._keep(session)

@@ -7,14 +7,23 @@ from typing import Any
 
 import pytest_twisted
 from admin_server import Serve
-from memory_stream import parse_events
+from clocks import as_reactor
+from memory_journal import MemoryJournal
+from memory_stream import MemoryStream, parse_events
 from twisted.internet import reactor
-from twisted.internet.task import deferLater
+from twisted.internet.task import Clock, deferLater
 
-from stackit import BodyStream, Occurrence, Repo, Response, Route
+from stackit import BodyStream, Occurrence, Repo, RequestHead, Response, Route
+from stackit.api.person import Person
 from stackit.live.feed import Feed
 from stackit.live.places import MOST_OF_PERSON, Places
 from stackit.live.routes import live_routes
+from stackit.web.admin.guard import Guard
+from stackit.web.admin.streams import CHECK_EVERY, Streams
+from stackit.web.sessions.session import key_of, proof_of
+from stackit.web.sessions.sessions import Sessions
+
+TOKEN = "hunter2-hunter2"
 
 
 async def until(ready: Callable[[], bool]) -> None:
@@ -135,3 +144,63 @@ async def test_a_route_of_a_plugin_may_stream_and_its_fault_is_the_end_of_it(ser
     reader.transport.write(get("/broken"))
     await reader.lost
     assert (await server.ask("GET", "/odd")).status == 500
+
+
+@pytest_twisted.ensureDeferred
+async def test_the_end_of_a_session_is_the_end_of_its_streams(serve: Serve) -> None:
+    sessions = Sessions(
+        MemoryJournal(as_reactor(Clock())), reactor=Clock(), now=lambda: 1000.0, idle=600, absolute=6000
+    )
+    feed, places = Feed(reactor=reactor, now=lambda: 0.0, redact=str), Places()
+    server = await serve(live_routes(feed, places, sessions.when_ended), token=TOKEN, sessions=sessions)
+    person = Person(id="token:x", name="x", role="viewer")
+    readers = []
+    tokens = [sessions.create(person, kind="shell", proof=lambda token: proof_of(token, TOKEN)) for _ in range(2)]
+    for token in tokens:
+        readers.append(await server.connect())
+        readers[-1].transport.write(get("/api/v1/events", f"Authorization: Bearer {token}"))
+    await until(lambda: len(feed) == 2)
+    sessions.end(key_of(tokens[0]))
+    await readers[0].lost
+    await until(lambda: len(feed) == 1)
+    readers[1].transport.loseConnection()
+    await until(lambda: len(feed) == 0)
+    assert not sessions._on_end, "nothing is kept for a stream that has ended"
+    refused = await server.ask("GET", "/api/v1/events", f"Authorization: Bearer {tokens[0]}")
+    assert refused.status == 401
+
+
+def test_a_stream_ends_when_the_one_who_reads_it_may_look_no_more() -> None:
+    clock, allowed = Clock(), {b"/one", b"/two"}
+    streams = Streams(clock, lambda head: head.path in allowed)
+    opened = {}
+    for path in sorted(allowed):
+        head = RequestHead(client="192.0.2.1", method=b"GET", path=path, headers={})
+        opened[path] = stream = MemoryStream()
+        answer = streams.watched(head, Response(stream=lambda stream: stream.write(b"begun")))
+        assert answer.stream is not None
+        answer.stream(stream)
+    clock.advance(CHECK_EVERY)
+    assert [each.reason for each in opened.values()] == [None, None]
+    allowed.remove(b"/two")
+    clock.advance(CHECK_EVERY)
+    assert opened[b"/two"].reason == "finished"
+    assert (opened[b"/one"].reason, opened[b"/one"].text) == (None, "begun")
+    opened[b"/one"].end("closed")
+    assert clock.getDelayedCalls() == []
+
+
+def test_looking_at_the_rights_of_a_reader_keeps_no_session_alive() -> None:
+    now = [1000.0]
+    sessions = Sessions(
+        MemoryJournal(as_reactor(Clock())), reactor=Clock(), now=lambda: now[0], idle=600, absolute=6000
+    )
+    guard = Guard(tokens=lambda: [TOKEN], hosts=(), sessions=sessions)
+    person = Person(id="token:x", name="x", role="viewer")
+    token = sessions.create(person, kind="shell", proof=lambda token: proof_of(token, TOKEN))
+    headers = {b"authorization": (f"Bearer {token}".encode(),)}
+    head = RequestHead(client="192.0.2.1", method=b"GET", path=b"/", headers=headers)
+    for _ in range(3):
+        now[0] += 250
+        found = guard.asker(head, "", is_seen=False)
+        assert (found is not None) is (now[0] < 1600)
