@@ -162,26 +162,26 @@ class InstallationToken:
             if self._stopped:
                 self._end(StackitError("stackit stops"))
             return
-        self._making = making = Deferred.fromCoroutine(self._renew())
-        if making.called:
-            self._making = None
+        making = Deferred.fromCoroutine(self._renew())
+        if not making.called:
+            self._making = making
 
     async def _renew(self) -> None:
+        problem: StackitError | None = None
         try:
             made = await self._make()
-        except StackitError as problem:
+        except StackitError as refused:
             self._schedule(_TRY_AGAIN)
-            self._end(problem)
+            problem = refused
         except CancelledError:
-            self._end(StackitError("stackit stops"))
+            problem = StackitError("stackit stops")
         else:
             self._was_taken = self._was_doubted = False
             self._token = _Token(made.token, made.expires_at.timestamp(), self.reactor.seconds())
             self._used = bool(self._waiting)
             self._schedule(self.left - RENEW_BEFORE)
-            self._end(None)
-        finally:
-            self._making = None
+        self._making = None  # before the others are told: one of them may ask for a token again at once
+        self._end(problem)
 
     def _end(self, problem: StackitError | None) -> None:
         waiting, self._waiting = self._waiting, []

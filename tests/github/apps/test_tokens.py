@@ -209,3 +209,24 @@ async def test_those_who_wait_for_a_token_are_told_of_a_stop(harness: Harness) -
     with pytest.raises(StackitError, match="stackit stops"):
         await waiting
     assert not isinstance(waiting.result, AccessError)
+
+
+@pytest_twisted.ensureDeferred
+async def test_who_asks_again_at_once_for_a_token_that_could_not_be_made_is_answered(harness: Harness) -> None:
+    app = harness.github.apps.create()
+    installation = await app.install("octo")
+    harness.apps.change([harness.config(app)])
+    known = await harness.done(harness.apps.named("main").installation_for("octo"))
+    assert known.id == installation.id
+    client = known.client_for(Narrowing(permissions=(("members", "read"),)))
+
+    async def ask_twice() -> list[str]:
+        found = []
+        for _ in range(2):
+            with pytest.raises(StackitError) as problem:
+                await client.get("/orgs/{org}/members", list, org="octo")
+            found.append(str(problem.value))
+        return found
+
+    first, second = await harness.done(ask_twice())
+    assert first == second
