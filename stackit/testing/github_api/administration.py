@@ -1,4 +1,4 @@
-"""What administrators do to repositories and owners."""
+"""What administrators do to repositories, owners and members."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ from typing import Any
 from stackit.api.events import Repo
 from stackit.testing.github_api.apps import Apps, Installation
 from stackit.testing.github_api.changes import Change, Changes
+from stackit.testing.github_api.members import Members
 from stackit.testing.github_api.owners import Owner, Owners
 from stackit.testing.github_api.repositories import HostedRepository, Repositories
 
@@ -18,8 +19,11 @@ class Administration:
     Methods raise LookupError for a repository that is not there, and ValueError for a new name that is taken.
     """
 
-    def __init__(self, owners: Owners, repositories: Repositories, apps: Apps, changes: Changes) -> None:
+    def __init__(
+        self, owners: Owners, repositories: Repositories, apps: Apps, changes: Changes, members: Members
+    ) -> None:
         self._owners = owners
+        self._members = members
         self._repositories = repositories
         self._apps = apps
         self._changes = changes
@@ -85,6 +89,19 @@ class Administration:
         changes = {"login": {"from": old}}
         await self._changes.tell(
             Change(kind="installation_target.renamed", owner=found, reached=reached, changes=changes)
+        )
+
+    async def remove_member(self, organization: str, person: str) -> None:
+        """Take a person out of an organization and its teams. Raises LookupError."""
+        about, gone = self._owners.find(organization), self._owners.find(person)
+        found = None if about is None or gone is None else self._members.membership(about, gone)
+        if about is None or gone is None or found is None:
+            raise LookupError(f"{person} is no member of {organization}")
+        self._members.leave(about, gone)
+        reached = self._installations(about)
+        changes = {"membership": {"state": found.state, "role": found.role, "user": gone.json()}}
+        await self._changes.tell(
+            Change(kind="organization.member_removed", owner=about, reached=reached, changes=changes)
         )
 
     def _installations(self, owner: Owner) -> tuple[Installation, ...]:

@@ -11,6 +11,7 @@ from collections.abc import Awaitable, Callable, Iterable
 from stackit.testing.github_api import shapes
 from stackit.testing.github_api.apps import Apps, Installation
 from stackit.testing.github_api.changes import Change
+from stackit.testing.github_api.owners import Owner
 from stackit.testing.github_api.publisher import Publisher, reference
 from stackit.testing.github_api.repositories import HostedRepository
 from stackit.testing.objects import Json, user
@@ -48,6 +49,8 @@ class Lifecycle:
             await self._owner_renamed(change)
         elif event == "github_app_authorization" and change.app is not None and change.owner is not None:
             await self._publisher.to_app(change.app, event, {"action": action, "sender": change.owner.json()})
+        elif event == "organization" and change.owner is not None:
+            await self._organization(change.owner, action, change)
         elif event == "repository" and change.repository is not None:
             await self._repository(change.repository, action, change)
 
@@ -90,6 +93,15 @@ class Lifecycle:
         if owner.kind == "Organization":
             renamed = {"action": "renamed", "changes": change.changes, "organization": account}
             await self._publisher.of_owner("organization", renamed | {"sender": user(self.sender)}, owner)
+
+    async def _organization(self, owner: Owner, action: str, change: Change) -> None:
+        """Send the event of an organization to its own webhooks, and to the Apps that subscribed to it."""
+        payload = {"action": action, **change.changes, "organization": owner.organization()}
+        payload["sender"] = user(self.sender)
+        await self._publisher.of_owner("organization", payload, owner)
+        for each in change.reached:
+            if each.suspended_at is None and "members" in each.permissions:
+                await self._publisher.to_app(each.app, "organization", payload | {"installation": reference(each)})
 
     async def _repository(self, repository: HostedRepository, action: str, change: Change) -> None:
         """Send the event of the repository, and those of the installations that reach it from now on, or no more."""

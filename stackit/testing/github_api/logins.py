@@ -87,13 +87,15 @@ class Logins:
     """Every grant.
 
     ``browser``: who is signed in in the browser, and says yes at once, or no with ``denies``. ``device_flow``: the
-    ids of the Apps that have it enabled, as GitHub wants it in the settings of each.
+    ids of the Apps that have it enabled, as GitHub wants it in the settings of each. ``poll_interval``: seconds between
+    two questions of a new device.
     """
 
     def __init__(self, tokens: Tokens, clock: SettableClock, changes: Changes) -> None:
         self.browser: Owner | None = None
         self.denies = False
         self.device_flow: set[int] = set()
+        self.poll_interval = POLL_INTERVAL
         self._tokens = tokens
         self._clock = clock
         self._changes = changes
@@ -139,9 +141,15 @@ class Logins:
             device_code=secrets.token_hex(20),
             user_code=f"{letters[:4]}-{letters[4:]}",
             expires_at=self._clock.now() + DEVICE_CODE_LIFE,
+            interval=self.poll_interval,
         )
         self._devices[made.device_code] = made
         return made
+
+    @property
+    def waiting(self) -> list[str]:
+        """The user codes of the devices that wait."""
+        return [each.user_code for each in self._devices.values()]
 
     def enter(self, user_code: str, person: Owner, *, deny: bool = False) -> None:
         """Enter a user code, as a person does in a browser. Raises LookupError."""

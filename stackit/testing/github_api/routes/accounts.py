@@ -22,6 +22,7 @@ class AccountRoutes:
     def add_to(self, router: Router) -> None:
         """Serve them."""
         router.add("GET", "/user", self._caller, access="token")
+        router.add("GET", "/user/{account_id}", self._by_id)
         router.add("GET", "/users/{username}", self._user)
         router.add("GET", "/orgs/{org}", self._organization)
         router.add("GET", "/rate_limit", self._rate_limit)
@@ -34,6 +35,12 @@ class AccountRoutes:
         if request.token.person is None:
             raise forbidden()
         return ApiAnswer(body=_account(request.token.person, request))
+
+    def _by_id(self, request: ApiRequest) -> ApiAnswer:
+        found = next((each for each in self._owners if str(each.id) == request.parameters["account_id"]), None)
+        if found is None:
+            raise not_found()
+        return ApiAnswer(body=_account(found, request))
 
     def _user(self, request: ApiRequest) -> ApiAnswer:
         return ApiAnswer(body=_account(self._named(request.parameters["username"]), request))

@@ -10,7 +10,6 @@ from stackit.testing.github_api.forms import fields, form, page, redirect, wants
 from stackit.testing.github_api.logins import (
     DEVICE_CODE_LIFE,
     DEVICE_GRANT,
-    POLL_INTERVAL,
     REFRESH_TOKEN_LIFE,
     USER_TOKEN_LIFE,
     LoginRefused,
@@ -123,7 +122,7 @@ class LoginRoutes:
                 "user_code": made.user_code,
                 "verification_uri": f"{request.site_url}/login/device",
                 "expires_in": int(DEVICE_CODE_LIFE),
-                "interval": int(POLL_INTERVAL),
+                "interval": int(made.interval),
             },
         )
 
