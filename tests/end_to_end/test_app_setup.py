@@ -168,8 +168,13 @@ async def test_an_app_is_made_by_a_command_and_a_browser_and_its_secrets_are_now
     # Only the command was told the address: another window is opened here, in place of that one.
     callback = await setting_up.at_github(await setting_up.open(organization="octo", name="main"))
     (app,) = github.apps
-    assert (app.name, app.owner.login, app.permissions) == ("main", "octo", {"contents": "read", "metadata": "read"})
-    assert app.events == ["push", "repository"]
+    assert (app.name, app.owner.login, app.permissions) == (
+        "main",
+        "octo",
+        {"contents": "read", "members": "read", "metadata": "read"},
+    )
+    assert app.events == ["membership", "organization", "push", "repository", "team"]
+    assert app.callback_urls == [f"{server.admin_url}/login/github/callback"]
     hook = github.hooks.of_app(app)
     assert hook.config.url == "https://stackit.example.org/api/v1/webhooks/github"
     page = await setting_up.browser.get(callback)
@@ -185,7 +190,9 @@ async def test_an_app_is_made_by_a_command_and_a_browser_and_its_secrets_are_now
     table = said[said.index("[[apps]]") : said.index("\nthen install")]
     assert html.escape(table.strip()) in page.text
     (server.state_dir.parent / "twistd.conf").write_text(table)
-    (configured,) = load({}, {}, cwd=server.state_dir.parent).apps
+    loaded = load({}, {}, cwd=server.state_dir.parent)
+    (configured,) = loaded.apps
+    assert (loaded.login.app, loaded.login.client_id, loaded.login.viewers) == ("main", app.client_id, ("octo",))
     assert (configured.name, configured.issuer, configured.api_url) == ("main", str(app.id), github.api_url)
     assert tomllib.loads(table)["apps"][0]["private_key_file"] == str(setting_up.directory / "main/private-key.pem")
 

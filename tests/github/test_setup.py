@@ -16,10 +16,11 @@ from twisted.internet.defer import Deferred
 from twisted.internet.task import Clock
 
 from stackit import AdminRequest, Response, StackitError
+from stackit.config.admin_url import admin_base
 from stackit.config.model import AdminConfig, Config
 from stackit.github.api import ApiClients
 from stackit.github.setup.conversion import AppFiles, AppOwner, NewApp
-from stackit.github.setup.part import SetupPart, admin_base
+from stackit.github.setup.part import SetupPart
 from stackit.github.setup.window import OPEN_FOR, SetupWindow
 from stackit.secrets.redactor import Redactor
 from stackit.testing.github import PretendGitHub

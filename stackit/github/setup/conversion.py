@@ -31,6 +31,7 @@ class NewApp(msgspec.Struct, frozen=True, kw_only=True):
     owner: AppOwner
     pem: str
     client_secret: str
+    client_id: str = ""
     webhook_secret: str | None = None
 
     def __repr__(self) -> str:

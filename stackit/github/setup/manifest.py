@@ -14,7 +14,8 @@ class AppWish(msgspec.Struct, frozen=True, kw_only=True):
     """The App that somebody wants.
 
     ``organization`` is None for an App of one's own. ``webhook_url`` is where GitHub shall send, ``callback_url`` where
-    it sends the browser back to. ``manages_hooks`` asks for the permissions to change webhooks, too.
+    it sends the browser back to, ``login_url`` where it sends people who log in. ``manages_hooks`` asks for the
+    permissions to change webhooks, too.
     """
 
     name: str
@@ -24,6 +25,7 @@ class AppWish(msgspec.Struct, frozen=True, kw_only=True):
     public_url: str
     webhook_url: str
     callback_url: str
+    login_url: str
     manages_hooks: bool = False
 
     @property
@@ -34,7 +36,8 @@ class AppWish(msgspec.Struct, frozen=True, kw_only=True):
 
     def manifest(self) -> dict[str, Any]:
         """Return the manifest: an App that only reads, and that nobody else can install."""
-        permissions = {"contents": "read", "metadata": "read"}
+        # By ``members`` it sees who belongs to the organizations and teams of [login].
+        permissions = {"contents": "read", "members": "read", "metadata": "read"}
         if self.manages_hooks:
             permissions["repository_hooks"] = "write"
             if self.organization is not None:
@@ -45,7 +48,8 @@ class AppWish(msgspec.Struct, frozen=True, kw_only=True):
             "description": "Mirrors of repositories, by stackit.",
             "hook_attributes": {"url": self.webhook_url, "active": True},
             "redirect_url": self.callback_url,
+            "callback_urls": [self.login_url],
             "public": False,
             "default_permissions": permissions,
-            "default_events": ["push", "repository"],
+            "default_events": ["membership", "organization", "push", "repository", "team"],
         }

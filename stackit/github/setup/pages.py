@@ -7,18 +7,10 @@ from html import escape
 from urllib.parse import quote, urlsplit
 
 from stackit.api.admin import Response
+from stackit.github.pages import page
 from stackit.github.setup.manifest import AppWish
 
 OF_NO_USE = "this address is of no use (any more); stackit app create gives another one"
-
-_PAGE = """<!doctype html>
-<html lang="en">
-<meta charset="utf-8">
-<title>stackit: a GitHub App</title>
-<h1>{heading}</h1>
-{content}
-</html>
-"""
 
 
 def form(wish: AppWish, state: str, cookie: str, max_age: int) -> Response:
@@ -74,10 +66,4 @@ def _page(
     form_action: str = "'none'",
     headers: dict[str, str] | None = None,
 ) -> Response:
-    policy = f"default-src 'none'; base-uri 'none'; form-action {form_action}; frame-ancestors 'none'"
-    return Response(
-        status=status,
-        body=_PAGE.format(heading=escape(heading), content=content).encode(),
-        content_type="text/html; charset=utf-8",
-        headers={"Content-Security-Policy": policy, **(headers or {})},
-    )
+    return page("stackit: a GitHub App", heading, content, status=status, form_action=form_action, headers=headers)

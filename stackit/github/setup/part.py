@@ -6,7 +6,6 @@ import json
 import re
 from collections.abc import Callable, Sequence
 from typing import Any, Literal
-from urllib.parse import urlsplit
 
 import msgspec
 from prometheus_client.registry import Collector
@@ -15,11 +14,12 @@ from stackit.api.admin import AdminRequest, Response, Route, error
 from stackit.api.errors import StackitError
 from stackit.api.reactor import Reactor
 from stackit.api.schema import Parameter, Timestamp
-from stackit.config import checks
+from stackit.config.admin_url import admin_base
 from stackit.config.apps import GITHUB_API, api_url, app_name, web_url
 from stackit.config.model import Config
 from stackit.github.api import ApiClients, ApiError, NoCredential
 from stackit.github.names import parse_repo
+from stackit.github.pages import cookie_of
 from stackit.github.setup import pages
 from stackit.github.setup.conversion import AppFiles, NewApp, convert
 from stackit.github.setup.manifest import AppWish
@@ -28,6 +28,8 @@ from stackit.secrets.redactor import Redactor
 from stackit.text.times import rfc3339
 
 FORM, CALLBACK = "/setup/app", "/setup/app/callback"
+LOGIN_CALLBACK = "/login/github/callback"
+"""Where GitHub sends people who log in."""
 _CODE = re.compile(r"[A-Za-z0-9_-]{1,200}", re.ASCII)
 _TRY_AGAIN = {"network", "server", "rate_limited", "secondary_limit"}
 
@@ -194,6 +196,7 @@ class SetupPart:
             public_url=public,
             webhook_url=f"{public}{config.api_prefixes[0]}/webhooks/github",
             callback_url=f"{admin_base(config)}{CALLBACK}",
+            login_url=f"{admin_base(config)}{LOGIN_CALLBACK}",
             manages_hooks=query.get("hooks") == "true",
         )
 
@@ -204,7 +207,7 @@ class SetupPart:
         setup = self._setup
         if setup is None or request.method != "GET":  # a HEAD of something that only looks takes no window
             return pages.forbidden()
-        entered = setup.window.enter(request.query.get("ticket", ""), _cookie(request))
+        entered = setup.window.enter(request.query.get("ticket", ""), cookie_of(request.cookie, pages.COOKIE))
         if entered is None:
             return pages.forbidden()
         cookie, state = entered
@@ -215,7 +218,7 @@ class SetupPart:
         setup, code = self._setup, request.query.get("code", "")
         if setup is None or request.method != "GET" or not _CODE.fullmatch(code):
             return pages.forbidden()
-        if not setup.window.use(request.query.get("state", ""), _cookie(request)):
+        if not setup.window.use(request.query.get("state", ""), cookie_of(request.cookie, pages.COOKIE)):
             return pages.forbidden()
         client = self._clients.client(setup.wish.api_url, NoCredential("manifest"))
         try:
@@ -253,7 +256,7 @@ class SetupPart:
                 500,
             )
         self._redact.add_files(path for path in (files.private_key, files.webhook_secret, files.client_secret))
-        toml, install_url = _toml(wish, files, made), f"{made.html_url}/installations/new"
+        toml, install_url = _toml(wish, files, made, self._config()), f"{made.html_url}/installations/new"
         self._outcome = SetupState(
             "done", app=made.slug, owner=owner, toml=toml, install_url=install_url, directory=str(files.directory)
         )
@@ -267,25 +270,8 @@ class SetupPart:
         return pages.failed(problem, status)
 
 
-def admin_base(config: Config) -> str:
-    """Return the URL at which a browser reaches the admin side. Raises StackitError where it is not known."""
-    if config.admin.url is not None:
-        base = config.admin.url.rstrip("/")
-        host = urlsplit(base).hostname or ""
-        if not checks.is_loopback(host) and host not in (each.lower() for each in config.admin.hosts):
-            raise StackitError(
-                f"the admin side does not answer to {host}: add it to admin.hosts, as admin.url names it"
-            )
-        return base
-    known = not config.admin.listen.startswith("systemd:")
-    url = checks.endpoint(config.admin.listen).url if known else None
-    if url is None:
-        raise StackitError("a browser has to come back to the admin side: set admin.url, where it is reached")
-    return url
-
-
-def _toml(wish: AppWish, files: AppFiles, made: NewApp) -> str:
-    """Return the table for the configuration."""
+def _toml(wish: AppWish, files: AppFiles, made: NewApp, config: Config) -> str:
+    """Return the tables for the configuration: of the App, and of the people who log in by it unless there is one."""
     lines = [
         "[[apps]]",
         f"name = {_text(wish.name)}",
@@ -296,21 +282,22 @@ def _toml(wish: AppWish, files: AppFiles, made: NewApp) -> str:
         lines.append(f"secret_files = [{_text(files.webhook_secret)}]")
     if wish.api_url != GITHUB_API:
         lines.append(f"api_url = {_text(wish.api_url)}")
+    if made.client_id and config.login.app is None:
+        owner = made.owner.login
+        lines += [
+            "",
+            "[login]",
+            f"app = {_text(wish.name)}",
+            f"client_id = {_text(made.client_id)}",
+            f"client_secret_file = {_text(files.client_secret)}",
+            # All of an organization may look; who may change things is for its owners to say.
+            f"viewers = [{_text(owner)}]" if wish.organization is not None else f"operators = [{_text(f'@{owner}')}]",
+        ]
+        if wish.organization is not None:
+            lines.append(f"# operators = [{_text(f'{owner}/TEAM')}]")
     return "\n".join(lines) + "\n"
 
 
 def _text(value: object) -> str:
     """Return text in quotes, as TOML and JSON write it."""
     return json.dumps(str(value))
-
-
-def _cookie(request: AdminRequest) -> str:
-    """Return the cookie of a browser, "" without one.
-
-    It is read as it was given: ``http.cookies`` takes long to unescape what nobody escaped.
-    """
-    for pair in request.cookie.split(";"):
-        name, _, value = pair.strip().partition("=")
-        if name == pages.COOKIE:
-            return value
-    return ""
