@@ -32,6 +32,7 @@ from zope.interface import implementer
 from stackit.api.errors import ConfigError, NotFoundError, StackitError
 from stackit.api.reactor import Reactor
 from stackit.cli.event_stream import EventParser, EventReader, ServerEvent
+from stackit.cli.login_file import LoginFile
 from stackit.config import checks
 from stackit.config.load import load_only
 from stackit.config.setting import checked
@@ -39,14 +40,18 @@ from stackit.config.setting import checked
 Result = TypeVar("Result")
 _CONNECT_TIMEOUT = 5.0
 _UNIX = "unix:"
+_LOGIN = "stackit login"
 _UNFINISHED = (RequestTransmissionFailed, ResponseFailed, ConnectionLost, defer.TimeoutError)
 
 
 class Token(msgspec.Struct, frozen=True):
-    """A bearer token, and where it is from: ``STACKIT_API_TOKEN``, or ``--token-file FILE``."""
+    """A bearer token, and where it is from: ``STACKIT_API_TOKEN``, ``--token-file FILE``, or ``stackit login``."""
 
     text: str
     origin: str
+
+    def __repr__(self) -> str:
+        return f"Token({self.origin!r})"
 
 
 @implementer(IAgentEndpointFactory)
@@ -182,10 +187,14 @@ class HTTPAdminClient:
             raise StackitError(
                 f"what answers at {self.url} (status {status}) is not the admin side of stackit; see --admin-url"
             )
+        if status == 401 and self._token is not None and self._token.origin == _LOGIN:
+            raise StackitError(f"the login at {self.url} is over: log in again with: stackit login")
         if status == 401 and self._token is not None:
             raise StackitError(f"{self.url} refuses this token: is the one of {self._token.origin} still valid?")
         if status == 401:
-            raise StackitError(f"{self.url} wants a token: set STACKIT_API_TOKEN, or give --token-file")
+            raise StackitError(
+                f"{self.url} wants a token: log in (stackit login), set STACKIT_API_TOKEN, or give --token-file"
+            )
         if not 200 <= status < 300:
             kind = NotFoundError if status == 404 else StackitError
             raise kind(str(answer.get("error") or f"{self.url} answered with status {status}"))
@@ -211,7 +220,8 @@ def find(
     settings, where = load_only(("admin.listen", "api_prefixes"), {"config": config}, environ, cwd=cwd)
     prefix = checked(where("api_prefixes"), checks.prefixes, settings.api_prefixes, key="api_prefixes")[0]
     found = _checked_url(url, cwd) if url is not None else _url_of(settings.admin.listen, where("admin.listen"))
-    return HTTPAdminClient(reactor, found, prefix, _token(token_file, environ, cwd), timeout=timeout)
+    token = _token(token_file, environ, cwd) or _token_of_login(found, environ)
+    return HTTPAdminClient(reactor, found, prefix, token, timeout=timeout)
 
 
 def _checked_url(url: str, cwd: Path) -> str:
@@ -247,15 +257,28 @@ def _url_of(listen: str, where: str) -> str:
     return url
 
 
-def _token(token_file: str | None, environ: Mapping[str, str], cwd: Path) -> Token | None:
-    origin = f"--token-file {token_file}" if token_file is not None else "STACKIT_API_TOKEN"
+def file_token(token_file: str, cwd: Path) -> Token:
+    """Return the bearer token in a file. Raises ConfigError."""
+    origin = f"--token-file {token_file}"
     try:
-        if token_file is not None:
-            return Token(checks.token((cwd / token_file).read_text("utf-8-sig").strip()), origin)
-        text = environ.get("STACKIT_API_TOKEN", "").strip()
-        return Token(checks.token(text), origin) if text else None
+        return Token(checks.token((cwd / token_file).read_text("utf-8-sig").strip()), origin)
     except OSError as problem:
         raise ConfigError(f"{origin}: cannot be read: {problem.strerror}") from None
     except ValueError as problem:
         reason = "not text" if isinstance(problem, UnicodeDecodeError) else str(problem)
         raise ConfigError(f"{origin}: {reason}") from None
+
+
+def _token(token_file: str | None, environ: Mapping[str, str], cwd: Path) -> Token | None:
+    if token_file is not None:
+        return file_token(token_file, cwd)
+    text = environ.get("STACKIT_API_TOKEN", "").strip()
+    try:
+        return Token(checks.token(text), "STACKIT_API_TOKEN") if text else None
+    except ValueError as problem:
+        raise ConfigError(f"STACKIT_API_TOKEN: {problem}") from None
+
+
+def _token_of_login(url: str, environ: Mapping[str, str]) -> Token | None:
+    kept = LoginFile(environ).get(url)
+    return None if kept is None else Token(kept.token, _LOGIN)

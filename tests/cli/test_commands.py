@@ -353,7 +353,8 @@ async def test_what_the_service_refuses_is_one_line_and_status_1(start: Start) -
 async def test_the_token_comes_from_the_environment_or_a_file(start: Start) -> None:
     shell, _ = await start(token="right")
     ran = await shell("repos")
-    assert (ran.status, ran.err.endswith(" wants a token: set STACKIT_API_TOKEN, or give --token-file\n")) == (1, True)
+    wanted = " wants a token: log in (stackit login), set STACKIT_API_TOKEN, or give --token-file\n"
+    assert (ran.status, ran.err.endswith(wanted)) == (1, True)
     shell.environ["STACKIT_API_TOKEN"] = "wrong"
     ran = await shell("repos")
     assert (ran.status, "wrong" in ran.err) == (1, False)
