@@ -38,7 +38,8 @@ CORE = {
     "web",
 }
 
-AT_GITHUB = {"github.api", "github.apps", "github.discovery", "github.hooks", "github.recovery", "github.setup"}
+AT_GITHUB = {"github.api", "github.apps", "github.discovery", "github.hooks", "github.login", "github.recovery"}
+AT_GITHUB |= {"github.setup"}
 """Rooms that the service puts together."""
 
 # A room, and the rooms that it may import besides itself.
@@ -61,6 +62,7 @@ ALLOWED: Mapping[str, set[str]] = {
     "github.discovery": {*GROUND, "config", "github.api", "github.apps", "registry"},
     "github.recovery": {*GROUND, "config", "github", "github.api", "github.apps"},
     "github.hooks": {*GROUND, "config", "github", "github.api", "github.apps"},
+    "github.login": {*GROUND, "config", "github", "github.api", "github.apps", "journal"},
     "github.setup": {*GROUND, "config", "github", "github.api"},
     "journal": GROUND,
     "registry": {*GROUND, "config", "journal"},

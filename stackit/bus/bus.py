@@ -139,9 +139,12 @@ class Bus:
         events = self.subscribers(hookspecs.stackit_event)
         return tuple(each.key for each in events if each.options.wants(name, action))
 
-    def event_names(self) -> frozenset[str | None]:
-        """Return the names of the events that handlers wait for; None stands for any."""
-        events = self.subscribers(hookspecs.stackit_event)
+    def event_names(self, *, besides: str = "") -> frozenset[str | None]:
+        """Return the names of the events that handlers wait for; None stands for any.
+
+        ``besides`` is a plugin whose handlers do not count.
+        """
+        events = [each for each in self.subscribers(hookspecs.stackit_event) if each.plugin != besides]
         return frozenset(read_pattern(pattern)[0] for each in events for pattern in each.options.patterns)
 
     def display(self, key: str) -> str:

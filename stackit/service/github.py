@@ -26,6 +26,8 @@ from stackit.github.apps.personal import PersonalTokens
 from stackit.github.apps.repository_client import RepositoryClient
 from stackit.github.discovery.discovery import Discovery
 from stackit.github.hooks.part import HooksPart
+from stackit.github.login.entrance import Entrance
+from stackit.github.login.part import LoginPart
 from stackit.github.recovery.part import ReadableHook, RecoveryPart
 from stackit.github.recovery.taking import SpeaksFor, Take, Verify
 from stackit.github.setup.part import SetupPart
@@ -83,12 +85,13 @@ class GitHubParts:
         verify: Verify,
         refresh: Callable[[], None],
         compare: Callable[[], Awaitable[bool]],
+        entrance: Entrance,
     ) -> None:
         """Make the parts, for the repositories of a registry.
 
         ``config`` returns the configuration of now. ``take`` is dispatch's, ``compare`` the backstop's. ``refresh`` has
-        the receiver take the webhook secrets that are in the files now. The other functions are described where they
-        are used.
+        the receiver take the webhook secrets that are in the files now. ``entrance`` is the door for people. The other
+        functions are described where they are used.
         """
         self._repos = registry.repos
         apps, clients, reactor, now, notice = self.apps, self.clients, self._reactor, self._now, self._notice
@@ -112,7 +115,7 @@ class GitHubParts:
             repos=registry.repos,
             config=config,
             journal=journal,
-            patterns=bus.event_names,
+            patterns=partial(_event_names, bus),
             refresh=refresh,
             notice=notice,
         )
@@ -131,7 +134,17 @@ class GitHubParts:
             observe=bus.observe,
         )
         setup = SetupPart(reactor=reactor, now=now, clients=clients, config=config, redact=self._redact, notice=notice)
-        self.parts = [AppsPart(self._config, apps), personal, discovery, recovery, hooks, setup]
+        self.login = LoginPart(
+            config,
+            reactor=reactor,
+            now=now,
+            apps=apps,
+            clients=clients,
+            journal=journal,
+            entrance=entrance,
+            notice=notice,
+        )
+        self.parts = [AppsPart(self._config, apps), personal, discovery, recovery, hooks, setup, self.login]
 
     def bind(self, managed: Iterable[ManagedRepo]) -> tuple[ManagedRepo, ...]:
         """Return the repositories, each of an App with the source of its tokens."""
@@ -208,6 +221,14 @@ class GitHubParts:
 
     def _show(self, _: AdminRequest) -> Response:
         return Response(body=self.status())
+
+
+def _event_names(bus: Bus) -> frozenset[str | None]:
+    """Return the names of the events that webhooks have to tell of.
+
+    Those of people are none of them: a webhook that does not tell of these has roles looked up a little later.
+    """
+    return bus.event_names(besides=f"github-{LoginPart.name}")
 
 
 async def _readable(hooks: HooksPart) -> list[ReadableHook]:

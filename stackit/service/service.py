@@ -70,6 +70,7 @@ from stackit.web.admin.site import admin_site
 from stackit.web.admin.slowdown import Slowdown
 from stackit.web.public import public_site
 from stackit.web.sessions.entrance import Entrance
+from stackit.web.sessions.pages import LoginWay
 from stackit.web.sessions.routes import people_routes
 from stackit.web.sessions.sessions import Sessions
 
@@ -220,6 +221,11 @@ class Stackit(Service):
         self.audit.load()
         self.entrance = Entrance(self.sessions, self.audit, guard=lambda: self.admin.guard, now=self.now)
 
+    def _login_ways(self) -> list[LoginWay]:
+        """Return the ways to log in beside a token."""
+        button = self.github.login.browser.button
+        return [] if button is None else [LoginWay("Log in with GitHub", button)]
+
     def _make_github(self) -> None:
         """Make what works at GitHub. Its handlers of events are plugins of the bus."""
         self.github = GitHubParts(
@@ -249,6 +255,7 @@ class Stackit(Service):
             verify=self._signed_by,
             refresh=self._refresh_secrets,
             compare=self.backstop.compare,
+            entrance=self.entrance,
         )
         for name, plugin in self.github.plugins().items():
             self.bus.register(name, plugin)
@@ -373,6 +380,7 @@ class Stackit(Service):
                 self.audit,
                 guard=lambda: self.admin.guard,
                 slowdown=Slowdown(self.reactor.seconds, burst=10, per_minute=10),
+                ways=self._login_ways,
             ),
             *self.github.routes(),
             *live_routes(self.live, self._live_places, self.sessions.when_ended),

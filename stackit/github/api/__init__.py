@@ -1,6 +1,7 @@
 """GitHub's API: a client that obeys its limits, its paging, its redirects and its clock."""
 
 from stackit.api.github import ApiError, ApiReason
+from stackit.github.api.answer import NoAnswer
 from stackit.github.api.app_key import AppKey, JwtCredential, load_key
 from stackit.github.api.client import ApiClient
 from stackit.github.api.clients import ApiClients
@@ -17,6 +18,7 @@ __all__ = [
     "Credential",
     "GitHubClock",
     "JwtCredential",
+    "NoAnswer",
     "NoCredential",
     "TokenCredential",
     "TokenExpiries",

@@ -43,7 +43,8 @@ class ApiClients:
         self._now = now
         self._notice = notice
         self._redact = redact
-        self._transport = Transport(reactor, tls_files, environ=environ)
+        self.transport = Transport(reactor, tls_files, environ=environ)
+        """The connections, for requests without a credential of stackit's own."""
         self._etags = ETags(reactor.seconds)
         self._apis: dict[str, Api] = {}
         self.limits = Limits(reactor)
@@ -85,7 +86,7 @@ class ApiClients:
 
     async def close(self) -> None:
         """Close the connections. Nothing may be asked any more."""
-        await self._transport.close()
+        await self.transport.close()
 
     def _api(self, url: str) -> Api:
         url = url.rstrip("/")
@@ -93,7 +94,7 @@ class ApiClients:
         if api is None:
             api = Api(
                 url,
-                transport=self._transport,
+                transport=self.transport,
                 limits=self.limits,
                 etags=self._etags,
                 counts=self.counts,

@@ -1,0 +1,85 @@
+"""Logins by a browser that are under way: it left for GitHub, and has to come back.
+
+Nothing is kept of them, so nobody can fill a store with attempts that never end. The browser gets a cookie with a
+random number; ``state`` and the PKCE verifier are keyed hashes of it. So a ``state`` is of use only beside the cookie
+of the very browser that it was made for.
+"""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+import hmac
+import re
+import secrets
+from collections.abc import Callable
+
+import msgspec
+
+OPEN_FOR = 600.0
+"""Seconds that a browser may take: as long as GitHub's code is valid."""
+_BYTES = 32
+_MOST_USED = 10_000
+_COOKIE = re.compile(r"[A-Za-z0-9_-]{43}\.[0-9]{1,12}\.[A-Za-z0-9_-]{0,2000}", re.ASCII)
+
+
+class Attempt(msgspec.Struct, frozen=True, kw_only=True):
+    """A login that is under way. ``following`` is the path to go to at its end."""
+
+    cookie: str
+    state: str
+    verifier: str
+    following: str
+
+    @property
+    def challenge(self) -> str:
+        """Return the challenge of PKCE, by the method S256."""
+        return _base64(hashlib.sha256(self.verifier.encode()).digest())
+
+    def __repr__(self) -> str:
+        return f"Attempt(following={self.following!r})"
+
+
+class Attempts:
+    """Makes attempts, and knows its own again: each once, and within the time. ``seconds`` is the reactor's clock."""
+
+    def __init__(self, seconds: Callable[[], float]) -> None:
+        self._seconds = seconds
+        self._key = secrets.token_bytes(_BYTES)
+        self._used: dict[str, float] = {}
+
+    def begin(self, following: str) -> Attempt:
+        """Return an attempt for one browser."""
+        end = int(self._seconds() + OPEN_FOR)
+        return self._of(f"{_base64(secrets.token_bytes(_BYTES))}.{end}.{_base64(following.encode())}", following)
+
+    def take(self, cookie: str, state: str) -> Attempt | None:
+        """Return the attempt of a browser that comes back; None where it is no such browser, too late, or again."""
+        if not _COOKIE.fullmatch(cookie):
+            return None
+        _, end, packed = cookie.split(".")
+        now = self._seconds()
+        right = hmac.compare_digest(state.encode("utf-8", "surrogatepass"), self._hash("state", cookie).encode())
+        if not right or now >= int(end):
+            return None
+        self._used = {each: until for each, until in self._used.items() if now < until}
+        if cookie in self._used or len(self._used) >= _MOST_USED:
+            return None
+        self._used[cookie] = float(end)
+        # The state is the proof that all of the cookie was made here.
+        return self._of(cookie, base64.urlsafe_b64decode(packed + "=" * (-len(packed) % 4)).decode())
+
+    def _of(self, cookie: str, following: str) -> Attempt:
+        return Attempt(
+            cookie=cookie,
+            state=self._hash("state", cookie),
+            verifier=self._hash("verifier", cookie),
+            following=following,
+        )
+
+    def _hash(self, use: str, cookie: str) -> str:
+        return _base64(hmac.new(self._key, f"{use} {cookie}".encode(), hashlib.sha256).digest())
+
+
+def _base64(raw: bytes) -> str:
+    return base64.urlsafe_b64encode(raw).rstrip(b"=").decode("ascii")

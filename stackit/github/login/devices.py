@@ -1,0 +1,70 @@
+"""Logins of shells that are under way: each waits for a person to enter its code at GitHub."""
+
+from __future__ import annotations
+
+import hashlib
+import secrets
+from collections.abc import Callable
+
+import msgspec
+
+from stackit.github.login.oauth import DeviceCodes
+
+MOST = 256
+"""Shells that may wait at once."""
+MOST_OF_ONE = 8
+"""Shells of one address that may wait at once: another one takes the place of the first."""
+_BYTES = 32
+
+
+class Device(msgspec.Struct, kw_only=True, eq=False):
+    """A shell that waits. ``next_at`` is when GitHub may be asked again, by the reactor's clock."""
+
+    codes: DeviceCodes
+    client: str
+    ends_at: float
+    interval: float
+    next_at: float
+    is_asking: bool = False
+
+
+class Devices:
+    """The shells that wait, by a random key that each was given. ``seconds`` is the reactor's clock."""
+
+    def __init__(self, seconds: Callable[[], float]) -> None:
+        self._seconds = seconds
+        self._waiting: dict[bytes, Device] = {}
+
+    def make_room(self, client: str) -> bool:
+        """Return whether one more shell of an address may wait."""
+        now = self._seconds()
+        self._waiting = {key: each for key, each in self._waiting.items() if now < each.ends_at}
+        same = [key for key, each in self._waiting.items() if each.client == client]
+        if len(same) >= MOST_OF_ONE:
+            del self._waiting[same[0]]
+        return len(self._waiting) < MOST
+
+    def add(self, codes: DeviceCodes, client: str) -> str:
+        """Have a shell wait; return its key."""
+        key, now = secrets.token_urlsafe(_BYTES), self._seconds()
+        self._waiting[_hashed(key)] = Device(
+            codes=codes,
+            client=client,
+            ends_at=now + codes.expires_in,
+            interval=codes.interval,
+            next_at=now + codes.interval,
+        )
+        return key
+
+    def find(self, key: str) -> Device | None:
+        """Return the shell of a key; None where there is none, and where its time is over."""
+        found = self._waiting.get(_hashed(key))
+        return found if found is not None and self._seconds() < found.ends_at else None
+
+    def remove(self, key: str) -> None:
+        """Have a shell wait no more."""
+        self._waiting.pop(_hashed(key), None)
+
+
+def _hashed(key: str) -> bytes:
+    return hashlib.sha256(key.encode("utf-8", "surrogatepass")).digest()

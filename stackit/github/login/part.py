@@ -1,0 +1,99 @@
+"""The login with GitHub as one part of the service."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+from prometheus_client.registry import Collector
+
+from stackit.api.admin import Route
+from stackit.api.reactor import Reactor
+from stackit.config.model import Config
+from stackit.github.api import ApiClients
+from stackit.github.apps import Apps
+from stackit.github.login.admission import Admission
+from stackit.github.login.browser import BrowserLogin
+from stackit.github.login.entrance import Entrance
+from stackit.github.login.events import LoginEvents
+from stackit.github.login.membership import Membership
+from stackit.github.login.pins import Pins
+from stackit.github.login.roles import Roles
+from stackit.github.login.shell import ShellLogin
+from stackit.journal import JournalProtocol
+
+
+class LoginPart:
+    """The login with GitHub. ``config`` returns the configuration of now, ``entrance`` has the sessions."""
+
+    name = "login"
+    settings: Sequence[str] = ("login.viewers", "login.operators", "login.app", "apps")
+
+    def __init__(
+        self,
+        config: Callable[[], Config],
+        *,
+        reactor: Reactor,
+        now: Callable[[], float],
+        apps: Apps,
+        clients: ApiClients,
+        journal: JournalProtocol,
+        entrance: Entrance,
+        notice: Callable[[str], None],
+    ) -> None:
+        self._reactor = reactor
+        pins = Pins(journal)
+        membership = Membership(clients, pins, notice)
+        self._admission = admission = Admission(
+            config,
+            now=now,
+            seconds=reactor.seconds,
+            apps=apps,
+            clients=clients,
+            membership=membership,
+            entrance=entrance,
+            notice=notice,
+        )
+        self.browser = BrowserLogin(admission, reactor.seconds)
+        self.shell = ShellLogin(admission, reactor.seconds, now)
+        self.roles = Roles(
+            entrance.sessions, membership, pins, apps, config=config, reactor=reactor, now=now, notice=notice
+        )
+        self._wants_events = config().login.app is not None
+
+    def start(self) -> None:
+        """Look up the roles of those who were logged in before."""
+        self.roles.start()
+
+    async def stop(self) -> None:
+        """Look up no more roles."""
+        await self.roles.stop()
+
+    def status(self) -> Any:
+        """Return the App by which people log in, and what could not be asked at the last look at their roles."""
+        app = self._admission.app()
+        return {"app": None if app is None else app.name, "problems": list(self.roles.problems)}
+
+    def problems(self) -> Sequence[str]:
+        """Return none: stackit takes deliveries all the same."""
+        return ()
+
+    def collectors(self) -> Sequence[Collector]:
+        """Return none."""
+        return ()
+
+    def plugin(self) -> object | None:
+        """Return what is told of events of people."""
+        return LoginEvents(self.roles, self._admission.app) if self._wants_events else None
+
+    def change(self, _: Config) -> Callable[[], None]:
+        """Return what looks up the roles of everybody, by the configuration that holds a moment later."""
+
+        def look() -> None:
+            self._reactor.callLater(0, self.roles.look)
+
+        return look
+
+    def routes(self) -> Sequence[Route]:
+        """Return the routes of browsers and of shells."""
+        return [*self.browser.routes(), *self.shell.routes()]

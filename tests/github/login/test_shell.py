@@ -1,0 +1,91 @@
+"""The login of a shell, against the pretend GitHub."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import msgspec
+import pytest_twisted
+
+from stackit.github.login.devices import MOST_OF_ONE
+
+from .conftest import Login
+
+POLL = "{prefix}/login/device/poll"
+
+
+async def begin(login: Login) -> Any:
+    login.github.logins.device_flow.add(login.app.id)
+    answer = await login.ask("POST", "{prefix}/login/device")
+    assert answer.status == 201, answer
+    return answer.body
+
+
+async def poll(login: Login, device: str) -> Any:
+    answer = await login.ask("POST", POLL, body=msgspec.json.encode({"device": device}))
+    return answer.status, answer.body
+
+
+@pytest_twisted.ensureDeferred
+async def test_a_shell_waits_until_its_code_was_entered_and_gets_a_token_once(login: Login) -> None:
+    login.github.members.join(login.octo, login.octocat)
+    begun = await begin(login)
+    assert begun["verification_uri"] == f"{login.github.web_url}/login/device"
+    assert await poll(login, begun["device"]) == (200, {"state": "pending", "interval": 4.0}), (
+        "what is left of five seconds"
+    )
+    asked = login.github.api.count("/login/oauth/access_token")
+    assert asked == 0, "a question in haste goes no further"
+    await login.time.pass_time(begun["interval"])
+    assert (await poll(login, begun["device"]))[1]["state"] == "pending"
+    login.github.logins.enter(begun["user_code"], login.octocat)
+    await login.time.pass_time(begun["interval"])
+    status, done = await poll(login, begun["device"])
+    assert (status, done["state"], done["token"], done["role"]) == (200, "done", "stks_a-token", "viewer")
+    assert (await poll(login, begun["device"]))[0] == 404
+    assert login.github.api.refusals == []
+
+
+@pytest_twisted.ensureDeferred
+async def test_a_no_a_late_code_and_a_stranger_have_their_lines(login: Login) -> None:
+    denied, stranger, late = await begin(login), await begin(login), await begin(login)
+    login.github.logins.enter(denied["user_code"], login.octocat, deny=True)
+    login.github.logins.enter(stranger["user_code"], login.octocat)
+    await login.time.pass_time(5.0)
+    status, body = await poll(login, denied["device"])
+    assert (status, "GitHub was told no" in body["error"]) == (403, True)
+    status, body = await poll(login, stranger["device"])
+    assert (status, "octocat may not come in" in body["error"]) == (403, True)
+    await login.time.pass_time(900.0)
+    assert (await poll(login, late["device"]))[0] == 404
+    assert (await poll(login, "nothing of that name"))[0] == 404
+    assert (await login.ask("POST", POLL, body=b"[]")).status == 400
+    assert login.door.people() == []
+
+
+@pytest_twisted.ensureDeferred
+async def test_an_app_without_the_device_flow_and_no_app_are_told_of(login: Login) -> None:
+    answer = await login.ask("POST", "{prefix}/login/device")
+    assert (answer.status, "Enable Device Flow" in answer.body["error"]) == (403, True)
+    login.let_in(app=None)
+    answer = await login.ask("POST", "{prefix}/login/device")
+    assert (answer.status, "login.app" in answer.body["error"]) == (404, True)
+
+
+@pytest_twisted.ensureDeferred
+async def test_while_github_does_not_answer_a_code_may_still_be_entered(login: Login) -> None:
+    login.github.members.join(login.octo, login.octocat)
+    begun = await begin(login)
+    login.github.api.faults.begin("/login/oauth/access_token", "html_503", times=1)
+    login.github.logins.enter(begun["user_code"], login.octocat)
+    await login.time.pass_time(5.0)
+    assert (await poll(login, begun["device"]))[1]["state"] == "pending"
+    await login.time.pass_time(5.0)
+    assert (await poll(login, begun["device"]))[1]["state"] == "done"
+
+
+@pytest_twisted.ensureDeferred
+async def test_one_address_cannot_have_all_the_room(login: Login) -> None:
+    first, *others = [await begin(login) for _ in range(MOST_OF_ONE + 1)]
+    assert (await poll(login, first["device"]))[0] == 404
+    assert {(await poll(login, each["device"]))[0] for each in others} == {200}
