@@ -1,5 +1,7 @@
 """The names a plugin needs, which are those of ``stackit`` itself; docs/plugins.md shows them at work."""
 
+from markupsafe import Markup
+
 from stackit.api.admin import AdminRequest, BodyStream, Refused, RequestHead, Response, Route, error
 from stackit.api.app import App
 from stackit.api.buckets import Buckets
@@ -11,6 +13,7 @@ from stackit.api.github import ApiError, GitHubClient
 from stackit.api.hookimpl import hookimpl, on
 from stackit.api.mirrors import MirrorInfo
 from stackit.api.occurrences import OCCURRENCES, Occurrence, OccurrenceType
+from stackit.api.pages import Done, Page, PageError, PageRequest, Panel, View
 from stackit.api.public import PublicRequest, PublicRoute
 from stackit.api.reactor import Reactor, Timers, sleep
 from stackit.api.refs import ref_bytes, ref_text
@@ -19,6 +22,7 @@ from stackit.api.schema import Parameter, Timestamp
 from stackit.api.secret_file import SecretFile
 from stackit.api.tracebacks import describe_with_place
 from stackit.api.version import VERSION
+from stackit.html.templates import Template, Templates
 from stackit.secrets.redactor import Redactor
 from stackit.text.addresses import client_network, parse_address
 from stackit.text.logfmt import KeyValues, LineTemplate
@@ -38,6 +42,7 @@ __all__ = [
     "Buckets",
     "Claim",
     "Command",
+    "Done",
     "Duration",
     "Event",
     "Forge",
@@ -45,10 +50,15 @@ __all__ = [
     "KeyValues",
     "LineTemplate",
     "ManagedRepo",
+    "Markup",
     "MirrorInfo",
     "NotFoundError",
     "Occurrence",
     "OccurrenceType",
+    "Page",
+    "PageError",
+    "PageRequest",
+    "Panel",
     "Parameter",
     "Permanent",
     "PluginError",
@@ -71,9 +81,12 @@ __all__ = [
     "Shell",
     "Size",
     "StackitError",
+    "Template",
+    "Templates",
     "Timers",
     "Timestamp",
     "TokenSource",
+    "View",
     "client_network",
     "describe",
     "describe_with_place",

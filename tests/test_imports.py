@@ -21,7 +21,7 @@ PUBLIC = "the public names"
 REACTOR = "stackit.api.reactor"
 """The type of the reactor: it knows little of stackit, so that everything may know it, HTTP too."""
 
-GROUND = {"api", "api.reactor", "text", "secrets"}
+GROUND = {"api", "api.reactor", "text", "secrets", "html"}
 CORE = {
     *GROUND,
     PUBLIC,
@@ -46,10 +46,11 @@ AT_GITHUB |= {"github.setup"}
 ALLOWED: Mapping[str, set[str]] = {
     "text": set(),
     "secrets": {"text"},
+    "html": {"text"},
     "api.reactor": {"text"},
-    "api": {"api.reactor", "text", "secrets", "http"},
+    "api": {"api.reactor", "text", "secrets", "http", "html"},
     PUBLIC: {"names"},
-    "names": {"api", "api.reactor", "secrets", "text"},
+    "names": {"api", "api.reactor", "secrets", "text", "html"},
     "http": {"api.reactor", "text"},
     "http.server": {"http", "api.reactor", "text"},
     "http.client": {"http", "api.reactor", "text"},

@@ -25,6 +25,7 @@ from stackit.api.hookimpl import ON, PROJECT
 from stackit.api.metrics import Collector
 from stackit.api.mirrors import MirrorInfo
 from stackit.api.occurrences import Occurrence
+from stackit.api.pages import Page, Panel
 from stackit.api.public import PublicRoute
 
 if TYPE_CHECKING:
@@ -158,6 +159,15 @@ def stackit_routes(app: App) -> Sequence[Route]:
 @_hook(HookKind.COLLECT, "a list of PublicRoute", _list_of(PublicRoute))
 def stackit_public_routes(app: App) -> Sequence[PublicRoute]:
     """Return routes of the public side, which any stranger may ask."""
+
+
+@_hook(
+    HookKind.COLLECT,
+    "a list of Page and Panel",
+    lambda result: isinstance(result, Sequence) and all(isinstance(each, Page | Panel) for each in result),
+)
+def stackit_pages(app: App) -> Sequence[Page | Panel]:
+    """Return pages of the admin side, and panels on its overview."""
 
 
 def _are_collectors(result: Any) -> bool:

@@ -4,16 +4,18 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from functools import partial
 from pathlib import Path
 from types import MappingProxyType
+from typing import Any
 
 from twisted.application.service import Service
 from twisted.internet.defer import Deferred
 
 from stackit import forges
 from stackit.api import hookspecs
+from stackit.api.admin import Response, Route
 from stackit.api.app import App
 from stackit.api.commands import check_commands
 from stackit.api.errors import StackitError
@@ -68,6 +70,8 @@ from stackit.web.admin.deliveries import delivery_routes
 from stackit.web.admin.openapi import openapi_route
 from stackit.web.admin.site import admin_site
 from stackit.web.admin.slowdown import Slowdown
+from stackit.web.pages.deliveries import delivery_pages
+from stackit.web.pages.site import page_routes
 from stackit.web.public import public_site
 from stackit.web.sessions.entrance import Entrance
 from stackit.web.sessions.pages import LoginWay
@@ -388,6 +392,7 @@ class Stackit(Service):
         ]
         routes.append(config_route(lambda: self.config))
         routes.append(openapi_route(routes, self.config.api_prefixes))
+        routes += self._pages()
         client_of = partial(self.bus.first, hookspecs.stackit_client)
         self.admin = admin_site(
             self.config,
@@ -398,6 +403,22 @@ class Stackit(Service):
             sessions=self.sessions,
             note=self.audit.note,
         )
+
+    def _pages(self) -> list[Route]:
+        """Return the routes of the pages: stackit's own, and those of plugins."""
+        plugins = self.bus.collect_items(hookspecs.stackit_pages, self.app)
+        return page_routes(
+            [*delivery_pages(), *plugins],
+            reactor=self.reactor,
+            now=self.now,
+            prefix=self.config.api_prefixes[0],
+            call=self._call_api,
+            redact=self.redact,
+        )
+
+    def _call_api(self, *asked: Any, **more: Any) -> Awaitable[Response]:
+        """Ask a route of the admin side, which is made after its pages."""
+        return self.admin.call(*asked, **more)
 
     def _make_reloader(self) -> None:
         self.reloader = Reloader(self.config)

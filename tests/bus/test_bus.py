@@ -23,8 +23,10 @@ from stackit import (
     App,
     Command,
     Event,
+    Markup,
     MirrorInfo,
     Occurrence,
+    Page,
     PluginError,
     PublicRoute,
     Refused,
@@ -727,7 +729,12 @@ def test_commands_and_public_routes_know_whose_they_are() -> None:
     def stackit_public_routes(app: App) -> list[PublicRoute]:
         return [PublicRoute(method="GET", path="/a", handler=lambda _: Response())]
 
-    bus = bus_with(mine=plugin(stackit_commands, stackit_public_routes))
+    @hookimpl
+    def stackit_pages(app: App) -> list[Page]:
+        return [Page("/a", "A", lambda _: Markup("<p>a</p>"))]
+
+    bus = bus_with(mine=plugin(stackit_commands, stackit_public_routes, stackit_pages))
+    assert [(each.path, each.plugin) for each in bus.collect_items(hookspecs.stackit_pages, app())] == [("/a", "mine")]
     assert [(each.name, each.plugin) for each in bus.collect_items(hookspecs.stackit_commands)] == [("greet", "mine")]
     routes = bus.collect_items(hookspecs.stackit_public_routes, app())
     assert [(each.path, each.plugin) for each in routes] == [("/a", "mine")]

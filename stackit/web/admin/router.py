@@ -115,7 +115,7 @@ def _parse(route: Route, path: str) -> tuple[tuple[str | None, ...], tuple[str, 
         if argument := _ARGUMENT.fullmatch(segment):
             pattern.append(None)
             names.append(argument[1])
-        elif _LITERAL.fullmatch(segment):
+        elif _LITERAL.fullmatch(segment) or path == "/":
             pattern.append(segment)
         else:
             raise invalid(route, f"{segment!r} is neither a plain segment nor a name in braces")

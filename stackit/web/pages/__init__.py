@@ -1,0 +1,1 @@
+"""The pages of the admin side: their frame, the overview and the deliveries."""
