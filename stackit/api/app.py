@@ -26,6 +26,10 @@ def _no_github(repo: Repo) -> GitHubClient:
     raise StackitError(f"no GitHub App may ask for {repo}: this stackit has none")
 
 
+async def _keep_nothing(collection: str, documents: Mapping[str, bytes | None]) -> None:
+    """Keep nothing: there is no journal."""
+
+
 class App(msgspec.Struct, frozen=True, kw_only=True, eq=False):
     """The running stackit, as ``stackit_service`` and ``stackit_routes`` receive it.
 
@@ -69,6 +73,18 @@ class App(msgspec.Struct, frozen=True, kw_only=True, eq=False):
     """Note on the receipt of an event (its ``id``) when its commit became visible, in epoch seconds.
 
     The first note counts. Returns True for it, and False for a later one, such as that of a replay.
+    """
+
+    documents: Callable[[str], Mapping[str, bytes]] = lambda _: {}
+    """The small documents that plugins keep over a restart, by key, of a collection that the plugin names.
+
+    It blocks for as long as the disk needs: for ``stackit_service``. Raises JournalError.
+    """
+
+    keep: Callable[[str, Mapping[str, bytes | None]], Awaitable[None]] = _keep_nothing
+    """Make documents of a collection durable, by key, in place of what is there; None deletes one.
+
+    Raises JournalError.
     """
 
     pending: Callable[[], Mapping[str, int]]

@@ -78,6 +78,9 @@ from stackit.web.sessions.pages import LoginWay
 from stackit.web.sessions.routes import people_routes
 from stackit.web.sessions.sessions import Sessions
 
+_PLUGINS = "plugins/"
+"""Begins the names of the collections of documents that are plugins' own."""
+
 
 class Stackit(Service):
     """All of stackit, from ``startService`` to ``stopService``."""
@@ -317,6 +320,8 @@ class Stackit(Service):
             announce=self._announce,
             mirror=partial(self.bus.first, hookspecs.stackit_mirror),
             github=self.github.client,
+            documents=lambda collection: self.journal.documents_now(_PLUGINS + collection),
+            keep=lambda collection, documents: self.journal.put(_PLUGINS + collection, documents),
             visible=lambda event_id, at: self.journal.visible(EventId(event_id), at),
             pending=self.dispatch.pending,
             stalled=self.stalls.seconds,

@@ -34,8 +34,9 @@ from stackit.plugins.mirror.routes import routes
 from stackit.plugins.mirror.schedule.maintenance import MaintenanceSchedule
 from stackit.plugins.mirror.service import MirrorService
 from stackit.plugins.mirror.settings import MirrorSettings
+from stackit.plugins.mirror.state_history import COLLECTION, StateHistory, Transition
 from stackit.plugins.mirror.sync.fetch_slots import FetchSlots
-from stackit.plugins.mirror.sync.status import State
+from stackit.plugins.mirror.sync.status import STATES, State
 from stackit.plugins.mirror.sync.tunables import Tunables
 from stackit.plugins.mirror.sync.worker import MirrorWorker
 
@@ -68,6 +69,7 @@ class Mirror:
         self._disk: DiskReserve | None = None
         self._unmanaged: set[str] = set()
         self._metrics = MirrorMetrics()
+        self._history: StateHistory | None = None
 
     @hookimpl
     def stackit_service(self, app: App) -> IService:
@@ -94,13 +96,15 @@ class Mirror:
         )
         self._app = app
         self._metrics.repos.begin(app, self._state)
+        self._history = history = StateHistory(app.reactor, app.now, app.keep)
+        history.load(app.documents(COLLECTION), (each.repo.key for each in app.repos))
         app.repos.on_change(self._follow)
         maintenance = MaintenanceSchedule(app.reactor, mirrors, disk, slots)
-        return MirrorService(app, directory, mirrors, maintenance)  # type: ignore[return-value]  # zope: it implements it
+        return MirrorService(app, directory, mirrors, maintenance, history)  # type: ignore[return-value]  # zope: it implements it
 
     @hookimpl
     def stackit_routes(self, app: App) -> Sequence[Route]:  # noqa: ARG002 - the hook's
-        return routes(self._find, lambda: self._mirrors or ())
+        return routes(self._find, lambda: self._mirrors or (), self._changes_of_state)
 
     @hookimpl
     def stackit_mirror(self, repo: Repo) -> MirrorInfo | None:
@@ -120,6 +124,8 @@ class Mirror:
     @hookimpl
     def stackit_observe(self, occurrence: Occurrence) -> None:
         self._metrics.observe(occurrence)
+        if occurrence.name == "synced" and occurrence.repo is not None and occurrence.state in STATES:
+            self._note_state(occurrence.repo, occurrence.state, occurrence.error)
 
     @hookimpl
     def stackit_commands(self) -> Sequence[Command]:
@@ -169,6 +175,14 @@ class Mirror:
             return None
         return f"less than {self._settings.reserve >> 20} MiB are free on the disk of the mirrors: nothing is fetched"
 
+    def _note_state(self, repo: Repo, state: State, error: str | None) -> None:
+        managed = None if self._app is None else self._app.repos.get(repo)
+        if self._history is not None and managed is not None:
+            self._history.note(managed.repo.key, state, error)
+
+    def _changes_of_state(self, key: str) -> Sequence[Transition]:
+        return () if self._history is None else self._history.of(key)
+
     def _state(self, repo: Repo) -> State:
         worker = self._find(repo)
         return "cloning" if worker is None else worker.state
@@ -183,6 +197,10 @@ class Mirror:
 
     def _follow(self, change: ReposChange) -> None:
         """Tell of a push for a repository that comes or goes once more, if it is not managed then."""
-        self._metrics.repos.move((old.repo.key, new.repo.key) for old, new in change.moved)
+        moved = [(old.repo.key, new.repo.key) for old, new in change.moved]
+        self._metrics.repos.move(moved)
+        if self._history is not None:
+            self._history.move(moved)
+            self._history.forget(managed.repo.key for managed in change.removed)
         self._unmanaged -= {managed.repo.key for managed in (*change.added, *change.removed)}
         self._unmanaged -= {managed.repo.key for pair in change.moved for managed in pair}

@@ -15,6 +15,7 @@ class Repository(msgspec.Struct, frozen=True, kw_only=True):
 
     ``source`` is what has it mirrored, ``added_by`` the person or the rule. ``verified_at``: the mirror had every ref
     of its remote as it was at this time. ``next_at`` is when a failing one is tried again.
+    ``held_deletions``: the mirror keeps refs that the remote deleted, until a person accepts that.
     """
 
     name: str
@@ -25,12 +26,53 @@ class Repository(msgspec.Struct, frozen=True, kw_only=True):
     verified_at: Timestamp | None
     error: str | None
     next_at: Timestamp | None
+    held_deletions: bool
 
 
-class Repositories(msgspec.Struct, frozen=True):
-    """The managed repositories."""
+class Repositories(msgspec.Struct, frozen=True, omit_defaults=True):
+    """The managed repositories.
+
+    Of a list in pages, ``next`` is the cursor of the next page, null on the last, and ``states`` has the number of
+    repositories in each state, of all whose name fits ``q``.
+    """
 
     repos: list[Repository]
+    next: str | msgspec.UnsetType | None = msgspec.UNSET
+    states: dict[State, int] | msgspec.UnsetType = msgspec.UNSET
+
+
+class Ref(msgspec.Struct, frozen=True):
+    """A ref of a mirror, and the object id that it is at. A byte that is not UTF-8 is shown as ``\\xNN``."""
+
+    ref: str
+    oid: str
+
+
+class Refs(msgspec.Struct, frozen=True, kw_only=True):
+    """Refs of a mirror, sorted by name.
+
+    ``total`` is the number of all its refs, ``head`` the ref that its HEAD names. ``next`` is the cursor of the next
+    page, null on the last.
+    """
+
+    refs: list[Ref]
+    total: int
+    head: str | None
+    next: str | None
+
+
+class StateChange(msgspec.Struct, frozen=True):
+    """A state that a mirror came into, when, and why."""
+
+    state: State
+    at: Timestamp
+    error: str | None
+
+
+class StateChanges(msgspec.Struct, frozen=True):
+    """The last changes of a mirror's state, the newest first."""
+
+    history: list[StateChange]
 
 
 class Change(msgspec.Struct, frozen=True, kw_only=True):

@@ -2,14 +2,28 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from difflib import get_close_matches
-from typing import Literal
+from typing import Annotated, Literal
+
+import msgspec
 
 from stackit import AdminRequest, Parameter, RefChange, Repo, Response, Route, StackitError, error, ref_bytes, rfc3339
-from stackit.plugins.mirror.answers import Change, Changes, Repositories, Repository
+from stackit.plugins.mirror.answers import (
+    Change,
+    Changes,
+    Ref,
+    Refs,
+    Repositories,
+    Repository,
+    StateChange,
+    StateChanges,
+)
 from stackit.plugins.mirror.git.access import without_userinfo
 from stackit.plugins.mirror.git.errors import GitError
+from stackit.plugins.mirror.listing import DEFAULT, MOST, find_page, page_limit
+from stackit.plugins.mirror.state_history import Transition
+from stackit.plugins.mirror.sync.status import STATES, State
 from stackit.plugins.mirror.sync.worker import MirrorWorker
 
 _NOT_MANAGED = "The repository is not managed."
@@ -19,15 +33,73 @@ _FEW = 10
 Find = Callable[[Repo], MirrorWorker | None]
 
 
-def routes(find: Find, all_workers: Callable[[], Iterable[MirrorWorker]]) -> list[Route]:
-    """Make the routes. ``find`` returns the worker of a repository, ``all_workers`` returns all."""
+_PAGE = (
+    Parameter("limit", f"Rows of a page, {DEFAULT} if it is not given.", Annotated[int, msgspec.Meta(ge=1, le=MOST)]),
+    Parameter("cursor", "Go on behind the page that answered with this as next."),
+)
 
-    def listing(_: AdminRequest) -> Response:
-        return Response(body=Repositories([_status(worker) for worker in all_workers()]))
+
+def routes(
+    find: Find, all_workers: Callable[[], Iterable[MirrorWorker]], history: Callable[[str], Sequence[Transition]]
+) -> list[Route]:
+    """Make the routes. ``find`` returns the worker of a repository, ``all_workers`` returns all.
+
+    ``history`` returns the changes of state of a repository by its key, the newest first.
+    """
+
+    def listing(request: AdminRequest) -> Response:
+        query = request.query
+        if not query:
+            return Response(body=Repositories([_status(worker) for worker in all_workers()]))
+        state = query.get("state")
+        if state is not None and state not in STATES:
+            return error(400, f"state: expected one of {', '.join(STATES)}")
+        try:
+            limit = page_limit(query.get("limit"))
+        except ValueError as problem:
+            return error(400, str(problem))
+        found = find_page(all_workers(), query.get("q", ""), state, limit, query.get("cursor", ""))
+        return Response(body=Repositories([_status(each) for each in found.workers], found.next, found.states))
 
     def one(request: AdminRequest) -> Response:
         worker = _worker_of(request, find)
         return _unmanaged(request, all_workers()) if worker is None else Response(body=_status(worker))
+
+    async def refs(request: AdminRequest) -> Response:
+        worker = _worker_of(request, find)
+        if worker is None:
+            return _unmanaged(request, all_workers())
+        query = request.query
+        try:
+            limit = page_limit(query.get("limit"))
+            after = _decode_cursor(query.get("cursor", ""))
+        except ValueError as problem:
+            return error(400, str(problem))
+        try:
+            snapshot = await worker.all_refs()
+        except (StackitError, OSError) as problem:
+            return error(503, f"the refs cannot be read: {problem}")
+        text = query.get("q", "").encode("utf-8", "surrogateescape")
+        found, total, last = snapshot.page(after, limit, text)
+        head = worker.head
+        shown = [Ref(_shown_ref(name), oid) for name, oid in found]
+        return Response(
+            body=Refs(
+                refs=shown,
+                total=total,
+                head=None if head is None else _shown_ref(ref_bytes(head)),
+                next=None if last is None else last.hex(),
+            )
+        )
+
+    def changes_of_state(request: AdminRequest) -> Response:
+        worker = _worker_of(request, find)
+        if worker is None:
+            return _unmanaged(request, all_workers())
+        transitions = history(worker.managed.repo.key)
+        return Response(
+            body=StateChanges([StateChange(each.state, rfc3339(each.at), each.error) for each in transitions])
+        )
 
     async def sync(request: AdminRequest) -> Response:
         worker = _worker_of(request, find)
@@ -51,7 +123,11 @@ def routes(find: Find, all_workers: Callable[[], Iterable[MirrorWorker]]) -> lis
             "GET",
             "{prefix}/repos",
             listing,
-            query=(),
+            query=(
+                Parameter("q", "Only repositories with this text in their name."),
+                Parameter("state", "Only those whose mirror is in this state.", State),
+                *_PAGE,
+            ),
             summary="List the repositories, and the state of their mirrors.",
             returns=Repositories,
         ),
@@ -62,6 +138,24 @@ def routes(find: Find, all_workers: Callable[[], Iterable[MirrorWorker]]) -> lis
             query=(),
             summary="Show a repository, and the state of its mirror.",
             returns=Repository,
+            errors={404: _NOT_MANAGED},
+        ),
+        Route(
+            "GET",
+            "{prefix}/repos/{owner}/{name}/refs",
+            refs,
+            query=(Parameter("q", "Only refs with this text in their name."), *_PAGE),
+            summary="List the refs of a mirror.",
+            returns=Refs,
+            errors={404: _NOT_MANAGED, 503: "The refs cannot be read now."},
+        ),
+        Route(
+            "GET",
+            "{prefix}/repos/{owner}/{name}/history",
+            changes_of_state,
+            query=(),
+            summary="List the last changes of the state of a mirror.",
+            returns=StateChanges,
             errors={404: _NOT_MANAGED},
         ),
         Route(
@@ -114,10 +208,22 @@ def _status(worker: MirrorWorker) -> Repository:
         verified_at=None if status.verified_at is None else rfc3339(status.verified_at),
         error=error,
         next_at=None if status.next_at is None else rfc3339(status.next_at),
+        held_deletions=status.held is not None,
     )
 
 
 def _change(change: RefChange) -> Change:
-    # JSON cannot hold bytes that are not UTF-8; they are written as \xNN.
-    ref = ref_bytes(change.ref).decode("utf-8", "backslashreplace")
+    ref = _shown_ref(ref_bytes(change.ref))
     return Change(ref=ref, old=change.old, new=change.new, kind=change.kind, forced=change.forced)
+
+
+def _shown_ref(ref: bytes) -> str:
+    """Return a ref as JSON can hold it: bytes that are not UTF-8 are written as \\xNN."""
+    return ref.decode("utf-8", "backslashreplace")
+
+
+def _decode_cursor(text: str) -> bytes:
+    try:
+        return bytes.fromhex(text)
+    except ValueError:
+        raise ValueError("cursor: expected the next of the page before") from None

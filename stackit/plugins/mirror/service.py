@@ -13,6 +13,7 @@ from stackit.plugins.mirror.git.command import url_scheme
 from stackit.plugins.mirror.mirrors import Mirrors
 from stackit.plugins.mirror.repository.leftovers import remove_partial_clones
 from stackit.plugins.mirror.schedule.maintenance import MaintenanceSchedule
+from stackit.plugins.mirror.state_history import StateHistory
 
 
 class MirrorService(Service):
@@ -27,8 +28,10 @@ class MirrorService(Service):
         directory: Path,
         mirrors: Mirrors,
         maintenance: MaintenanceSchedule,
+        history: StateHistory,
     ) -> None:
         """``directory`` holds the mirrors."""
+        self._history = history
         self._app = app
         self._directory = directory
         self._mirrors = mirrors
@@ -78,3 +81,4 @@ class MirrorService(Service):
         # The pushes that waited for a round had the grace. A git that is ended gets a moment of its own.
         self._mirrors.cancel()
         await self._mirrors.finish()
+        await self._history.stop()

@@ -57,6 +57,29 @@ class Snapshot:
         found += self._aside.values()
         return [oid.decode("ascii") for oid in found[:most]]
 
+    def page(self, after: bytes, most: int, text: bytes = b"") -> tuple[list[tuple[bytes, str]], int, bytes | None]:
+        """Return at most ``most`` refs behind ``after`` in whose name is ``text``, each with its object id.
+
+        With them the number of all refs, and the name of the last ref returned if there are more behind it.
+        """
+        listing = self._whole()
+        _, at = _line_of(listing, after)
+        found: list[tuple[bytes, str]] = []
+        while at < len(listing):
+            if text:  # the first line on which it is, perhaps in an object id
+                hit = listing.find(text, at)
+                if hit < 0:
+                    break
+                at = max(at, listing.rfind(b"\n", at, hit) + 1)
+            end = listing.index(b"\n", at)
+            name, _, oid = listing[at:end].rpartition(b" ")
+            at = end + 1
+            if text in name:
+                if len(found) == most:
+                    return found, listing.count(b"\n"), found[-1][0]
+                found.append((name, oid.decode("ascii")))
+        return found, listing.count(b"\n"), None
+
     def moved(self, changes: Iterable[RefChange]) -> Snapshot:
         """Return the snapshot after these refs were created or updated, as ``Repository.refs`` would read them then."""
         aside = {**self._aside, **{ref_bytes(change.ref): change.new.encode("ascii") for change in changes}}

@@ -120,6 +120,11 @@ class Refresher:
         """Read all refs, or ``only`` these."""
         return await self._repository.refs(only)
 
+    @property
+    def head(self) -> str | None:
+        """The ref that HEAD names; None without one."""
+        return self._repository.head
+
     async def keep(self, changes: tuple[RefChange, ...]) -> None:
         """Keep the old tips of forced updates."""
         try:

@@ -97,9 +97,28 @@ class MirrorWorker:
 
     @property
     def state(self) -> State:
+        return self._state(exists=self.directory.exists())
+
+    @property
+    def presumed_state(self) -> State:
+        """The state, without a look at the disk for a mirror that was verified: for thousands of them at once."""
+        return self._state(exists=self.status.verified_at is not None or self.directory.exists())
+
+    def _state(self, *, exists: bool) -> State:
         source = self.managed.token_source
         access = None if source is None else source.problem
-        return self.status.state(exists=self.directory.exists(), pending=self.pending_pushes, access=access)
+        return self.status.state(exists=exists, pending=self.pending_pushes, access=access)
+
+    async def all_refs(self) -> Snapshot:
+        """Return all refs: as they are known, or read from the disk before the first round. Raises GitError."""
+        if self._announcer.has_baseline or not self.directory.exists():
+            return self.refs
+        return await self._refresher.refs()
+
+    @property
+    def head(self) -> str | None:
+        """The ref that HEAD names; None without one."""
+        return self._refresher.head
 
     def info(self) -> MirrorInfo:
         """Return the mirror as other plugins see it."""
