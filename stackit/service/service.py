@@ -230,8 +230,7 @@ class Stackit(Service):
 
     def _login_ways(self) -> list[LoginWay]:
         """Return the ways to log in beside a token."""
-        button = self.github.login.browser.button
-        return [] if button is None else [LoginWay("Log in with GitHub", button)]
+        return [LoginWay(label, path) for label, path in self.github.login.ways().items()]
 
     def _make_github(self) -> None:
         """Make what works at GitHub. Its handlers of events are plugins of the bus."""

@@ -145,7 +145,8 @@ async def test_an_operator_is_in_until_github_says_otherwise(
 ) -> None:
     github, app = pretend_github, members(pretend_github)
     await app.install("octo")
-    server = await running_stackit(config=tables(tmp_path, github, app))
+    config = tables(tmp_path, github, app)
+    server = await running_stackit(config=config)
     meet(github, app, server)
     browser, other = Browser(server), Browser(server)
     octo, octocat = github.owners.get("octo"), github.owners.get("octocat")
@@ -163,6 +164,13 @@ async def test_an_operator_is_in_until_github_says_otherwise(
         await server.stop()
         await server.start()
         assert (await browser.who())["role"] == "operator"
+        # So does a reload, with the role that the new configuration gives.
+        await server.reload(config | {"login": config["login"] | {"operators": ["octo/admins"]}})
+
+        async def is_viewer() -> bool:
+            return bool((await browser.who())["role"] == "viewer")
+
+        await server.until(is_viewer, "the role of the new configuration")
         # Out at once when octocat leaves, and in again by nobody's word.
         await github.admin.remove_member("octo", "octocat")
         await server.until(lambda: is_out(browser), "the end of the session of a member who left")

@@ -1,4 +1,4 @@
-"""Logins of shells that are under way: each waits for a person to enter its code at GitHub."""
+"""Logins by a code that are under way: each waits for a person to enter it at GitHub."""
 
 from __future__ import annotations
 
@@ -18,13 +18,17 @@ _BYTES = 32
 
 
 class Device(msgspec.Struct, kw_only=True, eq=False):
-    """A shell that waits. ``next_at`` is when GitHub may be asked again, by the reactor's clock."""
+    """A login that waits. ``next_at`` is when GitHub may be asked again, by the reactor's clock.
+
+    ``following`` is the path that a browser goes to at its end.
+    """
 
     codes: DeviceCodes
     client: str
     ends_at: float
     interval: float
     next_at: float
+    following: str = "/"
     is_asking: bool = False
 
 
@@ -44,7 +48,7 @@ class Devices:
             del self._waiting[same[0]]
         return len(self._waiting) < MOST
 
-    def add(self, codes: DeviceCodes, client: str) -> str:
+    def add(self, codes: DeviceCodes, client: str, following: str = "/") -> str:
         """Have a shell wait; return its key."""
         key, now = secrets.token_urlsafe(_BYTES), self._seconds()
         self._waiting[_hashed(key)] = Device(
@@ -53,6 +57,7 @@ class Devices:
             ends_at=now + codes.expires_in,
             interval=codes.interval,
             next_at=now + codes.interval,
+            following=following,
         )
         return key
 

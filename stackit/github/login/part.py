@@ -14,6 +14,8 @@ from stackit.github.api import ApiClients
 from stackit.github.apps import Apps
 from stackit.github.login.admission import Admission
 from stackit.github.login.browser import BrowserLogin
+from stackit.github.login.code_page import PATH, CodeLogin
+from stackit.github.login.device_flow import DeviceFlow
 from stackit.github.login.entrance import Entrance
 from stackit.github.login.events import LoginEvents
 from stackit.github.login.membership import Membership
@@ -55,7 +57,9 @@ class LoginPart:
             notice=notice,
         )
         self.browser = BrowserLogin(admission, reactor.seconds)
-        self.shell = ShellLogin(admission, reactor.seconds, now)
+        flow = DeviceFlow(admission, reactor.seconds)
+        self.code = CodeLogin(admission, flow)
+        self.shell = ShellLogin(admission, flow, now)
         self.roles = Roles(
             entrance.sessions, membership, pins, apps, config=config, reactor=reactor, now=now, notice=notice
         )
@@ -96,4 +100,11 @@ class LoginPart:
 
     def routes(self) -> Sequence[Route]:
         """Return the routes of browsers and of shells."""
-        return [*self.browser.routes(), *self.shell.routes()]
+        return [*self.browser.routes(), *self.code.routes(), *self.shell.routes()]
+
+    def ways(self) -> dict[str, str]:
+        """Return the ways to log in by a browser: what they are called, and their addresses, which take ``next``."""
+        if self._admission.app() is None:
+            return {}
+        button = self.browser.button
+        return {"Log in with GitHub": button} if button is not None else {"Log in with GitHub, by a code": PATH}

@@ -8,15 +8,12 @@ from typing import Literal
 import msgspec
 
 from stackit.api.admin import AdminRequest, Response, Role, Route, error
-from stackit.api.errors import StackitError
-from stackit.github.apps import GitHubApp
 from stackit.github.login.admission import Admission, NotAdmitted
-from stackit.github.login.devices import Device, Devices
-from stackit.github.login.oauth import OAuth, OAuthError, Pending
+from stackit.github.login.device_flow import DeviceFlow
+from stackit.github.login.oauth import Pending
 from stackit.text.times import rfc3339
 
 _PATH = "{prefix}/login/device"
-_SOONEST = 1.0
 _ERRORS = {
     403: "GitHub or the configuration refuses.",
     404: "No login waits by that name, or nobody logs in with GitHub here.",
@@ -61,13 +58,12 @@ class LoggedOut(msgspec.Struct, frozen=True):
 
 
 class ShellLogin:
-    """The routes of shells. ``seconds`` is the clock of the reactor, ``now`` the wall clock."""
+    """The routes of shells. ``now`` is the wall clock."""
 
-    def __init__(self, admission: Admission, seconds: Callable[[], float], now: Callable[[], float]) -> None:
+    def __init__(self, admission: Admission, flow: DeviceFlow, now: Callable[[], float]) -> None:
         self._admission = admission
-        self._seconds = seconds
+        self._flow = flow
         self._now = now
-        self._devices = Devices(seconds)
 
     def routes(self) -> Sequence[Route]:
         """Return the routes. Who asks to log in is not known: that is what they are for."""
@@ -122,20 +118,15 @@ class ShellLogin:
         return Response(body=LoggedOut(by=request.by))
 
     async def _begin(self, request: AdminRequest) -> Response:
-        admission = self._admission
-        waiting = admission.wait(request)
+        waiting = self._admission.wait(request)
         if waiting is not None:
             return waiting
         try:
-            oauth = admission.oauth()[0]
-            if not self._devices.make_room(request.client):
-                busy = error(503, "too many shells wait for their logins: try again later")
-                return msgspec.structs.replace(busy, headers={"Retry-After": "60"})
-            codes = await oauth.begin_device()
-        except StackitError as problem:
-            return error(admission.status_of(problem), str(problem))
+            key, codes = await self._flow.begin(request)
+        except NotAdmitted as problem:
+            return error(problem.status, str(problem))
         begun = DeviceLogin(
-            device=self._devices.add(codes, request.client),
+            device=key,
             user_code=codes.user_code,
             verification_uri=codes.verification_uri,
             expires_at=rfc3339(self._now() + codes.expires_in),
@@ -148,38 +139,12 @@ class ShellLogin:
             key = msgspec.json.decode(request.body, type=DeviceQuestion).device
         except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
             return error(400, 'expected {"device": "…"}, as the answer that began the login has it')
-        device = self._devices.find(key)
-        if device is None:
-            return error(404, "no login waits by that name (any more): begin again")
-        soon = device.next_at - self._seconds()
-        if device.is_asking or soon > 0:
-            return _pending(max(soon, _SOONEST))
-        device.is_asking = True
         try:
-            oauth, app = self._admission.oauth()
-            return await self._ask(request, key, device, oauth, app)
+            person = await self._flow.ask(request, key)
+        except Pending as pending:
+            return _pending(pending.interval)
         except NotAdmitted as problem:
             return error(problem.status, str(problem))
-        except StackitError as problem:
-            self._devices.remove(key)
-            self._admission.entrance.refuse(request, "", str(problem))
-            return error(self._admission.status_of(problem), str(problem))
-        finally:
-            device.is_asking = False
-            device.next_at = self._seconds() + device.interval
-
-    async def _ask(self, request: AdminRequest, key: str, device: Device, oauth: OAuth, app: GitHubApp) -> Response:
-        try:
-            user = await oauth.poll(device.codes, device.interval)
-        except Pending as pending:
-            device.interval = pending.interval
-            return _pending(device.interval)
-        except OAuthError as problem:
-            if problem.code:
-                raise
-            return _pending(device.interval)  # GitHub does not answer: the code may still be entered
-        self._devices.remove(key)
-        person = await self._admission.person(request, app, user)
         token, ends_at = self._admission.entrance.issue(request, person)
         done = DeviceState(state="done", token=token, name=person.name, role=person.role, ends_at=rfc3339(ends_at))
         return Response(body=msgspec.to_builtins(done))

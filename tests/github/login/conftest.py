@@ -173,12 +173,18 @@ class Login:
         self.config = msgspec.structs.replace(self.config, login=msgspec.structs.replace(self.config.login, **settings))
 
     async def ask(
-        self, method: str, path: str, query: dict[str, str] | None = None, *, cookie: str = "", body: bytes = b""
+        self,
+        method: str,
+        path: str,
+        query: dict[str, str] | None = None,
+        *,
+        cookie: str = "",
+        body: bytes = b"",
+        **more: Any,
     ) -> Response:
-        (route,) = [each for each in self.part.routes() if each.method in (method, "GET") and each.path == path]
-        request = AdminRequest(
-            method=method, path=path, args={}, query=query or {}, body=body, cookie=cookie, client="192.0.2.7"
-        )
+        (route,) = [each for each in self.part.routes() if each.method == method and each.path == path]
+        about = {"query": query or {}, "body": body, "cookie": cookie, "client": "192.0.2.7", **more}
+        request = AdminRequest(method=method, path=path, args={}, **about)
         answer: Any = route.handler(request)
         if not isinstance(answer, Response):
             answer = await self.done(answer)

@@ -9,7 +9,7 @@ import pytest_twisted
 
 from stackit.github.login.devices import MOST_OF_ONE
 
-from .conftest import Login
+from .conftest import BASE, Login
 
 POLL = "{prefix}/login/device/poll"
 
@@ -89,3 +89,30 @@ async def test_one_address_cannot_have_all_the_room(login: Login) -> None:
     first, *others = [await begin(login) for _ in range(MOST_OF_ONE + 1)]
     assert (await poll(login, first["device"]))[0] == 404
     assert {(await poll(login, each["device"]))[0] for each in others} == {200}
+
+
+@pytest_twisted.ensureDeferred
+async def test_a_browser_without_a_way_back_logs_in_by_a_code(login: Login) -> None:
+    login.github.members.join(login.octo, login.octocat)
+    login.github.logins.device_flow.add(login.app.id)
+    login.let_in(client_secret_file=None)
+    assert login.part.ways() == {"Log in with GitHub, by a code": "/login/code"}
+    asked = await login.ask("GET", "/login/code", {"next": "/repositories"})
+    assert 'name="next" value="/repositories"' in asked.body.decode()
+    for origin in ("", "http://admin.example.org"):
+        assert (await login.ask("POST", "/login/code", origin=origin)).status == 403
+    begun = await login.ask("POST", "/login/code", form={"next": "/repositories"}, origin=BASE)
+    assert (begun.status, begun.headers["Location"]) == (303, "/login/code")
+    cookie = begun.headers["Set-Cookie"].partition(";")[0]
+    (code,) = login.github.logins.waiting
+    page = await login.ask("GET", "/login/code", cookie=cookie, origin=BASE)
+    assert (page.status, code in page.body.decode()) == (200, True)
+    assert float(page.headers["Refresh"]) >= 1
+    login.github.logins.enter(code, login.octocat)
+    await login.time.pass_time(5.0)
+    other = await login.ask("GET", "/login/code", cookie=f"{cookie}x", origin=BASE)
+    assert "Get a code" in other.body.decode()
+    assert (await login.ask("GET", "/login/code", cookie=cookie, origin=BASE)).status == 303
+    assert [each.login for each in login.door.people()] == ["octocat"]
+    assert login.door.went_on == ["/repositories"]
+    assert "Get a code" in (await login.ask("GET", "/login/code", cookie=cookie, origin=BASE)).body.decode()
