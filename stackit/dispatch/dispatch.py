@@ -247,6 +247,11 @@ class Dispatch:
         self._wake_for(due)
         return len(due)
 
+    def resume(self, subscriber: str) -> None:
+        """Have the queue of a subscriber (key) that was paused begin events again: what waits in the journal is due."""
+        self._queues[subscriber].resume()
+        self._backlog.wake_soon({subscriber})
+
     def look_again(self) -> None:
         """Hand on what is pending in the journal and not in hand.
 
@@ -284,7 +289,8 @@ class Dispatch:
 
     def has_due(self, queue: SubscriberQueue) -> bool:
         """Return whether an event should have its turn now: one in the queue, or one that no timer will have read."""
-        return queue.has_due() or (queue.is_empty() and self._backlog.is_forgotten(queue.subscriber.key))
+        is_idle = queue.is_empty() and not queue.is_paused
+        return queue.has_due() or (is_idle and self._backlog.is_forgotten(queue.subscriber.key))
 
     def _observe(
         self, name: Literal["replayed", "notice"], event: Event, *, reason: str, event_id: str | None = None

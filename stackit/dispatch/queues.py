@@ -48,6 +48,7 @@ class SubscriberQueue:
     and ``ended(entry)`` when the outcome is on disk, in any order and at any time.
     ``read(key, group, limit)`` returns what is due of a group in the journal, oldest first.
     Whatever either of them raises, the queue goes on. ``moves`` counts the events that have begun or ended.
+    While the queue ``is_paused``, no event begins, and new ones are left in the journal.
     """
 
     __slots__ = (
@@ -66,6 +67,7 @@ class SubscriberQueue:
         "_to_read",
         "_waiting",
         "_woken",
+        "is_paused",
         "moves",
         "subscriber",
     )
@@ -81,6 +83,7 @@ class SubscriberQueue:
     ) -> None:
         self.subscriber = subscriber
         self.moves = 0
+        self.is_paused = False
         self._concurrency = concurrency
         self._handle = handle
         self._limits = limits
@@ -111,6 +114,7 @@ class SubscriberQueue:
             return
         if (
             not self._woken
+            or self.is_paused
             or group.in_journal
             or self._waiting >= self._limits.window
             or len(group.waiting) >= self._limits.share
@@ -125,6 +129,15 @@ class SubscriberQueue:
         self._concurrency = concurrency
         self.advance()
 
+    def pause(self) -> None:
+        """Begin no event from now on; what is in hand goes on."""
+        self.is_paused = True
+
+    def resume(self) -> None:
+        """Begin events again: those that wait in memory, and what was left in the journal."""
+        self.is_paused = False
+        self.advance()
+
     def wake(self, groups: list[str]) -> None:
         """Read these groups from the journal, in which something is due for them."""
         self._woken = True
@@ -135,11 +148,11 @@ class SubscriberQueue:
 
     def advance(self) -> None:
         """Start what may start, and read more where there is room."""
-        if self._advancing:  # called by what it started: the loop below sees the change
+        if self._advancing or self.is_paused:  # called by what it started: the loop below sees the change
             return
         self._advancing = True
         try:
-            while self._stopped is None and (
+            while (self._stopped is None and not self.is_paused) and (
                 (self._ready and self._start_next()) or (self._to_read and self._reader.read_next(self._room))
             ):
                 pass
@@ -190,12 +203,12 @@ class SubscriberQueue:
         return stopped
 
     def has_due(self) -> bool:
-        """Return whether an event should have begun, or is handled and not written down.
+        """Return whether an event should have begun, or is handled and not written down. None should in a pause.
 
         An event that waits for an older one of its group, whose handler runs, is where it should be.
         """
-        return len(self._active) > self._running or any(
-            not group.is_blocked() for group in (*self._ready, *self._reader.waiting())
+        return len(self._active) > self._running or (
+            not self.is_paused and any(not group.is_blocked() for group in (*self._ready, *self._reader.waiting()))
         )
 
     def in_hand(self) -> int:
@@ -235,7 +248,9 @@ class SubscriberQueue:
 
     def _is_idle(self) -> bool:
         """Return whether a new event may be started at once."""
-        return self._woken and not self._ready and not self._advancing and self._stopped is None and self._has_room()
+        if not self._woken or self._ready or self._advancing or self.is_paused:
+            return False
+        return self._stopped is None and self._has_room()
 
     def _start_next(self) -> bool:
         if not self._has_room():

@@ -32,8 +32,9 @@ class Condition:
         heartbeat: Heartbeat,
         storage: Storage,
         github: Callable[[], Sequence[str]],
+        paused: Callable[[], Sequence[str]],
     ) -> None:
-        """``github`` returns the problems of what works at GitHub."""
+        """``github`` returns the problems of what works at GitHub, ``paused`` the names of paused subscribers."""
         self._reactor = reactor
         self._bus = bus
         self._journal = journal
@@ -42,6 +43,7 @@ class Condition:
         self._heartbeat = heartbeat
         self._storage = storage
         self._github = github
+        self._paused = paused
 
     def vitals(self, webhooks: Mapping[str, Webhook]) -> Vitals:
         """Return the readings of now; ``webhooks`` are those of the public side, by the name of their forge."""
@@ -71,6 +73,7 @@ class Condition:
                 dead=self._dead,
                 repos=repos,
                 read_only=read_only,
+                paused=self._paused,
             ),
         ]
 

@@ -35,7 +35,11 @@ from stackit.config.access import Access
 from stackit.config.model import Config
 from stackit.config.redactor import add_secret_file, redactor
 from stackit.dispatch.dispatch import Dispatch
+from stackit.dispatch.metrics import PauseMetrics
+from stackit.dispatch.pauses import Pauses
+from stackit.dispatch.routes import control_routes
 from stackit.dispatch.stalls import StallDetector
+from stackit.dispatch.tallies import Tallies
 from stackit.journal import EventId
 from stackit.journal.pruner import Pruner
 from stackit.journal.sqlite import SQLiteJournal
@@ -206,6 +210,9 @@ class Stackit(Service):
             restore=partial(forges.restore, self._senders),
             is_ping=self._senders.is_ping,
         )
+        self.pauses = Pauses(self.journal, self.dispatch, self.bus, now=self.now)
+        self._tallies = Tallies(self.now)
+        self.bus.register("tallies", self._tallies)
         self.stalls = StallDetector(
             reactor=reactor, dispatch=self.dispatch, display=self.bus.display, notice=self._notice
         )
@@ -305,6 +312,7 @@ class Stackit(Service):
             self.heartbeat,
             self.storage,
             self.github.problems,
+            lambda: [name for name, is_paused in self.pauses.states().items() if is_paused],
         )
         self.app = App(
             reactor=self.reactor,
@@ -332,6 +340,7 @@ class Stackit(Service):
                 for each in collectors
             ]
             + [("registry", RegistryMetrics(self.registry.counts))]
+            + [("pauses", PauseMetrics(self.pauses.states))]
             + [("live", LiveMetrics(self.live, self._live_places))]
             + self.github.collectors(),
             redact=self.redact,
@@ -382,6 +391,7 @@ class Stackit(Service):
                 repos=lambda: len(self.app.repos),
                 read_only=lambda: self.config.read_only,
             ),
+            *control_routes(self.bus, self.journal, self.dispatch, self.pauses, self._tallies, self.left_out),
             *registry_routes(self.registry, self._requested, self._mirror_path),
             *people_routes(
                 self.entrance,
@@ -456,6 +466,7 @@ class Stackit(Service):
         self._closers.add(self.stop.begin)  # for a start that fails
         self._closers.add(self.dispatch.stop)
         self.dispatch.open_queues()
+        self.pauses.load()
         self._closers.add(partial(self.stop_steps.stop_plugins, self._plugin_services))
         self._plugin_services.start()
 

@@ -107,8 +107,8 @@ class Pretend:
 
     def status(self, _request: AdminRequest) -> Response:
         subscribers = [
-            {"subscriber": "deploy", "pending": 2, "dead": 1},
-            {"subscriber": "mirror", "pending": 0, "dead": 0},
+            {"subscriber": "deploy", "pending": 2, "dead": 1, "paused": True},
+            {"subscriber": "mirror", "pending": 0, "dead": 0, "paused": False},
         ]
         return Response(
             body={
@@ -316,6 +316,7 @@ async def test_the_status_is_the_state_of_all_of_stackit(start: Start) -> None:
         ["dead:", "1"],
         ["repos:", "1"],
         ["mirrors:", "1 in_step"],
+        ["paused:", "deploy"],
         [""],
         ["SUBSCRIBER", "PENDING", "DEAD"],
         ["deploy", "2", "1"],

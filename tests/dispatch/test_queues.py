@@ -450,3 +450,45 @@ def test_whatever_the_timing_every_event_is_handled_once_and_in_order(seed: int)
     for order in harness.groups.values():
         assert order == sorted(order)
     assert harness.empty()
+
+
+def test_a_paused_queue_begins_nothing_and_leaves_what_comes_in_the_journal() -> None:
+    harness = Harness(by_hand=False, concurrency=1)
+    harness.queue.pause()
+    for _ in range(3):
+        harness.offer("a")
+        harness.offer("b")
+    harness.queue.wake(["a", "b"])
+    assert (harness.started, harness.read_groups) == ([], [])
+    assert not harness.queue.has_due()
+    assert harness.queue._waiting == 0
+    harness.queue.resume()
+    assert harness.groups == {"a": [1, 3, 5], "b": [2, 4, 6]}
+    assert harness.empty()
+
+
+def test_a_pause_lets_end_what_is_in_hand_and_keeps_what_waits_behind_it() -> None:
+    harness = Harness()
+    first, second = harness.offer("a"), harness.offer("a")
+    harness.queue.pause()
+    third = harness.offer("a")
+    harness.end(first)
+    assert harness.started == [first]
+    assert not harness.queue.has_due()
+    harness.queue.resume()
+    harness.end(second)
+    harness.answer()
+    assert harness.started == [first, second, third]
+    harness.end(third)
+    while harness.reads:
+        harness.answer()
+    assert harness.empty()
+
+
+def test_a_stop_ends_a_queue_that_is_paused() -> None:
+    harness = Harness()
+    harness.queue.pause()
+    harness.offer("a")
+    assert harness.queue.stop().called
+    harness.queue.resume()
+    assert harness.started == []

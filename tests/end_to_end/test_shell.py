@@ -133,7 +133,7 @@ async def test_the_shell_tells_what_is_dead_what_waits_and_what_it_does_not_know
     # The status has all of it in one answer.
     status = (await server.admin("GET", "{prefix}/status")).json()
     assert (status["pending"], status["dead"], status["repos"], status["ready"]) == (1, 1, 1, True)
-    assert {"subscriber": "stubborn:gives_up", "pending": 0, "dead": 1} in status["subscribers"]
+    assert {"subscriber": "stubborn:gives_up", "pending": 0, "dead": 1, "paused": False} in status["subscribers"]
     shown = (await command(server, "status")).out
     assert "\nmirrors:  1 " in shown
     assert re.search(r"^stubborn:tries_again +1 +0$", shown, re.MULTILINE)

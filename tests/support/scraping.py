@@ -14,6 +14,7 @@ from stackit.api import hookspecs
 from stackit.bus.bus import Bus
 from stackit.bus.timeouts import call
 from stackit.config.model import Config
+from stackit.dispatch.metrics import PauseMetrics
 from stackit.github.api import TokenExpiries
 from stackit.github.api.counts import RequestCounts
 from stackit.github.api.limits import Limits
@@ -67,6 +68,7 @@ class Scraped:
             collectors=[
                 *((name, each) for name, them in self.bus.collect(hookspecs.stackit_metrics) for each in them),
                 ("github-hooks", HookAlarms(print)),
+                ("pauses", PauseMetrics(lambda: {"deploy": True, "mirror": False})),
                 ("github-apps", AppMetrics(lambda: (), AppCounts())),
                 ("github-personal_tokens", self._personal_tokens()),
                 ("github-recovery", RecoveryMetrics({}, clock.seconds)),

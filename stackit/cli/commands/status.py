@@ -24,6 +24,9 @@ async def _run(shell: Shell) -> None:
     }
     if mirrors is not None:
         values["mirrors"] = ", ".join(f"{count} {state}" for state, count in sorted(mirrors.items()))
+    paused = [each["subscriber"] for each in status["subscribers"] if each["paused"]]
+    if paused:
+        values["paused"] = ", ".join(paused)
     rows = [[each["subscriber"], each["pending"], each["dead"]] for each in status["subscribers"]]
     shell.printer.report(
         {**status, "mirrors": mirrors},

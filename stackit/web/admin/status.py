@@ -14,11 +14,12 @@ from stackit.text.times import rfc3339
 
 
 class SubscriberCounts(msgspec.Struct, frozen=True):
-    """The numbers of handlings of one subscriber that wait, and that were given up."""
+    """The numbers of handlings of one subscriber that wait, and that were given up; and whether a person paused it."""
 
     subscriber: str
     pending: int
     dead: int
+    paused: bool = False
 
 
 class Status(msgspec.Struct, frozen=True):
@@ -43,12 +44,13 @@ def status(
     dead: Callable[[], Awaitable[Mapping[str, int]]],
     repos: Callable[[], int],
     read_only: Callable[[], bool] = lambda: False,
+    paused: Callable[[], Sequence[str]] = tuple,
 ) -> Route:
     """Return the route.
 
     ``started_at`` is in seconds since the epoch. ``checks`` returns what is wrong, ``pending`` and ``dead`` the number
     of handlings by the name of their subscriber, ``repos`` the number of managed repositories,
-    ``read_only`` whether the admin side changes nothing.
+    ``read_only`` whether the admin side changes nothing, ``paused`` the names of the subscribers that are paused.
     """
 
     async def show(_request: AdminRequest) -> Response:
@@ -57,7 +59,7 @@ def status(
             dead_letters = await dead()
         except JournalError as problem:
             return unavailable(problem)
-        waiting = pending()
+        waiting, is_paused = pending(), frozenset(paused())
         body = Status(
             version=VERSION,
             started_at=rfc3339(started_at),
@@ -67,8 +69,8 @@ def status(
             pending=sum(waiting.values()),
             dead=sum(dead_letters.values()),
             subscribers=[
-                SubscriberCounts(name, waiting.get(name, 0), dead_letters.get(name, 0))
-                for name in sorted({*waiting, *dead_letters})
+                SubscriberCounts(name, waiting.get(name, 0), dead_letters.get(name, 0), name in is_paused)
+                for name in sorted({*waiting, *dead_letters, *is_paused})
             ],
             repos=repos(),
         )
