@@ -24,14 +24,38 @@ test-shapes: $(VENV)/.test $(VENV)/.shapes  ## hold every event that GitHub publ
 	$(BIN)/python -m pytest tests/github/published_shapes.py
 
 test-alerts: $(VENV)/.test $(VENV)/bin/promtool  ## try when the alerts of contrib/prometheus fire; needs promtool
+	$(BIN)/promtool check config contrib/prometheus/prometheus.yml
+	$(BIN)/promtool check config --syntax-only contrib/docker/prometheus.yml
 	$(BIN)/promtool check rules contrib/prometheus/rules.yml
 	$(BIN)/promtool test rules contrib/prometheus/rules_test.yml
 	$(BIN)/python -m pytest tests/end_to_end/alerts_of_an_install.py
+
+.PHONY: test-dashboard test-compose test-image docs release
+
+test-dashboard: $(VENV)/.test $(VENV)/bin/promtool  ## ask a Prometheus each query of contrib/grafana; needs apt, or prometheus
+	$(BIN)/python -m pytest tests/end_to_end/dashboard_of_an_install.py
+
+test-compose: $(VENV)/.check $(VENV)/compose_spec.json  ## hold contrib/docker/compose.yaml against the published schema; needs apt
+	$(BIN)/python tools/check_compose.py $(VENV)/compose_spec.json contrib/docker/compose.yaml
+
+test-image: $(VENV)/.venv  ## run the steps of contrib/docker/Dockerfile in a folder, and the image; needs root and apt, minutes
+	@command -v debootstrap > /dev/null || { apt-get update && apt-get install --yes --no-install-recommends debootstrap; } > /dev/null \
+	  || { echo "a small Debian is made by debootstrap: apt install debootstrap"; exit 1; }
+	$(BIN)/python tools/image.py $(VENV)/image
+
+docs: $(VENV)/.docs  ## make the documentation a site in site/, and check its links
+	@rm -rf site
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict --quiet
+	$(BIN)/python tools/check_site.py site
+
+release: $(VENV)/.check  ## commit and tag VERSION=x.y.z, built and tried; ARGS=--dry-run leaves everything as it is
+	$(BIN)/python tools/release.py $(VERSION) $(ARGS)
 
 lint: $(VENV)/.check  ## ruff and mypy --strict
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy stackit tests benchmarks
+	$(BIN)/mypy tools contrib/grafana
 
 check: lint  ## ruff, mypy --strict and the tests: before every commit
 	$(BIN)/python -m pytest $(PARALLEL)
@@ -107,7 +131,7 @@ test-lowest:  ## run the tests with the oldest dependencies that pyproject.toml 
 	$(MAKE) test VENV=.venv-lowest CONSTRAINTS=tests/lowest.txt
 
 clean:  ## remove everything that make has set up
-	rm -rf .venv .venv-lowest .venv-bench .bench build dist *.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis .coverage
+	rm -rf site .venv .venv-lowest .venv-bench .bench build dist *.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis .coverage
 
 CONSTRAINTS ?= tests/tools.txt
 
@@ -122,19 +146,26 @@ $(VENV)/.venv:
 	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --upgrade pip setuptools
 	@touch $@
 
-$(VENV)/.test $(VENV)/.check: $(VENV)/.%: $(VENV)/.venv setup.py pyproject.toml $(CONSTRAINTS)
+$(VENV)/.test $(VENV)/.check $(VENV)/.docs: $(VENV)/.%: $(VENV)/.venv setup.py pyproject.toml $(CONSTRAINTS)
 	@echo "setting up $(VENV) ($*) ..."
 	@$(BIN)/python -m pip install --quiet --disable-pip-version-check $(CONSTRAINTS:%=--constraint %) --editable '.[$*,clients]'
 	@touch $@
 
-# Debian's package is only looked into: installed, it would start a Prometheus.
+# Debian's packages are only looked into: installed, they would start a Prometheus.
 $(VENV)/bin/promtool: $(VENV)/.venv
-	@if command -v promtool > /dev/null; then ln -sf "$$(command -v promtool)" $@; else \
+	@if command -v promtool > /dev/null && command -v prometheus > /dev/null; then \
+	  ln -sf "$$(command -v promtool)" "$$(command -v prometheus)" $(BIN)/; else \
 	  rm -rf $(VENV)/prometheus && mkdir $(VENV)/prometheus && cd $(VENV)/prometheus \
 	  && { apt-get download prometheus || { apt-get update && apt-get download prometheus; }; } > apt.log 2>&1 \
-	  && dpkg-deb --fsys-tarfile prometheus_*.deb | tar -x --to-stdout ./usr/bin/promtool > promtool \
-	  && chmod +x promtool && rm prometheus_*.deb && ln -sf ../prometheus/promtool ../bin/promtool; \
+	  && dpkg-deb --extract prometheus_*.deb package && mv package/usr/bin/prom* . \
+	  && rm -r package prometheus_*.deb && ln -sf ../prometheus/promtool ../prometheus/prometheus ../bin/; \
 	fi || { echo "promtool tries the alerts: apt install prometheus, or put it on PATH"; exit 1; }
+
+$(VENV)/compose_spec.json: $(VENV)/.venv
+	@rm -rf $(VENV)/compose && mkdir $(VENV)/compose && cd $(VENV)/compose \
+	  && { apt-get download docker-compose || { apt-get update && apt-get download docker-compose; }; } > apt.log 2>&1 \
+	  && dpkg-deb --extract docker-compose_*.deb . && cp usr/lib/python3/dist-packages/compose/config/compose_spec.json .. \
+	  || { echo "the schema is in Debian's package docker-compose, which apt-get could not download"; exit 1; }
 
 $(VENV)/.shapes: $(VENV)/.venv tests/github/published_shapes.txt
 	@command -v npm > /dev/null || { echo "what GitHub publishes comes in packages of npm: apt install npm"; exit 1; }
