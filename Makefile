@@ -38,7 +38,7 @@ test-dashboard: $(VENV)/.test $(VENV)/bin/promtool  ## ask a Prometheus each que
 test-compose: $(VENV)/.check $(VENV)/compose_spec.json  ## hold contrib/docker/compose.yaml against the published schema; needs apt
 	$(BIN)/python tools/check_compose.py $(VENV)/compose_spec.json contrib/docker/compose.yaml
 
-test-image: $(VENV)/.venv  ## run the steps of contrib/docker/Dockerfile in a folder, and the image; needs root and apt, minutes
+test-image: $(VENV)/.venv  ## run the steps of contrib/docker/Dockerfile in a folder, and the image; needs root and apt
 	@command -v debootstrap > /dev/null || { apt-get update && apt-get install --yes --no-install-recommends debootstrap; } > /dev/null \
 	  || { echo "a small Debian is made by debootstrap: apt install debootstrap"; exit 1; }
 	$(BIN)/python tools/image.py $(VENV)/image

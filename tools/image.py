@@ -137,23 +137,25 @@ mount -t tmpfs -o mode=1777 tmpfs tmp
 mount -t tmpfs -o mode=0700,uid=10001,gid=10001 tmpfs .{volume}
 mount -t proc proc proc
 mount --rbind /dev dev
-inside() {{ chroot --userspec={user} --groups= . env -i {environ} STACKIT_GITHUB_WEBHOOK_SECRET=of-this-trial "$@"; }}
-in_folder() {{ inside /bin/sh -c 'cd {directory} && exec "$@"' sh "$@"; }}
-in_folder setpriv --no-new-privs --bounding-set=-all -- {entrypoint} > {log} 2>&1 &
-for try in $(seq 240); do in_folder {health} 2> /dev/null && healthy=yes && break; sleep 0.5; done
-[ "${{healthy:-}}" ] || {{ cat {log}; echo "the health check never passed"; exit 1; }}
-in_folder stackit send push --repo octo/widget
-in_folder stackit deliveries
-in_folder stackit --version 2> /dev/null || true
-in_folder git --version
-in_folder ssh -V
-[ "$(in_folder id -u)" = 10001 ]
-if in_folder touch /opt/stackit/new 2> /dev/null; then echo "the root can be written"; exit 1; fi
-[ -s .{volume}/journal.sqlite ] || ls .{volume}
-program=$(pgrep --ns $$ --nslist pid -x tini)
+secret=STACKIT_GITHUB_WEBHOOK_SECRET=of-this-trial-alone
+inside=(chroot --userspec={user} --groups= . env -i {environ} "$secret" /bin/sh -c 'cd {directory} && exec "$@"' sh)
+"${{inside[@]}}" setpriv --no-new-privs -- {entrypoint} > {log} 2>&1 &
+program=$!
+trap 'cat {log}' EXIT
+for try in $(seq 240); do "${{inside[@]}}" {health} 2> /dev/null && healthy=yes && break; sleep 0.5; done
+[ "${{healthy:-}}" ] || {{ echo "the health check never passed"; exit 1; }}
+"${{inside[@]}}" stackit send push --repo octo/widget
+"${{inside[@]}}" stackit deliveries
+"${{inside[@]}}" git --version
+"${{inside[@]}}" ssh -V
+for each in "Name: tini" "NoNewPrivs: 1" "CapEff: 0000000000000000" "Uid: 10001 10001 10001 10001"; do
+  tr '\t' ' ' < "proc/$program/status" | grep -q "^$each\$" || {{ echo "the program has not $each"; exit 1; }}
+done
+for each in / /opt/stackit /etc/stackit; do
+  ! "${{inside[@]}}" touch "$each/new" 2> /dev/null || {{ echo "$each can be written"; exit 1; }}
+done
 kill -TERM "$program"
-wait %1 || {{ cat {log}; echo "stackit ended with status $?"; exit 1; }}
-cat {log}
+wait "$program"
 """
 
 
