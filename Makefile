@@ -9,7 +9,7 @@ PARALLEL ?= --numprocesses auto --maxprocesses 4 --dist loadfile
 
 SOURCES := setup.py pyproject.toml $(shell find stackit twisted -name '*.py')
 
-.PHONY: help demo test test-shapes test-alerts lint check coverage dist format soak test-lowest bench bench-receive bench-visible bench-sweep bench-burst bench-crowded bench-clone bench-growth bench-day bench-discovery bench-live clean
+.PHONY: help demo test test-shapes test-alerts lint check coverage dist format soak test-lowest bench bench-receive bench-visible bench-sweep bench-burst bench-crowded bench-clone bench-growth bench-day bench-discovery bench-live bench-pages clean
 
 help:  ## say what there is
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*##/\t/' | expand -t 14
@@ -110,6 +110,9 @@ bench-discovery: .venv-bench/.bench  ## answers to deliveries while 10,000 repos
 
 bench-live: .venv-bench/.bench  ## what 200 live clients cost the receiver
 	cd benchmarks && ../.venv-bench/bin/python live.py $(ARGS)
+
+bench-pages: .venv-bench/.bench  ## how quickly the pages come beside 10,000 repositories and 100,000 deliveries
+	cd benchmarks && ../.venv-bench/bin/python pages.py $(ARGS)
 
 bench-day: .venv-bench/.bench  ## 24 hours on a simulated clock: does anything grow
 	cd benchmarks && ../.venv-bench/bin/python day.py $(ARGS)

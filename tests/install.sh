@@ -22,6 +22,14 @@ for _ in $(seq 300); do
   sleep 0.1
 done
 cat log
+admin=$(sed -n 's/.*admin side on //p' log)
+venv/bin/python - "$admin" <<'PYTHON'
+import re, sys, urllib.request
+page = urllib.request.urlopen(sys.argv[1] + "/").read().decode()
+assert "<h1>Overview</h1>" in page, page
+for path in re.findall(r'"(/static/[^"]+)"', page):
+    assert urllib.request.urlopen(sys.argv[1] + path).read(), path
+PYTHON
 kill -INT $!
 wait $! || { echo "stackit ended with status $?"; cat log; exit 1; }
 if [ -n "${TEST_PYTHON:-}" ]; then

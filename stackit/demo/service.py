@@ -49,6 +49,7 @@ class Demo(Service):
         self._say(
             f"stackit runs beside a pretend GitHub, as an App that is installed on {OWNER} and has found its"
             f" {len(REPOS)} private repositories.\n"
+            f"    pages         {admin}/\n"
             f"    webhook       {self._stage.webhook}\n"
             f"    configuration {self._stage.config_file}\n"
             f"    mirrors       {self._directory}/state/mirrors\n"

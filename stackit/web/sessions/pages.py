@@ -9,12 +9,16 @@ from urllib.parse import quote
 import msgspec
 
 from stackit.api.admin import Response
+from stackit.web.pages.static_files import static_files
 
 _PAGE = """<!doctype html>
 <html lang="en">
 <head><meta charset="utf-8"><title>Log in · stackit</title>
-<meta name="viewport" content="width=device-width, initial-scale=1"></head>
-<body><main><h1>Log in to stackit</h1>
+<meta name="viewport" content="width=device-width, initial-scale=1">
+<meta name="color-scheme" content="light dark">
+<link rel="icon" href="{icon}" type="image/svg+xml">
+<link rel="stylesheet" href="{style}"></head>
+<body><main class="narrow"><h1>Log in to stackit</h1>
 {content}
 </main></body>
 </html>
@@ -26,7 +30,9 @@ _FORM = """<form method="post" action="/login">
 <p><button>Log in</button></p>
 </form>
 """
-_POLICY = "default-src 'none'; style-src 'self'; base-uri 'none'; form-action 'self'; frame-ancestors 'none'"
+_POLICY = (
+    "default-src 'none'; style-src 'self'; img-src 'self'; base-uri 'none'; form-action 'self'; frame-ancestors 'none'"
+)
 
 
 class LoginWay(msgspec.Struct, frozen=True):
@@ -48,9 +54,12 @@ def login_page(
         parts.append(_FORM.format(following=escape(following)))
     if not parts:
         parts.append('<p>Nobody needs to log in here. <a href="/">Go on</a></p>')
+    files = static_files()
+    icon, style = files["icon.svg"].path, files["style.css"].path
+    html = _PAGE.format(icon=icon, style=style, content="\n".join(parts))
     return Response(
         status=status,
-        body=_PAGE.format(content="\n".join(parts)).encode(),
+        body=html.encode(),
         content_type="text/html; charset=utf-8",
         headers={"Content-Security-Policy": _POLICY},
     )
