@@ -151,7 +151,7 @@ $(VENV)/.venv:
 
 $(VENV)/.test $(VENV)/.check $(VENV)/.docs: $(VENV)/.%: $(VENV)/.venv setup.py pyproject.toml $(CONSTRAINTS)
 	@echo "setting up $(VENV) ($*) ..."
-	@$(BIN)/python -m pip install --quiet --disable-pip-version-check $(CONSTRAINTS:%=--constraint %) --editable '.[$*,clients]'
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check $(CONSTRAINTS:%=--constraint %) --editable '.[$*,clients,api]'
 	@touch $@
 
 # Debian's packages are only looked into: installed, they would start a Prometheus.

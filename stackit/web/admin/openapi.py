@@ -27,10 +27,17 @@ _CSRF = {
 }
 _SECURITY = {
     "token": {"type": "http", "scheme": "bearer", "description": "A bearer token, where one is configured."},
+    "session": {
+        "type": "apiKey",
+        "in": "cookie",
+        "name": "__Host-stackit",
+        "description": "The session of a person who is logged in.",
+    },
 }
 _ALWAYS = {
     400: "A parameter or the body makes no sense; the error says which.",
     401: "A bearer token is needed.",
+    429: "Too many refused requests came from this address.",
     421: "The host is not one that the admin side answers to.",
     500: "A defect: the log says which.",
     503: "Not now, and soon again: too many requests wait, or the journal cannot be read or written.",
