@@ -12,7 +12,7 @@ _PAGE = """<!doctype html>
 <meta name="viewport" content="width=device-width">
 <meta name="color-scheme" content="light dark">
 <title>{title}</title>
-<main>
+{link}<main>
 <h1>{heading}</h1>
 {content}
 </main>
@@ -27,15 +27,27 @@ def page(
     *,
     status: int = 200,
     form_action: str = "'none'",
+    stylesheet: str = "",
     headers: dict[str, str] | None = None,
 ) -> Response:
-    """Return a page. ``content`` is HTML, the rest is text; ``form_action`` is where its form may lead."""
-    policy = f"default-src 'none'; base-uri 'none'; form-action {form_action}; frame-ancestors 'none'"
+    """Return a page. ``content`` is HTML, the rest is text; ``form_action`` is where its form may lead,
+    ``stylesheet`` the path of a stylesheet of this site.
+    """
+    link = f'<link rel="stylesheet" href="{escape(stylesheet)}">\n' if stylesheet else ""
+    style = "'self'" if stylesheet else "'none'"
+    policy = (
+        f"default-src 'none'; style-src {style}; base-uri 'none'; form-action {form_action}; frame-ancestors 'none'"
+    )
     return Response(
         status=status,
-        body=_PAGE.format(title=escape(title), heading=escape(heading), content=content).encode(),
+        body=_PAGE.format(title=escape(title), heading=escape(heading), link=link, content=content).encode(),
         content_type="text/html; charset=utf-8",
-        headers={"Content-Security-Policy": policy, **(headers or {})},
+        headers={
+            "Content-Security-Policy": policy,
+            # With no-referrer, a browser would not tell the origin of a form either.
+            "Referrer-Policy": "same-origin",
+            **(headers or {}),
+        },
     )
 
 

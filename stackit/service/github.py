@@ -86,12 +86,13 @@ class GitHubParts:
         refresh: Callable[[], None],
         compare: Callable[[], Awaitable[bool]],
         entrance: Entrance,
+        stylesheet: str,
     ) -> None:
         """Make the parts, for the repositories of a registry.
 
         ``config`` returns the configuration of now. ``take`` is dispatch's, ``compare`` the backstop's. ``refresh`` has
-        the receiver take the webhook secrets that are in the files now. ``entrance`` is the door for people. The other
-        functions are described where they are used.
+        the receiver take the webhook secrets that are in the files now. ``entrance`` is the door for people,
+        ``stylesheet`` the path of that of the admin side. The other functions are described where they are used.
         """
         self._repos = registry.repos
         apps, clients, reactor, now, notice = self.apps, self.clients, self._reactor, self._now, self._notice
@@ -143,6 +144,7 @@ class GitHubParts:
             journal=journal,
             entrance=entrance,
             notice=notice,
+            stylesheet=stylesheet,
         )
         self.parts = [AppsPart(self._config, apps), personal, discovery, recovery, hooks, setup, self.login]
 

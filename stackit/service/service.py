@@ -76,6 +76,7 @@ from stackit.web.admin.site import admin_site
 from stackit.web.admin.slowdown import Slowdown
 from stackit.web.pages.deliveries import delivery_pages
 from stackit.web.pages.site import page_routes
+from stackit.web.pages.static_files import static_files
 from stackit.web.public import public_site
 from stackit.web.sessions.entrance import Entrance
 from stackit.web.sessions.pages import LoginWay
@@ -269,6 +270,7 @@ class Stackit(Service):
             refresh=self._refresh_secrets,
             compare=self.backstop.compare,
             entrance=self.entrance,
+            stylesheet=static_files()["style.css"].path,
         )
         for name, plugin in self.github.plugins().items():
             self.bus.register(name, plugin)

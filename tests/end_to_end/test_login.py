@@ -176,6 +176,8 @@ async def test_an_operator_is_in_until_github_says_otherwise(
         await server.until(lambda: is_out(browser), "the end of the session of a member who left")
         refused = await browser.get(await browser.at_github())
         assert (refused.status, "octocat may not come in" in refused.text) == (403, True)
+        (stylesheet,) = re.findall(r'<link rel="stylesheet" href="([^"]+)">', refused.text)
+        assert (await browser.get(f"{server.admin_url}{stylesheet}")).status == 200
         # As a viewer again, until the authorization is taken back at GitHub.
         github.members.join(octo, octocat)
         assert (await browser.log_in())["role"] == "viewer"

@@ -22,6 +22,7 @@ from stackit.github.login.entrance import Entrance
 from stackit.github.login.identity import name_of, person_id
 from stackit.github.login.membership import Membership
 from stackit.github.login.oauth import GitHubUser, OAuth, OAuthError
+from stackit.github.login.pages import LoginPages
 from stackit.text.addresses import client_network
 
 _MISCONFIGURED = {"device_flow_disabled", "incorrect_client_credentials", "redirect_uri_mismatch"}
@@ -55,8 +56,10 @@ class Admission:
         membership: Membership,
         entrance: Entrance,
         notice: Callable[[str], None],
+        pages: LoginPages,
     ) -> None:
         self.entrance = entrance
+        self.pages = pages
         self._config = config
         self._now = now
         self._apps = apps

@@ -6,11 +6,8 @@ import re
 from collections.abc import Callable, Sequence
 from urllib.parse import urlsplit
 
-import msgspec
-
 from stackit.api.admin import AdminRequest, Response, Route
 from stackit.api.errors import StackitError
-from stackit.github.login import pages
 from stackit.github.login.admission import Admission, NotAdmitted
 from stackit.github.login.attempts import OPEN_FOR, Attempts
 from stackit.github.pages import cookie_of
@@ -52,7 +49,7 @@ class BrowserLogin:
         try:
             oauth, base = self._admission.oauth()[0], self._admission.base()
         except StackitError as problem:
-            return pages.refused(str(problem), 404)
+            return self._admission.pages.refused(str(problem), 404)
         attempt = self._attempts.begin(own_path(request.query.get("next", "")))
         name, secure = _cookie(base)
         return Response(
@@ -73,30 +70,29 @@ class BrowserLogin:
         try:
             (oauth, app), base = admission.oauth(), admission.base()
         except StackitError as problem:
-            return pages.refused(str(problem), 404)
+            return self._admission.pages.refused(str(problem), 404)
         attempt = None
         if request.method == "GET":
             attempt = self._attempts.take(cookie_of(request.cookie, _cookie(base)[0]), query.get("state", ""))
         if attempt is None:
-            return pages.refused(OF_NO_USE, 403)  # anybody can send this: it is not written down
+            return self._admission.pages.refused(OF_NO_USE, 403)  # anybody can send this: it is not written down
         waiting = admission.wait(request)
         if waiting is not None:
-            page = pages.refused("too many logins from this address: come again in a minute", waiting.status)
-            return msgspec.structs.replace(page, headers={**page.headers, **waiting.headers})
+            return self._admission.pages.too_many(waiting)
         try:
             if query.get("error") or not _CODE.fullmatch(query.get("code", "")):
                 raise oauth.refusal(query.get("error", ""), f"{base}{CALLBACK}")
             user = await oauth.exchange(query["code"], f"{base}{CALLBACK}", attempt.verifier)
             person = await admission.person(request, app, user)
         except NotAdmitted as problem:
-            return pages.refused(str(problem), problem.status)
+            return self._admission.pages.refused(str(problem), problem.status)
         except StackitError as problem:
             return self._refuse(request, str(problem), admission.status_of(problem))
         return admission.entrance.admit(request, person, attempt.following)
 
     def _refuse(self, request: AdminRequest, problem: str, status: int) -> Response:
         self._admission.entrance.refuse(request, "", problem)
-        return pages.refused(problem, status)
+        return self._admission.pages.refused(problem, status)
 
 
 def own_path(text: str) -> str:

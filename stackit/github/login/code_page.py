@@ -3,23 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from html import escape
 from urllib.parse import urlsplit
-
-import msgspec
 
 from stackit.api.admin import AdminRequest, Response, Route
 from stackit.config.checks import is_loopback
-from stackit.github.login import pages
 from stackit.github.login.admission import Admission, NotAdmitted
 from stackit.github.login.browser import own_path
 from stackit.github.login.device_flow import DeviceFlow
-from stackit.github.login.devices import Device
 from stackit.github.login.oauth import Pending
-from stackit.github.pages import cookie_of, page
-
-PATH = "/login/code"
-_TITLE = "Log in with GitHub"
+from stackit.github.login.pages import CODE
+from stackit.github.pages import cookie_of
 
 
 class CodeLogin:
@@ -32,10 +25,10 @@ class CodeLogin:
     def routes(self) -> Sequence[Route]:
         """Return the routes. Who asks is not known: that is what they are for."""
         return [
-            Route("GET", PATH, self._show, query=("next",), open=True, summary="Show the code to log in by."),
+            Route("GET", CODE, self._show, query=("next",), open=True, summary="Show the code to log in by."),
             Route(
                 "POST",
-                PATH,
+                CODE,
                 self._begin,
                 query=(),
                 open=True,
@@ -46,55 +39,36 @@ class CodeLogin:
         ]
 
     async def _begin(self, request: AdminRequest) -> Response:
+        pages = self._admission.pages
         name, secure = _cookie(request.origin)
         if not name:
             return pages.refused("a login over plain http would tell others of it: use https://", 403)
         waiting = self._admission.wait(request)
         if waiting is not None:
-            refused = pages.refused("too many logins from this address: come again in a minute", waiting.status)
-            return msgspec.structs.replace(refused, headers={**refused.headers, **waiting.headers})
+            return pages.too_many(waiting)
         try:
             key, codes = await self._flow.begin(request, own_path(request.form.get("next", "")))
         except NotAdmitted as problem:
             return pages.refused(str(problem), problem.status)
         cookie = f"{name}={key}; Path=/; Max-Age={int(codes.expires_in)}; HttpOnly; SameSite=Lax{secure}"
         return Response(
-            status=303, body=b"", content_type="text/plain", headers={"Location": PATH, "Set-Cookie": cookie}
+            status=303, body=b"", content_type="text/plain", headers={"Location": CODE, "Set-Cookie": cookie}
         )
 
     async def _show(self, request: AdminRequest) -> Response:
+        pages = self._admission.pages
         name, _ = _cookie(request.origin)
         key = cookie_of(request.cookie, name) if name else ""
         device = self._flow.find(key)
         if device is None or request.method != "GET":
-            return _question(own_path(request.query.get("next", "")))
+            return pages.question(own_path(request.query.get("next", "")))
         try:
             person = await self._flow.ask(request, key)
         except Pending as pending:
-            return _code(device, pending.interval)
+            return pages.code(device, pending.interval)
         except NotAdmitted as problem:
             return pages.refused(str(problem), problem.status)
         return self._admission.entrance.admit(request, person, device.following)
-
-
-def _question(following: str) -> Response:
-    content = (
-        "<p>You get a code, which you enter at GitHub.</p>\n"
-        f'<form method="post" action="{PATH}">\n'
-        f'<input type="hidden" name="next" value="{escape(following)}">\n'
-        "<p><button>Get a code</button></p>\n</form>"
-    )
-    return page("stackit: log in", _TITLE, content, form_action="'self'")
-
-
-def _code(device: Device, interval: float) -> Response:
-    address = device.codes.verification_uri
-    content = (
-        f'<p>Open <a href="{escape(address)}" target="_blank" rel="noreferrer">{escape(address)}</a>, and enter this '
-        f"code:</p>\n<p><strong>{escape(device.codes.user_code)}</strong></p>\n"
-        f'<p>Then <a href="{PATH}">go on</a>: this page does so by itself.</p>'
-    )
-    return page("stackit: log in", _TITLE, content, headers={"Refresh": str(max(1, round(interval)))})
 
 
 def _cookie(origin: str) -> tuple[str, str]:

@@ -14,11 +14,12 @@ from stackit.github.api import ApiClients
 from stackit.github.apps import Apps
 from stackit.github.login.admission import Admission
 from stackit.github.login.browser import BrowserLogin
-from stackit.github.login.code_page import PATH, CodeLogin
+from stackit.github.login.code_page import CodeLogin
 from stackit.github.login.device_flow import DeviceFlow
 from stackit.github.login.entrance import Entrance
 from stackit.github.login.events import LoginEvents
 from stackit.github.login.membership import Membership
+from stackit.github.login.pages import CODE, LoginPages
 from stackit.github.login.pins import Pins
 from stackit.github.login.roles import Roles
 from stackit.github.login.shell import ShellLogin
@@ -42,7 +43,9 @@ class LoginPart:
         journal: JournalProtocol,
         entrance: Entrance,
         notice: Callable[[str], None],
+        stylesheet: str = "",
     ) -> None:
+        """``stylesheet`` is the path of that of the admin side."""
         self._reactor = reactor
         pins = Pins(journal)
         membership = Membership(clients, pins, notice)
@@ -55,6 +58,7 @@ class LoginPart:
             membership=membership,
             entrance=entrance,
             notice=notice,
+            pages=LoginPages(stylesheet),
         )
         self.browser = BrowserLogin(admission, reactor.seconds)
         flow = DeviceFlow(admission, reactor.seconds)
@@ -107,4 +111,4 @@ class LoginPart:
         if self._admission.app() is None:
             return {}
         button = self.browser.button
-        return {"Log in with GitHub": button} if button is not None else {"Log in with GitHub, by a code": PATH}
+        return {"Log in with GitHub": button} if button is not None else {"Log in with GitHub, by a code": CODE}

@@ -99,6 +99,7 @@ async def test_a_browser_without_a_way_back_logs_in_by_a_code(login: Login) -> N
     assert login.part.ways() == {"Log in with GitHub, by a code": "/login/code"}
     asked = await login.ask("GET", "/login/code", {"next": "/repositories"})
     assert 'name="next" value="/repositories"' in asked.body.decode()
+    assert asked.headers["Referrer-Policy"] == "same-origin", "or the form would come from an unknown origin"
     for origin in ("", "http://admin.example.org"):
         assert (await login.ask("POST", "/login/code", origin=origin)).status == 403
     begun = await login.ask("POST", "/login/code", form={"next": "/repositories"}, origin=BASE)
