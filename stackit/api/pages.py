@@ -40,8 +40,9 @@ class PageRequest(msgspec.Struct, frozen=True, kw_only=True, eq=False):
     """A request for a page, or one to do an action of a page.
 
     ``args`` are the parts of the path that the page names in braces, ``query`` the parameters that are not empty,
-    ``form`` the fields of the form of an action. ``by``, ``role`` and ``csrf`` are those of ``AdminRequest``. ``now``
-    is the wall clock, ``prefix`` the path below which the API is. ``api`` asks a route of it, as the same person.
+    ``form`` the fields of the form of an action. ``by``, ``role`` and ``csrf`` are those of ``AdminRequest``.
+    ``read_only`` tells that nobody may change anything now. ``now`` is the wall clock, ``prefix`` the path below
+    which the API is. ``api`` asks a route of it, as the same person.
     """
 
     path: str
@@ -51,14 +52,15 @@ class PageRequest(msgspec.Struct, frozen=True, kw_only=True, eq=False):
     by: str = ""
     role: Role = "operator"
     csrf: str = ""
+    read_only: bool = False
     now: float
     prefix: str
     api: PageApi
 
     @property
     def may_change(self) -> bool:
-        """Whether this person may change anything."""
-        return self.role == "operator"
+        """Whether this person may change anything now."""
+        return self.role == "operator" and not self.read_only
 
     async def get(self, path: str, query: Mapping[str, str] = NOTHING) -> Any:
         """Return the answer of a route of the API, decoded. Raises PageError with the reason of any other."""

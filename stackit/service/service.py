@@ -429,6 +429,7 @@ class Stackit(Service):
             now=self.now,
             prefix=self.config.api_prefixes[0],
             call=self._call_api,
+            read_only=lambda: self.config.read_only,
             redact=self.redact,
         )
 

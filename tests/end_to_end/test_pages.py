@@ -118,3 +118,30 @@ async def test_a_page_needs_no_other_host_and_no_inline_script_or_style(
         file = await server.ask("GET", server.admin_url + path)
         assert (file.status, file.headers["cache-control"]) == (200, "public, max-age=31536000, immutable")
         assert "http://" not in text(file).replace("http://www.w3.org/2000/svg", "")
+
+
+@pytest_twisted.ensureDeferred
+async def test_the_page_of_the_tutorial_is_in_the_menu_and_on_the_overview(
+    running_stackit: Any, tmp_path: Path
+) -> None:
+    tutorial = (Path(__file__).parents[2] / "docs" / "plugins.md").read_text("utf-8")
+    (code,) = re.findall(r"^```python\n# deploys\.py\n(.*?)^```$", tutorial, re.MULTILINE | re.DOTALL)
+    (tmp_path / "deploys.py").write_text(code)
+    server = await running_stackit(
+        config={"read_only": True, "plugins": {"deploys": {"module": "deploys"}}}, plugins=tmp_path
+    )
+    assert (await server.deliver("push", guid="deployed")).status == 202
+    await server.wait_for("deployed")
+    overview = text(await server.ask("GET", f"{server.admin_url}/"))
+    assert '<a href="/deploys">Deploys</a>' in overview
+    page = text(await server.ask("GET", f"{server.admin_url}/deploys"))
+    for each in (page, overview):
+        assert re.search("<li>octo/widget at [0-9a-f]{40}</li>", each)
+    assert '<a href="/deploys" aria-current="page">' in page
+
+    # In read-only mode a delivery has no button, and says why.
+    listed = text(await server.ask("GET", f"{server.admin_url}/deliveries"))
+    (path,) = re.findall(r'<a href="(/deliveries/[^"?]+)"', listed)
+    shown = text(await server.ask("GET", server.admin_url + path))
+    assert ">read-only</span>" in shown
+    assert "<button" not in shown.partition("<main")[2]

@@ -38,6 +38,7 @@ def page_routes(
     prefix: str,
     call: Callable[..., Awaitable[Response]],
     redact: Redact = redacted,
+    read_only: Callable[[], bool] = lambda: False,
 ) -> list[Route]:
     """Return the routes of the overview, of these pages, and of what they look like.
 
@@ -53,7 +54,7 @@ def page_routes(
     ]
     for each in pages:
         _check(each)
-    site = _Pages(pages, now=now, prefix=prefix, call=call, faults=faults, reactor=reactor)
+    site = _Pages(pages, now=now, prefix=prefix, call=call, faults=faults, reactor=reactor, read_only=read_only)
     return [*static_routes(), *(route for page in pages for route in site.routes(page))]
 
 
@@ -67,7 +68,9 @@ class _Pages:
         call: Callable[..., Awaitable[Response]],
         faults: FaultDescriber,
         reactor: Reactor,
+        read_only: Callable[[], bool],
     ) -> None:
+        self._read_only = read_only
         self._menu = [(each.nav, each.path) for each in pages if each.nav is not None]
         self._now = now
         self._prefix = prefix
@@ -141,6 +144,7 @@ class _Pages:
             by=asked.by,
             role=asked.role,
             csrf=asked.csrf,
+            read_only=self._read_only(),
             now=self._now(),
             prefix=self._prefix,
             api=api,
