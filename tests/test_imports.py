@@ -39,7 +39,7 @@ CORE = {
 }
 
 AT_GITHUB = {"github.api", "github.apps", "github.discovery", "github.hooks", "github.login", "github.recovery"}
-AT_GITHUB |= {"github.setup"}
+AT_GITHUB |= {"github.console", "github.setup"}
 """Rooms that the service puts together."""
 
 # A room, and the rooms that it may import besides itself.
@@ -64,6 +64,7 @@ ALLOWED: Mapping[str, set[str]] = {
     "github.recovery": {*GROUND, "config", "github", "github.api", "github.apps"},
     "github.hooks": {*GROUND, "config", "github", "github.api", "github.apps"},
     "github.login": {*GROUND, "config", "github", "github.api", "github.apps", "journal"},
+    "github.console": GROUND,
     "github.setup": {*GROUND, "config", "github", "github.api"},
     "journal": GROUND,
     "registry": {*GROUND, "config", "journal"},

@@ -15,6 +15,7 @@ from prometheus_client.registry import Collector
 from stackit.api.admin import AdminRequest, Response, Route
 from stackit.api.events import Repo
 from stackit.api.github import GitHubClient
+from stackit.api.pages import Page, Panel
 from stackit.api.reactor import Reactor
 from stackit.api.repos import ManagedRepo, Repos
 from stackit.bus.bus import Bus
@@ -24,6 +25,7 @@ from stackit.github.apps import Apps, GitHubApp
 from stackit.github.apps.part import AppsPart
 from stackit.github.apps.personal import PersonalTokens
 from stackit.github.apps.repository_client import RepositoryClient
+from stackit.github.console.pages import github_pages
 from stackit.github.discovery.discovery import Discovery
 from stackit.github.hooks.part import HooksPart
 from stackit.github.login.entrance import Entrance
@@ -201,6 +203,11 @@ class GitHubParts:
             ),
             *(route for part in self.parts for route in part.routes()),
         ]
+
+    def pages(self) -> list[Page | Panel]:
+        """Return the page about GitHub, and its panel; nothing where nothing is configured there."""
+        config = self._config
+        return github_pages(self.problems) if config.apps or config.discover or config.owners else []
 
     def collectors(self) -> list[tuple[str, Collector]]:
         """Return the metrics of the parts, each with a name of whose they are."""

@@ -424,7 +424,7 @@ class Stackit(Service):
         """Return the routes of the pages: stackit's own, and those of plugins."""
         plugins = self.bus.collect_items(hookspecs.stackit_pages, self.app)
         return page_routes(
-            [*delivery_pages(), *plugins],
+            [*delivery_pages(), *plugins, *self.github.pages()],
             reactor=self.reactor,
             now=self.now,
             prefix=self.config.api_prefixes[0],

@@ -16,6 +16,8 @@ from stackit import (
     Event,
     MirrorInfo,
     Occurrence,
+    Page,
+    Panel,
     Push,
     Repo,
     ReposChange,
@@ -29,6 +31,7 @@ from stackit.plugins.mirror.git.runner import Git
 from stackit.plugins.mirror.git.version import version_problem
 from stackit.plugins.mirror.metrics import MirrorMetrics
 from stackit.plugins.mirror.mirrors import Mirrors
+from stackit.plugins.mirror.pages.pages import mirror_pages
 from stackit.plugins.mirror.repository.disk_space import DiskReserve, free_bytes
 from stackit.plugins.mirror.routes import routes
 from stackit.plugins.mirror.schedule.maintenance import MaintenanceSchedule
@@ -105,6 +108,10 @@ class Mirror:
     @hookimpl
     def stackit_routes(self, app: App) -> Sequence[Route]:  # noqa: ARG002 - the hook's
         return routes(self._find, lambda: self._mirrors or (), self._changes_of_state)
+
+    @hookimpl
+    def stackit_pages(self, app: App) -> Sequence[Page | Panel]:  # noqa: ARG002 - the hook's
+        return mirror_pages()
 
     @hookimpl
     def stackit_mirror(self, repo: Repo) -> MirrorInfo | None:
