@@ -11,6 +11,7 @@ from stackit.api.admin import RequestHead, Response
 _HEADERS = "Authorization, Content-Type, Last-Event-ID, X-Stackit-CSRF"
 """The request headers that a page may send beside those that every page may."""
 
+_METHODS = "DELETE, GET, HEAD, PATCH, POST, PUT"
 _EXPOSED = "ETag, Retry-After, WWW-Authenticate"
 _MAX_AGE = "600"
 
@@ -20,15 +21,15 @@ class Cors(msgspec.Struct, frozen=True):
 
     origins: Collection[str] = frozenset()
 
-    def preflight(self, head: RequestHead, allow: str) -> Response | None:
+    def preflight(self, head: RequestHead) -> Response | None:
         """Return the answer to a browser that asks whether a page may send its request; None for any other request.
 
-        ``allow`` are the methods of the path. The request itself has to pass all other protections.
+        It is the same for every path: who asks has shown no token. The request itself has to pass all protections.
         """
         if head.method != b"OPTIONS" or b"access-control-request-method" not in head.headers or not self._origin(head):
             return None
         headers = {
-            "Access-Control-Allow-Methods": allow,
+            "Access-Control-Allow-Methods": _METHODS,
             "Access-Control-Allow-Headers": _HEADERS,
             "Access-Control-Max-Age": _MAX_AGE,
         }

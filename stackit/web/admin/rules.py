@@ -95,7 +95,7 @@ class Admin:
         unknown_host = self.guard.refuse_host(head, address)
         if unknown_host is not None:
             return self._refused(client, unknown_host)
-        preflight = self.cors.preflight(head, self._allow(head))
+        preflight = self.cors.preflight(head)
         if preflight is not None:
             return preflight
         route = self._match(head)
@@ -108,10 +108,6 @@ class Admin:
         if refused is not None and refused.status == HTTPStatus.FORBIDDEN and not (asker and asker.is_known):
             return self._refused(client, refused)
         return refused
-
-    def _allow(self, head: RequestHead) -> str:
-        found = self._router.find(head.path)
-        return "" if found is None else found.entry.allow
 
     def _refused(self, client: str, refused: Response) -> Response:
         """Count a refusal of a stranger, and return the answer: that it has to wait, where it was refused too often."""
