@@ -99,3 +99,41 @@ async def test_a_repository_is_added_seen_synced_and_removed(
     await server.until(in_step, "the next start")
     later = (await server.ask("GET", f"{server.admin_url}/api/v1/repos/{WIDGET}/history")).json()["history"]
     assert later[-len(before) :] == before
+
+
+@pytest_twisted.ensureDeferred
+async def test_github_shows_its_apps_and_held_removals_which_a_person_accepts(
+    running_stackit: Any, pretend_github: PretendGitHub, tmp_path: Path
+) -> None:
+    app = pretend_github.apps.create()
+    names = await pretend_github.create_many("octo", 20)
+    await app.install("octo", names)
+    (tmp_path / "app.pem").write_text(app.private_key)
+    (tmp_path / "app-secret").write_text(app.webhook_secret)
+    table = {
+        "name": "main",
+        "app_id": app.id,
+        "private_key_file": tmp_path / "app.pem",
+        "secret_files": [tmp_path / "app-secret"],
+        "api_url": pretend_github.api_url,
+    }
+    config = {"apps": [table], "discover": [{"app": "main"}], "plugins": {"mirror": {"enabled": False}}}
+    server = await running_stackit(config=config)
+    pretend_github.hooks.of_app(app).active = False
+    assert "Listings read: 1." in await press(server, "/github/discover")
+    shown = await page(server, "/github")
+    for said in ("Apps and installations", ">octo</td>", "Webhooks", "app:main", "Missed deliveries", "Limits", "core"):
+        assert said in shown, said
+    assert "Accept the removals" not in shown
+    assert app.private_key.splitlines()[1] not in shown
+
+    for name in names[:13]:
+        await pretend_github.admin.delete(name)
+    assert "13 of 20 repositories are gone" in await press(server, "/github/discover")
+    assert "13 of 20 repositories are gone" in await page(server, "/")
+    assert "Accept the removals" in await page(server, "/github")
+    assert "Changes: 13." in await press(server, "/github/accept")
+    after = await page(server, "/github")
+    assert "Accept the removals" not in after
+    assert "Removed last" in after
+    assert "Missed deliveries found: " in await press(server, "/github/recover")

@@ -106,8 +106,8 @@ class Mirror:
         return MirrorService(app, directory, mirrors, maintenance, history)  # type: ignore[return-value]  # zope: it implements it
 
     @hookimpl
-    def stackit_routes(self, app: App) -> Sequence[Route]:  # noqa: ARG002 - the hook's
-        return routes(self._find, lambda: self._mirrors or (), self._changes_of_state)
+    def stackit_routes(self, app: App) -> Sequence[Route]:
+        return routes(self._find, lambda: self._mirrors or (), self._changes_of_state, app.reactor)
 
     @hookimpl
     def stackit_pages(self, app: App) -> Sequence[Page | Panel]:  # noqa: ARG002 - the hook's

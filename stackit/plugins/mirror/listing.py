@@ -3,17 +3,20 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from heapq import nsmallest
 
 import msgspec
 
+from stackit import Timers
 from stackit.plugins.mirror.sync.status import STATES, State
 from stackit.plugins.mirror.sync.worker import MirrorWorker
 
 MOST = 500
 """Repositories, or refs, of one page."""
 DEFAULT = 100
+COUNTED_FOR = 0.5
+"""Seconds for which the numbers of all repositories by state hold: many pages may ask at once."""
 
 
 class Found(msgspec.Struct, frozen=True):
@@ -24,23 +27,40 @@ class Found(msgspec.Struct, frozen=True):
     states: dict[State, int]
 
 
-def find_page(workers: Iterable[MirrorWorker], text: str, state: str | None, limit: int, cursor: str) -> Found:
-    """Return the page of at most ``limit`` repositories behind ``cursor``, in whose name is ``text``."""
-    text = text.lower()
-    counts: Counter[State] = Counter()
-    behind: list[tuple[str, MirrorWorker]] = []
-    for worker in workers:
-        key = worker.managed.repo.key
-        if text not in key:
-            continue
-        found = worker.presumed_state
-        counts[found] += 1
-        if key > cursor and (state is None or state == found):
-            behind.append((key, worker))
-    page = nsmallest(limit + 1, behind, key=lambda each: each[0])
-    more = len(page) > limit
-    page = page[:limit]
-    return Found([worker for _, worker in page], page[-1][0] if more else None, {each: counts[each] for each in STATES})
+class Listing:
+    """Finds pages. The number of all repositories in each state is counted anew only after a while.
+
+    ``all_workers`` returns the workers, ``clock`` is the reactor.
+    """
+
+    def __init__(self, all_workers: Callable[[], Iterable[MirrorWorker]], clock: Timers) -> None:
+        self._all_workers = all_workers
+        self._clock = clock
+        self._counts: Counter[State] = Counter()
+        self._counted_at = -COUNTED_FOR
+
+    def find(self, text: str, state: str | None, limit: int, cursor: str) -> Found:
+        """Return the page of at most ``limit`` repositories behind ``cursor``, in whose name is ``text``."""
+        workers = {worker.managed.repo.key: worker for worker in self._all_workers()}
+        text = text.lower()
+        fitting = [key for key in workers if text in key] if text else workers.keys()
+        behind = [key for key in fitting if key > cursor] if cursor else fitting
+        if state is not None:
+            behind = [key for key in behind if workers[key].presumed_state == state]
+        page = nsmallest(limit + 1, behind)
+        more = len(page) > limit
+        page = page[:limit]
+        counts = self._count(workers[key] for key in fitting) if text else self._count_all(workers.values())
+        states = {each: counts[each] for each in STATES}
+        return Found([workers[key] for key in page], page[-1] if more else None, states)
+
+    def _count_all(self, workers: Iterable[MirrorWorker]) -> Counter[State]:
+        if self._clock.seconds() - self._counted_at >= COUNTED_FOR:
+            self._counts, self._counted_at = self._count(workers), self._clock.seconds()
+        return self._counts
+
+    def _count(self, workers: Iterable[MirrorWorker]) -> Counter[State]:
+        return Counter(worker.presumed_state for worker in workers)
 
 
 def page_limit(text: str | None) -> int:

@@ -8,7 +8,19 @@ from typing import Annotated, Literal
 
 import msgspec
 
-from stackit import AdminRequest, Parameter, RefChange, Repo, Response, Route, StackitError, error, ref_bytes, rfc3339
+from stackit import (
+    AdminRequest,
+    Parameter,
+    RefChange,
+    Repo,
+    Response,
+    Route,
+    StackitError,
+    Timers,
+    error,
+    ref_bytes,
+    rfc3339,
+)
 from stackit.plugins.mirror.answers import (
     Change,
     Changes,
@@ -21,7 +33,7 @@ from stackit.plugins.mirror.answers import (
 )
 from stackit.plugins.mirror.git.access import without_userinfo
 from stackit.plugins.mirror.git.errors import GitError
-from stackit.plugins.mirror.listing import DEFAULT, MOST, find_page, page_limit
+from stackit.plugins.mirror.listing import DEFAULT, MOST, Listing, page_limit
 from stackit.plugins.mirror.state_history import Transition
 from stackit.plugins.mirror.sync.status import STATES, State
 from stackit.plugins.mirror.sync.worker import MirrorWorker
@@ -40,12 +52,16 @@ _PAGE = (
 
 
 def routes(
-    find: Find, all_workers: Callable[[], Iterable[MirrorWorker]], history: Callable[[str], Sequence[Transition]]
+    find: Find,
+    all_workers: Callable[[], Iterable[MirrorWorker]],
+    history: Callable[[str], Sequence[Transition]],
+    clock: Timers,
 ) -> list[Route]:
     """Make the routes. ``find`` returns the worker of a repository, ``all_workers`` returns all.
 
-    ``history`` returns the changes of state of a repository by its key, the newest first.
+    ``history`` returns the changes of state of a repository by its key, the newest first. ``clock`` is the reactor.
     """
+    pages = Listing(all_workers, clock)
 
     def listing(request: AdminRequest) -> Response:
         query = request.query
@@ -58,7 +74,7 @@ def routes(
             limit = page_limit(query.get("limit"))
         except ValueError as problem:
             return error(400, str(problem))
-        found = find_page(all_workers(), query.get("q", ""), state, limit, query.get("cursor", ""))
+        found = pages.find(query.get("q", ""), state, limit, query.get("cursor", ""))
         return Response(body=Repositories([_status(each) for each in found.workers], found.next, found.states))
 
     def one(request: AdminRequest) -> Response:

@@ -77,6 +77,7 @@ class MirrorWorker:
             renew=self._renew,
         )
         self.directory = self._refresher.directory
+        self._was_there = False
         self._recheck: DelayedCall | None = None
         self._next: tuple[ManagedRepo, Remote | None] | None = None
 
@@ -101,8 +102,9 @@ class MirrorWorker:
 
     @property
     def presumed_state(self) -> State:
-        """The state, without a look at the disk for a mirror that was verified: for thousands of them at once."""
-        return self._state(exists=self.status.verified_at is not None or self.directory.exists())
+        """The state, without a look at the disk for a mirror that was there before: for thousands of them at once."""
+        self._was_there = self._was_there or self.status.verified_at is not None or self.directory.exists()
+        return self._state(exists=self._was_there)
 
     def _state(self, *, exists: bool) -> State:
         source = self.managed.token_source
