@@ -39,9 +39,10 @@ class Timelapse(Clock):
     threads shows nowhere; tell of the object whose methods wait for them with ``watch``.
     """
 
-    def __init__(self, reactor: Reactor) -> None:
-        """Begin at the reactor's own time."""
+    def __init__(self, reactor: Reactor, *, patience: float = PATIENCE) -> None:
+        """Begin at the reactor's own time. What is busy for ``patience`` real seconds is taken to be so for ever."""
         super().__init__()
+        self._patience = patience
         self._ahead = time.time() - reactor.seconds()
         self.rightNow = reactor.seconds()
         self._reactor = reactor
@@ -76,13 +77,14 @@ class Timelapse(Clock):
 
     async def rest(self) -> None:
         """Wait until nothing is left to do without time passing. Raises TimeoutError for what goes on and on."""
-        calm, deadline = 0, self._reactor.seconds() + PATIENCE
+        calm, deadline = 0, self._reactor.seconds() + self._patience
         while calm < 2:
             self._pass_moments()
             busy = self._busy()
             calm = 0 if busy else calm + 1
             if self._reactor.seconds() > deadline:
-                raise TimeoutError(f"something was still busy after {PATIENCE:g} s, while the time stood")
+                what = ", ".join(self._reasons()) or "something"
+                raise TimeoutError(f"still busy after {self._patience:g} s, while the time stood: {what}")
             await sleep(self._reactor, _POLL if busy else 0)
 
     def _pass_moments(self) -> None:
@@ -94,6 +96,15 @@ class Timelapse(Clock):
     def _children(self) -> set[object]:
         """Return the running child processes, those of Twisted and those of stackit."""
         return {*reapProcessHandlers, *(each for each in self._reactor.getReaders() if isinstance(each, Descriptor))}
+
+    def _reasons(self) -> list[str]:
+        """Return what is waited for, in words."""
+        pids = sorted(map(str, reapProcessHandlers.keys() - self._strangers))
+        own = len(self._children() - self._strangers) - len(pids)
+        threads = sorted(each.name for each in threading.enumerate() if each.name in _THREADS)
+        reasons = [f"child {pid}" for pid in pids] + ([f"pipes to children ({own})"] if own else [])
+        reasons += [f"thread {name}" for name in threads]
+        return reasons + ([f"calls that were not answered ({self._asked})"] if self._asked else [])
 
     def _busy(self) -> bool:
         if (

@@ -10,7 +10,7 @@ from typing import Any, cast
 import pytest
 import pytest_twisted
 from outcomes import outcome
-from twisted.internet.defer import Deferred
+from twisted.internet.defer import CancelledError, Deferred
 from twisted.internet.interfaces import IReactorProcess, IReactorTime
 from twisted.internet.task import LoopingCall
 
@@ -109,3 +109,20 @@ def test_it_is_the_reactor_for_all_but_time(clock: Timelapse) -> None:
     assert IReactorProcess.providedBy(clock)
     assert IReactorTime.providedBy(clock)
     assert clock.listenTCP == there.listenTCP
+
+
+@pytest_twisted.ensureDeferred
+async def test_a_child_that_never_ends_is_named_in_place_of_a_wait_without_end(clock: Timelapse) -> None:
+    from twisted.internet import reactor  # noqa: PLC0415 - importing it installs it
+
+    hasty = Timelapse(cast("Any", reactor), patience=0.5)
+    running = run(cast("Any", reactor), ["sleep", "1000"], env={"PATH": os.environ["PATH"]})
+    child = Deferred.fromCoroutine(running)
+    try:
+        with pytest.raises(TimeoutError, match=r"still busy after 0\.5 s, .*: (child \d+|pipes to children)"):
+            await hasty.pass_time(60)
+        assert not child.called
+    finally:
+        child.addErrback(lambda failure: failure.trap(CancelledError) and None)
+        child.cancel()
+        await child

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -23,15 +24,60 @@ PUSHED = [f"hung/pushed{number}" for number in range(12)]
 ENDLESS = [f"endless/r{number}" for number in range(4)]
 
 
-def quietly(waiting: Deferred[Any]) -> Deferred[Any]:
-    waiting.addErrback(lambda failure: failure.trap(StackitError, CancelledError) and None)
-    return waiting
+class Started:
+    """What ends with the test, whatever becomes of it: harnesses, and what waits for their mirrors.
+
+    A test that fails half-way would leave children behind that hang, for which later tests wait.
+    """
+
+    def __init__(self) -> None:
+        self._harnesses: list[Harness] = []
+        self._waiting: list[Deferred[Any]] = []
+
+    def harness(self, *arguments: Any, **more: Any) -> Harness:
+        self._harnesses.append(Harness(*arguments, **more))
+        return self._harnesses[-1]
+
+    def quietly(self, waiting: Deferred[Any]) -> Deferred[Any]:
+        """Have a sync or a push go on in the background; it may fail or be cancelled."""
+        waiting.addErrback(lambda failure: failure.trap(StackitError, CancelledError) and None)
+        self._waiting.append(waiting)
+        return waiting
+
+    async def end(self) -> None:
+        for each in self._harnesses:
+            await each.stop()
+        await gatherResults(self._waiting)
+
+
+@pytest.fixture
+def started() -> Iterator[Started]:
+    started = Started()
+    yield started
+    pytest_twisted.blockon(Deferred.fromCoroutine(started.end()))
+
+
+Serve = Callable[[Path], GitHttp]
+
+
+@pytest.fixture
+def serve(reactor: Any) -> Iterator[Serve]:
+    """Starts servers of what is in a directory."""
+    servers: list[GitHttp] = []
+
+    def start(root: Path) -> GitHttp:
+        servers.append(GitHttp(reactor, root))
+        return servers[-1]
+
+    yield start
+    for each in servers:
+        pytest_twisted.blockon(each.stop())
 
 
 @pytest.mark.parametrize("by_git", [False, True])
 @pytest_twisted.ensureDeferred
 async def test_a_push_arrives_beside_forty_that_hang_and_four_clones_without_end(
-    pretend_github: PretendGitHub, hung: SilentRemote, tmp_path: Path, by_git: bool
+    pretend_github: PretendGitHub, hung: SilentRemote, tmp_path: Path, started: Started, by_git: bool
 ) -> None:
     urls = {name: await pretend_github.create(name) for name in (WIDGET, *PUSHED, *ENDLESS)}
     for name in urls:
@@ -39,15 +85,18 @@ async def test_a_push_arrives_beside_forty_that_hang_and_four_clones_without_end
     urls |= dict.fromkeys(HUNG, hung.url)
     if by_git:
         urls[WIDGET] = f"file://{pretend_github.path(WIDGET)}"
-    harness = Harness(tmp_path / "state", *(managed(url, name) for name, url in urls.items()))
+    harness = started.harness(tmp_path / "state", *(managed(url, name) for name, url in urls.items()))
     await gatherResults([Deferred.fromCoroutine(harness.worker(name).sync("start")) for name in (WIDGET, *PUSHED)])
     for name in ENDLESS:
         pretend_github.fault(name, "endless")
     moved = {name: await pretend_github.commit(name) for name in (WIDGET, *PUSHED)}
     for name in PUSHED:
         pretend_github.fault(name, "hang")
-    others = [quietly(Deferred.fromCoroutine(harness.worker(name).sync("start"))) for name in (*ENDLESS, *HUNG)] + [
-        quietly(harness.push(pushed(harness, moved[name].before, moved[name].after, name=name))) for name in PUSHED
+    others = [
+        started.quietly(Deferred.fromCoroutine(harness.worker(name).sync("start"))) for name in (*ENDLESS, *HUNG)
+    ] + [
+        started.quietly(harness.push(pushed(harness, moved[name].before, moved[name].after, name=name)))
+        for name in PUSHED
     ]
     while sum(each.command == "fetch" and each.repo in ENDLESS for each in pretend_github.requests) < len(ENDLESS):
         await harness.reactor_turn()
@@ -55,17 +104,15 @@ async def test_a_push_arrives_beside_forty_that_hang_and_four_clones_without_end
     assert refs(harness.path())[MAIN] == moved[WIDGET].after
     assert len(harness.seen) == 1
     assert not any(each.called for each in others), "they hang, and go on, for much longer"
-    await harness.stop()
-    await gatherResults(others)
 
 
 @pytest_twisted.ensureDeferred
-async def test_a_clone_comes_to_its_end_while_pushes_never_stop(reactor: Any, tmp_path: Path) -> None:
+async def test_a_clone_comes_to_its_end_while_pushes_never_stop(tmp_path: Path, started: Started) -> None:
     busy, new = Upstream(tmp_path / "busy.git"), Upstream(tmp_path / "new.git")
     first = busy.advance()
     new.advance()
     names = [f"octo/busy{number}" for number in range(3)]
-    harness = Harness(
+    harness = started.harness(
         tmp_path / "state", *(managed(busy, name) for name in names), managed(new, "octo/new"), concurrency=1
     )
     await gatherResults([Deferred.fromCoroutine(harness.worker(name).sync("start")) for name in names])
@@ -77,44 +124,43 @@ async def test_a_clone_comes_to_its_end_while_pushes_never_stop(reactor: Any, tm
         before = after
     assert cloning.called
     assert refs(harness.path("octo/new")) == new.refs()
-    await harness.stop()
 
 
 @pytest_twisted.ensureDeferred
 async def test_a_small_clone_does_not_wait_for_one_that_takes_long(
-    pretend_github: PretendGitHub, tmp_path: Path
+    pretend_github: PretendGitHub, tmp_path: Path, started: Started
 ) -> None:
     urls = {name: await pretend_github.create(name) for name in (ENDLESS[0], WIDGET)}
     for name in urls:
         await pretend_github.commit(name)
     pretend_github.fault(ENDLESS[0], "endless")
-    harness = Harness(
+    harness = started.harness(
         tmp_path / "state",
         *(managed(url, name) for name, url in urls.items()),
         concurrency=1,
         tunables=Tunables(release_long_after=0.2),
     )
-    endless = quietly(Deferred.fromCoroutine(harness.worker(ENDLESS[0]).sync("start")))
+    endless = started.quietly(Deferred.fromCoroutine(harness.worker(ENDLESS[0]).sync("start")))
     await harness.worker().sync("start")
     assert not endless.called
-    await harness.stop()
-    await endless
 
 
 @pytest_twisted.ensureDeferred
-async def test_looks_at_remotes_that_hang_let_others_have_their_turn(hung: SilentRemote, tmp_path: Path) -> None:
+async def test_looks_at_remotes_that_hang_let_others_have_their_turn(
+    hung: SilentRemote, tmp_path: Path, started: Started
+) -> None:
     """All on one host, by one slot."""
     upstream = Upstream(tmp_path / "remote.git")
     upstream.advance()
     names = [f"hung/r{number}" for number in range(20)]
-    harness = Harness(
+    harness = started.harness(
         tmp_path / "state",
         *(managed(hung.url, name) for name in names),
         managed(upstream),
         concurrency=1,
         tunables=Tunables(release_after=0.05),
     )
-    waiting = [quietly(Deferred.fromCoroutine(harness.worker(name).sync("start"))) for name in names]
+    waiting = [started.quietly(Deferred.fromCoroutine(harness.worker(name).sync("start"))) for name in names]
     await harness.worker().sync("start")
     assert refs(harness.path()) == upstream.refs()
     # More than so many do not hang at once: those that hang longest are ended, say why, and are tried again later.
@@ -123,18 +169,18 @@ async def test_looks_at_remotes_that_hang_let_others_have_their_turn(hung: Silen
     ended = [harness.worker(name).status for name in names if harness.worker(name).status.error is not None]
     assert {each.error for each in ended} == {"no progress, and others wait: git was ended"}
     assert all(each.timeouts == 1 and each.paused() for each in ended)
-    await harness.stop()
-    await gatherResults(waiting)
 
 
 @pytest_twisted.ensureDeferred
-async def test_a_remote_that_hung_last_time_waits_behind_those_that_did_not(reactor: Any, tmp_path: Path) -> None:
+async def test_a_remote_that_hung_last_time_waits_behind_those_that_did_not(
+    serve: Serve, tmp_path: Path, started: Started
+) -> None:
     upstream = Upstream(tmp_path / "remote" / "octo" / "widget.git")
     upstream.advance()
-    server = GitHttp(reactor, tmp_path / "remote")
+    server = serve(tmp_path / "remote")
     names = ["octo/a", "octo/b", "octo/c"]
     url = server.url("octo/widget.git")
-    harness = Harness(
+    harness = started.harness(
         tmp_path / "state", *(managed(url, name) for name in names), concurrency=1, tunables=Tunables(stall=3.0)
     )
     server.hang_on = b"command=ls-refs"
@@ -146,15 +192,13 @@ async def test_a_remote_that_hung_last_time_waits_behind_those_that_did_not(reac
     taken.release()
     await gatherResults(syncing)
     assert [str(each.repo) for each in harness.named("synced")] == ["octo/a", "octo/b", "octo/c", "octo/a"]
-    await harness.stop()
-    await server.stop()
 
 
 @pytest_twisted.ensureDeferred
-async def test_a_push_that_comes_while_a_look_waits_takes_it_along(tmp_path: Path) -> None:
+async def test_a_push_that_comes_while_a_look_waits_takes_it_along(tmp_path: Path, started: Started) -> None:
     upstream = Upstream(tmp_path / "remote.git")
     before = upstream.advance()
-    harness = Harness(tmp_path / "state", managed(upstream), concurrency=1)
+    harness = started.harness(tmp_path / "state", managed(upstream), concurrency=1)
     await harness.worker().sync("start")
     taken = await harness.worker()._slot._slots.of("background").acquire().turn
     looking = Deferred.fromCoroutine(harness.worker().sync("backstop"))
@@ -165,4 +209,3 @@ async def test_a_push_that_comes_while_a_look_waits_takes_it_along(tmp_path: Pat
     assert refs(harness.path()) == upstream.refs()
     assert len(harness.fetches()) == 2
     taken.release()
-    await harness.stop()
