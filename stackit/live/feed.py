@@ -91,7 +91,7 @@ class Feed:
         occurrence, is_wanted = entry.occurrence, False
         name = occurrence.name
         for group in self._groups.candidates(occurrence):
-            if group.names is not None and name not in group.names:
+            if name in group.hidden or (group.names is not None and name not in group.names):
                 continue
             is_wanted = True
             if group.skipped or group.size >= MOST_AT_ONCE or self._encoded >= MOST_ENCODED:

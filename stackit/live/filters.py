@@ -16,21 +16,26 @@ _NAME = re.compile(r"[A-Za-z0-9_.:-]{1,80}", re.ASCII)
 
 
 class Filter(msgspec.Struct, frozen=True):
-    """``repos`` are the keys of repositories, ``names`` the names of occurrences. None lets all of them pass."""
+    """``repos`` are the keys of repositories, ``names`` the names of occurrences. None lets all of them pass.
+
+    ``hidden`` are names that never pass.
+    """
 
     repos: frozenset[str] | None = None
     names: frozenset[str] | None = None
+    hidden: frozenset[str] = frozenset()
 
     def passes(self, occurrence: Occurrence) -> bool:
         """Return whether an occurrence is wanted. One that is about no repository passes no filter by repository."""
-        if self.names is not None and occurrence.name not in self.names:
+        if occurrence.name in self.hidden or (self.names is not None and occurrence.name not in self.names):
             return False
         return self.repos is None or (occurrence.repo is not None and occurrence.repo.key in self.repos)
 
 
-def parse_filter(query: Mapping[str, str]) -> Filter:
+def parse_filter(query: Mapping[str, str], hidden: frozenset[str] = frozenset()) -> Filter:
     """Return the filter of a query: ``repo`` and ``name``, each one or several with commas. Raises ValueError."""
     return Filter(
+        hidden=hidden,
         repos=None if "repo" not in query else frozenset(_repo(each) for each in _split("repo", query["repo"])),
         names=None if "name" not in query else frozenset(_name(each) for each in _split("name", query["name"])),
     )

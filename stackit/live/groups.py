@@ -27,14 +27,15 @@ class Entry:
 class Group:
     """The streams of one filter, and what is to be written to each of them next.
 
-    ``names`` are those that the filter lets pass, ``skipped`` counts the events that are left out of the next write.
+    ``names`` and ``hidden`` are those of the filter, ``skipped`` counts the events that are left out of the next write.
     """
 
-    __slots__ = ("_pending", "filter", "names", "size", "skipped", "streams")
+    __slots__ = ("_pending", "filter", "hidden", "names", "size", "skipped", "streams")
 
     def __init__(self, wanted: Filter) -> None:
         self.filter = wanted
         self.names = wanted.names
+        self.hidden = wanted.hidden
         self.streams: dict[BodyStream, None] = {}
         self._pending: list[bytes] = []
         self.size = 0

@@ -12,7 +12,7 @@ from typing import Any
 from twisted.internet.defer import Deferred
 from twisted.logger import Logger
 
-from stackit.api.admin import RequestHead, Response, Route
+from stackit.api.admin import RequestHead, Response, Role, Route
 from stackit.api.reactor import Reactor
 from stackit.config.model import Config
 from stackit.http.server.connection import Connection
@@ -107,7 +107,7 @@ class AdminSite(BoundedSite):
         self._admin = admin
         self._client_of = client_of
         self._waiting: Counter[str] = Counter()  # requests by route
-        self.streams = Streams(reactor, lambda head: self.guard.asker(head, "", is_seen=False) is not None)
+        self.streams = Streams(reactor, self._role)
 
     @property
     def guard(self) -> Guard:
@@ -122,6 +122,10 @@ class AdminSite(BoundedSite):
     def client(self, head: RequestHead) -> str:
         """Return the address of who asks, also behind a trusted proxy."""
         return self._client_of(head) or head.client
+
+    def _role(self, head: RequestHead) -> Role | None:
+        asker = self.guard.asker(head, "", is_seen=False)
+        return None if asker is None else asker.role
 
     def change_guard(self, guard: Guard) -> None:
         """Protect the admin side by other tokens and names, from the next request on."""

@@ -1,4 +1,4 @@
-"""Streams of the admin side: each ends when the one who asked for it may not look any more."""
+"""Streams of the admin side: each ends when the one who asked for it has other rights, or none."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from collections.abc import Callable
 import msgspec
 from twisted.internet.base import DelayedCall
 
-from stackit.api.admin import BodyStream, RequestHead, Response
+from stackit.api.admin import BodyStream, RequestHead, Response, Role
 from stackit.api.reactor import Timers
 
 CHECK_EVERY = 5.0
@@ -15,12 +15,12 @@ CHECK_EVERY = 5.0
 
 
 class Streams:
-    """The streams that are open. ``may_look`` tells by the head of a request whether it would be answered now."""
+    """The streams that are open. ``role_of`` returns what the sender of a request may do now, None for nothing."""
 
-    def __init__(self, reactor: Timers, may_look: Callable[[RequestHead], bool]) -> None:
+    def __init__(self, reactor: Timers, role_of: Callable[[RequestHead], Role | None]) -> None:
         self._reactor = reactor
-        self._may_look = may_look
-        self._open: dict[BodyStream, RequestHead] = {}
+        self._role_of = role_of
+        self._open: dict[BodyStream, tuple[RequestHead, Role | None]] = {}
         self._timer: DelayedCall | None = None
 
     def watched(self, head: RequestHead, response: Response) -> Response:
@@ -36,13 +36,13 @@ class Streams:
         return msgspec.structs.replace(response, stream=write)
 
     def check(self) -> None:
-        """End the streams of those who may not look any more: a token was revoked, or a session has ended."""
-        for stream, head in tuple(self._open.items()):
-            if not self._may_look(head):
+        """End the streams of those with other rights now: a token was revoked, a session ended, a role changed."""
+        for stream, (head, role) in tuple(self._open.items()):
+            if self._role_of(head) != role:
                 stream.finish()
 
     def _add(self, stream: BodyStream, head: RequestHead) -> None:
-        self._open[stream] = head
+        self._open[stream] = (head, self._role_of(head))
         stream.when_ended(lambda _: self._remove(stream))
         if self._timer is None:
             self._timer = self._reactor.callLater(CHECK_EVERY, self._check_again)

@@ -160,6 +160,10 @@ async def test_the_end_of_a_session_is_the_end_of_its_streams(serve: Serve) -> N
         readers.append(await server.connect())
         readers[-1].transport.write(get("/api/v1/events", f"Authorization: Bearer {token}"))
     await until(lambda: len(feed) == 2)
+    for each in (Occurrence(name="audit", target="/secret"), accepted(1)):
+        feed.stackit_observe(each)
+    await until(lambda: bool(events(readers[0])))
+    assert [each.name for each in events(readers[0])] == ["accepted"], "a viewer does not see the audit"
     sessions.end(key_of(tokens[0]))
     await readers[0].lost
     await until(lambda: len(feed) == 1)
@@ -172,7 +176,7 @@ async def test_the_end_of_a_session_is_the_end_of_its_streams(serve: Serve) -> N
 
 def test_a_stream_ends_when_the_one_who_reads_it_may_look_no_more() -> None:
     clock, allowed = Clock(), {b"/one", b"/two"}
-    streams = Streams(clock, lambda head: head.path in allowed)
+    streams = Streams(clock, lambda head: "viewer" if head.path in allowed else None)
     opened = {}
     for path in sorted(allowed):
         head = RequestHead(client="192.0.2.1", method=b"GET", path=path, headers={})
