@@ -171,6 +171,11 @@ ROWS: tuple[tuple[str, tuple[Panel, ...]], ...] = (
                 (f"max by (subscriber) ({of('stackit_handlings_stalled_seconds')})", "{{subscriber}}"),
                 unit="s",
             ),
+            lines(
+                "Paused",
+                "1 while a person has paused a handler: its events wait in the journal",
+                (f"max by (subscriber) ({of('stackit_handler_paused')})", "{{subscriber}}"),
+            ),
         ),
     ),
     (
@@ -313,6 +318,12 @@ ROWS: tuple[tuple[str, tuple[Panel, ...]], ...] = (
                 "/readyz names the threads; lines are dropped where standard output is not read",
                 (f"sum by (instance) ({of('stackit_stuck_threads')})", "{{instance}}: threads"),
                 (count("stackit_log_lines_dropped_total", "instance"), "{{instance}}: lines"),
+            ),
+            lines(
+                "Streams of events",
+                "people and programs that watch, and those that found no place in each interval",
+                (f"sum by (instance) ({of('stackit_event_streams')})", "{{instance}}"),
+                (count("stackit_event_streams_refused_total", "by"), "refused by: {{by}}"),
             ),
             lines(
                 "Reloads",
