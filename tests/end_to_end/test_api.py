@@ -72,7 +72,9 @@ async def test_the_answers_are_as_they_are_described(pretend_github: PretendGitH
     receipt = await server.wait_for("a-push")
     known = {"owner": "octo", "name": "widget", "id": receipt["id"], "subscriber": "mirror"}
     said = (await server.admin("GET", "{prefix}/openapi.json")).json()
-    await deferToThread(_try_all, schemathesis.openapi.from_dict(said), known, server.admin_url)
+    schema = schemathesis.openapi.from_dict(said)
+    schema.validate()
+    await deferToThread(_try_all, schema, known, server.admin_url)
 
 
 def _try_all(schema: Any, known: dict[str, str], url: str) -> None:
@@ -100,12 +102,10 @@ def _try(strategy: Any, url: str, session: Any) -> None:
     )
     @given(case=strategy)
     def ask(case: Any) -> None:
-        case.call_and_validate(
-            base_url=url,
-            session=session,
-            timeout=PATIENCE,
-            excluded_checks=[positive_data_acceptance, not_a_server_error],
-        )
+        # What is valid has a grammar of its own (times, names), and a 502 or 503 may be true.
+        left_out = [positive_data_acceptance, not_a_server_error]
+        answer = case.call_and_validate(base_url=url, session=session, timeout=PATIENCE, excluded_checks=left_out)
+        assert answer.status_code != 500
 
     with suppress(Unsatisfiable):  # nothing about it can be wrong
         ask()
