@@ -42,11 +42,21 @@ class Browser:
         self.cookies: dict[str, str] = {}
 
     async def get(self, url: str, *, accept: str = "text/html") -> Page:
-        headers: dict[bytes | str, bytes | str] = {"Accept": accept}
+        return await self._ask("GET", url, {"Accept": accept})
+
+    async def submit(self, url: str, origin: str, **fields: str) -> Page:
+        """Send a form of a page of ``origin``."""
+        return await self._ask("POST", url, {"Accept": "text/html", "Origin": origin}, fields)
+
+    async def _ask(
+        self, method: str, url: str, headers: dict[bytes | str, bytes | str], form: dict[str, str] | None = None
+    ) -> Page:
         ours = url.startswith(self.server.admin_url)
         if ours and self.cookies:
             headers["Cookie"] = "; ".join(f"{name}={value}" for name, value in self.cookies.items())
-        answer: Any = await treq.get(url, headers=headers, allow_redirects=False, persistent=False, timeout=20)
+        answer: Any = await treq.request(
+            method, url, headers=headers, data=form, allow_redirects=False, persistent=False, timeout=20
+        )
         text = (await treq.content(answer)).decode()
         for line in answer.headers.getRawHeaders("set-cookie") or ():
             name, _, value = line.partition(";")[0].partition("=")
@@ -229,3 +239,35 @@ async def test_a_shell_logs_in_by_a_code_and_out_again(
         file.chmod(0o644)
         open_to_others = await stackit("status")
         assert b"others can read it" in open_to_others.stderr
+
+
+@pytest_twisted.ensureDeferred
+async def test_the_form_for_a_code_is_of_this_very_host_and_a_hook_need_not_tell_of_people(
+    pretend_github: PretendGitHub, running_stackit: Start, tmp_path: Path
+) -> None:
+    github, app = pretend_github, members(pretend_github)
+    app.events = ["push"]
+    await app.install("octo")
+    config = tables(tmp_path, github, app)
+    del config["login"]["client_secret_file"]
+    server = await running_stackit(config=config)
+    meet(github, app, server)
+    url = f"{server.admin_url}/login/code"
+    browser = Browser(server)
+    for origin in ("null", "https://evil.example.org", f"{server.admin_url}0"):
+        assert (await browser.submit(url, origin, next="/")).status == 403
+    assert github.logins.waiting == []
+    assert (await browser.submit(url, server.admin_url, next="/")).status == 303
+    (code,) = github.logins.waiting
+    assert code in (await browser.get(url)).text
+    github.logins.enter(code, github.owners.get("octocat"))
+
+    async def is_in() -> bool:
+        await browser.get(url)
+        return await browser.who() is not None
+
+    await server.until(is_in, "the login by a code")
+    shown = await browser.get(f"{server.admin_url}/api/v1/github", accept="application/json")
+    hooks = json.loads(shown.text)["hooks"]
+    assert "organization" not in json.dumps(hooks)
+    check_log(server.log)
