@@ -6,10 +6,12 @@ from collections.abc import Awaitable, Callable
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import pytest_twisted
 from outside import check_log, mirror_refs
 from twisted.internet.defer import Deferred
 
+from stackit.service.github_status import GitHubStatus
 from stackit.testing import RunningStackit
 from stackit.testing.github import PretendGitHub
 from stackit.testing.github_api.apps import Installation, PretendApp
@@ -208,7 +210,9 @@ async def test_a_suspended_installation_is_a_state_and_its_end_is_seen_at_once(
         assert "is suspended: unsuspend it in the settings of octo" in answer.json()["error"]
     assert github.api.count("/app/installations/{installation_id}/access_tokens") == tried
     assert await mirror_refs(stackit, "octo/widget")  # what was there is there still
-    (shown,) = (await stackit.admin("GET", "{prefix}/github")).json()["apps"][0]["installations"]
+    answer = (await stackit.admin("GET", "{prefix}/github")).json()
+    msgspec.convert(answer, GitHubStatus)  # it is as it is described
+    (shown,) = answer["apps"][0]["installations"]
     assert (shown["account"], shown["state"]) == ("octo", "suspended")
     assert await count(stackit, "stackit_github_installations", app="main", state="suspended") == 1
     unsuspended = Deferred.fromCoroutine(installation.unsuspend())

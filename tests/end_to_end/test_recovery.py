@@ -7,11 +7,13 @@ from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import pytest_twisted
 from outside import Notebook, mirror_refs
 from prometheus_client.parser import text_string_to_metric_families
 from twisted.internet import reactor
 
+from stackit.service.github_status import GitHubStatus
 from stackit.testing import PretendGitHub, RunningStackit
 from stackit.testing.github_api.apps import PretendApp
 from stackit.testing.github_api.hooks import HookConfig
@@ -205,7 +207,9 @@ async def test_an_outage_longer_than_githubs_memory_is_admitted_and_everything_c
         assert await mirror_refs(server, repo) == await github.refs(repo)
     ready = (await server.admin("GET", "/readyz")).json()
     assert [line for line in ready.get("problems", []) if "may be lost" in line] == []
-    (state,) = (await server.admin("GET", "{prefix}/github")).json()["recovery"]
+    answer = (await server.admin("GET", "{prefix}/github")).json()
+    msgspec.convert(answer, GitHubStatus)  # it is as it is described
+    (state,) = answer["recovery"]
     (lost,) = state["lost"]
     assert f"deliveries of app:main from {lost['from']} to {lost['to']} may be lost" in server.log
     assert lost["reconciled_at"] is not None
