@@ -27,7 +27,7 @@ class Step(msgspec.Struct, frozen=True, kw_only=True):
 def timeline(delivery: Mapping[str, Any]) -> Sequence[Step]:
     """Return the steps of a receipt in the order of their times; those that are to come stand last."""
     begun = delivery["received_at"]
-    came = {"webhook": "Received and signed", "recovery": "Recovered from GitHub's own list"}
+    came = {"webhook": "Received and signed", "api": "Missed, and taken from GitHub's own list"}
     steps = [
         Step(
             title=came.get(delivery.get("via") or "webhook", "Received"),
