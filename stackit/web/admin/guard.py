@@ -102,7 +102,11 @@ class Guard:
 
     def _of_session(self, token: str, kind: Kind, *, is_seen: bool) -> Asker | None:
         session = None if self._sessions is None else self._sessions.find(token, kind, is_seen=is_seen)
-        if session is None or not self._still_counts(session, token):
+        if session is None or self._sessions is None:
+            return None
+        if not self._still_counts(session, token):
+            if session.proof:
+                self._sessions.end(session.key)  # its bearer token was revoked
             return None
         person = session.person
         return Asker(by=person.name, role=person.role, is_known=True, csrf=csrf_of(token), session=session.key)

@@ -111,11 +111,17 @@ class Sessions:
         if self._sessions.pop(key, None) is not None:
             self._kept_at.pop(key, None)
             self._kept.put(key, None)
+        self._tell(key)
+
+    def _tell(self, key: str) -> None:
         for tell in self._on_end.pop(key, ()):
             tell()
 
     def when_ended(self, key: str, tell: Callable[[], None]) -> Callable[[], None]:
-        """Have ``tell`` called once when a session ends (at once, if it has); return a function that calls it off."""
+        """Have ``tell`` called once when a session ends, or its person gets another role (at once, if it has ended).
+
+        Returns a function that calls it off.
+        """
         if key not in self._sessions:
             tell()
             return _nothing
@@ -146,6 +152,8 @@ class Sessions:
             if session.person.id == person.id and session.person != person:
                 self._sessions[key] = msgspec.structs.replace(session, person=person)
                 self._keep(self._sessions[key])
+                if session.person.role != person.role:
+                    self._tell(key)
 
     def end_user(self, person_id: str) -> int:
         """End every session of a person; return how many there were."""

@@ -263,6 +263,9 @@ async def test_a_session_ends_with_the_token_by_which_it_was_made(people: Any, t
     cookie = await side.cookie()
     replace(token_file, "another-token")
     assert (await side.ask("GET", "/metrics", cookie)).status == 401
+    replace(token_file, TOKEN)
+    assert (await side.ask("GET", "/metrics", cookie)).status == 401
+    cookie = await side.cookie()
     replace(token_file, "")
     assert (await side.ask("GET", "/metrics", cookie)).status == 401
 
