@@ -61,5 +61,6 @@ def login_page(
         status=status,
         body=html.encode(),
         content_type="text/html; charset=utf-8",
-        headers={"Content-Security-Policy": _POLICY},
+        # With no-referrer, a browser would not tell the origin of the form either.
+        headers={"Content-Security-Policy": _POLICY, "Referrer-Policy": "same-origin"},
     )

@@ -340,6 +340,8 @@ async def test_the_page_shows_what_it_was_asked_as_text_and_leads_nowhere_else(p
         assert b"<script" not in page.body
         assert b"evil" not in page.body
         assert (await side.post("/login", f"token={TOKEN}&next=//evil.example")).headers["location"] == "/"
+    # A browser tells the origin of a form only where it may tell the page that it is on.
+    assert page.headers["referrer-policy"] == "same-origin"
     policy = page.headers["content-security-policy"]
     assert "default-src 'none'" in policy
     assert "frame-ancestors 'none'" in policy
