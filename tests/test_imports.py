@@ -69,6 +69,7 @@ ALLOWED: Mapping[str, set[str]] = {
     "journal": GROUND,
     "registry": {*GROUND, "config", "journal"},
     "live": {*GROUND, "runtime"},
+    "history": GROUND,
     "bus": {*GROUND, "config"},
     "dispatch": {*GROUND, "bus", "journal"},
     "web": {*GROUND, "config", "bus", "journal", "http", "http.server"},
@@ -79,7 +80,7 @@ ALLOWED: Mapping[str, set[str]] = {
     # The composition root, and the programs above it: they know every room but the plugins.
     "forges": {*GROUND, "config", "github", "github.hooks", "journal", "web"},
     "reload": {*CORE, "forges"},
-    "service": {*CORE, "cli", "forges", "live", "reload", *AT_GITHUB, "http.client"},
+    "service": {*CORE, "cli", "forges", "history", "live", "reload", *AT_GITHUB, "http.client"},
     "tap": {*CORE, "service", "demo"},
     "demo": {*CORE, "service", "testing"},
     "dev_service": {*GROUND, "config", "dev", "tap"},

@@ -40,6 +40,8 @@ from stackit.dispatch.pauses import Pauses
 from stackit.dispatch.routes import control_routes
 from stackit.dispatch.stalls import StallDetector
 from stackit.dispatch.tallies import Tallies
+from stackit.history.history import History
+from stackit.history.routes import history_routes
 from stackit.journal import EventId
 from stackit.journal.pruner import Pruner
 from stackit.journal.sqlite import SQLiteJournal
@@ -75,6 +77,7 @@ from stackit.web.admin.openapi import openapi_route
 from stackit.web.admin.site import admin_site
 from stackit.web.admin.slowdown import Slowdown
 from stackit.web.pages.deliveries import delivery_pages
+from stackit.web.pages.plugins import plugins_page
 from stackit.web.pages.site import page_routes
 from stackit.web.pages.static_files import static_files
 from stackit.web.public import public_site
@@ -281,6 +284,9 @@ class Stackit(Service):
         self._live_places = Places()
         self.stop.when_begun(self.live.stop)
         self.bus.register("live", self.live)
+        self.history = History(self.journal, reactor=self.reactor, now=self.now)
+        self.history.load()
+        self.bus.register("history", self.history)
 
     def _signed_by(self, body: bytes, digest: bytes) -> str | None:
         """Return the label of the secret of GitHub's webhook that signed a body."""
@@ -403,6 +409,7 @@ class Stackit(Service):
                 ways=self._login_ways,
             ),
             *self.github.routes(),
+            *history_routes(self.history),
             *live_routes(self.live, self._live_places, self.sessions.when_ended),
             *self.bus.collect_items(hookspecs.stackit_routes, self.app),
         ]
@@ -424,7 +431,7 @@ class Stackit(Service):
         """Return the routes of the pages: stackit's own, and those of plugins."""
         plugins = self.bus.collect_items(hookspecs.stackit_pages, self.app)
         return page_routes(
-            [*delivery_pages(), *plugins, *self.github.pages()],
+            [*delivery_pages(), *plugins, plugins_page(), *self.github.pages()],
             reactor=self.reactor,
             now=self.now,
             prefix=self.config.api_prefixes[0],
@@ -481,7 +488,7 @@ class Stackit(Service):
         self._closers.add(self.backstop.stop)
         self.backstop.startService()
         self.sessions.start()
-        for each in (self.pruner, self.stalls, self.storage):
+        for each in (self.pruner, self.stalls, self.storage, self.history):
             self._closers.add(each.stopService)
             each.startService()
         self.heartbeat.startService()

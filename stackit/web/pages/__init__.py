@@ -1,1 +1,1 @@
-"""The pages of the admin side: their frame, the overview and the deliveries."""
+"""The pages of the admin side: their frame, the overview, the deliveries and the plugins."""

@@ -8,6 +8,7 @@ from markupsafe import Markup
 
 from stackit.api.pages import Page, PageError, PageRequest, Panel
 from stackit.html.templates import Templates
+from stackit.web.pages.plot import plot, summary
 
 _LATEST = "10"
 
@@ -19,6 +20,7 @@ def overview(panels: Sequence[Panel], body_of: PanelBody) -> Page:
 
     async def show(request: PageRequest) -> Markup:
         status = await request.get("/status")
+        history = await request.get("/history")
         latest, problem = [], ""
         try:
             latest = (await request.get("/deliveries", {"limit": _LATEST}))["deliveries"]
@@ -26,7 +28,14 @@ def overview(panels: Sequence[Panel], body_of: PanelBody) -> Page:
             problem = str(refused)
         bodies = [(panel, await body_of(panel, request)) for panel in panels]
         return Templates("stackit.web.pages").render(
-            "overview.html", request=request, status=status, latest=latest, problem=problem, panels=bodies
+            "overview.html",
+            request=request,
+            status=status,
+            latest=latest,
+            problem=problem,
+            panels=bodies,
+            plot=plot(history),
+            summary=summary(history),
         )
 
     return Page("/", "Overview", show, nav="Overview")

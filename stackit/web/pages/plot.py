@@ -1,0 +1,97 @@
+"""A plot of the last hour, drawn on the server as SVG: no script, and no style but the stylesheet's."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from markupsafe import Markup
+
+_WIDTH, _HEIGHT = 720, 150
+_LEFT, _TOP, _BOTTOM = 4, 18, 22
+_DEEP = _HEIGHT - _TOP - _BOTTOM
+
+
+def plot(history: Mapping[str, Any]) -> Markup:
+    """Return the plot of an answer of ``GET {prefix}/history``.
+
+    Bars are deliveries a minute; the lines are the median and the p95 of the time from a push to its mirror, which have
+    a scale of their own. A title and a description say the same in words.
+    """
+    minutes: Sequence[Mapping[str, Any]] = history["minutes"]
+    most = max((each["deliveries"] for each in minutes), default=0)
+    slowest = max((each["p95"] or 0.0 for each in minutes), default=0.0)
+    step = (_WIDTH - 2 * _LEFT) / max(1, len(minutes))
+    parts = [
+        Markup('<svg class="plot" viewBox="0 0 {} {}" role="img" aria-labelledby="plot-title plot-text">').format(
+            _WIDTH, _HEIGHT
+        ),
+        Markup('<title id="plot-title">The last hour</title><desc id="plot-text">{}</desc>').format(summary(history)),
+        Markup('<path class="plot-axis" d="M{} {}H{}"/>').format(_LEFT, _HEIGHT - _BOTTOM, _WIDTH - _LEFT),
+    ]
+    for number, each in enumerate(minutes):
+        if each["deliveries"]:
+            height = max(1.0, _DEEP * each["deliveries"] / most)
+            parts.append(
+                Markup('<rect class="plot-bar" x="{}" y="{}" width="{}" height="{}"><title>{}</title></rect>').format(
+                    _number(_LEFT + number * step + 1),
+                    _number(_HEIGHT - _BOTTOM - height),
+                    _number(step - 2),
+                    _number(height),
+                    f"{each['at'][11:16]} UTC: {_counted(each['deliveries'])}",
+                )
+            )
+    for name in ("p95", "median"):
+        parts += _line(name, [each[name] for each in minutes], slowest, step)
+    labels = [
+        (_LEFT, 12, "start", f"at most {most} a minute"),
+        (_LEFT, _HEIGHT - 6, "start", "an hour ago"),
+        (_WIDTH - _LEFT, _HEIGHT - 6, "end", "now"),
+    ]
+    if slowest:
+        labels.append((_WIDTH - _LEFT, 12, "end", f"visible within {_seconds(slowest)} (p95) at worst"))
+    parts += [
+        Markup('<text class="plot-label" x="{}" y="{}" text-anchor="{}">{}</text>').format(*label) for label in labels
+    ]
+    return Markup("").join([*parts, Markup("</svg>")])
+
+
+def summary(history: Mapping[str, Any]) -> str:
+    """Return the last hour as a sentence."""
+    count = history["deliveries"]
+    said = f"{_counted(count)} in the last hour."
+    if history["median"] is None:
+        return f"{said} No push became visible in a mirror."
+    pushes = history["visible"]
+    counted = f"{pushes} push{'' if pushes == 1 else 'es'} became visible"
+    return f"{said} {counted}: half within {_seconds(history['median'])}, 95 % within {_seconds(history['p95'])}."
+
+
+def _line(name: str, values: Sequence[float | None], most: float, step: float) -> list[Markup]:
+    """Return a line through the values; where minutes have none it goes straight on, and one alone is a dot."""
+    points = [
+        (_LEFT + (number + 0.5) * step, _HEIGHT - _BOTTOM - _DEEP * value / most)
+        for number, value in enumerate(values)
+        if value is not None and most
+    ]
+    if not points:
+        return []
+    path = "L".join(f"{_number(x)} {_number(y)}" for x, y in points)
+    shapes = [Markup('<path class="plot-{}" d="M{}"/>').format(name, path)] if len(points) > 1 else []
+    dots = [
+        Markup('<circle class="plot-{}" cx="{}" cy="{}" r="2"/>').format(name, _number(x), _number(y))
+        for x, y in points
+    ]
+    return [*shapes, *dots]
+
+
+def _counted(deliveries: int) -> str:
+    return f"{deliveries:,} deliver{'y' if deliveries == 1 else 'ies'}"
+
+
+def _seconds(seconds: float) -> str:
+    return f"{seconds * 1000:.0f} ms" if seconds < 1 else f"{seconds:.1f} s"
+
+
+def _number(value: float) -> str:
+    return f"{value:.1f}".removesuffix(".0")
