@@ -76,6 +76,7 @@ from stackit.web.admin.deliveries import delivery_routes
 from stackit.web.admin.openapi import openapi_route
 from stackit.web.admin.site import admin_site
 from stackit.web.admin.slowdown import Slowdown
+from stackit.web.pages.audit import audit_page
 from stackit.web.pages.deliveries import delivery_pages
 from stackit.web.pages.plugins import plugins_page
 from stackit.web.pages.site import page_routes
@@ -431,7 +432,7 @@ class Stackit(Service):
         """Return the routes of the pages: stackit's own, and those of plugins."""
         plugins = self.bus.collect_items(hookspecs.stackit_pages, self.app)
         return page_routes(
-            [*delivery_pages(), *plugins, plugins_page(), *self.github.pages()],
+            [*delivery_pages(), *plugins, plugins_page(), *self.github.pages(), audit_page()],
             reactor=self.reactor,
             now=self.now,
             prefix=self.config.api_prefixes[0],

@@ -8,10 +8,13 @@ from typing import Any
 import pytest_twisted
 from admin_server import CSRF, ECHO
 from memory_journal import MemoryJournal
+from twisted.internet import reactor
 
 from stackit import AdminRequest, Response, Route
 from stackit.config.login import LoginConfig
 from stackit.web.admin import audit as audit_module
+from stackit.web.pages.audit import audit_page
+from stackit.web.pages.site import page_routes
 from stackit.web.sessions.session import csrf_of
 
 TOKEN = "the-token-of-operators"
@@ -125,3 +128,23 @@ async def test_it_is_bounded_in_number_and_in_length(people: Any, token_file: Pa
 
 def _request(path: str) -> AdminRequest:
     return AdminRequest(method="POST", path=path, args={}, query={}, body=b"", by="x")
+
+
+@pytest_twisted.ensureDeferred
+async def test_its_page_shows_operators_what_was_done_as_text(people: Any, token_file: Path) -> None:
+    routes = page_routes(
+        [audit_page()],
+        reactor=reactor,
+        now=lambda: 1_000_000.0,
+        prefix="/api/v1",
+        call=lambda *given, **named: side.site.call(*given, **named),  # noqa: PLW0108 - it is made later
+    )
+    login = LoginConfig(anonymous="read")
+    side = await people(token_file=token_file, login=login, routes=[*ECHO, *routes])
+    side.audit.note(_request("/<script>alert(1)</script>"), 200)
+    page = await side.ask("GET", "/audit", BEARER)
+    assert page.status == 200
+    assert b"&lt;script&gt;alert(1)" in page.body
+    refused = await side.ask("GET", "/audit")
+    assert refused.status == 403
+    assert b"alert(1)" not in refused.body
