@@ -41,7 +41,10 @@ class Attempt(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Attempts:
-    """Makes attempts, and knows its own again: each once, and within the time. ``seconds`` is the reactor's clock."""
+    """Makes attempts, and knows its own again within the time; each is of use once. ``seconds`` is a clock.
+
+    Who makes many attempts pushes out what is known of their own old ones: it keeps nobody else from logging in.
+    """
 
     def __init__(self, seconds: Callable[[], float]) -> None:
         self._seconds = seconds
@@ -53,21 +56,25 @@ class Attempts:
         end = int(self._seconds() + OPEN_FOR)
         return self._of(f"{_base64(secrets.token_bytes(_BYTES))}.{end}.{_base64(following.encode())}", following)
 
-    def take(self, cookie: str, state: str) -> Attempt | None:
+    def find(self, cookie: str, state: str) -> Attempt | None:
         """Return the attempt of a browser that comes back; None where it is no such browser, too late, or again."""
         if not _COOKIE.fullmatch(cookie):
             return None
         _, end, packed = cookie.split(".")
         now = self._seconds()
         right = hmac.compare_digest(state.encode("utf-8", "surrogatepass"), self._hash("state", cookie).encode())
-        if not right or now >= int(end):
+        if not right or now >= int(end) or state in self._used:
             return None
-        self._used = {each: until for each, until in self._used.items() if now < until}
-        if cookie in self._used or len(self._used) >= _MOST_USED:
-            return None
-        self._used[cookie] = float(end)
         # The state is the proof that all of the cookie was made here.
         return self._of(cookie, base64.urlsafe_b64decode(packed + "=" * (-len(packed) % 4)).decode())
+
+    def use(self, attempt: Attempt) -> None:
+        """Have an attempt be of no use again."""
+        now = self._seconds()
+        self._used = {state: until for state, until in self._used.items() if now < until}
+        if len(self._used) >= _MOST_USED:
+            del self._used[next(iter(self._used))]
+        self._used[attempt.state] = now + OPEN_FOR
 
     def _of(self, cookie: str, following: str) -> Attempt:
         return Attempt(

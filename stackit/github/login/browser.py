@@ -73,12 +73,13 @@ class BrowserLogin:
             return self._admission.pages.refused(str(problem), 404)
         attempt = None
         if request.method == "GET":
-            attempt = self._attempts.take(cookie_of(request.cookie, _cookie(base)[0]), query.get("state", ""))
+            attempt = self._attempts.find(cookie_of(request.cookie, _cookie(base)[0]), query.get("state", ""))
         if attempt is None:
             return self._admission.pages.refused(OF_NO_USE, 403)  # anybody can send this: it is not written down
         waiting = admission.wait(request)
         if waiting is not None:
             return self._admission.pages.too_many(waiting)
+        self._attempts.use(attempt)
         try:
             if query.get("error") or not _CODE.fullmatch(query.get("code", "")):
                 raise oauth.refusal(query.get("error", ""), f"{base}{CALLBACK}")

@@ -9,11 +9,12 @@ from collections.abc import Callable
 import msgspec
 
 from stackit.github.login.oauth import DeviceCodes
+from stackit.text.addresses import client_network
 
 MOST = 256
 """Shells that may wait at once."""
 MOST_OF_ONE = 8
-"""Shells of one address that may wait at once: another one takes the place of the first."""
+"""Shells of one address (of IPv6: a network) that may wait at once: another one takes the place of the first."""
 _BYTES = 32
 
 
@@ -43,7 +44,8 @@ class Devices:
         """Return whether one more shell of an address may wait."""
         now = self._seconds()
         self._waiting = {key: each for key, each in self._waiting.items() if now < each.ends_at}
-        same = [key for key, each in self._waiting.items() if each.client == client]
+        network = client_network(client)
+        same = [key for key, each in self._waiting.items() if client_network(each.client) == network]
         if len(same) >= MOST_OF_ONE:
             del self._waiting[same[0]]
         return len(self._waiting) < MOST

@@ -10,7 +10,7 @@ import pytest
 import pytest_twisted
 
 from stackit.config.model import AdminConfig
-from stackit.github.login.attempts import OPEN_FOR, Attempts
+from stackit.github.login.attempts import _MOST_USED, OPEN_FOR, Attempts
 from stackit.github.login.browser import OF_NO_USE, own_path
 
 from .conftest import BASE, Browser, Login
@@ -226,6 +226,32 @@ def test_an_attempt_shows_none_of_its_secrets_and_its_challenge_is_that_of_its_v
     assert 43 <= len(made.verifier) <= 128
     assert len({made.cookie, made.state, made.verifier, other.cookie, other.state, other.verifier}) == 6
     assert all(secret not in repr(made) for secret in (made.cookie, made.state, made.verifier))
-    assert Attempts(lambda: 0.0).take(made.cookie, made.state) is None, "of another process"
-    taken = attempts.take(made.cookie, made.state)
-    assert taken == made
+    assert Attempts(lambda: 0.0).find(made.cookie, made.state) is None, "of another process"
+    assert attempts.find(made.cookie, made.state) == made
+    attempts.use(made)
+    assert attempts.find(made.cookie, made.state) is None
+
+
+def test_attempts_without_end_take_bounded_memory_and_keep_nobody_out() -> None:
+    attempts = Attempts(lambda: 0.0)
+    for _ in range(_MOST_USED + 5):
+        attempts._used[str(len(attempts._used))] = OPEN_FOR
+    attempts.use(attempts.begin("/"))
+    made = attempts.begin("/x")
+    assert attempts.find(made.cookie, made.state) == made
+    attempts.use(made)
+    assert attempts.find(made.cookie, made.state) is None
+
+
+@pytest_twisted.ensureDeferred
+async def test_one_who_comes_back_too_often_waits_and_uses_up_nothing(login: Login) -> None:
+    flood = [Browser(login) for _ in range(30)]
+    statuses = []
+    for each in flood:
+        await each.leave()
+        made = login.part.browser._attempts.begin("/")
+        each.cookie = f"{each.cookie.partition('=')[0]}={made.cookie}"
+        statuses.append((await each.come_back({"code": "of-no-use", "state": made.state})).status)
+    assert statuses[:10] == [403] * 10
+    assert statuses.count(429) > 10
+    assert len(login.part.browser._attempts._used) == statuses.count(403)

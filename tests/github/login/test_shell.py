@@ -117,3 +117,14 @@ async def test_a_browser_without_a_way_back_logs_in_by_a_code(login: Login) -> N
     assert [each.login for each in login.door.people()] == ["octocat"]
     assert login.door.went_on == ["/repositories"]
     assert "Get a code" in (await login.ask("GET", "/login/code", cookie=cookie, origin=BASE)).body.decode()
+
+
+@pytest_twisted.ensureDeferred
+async def test_the_addresses_of_one_network_wait_for_codes_as_one(login: Login) -> None:
+    login.github.logins.device_flow.add(login.app.id)
+    begun = [
+        (await login.ask("POST", "{prefix}/login/device", client=f"2001:db8::{number:x}")).body
+        for number in range(1, MOST_OF_ONE + 2)
+    ]
+    assert (await poll(login, begun[0]["device"]))[0] == 404
+    assert {(await poll(login, each["device"]))[0] for each in begun[1:]} == {200}
