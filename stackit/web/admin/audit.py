@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from http import HTTPStatus
 
 import msgspec
 
@@ -15,6 +16,11 @@ from stackit.secrets.redactor import Redact
 COLLECTION = "audit"
 MOST = 1000
 """Entries that are kept."""
+MOST_OF_OTHERS = 250
+"""Entries that are kept of what was refused or failed, and of viewers, where there are more than ``MOST``.
+
+Strangers who send wrong tokens must not push out what operators did.
+"""
 _LONGEST = 500
 
 
@@ -52,16 +58,18 @@ class Audit:
         self._observe = observe
         self._redact = redact
         self._entries: dict[str, AuditEntry] = {}
+        self._of_others: dict[str, None] = {}
         self._last = 0
 
     def load(self) -> None:
         """Read the entries of the last process. It blocks: call it before anything listens."""
         for key, document in self._journal.documents_now(COLLECTION).items():
             try:
-                self._entries[key] = msgspec.json.decode(document, type=AuditEntry)
+                entry = msgspec.json.decode(document, type=AuditEntry)
             except (msgspec.DecodeError, UnicodeDecodeError):
                 self._kept.put(key, None)
             else:
+                self._add(entry)
                 self._last = int(key)
 
     async def stop(self) -> None:
@@ -96,11 +104,12 @@ class Audit:
             status=status,
             reason=None if reason is None else self._clean(reason),
         )
-        self._entries[key] = entry
+        self._add(entry)
         self._kept.put(key, msgspec.json.encode(entry))
         while len(self._entries) > MOST:
-            oldest = next(iter(self._entries))
+            oldest = next(iter(self._of_others if len(self._of_others) > MOST_OF_OTHERS else self._entries))
             del self._entries[oldest]
+            self._of_others.pop(oldest, None)
             self._kept.put(oldest, None)
         self._observe(
             Occurrence(
@@ -119,6 +128,11 @@ class Audit:
         """Return entries, newest first, that are older than the one with the id ``before``, and the next ``before``."""
         older = [each for each in reversed(self._entries.values()) if before is None or each.id < before]
         return older[:limit], older[limit - 1].id if len(older) > limit else None
+
+    def _add(self, entry: AuditEntry) -> None:
+        self._entries[entry.id] = entry
+        if entry.role != "operator" or entry.status >= HTTPStatus.BAD_REQUEST:
+            self._of_others[entry.id] = None
 
     def _clean(self, text: str) -> str:
         cut = self._redact(text[:_LONGEST])

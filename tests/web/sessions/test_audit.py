@@ -11,6 +11,7 @@ from memory_journal import MemoryJournal
 from twisted.internet import reactor
 
 from stackit import AdminRequest, Response, Route
+from stackit.api.admin import Role
 from stackit.config.login import LoginConfig
 from stackit.web.admin import audit as audit_module
 from stackit.web.pages.audit import audit_page
@@ -126,8 +127,36 @@ async def test_it_is_bounded_in_number_and_in_length(people: Any, token_file: Pa
     assert entries[-1].target == "/6"
 
 
-def _request(path: str) -> AdminRequest:
-    return AdminRequest(method="POST", path=path, args={}, query={}, body=b"", by="x")
+@pytest_twisted.ensureDeferred
+async def test_strangers_and_viewers_cannot_push_out_what_operators_did(
+    people: Any, token_file: Path, journal: MemoryJournal
+) -> None:
+    side = await people(token_file=token_file, journal=journal)
+    side.audit.note(_request("/done"), 200)
+    for number in range(2 * audit_module.MOST):
+        side.audit.note(_request(f"/{number}"), 403 if number % 2 else 404)
+    await side.audit.stop()
+    side = await people(token_file=token_file, journal=journal)
+    for _ in range(audit_module.MOST):
+        side.audit.note(_request("/", role="viewer"), 303)
+    entries, _ = side.audit.page(None, 2 * audit_module.MOST)
+    assert len(entries) == audit_module.MOST
+    assert entries[-1].target == "/done"
+    for _ in range(audit_module.MOST - audit_module.MOST_OF_OTHERS):
+        side.audit.note(_request("/later"), 200)
+    entries, _ = side.audit.page(None, 2 * audit_module.MOST)
+    assert [each.role for each in entries].count("viewer") == audit_module.MOST_OF_OTHERS
+
+
+@pytest_twisted.ensureDeferred
+async def test_who_is_not_known_behind_a_proxy_goes_by_their_own_address(people: Any) -> None:
+    side = await people(client_of=lambda _: "203.0.113.5")
+    assert (await side.ask("POST", SYNC, CSRF)).json["by"] == "203.0.113.5"
+    assert side.deeds == [("203.0.113.5", "POST", SYNC, 200)]
+
+
+def _request(path: str, role: Role = "operator") -> AdminRequest:
+    return AdminRequest(method="POST", path=path, args={}, query={}, body=b"", by="x", role=role)
 
 
 @pytest_twisted.ensureDeferred
