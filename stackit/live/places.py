@@ -8,6 +8,8 @@ from typing import Literal
 MOST = 256
 MOST_OF_ADDRESS = 64
 MOST_OF_PERSON = 32
+KEPT_FREE = 4
+"""One place in so many is for people who are known: strangers who may look cannot take them all."""
 
 Full = Literal["address", "person", "all"]
 """Whose places are taken."""
@@ -22,14 +24,15 @@ class Places:
         self._of: Counter[tuple[Full, str]] = Counter()
         self.refused: Counter[Full] = Counter()
 
-    def full(self, address: str, person: str) -> Full | None:
+    def full(self, address: str, person: str, *, is_known: bool = True) -> Full | None:
         """Return whose places are all taken; None where there is one. Counts a refusal."""
         found: Full | None = None
+        most = self._most if is_known else self._most - self._most // KEPT_FREE
         if self._of["address", address] >= MOST_OF_ADDRESS:
             found = "address"
         elif self._of["person", person] >= MOST_OF_PERSON:
             found = "person"
-        elif self._taken >= self._most:
+        elif self._taken >= most:
             found = "all"
         if found is not None:
             self.refused[found] += 1

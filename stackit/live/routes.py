@@ -74,7 +74,8 @@ class _Stream:
         if self._feed.stopping:
             return _later(503, "stackit stops: come again soon")
         address, person = client_network(request.client), request.by
-        full = self._places.full(address, person)
+        is_known = request.role == "operator" or bool(request.session)
+        full = self._places.full(address, person, is_known=is_known)
         if full is not None:
             return _later(*_FULL[full])
 

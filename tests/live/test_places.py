@@ -34,3 +34,12 @@ def test_there_are_so_many_in_all() -> None:
         places.leave(f"192.0.2.{number}", f"person {number}")
     assert places.full("192.0.2.9", "person 9") is None
     assert not places._of, "nothing is kept of those who are gone"
+
+
+def test_strangers_who_may_look_leave_places_for_those_who_are_known() -> None:
+    places = Places(8)
+    for number in range(6):
+        assert places.full(f"192.0.2.{number}", f"192.0.2.{number}", is_known=False) is None
+        places.take(f"192.0.2.{number}", f"192.0.2.{number}")
+    assert places.full("192.0.2.9", "192.0.2.9", is_known=False) == "all"
+    assert places.full("192.0.2.9", "octocat (id 6)") is None

@@ -123,6 +123,10 @@ class AdminSite(BoundedSite):
         """Return the address of who asks, also behind a trusted proxy."""
         return self._client_of(head) or head.client
 
+    def peer(self, head: RequestHead, connection: Connection) -> str:
+        """Return the name for people of who asks without being known: an address, or the user of a socket."""
+        return self._client_of(head) or _peer(connection)
+
     def _role(self, head: RequestHead) -> Role | None:
         asker = self.guard.asker(head, "", is_seen=False)
         return None if asker is None else asker.role
@@ -224,7 +228,7 @@ class _AdminHandler:
             return result
 
         # It goes on when the client hangs up: others may wait for the same sync, and a replay must not stop half way.
-        peer, client = _peer(self._connection), self._site.client(request.head)
+        peer, client = self._site.peer(request.head, self._connection), self._site.client(request.head)
         answering = Deferred.fromCoroutine(self._admin.answer(request.head, query, body, peer, client))
         answering.addBoth(answered).addCallback(partial(self._site.streams.watched, request.head))
         answering.addCallback(request.answer).addErrback(request.fail)

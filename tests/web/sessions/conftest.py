@@ -18,7 +18,7 @@ from stackit.config.login import LoginConfig
 from stackit.config.model import AdminConfig, Config
 from stackit.text.redaction import redacted
 from stackit.web.admin.audit import Audit
-from stackit.web.admin.site import AdminSite, admin_site
+from stackit.web.admin.site import AdminSite, ClientOf, admin_site
 from stackit.web.admin.slowdown import Slowdown
 from stackit.web.sessions.entrance import Entrance
 from stackit.web.sessions.routes import people_routes
@@ -87,6 +87,7 @@ async def people() -> AsyncIterator[Serve]:
         hosts: Sequence[str] = (),
         routes: Sequence[Route] = tuple(ECHO),
         journal: MemoryJournal | None = None,
+        client_of: ClientOf = lambda _: None,
         **settings: Any,
     ) -> People:
         files = () if token_file is None else (token_file,)
@@ -109,7 +110,7 @@ async def people() -> AsyncIterator[Serve]:
             guard=lambda: site.guard,
             slowdown=Slowdown(clock.seconds, burst=10, per_minute=10),
         )
-        site = admin_site(config, [*routes, *own], reactor, sessions=sessions, note=audit.note)
+        site = admin_site(config, [*routes, *own], reactor, sessions=sessions, note=audit.note, client_of=client_of)
         sites.append(site)
         port = await serverFromString(reactor, "tcp:0:interface=127.0.0.1").listen(site)
         ports.append(port)
