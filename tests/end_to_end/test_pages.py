@@ -76,6 +76,7 @@ async def test_a_push_and_its_dead_letter_are_seen_and_replayed(
     shown = text(await server.ask("GET", server.admin_url + path))
     assert "&lt;script&gt;alert(&#39;payload&#39;)&lt;/script&gt;\\u202e" in shown
     assert "&lt;script&gt;alert(&#39;error&#39;)" in shown
+    assert '<a href="/repos/octo/widget">octo/widget</a>' in shown
     assert "<script>alert" not in shown
     assert "\u202e" not in shown
 

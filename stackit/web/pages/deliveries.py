@@ -54,12 +54,21 @@ async def _show(request: PageRequest) -> View:
         steps=timeline(delivery),
         payload=None if payload is None else folded(payload),
         changes=changes,
+        repository=await _repository(request, delivery["repo"]),
         raw=f"{request.prefix}/deliveries/{quote(delivery['id'], safe='')}?payload=1",
     )
     title = " ".join(filter(None, (delivery["event"], delivery["action"])))
     if delivery["repo"]:
         title = f"{title} in {delivery['repo']}"
     return View(body=body, title=title, lead=_templates().render("delivery_lead.html", delivery=delivery))
+
+
+async def _repository(request: PageRequest, name: str | None) -> str:
+    """Return the path of the page of a repository; "" where none is mirrored by this name."""
+    if not name:
+        return ""
+    answer = await request.api("GET", f"/repos/{name}")
+    return f"/repos/{quote(name)}" if answer.status == 200 else ""
 
 
 async def _receipt(request: PageRequest, path: str) -> tuple[Mapping[str, Any], Any]:
