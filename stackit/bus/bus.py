@@ -58,6 +58,7 @@ class Bus:
         "_failed_before",
         "_implementations",
         "_in_line",
+        "_own",
         "_plugins",
         "_subscribers",
         "_wanting",
@@ -73,13 +74,17 @@ class Bus:
         self._displayed: dict[str, str] = {}
         self._implementations: dict[str, tuple[HookImpl, ...]] = {}
         self._failed_before: set[str] = set()
+        self._own: set[str] = set()
         self._wanting = lru_cache(maxsize=1024)(self._find_wanting)
         self._prepare()
 
     # -- registration -------------------------------------------------------------
 
-    def register(self, name: str, plugin: object) -> None:
-        """Add a plugin. Raises PluginError, with nothing registered, where it cannot work."""
+    def register(self, name: str, plugin: object, *, own: bool = False) -> None:
+        """Add a plugin. Raises PluginError, with nothing registered, where it cannot work.
+
+        ``own`` is for a part of stackit itself, which is called as plugins are and is no plugin to people.
+        """
         for other, there in self._plugins.list_name_plugin():
             if name == other or plugin is there:
                 raise PluginError(name, f"is there already, as {other}")
@@ -88,6 +93,8 @@ class Bus:
         register(trial, name, plugin)
         checks.check(name, plugin, implementations(trial))
         register(self._plugins, name, plugin)
+        if own:
+            self._own.add(name)
         self._prepare()
 
     def _prepare(self) -> None:
@@ -106,8 +113,8 @@ class Bus:
         self._displayed = {each.key: each.plugin for each in self.subscribers() if handlers[each.plugin] == 1}
 
     def plugins(self) -> list[str]:
-        """Return the names of all registered plugins."""
-        return sorted(name for name, _ in self._plugins.list_name_plugin())
+        """Return the names of all registered plugins, without the parts of stackit itself."""
+        return sorted(name for name, _ in self._plugins.list_name_plugin() if name not in self._own)
 
     def doubts(self, doubt: checks.Doubt) -> list[str]:
         """Return a line for each pattern of a handler that no event may ever match; ``doubt`` knows the events."""

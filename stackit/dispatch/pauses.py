@@ -17,10 +17,10 @@ COLLECTION = "paused"
 
 
 class Pause(msgspec.Struct, frozen=True):
-    """Who paused a subscriber, and when, in seconds since the epoch."""
+    """Who paused a subscriber, and when, in seconds since the epoch. Both are None where the document is damaged."""
 
-    by: str
-    at: float
+    by: str | None
+    at: float | None
 
 
 class Pauses:
@@ -41,13 +41,16 @@ class Pauses:
     def load(self) -> None:
         """Pause the queues of the subscribers that were paused, before anything is handed to them. Blocks.
 
+        A damaged document is a pause all the same: of whom and since when is lost.
         Raises JournalError where the journal cannot be read: nothing may begin that a person has stopped.
         """
         for key, document in self._journal.documents_now(COLLECTION).items():
-            self._paused[key] = pause = msgspec.json.decode(document, type=Pause)
+            self._paused[key] = pause = _decoded(document)
             if key in self._dispatch.queues():
                 self._dispatch.queues()[key].pause()
-            self._tell(key, f"paused since {rfc3339(pause.at)}, by {pause.by}: its events wait until it is resumed")
+            of_whom = "by whom and since when cannot be read" if pause.at is None else f"by {pause.by}"
+            since = "" if pause.at is None else f" since {rfc3339(pause.at)}"
+            self._tell(key, f"paused{since}, {of_whom}: its events wait until it is resumed")
 
     def paused(self) -> Mapping[str, Pause]:
         """Return the subscribers that are paused, by their keys."""
@@ -89,3 +92,10 @@ class Pauses:
 
     def _tell(self, key: str, reason: str) -> None:
         self._bus.observe(Occurrence(name="notice", subscriber=self._bus.display(key), reason=reason))
+
+
+def _decoded(document: bytes) -> Pause:
+    try:
+        return msgspec.json.decode(document, type=Pause)
+    except (msgspec.DecodeError, UnicodeDecodeError):
+        return Pause(None, None)

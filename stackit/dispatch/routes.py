@@ -54,6 +54,17 @@ class LoadedPlugin(msgspec.Struct, frozen=True):
     handlers: list[HandlerState]
 
 
+class UnloadedSubscriber(msgspec.Struct, frozen=True, kw_only=True):
+    """A subscriber that is paused or has events in the journal, and whose handler is not loaded."""
+
+    subscriber: str
+    pending: int
+    dead: int
+    paused: bool
+    paused_by: str | None
+    paused_at: Timestamp | None
+
+
 class LeftOut(msgspec.Struct, frozen=True):
     """An installed plugin that does not work, and why."""
 
@@ -62,10 +73,11 @@ class LeftOut(msgspec.Struct, frozen=True):
 
 
 class Plugins(msgspec.Struct, frozen=True):
-    """All plugins."""
+    """All plugins, and what waits for handlers that are not there."""
 
     plugins: list[LoadedPlugin]
     left_out: list[LeftOut]
+    unloaded: list[UnloadedSubscriber]
 
 
 class PauseState(msgspec.Struct, frozen=True):
@@ -99,10 +111,12 @@ class _Control:
         except JournalError as problem:
             return unavailable(problem)
         pending = self._dispatch.pending()
+        loaded: set[str] = set()
         handlers: dict[str, list[HandlerState]] = {name: [] for name in self._bus.plugins()}
         for name, hook in HOOKS.items():
             if hook.kind is HookKind.EVENT:
                 for each in self._bus.subscribers(getattr(hookspecs, name)):
+                    loaded.add(each.key)
                     shown = self._bus.display(each.key)
                     state = self._handler(name, each, pending.get(shown, 0), dead.get(each.key, 0))
                     handlers[each.plugin].append(state)
@@ -115,7 +129,13 @@ class _Control:
             for plugin, found in handlers.items()
         ]
         left_out = [LeftOut(each.plugin, self._bus.redact(each.reason)) for each in self._left_out]
-        return Response(body=Plugins(plugins, left_out))
+        waiting = {key for key, count in (*pending.items(), *dead.items()) if count}
+        known = loaded | set(map(self._bus.display, loaded))
+        unloaded = [
+            self._unloaded(key, pending.get(key, 0), dead.get(key, 0))
+            for key in sorted({*waiting, *self._pauses.paused()} - known)
+        ]
+        return Response(body=Plugins(plugins, left_out, unloaded))
 
     async def pause(self, request: AdminRequest) -> Response:
         return await self._change(request, self._pauses.pause)
@@ -142,7 +162,8 @@ class _Control:
 
     def _handler(self, hook: str, subscriber: Subscriber, pending: int, dead: int) -> HandlerState:
         name = self._bus.display(subscriber.key)
-        tally, pause = self._tallies.of(name), self._pauses.paused().get(subscriber.key)
+        tally = self._tallies.of(name)
+        paused, paused_by, paused_at = self._pause(subscriber.key)
         return HandlerState(
             subscriber=name,
             function=subscriber.function,
@@ -156,10 +177,23 @@ class _Control:
             max_seconds=tally.longest,
             last_error=tally.last_error,
             last_error_at=None if tally.last_error_at is None else rfc3339(tally.last_error_at),
-            paused=pause is not None,
-            paused_by=None if pause is None else pause.by,
-            paused_at=None if pause is None else rfc3339(pause.at),
+            paused=paused,
+            paused_by=paused_by,
+            paused_at=paused_at,
         )
+
+    def _unloaded(self, key: str, pending: int, dead: int) -> UnloadedSubscriber:
+        paused, paused_by, paused_at = self._pause(key)
+        return UnloadedSubscriber(
+            subscriber=key, pending=pending, dead=dead, paused=paused, paused_by=paused_by, paused_at=paused_at
+        )
+
+    def _pause(self, key: str) -> tuple[bool, str | None, str | None]:
+        """Return whether a subscriber is paused, by whom and since when."""
+        pause = self._pauses.paused().get(key)
+        if pause is None:
+            return False, None, None
+        return True, pause.by, None if pause.at is None else rfc3339(pause.at)
 
 
 def control_routes(

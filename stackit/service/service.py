@@ -217,7 +217,7 @@ class Stackit(Service):
         )
         self.pauses = Pauses(self.journal, self.dispatch, self.bus, now=self.now)
         self._tallies = Tallies(self.now)
-        self.bus.register("tallies", self._tallies)
+        self.bus.register("stackit.tallies", self._tallies, own=True)
         self.stalls = StallDetector(
             reactor=reactor, dispatch=self.dispatch, display=self.bus.display, notice=self._notice
         )
@@ -284,10 +284,10 @@ class Stackit(Service):
         self.live = Feed(reactor=self.reactor, now=self.now, redact=self.redact)
         self._live_places = Places()
         self.stop.when_begun(self.live.stop)
-        self.bus.register("live", self.live)
+        self.bus.register("stackit.live", self.live, own=True)
         self.history = History(self.journal, reactor=self.reactor, now=self.now)
         self.history.load()
-        self.bus.register("history", self.history)
+        self.bus.register("stackit.history", self.history, own=True)
 
     def _signed_by(self, body: bytes, digest: bytes) -> str | None:
         """Return the label of the secret of GitHub's webhook that signed a body."""

@@ -861,3 +861,18 @@ def test_every_hook_is_reached_by_the_one_way_of_its_kind(name: str) -> None:
         case HookKind.ONE:
             bus.tell(hook, "mine", None)
     assert calls == [name]
+
+
+def test_a_part_of_stackit_is_called_as_a_plugin_and_is_none() -> None:
+    heard: list[Occurrence] = []
+
+    @hookimpl
+    def stackit_observe(occurrence: Occurrence) -> None:
+        heard.append(occurrence)
+
+    bus = bus_with(mine=plugin(stackit_observe))
+    bus.register("stackit.history", plugin(stackit_observe), own=True)
+    bus.register("history", plugin(stackit_observe))
+    bus.observe(Occurrence(name="notice", reason="hello"))
+    assert [each.reason for each in heard] == ["hello"] * 3
+    assert bus.plugins() == ["history", "mine"]

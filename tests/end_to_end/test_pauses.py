@@ -63,7 +63,9 @@ async def test_what_came_in_a_pause_is_handled_once_and_in_order_after_kill_nine
     assert "paused since " in server.log
     second = [f"second-{number}" for number in range(40)]
     await deliver(*second)
-    await server.reload({**config, "handlers": {"concurrency": 3}})
+    reloaded = await server.reload({**config, "handlers": {"concurrency": 3}})
+    assert "outcome=done" in reloaded
+    assert "handlers.concurrency" in reloaded
     await deliver("last")
     everything = [*sent, *second, "last"]
 

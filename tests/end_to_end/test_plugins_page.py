@@ -7,7 +7,7 @@ from typing import Any
 from urllib.parse import urlencode
 
 import pytest_twisted
-from outside import check_log
+from outside import check_log, command
 
 PLUGIN = """
 from pathlib import Path
@@ -64,5 +64,23 @@ async def test_a_handler_is_paused_resumed_and_its_dead_letters_replayed(running
     overview = await page("/")
     assert '<svg class="plot"' in overview
     assert "1 delivery in the last hour. No push became visible in a mirror." in overview
+
+    # A handler that is paused and no longer loaded is shown, and may be resumed.
+    assert "deploy is paused" in await act("pause", subscriber="deploy")
+    assert "outcome=done" in await server.reload({"sync": {"interval": "0"}})
+    assert await server.stop() == 0
+    await server.start()
+    answer = (await server.admin("GET", "{prefix}/plugins")).json()
+    names = [each["name"] for each in answer["plugins"]]
+    assert names == ["github-hooks", "logger", "metrics", "mirror", "ratelimit"]  # and no observers of stackit's own
+    (unloaded,) = answer["unloaded"]
+    assert unloaded["subscriber"] == "deploy:deploys"
+    assert unloaded["paused"] is True
+    status = (await server.admin("GET", "{prefix}/status")).json()
+    assert "deploy:deploys" in {each["subscriber"] for each in status["subscribers"]}
+    assert "Handlers that are not loaded" in await page("/plugins")
+    assert "paused, not loaded" in (await command(server, "plugins")).stdout.decode()
+    assert "deploy:deploys is resumed; 0 pending." in await act("resume", subscriber="deploy:deploys")
+    assert "Handlers that are not loaded" not in await page("/plugins")
     assert await server.stop() == 0
     check_log(server.log)

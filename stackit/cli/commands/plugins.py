@@ -21,6 +21,9 @@ async def _plugins(shell: Shell) -> None:
             rows.append([plugin["name"], each["subscriber"], state, *counts, mean, each["last_error"]])
         if not plugin["handlers"]:
             rows.append([plugin["name"], *[None] * 8])
+    for each in answer["unloaded"]:
+        state = "paused, not loaded" if each["paused"] else "not loaded"
+        rows.append([None, each["subscriber"], state, each["pending"], each["dead"], *[None] * 4])
     shell.printer.table(
         answer,
         ["PLUGIN", "SUBSCRIBER", "STATE", "PENDING", "DEAD", "HANDLED", "FAILED", "SECONDS", "LAST ERROR"],

@@ -29,6 +29,7 @@ async def _show(request: PageRequest) -> View:
         request=request,
         plugins=plugins["plugins"],
         left_out=plugins["left_out"],
+        unloaded=plugins["unloaded"],
         handlers=sorted(handlers, key=lambda each: str(each["subscriber"])),
     )
     return View(body=body)
