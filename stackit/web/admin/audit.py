@@ -25,7 +25,7 @@ _LONGEST = 500
 
 
 class AuditEntry(msgspec.Struct, frozen=True, kw_only=True):
-    """One deed. ``id`` grows with time. ``at`` is in seconds since the epoch.
+    """What one person changed, or tried to. ``id`` grows with time. ``at`` is in seconds since the epoch.
 
     ``action`` is the method, or ``login``, ``logout`` and the like. ``target`` is the path with its query.
     """

@@ -31,10 +31,10 @@ from stackit.web.admin.delivery_answers import (
     Replayed,
     ReplayedDelivery,
 )
+from stackit.web.admin.paging import page_limit
 
 _UNKNOWN = "no such delivery; it may be older than what the journal keeps"
 _WORD = re.compile(r"[\x21-\x7e]{1,200}", re.ASCII)
-_LIMIT = re.compile(r"[0-9]{1,3}", re.ASCII)
 
 
 class Replayer(Protocol):
@@ -304,11 +304,10 @@ def _repo(name: str | None) -> Repo | None:
 
 
 def _limit(text: str | None) -> int:
-    if text is None:
-        return DEFAULT_LIMIT
-    if not (_LIMIT.fullmatch(text) and 1 <= int(text) <= MAX_LIMIT):
-        raise _BadRequestError(f"limit: expected a whole number from 1 to {MAX_LIMIT}")
-    return int(text)
+    try:
+        return page_limit(text, DEFAULT_LIMIT, MAX_LIMIT)
+    except ValueError as problem:
+        raise _BadRequestError(str(problem)) from None
 
 
 def _time(epoch: float | None) -> str | None:

@@ -16,5 +16,5 @@ def audit_page() -> Page:
 async def _show(request: PageRequest) -> Markup:
     page = await request.get("/audit", {name: each for name, each in request.query.items() if name == "cursor"})
     return Templates("stackit.web.pages").render(
-        "audit.html", request=request, query=request.query, deeds=page["audit"], next=page["next"]
+        "audit.html", request=request, query=request.query, records=page["audit"], next=page["next"]
     )

@@ -11,10 +11,12 @@ from stackit.api.schema import Parameter
 from stackit.text.times import rfc3339
 from stackit.web.admin.audit import Audit, AuditEntry
 from stackit.web.admin.guard import Guard
+from stackit.web.admin.paging import page_limit
 from stackit.web.admin.slowdown import Slowdown
 from stackit.web.sessions.entrance import Entrance, own_path
 from stackit.web.sessions.pages import LoginWay, login_page
 
+_DEFAULT = 50
 _MOST = 200
 
 
@@ -26,8 +28,8 @@ class Me(msgspec.Struct, frozen=True):
     logged_in: bool
 
 
-class Deed(msgspec.Struct, frozen=True):
-    """One deed of the audit."""
+class AuditRecord(msgspec.Struct, frozen=True):
+    """What one person changed, or tried to."""
 
     id: str
     at: str
@@ -40,10 +42,10 @@ class Deed(msgspec.Struct, frozen=True):
     reason: str | None
 
 
-class Deeds(msgspec.Struct, frozen=True):
+class AuditPage(msgspec.Struct, frozen=True):
     """A page of the audit, newest first."""
 
-    audit: Sequence[Deed]
+    audit: Sequence[AuditRecord]
     next: str | None
 
 
@@ -83,14 +85,16 @@ def people_routes(
     def me(request: AdminRequest) -> Response:
         return Response(body=Me(by=request.by, role=request.role, logged_in=bool(request.session)))
 
-    def deeds(request: AdminRequest) -> Response:
-        text, cursor = request.query.get("limit", "50"), request.query.get("cursor")
-        if not (text.isascii() and text.isdigit() and len(text) <= 3 and 1 <= int(text) <= _MOST):
-            return error(400, f"limit: expected a whole number from 1 to {_MOST}")
+    def records(request: AdminRequest) -> Response:
+        cursor = request.query.get("cursor")
+        try:
+            limit = page_limit(request.query.get("limit"), _DEFAULT, _MOST)
+        except ValueError as problem:
+            return error(400, str(problem))
         if cursor is not None and not (cursor.isascii() and cursor.isdigit() and len(cursor) == 12):
             return error(400, "cursor: expected the next of an earlier answer")
-        found, following = audit.page(cursor, int(text))
-        return Response(body=Deeds(audit=[_shown(each) for each in found], next=following))
+        found, following = audit.page(cursor, limit)
+        return Response(body=AuditPage(audit=[_shown(each) for each in found], next=following))
 
     listing = (Parameter("limit", "1 to 200, default 50."), Parameter("cursor", "The `next` of an earlier answer."))
     return [
@@ -110,18 +114,18 @@ def people_routes(
         Route(
             "GET",
             "{prefix}/audit",
-            deeds,
+            records,
             query=listing,
             role="operator",
             summary="List who changed what.",
-            returns=Deeds,
+            returns=AuditPage,
             errors={400: "A parameter makes no sense."},
         ),
     ]
 
 
-def _shown(entry: AuditEntry) -> Deed:
-    return Deed(
+def _shown(entry: AuditEntry) -> AuditRecord:
+    return AuditRecord(
         id=entry.id,
         at=rfc3339(entry.at),
         by=entry.by,
