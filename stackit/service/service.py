@@ -15,7 +15,7 @@ from twisted.internet.defer import Deferred
 
 from stackit import forges
 from stackit.api import hookspecs
-from stackit.api.admin import Response, Route
+from stackit.api.admin import Response
 from stackit.api.app import App
 from stackit.api.commands import check_commands
 from stackit.api.errors import StackitError
@@ -79,7 +79,7 @@ from stackit.web.admin.slowdown import Slowdown
 from stackit.web.pages.audit import audit_page
 from stackit.web.pages.deliveries import delivery_pages
 from stackit.web.pages.plugins import plugins_page
-from stackit.web.pages.site import page_routes
+from stackit.web.pages.site import Pages
 from stackit.web.pages.static_files import static_files
 from stackit.web.public import public_site
 from stackit.web.sessions.entrance import Entrance
@@ -416,7 +416,8 @@ class Stackit(Service):
         ]
         routes.append(config_route(lambda: self.config))
         routes.append(openapi_route(routes, self.config.api_prefixes))
-        routes += self._pages()
+        pages = self._pages()
+        routes += pages.routes()
         client_of = partial(self.bus.first, hookspecs.stackit_client)
         self.admin = admin_site(
             self.config,
@@ -426,12 +427,13 @@ class Stackit(Service):
             redact=self.redact,
             sessions=self.sessions,
             note=self.audit.note,
+            problem_page=pages.problem,
         )
 
-    def _pages(self) -> list[Route]:
-        """Return the routes of the pages: stackit's own, and those of plugins."""
+    def _pages(self) -> Pages:
+        """Return the pages: stackit's own, and those of plugins."""
         plugins = self.bus.collect_items(hookspecs.stackit_pages, self.app)
-        return page_routes(
+        return Pages(
             [*delivery_pages(), *plugins, plugins_page(), *self.github.pages(), audit_page()],
             reactor=self.reactor,
             now=self.now,

@@ -45,6 +45,9 @@ _log = Logger(namespace="stackit")
 Note = Callable[[AdminRequest, int], object]
 """Writes down a request that was to change something, and the status of its answer."""
 
+ProblemPage = Callable[[AdminRequest | None, int, str], Response]
+"""Makes the page that tells a person an error: of their request (None for a stranger), its status, and its text."""
+
 LOGIN = "/login"
 """The path of the page to log in at."""
 
@@ -55,7 +58,8 @@ class Admin:
     ``refuse`` is given the head of a request, ``answer`` the whole request: a refused request costs no reading of its
     body. Both return answers that are encoded. ``call`` is for pages, whose every deed is a call of a route. ``guard``
     is the protection, ``read_only`` refuses what changes anything, and ``cors`` shares answers with pages of other
-    origins; each may be replaced.
+    origins; each may be replaced. A browser that opens a path, or sends a form, gets the ``problem_page`` of a refusal,
+    if there is one and the path is none of the API.
     """
 
     def __init__(
@@ -69,11 +73,14 @@ class Admin:
         note: Note = lambda _, __: None,
         read_only: bool = False,
         cors: Cors = _NO_CORS,
+        problem_page: ProblemPage | None = None,
     ) -> None:
         """``note`` is told of what was to be changed. Raises StackitError for routes that cannot be served together."""
         self._reactor = reactor
         self._router = Router(routes, prefixes)
         self._prefix = prefixes[0]
+        self._prefixes = tuple(f"{each}/".encode() for each in prefixes)
+        self._problem_page = problem_page
         self.guard = guard
         self._faults = FaultDescriber(redact)
         self._note = note
@@ -89,7 +96,26 @@ class Admin:
         ``address`` is the local address of the connection, ``client`` the address of who asks.
         """
         refused = self._refusal(head, address, client)
-        return None if refused is None else self.cors.share(head, encode(refused))
+        return None if refused is None else self.cors.share(head, self._told(head, refused))
+
+    def _told(self, head: RequestHead, refused: Response) -> Response:
+        """Return a refusal, encoded: as a page where a browser shows what comes, else as JSON."""
+        if self._problem_page is None or refused.status < HTTPStatus.BAD_REQUEST or not self._shows_pages(head):
+            return encode(refused)
+        # A host that is not ours is no place to look up who asks.
+        asker = None if refused.status == HTTPStatus.MISDIRECTED_REQUEST else self.guard.asker(head, "")
+        asked = None
+        if asker is not None:
+            path = head.path.decode("latin-1")
+            asked = AdminRequest(
+                method="GET", path=path, args={}, query={}, body=b"", by=asker.by, role=asker.role, csrf=asker.csrf
+            )
+        page = self._problem_page(asked, refused.status, _in_words(refused))
+        return encode(msgspec.structs.replace(page, headers={**page.headers, **refused.headers}))
+
+    def _shows_pages(self, head: RequestHead) -> bool:
+        """Return whether a browser shows the answer: it opens a path, or sends a form, outside of the API."""
+        return (wants_page(head) or (accepts_page(head) and is_form(head))) and not head.path.startswith(self._prefixes)
 
     def _refusal(self, head: RequestHead, address: str, client: str) -> Response | None:
         unknown_host = self.guard.refuse_host(head, address)
@@ -157,28 +183,30 @@ class Admin:
         match = found.route(method) if found else None
         if asker is None and not (match is not None and match[0].open):
             if not wants_page(head):
-                return encode(_nobody())
+                return self._told(head, _nobody())
             return encode(Response(status=303, headers={"Location": _login(head.path, query)}))
         if match is None:
-            return encode(error(404, "not found"))
+            return self._told(head, error(404, "not found"))
         route, args = match
         try:
             parameters = parse_query(query)
         except ValueError:
-            return encode(
-                error(400, "the query cannot be read: it must be at most 32 parameters, percent-encoded UTF-8")
+            return self._told(
+                head, error(400, "the query cannot be read: it must be at most 32 parameters, percent-encoded UTF-8")
             )
         form: Mapping[str, str] = {}
         if route.form and is_form(head):
             try:
                 form = parse_query(body)
             except ValueError:
-                return encode(error(400, "the form cannot be read: it must be at most 32 fields, percent-encoded"))
+                return self._told(
+                    head, error(400, "the form cannot be read: it must be at most 32 fields, percent-encoded")
+                )
         refused = _too_much(route, asker)
         if refused is None and asker is not None and route.form and not route.open:
             refused = self.guard.refuse_form(head, asker, form)
         if refused is not None:
-            return encode(refused)
+            return self._told(head, refused)
         cookies = head.headers.get(b"cookie", ())
         request = AdminRequest(
             method=method,
@@ -241,8 +269,21 @@ class Admin:
 
 def wants_page(head: RequestHead) -> bool:
     """Return whether a browser asks for a page."""
-    accepted = b",".join(head.headers.get(b"accept", ()))
-    return head.method in (b"GET", b"HEAD") and b"text/html" in accepted
+    return head.method in (b"GET", b"HEAD") and accepts_page(head)
+
+
+def accepts_page(head: RequestHead) -> bool:
+    """Return whether a page may be the answer."""
+    return b"text/html" in b",".join(head.headers.get(b"accept", ()))
+
+
+def _in_words(refused: Response) -> str:
+    """Return what a person is told of a refusal."""
+    if refused.status == HTTPStatus.UNAUTHORIZED:
+        return "You are not logged in, or your login is over."
+    if refused.status == HTTPStatus.NOT_FOUND:
+        return "There is nothing at this address."
+    return str(refused.body["error"]) if isinstance(refused.body, dict) else "It failed."
 
 
 def _login(path: bytes, query: bytes) -> str:

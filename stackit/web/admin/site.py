@@ -23,7 +23,7 @@ from stackit.secrets.redactor import Redact
 from stackit.text.redaction import redacted
 from stackit.web.admin.cors import Cors
 from stackit.web.admin.guard import Guard
-from stackit.web.admin.rules import BODY_CAP, Admin, Note, encode
+from stackit.web.admin.rules import BODY_CAP, Admin, Note, ProblemPage, encode
 from stackit.web.admin.streams import Streams
 from stackit.web.admin.tokens import Tokens
 from stackit.web.connection_capacity import room_for_admin, room_for_connections
@@ -38,6 +38,7 @@ _BUSY = encode(
     )
 )
 _NOT_LOGGED = {204, 404, 405, 429}
+_REASONS = {401: "not_known", 403: "forbidden", 421: "host"}
 ClientOf = Callable[[RequestHead], str | None]
 Call = Callable[..., Coroutine[Any, Any, Response]]
 _log = Logger(namespace="stackit")
@@ -53,11 +54,13 @@ def admin_site(
     redact: Redact = redacted,
     sessions: Sessions | None = None,
     note: Note = lambda _, __: None,
+    problem_page: ProblemPage | None = None,
 ) -> AdminSite:
     """Return the admin side of a configuration. Raises StackitError for routes that cannot be served.
 
     ``client_of`` returns the address of a client behind a trusted proxy, and None for others. ``redact`` is for what
     routes fail with, ``sessions`` are those of people. ``note`` is told of what was to be changed.
+    ``problem_page`` makes the page that a browser gets in place of an error.
     """
     if limits is None:
         connections = room_for_admin(room_for_connections())
@@ -71,6 +74,7 @@ def admin_site(
         read_only=config.read_only,
         cors=Cors(config.admin.cors_origins),
         note=note,
+        problem_page=problem_page,
     )
     return AdminSite(admin, reactor=reactor, limits=limits, client_of=client_of)
 
@@ -212,7 +216,7 @@ class _AdminHandler:
         """Refuse the request by its head, or return the sink of its body."""
         refused = self._admin.refuse(head, self._address, self._site.client(head))
         if refused is not None:
-            return Refusal("admin", refused)
+            return Refusal(_REASONS.get(refused.status, "admin"), refused)
         return TOO_LARGE if length is not None and length > BODY_CAP else _Body()
 
     def handle_request(self, request: ServerRequest) -> None:

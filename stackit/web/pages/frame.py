@@ -16,14 +16,24 @@ _POLICY = (
     "default-src 'none'; style-src 'self'; script-src 'self'; connect-src 'self'; img-src 'self' data:;"
     " form-action {form_action}; base-uri 'none'; frame-ancestors 'none'"
 )
-_REASONS = {400: "That does not work", 403: "Not allowed", 404: "Not found", 409: "Not now", 503: "Not now"}
+_REASONS = {
+    400: "That does not work",
+    401: "Not logged in",
+    403: "Not allowed",
+    404: "Not found",
+    405: "That does not work",
+    409: "Not now",
+    421: "Unknown host",
+    429: "Not now",
+    503: "Not now",
+}
 
 Menu = Sequence[tuple[str, str]]
 """The names and paths of the pages that the menu has."""
 
 
 def framed(
-    request: PageRequest, view: View, *, title: str, menu: Menu = (), here: str = "", notice: Notice | None = None
+    request: PageRequest, view: View, *, title: str = "", menu: Menu = (), here: str = "", notice: Notice | None = None
 ) -> Response:
     """Return a whole page. ``here`` is the path of the entry of the menu to which it belongs."""
     html = Templates("stackit.web.pages").render(
@@ -52,5 +62,5 @@ def framed(
 
 def problem_view(status: int, text: str) -> View:
     """Return what is shown where a page cannot be."""
-    body = Templates("stackit.web.pages").render("problem.html", text=text)
+    body = Templates("stackit.web.pages").render("problem.html", text=text, status=status)
     return View(body=body, title=_REASONS.get(status, "Something went wrong"), status=status)

@@ -30,56 +30,56 @@ _NOTICE = "notice"
 _log = Logger(namespace="stackit")
 
 
-def page_routes(
-    items: Iterable[Page | Panel],
-    *,
-    reactor: Reactor,
-    now: Callable[[], float],
-    prefix: str,
-    call: Callable[..., Awaitable[Response]],
-    redact: Redact = redacted,
-    read_only: Callable[[], bool] = lambda: False,
-) -> list[Route]:
-    """Return the routes of the overview, of these pages, and of what they look like.
+class Pages:
+    """The overview, the pages that are given, and what they look like."""
 
-    ``prefix`` is the path below which the API is, ``call`` asks it as ``Admin.call`` does. Raises PluginError for a
-    page whose path cannot be one.
-    """
-    items = list(items)
-    panels = [each for each in items if isinstance(each, Panel)]
-    faults = FaultDescriber(redact)
-    pages = [
-        overview(panels, partial(_panel_body, reactor, faults)),
-        *(each for each in items if isinstance(each, Page)),
-    ]
-    for each in pages:
-        _check(each)
-    site = _Pages(pages, now=now, prefix=prefix, call=call, faults=faults, reactor=reactor, read_only=read_only)
-    return [*static_routes(), *(route for page in pages for route in site.routes(page))]
-
-
-class _Pages:
     def __init__(
         self,
-        pages: Iterable[Page],
+        items: Iterable[Page | Panel],
         *,
+        reactor: Reactor,
         now: Callable[[], float],
         prefix: str,
         call: Callable[..., Awaitable[Response]],
-        faults: FaultDescriber,
-        reactor: Reactor,
-        read_only: Callable[[], bool],
+        redact: Redact = redacted,
+        read_only: Callable[[], bool] = lambda: False,
     ) -> None:
+        """``prefix`` is the path below which the API is, ``call`` asks it as ``Admin.call`` does.
+
+        Raises PluginError for a page whose path cannot be one.
+        """
+        items = list(items)
+        panels = [each for each in items if isinstance(each, Panel)]
+        self._faults = FaultDescriber(redact)
+        self._pages = [
+            overview(panels, partial(_panel_body, reactor, self._faults)),
+            *(each for each in items if isinstance(each, Page)),
+        ]
+        for each in self._pages:
+            _check(each)
         self._read_only = read_only
-        self._menu = [(each.nav, each.path) for each in pages if each.nav is not None]
+        self._menu = [(each.nav, each.path) for each in self._pages if each.nav is not None]
         self._now = now
         self._prefix = prefix
         self._call = call
-        self._faults = faults
         self._reactor = reactor
         self._notices = Notices()
 
-    def routes(self, page: Page) -> list[Route]:
+    def routes(self) -> list[Route]:
+        """Return the routes of all pages, of their actions, and of static files."""
+        return [*static_routes(), *(route for page in self._pages for route in self._routes(page))]
+
+    def problem(self, asked: AdminRequest | None, status: int, text: str) -> Response:
+        """Return a page that says why a request was refused, or is of no use.
+
+        ``asked`` is that request; None if the one who asks may not even look, and gets no menu.
+        """
+        if asked is None:
+            nobody = AdminRequest(method="GET", path="/", args={}, query={}, body=b"", role="viewer")
+            return framed(self._request(nobody), problem_view(status, text))
+        return framed(self._request(asked), problem_view(status, text), menu=self._menu)
+
+    def _routes(self, page: Page) -> list[Route]:
         """Return the route of a page, and one for each of its actions."""
         base = page.path.rstrip("/")
         show = Route("GET", page.path, partial(self._show, page), plugin=page.plugin, summary=f"Show {page.title}.")

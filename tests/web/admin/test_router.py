@@ -141,7 +141,7 @@ async def test_who_may_not_come_in_is_told_before_sending_a_body_and_the_log_say
     head = b"POST /api/repos/o/w/sync HTTP/1.1\r\nHost: localhost\r\nContent-Length: 1000\r\n\r\n"
     with lines_logged() as lines:
         assert (await server.send(head)).status == 401
-    assert lines == ["admin request refused client=127.0.0.1 status=401 reason=admin"]
+    assert lines == ["admin request refused client=127.0.0.1 status=401 reason=not_known"]
 
 
 @pytest_twisted.ensureDeferred

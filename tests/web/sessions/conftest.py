@@ -18,6 +18,7 @@ from stackit.config.login import LoginConfig
 from stackit.config.model import AdminConfig, Config
 from stackit.text.redaction import redacted
 from stackit.web.admin.audit import Audit
+from stackit.web.admin.rules import ProblemPage
 from stackit.web.admin.site import AdminSite, ClientOf, admin_site
 from stackit.web.admin.slowdown import Slowdown
 from stackit.web.sessions.entrance import Entrance
@@ -88,6 +89,7 @@ async def people() -> AsyncIterator[Serve]:
         routes: Sequence[Route] = tuple(ECHO),
         journal: MemoryJournal | None = None,
         client_of: ClientOf = lambda _: None,
+        problem_page: ProblemPage | None = None,
         **settings: Any,
     ) -> People:
         files = () if token_file is None else (token_file,)
@@ -110,7 +112,15 @@ async def people() -> AsyncIterator[Serve]:
             guard=lambda: site.guard,
             slowdown=Slowdown(clock.seconds, burst=10, per_minute=10),
         )
-        site = admin_site(config, [*routes, *own], reactor, sessions=sessions, note=audit.note, client_of=client_of)
+        site = admin_site(
+            config,
+            [*routes, *own],
+            reactor,
+            sessions=sessions,
+            note=audit.note,
+            client_of=client_of,
+            problem_page=problem_page,
+        )
         sites.append(site)
         port = await serverFromString(reactor, "tcp:0:interface=127.0.0.1").listen(site)
         ports.append(port)

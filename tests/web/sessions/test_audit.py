@@ -15,7 +15,7 @@ from stackit.api.admin import Role
 from stackit.config.login import LoginConfig
 from stackit.web.admin import audit as audit_module
 from stackit.web.pages.audit import audit_page
-from stackit.web.pages.site import page_routes
+from stackit.web.pages.site import Pages
 from stackit.web.sessions.session import csrf_of
 
 TOKEN = "the-token-of-operators"
@@ -161,7 +161,7 @@ def _request(path: str, role: Role = "operator") -> AdminRequest:
 
 @pytest_twisted.ensureDeferred
 async def test_its_page_shows_operators_what_was_done_as_text(people: Any, token_file: Path) -> None:
-    routes = page_routes(
+    pages = Pages(
         [audit_page()],
         reactor=reactor,
         now=lambda: 1_000_000.0,
@@ -169,7 +169,7 @@ async def test_its_page_shows_operators_what_was_done_as_text(people: Any, token
         call=lambda *given, **named: side.site.call(*given, **named),  # noqa: PLW0108 - it is made later
     )
     login = LoginConfig(anonymous="read")
-    side = await people(token_file=token_file, login=login, routes=[*ECHO, *routes])
+    side = await people(token_file=token_file, login=login, routes=[*ECHO, *pages.routes()])
     side.audit.note(_request("/<script>alert(1)</script>"), 200)
     page = await side.ask("GET", "/audit", BEARER)
     assert page.status == 200
