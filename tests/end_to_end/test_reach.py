@@ -1,12 +1,14 @@
-"""Read-only mode and pages of other origins, as a reload switches them on and off again."""
+"""Who reaches what: read-only mode, pages of other origins, and the token that a shell keeps."""
 
 from __future__ import annotations
 
+import sys
+from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
 import pytest_twisted
-from outside import command, connect, hang_up
+from outside import command, connect, hang_up, shell
 
 from stackit.testing import RunningStackit
 
@@ -56,3 +58,27 @@ async def test_a_reload_lets_a_page_of_another_origin_ask(running_stackit: Any) 
     assert b"\r\nContent-Type: text/event-stream" in head
     assert f"\r\nAccess-Control-Allow-Origin: {ORIGIN}\r\n".encode() in head
     await hang_up(stream)
+
+
+@pytest_twisted.ensureDeferred
+async def test_a_shell_keeps_a_token_until_it_logs_out(running_stackit: Any, tmp_path: Path) -> None:
+    token, wrong = tmp_path / "token", tmp_path / "wrong"
+    for file in (token, wrong):
+        file.write_text(f"the-{file.name}-of-operators")
+        file.chmod(0o600)
+    server: RunningStackit = await running_stackit(
+        config={**QUIET, "admin": {"token_files": [str(token)]}, "login": {"anonymous": "read"}}
+    )
+
+    async def stackit(*arguments: str) -> tuple[int | None, str]:
+        argv = (sys.executable, "-m", "stackit", *arguments, "--admin-url", server.admin_url)
+        done = await shell(*argv, HOME=str(tmp_path))
+        return done.status, (done.stdout or done.stderr).decode()
+
+    status, said = await stackit("login", "--token-file", str(wrong))
+    assert (status, "refuses this token" in said) == (1, True)
+    assert await stackit("login", "--token-file", str(token)) == (0, f"the token is kept for {server.admin_url}\n")
+    assert (await stackit("pause", "mirror"))[0] == 0
+    assert await stackit("logout") == (0, f"logged out at {server.admin_url}\n")
+    assert await stackit("resume", "mirror") == (1, "stackit: this takes an operator, and you may only look\n")
+    assert (await stackit("logout"))[0] == 1

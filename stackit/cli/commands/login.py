@@ -67,7 +67,9 @@ async def _log_out(shell: Shell) -> None:
     if file.get(url) is None:
         raise StackitError(f"there is no login at {url}")
     try:
-        await shell.admin.ask("DELETE", "/session")
+        asking = await shell.admin.ask("GET", "/session")
+        if asking["logged_in"]:  # a bearer token that was kept stays valid
+            await shell.admin.ask("DELETE", "/session")
     finally:
         file.put(url, None)  # also where stackit does not answer, or has ended it long since
     shell.printer.show({"url": url}, f"logged out at {url}")
