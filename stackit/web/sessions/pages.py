@@ -46,7 +46,7 @@ def login_page(
     following: str, *, has_tokens: bool, ways: Sequence[LoginWay] = (), problem: str = "", status: int = 200
 ) -> Response:
     """Return the page. ``following`` is where one goes on to, ``problem`` why one is here again."""
-    parts = [f'<p role="alert">{escape(problem)}</p>'] if problem else []
+    parts = [f'<p class="callout callout-bad" role="alert">{escape(problem)}</p>'] if problem else []
     for way in ways:
         target = f"{way.path}?next={quote(following, safe='/')}"
         parts.append(f'<p><a href="{escape(target)}">{escape(way.label)}</a></p>')
