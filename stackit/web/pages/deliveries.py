@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
 from typing import Any
 from urllib.parse import quote
@@ -10,7 +9,7 @@ from urllib.parse import quote
 from stackit.api.events import RefsChanged
 from stackit.api.pages import Done, Page, PageError, PageRequest, View
 from stackit.html.templates import Templates
-from stackit.web.pages.payload import folded
+from stackit.web.pages.payload import decoded, folded
 from stackit.web.pages.timeline import timeline
 
 _FILTERS = ("repo", "event", "state", "subscriber", "delivery", "since", "until")
@@ -75,7 +74,7 @@ async def _receipt(request: PageRequest, path: str) -> tuple[Mapping[str, Any], 
     """Return the receipt, and the payload; None for one that is gone, damaged, or too large for a page."""
     answer = await request.api("GET", path, query={"payload": "1", "traceback": "1"})
     if isinstance(answer.body, bytes) and len(answer.body) <= _LARGEST:
-        shown = json.loads(answer.body)
+        shown = decoded(answer.body)
         return shown, shown.pop("payload")
     if answer.status == 200 and isinstance(answer.body, dict):
         shown = dict(answer.body)

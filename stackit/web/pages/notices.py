@@ -8,6 +8,7 @@ from typing import Literal
 import msgspec
 
 _MOST = 500
+_LONGEST = 500
 
 Tone = Literal["good", "bad"]
 
@@ -28,6 +29,8 @@ class Notices:
     def keep(self, notice: Notice) -> str:
         """Return the name under which the notice is kept."""
         name = secrets.token_urlsafe(16)
+        if len(notice.text) > _LONGEST:  # it may repeat what a form sent
+            notice = Notice(f"{notice.text[:_LONGEST]}…", notice.tone)
         self._kept[name] = notice
         while len(self._kept) > _MOST:
             del self._kept[next(iter(self._kept))]

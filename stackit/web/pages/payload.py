@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping
 from typing import Any
 
@@ -13,6 +14,15 @@ _MOST_VALUES = 600
 _MOST_DEPTH = 12
 _LONGEST = 300
 _OPEN = 0
+
+
+def decoded(body: bytes) -> Any:
+    """Return JSON decoded. A number of very many digits is text: Python makes no number of it. Raises ValueError."""
+    return json.loads(body, parse_int=_number)
+
+
+def _number(digits: str) -> int | str:
+    return int(digits) if len(digits) <= _LONGEST else digits
 
 
 def folded(value: Any) -> Markup:

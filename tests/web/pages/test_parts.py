@@ -12,7 +12,7 @@ from stackit import Template
 from stackit.html.filters import duration, visible
 from stackit.html.templates import query
 from stackit.web.pages.notices import Notice, Notices
-from stackit.web.pages.payload import folded
+from stackit.web.pages.payload import decoded, folded
 from stackit.web.pages.static_files import static_files, static_routes
 from stackit.web.pages.timeline import timeline
 
@@ -39,6 +39,20 @@ def test_a_payload_of_any_size_is_a_small_part_of_a_page(payload: Any) -> None:
     assert len(html) < 400_000
     assert "<script>" not in html
     assert re.search("…", html)
+
+
+def test_a_number_of_thousands_of_digits_is_shown_as_a_text_is() -> None:
+    value = decoded(b'{"small": 12, "large": -%b}' % (b"9" * 5000))
+    assert value["small"] == 12
+    assert "large" in folded(value)
+    assert len(folded(value)) < 1000
+
+
+def test_a_notice_repeats_no_more_than_a_line_of_what_a_form_sent() -> None:
+    notices = Notices()
+    shown = notices.take(notices.keep(Notice("x" * 60_000, "bad")))
+    assert shown is not None
+    assert (len(shown.text), shown.tone) == (501, "bad")
 
 
 def test_every_value_of_a_small_payload_is_shown() -> None:
