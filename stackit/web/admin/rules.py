@@ -263,8 +263,14 @@ class Admin:
 
     def _write_down(self, route: Route, request: AdminRequest, status: int) -> None:
         # The action of a page calls the route that does it, which is written down.
-        if request.method.encode() not in SAFE_METHODS and not route.form:
-            self._note(request, status)
+        if request.method.encode() in SAFE_METHODS or route.form:
+            return
+        if request.role == "viewer" and not request.session:
+            # A stranger who may look could fill the log and the journal.
+            if self._slowdown.refusal(request.client) is not None:
+                return
+            self._slowdown.spend(request.client)
+        self._note(request, status)
 
 
 def wants_page(head: RequestHead) -> bool:

@@ -67,10 +67,10 @@ class Entrance:
         self._audit.note(request, 403, action="login refused", by=name, reason=reason, target=request.path)
 
     def leave(self, request: AdminRequest, following: str) -> Response:
-        """End the session of the one who asks."""
+        """End the session of the one who asks. Who has none changes nothing, and is not written down."""
         if request.session:
             self.sessions.end(request.session)
-        self._audit.note(request, 303, action="logout", target=request.path)
+            self._audit.note(request, 303, action="logout", target=request.path)
         headers = {"Location": own_path(following)}
         origin = origin_of_url(request.origin)
         if origin is not None:

@@ -149,6 +149,20 @@ async def test_strangers_and_viewers_cannot_push_out_what_operators_did(
 
 
 @pytest_twisted.ensureDeferred
+async def test_a_stranger_who_may_look_does_not_fill_the_audit(people: Any, token_file: Path) -> None:
+    route = Route("DELETE", "/own", lambda _: Response(status=409), role="viewer")
+    side = await people(token_file=token_file, login=LoginConfig(anonymous="read"), routes=[*ECHO, route])
+    for _ in range(3):
+        assert (await side.post("/logout", "")).status == 303
+    assert side.deeds == [], "who has no session changes nothing"
+    for _ in range(35):
+        assert (await side.ask("DELETE", "/own", CSRF)).status == 409
+    assert len(side.deeds) == 30
+    assert (await side.ask("DELETE", "/own", CSRF, BEARER)).status == 409
+    assert len(side.deeds) == 31
+
+
+@pytest_twisted.ensureDeferred
 async def test_who_is_not_known_behind_a_proxy_goes_by_their_own_address(people: Any) -> None:
     side = await people(client_of=lambda _: "203.0.113.5")
     assert (await side.ask("POST", SYNC, CSRF)).json["by"] == "203.0.113.5"
