@@ -12,9 +12,11 @@ _PAGE = """<!doctype html>
 <meta name="viewport" content="width=device-width">
 <meta name="color-scheme" content="light dark">
 <title>{title}</title>
-{link}<main>
+{link}<main class="narrow">
 <h1>{heading}</h1>
+<div class="card">
 {content}
+</div>
 </main>
 </html>
 """

@@ -49,8 +49,8 @@ def clock(at: str) -> str:
 
 
 def number(count: float) -> str:
-    """Return a number with its thousands apart."""
-    return f"{count:,}".replace(",", "\N{NO-BREAK SPACE}")
+    """Return a number with its thousands apart: ``12,345``."""
+    return f"{count:,}"
 
 
 def duration(seconds: float | None) -> str:

@@ -14,6 +14,7 @@ from stackit.dispatch.stalls import StallDetector
 from stackit.journal import JournalProtocol
 from stackit.runtime.heartbeat import Heartbeat
 from stackit.runtime.storage import Storage
+from stackit.service.problem_watch import ProblemWatch
 from stackit.web.admin.readyz import readyz
 from stackit.web.admin.status import status
 from stackit.web.webhook import Webhook
@@ -33,8 +34,12 @@ class Condition:
         storage: Storage,
         github: Callable[[], Sequence[str]],
         paused: Callable[[], Sequence[str]],
+        now: Callable[[], float],
     ) -> None:
-        """``github`` returns the problems of what works at GitHub, ``paused`` the names of paused subscribers."""
+        """``github`` returns the problems of what works at GitHub, ``paused`` the names of paused subscribers.
+
+        ``now`` is the wall clock.
+        """
         self._reactor = reactor
         self._bus = bus
         self._journal = journal
@@ -44,6 +49,7 @@ class Condition:
         self._storage = storage
         self._github = github
         self._paused = paused
+        self.watch = ProblemWatch(self._problems, reactor=reactor, now=now)
 
     def vitals(self, webhooks: Mapping[str, Webhook]) -> Vitals:
         """Return the readings of now; ``webhooks`` are those of the public side, by the name of their forge."""
@@ -68,7 +74,7 @@ class Condition:
             readyz(self._problems),
             status(
                 started_at=started_at,
-                checks=self._problems,
+                checks=self.watch.look,
                 pending=pending,
                 dead=self._dead,
                 repos=repos,

@@ -322,6 +322,7 @@ class Stackit(Service):
             self.storage,
             self.github.problems,
             lambda: [name for name, is_paused in self.pauses.states().items() if is_paused],
+            self.now,
         )
         self.app = App(
             reactor=self.reactor,
@@ -491,7 +492,7 @@ class Stackit(Service):
         self._closers.add(self.backstop.stop)
         self.backstop.startService()
         self.sessions.start()
-        for each in (self.pruner, self.stalls, self.storage, self.history):
+        for each in (self.pruner, self.stalls, self.storage, self.history, self.condition.watch):
             self._closers.add(each.stopService)
             each.startService()
         self.heartbeat.startService()

@@ -116,6 +116,7 @@ class Pretend:
                 "started_at": "2026-11-21T18:43:29.123Z",
                 "ready": not self.problems,
                 "problems": self.problems,
+                "since": [{"problem": each, "since": "2026-11-21T18:43:29.123Z"} for each in self.problems],
                 "read_only": self.read_only,
                 "pending": 2,
                 "dead": 1,
@@ -325,7 +326,10 @@ async def test_the_status_is_the_state_of_all_of_stackit(start: Start) -> None:
     pretend.problems = ["the disk is full: make room", "plugin x: \x1b[31m"]
     shown = (await shell("status")).out
     assert shown.startswith("state:    not ready\n")
-    assert shown.endswith("\n\nproblems:\n  the disk is full: make room\n  plugin x: \\x1b[31m\n")
+    assert shown.endswith(
+        "\n\nproblems:\n  the disk is full: make room (first seen 2 days ago)\n"
+        "  plugin x: \\x1b[31m (first seen 2 days ago)\n"
+    )
     pretend.read_only = True
     assert (await shell("status")).out.startswith("state:    not ready, read-only\n")
     answer = json.loads((await shell("status", "--json")).out)

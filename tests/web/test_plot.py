@@ -26,12 +26,12 @@ def test_every_minute_with_a_delivery_has_a_bar_and_the_largest_fills_the_plot()
     drawn = ET.fromstring(plot(history(m3=(10, 0.2, 0.4), m7=(5, None, None), m59=(1, 0.1, 0.8))))  # noqa: S314
     bars = [each for each in drawn if each.get("class") == "plot-bar"]
     heights = [float(each.get("height", "")) for each in bars]
-    assert heights == [110, 55, 11]
+    assert heights == [140, 70, 14]
     assert bars[0][0].text == "19:03 UTC: 10 deliveries"
     right = max(float(each.get("x", "")) + float(each.get("width", "")) for each in bars)
     assert 700 < right <= 720
     (path,) = [each.get("d") for each in drawn if each.get("class") == "plot-p95" and each.tag == "path"]
-    assert path == "M45.5 73L710.1 18"
+    assert path == "M45.5 76L710.1 6"
 
 
 def test_it_has_a_title_and_a_description_and_no_style() -> None:

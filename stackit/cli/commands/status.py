@@ -34,8 +34,14 @@ async def _run(shell: Shell) -> None:
         ["SUBSCRIBER", "PENDING", "DEAD"],
         rows,
         empty="no plugin handles events",
-        note="\n".join(["\nproblems:", *(f"  {each}" for each in status["problems"])]) if status["problems"] else "",
+        note="\n".join(["\nproblems:", *(f"  {_line(shell, each)}" for each in status["since"])])
+        if status["since"]
+        else "",
     )
+
+
+def _line(shell: Shell, each: dict[str, str]) -> str:
+    return f"{each['problem']} (first seen {shell.printer.ago(each['since'])})"
 
 
 async def _mirrors(shell: Shell) -> dict[str, int] | None:

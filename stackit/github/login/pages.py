@@ -25,7 +25,10 @@ class LoginPages:
 
     def refused(self, problem: str, status: int) -> Response:
         """Return the page that says why somebody is not logged in, and the way out."""
-        content = f'<p role="alert">{escape(problem)}.</p>\n<p><a href="{LOGIN}">Log in again</a></p>'
+        content = (
+            f'<p class="callout callout-bad" role="alert">{escape(problem)}.</p>\n'
+            f'<p><a class="button" href="{LOGIN}">Log in again</a></p>'
+        )
         return self._page("You are not logged in", content, status=status)
 
     def too_many(self, waiting: Response) -> Response:
@@ -48,7 +51,7 @@ class LoginPages:
         address = escape(device.codes.verification_uri)
         content = (
             f'<p>Open <a href="{address}" target="_blank" rel="noreferrer">{address}</a>, and enter this code:</p>\n'
-            f"<p><strong>{escape(device.codes.user_code)}</strong></p>\n"
+            f'<p><strong class="code">{escape(device.codes.user_code)}</strong></p>\n'
             f'<p>Then <a href="{CODE}">go on</a>: this page does so by itself.</p>'
         )
         return self._page(_BY_CODE, content, headers={"Refresh": str(max(1, round(interval)))})

@@ -22,6 +22,13 @@ class SubscriberCounts(msgspec.Struct, frozen=True):
     paused: bool = False
 
 
+class Problem(msgspec.Struct, frozen=True):
+    """One problem, and since when it is known."""
+
+    problem: str
+    since: Timestamp
+
+
 class Status(msgspec.Struct, frozen=True):
     """The state of all of stackit. ``pending`` and ``dead`` are numbers of handlings, ``repos`` of repositories."""
 
@@ -29,6 +36,7 @@ class Status(msgspec.Struct, frozen=True):
     started_at: Timestamp
     ready: bool
     problems: list[str]
+    since: list[Problem]
     read_only: bool
     pending: int
     dead: int
@@ -39,7 +47,7 @@ class Status(msgspec.Struct, frozen=True):
 def status(
     *,
     started_at: float,
-    checks: Callable[[], Awaitable[Sequence[str]]],
+    checks: Callable[[], Awaitable[Sequence[tuple[str, float]]]],
     pending: Callable[[], Mapping[str, int]],
     dead: Callable[[], Awaitable[Mapping[str, int]]],
     repos: Callable[[], int],
@@ -48,8 +56,9 @@ def status(
 ) -> Route:
     """Return the route.
 
-    ``started_at`` is in seconds since the epoch. ``checks`` returns what is wrong, ``pending`` and ``dead`` the number
-    of handlings by the name of their subscriber, ``repos`` the number of managed repositories,
+    ``started_at`` is in seconds since the epoch. ``checks`` returns what is wrong, each with the time
+    since which it is known, ``pending`` and ``dead`` the number of handlings by the name of their subscriber,
+    ``repos`` the number of managed repositories,
     ``read_only`` whether the admin side changes nothing, ``paused`` the names of the subscribers that are paused.
     """
 
@@ -64,7 +73,8 @@ def status(
             version=VERSION,
             started_at=rfc3339(started_at),
             ready=not problems,
-            problems=problems,
+            problems=[problem for problem, _ in problems],
+            since=[Problem(problem, rfc3339(at)) for problem, at in problems],
             read_only=read_only(),
             pending=sum(waiting.values()),
             dead=sum(dead_letters.values()),

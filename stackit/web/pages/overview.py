@@ -8,7 +8,7 @@ from markupsafe import Markup
 
 from stackit.api.pages import Page, PageError, PageRequest, Panel
 from stackit.html.templates import Templates
-from stackit.web.pages.plot import plot, summary
+from stackit.web.pages.plot import peaks, plot, summary
 
 _LATEST = "10"
 
@@ -35,6 +35,7 @@ def overview(panels: Sequence[Panel], body_of: PanelBody) -> Page:
             problem=problem,
             panels=bodies,
             plot=plot(history),
+            peaks=peaks(history),
             summary=summary(history),
         )
 

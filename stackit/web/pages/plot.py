@@ -8,7 +8,7 @@ from typing import Any
 from markupsafe import Markup
 
 _WIDTH, _HEIGHT = 720, 150
-_LEFT, _TOP, _BOTTOM = 4, 18, 22
+_LEFT, _TOP, _BOTTOM = 4, 6, 4
 _DEEP = _HEIGHT - _TOP - _BOTTOM
 
 
@@ -16,16 +16,17 @@ def plot(history: Mapping[str, Any]) -> Markup:
     """Return the plot of an answer of ``GET {prefix}/history``.
 
     Bars are deliveries a minute; the lines are the median and the p95 of the time from a push to its mirror, which have
-    a scale of their own. A title and a description say the same in words.
+    a scale of their own. A title and a description say the same in words. It stretches to the width that it gets, so
+    its labels are beside it.
     """
     minutes: Sequence[Mapping[str, Any]] = history["minutes"]
-    most = max((each["deliveries"] for each in minutes), default=0)
-    slowest = max((each["p95"] or 0.0 for each in minutes), default=0.0)
+    most, slowest = peaks(history)
     step = (_WIDTH - 2 * _LEFT) / max(1, len(minutes))
     parts = [
-        Markup('<svg class="plot" viewBox="0 0 {} {}" role="img" aria-labelledby="plot-title plot-text">').format(
-            _WIDTH, _HEIGHT
-        ),
+        Markup(
+            '<svg class="plot" viewBox="0 0 {} {}" preserveAspectRatio="none" role="img"'
+            ' aria-labelledby="plot-title plot-text">'
+        ).format(_WIDTH, _HEIGHT),
         Markup('<title id="plot-title">The last hour</title><desc id="plot-text">{}</desc>').format(summary(history)),
         Markup('<path class="plot-axis" d="M{} {}H{}"/>').format(_LEFT, _HEIGHT - _BOTTOM, _WIDTH - _LEFT),
     ]
@@ -43,17 +44,14 @@ def plot(history: Mapping[str, Any]) -> Markup:
             )
     for name in ("p95", "median"):
         parts += _line(name, [each[name] for each in minutes], slowest, step)
-    labels = [
-        (_LEFT, 12, "start", f"at most {most} a minute"),
-        (_LEFT, _HEIGHT - 6, "start", "an hour ago"),
-        (_WIDTH - _LEFT, _HEIGHT - 6, "end", "now"),
-    ]
-    if slowest:
-        labels.append((_WIDTH - _LEFT, 12, "end", f"visible within {_seconds(slowest)} (p95) at worst"))
-    parts += [
-        Markup('<text class="plot-label" x="{}" y="{}" text-anchor="{}">{}</text>').format(*label) for label in labels
-    ]
     return Markup("").join([*parts, Markup("</svg>")])
+
+
+def peaks(history: Mapping[str, Any]) -> tuple[int, float]:
+    """Return the most deliveries in a minute, and the longest p95 of a minute, in seconds."""
+    minutes: Sequence[Mapping[str, Any]] = history["minutes"]
+    most = max((each["deliveries"] for each in minutes), default=0)
+    return most, max((each["p95"] or 0.0 for each in minutes), default=0.0)
 
 
 def summary(history: Mapping[str, Any]) -> str:
@@ -79,8 +77,7 @@ def _line(name: str, values: Sequence[float | None], most: float, step: float) -
     path = "L".join(f"{_number(x)} {_number(y)}" for x, y in points)
     shapes = [Markup('<path class="plot-{}" d="M{}"/>').format(name, path)] if len(points) > 1 else []
     dots = [
-        Markup('<circle class="plot-{}" cx="{}" cy="{}" r="2"/>').format(name, _number(x), _number(y))
-        for x, y in points
+        Markup('<path class="plot-dot plot-{}" d="M{} {}h0"/>').format(name, _number(x), _number(y)) for x, y in points
     ]
     return [*shapes, *dots]
 

@@ -18,16 +18,19 @@ _PAGE = """<!doctype html>
 <meta name="color-scheme" content="light dark">
 <link rel="icon" href="{icon}" type="image/svg+xml">
 <link rel="stylesheet" href="{style}"></head>
-<body><main class="narrow"><h1>Log in to stackit</h1>
+<body><main class="narrow"><h1><img src="{icon}" alt="" width="28" height="28"> Log in to stackit</h1>
+<div class="card">
 {content}
+</div>
 </main></body>
 </html>
 """
-_FORM = """<form method="post" action="/login">
-<p><label for="token">API token</label><br>
-<input id="token" name="token" type="password" autocomplete="current-password" required></p>
+_FORM = """<form class="form" method="post" action="/login">
+<div class="field"><label for="token">API token</label>
+<input id="token" name="token" type="password" autocomplete="current-password" required aria-describedby="where"></div>
+<p class="muted" id="where">A line of the token file. It is asked for once, and kept out of the page's address.</p>
 <input type="hidden" name="next" value="{following}">
-<p><button>Log in</button></p>
+<p><button type="submit">Log in</button></p>
 </form>
 """
 _POLICY = (
@@ -49,7 +52,7 @@ def login_page(
     parts = [f'<p class="callout callout-bad" role="alert">{escape(problem)}</p>'] if problem else []
     for way in ways:
         target = f"{way.path}?next={quote(following, safe='/')}"
-        parts.append(f'<p><a href="{escape(target)}">{escape(way.label)}</a></p>')
+        parts.append(f'<p><a class="button" href="{escape(target)}">{escape(way.label)}</a></p>')
     if has_tokens:
         parts.append(_FORM.format(following=escape(following)))
     if not parts:

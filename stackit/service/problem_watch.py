@@ -1,0 +1,60 @@
+"""Since when something is wrong: a look at the problems every few seconds, whoever asks."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Awaitable, Callable, Sequence
+from contextlib import suppress
+
+from twisted.application.service import Service
+from twisted.internet.defer import CancelledError, Deferred
+from twisted.internet.task import LoopingCall
+
+from stackit.api.reactor import Timers
+
+INTERVAL = 15.0
+"""Seconds between two looks."""
+_NUMBERS = re.compile(r"\d+(?:[.,:]\d+)*")
+
+
+class ProblemWatch(Service):
+    """Remembers for each problem when it was first seen. One that ends, and comes again, begins anew."""
+
+    def __init__(
+        self, checks: Callable[[], Awaitable[Sequence[str]]], *, reactor: Timers, now: Callable[[], float]
+    ) -> None:
+        """``checks`` returns the problems of now, a line each; ``now`` is the wall clock."""
+        self._checks = checks
+        self._now = now
+        self._seen: dict[str, float] = {}
+        self._looking: Deferred[None] | None = None
+        self._loop = LoopingCall(self._look_in_turn)
+        self._loop.clock = reactor  # type: ignore[assignment]  # Twisted asks for a zope interface
+
+    def startService(self) -> None:
+        Service.startService(self)
+        self._loop.start(INTERVAL, now=True)
+
+    def stopService(self) -> None:
+        Service.stopService(self)
+        if self._loop.running:
+            self._loop.stop()
+        if self._looking is not None:
+            self._looking.cancel()
+
+    async def look(self) -> list[tuple[str, float]]:
+        """Return the problems of now, each with the time, in seconds since the epoch, since which it is known."""
+        problems = list(await self._checks())
+        now = self._now()
+        # A problem whose numbers change, such as how long it lasts, is the same problem.
+        keys = [_NUMBERS.sub("#", each) for each in problems]
+        self._seen = {key: self._seen.get(key, now) for key in keys}
+        return [(problem, self._seen[key]) for problem, key in zip(problems, keys, strict=True)]
+
+    def _look_in_turn(self) -> Deferred[None]:
+        self._looking = Deferred.fromCoroutine(self._look_once())
+        return self._looking
+
+    async def _look_once(self) -> None:
+        with suppress(CancelledError):
+            await self.look()
