@@ -54,6 +54,7 @@ class Connection:
         "_request",
         "_socket",
         "_stream",
+        "_unsent",
         "_write",
         "_write_paused",
         "address",
@@ -75,6 +76,8 @@ class Connection:
         """Bytes that were received and not looked at yet: the beginning of a head, or requests sent ahead."""
         self._request: Request | None = None
         self._stream: ResponseStream | None = None
+        self._unsent = 0
+        """Bytes of large responses that the client has not read yet."""
         self._socket: DirectSocket
         self._read_size: ReadSize
         self._write: Callable[[bytes], None]
@@ -137,6 +140,7 @@ class Connection:
         self._deadline.cancel()
         self._request = None
         self._read_size.release()
+        self._count_unsent(0)
         self.site.connection_lost(self)
         if self._stream is not None:
             self._stream.over("closed")
@@ -255,7 +259,10 @@ class Connection:
             self._stream_answer(request, response, response.stream)
             return
         last = not request.persistent or site.stopping or (self._half_closed and not self._buffer)
-        self._write(serialize(response, site.dates.line(), last=last, with_body=request.method != b"HEAD"))
+        data = serialize(response, site.dates.line(), last=last, with_body=request.method != b"HEAD")
+        self._write(data)
+        if self._write_paused:
+            self._count_unsent(self._unsent + len(data))
         self._request = None
         site.limiter.release(self)
         if last:
@@ -401,11 +408,16 @@ class Connection:
 
     def resumeProducing(self) -> None:
         self._write_paused = False
+        self._count_unsent(0)
         if self._stream is not None:
             self._stream.resume()
             self._deadline.cancel()
             return
         self._advance_and_read()
+
+    def _count_unsent(self, size: int) -> None:
+        self.site.unsent += size - self._unsent
+        self._unsent = size
 
     def stopProducing(self) -> None:
         """Do nothing: ``connectionLost`` comes too."""

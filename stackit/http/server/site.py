@@ -68,6 +68,8 @@ class BoundedSite(Factory):
         self.limits = limits
         self.limiter = ConnectionLimiter(connections=limits.connections, memory=limits.memory)
         self.stopping = False
+        self.unsent = 0
+        """Bytes of large responses that clients have not read yet."""
         self.large_readers: set[ReadSize] = set()
         self._routes = dict(routes)
         self._connections: set[Connection] = set()

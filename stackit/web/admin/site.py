@@ -37,6 +37,9 @@ _BUSY = encode(
         headers={"Retry-After": str(RETRY_AFTER)},
     )
 )
+_SMALL = 256 * 2**10
+MOST_UNSENT = 64 * 2**20
+"""Bytes of answers that viewers may leave unread, in all: a payload may have 25 MiB."""
 _NOT_LOGGED = {204, 404, 405, 429}
 _REASONS = {401: "not_known", 403: "forbidden", 421: "host"}
 ClientOf = Callable[[RequestHead], str | None]
@@ -145,6 +148,16 @@ class AdminSite(BoundedSite):
         self._admin.read_only = read_only
         self._admin.cors = Cors(cors_origins)
 
+    def bounded(self, head: RequestHead, response: Response) -> Response:
+        """Return an answer; another one in place of a large one, while too much lies here that clients do not read.
+
+        Operators get every answer.
+        """
+        size = len(response.body) if isinstance(response.body, bytes) else 0
+        if size <= _SMALL or self.unsent == 0 or self.unsent + size <= MOST_UNSENT or self._role(head) == "operator":
+            return response
+        return _BUSY
+
     def admit(self, route: str) -> bool:
         """Return whether one more request of a route may wait for its answer. If so, ``answered`` has to follow.
 
@@ -235,4 +248,5 @@ class _AdminHandler:
         peer, client = self._site.peer(request.head, self._connection), self._site.client(request.head)
         answering = Deferred.fromCoroutine(self._admin.answer(request.head, query, body, peer, client))
         answering.addBoth(answered).addCallback(partial(self._site.streams.watched, request.head))
+        answering.addCallback(partial(self._site.bounded, request.head))
         answering.addCallback(request.answer).addErrback(request.fail)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -9,10 +10,13 @@ import pytest
 import pytest_twisted
 from admin_server import CSRF, ECHO, echo
 from memory_journal import MemoryJournal
+from twisted.internet import reactor
+from twisted.internet.task import deferLater
 
 from stackit import AdminRequest, Response, Route
 from stackit.api.person import Person
 from stackit.config.login import LoginConfig
+from stackit.web.admin.site import MOST_UNSENT
 from stackit.web.sessions.entrance import own_path
 
 TOKEN = "the-token-of-operators"
@@ -375,3 +379,30 @@ async def test_an_address_that_is_refused_too_often_has_to_wait_and_a_valid_toke
     assert (await side.ask("POST", SYNC, cookie)).status == 403  # known, so it is told what is wrong
     assert (await side.ask("GET", "/login")).status == 200
     assert (await side.server.ask("GET", "/metrics", host="evil.example")).status == 429
+
+
+@pytest_twisted.ensureDeferred
+async def test_viewers_who_do_not_read_large_answers_take_bounded_memory(people: Any, token_file: Path) -> None:
+    async def until(ready: Callable[[], bool]) -> None:
+        for _ in range(3000):
+            if ready():
+                return
+            await deferLater(reactor, 0.01)
+        raise AssertionError("nothing came of it")
+
+    size = MOST_UNSENT // 7
+    large = Route("GET", "/large", lambda _: Response(body=b"x" * size))
+    side = await people(token_file=token_file, login=READ, routes=[large, *ECHO])
+    lazy = [await side.server.connect() for _ in range(9)]
+    for each in lazy:
+        each.transport.pauseProducing()
+        each.transport.write(f"GET /large HTTP/1.1\r\nHost: localhost:{side.server.port}\r\n\r\n".encode())
+    await until(lambda: side.site.unsent > 6 * size)
+    assert (await side.ask("GET", "/large")).status == 503
+    assert (await side.ask("GET", "/api/v1/session")).status == 200
+    assert side.site.unsent < MOST_UNSENT + 2**20
+    assert len((await side.ask("GET", "/large", f"Authorization: Bearer {TOKEN}")).body) == size
+    for each in lazy:
+        each.transport.abortConnection()
+    await until(lambda: side.site.unsent == 0)
+    assert (await side.ask("GET", "/large")).status == 200
