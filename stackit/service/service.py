@@ -15,6 +15,7 @@ from twisted.internet.defer import Deferred
 
 from stackit import forges
 from stackit.api import hookspecs
+from stackit.api.address_limiter import AddressLimiter
 from stackit.api.admin import Response
 from stackit.api.app import App
 from stackit.api.commands import check_commands
@@ -75,7 +76,6 @@ from stackit.web.admin.audit import Audit
 from stackit.web.admin.deliveries import delivery_routes
 from stackit.web.admin.openapi import openapi_route
 from stackit.web.admin.site import admin_site
-from stackit.web.admin.slowdown import Slowdown
 from stackit.web.pages.audit import audit_page
 from stackit.web.pages.deliveries import delivery_pages
 from stackit.web.pages.plugins import plugins_page
@@ -407,7 +407,7 @@ class Stackit(Service):
                 self.entrance,
                 self.audit,
                 guard=lambda: self.admin.guard,
-                slowdown=Slowdown(self.reactor.seconds, burst=10, per_minute=10),
+                slowdown=AddressLimiter(self.reactor.seconds, burst=10, per_minute=10),
                 ways=self._login_ways,
             ),
             *self.github.routes(),

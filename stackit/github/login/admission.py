@@ -2,14 +2,11 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable
 from urllib.parse import urlsplit
 
-import msgspec
-
-from stackit.api.admin import AdminRequest, Response, error
-from stackit.api.buckets import Buckets
+from stackit.api.address_limiter import AddressLimiter
+from stackit.api.admin import AdminRequest, Response
 from stackit.api.errors import StackitError
 from stackit.api.person import Person
 from stackit.api.secret_file import SecretFile
@@ -23,11 +20,10 @@ from stackit.github.login.identity import name_of, person_id
 from stackit.github.login.membership import Membership
 from stackit.github.login.oauth import GitHubUser, OAuth, OAuthError
 from stackit.github.login.pages import LoginPages
-from stackit.text.addresses import client_network
 
 _MISCONFIGURED = {"device_flow_disabled", "incorrect_client_credentials", "redirect_uri_mismatch"}
-_BURST, _SECONDS_PER_LOGIN, _MOST_ADDRESSES = 10, 6.0, 65_536
-"""Logins of one address: so many at once, and one more in so many seconds. Each costs requests to GitHub."""
+_BURST = _PER_MINUTE = 10
+"""Logins of one address: so many at once, and so many more in a minute. Each costs requests to GitHub."""
 _NO_APP = "nobody logs in with GitHub here: the configuration names no App in login.app"
 
 
@@ -66,18 +62,14 @@ class Admission:
         self._clients = clients
         self._membership = membership
         self._notice = notice
-        self._seconds = seconds
-        self._buckets = Buckets(burst=_BURST, seconds_per_token=_SECONDS_PER_LOGIN, most=_MOST_ADDRESSES)
+        self._limiter = AddressLimiter(seconds, burst=_BURST, per_minute=_PER_MINUTE, counted="logins")
 
     def wait(self, request: AdminRequest) -> Response | None:
         """Count a login of an address; return the answer to one that has to wait for its turn."""
-        address, now = client_network(request.client), self._seconds()
-        wait = self._buckets.wait(address, now)
-        if wait <= 0:
-            self._buckets.spend(address, now)
-            return None
-        busy = error(429, "too many logins from this address: come again later")
-        return msgspec.structs.replace(busy, headers={"Retry-After": str(math.ceil(wait))})
+        waiting = self._limiter.refusal(request.client)
+        if waiting is None:
+            self._limiter.spend(request.client)
+        return waiting
 
     def app(self) -> GitHubApp | None:
         """Return the App by which people log in; None where there is none."""

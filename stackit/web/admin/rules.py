@@ -11,6 +11,7 @@ import msgspec
 from twisted.logger import Logger
 from twisted.python.failure import Failure
 
+from stackit.api.address_limiter import AddressLimiter
 from stackit.api.admin import AdminRequest, RequestHead, Response, Route, error, sendable
 from stackit.api.faults import FaultDescriber
 from stackit.api.reactor import Reactor
@@ -21,7 +22,6 @@ from stackit.web.admin.asker import Asker
 from stackit.web.admin.cors import Cors
 from stackit.web.admin.guard import SAFE_METHODS, Guard, is_form
 from stackit.web.admin.router import Match, Router
-from stackit.web.admin.slowdown import Slowdown
 from stackit.web.codec import encode_body, parse_query
 
 BODY_CAP = 64 * 1024
@@ -86,7 +86,7 @@ class Admin:
         self._note = note
         self.read_only = read_only
         self.cors = cors
-        self._slowdown = Slowdown(reactor.seconds, burst=30, per_minute=30)
+        self._slowdown = AddressLimiter(reactor.seconds, burst=30, per_minute=30)
 
     # -- by the head of a request -------------------------------------------------
 

@@ -6,13 +6,13 @@ from collections.abc import Callable, Sequence
 
 import msgspec
 
+from stackit.api.address_limiter import AddressLimiter
 from stackit.api.admin import AdminRequest, Response, Role, Route, error
 from stackit.api.schema import Parameter
 from stackit.text.times import rfc3339
 from stackit.web.admin.audit import Audit, AuditEntry
 from stackit.web.admin.guard import Guard
 from stackit.web.admin.paging import page_limit
-from stackit.web.admin.slowdown import Slowdown
 from stackit.web.sessions.entrance import Entrance, own_path
 from stackit.web.sessions.pages import LoginWay, login_page
 
@@ -54,7 +54,7 @@ def people_routes(
     audit: Audit,
     *,
     guard: Callable[[], Guard],
-    slowdown: Slowdown,
+    slowdown: AddressLimiter,
     ways: Callable[[], Sequence[LoginWay]] = tuple,
 ) -> list[Route]:
     """Return the routes. ``ways`` are those to log in by beside a token; ``slowdown`` bounds wrong tokens."""

@@ -14,13 +14,13 @@ from twisted.internet.endpoints import serverFromString
 from twisted.internet.task import Clock
 
 from stackit import Occurrence, Route
+from stackit.api.address_limiter import AddressLimiter
 from stackit.config.login import LoginConfig
 from stackit.config.model import AdminConfig, Config
 from stackit.text.redaction import redacted
 from stackit.web.admin.audit import Audit
 from stackit.web.admin.rules import ProblemPage
 from stackit.web.admin.site import AdminSite, ClientOf, admin_site
-from stackit.web.admin.slowdown import Slowdown
 from stackit.web.sessions.entrance import Entrance
 from stackit.web.sessions.routes import people_routes
 from stackit.web.sessions.sessions import Sessions
@@ -110,7 +110,7 @@ async def people() -> AsyncIterator[Serve]:
             entrance,
             audit,
             guard=lambda: site.guard,
-            slowdown=Slowdown(clock.seconds, burst=10, per_minute=10),
+            slowdown=AddressLimiter(clock.seconds, burst=10, per_minute=10),
         )
         site = admin_site(
             config,

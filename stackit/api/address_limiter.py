@@ -1,4 +1,4 @@
-"""The slowdown of strangers: a bound on what one address is refused in a while."""
+"""A rate limit by address, for what may be refused."""
 
 from __future__ import annotations
 
@@ -14,15 +14,19 @@ from stackit.text.addresses import client_network
 _MOST = 65536
 
 
-class Slowdown:
+class AddressLimiter:
     """Token buckets by address (of IPv6: by /64). ``clock`` returns seconds that never run backwards."""
 
-    def __init__(self, clock: Callable[[], float], *, burst: int, per_minute: int) -> None:
+    def __init__(
+        self, clock: Callable[[], float], *, burst: int, per_minute: int, counted: str = "refused requests"
+    ) -> None:
+        """``counted`` tells people what is bounded, in the plural."""
         self._clock = clock
         self._buckets = Buckets(burst=burst, seconds_per_token=60 / per_minute, most=_MOST)
+        self._counted = counted
 
     def spend(self, client: str) -> None:
-        """Count a refusal."""
+        """Count one of an address."""
         self._buckets.spend(client_network(client), self._clock())
 
     def refusal(self, client: str) -> Response | None:
@@ -30,5 +34,5 @@ class Slowdown:
         wait = self._buckets.wait(client_network(client), self._clock())
         if wait <= 0:
             return None
-        refused = error(429, "too many refused requests from this address: come again later")
+        refused = error(429, f"too many {self._counted} from this address: come again later")
         return msgspec.structs.replace(refused, headers={"Retry-After": str(math.ceil(wait))})
