@@ -7,6 +7,8 @@ from typing import Any
 
 from markupsafe import Markup
 
+from stackit.html.filters import duration
+
 _WIDTH, _HEIGHT = 720, 150
 _LEFT, _TOP, _BOTTOM = 4, 6, 4
 _DEEP = _HEIGHT - _TOP - _BOTTOM
@@ -62,7 +64,7 @@ def summary(history: Mapping[str, Any]) -> str:
         return f"{said} No push became visible in a mirror."
     pushes = history["visible"]
     counted = f"{pushes} push{'' if pushes == 1 else 'es'} became visible"
-    return f"{said} {counted}: half within {_seconds(history['median'])}, 95 % within {_seconds(history['p95'])}."
+    return f"{said} {counted}: half within {duration(history['median'])}, 95 % within {duration(history['p95'])}."
 
 
 def _line(name: str, values: Sequence[float | None], most: float, step: float) -> list[Markup]:
@@ -84,10 +86,6 @@ def _line(name: str, values: Sequence[float | None], most: float, step: float) -
 
 def _counted(deliveries: int) -> str:
     return f"{deliveries:,} deliver{'y' if deliveries == 1 else 'ies'}"
-
-
-def _seconds(seconds: float) -> str:
-    return f"{seconds * 1000:.0f} ms" if seconds < 1 else f"{seconds:.1f} s"
 
 
 def _number(value: float) -> str:
