@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import subprocess
 import sys
+import tomllib
 from pathlib import Path
 
 import pytest
@@ -119,3 +120,17 @@ def test_a_site_with_a_dead_link_or_a_font_of_another_host_is_refused(tmp_path: 
         "other/index.html: ../#no has no such anchor",
         "other/index.html: ../gone/ is not there",
     ]
+
+
+def test_a_wheel_has_every_file_of_stackit_that_is_no_module() -> None:
+    root = TOOLS.parent
+    settings = tomllib.loads((root / "pyproject.toml").read_text("utf-8"))["tool"]["setuptools"]
+    assert settings["include-package-data"] is False
+    named = {
+        path
+        for package, patterns in settings["package-data"].items()
+        for pattern in patterns
+        for path in (root / package.replace(".", "/")).glob(pattern)
+    }
+    files = {each for each in (root / "stackit").rglob("*.*") if each.is_file() and "__pycache__" not in each.parts}
+    assert named == {each for each in files if each.suffix not in (".py", ".pyc")}
