@@ -86,6 +86,8 @@ class Watched:
             await self.until(lambda log, it=fault: any(it in line and end in line for line in log), known, fault)  # type: ignore[misc]
         problems = (await self.server.admin("GET", "/readyz")).json()["problems"]
         assert all(any(fault in each for each in problems) for fault in faults), problems
+        page = await self.server.admin("GET", "/github")
+        assert (page.status, "What is wrong" in page.body.decode()) == (200, True), page.body
         _, action, hook = mend.split()
         answer = await self.server.admin("POST", f"{{prefix}}/hooks/{action}", hook=hook)
         assert answer.status == 200, answer.body

@@ -28,7 +28,7 @@ _PAGE = """<!doctype html>
 _FORM = """<form class="form" method="post" action="/login">
 <div class="field"><label for="token">API token</label>
 <input id="token" name="token" type="password" autocomplete="current-password" required aria-describedby="where"></div>
-<p class="muted" id="where">A line of the token file. It is asked for once, and kept out of the page's address.</p>
+<p class="muted" id="where">What a token file of stackit has, or STACKIT_API_TOKEN.</p>
 <input type="hidden" name="next" value="{following}">
 <p><button type="submit">Log in</button></p>
 </form>
