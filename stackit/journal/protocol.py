@@ -85,6 +85,7 @@ class JournalProtocol(Protocol):
     ) -> AppendResult:
         """Record that refs moved, with a handling for each subscriber, due at once.
 
+        Without a subscriber, its changes are kept where they take at most ``SMALL_ANNOUNCEMENT`` bytes.
         ``announced`` gives the new object ids from then on: in one transaction with the event.
         """
 

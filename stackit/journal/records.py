@@ -14,6 +14,8 @@ State = Literal["pending", "done", "dead"]
 EventKind = Literal["delivery", "refs"]
 STATES: tuple[State, ...] = get_args(State)
 REFS_EVENT = RefsChanged.name
+SMALL_ANNOUNCEMENT = 16 * 1024
+"""Bytes of an announcement of refs that is kept for people to look at, also where nothing handles it."""
 
 EventId = NewType("EventId", str)
 """The id of an event: opaque text, which people see and ask for."""

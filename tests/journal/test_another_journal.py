@@ -68,15 +68,15 @@ async def test_an_event_is_retried_dead_listed_and_replayed(harness: tuple[Harne
     await one.pass_time(2.0)
     await one.until(lambda: len(one.outcomes("dead")) == 1)
     listed: Any = (await answer(one, "GET", "{prefix}/deliveries", state="dead")).body
-    assert [each["id"] for each in listed["deliveries"]] == [taken.id]
+    assert [each.id for each in listed.deliveries] == [taken.id]
 
     moody.is_well = True
     replayed: Any = (await answer(one, "POST", "{prefix}/deliveries/{id}/replay", event_id=taken.id)).body
-    assert replayed == {"id": taken.id, "replayed": 1}
+    assert (replayed.id, replayed.replayed) == (taken.id, 1)
     await one.until(lambda: bool(one.outcomes("handled")))
     assert moody.handled == ["d1"]
     shown: Any = (await answer(one, "GET", "{prefix}/deliveries/{id}", event_id=taken.id)).body
-    assert (shown["id"], shown["state"]) == (taken.id, "done")
+    assert (shown.id, shown.state) == (taken.id, "done")
     assert (await answer(one, "GET", "{prefix}/deliveries/{id}", event_id="1")).status == 404
     again = await one.take(delivery="d1")
     assert (again.id, again.duplicate) == (taken.id, True)

@@ -33,7 +33,16 @@ from stackit.journal import (
     Receipt,
     StoredEvent,
 )
-from stackit.journal.records import REFS_EVENT, STATES, EventKind, State, check_renames, encode_changes, repo_key
+from stackit.journal.records import (
+    REFS_EVENT,
+    SMALL_ANNOUNCEMENT,
+    STATES,
+    EventKind,
+    State,
+    check_renames,
+    encode_changes,
+    repo_key,
+)
 
 T = TypeVar("T")
 _STEP = 100
@@ -229,7 +238,7 @@ class MemoryJournal(JournalProtocol):
                 received_at=received_at,
                 digest=None,
                 size=len(body),
-                body=body if subscribers else None,
+                body=body if subscribers or len(body) <= SMALL_ANNOUNCEMENT else None,
             )
             self._events[event.id] = event
             refs = self._refs.setdefault(repo_key(repo), {})

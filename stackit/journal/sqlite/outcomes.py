@@ -8,7 +8,15 @@ from itertools import chain
 
 from stackit.api.events import RefChange
 from stackit.api.refs import ref_bytes
-from stackit.journal.records import REFS_EVENT, AppendResult, DueHandling, HandlingId, encode_changes, repo_key
+from stackit.journal.records import (
+    REFS_EVENT,
+    SMALL_ANNOUNCEMENT,
+    AppendResult,
+    DueHandling,
+    HandlingId,
+    encode_changes,
+    repo_key,
+)
 from stackit.journal.sqlite import bodies, digests, rows
 from stackit.journal.sqlite.deliveries import MAKE_DUE, insert_events, make_due, storable
 from stackit.journal.sqlite.ids import event_id
@@ -47,7 +55,7 @@ def announce(
     body = encode_changes(changes, cause)
     event = ("refs", "", delivery, REFS_EVENT, None, repo, key, None, len(body), "", "webhook", received_at, None)
     (row,) = insert_events(connection, [event])
-    if subscribers:
+    if subscribers or len(body) <= SMALL_ANNOUNCEMENT:
         bodies.store(connection, [(row, body)])
     due = [(row, subscriber, key, received_at, len(body)) for subscriber in subscribers]
     return AppendResult(event_id(row), "new", tuple(make_due(connection, due)))

@@ -38,6 +38,20 @@ async def test_announced_refs_move_together_with_the_event_that_says_so(journal:
 
 
 @pytest_twisted.ensureDeferred
+async def test_an_announcement_that_nothing_handles_can_be_looked_at_unless_it_is_large(
+    journal: JournalProtocol,
+) -> None:
+    small = (RefChange("refs/heads/main", ZEROS, ONE, "created"),)
+    large = tuple(RefChange(f"refs/heads/{number}", ZEROS, ONE, "created") for number in range(1000))
+    kept, dropped = [await journal.announce("octo/widget", each, "push", None, 100.0, []) for each in (small, large)]
+    found, gone = await journal.load(kept.id), await journal.load(dropped.id)
+    assert found is not None
+    assert decode_changes(found).changes == small
+    assert gone is not None
+    assert gone.body is None
+
+
+@pytest_twisted.ensureDeferred
 async def test_an_announcement_that_cannot_be_written_moves_no_ref_and_harms_no_neighbour(
     journal: JournalProtocol,
 ) -> None:
