@@ -9,7 +9,7 @@ PARALLEL ?= --numprocesses auto --maxprocesses 4 --dist loadfile
 
 SOURCES := setup.py pyproject.toml $(shell find stackit twisted -name '*.py')
 
-.PHONY: help demo test test-shapes test-alerts lint check coverage dist format soak test-lowest bench bench-receive bench-visible bench-sweep bench-burst bench-crowded bench-clone bench-growth bench-day bench-discovery bench-live bench-pages clean
+.PHONY: help demo test test-shapes test-alerts test-browser screenshots lint check coverage dist format soak test-lowest bench bench-receive bench-visible bench-sweep bench-burst bench-crowded bench-clone bench-growth bench-day bench-discovery bench-live bench-pages clean
 
 help:  ## say what there is
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*##/\t/' | expand -t 14
@@ -50,6 +50,12 @@ docs: $(VENV)/.docs  ## make the documentation a site in site/, and check its li
 
 release: $(VENV)/.check  ## commit and tag VERSION=x.y.z, built and tried; ARGS=--dry-run leaves everything as it is
 	$(BIN)/python tools/release.py $(VERSION) $(ARGS)
+
+test-browser: $(VENV)/.test $(VENV)/.browser  ## use every page in a real browser; needs Debian's chromium
+	$(BIN)/python -m pytest $(wildcard tests/browser/*_in_a_browser.py)
+
+screenshots: $(VENV)/.test $(VENV)/.browser  ## take the pictures of docs/images again
+	$(BIN)/python -m pytest tests/browser/screenshots.py
 
 lint: $(VENV)/.check  ## ruff and mypy --strict
 	$(BIN)/ruff check .
@@ -169,6 +175,13 @@ $(VENV)/compose_spec.json: $(VENV)/.venv
 	  && { apt-get download docker-compose || { apt-get update && apt-get download docker-compose; }; } > apt.log 2>&1 \
 	  && dpkg-deb --extract docker-compose_*.deb . && cp usr/lib/python3/dist-packages/compose/config/compose_spec.json .. \
 	  || { echo "the schema is in Debian's package docker-compose, which apt-get could not download"; exit 1; }
+
+$(VENV)/.browser: $(VENV)/.test
+	@command -v chromium > /dev/null || { echo "installing chromium ..."; \
+	  { apt-get update && apt-get install --yes --no-install-recommends chromium fonts-dejavu-core; } > $(VENV)/chromium.log 2>&1; } \
+	  || { echo "the pages are tried in Debian's browser: apt install chromium"; exit 1; }
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check $(CONSTRAINTS:%=--constraint %) --editable '.[test,browser]'
+	@touch $@
 
 $(VENV)/.shapes: $(VENV)/.venv tests/github/published_shapes.txt
 	@command -v npm > /dev/null || { echo "what GitHub publishes comes in packages of npm: apt install npm"; exit 1; }

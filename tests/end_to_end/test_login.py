@@ -15,6 +15,7 @@ from typing import Any
 import msgspec
 import pytest_twisted
 import treq
+from login_app import meet, members, tables
 from outside import check_log, files, shell
 from twisted.internet.defer import Deferred
 
@@ -23,7 +24,6 @@ from stackit.testing.github import PretendGitHub
 from stackit.testing.github_api.apps import PretendApp
 
 Start = Callable[..., Awaitable[RunningStackit]]
-EVENTS = ["push", "organization", "membership", "team"]
 
 
 class Page(msgspec.Struct):
@@ -88,48 +88,6 @@ class Browser:
         assert page.status == 303, page.text
         assert page.location.startswith("/api/v1/status")
         return await self.who()
-
-
-def members(github: PretendGitHub) -> PretendApp:
-    """An App that people log in by, and octocat, an operator of octo."""
-    app = github.apps.create(permissions={"contents": "read", "metadata": "read", "members": "read"}, events=EVENTS)
-    octo, octocat = github.owners.get("octo"), github.owners.get("octocat", "User")
-    github.members.join(octo, octocat)
-    github.members.join_team(github.members.team(octo, "ops"), octocat)
-    github.logins.browser = octocat
-    github.logins.device_flow.add(app.id)
-    github.logins.poll_interval = 1.0
-    return app
-
-
-def tables(directory: Path, github: PretendGitHub, app: PretendApp) -> dict[str, Any]:
-    for name, text in (("key", app.private_key), ("client", app.client_secret), ("hook", app.webhook_secret)):
-        (directory / name).write_text(text)
-    return {
-        "sync": {"interval": "0"},
-        "apps": [
-            {
-                "name": "main",
-                "app_id": app.id,
-                "private_key_file": directory / "key",
-                "secret_files": [directory / "hook"],
-                "api_url": github.api_url,
-            }
-        ],
-        "login": {
-            "app": "main",
-            "client_id": app.client_id,
-            "client_secret_file": directory / "client",
-            "viewers": ["octo"],
-            "operators": ["octo/ops"],
-        },
-    }
-
-
-def meet(github: PretendGitHub, app: PretendApp, server: RunningStackit) -> None:
-    """Have GitHub know where stackit is."""
-    github.hooks.of_app(app).config.url = server.webhook_url
-    app.callback_urls = [f"{server.admin_url}/login/github/callback"]
 
 
 async def is_out(browser: Browser) -> bool:

@@ -74,7 +74,7 @@
   }
 
   // -- live ---------------------------------------------------------------------------
-  const PAUSE = 1000, MOMENT = 120, POLL = 10000;
+  const PAUSE = 600, MOMENT = 120, POLL = 10000;
   let timer = 0, last = 0, loading = false, again = false;
   async function refresh() {
     timer = 0;
@@ -97,7 +97,6 @@
   const link = document.querySelector("[data-link]");
   function tell(state) {
     if (!link) return;
-    link.hidden = false;
     link.dataset.link = state;
     link.textContent = state === "live" ? "live" : "reconnecting";
   }
