@@ -11,12 +11,11 @@ from stackit.api.errors import StackitError
 from stackit.github.login.admission import Admission, NotAdmitted
 from stackit.github.login.attempts import OPEN_FOR, Attempts
 from stackit.github.pages import cookie_of
+from stackit.text.own_path import own_path
 
 START, CALLBACK = "/login/github", "/login/github/callback"
 OF_NO_USE = "this address is of no use (any more), or it was not this browser that left for GitHub"
 _CODE = re.compile(r"[A-Za-z0-9_-]{1,200}", re.ASCII)
-_PATH = re.compile(r"/(?:[!#-;=?-\[\]_a-z~][!#-;=?-\[\]_a-z~]*)?", re.ASCII)
-_LONGEST_PATH = 1000
 
 
 class BrowserLogin:
@@ -94,13 +93,6 @@ class BrowserLogin:
     def _refuse(self, request: AdminRequest, problem: str, status: int) -> Response:
         self._admission.entrance.refuse(request, "", problem)
         return self._admission.pages.refused(problem, status)
-
-
-def own_path(text: str) -> str:
-    """Return a path of the admin side to go to; ``/`` for what leads, or could lead, anywhere else."""
-    if len(text) > _LONGEST_PATH or not _PATH.fullmatch(text) or text.startswith("//"):
-        return "/"
-    return text
 
 
 def _cookie(base: str) -> tuple[str, str]:

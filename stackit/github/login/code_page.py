@@ -8,11 +8,11 @@ from urllib.parse import urlsplit
 from stackit.api.admin import AdminRequest, Response, Route
 from stackit.config.checks import is_loopback
 from stackit.github.login.admission import Admission, NotAdmitted
-from stackit.github.login.browser import own_path
 from stackit.github.login.device_flow import DeviceFlow
 from stackit.github.login.oauth import Pending
 from stackit.github.login.pages import CODE
 from stackit.github.pages import cookie_of
+from stackit.text.own_path import own_path
 
 
 class CodeLogin:

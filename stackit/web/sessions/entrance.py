@@ -2,29 +2,22 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Callable
 from functools import partial
 
 from stackit.api.admin import AdminRequest, Response, error
 from stackit.api.person import Person
+from stackit.text.own_path import own_path
 from stackit.web.admin.audit import Audit
 from stackit.web.admin.guard import Guard
 from stackit.web.sessions.origins import Origin, origin_of_url
 from stackit.web.sessions.session import proof_of
 from stackit.web.sessions.sessions import Sessions
 
-_OWN_PATH = re.compile(r"/(?:[A-Za-z0-9._~!$&'()*+,;=:@%?-][A-Za-z0-9._~!$&'()*+,;=:@%?/-]*)?", re.ASCII)
-_LONGEST = 2000
 _NOT_HERE = (
     "a login over plain http would tell others of it: use the address of admin.url, https:// in front of it, or a "
     "tunnel to this machine"
 )
-
-
-def own_path(text: str) -> str:
-    """Return a path of this site to go on to, "/" for anything that leads elsewhere."""
-    return text if len(text) <= _LONGEST and _OWN_PATH.fullmatch(text) else "/"
 
 
 class Entrance:

@@ -9,11 +9,12 @@ import msgspec
 from stackit.api.address_limiter import AddressLimiter
 from stackit.api.admin import AdminRequest, Response, Role, Route, error
 from stackit.api.schema import Parameter
+from stackit.text.own_path import own_path
 from stackit.text.times import rfc3339
 from stackit.web.admin.audit import Audit, AuditEntry
 from stackit.web.admin.guard import Guard
 from stackit.web.admin.paging import page_limit
-from stackit.web.sessions.entrance import Entrance, own_path
+from stackit.web.sessions.entrance import Entrance
 from stackit.web.sessions.pages import LoginWay, login_page
 
 _DEFAULT = 50

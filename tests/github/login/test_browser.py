@@ -11,7 +11,8 @@ import pytest_twisted
 
 from stackit.config.model import AdminConfig
 from stackit.github.login.attempts import _MOST_USED, OPEN_FOR, Attempts
-from stackit.github.login.browser import OF_NO_USE, own_path
+from stackit.github.login.browser import OF_NO_USE
+from stackit.text.own_path import own_path
 
 from .conftest import BASE, Browser, Login
 

@@ -16,8 +16,8 @@ from twisted.internet.task import deferLater
 from stackit import AdminRequest, Response, Route
 from stackit.api.person import Person
 from stackit.config.login import LoginConfig
+from stackit.text.own_path import own_path
 from stackit.web.admin.site import MOST_UNSENT
-from stackit.web.sessions.entrance import own_path
 
 TOKEN = "the-token-of-operators"
 READ = LoginConfig(anonymous="read")
