@@ -42,7 +42,7 @@ class Pauses:
         """Pause the queues of the subscribers that were paused, before anything is handed to them. Blocks.
 
         A damaged document is a pause all the same: of whom and since when is lost.
-        Raises JournalError where the journal cannot be read: nothing may begin that a person has stopped.
+        Raises JournalError where the journal cannot be read, and so has nothing to hand on either.
         """
         for key, document in self._journal.documents_now(COLLECTION).items():
             self._paused[key] = pause = _decoded(document)

@@ -49,11 +49,14 @@ class History(Service):
         self._loop.clock = reactor  # type: ignore[assignment]  # Twisted asks for a zope interface
 
     def load(self) -> None:
-        """Continue what the last process wrote down. Blocks; where that cannot be read, the hour begins anew."""
+        """Continue what the last process wrote down. Blocks; where it is damaged, the hour begins anew.
+
+        Raises JournalError.
+        """
+        document = self._journal.documents_now(COLLECTION).get(_KEY)
         try:
-            document = self._journal.documents_now(COLLECTION).get(_KEY)
             kept = [] if document is None else msgspec.json.decode(document, type=list[Minute])
-        except (JournalError, msgspec.DecodeError):
+        except (msgspec.DecodeError, UnicodeDecodeError):
             return
         self._minutes = Minutes(kept)
 

@@ -19,7 +19,7 @@ from stackit.api.address_limiter import AddressLimiter
 from stackit.api.admin import Response
 from stackit.api.app import App
 from stackit.api.commands import check_commands
-from stackit.api.errors import StackitError
+from stackit.api.errors import JournalError, StackitError
 from stackit.api.events import RefChange, Repo
 from stackit.api.forge import GITHUB, Forges
 from stackit.api.occurrences import Occurrence
@@ -120,6 +120,7 @@ class Stackit(Service):
         self.stop_steps = StopSteps(reactor, config.grace)
         self._ports = Ports(config, reactor, sockets)
         self._builder: tuple[Access, Build] | None = None
+        self._unread: list[Callable[[], None]] = []
         self._closers = Closers()  # each part that is opened or started is added at once
 
         self.redact = redactor(config, reactor) if redact is None else redact
@@ -234,10 +235,10 @@ class Stackit(Service):
             absolute=float(login.absolute),
         )
         self.audit = Audit(self.journal, now=self.now, observe=self.bus.observe, redact=self.redact)
-        self._closers.add(self.sessions.stop)
-        self._closers.add(self.audit.stop)
-        self.sessions.load()
-        self.audit.load()
+        self._closers.add(partial(self.stop_steps.write_down, self.sessions.stop))
+        self._closers.add(partial(self.stop_steps.write_down, self.audit.stop))
+        self._load(self.sessions.load)
+        self._load(self.audit.load)
         self.entrance = Entrance(self.sessions, self.audit, guard=lambda: self.admin.guard, now=self.now)
 
     def _login_ways(self) -> list[LoginWay]:
@@ -286,7 +287,7 @@ class Stackit(Service):
         self.stop.when_begun(self.live.stop)
         self.bus.register("stackit.live", self.live, own=True)
         self.history = History(self.journal, reactor=self.reactor, now=self.now)
-        self.history.load()
+        self._load(self.history.load)
         self.bus.register("stackit.history", self.history, own=True)
 
     def _signed_by(self, body: bytes, digest: bytes) -> str | None:
@@ -480,7 +481,7 @@ class Stackit(Service):
         self._closers.add(self.stop.begin)  # for a start that fails
         self._closers.add(self.dispatch.stop)
         self.dispatch.open_queues()
-        self.pauses.load()
+        self._load(self.pauses.load)
         self._closers.add(partial(self.stop_steps.stop_plugins, self._plugin_services))
         self._plugin_services.start()
 
@@ -492,7 +493,9 @@ class Stackit(Service):
         self._closers.add(self.backstop.stop)
         self.backstop.startService()
         self.sessions.start()
-        for each in (self.pruner, self.stalls, self.storage, self.history, self.condition.watch):
+        self._closers.add(partial(self.stop_steps.write_down, self.history.stopService))
+        self.history.startService()
+        for each in (self.pruner, self.stalls, self.storage, self.condition.watch):
             self._closers.add(each.stopService)
             each.startService()
         self.heartbeat.startService()
@@ -538,7 +541,17 @@ class Stackit(Service):
     def _journal_changed(self, problem: str | None) -> None:
         self._notice(problem or "the journal can be written again")
         if problem is None:
+            unread, self._unread = self._unread, []
+            for each in unread:
+                self._load(each)
             self.dispatch.look_again()
+
+    def _load(self, load: Callable[[], None]) -> None:
+        """Read what the journal keeps of the last process; where it cannot be opened yet, as soon as it is."""
+        try:
+            load()
+        except JournalError:
+            self._unread.append(load)
 
     def _notice(self, reason: str) -> None:
         self.bus.observe(Occurrence(name="notice", reason=reason))

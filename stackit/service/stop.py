@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 
 from twisted.internet.defer import Deferred, maybeDeferred
 from twisted.logger import Logger
@@ -27,6 +27,9 @@ _STOP_GRACES = 3
 
 _IDLE = 1.0
 """Seconds for which a connection stays open at a stop after it was made, or after a response, for a last request."""
+
+_LAST_WRITE = 2.0
+"""Seconds that each part has to write its last down."""
 
 _LAST_REQUESTS = 2.0
 """Seconds that requests have at least which came in last, when everything else has ended."""
@@ -106,11 +109,20 @@ class StopSteps:
 
         await self._waits.wait([*stopping.values()], running, within=within)
 
+    async def write_down(self, stop: Callable[[], Awaitable[None]]) -> None:
+        """Stop what writes to the journal as its last deed. A journal that hangs does not hold up the others."""
+        stopping = Deferred.fromCoroutine(_awaited(stop()))
+        await end_within(self._reactor, stopping, _LAST_WRITE, "the last of it was not written down")
+
     async def close_journal(self, journal: JournalProtocol) -> None:
         """Close the journal. If it does not end in time, the process goes on without it."""
         within = _STOP_GRACES * max(self._grace, 1.0)
         closing = Deferred.fromCoroutine(journal.close())
         await end_within(self._reactor, closing, within, "the journal was not closed, which loses nothing")
+
+
+async def _awaited(ending: Awaitable[None]) -> None:
+    await ending
 
 
 def in_hand(dispatch: Dispatch, backstop: Backstop, sites: Sequence[BoundedSite]) -> list[str]:

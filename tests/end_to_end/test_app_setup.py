@@ -286,7 +286,7 @@ async def test_the_form_goes_to_github_alone_and_its_cookie_is_the_browsers_own(
     policy = page.headers["content-security-policy"]
     assert f"form-action {setting_up.github.web_url};" in policy
     assert "default-src 'none'" in policy
-    assert page.headers["referrer-policy"] == "no-referrer"
+    assert page.headers["referrer-policy"] == "same-origin"
     assert page.headers["cache-control"] == "no-store"
     assert page.cookie is not None
     assert "HttpOnly" in page.cookie

@@ -14,12 +14,18 @@ class Pins:
 
     def __init__(self, journal: JournalProtocol) -> None:
         self._journal = journal
-        self._ids = {
-            key: int(document) for key, document in journal.documents_now(COLLECTION).items() if document.isdigit()
-        }
+        self._read: dict[str, int] | None = None
+
+    @property
+    def _ids(self) -> dict[str, int]:
+        """The ids by login. They are read when they are first asked for: a full disk keeps no start from going on."""
+        if self._read is None:
+            documents = self._journal.documents_now(COLLECTION)
+            self._read = {key: int(document) for key, document in documents.items() if document.isdigit()}
+        return self._read
 
     def get(self, login: str) -> int | None:
-        """Return the id of a login, in any letter case; None for one that was not seen yet."""
+        """Return the id of a login, in any letter case; None for one that was not seen yet. Raises JournalError."""
         return self._ids.get(login.lower())
 
     async def pin(self, login: str, user_id: int) -> None:

@@ -100,7 +100,11 @@ class Mirror:
         self._app = app
         self._metrics.repos.begin(app, self._state)
         self._history = history = StateHistory(app.reactor, app.now, app.keep)
-        history.load(app.documents(COLLECTION), (each.repo.key for each in app.repos))
+        try:
+            documents = app.documents(COLLECTION)
+        except StackitError:  # a full disk: the mirrors matter more than what they were
+            documents = {}
+        history.load(documents, (each.repo.key for each in app.repos))
         app.repos.on_change(self._follow)
         maintenance = MaintenanceSchedule(app.reactor, mirrors, disk, slots)
         return MirrorService(app, directory, mirrors, maintenance, history)  # type: ignore[return-value]  # zope: it implements it

@@ -62,7 +62,7 @@ class Audit:
         self._last = 0
 
     def load(self) -> None:
-        """Read the entries of the last process. It blocks: call it before anything listens."""
+        """Read the entries of the last process. It blocks. Raises JournalError."""
         for key, document in self._journal.documents_now(COLLECTION).items():
             try:
                 entry = msgspec.json.decode(document, type=AuditEntry)
@@ -70,7 +70,7 @@ class Audit:
                 self._kept.put(key, None)
             else:
                 self._add(entry)
-                self._last = int(key)
+                self._last = max(self._last, int(key))
 
     async def stop(self) -> None:
         """Write what the journal does not have yet."""

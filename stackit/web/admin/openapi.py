@@ -72,7 +72,7 @@ def openapi_route(routes: Iterable[Route], prefixes: Sequence[str]) -> Route:
 
 def is_described(route: Route) -> bool:
     """Return whether a route is for clients: below an API prefix, or with the type of its answer. Others are pages."""
-    return route.path.startswith("{prefix}/") or route.returns is not None
+    return isinstance(route.path, str) and (route.path.startswith("{prefix}/") or route.returns is not None)
 
 
 class Schemas:

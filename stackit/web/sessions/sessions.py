@@ -55,7 +55,7 @@ class Sessions:
         self.sweep()
 
     def load(self) -> None:
-        """Read the sessions of the last process. It blocks: call it before anything listens."""
+        """Read the sessions of the last process. It blocks. Raises JournalError."""
         for key, document in self._journal.documents_now(COLLECTION).items():
             try:
                 session = msgspec.json.decode(document, type=Session)
