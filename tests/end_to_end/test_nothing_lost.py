@@ -317,10 +317,10 @@ async def test_started_on_a_full_disk_it_answers_503_until_there_is_room_and_the
         assert (await server.deliver("issues", guid=f"taken-{number}")).status == 202
         if not is_first_start:  # a pause could not be read at the start, and holds all the same
             assert (await server.receipt(f"taken-{number}") or {})["state"] == "pending"
-            assert (await server.admin("POST", "{prefix}/subscribers/notebook/resume")).status == 200
+            assert (await server.admin("POST", "{prefix}/subscribers/notebook:events/resume")).status == 200
         await server.wait_for(f"taken-{number}")
         if is_first_start:
-            assert (await server.admin("POST", "{prefix}/subscribers/notebook/pause")).status == 200
+            assert (await server.admin("POST", "{prefix}/subscribers/notebook:events/pause")).status == 200
         assert await server.stop() == 0
     assert set(notebook.seen()) == {"taken-0", "taken-1"}
     assert "the disk is full" in server.log
