@@ -90,7 +90,7 @@ def release(version: str, *, dry_run: bool) -> None:
         project.write_text(with_version(project.read_text("utf-8"), version), "utf-8")
         dated = changelog.replace(f"## {version} (unreleased)", f"## {version} ({today})", 1)
         Path("CHANGELOG.md").write_text(dated, "utf-8")
-        if subprocess.run(["make", "dist"], check=False).returncode:  # noqa: S607 - as a person would
+        if subprocess.run(["make", "--no-print-directory", "dist"], check=False).returncode:  # noqa: S607 - as a person would
             raise Refused("make dist failed, and says why above")
         built = sorted(each.name for each in Path("dist").iterdir() if f"-{version}" in each.name)
         if len(built) != 2:
