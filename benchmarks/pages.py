@@ -28,7 +28,7 @@ async def measure(directory: Path, rounds: int, repositories: int, deliveries: i
     table = Table(
         f"A page beside {repositories:,} repositories and {deliveries:,} deliveries", "each", [MEDIAN, SLOW, SIZE]
     )
-    urls = {f"bench/repository-{number}": "http://127.0.0.1:9/none.git" for number in range(repositories)}
+    urls = {f"bench/mirror-{number}": "http://127.0.0.1:9/none.git" for number in range(repositories)}
     async with mirror_setup.stackit(directory / "stackit", urls, sync={"interval": "0"}) as server:
         await _fill(server, deliveries)
         one = (await server.admin("GET", "{prefix}/deliveries", limit="1")).json()["deliveries"][0]["id"]
