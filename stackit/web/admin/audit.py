@@ -62,8 +62,10 @@ class Audit:
         self._last = 0
 
     def load(self) -> None:
-        """Read the entries of the last process. It blocks. Raises JournalError."""
-        for key, document in self._journal.documents_now(COLLECTION).items():
+        """Read the entries of the last process, which come before those of this one. It blocks. Raises JournalError."""
+        documents = self._journal.documents_now(COLLECTION)
+        since, self._entries, self._of_others = self._entries, {}, {}
+        for key, document in documents.items():
             try:
                 entry = msgspec.json.decode(document, type=AuditEntry)
             except (msgspec.DecodeError, UnicodeDecodeError):
@@ -71,6 +73,8 @@ class Audit:
             else:
                 self._add(entry)
                 self._last = max(self._last, int(key))
+        for entry in since.values():
+            self._add(entry)
 
     async def stop(self) -> None:
         """Write what the journal does not have yet."""
@@ -91,7 +95,7 @@ class Audit:
 
         ``by`` and ``role`` are given where the request cannot know them, ``target`` where its query is a secret.
         """
-        self._last += 1
+        self._last = max(self._last + 1, int(self._now()))  # beyond those that could not be read yet
         key = f"{self._last:012d}"
         entry = AuditEntry(
             id=key,

@@ -14,6 +14,7 @@ from stackit import AdminRequest, Response, Route
 from stackit.api.admin import Role
 from stackit.config.login import LoginConfig
 from stackit.web.admin import audit as audit_module
+from stackit.web.admin.audit import Audit
 from stackit.web.pages.audit import audit_page
 from stackit.web.pages.site import Pages
 from stackit.web.sessions.session import csrf_of
@@ -191,3 +192,28 @@ async def test_its_page_shows_operators_what_was_done_as_text(people: Any, token
     refused = await side.ask("GET", "/audit")
     assert refused.status == 403
     assert b"alert(1)" not in refused.body
+
+
+@pytest_twisted.ensureDeferred
+async def test_what_could_not_be_read_at_the_start_comes_before_what_was_written_down_since() -> None:
+    journal, clock = MemoryJournal(reactor), [1_000.0]
+
+    def audit() -> Audit:
+        return Audit(journal, now=lambda: clock[0], observe=lambda _: None, redact=str)
+
+    def request(by: str) -> AdminRequest:
+        return AdminRequest(method="POST", path="/x", args={}, query={}, body=b"", by=by)
+
+    first = audit()
+    for _ in range(3):
+        first.note(request("before"), 200)
+    await first.stop()
+    clock[0] += 60
+    second = audit()
+    second.note(request("since"), 200)  # the journal could not be opened yet
+    second.load()
+    await second.stop()
+    third = audit()
+    third.load()
+    for each in (second, third):
+        assert [entry.by for entry in each.page(None, 9)[0]] == ["since", "before", "before", "before"]
