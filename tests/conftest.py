@@ -5,12 +5,13 @@ from __future__ import annotations
 import os
 import signal
 import time
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
 import pytest
+from hang_watch import HangWatch
 from hypothesis import HealthCheck, settings
 from log_capture import failures_logged, warnings_logged
 from twisted.logger import LogEvent
@@ -21,11 +22,12 @@ from stackit.runtime.clocks import use_monotonic_time
 settings.register_profile("stackit", deadline=None, suppress_health_check=[HealthCheck.too_slow])
 settings.load_profile("stackit")
 
-_LAST_WORDS = 5.0
+_WATCH = pytest.StashKey[HangWatch]()
+_LAST_WORDS = 60.0
 """Seconds that a child may take to end after the test that started it."""
 
 
-def pytest_configure() -> None:
+def pytest_configure(config: pytest.Config) -> None:
     """Have programs that tests start get the default of each signal, also where the tests are to ignore some.
 
     Under nohup, and as a job in the background, they are, and a program inherits that.
@@ -33,6 +35,22 @@ def pytest_configure() -> None:
     for each in (signal.SIGHUP, signal.SIGINT, signal.SIGQUIT, signal.SIGTERM):
         if signal.getsignal(each) is signal.SIG_IGN:
             signal.signal(each, _ignore)  # a program that is started inherits no handler
+    config.stash[_WATCH] = HangWatch()
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_protocol(item: pytest.Item) -> Generator[None, object, object]:
+    """Tell of a test that hangs: a run that waits for it says nothing else."""
+    watch = item.config.stash[_WATCH]
+    watch.begin(item.nodeid)
+    try:
+        return (yield)
+    finally:
+        watch.end()
+
+
+def pytest_unconfigure(config: pytest.Config) -> None:
+    config.stash[_WATCH].close()
 
 
 def _ignore(_number: int, _frame: object) -> None:

@@ -40,12 +40,17 @@ class Authority:
     def sign(self, builder: x509.CertificateBuilder) -> x509.Certificate:
         return builder.issuer_name(self._subject).sign(self._key, hashes.SHA256())
 
-    def issue(self, name: str, passphrase: bytes | None = None) -> tuple[Path, Path]:
-        """A certificate for 127.0.0.1 (its authority's behind it, where that has one above) and its key, as files."""
+    def issue(
+        self, name: str, passphrase: bytes | None = None, *, until: dt.datetime | None = None
+    ) -> tuple[Path, Path]:
+        """A certificate for 127.0.0.1 (its authority's behind it, where that has one above) and its key, as files.
+
+        It is valid for two days, up to ``until``: tomorrow, unless given.
+        """
         key = ec.generate_private_key(ec.SECP256R1())
         address = x509.SubjectAlternativeName([x509.IPAddress(ipaddress.ip_address("127.0.0.1"))])
         usage = x509.ExtendedKeyUsage([ExtendedKeyUsageOID.SERVER_AUTH, ExtendedKeyUsageOID.CLIENT_AUTH])
-        builder = _builder(_name(name), key).add_extension(address, False).add_extension(usage, False)
+        builder = _builder(_name(name), key, until).add_extension(address, False).add_extension(usage, False)
         chain = [self.sign(builder), *([self.certificate] if self._above is not None else [])]
         cert_file, key_file = self._directory / f"{name}.crt", self._directory / f"{name}.key"
         cert_file.write_bytes(b"".join(each.public_bytes(Encoding.PEM) for each in chain))
@@ -66,7 +71,9 @@ def _name(text: str) -> x509.Name:
     return x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, text)])
 
 
-def _builder(subject: x509.Name, key: ec.EllipticCurvePrivateKey) -> x509.CertificateBuilder:
-    now = dt.datetime.now(dt.UTC)
+def _builder(
+    subject: x509.Name, key: ec.EllipticCurvePrivateKey, until: dt.datetime | None = None
+) -> x509.CertificateBuilder:
+    end = until or dt.datetime.now(dt.UTC) + DAY
     builder = x509.CertificateBuilder().subject_name(subject).public_key(key.public_key())
-    return builder.serial_number(x509.random_serial_number()).not_valid_before(now - DAY).not_valid_after(now + DAY)
+    return builder.serial_number(x509.random_serial_number()).not_valid_before(end - 2 * DAY).not_valid_after(end)

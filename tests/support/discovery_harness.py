@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Coroutine, Sequence
+from collections.abc import Callable, Coroutine, Sequence
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -82,8 +82,13 @@ class DiscoveryHarness:
         self.apps.change(self._configs)
         return app
 
-    def discovery(self) -> Discovery:
-        """Return discovery with the tables of now, not started."""
+    def discovery(self, tell_leader: Callable[[str], object] | None = None) -> Discovery:
+        """Return discovery with the tables of now, not started; ``tell_leader`` is for a node that does not lead."""
+
+        async def tell(text: str) -> None:
+            assert tell_leader is not None
+            tell_leader(text)
+
         config = Config(state_dir=self.directory, discover=tuple(self.tables), discovery=self.settings)
         made = Discovery(
             config,
@@ -93,6 +98,7 @@ class DiscoveryHarness:
             reactor=self.time,
             now=self.time.now,
             notice=self.notices.append,
+            tell_leader=None if tell_leader is None else tell,
         )
         self._discoveries.append(made)
         return made

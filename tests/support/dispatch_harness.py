@@ -18,6 +18,7 @@ from places import without_place
 from plugin_maker import bus_with, plugin
 from twisted.internet.defer import Deferred
 from twisted.internet.task import Clock
+from waiting import PATIENCE
 
 from stackit import Event, Occurrence, Repo, hookimpl, on
 from stackit.api.events import DeliveryResult, Via
@@ -25,6 +26,7 @@ from stackit.api.forge import Forges
 from stackit.bus.bus import Bus
 from stackit.dispatch.backoff import Backoff
 from stackit.dispatch.dispatch import Dispatch, HandlerLimits
+from stackit.dispatch.step_file import StepFile
 from stackit.forges import restore
 from stackit.github import GitHub
 from stackit.github.payloads import decode
@@ -65,6 +67,7 @@ class Harness:
         journal: type[SQLiteJournal] = SQLiteJournal,
         start: bool = True,
         refuse_replays: bool = False,
+        steps: StepFile | None = None,
         **plugins: object,
     ) -> None:
         from twisted.internet import reactor  # noqa: PLC0415 - importing it installs it
@@ -91,10 +94,15 @@ class Harness:
             limits=HandlerLimits(timeout=TIMEOUT, concurrency=concurrency, grace=GRACE, refuse_replays=refuse_replays),
             restore=partial(restore, GITHUB),
             is_ping=GITHUB.is_ping,
+            steps=steps,
         )
         self.dispatch.open_queues()
-        self._recovered = Deferred.fromCoroutine(self.dispatch.recover()) if start else None
+        self._recovered = self.recover() if start else None
         self._deliveries = 0
+
+    def recover(self) -> Deferred[None]:
+        """Begin to hand on what the last process left."""
+        return Deferred.fromCoroutine(self.dispatch.recover())
 
     async def close(self) -> None:
         """Stop as a SIGTERM does. What still runs is out of grace at once; nothing is left behind."""
@@ -159,7 +167,7 @@ class Harness:
             return
         come: Deferred[None] = Deferred()
         self._awaited.append((condition, come))
-        await come.addTimeout(20, self.reactor)
+        await come.addTimeout(PATIENCE, self.reactor)
 
     async def quiet(self) -> None:
         """Wait until what is under way has gone as far as it goes without time passing."""

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Iterable, Sequence
 from typing import Any
 
+import msgspec
 from outcomes import outcome
 from twisted.internet.defer import Deferred, DeferredList
 
-from stackit.journal import AppendResult, DueHandling, EventId, HandlingId, JournalProtocol, NewDelivery
+from stackit.journal import AppendResult, DueHandling, EventId, HandlingId, JournalProtocol, NewDelivery, Shard
 
 BODY = b'{"ref":"refs/heads/main"}'
 ZEROS, ONE, TWO = "0" * 40, "1" * 40, "2" * 40
@@ -31,9 +33,25 @@ def new_delivery(delivery: str, **fields: Any) -> NewDelivery:
     return NewDelivery(**{**values, **fields})
 
 
-def due_handling(number: int, group: str, size: int) -> DueHandling:
-    """Return a handling that is due, the only one of its event."""
-    return DueHandling(HandlingId(number), EventId(str(number)), "mine:handle", group, 0, size)
+def due_handling(
+    number: int, group: str, size: int, *, shard: int = 0, earlier: Sequence[int] = (), event: int | None = None
+) -> DueHandling:
+    """Return a handling that is due, the only one of its event, which has the same number if no other is given."""
+    return DueHandling(
+        HandlingId(number),
+        EventId(str(number if event is None else event)),
+        "mine:handle",
+        group,
+        0,
+        size,
+        Shard(shard),
+        tuple(map(HandlingId, earlier)),
+    )
+
+
+def alone(handlings: Iterable[DueHandling]) -> list[DueHandling]:
+    """Return handlings as ``due`` shows them: what is earlier is in the same answer."""
+    return [msgspec.structs.replace(each, earlier=()) for each in handlings]
 
 
 def together(*coroutines: Any) -> Deferred[Any]:

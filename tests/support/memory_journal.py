@@ -8,7 +8,7 @@ from __future__ import annotations
 import itertools
 import math
 from collections import Counter
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, TypeVar
 from uuid import uuid4
@@ -31,6 +31,7 @@ from stackit.journal import (
     NewDelivery,
     Page,
     Receipt,
+    SoleOwner,
     StoredEvent,
 )
 from stackit.journal.records import (
@@ -96,7 +97,7 @@ class _Event(msgspec.Struct, eq=False, kw_only=True):
         return next((each for each in ("pending", "dead") if each in states), "done")
 
 
-class MemoryJournal(JournalProtocol):
+class MemoryJournal(SoleOwner, JournalProtocol):
     """A journal that forgets everything when it is closed. ``prune`` keeps events for ``keep_for`` seconds."""
 
     def __init__(self, reactor: Reactor, *, keep_for: float = 7 * 86400) -> None:
@@ -286,6 +287,17 @@ class MemoryJournal(JournalProtocol):
 
         await self._write(operation)
 
+    async def give_up(self, event_id: EventId, subscriber: str, *, at: float, error: str) -> bool:
+        def operation() -> bool:
+            event = self._events.get(event_id)
+            for each in () if event is None else event.handlings:
+                if each.subscriber == subscriber and each.state == "pending":
+                    each.end("dead", at, error, None)
+                    return True
+            return False
+
+        return await self._write(operation)
+
     async def visible(self, event_id: EventId, at: float) -> bool:
         def operation() -> bool:
             event = self._events.get(event_id)
@@ -382,8 +394,9 @@ class MemoryJournal(JournalProtocol):
     async def announced(self, repo_key: str) -> dict[str, str]:
         return await self._ask(lambda: dict(self._refs.get(repo_key, {})))
 
-    async def documents(self, collection: str) -> dict[str, bytes]:
-        return await self._ask(lambda: self.documents_now(collection))
+    async def documents(self, collection: str, keys: Collection[str] | None = None) -> dict[str, bytes]:
+        found = await self._ask(lambda: MemoryJournal.documents_now(self, collection))
+        return {key: each for key, each in found.items() if keys is None or key in keys}
 
     def documents_now(self, collection: str) -> dict[str, bytes]:
         if self._closed:

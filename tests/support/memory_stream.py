@@ -46,6 +46,12 @@ class MemoryStream:
     def finish(self) -> None:
         self.end("finished")
 
+    def break_off(self) -> None:
+        self.end("failed")
+
+    def pace(self, pause: Callable[[], object], resume: Callable[[], object]) -> None:
+        """Read all at once."""
+
     def end(self, reason: StreamEnd) -> None:
         self.reason = reason
         for tell in self._tell:

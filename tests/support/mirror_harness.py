@@ -14,7 +14,7 @@ from typing import Any
 
 import msgspec
 from twisted.internet import protocol
-from twisted.internet.defer import Deferred, maybeDeferred
+from twisted.internet.defer import Deferred, DeferredList, maybeDeferred
 from twisted.web.http import Request as HttpRequest
 from twisted.web.resource import Resource
 from twisted.web.server import NOT_DONE_YET, Site
@@ -163,10 +163,14 @@ class Harness:
             pending=dict,
             now=lambda: time.time() + self.ahead,
         )
+        self.adapt()
         self.mirror = Mirror(MirrorSettings(**settings), tunables=tunables, free=free)
         service: Any = self.mirror.stackit_service(self.app)
         self.service = service
         self.service.startService()
+
+    def adapt(self) -> None:
+        """Change the app before the plugin gets it, in a harness of a special kind."""
 
     async def _announced(self, repo: Repo) -> Mapping[str, str]:
         return dict(self.told.get(repo.key, {}))
@@ -211,6 +215,10 @@ class Harness:
     def worker(self, name: str = "octo/widget") -> Any:
         assert self.mirror._mirrors is not None
         return self.mirror._mirrors.worker(name.lower())
+
+    def give_up_after(self, seconds: float, name: str = "octo/widget") -> None:
+        """Give each further git of a repository so many seconds: on a busy machine, few for one that is well."""
+        self.worker(name)._refresher._supervised_git.timeout = seconds
 
     def stop(self) -> Deferred[None]:
         stopped: Deferred[None] = self.service.stopService()
@@ -284,6 +292,7 @@ class GitHttp(Resource):
         self.cut: int | None = None
         self.said_too = b""
         self._hanging: list[HttpRequest] = []
+        self._serving: set[Deferred[None]] = set()
         self.asked: list[tuple[str, str | None]] = []
         self.authorizations: list[str | None] = []
         site = Site(self, parsePOSTFormSubmission=False)
@@ -317,7 +326,14 @@ class GitHttp(Resource):
         if self.hang_on is not None and self.hang_on in asked_for:
             self._hanging.append(request)
             return NOT_DONE_YET
-        Deferred.fromCoroutine(self._serve(request, asked_for))
+        serving = Deferred.fromCoroutine(self._serve(request, asked_for))
+        self._serving.add(serving)
+
+        def ended(outcome: Any) -> Any:
+            self._serving.discard(serving)
+            return outcome
+
+        serving.addBoth(ended)
         return NOT_DONE_YET
 
     async def _serve(self, request: HttpRequest, asked_for: bytes) -> None:
@@ -332,9 +348,15 @@ class GitHttp(Resource):
             "HTTP_CONTENT_ENCODING": request.getHeader("content-encoding") or "",
             "GIT_PROTOCOL": request.getHeader("git-protocol") or "",
         }
+        left: list[object] = []
+        request.notifyFinish().addErrback(left.append)
         done = await run(self._reactor, ["git", "http-backend"], env=env, stdin=asked_for)
+        if left:
+            return
         head, _, body = done.stdout.partition(b"\r\n\r\n")
-        for line in head.split(b"\r\n"):
+        if not head:  # the repository went away meanwhile
+            request.setResponseCode(500)
+        for line in head.split(b"\r\n") if head else ():
             name, _, value = line.partition(b": ")
             if name == b"Status":
                 request.setResponseCode(int(value.split()[0]))
@@ -352,7 +374,12 @@ class GitHttp(Resource):
         request.finish()
 
     def stop(self) -> Deferred[None]:
-        return maybeDeferred(self._port.stopListening)
+        return Deferred.fromCoroutine(self._stop())
+
+    async def _stop(self) -> None:
+        """Listen no more, and wait for the gits that still answer."""
+        await maybeDeferred(self._port.stopListening)
+        await DeferredList(list(self._serving))
 
 
 class Silent(protocol.Protocol):

@@ -14,6 +14,7 @@ from urllib.parse import urlsplit
 from rawhttp import Answer, Client
 from twisted.internet.defer import Deferred, gatherResults
 from twisted.internet.endpoints import HostnameEndpoint, connectProtocol
+from waiting import until
 
 from stackit.subprocesses import Finished, ProcessLimits, run
 from stackit.testing import PretendGitHub, RunningStackit
@@ -61,7 +62,8 @@ class Notebook:
         """What was noted by one of its handlers so far, in order."""
         if not self._notes.exists():
             return []
-        notes = [json.loads(line) for line in self._notes.read_text().splitlines()]
+        whole = self._notes.read_text().rpartition("\n")[0]  # the last line may be about to be written
+        notes = [json.loads(line) for line in whole.splitlines()]
         return [note for note in notes if note["by"] == by]
 
     def seen(self) -> Counter[str]:
@@ -115,7 +117,7 @@ async def shell(*argv: str, **environment: str) -> Finished:
 
     measured = {name: value for name, value in os.environ.items() if name.startswith("COVERAGE_")}
     env = {"PATH": "/usr/local/bin:/usr/bin:/bin", "HOME": "/nonexistent", "LANG": "C.UTF-8", **measured, **environment}
-    return await run(reactor, argv, env=env, limits=ProcessLimits(timeout=30))
+    return await run(reactor, argv, env=env, limits=ProcessLimits(timeout=90))
 
 
 async def command(server: RunningStackit, *arguments: str) -> Finished:
@@ -177,6 +179,11 @@ def alive(pids: list[int]) -> list[int]:
         if state != "Z":
             running.append(pid)
     return running
+
+
+async def all_ended(pids: list[int]) -> None:
+    """Wait until these have ended: one that was killed ends when it is its turn on a busy machine."""
+    await until(lambda: not alive(pids), f"the end of {pids}")
 
 
 class Held:

@@ -14,7 +14,7 @@ from twisted.python.failure import Failure
 
 from stackit.http.server.site import BoundedSite
 
-PATIENCE = 10.0
+PATIENCE = 60.0
 
 
 class Answer(msgspec.Struct, frozen=True):

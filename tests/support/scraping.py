@@ -45,6 +45,7 @@ class Scraped:
         self.metrics = Metrics()
         self.pending: dict[str, int] = {}
         self.stalled: dict[str, float] = {}
+        self.offset = 0.0
         self.clock = clock = Clock()
         clock.advance(NOW)
         mirror = Mirror()
@@ -54,6 +55,7 @@ class Scraped:
         self.app = app = App(
             reactor=as_reactor(clock),
             now=clock.seconds,
+            clock_offset=lambda: self.offset,
             version="1.2.3",
             state_dir=Path("/nowhere"),
             repos=Repos([ManagedRepo(repo=WIDGET, url="https://github.com/octo/widget.git")]),
@@ -75,10 +77,10 @@ class Scraped:
                 ("registry", RegistryMetrics(lambda: {"managed": 1, "held": 0, "removed": 0})),
                 ("live", LiveMetrics(Feed(reactor=clock, now=clock.seconds, redact=str), Places())),
                 ("github-api", RequestCounts(Limits(clock))),
-                ("github-discovery", DiscoveryMetrics(tuple, {"looked": 0, "ignored": 0})),
+                ("github-discovery", DiscoveryMetrics(tuple, {"looked": 0, "ignored": 0}, lambda: True)),
             ],
         )
-        mirror._metrics.repos.begin(app, lambda _: "cloning")
+        mirror._metrics.repos.begin(app, lambda _: ("cloning", 0.0))
         (self.route,) = self.metrics.stackit_routes(app)
 
     def _personal_tokens(self) -> PersonalTokens:

@@ -65,7 +65,7 @@ class Tls:
 
 
 async def until(ready: Any) -> None:
-    for _ in range(1000):
+    for _ in range(5000):
         if ready():
             return
         await deferLater(reactor, 0.01)
