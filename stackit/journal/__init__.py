@@ -4,7 +4,7 @@
 ``sqlite`` is the journal that ships. ``pruner`` keeps any journal small, ``directory`` holds the state directory.
 """
 
-from stackit.journal.protocol import JournalProtocol
+from stackit.journal.protocol import JournalProtocol, SoleOwner, WorkListener
 from stackit.journal.records import (
     AppendResult,
     DueHandling,
@@ -14,6 +14,8 @@ from stackit.journal.records import (
     NewDelivery,
     Page,
     Receipt,
+    Shard,
+    Space,
     State,
     StoredEvent,
     decode_changes,
@@ -29,7 +31,11 @@ __all__ = [
     "NewDelivery",
     "Page",
     "Receipt",
+    "Shard",
+    "SoleOwner",
+    "Space",
     "State",
     "StoredEvent",
+    "WorkListener",
     "decode_changes",
 ]

@@ -15,6 +15,11 @@ HandlingId is compared with others for equality, and given back. Neither is used
 
 **Times** are seconds since the epoch, and given by the caller: a journal has no clock of its own.
 
+**Ownership**: where several processes share a journal, each handling is one process's to do at a time. A journal gives
+a process only what is its own: in the results of what it writes, in the queue, and to its ``WorkListener``. What a
+process says of a handling that is another's by now comes to nothing. Two writes are one process's to make at a time,
+and fail with JournalError at any other: ``announce``, at the home of the mirror, and ``rename``, at the leader.
+
 A method is called, a callback called, and a coroutine run in the reactor's thread. How a journal is opened is its own
 affair, as is what it is told then of a place, limits and a change of ``problems``.
 """
@@ -22,7 +27,7 @@ affair, as is what it is told then of a place, limits and a change of ``problems
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from pathlib import Path
 from typing import Protocol
 
@@ -38,8 +43,29 @@ from stackit.journal.records import (
     NewDelivery,
     Page,
     Receipt,
+    Shard,
+    Space,
     StoredEvent,
 )
+
+
+class WorkListener(Protocol):
+    """The one who hands on the work of a process, told of what other processes record and of what becomes its own."""
+
+    def recorded(self, works: Sequence[tuple[DueHandling, StoredEvent]]) -> None:
+        """Take handlings that another process recorded, due now, in the order in which they were recorded.
+
+        An event may come without its body, which ``load`` gives: it is large, or damaged.
+        """
+
+    def gained(self) -> None:
+        """Read what is due: shards are this process's from now on, or something was missed."""
+
+    def lost(self, shards: Collection[Shard]) -> None:
+        """Cancel what is in hand of these shards, and drop what waits: they are another's from now on."""
+
+    async def drain(self, shards: Collection[Shard]) -> None:
+        """Begin nothing of these shards any more, and wait for what is in hand. They are given to another then."""
 
 
 class JournalProtocol(Protocol):
@@ -48,6 +74,20 @@ class JournalProtocol(Protocol):
     Every method raises JournalError, or fails with it, where the journal cannot be written or read now, and after
     ``close``.
     """
+
+    # -- sharing ----------------------------------------------------------------------
+
+    def subscribe(self, subscribers: Mapping[str, Space]) -> None:
+        """Have these subscribers (by their key), each with the space of its handlings; before anything is appended."""
+
+    def listen(self, listener: WorkListener) -> None:
+        """Tell one who hands on the work of what other processes record, and of what becomes this process's own."""
+
+    def owns(self, shard: Shard) -> bool:
+        """Return whether handlings of a shard are this process's to begin now."""
+
+    def watch(self, collection: str, changed: Callable[[frozenset[str] | None], object]) -> None:
+        """Call ``changed`` when another process changed documents of a collection: with their keys, or None for any."""
 
     # -- writing ----------------------------------------------------------------------
 
@@ -86,7 +126,8 @@ class JournalProtocol(Protocol):
         """Record that refs moved, with a handling for each subscriber, due at once.
 
         Without a subscriber, its changes are kept where they take at most ``SMALL_ANNOUNCEMENT`` bytes.
-        ``announced`` gives the new object ids from then on: in one transaction with the event.
+        ``announced`` gives the new object ids from then on: in one transaction with the event. Fails with JournalError
+        where the mirror's home is another process by now.
         """
 
     async def put(self, collection: str, documents: Mapping[str, bytes | None]) -> None:
@@ -99,7 +140,8 @@ class JournalProtocol(Protocol):
 
         Each of ``renames`` is an old key and a new one. Two that swap, and chains, come out right. What was announced
         under a new key that is not renamed itself is forgotten. Deliveries keep the name that they came with. Raises
-        ValueError where a key is renamed twice, or two get the same.
+        ValueError where a key is renamed twice, or two get the same. Fails with JournalError where another process
+        leads by now; without any ``renames``, it is a ``put`` by the leader alone.
         """
 
     def finish(self, handling: HandlingId, done: Callable[[Failure | None], object], *, at: float) -> None:
@@ -116,6 +158,13 @@ class JournalProtocol(Protocol):
 
         ``error`` is one line for people, ``traceback`` are some for the author of the handler, which ``tracebacks``
         gives back until the next attempt ends. Characters that cannot be stored are escaped.
+        """
+
+    async def give_up(self, event_id: EventId, subscriber: str, *, at: float, error: str) -> bool:
+        """Make a handling that is pending a dead letter, with one attempt more, whoever owns it.
+
+        Returns False where it is not pending (any more). Not for one that this process has in hand; what another one
+        says of it later comes to nothing.
         """
 
     async def visible(self, event_id: EventId, at: float) -> bool:
@@ -156,7 +205,8 @@ class JournalProtocol(Protocol):
     async def due(self, subscriber: str, now: float, *, group: str, limit: int) -> list[DueHandling]:
         """Return the pending handlings of a subscriber in a group that are due at ``now``, oldest first.
 
-        At most ``limit``. Oldest first is the order in which the handlings were recorded, whatever came of them since.
+        At most ``limit``. Oldest first is the order in which the handlings were recorded, whatever came of them since;
+        where one was recorded later than its event, it may have that one's place.
         """
 
     async def due_groups(self, subscriber: str, *, now: float) -> list[str]:
@@ -166,18 +216,21 @@ class JournalProtocol(Protocol):
         """Return the earliest time, later than ``after``, at which a pending handling of a subscriber is due."""
 
     async def pending(self) -> dict[str, int]:
-        """Return the number of pending handlings of each subscriber that has any, loaded or not.
+        """Return the number of pending handlings of each subscriber that has any, loaded or not: of this process's own.
 
         Answered in line with the writes: it counts exactly those whose result came before it.
         """
+
+    async def pending_elsewhere(self) -> dict[str, int]:
+        """Return the same of all that is not this process's: of the other processes, and of nobody."""
 
     # -- reading ----------------------------------------------------------------------
 
     async def announced(self, repo_key: str) -> dict[str, str]:
         """Return the refs of a repository (by its key) as they were last announced, and their object ids."""
 
-    async def documents(self, collection: str) -> dict[str, bytes]:
-        """Return the documents of a collection by their keys, in the order of the keys."""
+    async def documents(self, collection: str, keys: Collection[str] | None = None) -> dict[str, bytes]:
+        """Return the documents of a collection by their keys, in the order of the keys; with ``keys``, only these."""
 
     def documents_now(self, collection: str) -> dict[str, bytes]:
         """Return the same, but block: for the start, before anything listens."""
@@ -248,3 +301,24 @@ class JournalProtocol(Protocol):
 
     async def close(self) -> None:
         """End all writes and questions that were asked for, and release everything. A second call does nothing."""
+
+
+class SoleOwner:
+    """The answers about sharing of a journal that one process has for itself."""
+
+    def subscribe(self, subscribers: Mapping[str, Space]) -> None:
+        """Do nothing: wherever a handling is, it is here."""
+
+    def listen(self, listener: WorkListener) -> None:
+        """Do nothing: nobody else records anything."""
+
+    def owns(self, shard: Shard) -> bool:  # noqa: ARG002 - there is one
+        """Return True: all is this process's."""
+        return True
+
+    async def pending_elsewhere(self) -> dict[str, int]:
+        """Return nothing: all that is pending is here."""
+        return {}
+
+    def watch(self, collection: str, changed: Callable[[frozenset[str] | None], object]) -> None:
+        """Do nothing: nobody else changes documents."""

@@ -1,4 +1,4 @@
-"""The service that keeps the journal small."""
+"""The service that keeps the journal small, at one node of a fleet at a time."""
 
 from __future__ import annotations
 
@@ -6,23 +6,31 @@ from collections.abc import Callable
 
 from twisted.application.service import Service
 from twisted.internet.defer import Deferred
-from twisted.internet.task import LoopingCall
 
 from stackit.api.errors import JournalError
-from stackit.api.reactor import Timers
+from stackit.api.nodes import Alone, Nodes
+from stackit.api.reactor import Timers, looping_call
 from stackit.journal.protocol import JournalProtocol
 
 INTERVAL = 60.0
+_ROUND = "retention"
 
 
 class Pruner(Service):
     """Prunes the journal once a minute, in small steps, so that no delivery waits for it."""
 
-    def __init__(self, *, reactor: Timers, now: Callable[[], float], journal: JournalProtocol) -> None:
+    def __init__(
+        self,
+        *,
+        reactor: Timers,
+        now: Callable[[], float],
+        journal: JournalProtocol,
+        nodes: Nodes = Alone(),  # noqa: B008 - it has no state
+    ) -> None:
+        self._nodes = nodes
         self._now = now
         self._journal = journal
-        self._loop = LoopingCall(lambda: Deferred.fromCoroutine(self._round()))
-        self._loop.clock = reactor  # type: ignore[assignment]  # Twisted asks for a zope interface
+        self._loop = looping_call(reactor, lambda: Deferred.fromCoroutine(self._round()))
 
     def startService(self) -> None:
         Service.startService(self)
@@ -34,6 +42,9 @@ class Pruner(Service):
             self._loop.stop()
 
     async def _round(self) -> None:
+        # The timers of nodes are not in step: each asks as often, and a little less than the interval has to be over.
+        if not await self._nodes.round(_ROUND, INTERVAL * 0.9):
+            return
         try:
             while self.running and await self._journal.prune(self._now()):
                 pass

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import Literal, NewType, get_args
 
 import msgspec
@@ -21,6 +21,13 @@ EventId = NewType("EventId", str)
 """The id of an event: opaque text, which people see and ask for."""
 HandlingId = NewType("HandlingId", int)
 """The id of a handling: an opaque number, which only the journal that gave it out understands."""
+Shard = NewType("Shard", int)
+"""A part of the work of a fleet, which one node owns: an opaque number."""
+ALONE = Shard(0)
+"""The shard of all work where one process does all of it."""
+
+Space = Literal["handlers", "mirrors"]
+"""Where events are handled: by the owner of the repository's shard, or by the node that has its mirror."""
 
 
 class NewDelivery(msgspec.Struct, frozen=True, kw_only=True):
@@ -50,7 +57,9 @@ class DueHandling(msgspec.Struct, frozen=True):
     """An event that one subscriber has to handle.
 
     ``group`` is the repository in lower case, or "": the events of a group are handled in order. ``attempts`` is the
-    number of attempts that were made, ``size`` the length of the event's body in bytes.
+    number of attempts that were made, ``size`` the length of the event's body in bytes. ``earlier`` are those of the
+    same group and subscriber that are pending and were recorded before it, through another process perhaps: as far as
+    they are known, and none where one process does all.
     """
 
     id: HandlingId
@@ -59,6 +68,8 @@ class DueHandling(msgspec.Struct, frozen=True):
     group: str
     attempts: int
     size: int
+    shard: Shard = ALONE
+    earlier: tuple[HandlingId, ...] = ()
 
 
 class AppendResult(msgspec.Struct, frozen=True):
@@ -127,6 +138,14 @@ class Receipt(msgspec.Struct, frozen=True, kw_only=True):
     visible_at: float | None
     state: State
     handlings: tuple[HandlingRow, ...]
+
+
+def state_of(handlings: Iterable[HandlingRow]) -> State:
+    """Return the state of an event with these handlings, as its receipt has it."""
+    states = {handling.state for handling in handlings}
+    if "pending" in states:
+        return "pending"
+    return "dead" if "dead" in states else "done"
 
 
 class Page(msgspec.Struct, frozen=True):

@@ -15,13 +15,23 @@ class WriteBehind:
         self._journal = journal
         self._collection = collection
         self._changed: dict[str, bytes | None] = {}
+        self._batch: dict[str, bytes | None] = {}  # being written
         self._is_writing = False
         self._writing: Deferred[None] = succeed(None)
+        self._waiting: list[Deferred[None]] = []
 
     def put(self, key: str, document: bytes | None) -> None:
         """Have a document written; None has it deleted."""
         self._changed[key] = document
         self.write()
+
+    def drop(self, key: str) -> None:
+        """Leave a document as it is in the journal, if it is not being written already."""
+        self._changed.pop(key, None)
+
+    def is_pending(self, key: str) -> bool:
+        """Return whether a document is not written yet."""
+        return key in self._changed or key in self._batch
 
     def write(self) -> None:
         """Write what is not written yet. Call it now and then: what could not be written stays for the next time."""
@@ -35,14 +45,26 @@ class WriteBehind:
         self.write()
         await self._writing
 
+    async def settled(self) -> None:
+        """Return once what was changed before this is written, or could not be."""
+        if self._is_writing:
+            ended: Deferred[None] = Deferred()
+            self._waiting.append(ended)
+            await ended
+
     async def _write(self) -> None:
         try:
             while self._changed:
-                batch, self._changed = self._changed, {}
+                self._batch, self._changed = self._changed, {}
                 try:
-                    await self._journal.put(self._collection, batch)
+                    await self._journal.put(self._collection, self._batch)
                 except JournalError:  # the journal tells of it itself
-                    self._changed = {**batch, **self._changed}
+                    self._changed = {**self._batch, **self._changed}
                     return
+                finally:
+                    self._batch = {}
         finally:
             self._is_writing = False
+            waiting, self._waiting = self._waiting, []
+            for each in waiting:
+                each.callback(None)

@@ -1,18 +1,14 @@
-"""Bodies on disk: compressed, and those of one commit together in a bundle.
-
-Payloads repeat names and URLs: a fifth of the bytes is left, and so a fifth of the pages that a commit writes. Blocks
-carry checksums, so a damaged body is recognised.
-"""
+"""Bodies on disk: compressed, and those of one commit together in a bundle."""
 
 from __future__ import annotations
 
 import sqlite3
 from collections.abc import Iterator, Sequence
 
-import lz4.frame
 import msgspec
 
 from stackit.api.errors import Permanent
+from stackit.journal.packing import packed, unpacked
 from stackit.journal.sqlite import rows
 
 _BODIES = "bodies (event_id, body)"
@@ -80,15 +76,3 @@ def _bundles(bodies: Sequence[tuple[int, bytes]]) -> Iterator[list[tuple[int, by
         bundle.append(each)
     if bundle:
         yield bundle
-
-
-def packed(body: bytes) -> bytes:
-    """Return bytes as they are stored, compressed and with checksums."""
-    frame: bytes = lz4.frame.compress(body, block_checksum=True)
-    return frame
-
-
-def unpacked(stored: bytes) -> bytes:
-    """Return what was packed. Raises RuntimeError for damaged bytes."""
-    body: bytes = lz4.frame.decompress(stored)
-    return body

@@ -25,6 +25,10 @@ _SEEN_IDS = "SELECT delivery, hook FROM events WHERE kind = 'delivery' AND deliv
 _SEEN_ID = "SELECT id, digest, size, via FROM events WHERE kind = 'delivery' AND delivery = ? AND hook = ? ORDER BY id"
 _SEEN_BODY = f"SELECT {bodies.STORED} FROM events e WHERE e.id = ?"  # noqa: S608 - a constant
 _SEEN_COPY = "SELECT id FROM events WHERE kind = 'delivery' AND delivery = ? AND digest = ? ORDER BY id LIMIT 1"
+_COMPARED = 8
+"""Events of one id whose bodies are compared, the latest ones. A sender can make any number of them: an earlier one is
+known by its digest alone, which is another one under another secret.
+"""
 _CHANGE_EVENT = """
     UPDATE events SET event = ?, action = ?, repo = ?, repo_key = ?, digest = ?, size = ?, signer = ?, via = ?,
         replay_of = ?
@@ -78,7 +82,10 @@ def _append_seen(connection: Connection, record: NewDelivery) -> AppendResult:
     """Append a delivery whose id or body may have come before."""
     delivery, hook = _identity(record)
     of_that_id = connection.execute(_SEEN_ID, (delivery, hook)).fetchall()
-    known = next((row[0] for row in of_that_id if _is_same(connection, row, record)), None)
+    known = next((number for number, digest, *_ in of_that_id if digest == record.digest), None)
+    if known is None:
+        latest = of_that_id[-_COMPARED:]
+        known = next((row[0] for row in latest if _is_same(connection, row, record)), None)
     first = digests.first_delivery(connection, record.digest)
     if first == delivery:
         # One event by two hooks (an organization's, and a repository's) that have one secret: no replay. Whoever has

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from functools import partial
 from pathlib import Path
 
@@ -12,7 +12,8 @@ from twisted.python.failure import Failure
 from stackit.api.errors import JournalError
 from stackit.api.events import RefChange
 from stackit.api.reactor import Reactor
-from stackit.journal.protocol import JournalProtocol
+from stackit.journal.protocol import JournalProtocol, SoleOwner
+from stackit.journal.reading_watch import ReadingWatch
 from stackit.journal.records import (
     AppendResult,
     DueHandling,
@@ -40,7 +41,7 @@ _DOCUMENT_SIZE = 400
 _CAUGHT_UP = "the journal's log is brought into the journal's file again"
 
 
-class SQLiteJournal(JournalProtocol):
+class SQLiteJournal(SoleOwner, JournalProtocol):
     """A journal in one SQLite file of the state directory, which it holds while it is open.
 
     Two threads: the writer commits all that waits together, the reader answers questions beside it. The ids of events
@@ -63,7 +64,13 @@ class SQLiteJournal(JournalProtocol):
         self._keep_for = keep_for
         self._keep_bytes = keep_bytes
         self._notice = notice or _ignore
-        self._reader = Reader(opening, reactor)
+        self._reading = ReadingWatch(
+            lambda: self._reader.ask(queries.look),
+            reactor=reactor,
+            notice=self._notice,
+            is_explained=lambda: self._writer.problem is not None,
+        )
+        self._reader = Reader(opening, reactor, on_failure=self._reading.failed)
         self._writer = Writer(
             opening,
             reactor,
@@ -166,6 +173,10 @@ class SQLiteJournal(JournalProtocol):
     ) -> None:
         await self._writer.submit(lambda connection: outcomes.fail(connection, handling, at, error, next_at, traceback))
 
+    async def give_up(self, event_id: EventId, subscriber: str, *, at: float, error: str) -> bool:
+        row = event_row(event_id)
+        return await self._writer.submit(lambda connection: outcomes.give_up(connection, row, subscriber, at, error))
+
     async def visible(self, event_id: EventId, at: float) -> bool:
         row = event_row(event_id)
         return await self._writer.submit(lambda connection: outcomes.visible(connection, row, at))
@@ -189,8 +200,8 @@ class SQLiteJournal(JournalProtocol):
         await self._writer.submit(lambda connection: outcomes.move_retries(connection, step, now, longest))
 
     async def prune(self, now: float) -> int:
-        before = now - self._keep_for
-        chosen = await self._reader.ask(lambda connection: retention.outdated(connection, before, self._keep_bytes))
+        keep_for, keep_bytes = self._keep_for, self._keep_bytes
+        chosen = await self._reader.ask(lambda connection: retention.outdated(connection, now, keep_for, keep_bytes))
         if not chosen:
             return 0
         return await self._writer.submit(lambda connection: outcomes.remove(connection, chosen))
@@ -210,8 +221,9 @@ class SQLiteJournal(JournalProtocol):
     async def announced(self, repo_key: str) -> dict[str, str]:
         return await self._reader.ask(lambda connection: queries.announced(connection, repo_key))
 
-    async def documents(self, collection: str) -> dict[str, bytes]:
-        return await self._reader.ask(lambda connection: queries.documents(connection, collection))
+    async def documents(self, collection: str, keys: Collection[str] | None = None) -> dict[str, bytes]:
+        found = await self._reader.ask(lambda connection: queries.documents(connection, collection))
+        return found if keys is None else {key: found[key] for key in found if key in keys}
 
     def documents_now(self, collection: str) -> dict[str, bytes]:
         return self._reader.answer_now(lambda connection: queries.documents(connection, collection))
@@ -267,7 +279,8 @@ class SQLiteJournal(JournalProtocol):
 
     def problems(self) -> list[str]:
         self._writer.probe()
-        return [each for each in (self._writer.problem, self._writer.behind) if each is not None]
+        problems = (self._writer.problem, self._writer.behind, self._reading.problem)
+        return [each for each in problems if each is not None]
 
     def threads(self) -> Mapping[str, Reader | Writer]:
         return {"the journal's writer": self._writer, "the journal's reader": self._reader}
@@ -279,6 +292,7 @@ class SQLiteJournal(JournalProtocol):
         opening, self._opening = self._opening, None
         if opening is None:
             return
+        self._reading.stop()
         await self._reader.close(keep_connection=self._writer.files_changed)
         await self._writer.close()  # the last one out folds the log into the journal's file
         opening.release()

@@ -8,6 +8,7 @@ from itertools import chain
 
 from stackit.api.events import RefChange
 from stackit.api.refs import ref_bytes
+from stackit.journal.packing import packed
 from stackit.journal.records import (
     REFS_EVENT,
     SMALL_ANNOUNCEMENT,
@@ -31,6 +32,11 @@ _FINISH = """
 _FAIL = """
     UPDATE handlings SET state = ?, attempts = attempts + 1, error = ?, traceback = ?, next_at = ?, finished_at = ?
     WHERE id = ?
+"""
+_GIVE_UP = """
+    UPDATE handlings SET state = 'dead', attempts = attempts + 1, error = ?, traceback = NULL, next_at = NULL,
+        finished_at = ?
+    WHERE event_id = ? AND subscriber = ? AND state = 'pending'
 """
 _SET_REF = """
     INSERT INTO refs (repo_key, ref, oid) VALUES (?, ?, ?) ON CONFLICT (repo_key, ref) DO UPDATE SET oid = excluded.oid
@@ -78,9 +84,14 @@ def fail(
 ) -> None:
     """Record a failed attempt: the handling is pending until ``next_at``, or dead."""
     dead = next_at is None
-    packed = bodies.packed(storable(traceback).encode()) if traceback else None
-    values = ("dead" if dead else "pending", storable(error), packed, next_at, at if dead else None, handling)
+    kept = packed(storable(traceback).encode()) if traceback else None
+    values = ("dead" if dead else "pending", storable(error), kept, next_at, at if dead else None, handling)
     connection.execute(_FAIL, values)
+
+
+def give_up(connection: sqlite3.Connection, row: int, subscriber: str, at: float, error: str) -> bool:
+    """Make a pending handling dead; return False where it is not pending."""
+    return connection.execute(_GIVE_UP, (storable(error), at, row, subscriber)).rowcount > 0
 
 
 def move_retries(connection: sqlite3.Connection, step: float, now: float, longest: float) -> None:

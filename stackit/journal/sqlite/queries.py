@@ -8,6 +8,7 @@ from contextlib import suppress
 from typing import Any
 
 from stackit.api.refs import ref_text
+from stackit.journal.packing import unpacked
 from stackit.journal.records import (
     REFS_EVENT,
     STATES,
@@ -15,9 +16,9 @@ from stackit.journal.records import (
     HandlingRow,
     Page,
     Receipt,
-    State,
     StoredEvent,
     repo_key,
+    state_of,
 )
 from stackit.journal.sqlite import bodies
 from stackit.journal.sqlite import rows as many
@@ -85,6 +86,11 @@ def pending(connection: sqlite3.Connection) -> dict[str, int]:
     return dict(
         connection.execute("SELECT subscriber, COUNT(*) FROM handlings WHERE state = 'pending' GROUP BY subscriber")
     )
+
+
+def look(connection: sqlite3.Connection) -> None:
+    """Read a little, to see whether that is possible."""
+    connection.execute("SELECT id FROM events LIMIT 1").fetchone()
 
 
 def dead(connection: sqlite3.Connection) -> dict[str, int]:
@@ -156,7 +162,7 @@ def tracebacks(connection: sqlite3.Connection, row: int) -> dict[str, str]:
     found = {}
     for subscriber, stored in connection.execute(_TRACEBACKS, (row,)):
         with suppress(RuntimeError):
-            found[subscriber] = bodies.unpacked(stored).decode("utf-8", "replace")
+            found[subscriber] = unpacked(stored).decode("utf-8", "replace")
     return found
 
 
@@ -259,13 +265,6 @@ def _receipt(connection: sqlite3.Connection, row: tuple[Any, ...]) -> Receipt:
         size=size,
         replay_of=replay_of,
         visible_at=visible_at,
-        state=_state(handlings),
+        state=state_of(handlings),
         handlings=handlings,
     )
-
-
-def _state(handlings: tuple[HandlingRow, ...]) -> State:
-    states = {handling.state for handling in handlings}
-    if "pending" in states:
-        return "pending"
-    return "dead" if "dead" in states else "done"

@@ -28,11 +28,13 @@ _PATIENCE = 10.0
 class Reader:
     """Answers questions one by one, in the order asked; a checkpoint is one of them.
 
-    ``steps`` grows with every piece of work of the thread.
+    ``steps`` grows with every piece of work of the thread. ``on_failure`` is called, in the reactor's thread, for a
+    question that failed because the journal cannot be read.
     """
 
-    def __init__(self, opening: Opening, reactor: Reactor) -> None:
+    def __init__(self, opening: Opening, reactor: Reactor, *, on_failure: Callable[[], object]) -> None:
         self.steps = 0
+        self._on_failure = on_failure
         self._opening = opening
         self._reactor = reactor
         self._closed: Deferred[None] | None = None
@@ -106,6 +108,13 @@ class Reader:
             if not keep_connection:
                 self._thread.join()
 
+    def _deliver(self, answer: Deferred[Any], result: Any) -> None:
+        if isinstance(result, Failure) and result.check(JournalError):
+            self._on_failure()
+        answer.callback(result)
+
+    # -- in the reader's thread ---------------------------------------------------------
+
     def _run(self) -> None:
         while (next_one := self._waiting.get()) is not None:
             self.steps += 1
@@ -114,7 +123,7 @@ class Reader:
                 next_one.set()
                 continue
             question, answer = next_one
-            self._reactor.callFromThread(answer.callback, self._answer(question))
+            self._reactor.callFromThread(self._deliver, answer, self._answer(question))
         if not self._keeps_connection:
             self._disconnect()
         self._reactor.callFromThread(self._ended)

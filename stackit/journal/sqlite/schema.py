@@ -7,7 +7,8 @@ from __future__ import annotations
 
 import os
 import sqlite3
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from pathlib import Path
 from types import MappingProxyType
 
@@ -136,7 +137,7 @@ def prepare(path: Path) -> None:
                 f"the journal {path} was removed while stackit ran, and all of it is saved in {saved[-1]}: "
                 f"move that to {path}, or out of {path.parent} to start with an empty journal"
             )
-        _create(path)
+        create(path)
     for file in (path, log, path.with_name(f"{path.name}-shm")):
         if file.exists():
             directory.check_private(file)
@@ -175,23 +176,44 @@ def open_log(connection: sqlite3.Connection) -> None:
     connection.execute("PRAGMA schema_version").fetchone()
 
 
-def _create(path: Path) -> None:
-    """Make an empty journal under another name first, so that a file of this name is always whole."""
+def create(path: Path, fill: Callable[[Connection], object] | None = None) -> None:
+    """Make an empty journal, or one that has what ``fill`` puts into its tables. Raises Unusable, or as ``fill`` does.
+
+    It is made under another name first, so that a file of this name is always whole.
+    """
     new = path.with_name(f"{path.name}.new")
     try:
-        for left in (new, *(new.with_name(f"{new.name}-{kind}") for kind in ("wal", "shm", "journal"))):
-            left.unlink(missing_ok=True)
-        os.close(os.open(new, os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600))
-        connection = connect(new, Sizes())
+        _remove(new)
         try:
-            # The log comes last: of one that a full disk does not let into the file at the end, closing says nothing.
-            _make_tables(connection)
-            connection.execute("PRAGMA journal_mode = WAL")
-        finally:
-            connection.close()
-        directory.make_durable(new, path)
+            os.close(os.open(new, os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600))
+            _fill(new, fill)
+            directory.make_durable(new, path)
+        except BaseException:
+            with suppress(OSError):  # it was broken off, and leaves no file of the size of a journal behind
+                _remove(new)
+            raise
     except (OSError, sqlite3.Error) as problem:
         raise directory.Unusable(f"the journal {path} cannot be made: {problem}") from None
+
+
+def _fill(new: Path, fill: Callable[[Connection], object] | None) -> None:
+    connection = connect(new, Sizes())
+    try:
+        # The log comes last: of one that a full disk does not let into the file at the end, closing says nothing.
+        _make_tables(connection)
+        if fill is not None:
+            connection.execute("BEGIN IMMEDIATE")
+            fill(connection)
+            connection.execute("COMMIT")
+        connection.execute("PRAGMA journal_mode = WAL")
+    finally:
+        connection.close()
+
+
+def _remove(new: Path) -> None:
+    """Remove an unfinished journal, with what SQLite has beside it."""
+    for left in (new, *(new.with_name(f"{new.name}-{kind}") for kind in ("wal", "shm", "journal"))):
+        left.unlink(missing_ok=True)
 
 
 def _check(path: Path) -> int:

@@ -15,13 +15,22 @@ from stackit.journal import EventId, JournalProtocol
 async def test_the_traceback_of_the_last_failure_is_given_back(journal: JournalProtocol, next_at: float | None) -> None:
     appended = await outcome(journal.append, new_delivery("a"))
     mirror, notes = appended.handlings
-    for text in ("first\nattempt", "second\nattempt \ud800 \x00 é"):
-        await journal.fail(mirror.id, at=101.0, error="OSError: no", next_at=next_at, traceback=text)
+    await journal.fail(mirror.id, at=101.0, error="OSError: no", next_at=150.0, traceback="first\nattempt")
+    text = "second\nattempt \ud800 \x00 é"
+    await journal.fail(mirror.id, at=101.0, error="OSError: no", next_at=next_at, traceback=text)
     await journal.fail(notes.id, at=101.0, error="OSError: no", next_at=next_at)
     assert await journal.tracebacks(appended.id) in (
         {"mirror": "second\nattempt \\ud800 \x00 é"},
         {"mirror": "second\nattempt \ud800 \x00 é"},
     )
+
+
+@pytest.mark.parametrize("next_at", [200.0, None])
+@pytest_twisted.ensureDeferred
+async def test_the_next_failure_takes_it_away(journal: JournalProtocol, next_at: float | None) -> None:
+    appended = await outcome(journal.append, new_delivery("a", subscribers=("mirror",)))
+    (mirror,) = appended.handlings
+    await journal.fail(mirror.id, at=101.0, error="OSError: no", next_at=150.0, traceback="lines")
     await journal.fail(mirror.id, at=102.0, error="OSError: no", next_at=next_at)
     assert await journal.tracebacks(appended.id) == {}
 

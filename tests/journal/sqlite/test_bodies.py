@@ -16,7 +16,7 @@ from journal_values import BODY, append_together, new_delivery
 from outcomes import outcome
 
 from stackit.api.errors import Permanent
-from stackit.journal.sqlite import SQLiteJournal
+from stackit.journal.sqlite import SQLiteJournal, bodies
 
 
 def rows(tmp_path: Path, query: str) -> list[Any]:
@@ -37,6 +37,26 @@ async def test_a_body_takes_a_fraction_of_its_size(journal: SQLiteJournal, tmp_p
     stored = await journal.load(appended.id)
     assert stored is not None
     assert stored.body == body
+
+
+@pytest_twisted.ensureDeferred
+async def test_one_id_with_any_number_of_bodies_takes_no_longer_each_time_and_knows_them_all(
+    journal: SQLiteJournal, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    loads: list[int] = []
+    load = bodies.load
+
+    def counted(event: int, *stored: Any) -> bytes | None:
+        loads.append(event)
+        return load(event, *stored)
+
+    monkeypatch.setattr(bodies, "load", counted)
+    deliveries = [new_delivery("a", body=b"%03d" % number) for number in range(40)]
+    results = [await outcome(journal.append, each) for each in deliveries]
+    assert [each.status for each in results] == ["new"] * 40
+    assert len(loads) <= 40 * 8
+    again = [await outcome(journal.append, each) for each in deliveries]
+    assert [(each.status, each.id) for each in again] == [("duplicate", each.id) for each in results]
 
 
 @pytest_twisted.ensureDeferred

@@ -19,8 +19,10 @@ import pytest_twisted
 from outcomes import outcome
 from slow_disk import Disk
 from twisted.internet.defer import Deferred, gatherResults
+from waiting import until
 
 from stackit.api.errors import JournalError
+from stackit.api.reactor import sleep
 from stackit.journal import NewDelivery
 from stackit.journal.sqlite import SQLiteJournal, schema
 
@@ -461,4 +463,44 @@ async def test_a_first_start_that_was_cut_short_is_begun_anew(tmp_path: Path) ->
     (state / "journal.sqlite3.new").write_bytes(b"half")
     journal = open_journal(state)
     assert (await outcome(journal.append, record("a"))).status == "new"
+    await journal.close()
+
+
+@pytest_twisted.ensureDeferred
+async def test_a_journal_that_can_be_written_and_not_read_is_told_of_and_its_end_too(tmp_path: Path) -> None:
+    from twisted.internet import reactor  # noqa: PLC0415 - importing it installs it
+
+    told: list[str] = []
+    journal = SQLiteJournal.open(tmp_path / "state", reactor=reactor, notice=told.append)
+    await journal._reader.ask(lambda connection: connection.close())
+    with pytest.raises(JournalError, match="the journal cannot read"):
+        await journal.documents("paused")
+    assert journal.problems() == told == []  # not yet: it may be over in a moment
+    await until(lambda: told, "the problem")
+    assert journal.problems() == told
+    assert told[0] == (
+        f"the journal cannot read {tmp_path / 'state' / 'journal.sqlite3'}: Cannot operate on a closed database.; "
+        "what waits in the journal is not handled until it can be read"
+    )
+    await journal.put("paused", {"mine": b"{}"})
+    assert journal._reader.release_connection()
+    await until(lambda: journal.problems() == [], "the end of the problem")
+    assert told[1:] == ["the journal can be read again"]
+    assert await journal.documents("paused") == {"mine": b"{}"}
+    await journal.close()
+
+
+@pytest_twisted.ensureDeferred
+async def test_a_question_that_fails_alone_is_no_problem_of_the_journal(tmp_path: Path) -> None:
+    from twisted.internet import reactor  # noqa: PLC0415 - importing it installs it
+
+    clock: Any = reactor
+    told: list[str] = []
+    journal = SQLiteJournal.open(tmp_path / "state", reactor=clock, notice=told.append)
+    began = clock.seconds()
+    while clock.seconds() < began + 2.5:
+        with pytest.raises(JournalError, match="no such table"):
+            await journal._reader.ask(lambda connection: connection.execute("SELECT 1 FROM nowhere"))
+        await sleep(clock, 0.2)
+    assert journal.problems() == told == []
     await journal.close()
