@@ -16,7 +16,7 @@ import pytest_twisted
 from twisted.internet import reactor
 from twisted.internet.defer import CancelledError, Deferred
 
-from stackit.cli.commands import backup
+from stackit.cli.long_work import Progress, in_thread
 from stackit.cli.run import run
 from stackit.journal.sqlite import SQLiteJournal
 
@@ -78,6 +78,19 @@ def size(file: Path) -> str:
     return f"{file.stat().st_size / 2**20:.1f} MiB"
 
 
+@pytest.mark.usefixtures("state")
+@pytest.mark.parametrize("command", ["backup", "restore"])
+@pytest_twisted.ensureDeferred
+async def test_the_journal_that_a_node_of_a_fleet_had_before_is_not_taken_for_the_one_it_has(
+    stackit: Ran, tmp_path: Path, command: str
+) -> None:
+    (tmp_path / "twistd.conf").write_text('[fleet]\npostgres = "host=db1 dbname=stackit"')
+    done = await stackit(command, "monday", "--state-dir", "state")
+    assert (done.status, done.out, done.err.count("\n")) == (2, "", 1)
+    assert "pg_dump" in done.err
+    assert not (tmp_path / "monday").exists()
+
+
 @pytest_twisted.ensureDeferred
 async def test_what_was_done_can_be_read_by_programs(stackit: Ran, tmp_path: Path, state: Path) -> None:
     made = await stackit("backup", "monday", "--state-dir", state, "--json")
@@ -133,7 +146,7 @@ def another_users(tmp_path: Path) -> Path:
 
 @pytest_twisted.ensureDeferred
 async def test_a_command_that_is_cancelled_ends_when_its_copy_has_ended() -> None:
-    progress, begun, cleaned = backup._Progress(), Event(), Event()
+    progress, begun, cleaned = Progress(), Event(), Event()
 
     def work() -> None:
         begun.set()
@@ -143,7 +156,7 @@ async def test_a_command_that_is_cancelled_ends_when_its_copy_has_ended() -> Non
         finally:
             cleaned.set()
 
-    running = Deferred.fromCoroutine(backup._in_thread(reactor, work, progress))
+    running = Deferred.fromCoroutine(in_thread(reactor, work, progress))
     assert begun.wait(10)
     running.cancel()
     with pytest.raises(CancelledError):
@@ -152,7 +165,7 @@ async def test_a_command_that_is_cancelled_ends_when_its_copy_has_ended() -> Non
 
 
 def test_a_copy_that_takes_long_tells_how_far_it_is(capsys: pytest.CaptureFixture[str]) -> None:
-    progress = backup._Progress(pause=0.0)
+    progress = Progress(pause=0.0)
     for done in (25, 50, 100):
         progress(done, 100)
     assert capsys.readouterr().err == "stackit: 25 % copied\nstackit: 50 % copied\n"

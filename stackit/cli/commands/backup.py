@@ -5,47 +5,13 @@ They read and write the state directory themselves: a backup needs no running st
 
 from __future__ import annotations
 
-import sys
-import time
 from argparse import ArgumentParser
-from collections.abc import Callable
 from pathlib import Path
-from threading import Thread
-from typing import Any, TypeVar
-
-from twisted.internet.defer import CancelledError, Deferred
-from twisted.python.failure import Failure
 
 from stackit.api.commands import Command, Shell
-from stackit.api.reactor import Reactor
+from stackit.cli.long_work import Progress, in_thread
 from stackit.config.load import state_directory
 from stackit.journal.sqlite import backup
-
-T = TypeVar("T")
-_PAUSE = 2.0
-"""Seconds between two lines of progress."""
-
-
-class _Cancelled(Exception):
-    """The person who gave the command does not want it any more."""
-
-
-class _Progress:
-    """Tells on standard error how far a copy is, every ``pause`` seconds; ends it once it is cancelled."""
-
-    def __init__(self, pause: float = _PAUSE) -> None:
-        self.is_cancelled = False
-        self._pause = pause
-        self._told = time.monotonic()
-
-    def __call__(self, done: int, total: int) -> None:
-        """Take so many pages of so many as copied."""
-        if self.is_cancelled:
-            raise _Cancelled
-        now = time.monotonic()
-        if now - self._told >= self._pause and done < total:
-            self._told = now
-            sys.stderr.write(f"stackit: {100 * done // total} % copied\n")
 
 
 def _arguments(parser: ArgumentParser) -> None:
@@ -64,8 +30,8 @@ def _restore_arguments(parser: ArgumentParser) -> None:
 
 
 async def _backup(shell: Shell) -> None:
-    directory, file, progress = _directory(shell), shell.cwd / shell.options.file, _Progress()
-    made = await _in_thread(
+    directory, file, progress = _directory(shell), shell.cwd / shell.options.file, Progress()
+    made = await in_thread(
         shell.reactor,
         lambda: backup.back_up(directory, file, replace=shell.options.force, progress=progress),
         progress,
@@ -75,8 +41,8 @@ async def _backup(shell: Shell) -> None:
 
 
 async def _restore(shell: Shell) -> None:
-    directory, file, progress = _directory(shell), shell.cwd / shell.options.file, _Progress()
-    found, before = await _in_thread(
+    directory, file, progress = _directory(shell), shell.cwd / shell.options.file, Progress()
+    found, before = await in_thread(
         shell.reactor,
         lambda: backup.restore(directory, file, replace=shell.options.force, progress=progress),
         progress,
@@ -101,32 +67,6 @@ def _directory(shell: Shell) -> Path:
 
 def _what(contents: backup.Contents) -> str:
     return f"{contents.deliveries} deliveries, {contents.pending} handlings pending, {contents.size / 2**20:.1f} MiB"
-
-
-async def _in_thread(reactor: Reactor, work: Callable[[], T], progress: _Progress) -> T:
-    """Return what ``work``, which blocks, returns; raise what it raises. Cancelling ends it, and waits for its end."""
-    waiting: Deferred[T] = Deferred()
-    ended: Deferred[None] = Deferred()
-
-    def run() -> None:
-        outcome: T | Failure
-        try:
-            outcome = work()
-        except BaseException:  # noqa: BLE001 - whatever ends it is its outcome
-            outcome = Failure()
-        reactor.callFromThread(finish, outcome)
-
-    def finish(outcome: Any) -> None:
-        ended.callback(None)
-        waiting.callback(outcome)  # a Failure goes down the errbacks
-
-    Thread(target=run, name="stackit copy", daemon=True).start()
-    try:
-        return await waiting
-    except CancelledError:
-        progress.is_cancelled = True
-        await ended
-        raise
 
 
 COMMANDS = (
