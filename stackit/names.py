@@ -6,12 +6,13 @@ from stackit.api.admin import AdminRequest, BodyStream, Refused, RequestHead, Re
 from stackit.api.app import App
 from stackit.api.buckets import Buckets
 from stackit.api.commands import AdminClient, Command, Printer, Shell
-from stackit.api.errors import NotFoundError, Permanent, PluginError, StackitError, describe
+from stackit.api.errors import NotFoundError, NotServedError, Permanent, PluginError, StackitError, describe
 from stackit.api.events import Event, Push, RefChange, RefsChanged, Repo
 from stackit.api.forge import Claim, Forge
 from stackit.api.github import ApiError, GitHubClient
 from stackit.api.hookimpl import hookimpl, on
 from stackit.api.mirrors import MirrorInfo
+from stackit.api.nodes import Node, Nodes
 from stackit.api.occurrences import OCCURRENCES, Occurrence, OccurrenceType
 from stackit.api.pages import Done, Page, PageError, PageRequest, Panel, View
 from stackit.api.public import PublicRequest, PublicRoute
@@ -52,7 +53,10 @@ __all__ = [
     "ManagedRepo",
     "Markup",
     "MirrorInfo",
+    "Node",
+    "Nodes",
     "NotFoundError",
+    "NotServedError",
     "Occurrence",
     "OccurrenceType",
     "Page",

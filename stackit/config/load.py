@@ -18,6 +18,7 @@ from stackit.config import checks
 from stackit.config.access import access, managed_repos
 from stackit.config.apps import UnknownAppError, configured_apps
 from stackit.config.discover import discover_tables
+from stackit.config.fleet import FleetConfig, fleet_table
 from stackit.config.forges import BUILT_IN, load_forges
 from stackit.config.login import login_table
 from stackit.config.mistakes import AT_ONCE, Mistakes
@@ -62,7 +63,9 @@ def load(
     check_settings(file, where, mistakes=mistakes)
     secrets = _secrets(environ, mistakes)
     as_given: dict[str, Any] = {
-        name: getattr(file, name) for name in Settings.__struct_fields__ if name not in ("api_prefixes", "login")
+        name: getattr(file, name)
+        for name in Settings.__struct_fields__
+        if name not in ("api_prefixes", "login", "fleet")
     }
     forges, broken_forges = load_forges(file.forges, environ, source, mistakes=mistakes)
     api_prefixes: tuple[str, ...] = ()
@@ -86,6 +89,7 @@ def load(
         hosts=given.hosts,
         apps=apps,
         login=login_table(file.login, apps, where, mistakes),
+        fleet=fleet_table(file.fleet, _own_address(file), where, mistakes),
         discover=discover_tables(file.discover, apps, where, mistakes),
         plugins=_plugin_tables(file, where, mistakes),
         source=source,
@@ -96,6 +100,15 @@ def load(
     if not has_all_apps:
         mistakes.drop(UnknownAppError)
     return config
+
+
+def _own_address(file: FileTable) -> str | None:
+    """Return where the admin side is reached, as far as its own settings tell."""
+    if file.admin.url is not None:
+        return file.admin.url
+    with suppress(ValueError):  # it is noted already
+        return checks.endpoint(file.admin.listen).url
+    return None
 
 
 def load_only(
@@ -134,12 +147,33 @@ def _only(names: Collection[str], tables: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def state_directory(options: Mapping[str, str | None], environ: Mapping[str, str], *, cwd: Path) -> Path:
-    """Return the state directory of a configuration of which nothing else is looked at. Raises ConfigError.
+    """Return the directory of the journal in SQLite, by a configuration of which nothing else is looked at.
 
-    ``options`` may have ``config`` and ``state_dir``.
+    ``options`` may have ``config`` and ``state_dir``. Raises ConfigError, also for a node of a fleet: a journal in its
+    state directory is one of before.
     """
-    file, _ = load_only(("state_dir",), options, environ, cwd=cwd)
+    file, where = load_only(("state_dir", "fleet.postgres"), options, environ, cwd=cwd)
+    if file.fleet.is_configured:
+        raise ConfigError(
+            f"{where('fleet.postgres')}: the journal is in that database, which pg_dump and the like back up; for one "
+            "in SQLite, name a configuration without it (--config)"
+        )
     return file.state_dir or _default_state_dir(environ, cwd)
+
+
+def fleet_database(
+    options: Mapping[str, str | None], environ: Mapping[str, str], *, cwd: Path
+) -> tuple[FleetConfig, Path]:
+    """Return the database of a fleet and the state directory, of a configuration of which nothing else is looked at.
+
+    ``options`` may have ``config`` and ``state_dir``. Of the table, only what is about the database is set. Raises
+    ConfigError, also where no database is named.
+    """
+    file, where = load_only(("state_dir", "fleet.postgres", "fleet.shards", "fleet.lease"), options, environ, cwd=cwd)
+    check_settings(file.fleet, where, "fleet.")
+    if file.fleet.postgres is None:
+        raise ConfigError(f"{where('fleet.postgres')}: missing; say where the database is")
+    return file.fleet, file.state_dir or _default_state_dir(environ, cwd)
 
 
 def _find_file(options: Mapping[str, str | None], environ: Mapping[str, str], cwd: Path) -> Path | None:

@@ -13,6 +13,7 @@ from stackit.config import checks
 from stackit.config.access import Access, HostTable, Labelled, OwnerTable, RepoTable, homes
 from stackit.config.apps import AppConfig, AppTable
 from stackit.config.discover import DiscoverTable, DiscoveryConfig
+from stackit.config.fleet import FleetConfig
 from stackit.config.forges import ForgeConfig
 from stackit.config.login import LoginConfig
 from stackit.config.recovery import RecoveryConfig
@@ -162,6 +163,7 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     sync: SyncConfig = SyncConfig()
     journal: JournalConfig = JournalConfig()
     handlers: HandlersConfig = HandlersConfig()
+    fleet: FleetConfig = FleetConfig()
 
 
 class Config(Settings, frozen=True, kw_only=True):

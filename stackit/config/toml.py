@@ -154,7 +154,8 @@ def _list(value: Any, where: str, key: str) -> list[Any]:
 def in_words(problem: str, kind: Any = None) -> str:
     """Return an error of msgspec in the words of TOML. ``kind`` is the type that the value should have."""
     if kind is not None and problem.startswith("Invalid enum value"):
-        return f"expected one of {', '.join(repr(choice) for choice in get_args(kind))}"
+        choices = get_args(get_args(kind)[0] if get_origin(kind) is tuple else kind)
+        return f"expected one of {', '.join(map(repr, choices))}"
     text, _, position = problem.partition(" - at `$")
     words = re.sub(r"`(\w+)(?: \| null)?`", lambda match: _WORDS.get(match[1], match[1]), text)
     item = re.match(r"\[(\d+)\]", position)

@@ -13,10 +13,12 @@ _LONGEST = 80
 # in its name, or one of the shorter ones is a word of it or ends it: ``clientsecret``, ``api_key``, ``baseurl``.
 _SECRET = (
     "authorization",
+    "conninfo",
     "cookie",
     "credential",
     "passphrase",
     "passw",
+    "postgres",
     "private",
     "pwd",
     "secret",
@@ -25,7 +27,7 @@ _SECRET = (
     "webhook",
 )
 _SECRET_ENDS = ("auth", "dsn", "key", "keys", "uri", "url", "urls")
-_SECRET_WORDS = {*_SECRET_ENDS, "pin"}
+_SECRET_WORDS = {*_SECRET_ENDS, "pin", "postgres"}
 _WORD = re.compile(r"[A-Z]?[a-z]+|[A-Z]+|[0-9]+")
 _ITEM = re.compile(r"\bitem (\d+)\b")
 

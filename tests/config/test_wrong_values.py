@@ -64,7 +64,7 @@ def test_a_wrong_value_is_shown_with_its_file_and_key_unless_it_may_be_a_secret(
 ) -> None:
     line = problem(tmp_path, text)
     assert line.startswith(f"{tmp_path}/twistd.conf: {key}: ")
-    may_be_secret = re.search("secret|token|key|url", key.rpartition(".")[2]) is not None
+    may_be_secret = re.search("secret|token|key|url|postgres", key.rpartition(".")[2]) is not None
     assert line.endswith("(it is -7.25)") is not may_be_secret
     assert ("-7.25" in line) is not may_be_secret
 
