@@ -16,6 +16,7 @@ from stackit.text.units import Duration
 
 __all__ = [
     "AdminRequest",
+    "At",
     "BodyStream",
     "Refused",
     "RequestHead",
@@ -38,6 +39,9 @@ _LONGEST = 200
 
 Role = Literal["viewer", "operator"]
 """What a person may do on the admin side: look, or change as well."""
+
+At = Literal["any", "mirror", "leader"]
+"""The node of a fleet that answers a route: the one that was asked, the one with the mirror, or the leader."""
 
 
 class Refused(msgspec.Struct, frozen=True, kw_only=True):
@@ -63,7 +67,8 @@ class AdminRequest(msgspec.Struct, frozen=True, kw_only=True):
     do, ``client`` the address that asked, ``csrf`` what a form has to send back ("" where there is no session).
     ``last_event_id`` is the header by which a browser goes on with server-sent events.
     ``session`` is the key of the person's session, which is no secret; ``origin`` the scheme and host of the page that
-    asks, where the browser told it; ``form`` what a form sent, on a route that takes forms.
+    asks, where the browser told it; ``form`` what a form sent, on a route that takes forms. ``via_node`` is the node of
+    a fleet that forwarded the request, "" for one that came from whoever asks.
     """
 
     method: str
@@ -80,6 +85,7 @@ class AdminRequest(msgspec.Struct, frozen=True, kw_only=True):
     session: str = ""
     origin: str = ""
     form: Mapping[str, str] = {}
+    via_node: str = ""
 
 
 class Route(msgspec.Struct, frozen=True):
@@ -93,6 +99,10 @@ class Route(msgspec.Struct, frozen=True):
     A route with ``form`` is the action of a page: a POST that forms of this very host may send, too.
     ``role`` is what it takes to ask: by default a viewer may GET, and the rest takes an operator.
     ``when_read_only``: it is served also while stackit is read-only, as it changes only who is logged in.
+    ``node`` is the node of a fleet that answers: ``any`` that is asked, the ``leader``, or with ``mirror`` the one that
+    has the mirror of the repository ``{owner}/{name}`` of the path. Any other node forwards the request there.
+    There, ``forwarded`` is called with the request and the answer, if that is a success: it may wait, for a second at
+    most, until that node knows of what was changed.
 
     The others describe the route in ``{prefix}/openapi.json``. ``summary`` is one line, ``body`` the type of the JSON
     that is sent, ``returns`` that of the answer, whose status is ``status``. ``errors`` are the statuses of its own
@@ -109,6 +119,8 @@ class Route(msgspec.Struct, frozen=True):
     form: bool = False
     role: Role | None = None
     when_read_only: bool = False
+    node: At = "any"
+    forwarded: Callable[[AdminRequest, Response], Awaitable[None]] | None = None
     summary: str = ""
     body: Any = None
     returns: Any = None

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Collection, Mapping, Sequence
 from pathlib import Path
 
 import msgspec
@@ -14,7 +14,9 @@ from stackit.api.events import RefChange, Repo
 from stackit.api.github import GitHubClient
 from stackit.api.metrics import Collector
 from stackit.api.mirrors import MirrorInfo
+from stackit.api.nodes import Alone, Nodes
 from stackit.api.occurrences import Occurrence
+from stackit.api.peers import CopyAt, no_copies
 from stackit.api.reactor import Reactor
 from stackit.api.repos import Repos
 from stackit.api.stop import Stop
@@ -28,6 +30,15 @@ def _no_github(repo: Repo) -> GitHubClient:
 
 async def _keep_nothing(collection: str, documents: Mapping[str, bytes | None]) -> None:
     """Keep nothing: there is no journal."""
+
+
+async def _read_nothing(collection: str, keys: Collection[str] | None) -> Mapping[str, bytes]:  # noqa: ARG001 - none are kept
+    """Return nothing: there is no journal."""
+    return {}
+
+
+def _watch_nothing(collection: str, changed: Callable[[frozenset[str] | None], object]) -> None:
+    """Never call it: nobody else changes anything."""
 
 
 class App(msgspec.Struct, frozen=True, kw_only=True, eq=False):
@@ -48,7 +59,10 @@ class App(msgspec.Struct, frozen=True, kw_only=True, eq=False):
     grace: float
 
     now: Callable[[], float] = time.time
-    """The wall clock, in seconds since the epoch."""
+    """The wall clock of this machine, in seconds since the epoch."""
+
+    clock_offset: Callable[[], float] = float
+    """By how many seconds the clock of the fleet's database is ahead of ``now``; 0 without a fleet."""
 
     observe: Callable[[Occurrence], None]
     """Hand an occurrence to every ``stackit_observe``. Never raises."""
@@ -65,6 +79,12 @@ class App(msgspec.Struct, frozen=True, kw_only=True, eq=False):
 
     mirror: Callable[[Repo], MirrorInfo | None] = lambda _: None
     """The mirror of a repository; None for one that is not managed. Known once the plugins' services have started."""
+
+    nodes: Nodes = msgspec.field(default_factory=Alone)
+    """The nodes of the fleet, and which of them has the mirror of a repository. Without a fleet, everything is here."""
+
+    copy_at: CopyAt = no_copies
+    """Return a repository whose remote is the mirror that another node has; None where that cannot be reached."""
 
     github: Callable[[Repo], GitHubClient] = _no_github
     """A client of GitHub's API for a repository, which asks as the App that is installed for it."""
@@ -86,6 +106,14 @@ class App(msgspec.Struct, frozen=True, kw_only=True, eq=False):
 
     Raises JournalError.
     """
+
+    kept: Callable[[str, Collection[str] | None], Awaitable[Mapping[str, bytes]]] = _read_nothing
+    """The documents of a collection as they are now, which other nodes of a fleet change, too: those with these keys,
+    all for None. Raises JournalError."""
+
+    watch: Callable[[str, Callable[[frozenset[str] | None], object]], None] = _watch_nothing
+    """Have a function called when another node of the fleet changed documents of a collection: with their keys, None
+    where any may have changed. Without a fleet it is never called."""
 
     pending: Callable[[], Mapping[str, int]]
     """The number of events that each subscriber still has to handle."""
@@ -109,6 +137,13 @@ class App(msgspec.Struct, frozen=True, kw_only=True, eq=False):
     stop: Stop = msgspec.field(default_factory=Stop)
     """The stop: ``stop.has_begun`` tells whether it has begun, and ``stop.when_begun(function)`` has a function called
     when it does. Requests, handlers and rounds of the backstop have the grace from then on."""
+
+    def fleet_now(self) -> float:
+        """Return the time by which all nodes of a fleet go, in seconds since the epoch; without a fleet, ``now``.
+
+        ``received_at`` of events is of it. For what one node writes down and another compares.
+        """
+        return self.now() + self.clock_offset()
 
     def sleep(self, seconds: float | str) -> Deferred[None]:
         """Wait so many seconds, or a time such as ``"5m"``. A stop ends the wait at once, with CancelledError.

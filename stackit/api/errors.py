@@ -39,6 +39,10 @@ class NotFoundError(StackitError):
     """The running stackit has no such path, delivery or repository."""
 
 
+class NotServedError(NotFoundError):
+    """The running stackit does not serve such a path at all: no part or plugin of it that is there does."""
+
+
 class JournalError(StackitError):
     """The journal cannot be opened, or cannot make something durable now."""
 

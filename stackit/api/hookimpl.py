@@ -35,6 +35,7 @@ class HandlerOptions(msgspec.Struct, frozen=True, kw_only=True):
     timeout: float | None = None
     concurrency: int | None = None
     thread: bool = False
+    needs_mirror: bool = False
 
     def __post_init__(self) -> None:
         concurrency = self.concurrency
@@ -59,6 +60,7 @@ def hookimpl(
     timeout: float | str | None = None,
     concurrency: int | None = None,
     thread: bool = False,
+    needs_mirror: bool = False,
 ) -> Callable[[Function], Function]: ...
 def hookimpl(
     function: Callable[..., Any] | None = None,
@@ -71,13 +73,20 @@ def hookimpl(
     timeout: float | str | None = None,
     concurrency: int | None = None,
     thread: bool = False,
+    needs_mirror: bool = False,
 ) -> Any:
     """Mark a function as the implementation of the hook whose name it has (or ``specname``).
 
-    ``ordered``, ``timeout``, ``concurrency`` and ``thread`` are for ``stackit_event`` and
+    ``ordered``, ``timeout``, ``concurrency``, ``thread`` and ``needs_mirror`` are for ``stackit_event`` and
     ``stackit_refs_changed``, and mean what they mean in ``on``.
     """
-    options = HandlerOptions(ordered=ordered, timeout=_timeout(timeout), concurrency=concurrency, thread=thread)
+    options = HandlerOptions(
+        ordered=ordered,
+        timeout=_timeout(timeout),
+        concurrency=concurrency,
+        thread=thread,
+        needs_mirror=needs_mirror,
+    )
 
     def mark(function: Function) -> Function:
         _set_options(function, options)
@@ -92,6 +101,7 @@ def on(
     timeout: float | str | None = None,
     concurrency: int | None = None,
     thread: bool = False,
+    needs_mirror: bool = False,
 ) -> Callable[[Function], Function]:
     """Mark a function, of any name, as the handler of events that match a pattern.
 
@@ -103,7 +113,9 @@ def on(
     ``ordered=False`` lets events of one repository be handled side by side; ``timeout``
     (seconds, or a text such as ``"90s"``; 0 for none) and ``concurrency`` (events in hand at once) replace the
     configured defaults. A plain function runs in the reactor's thread and must not block; one that does
-    (``subprocess``, ``requests``) says ``thread=True`` and runs in a thread.
+    (``subprocess``, ``requests``) says ``thread=True`` and runs in a thread. In a fleet of several nodes, one that
+    says ``needs_mirror=True`` runs on the node that has the mirror of the event's repository, as a handler of moved
+    refs does in any case.
     Raises ValueError for a pattern that can never match, and for a function that has a filter already.
     """
     if not patterns:
@@ -111,7 +123,12 @@ def on(
     for pattern in patterns:
         read_pattern(pattern)
     options = HandlerOptions(
-        patterns=patterns, ordered=ordered, timeout=_timeout(timeout), concurrency=concurrency, thread=thread
+        patterns=patterns,
+        ordered=ordered,
+        timeout=_timeout(timeout),
+        concurrency=concurrency,
+        thread=thread,
+        needs_mirror=needs_mirror,
     )
 
     def mark(function: Function) -> Function:

@@ -141,6 +141,11 @@ def stackit_mirror(repo: Repo) -> MirrorInfo | None:
     """Return the mirror of a repository; None where this plugin keeps none. The first answer counts."""
 
 
+@_hook(HookKind.FIRST, "MirrorInfo or None", lambda result: isinstance(result, MirrorInfo))
+def stackit_mirror_copy(repo: Repo) -> MirrorInfo | None:
+    """Return the mirror of a repository on this node's disk, also a copy: other nodes of a fleet clone it from here."""
+
+
 @_hook(HookKind.ASK)
 def stackit_backstop() -> Awaitable[None] | None:
     """Look for what was missed, at start and every sync interval."""

@@ -8,7 +8,7 @@ from typing import Any, Protocol, cast
 from twisted.internet.base import DelayedCall
 from twisted.internet.defer import Deferred
 from twisted.internet.interfaces import IReactorTime
-from twisted.internet.task import deferLater
+from twisted.internet.task import LoopingCall, deferLater
 
 from stackit.text.units import Duration
 
@@ -76,3 +76,10 @@ def sleep(reactor: Timers, seconds: float | str) -> Deferred[None]:
     """Return a Deferred that fires after so many seconds, or a time such as ``"5m"``; cancelling it ends the wait."""
     delay = Duration.parse(seconds) if isinstance(seconds, str) else seconds
     return deferLater(cast("IReactorTime", reactor), delay)
+
+
+def looping_call(reactor: Timers, function: Callable[[], object]) -> LoopingCall:
+    """Return a LoopingCall of a function that goes by the timers of this reactor."""
+    loop = LoopingCall(function)
+    loop.clock = cast("IReactorTime", reactor)
+    return loop

@@ -10,9 +10,33 @@ from stackit.text.escape import escape
 from stackit.text.times import parse_rfc3339, relative
 
 _TONES = {
-    "good": ("done", "in_step", "ready", "ok", "active", "loaded", "visible", "accepted", "success", "on"),
-    "wait": ("pending", "behind", "cloning", "paused", "waiting", "queued", "off", "suspended", "held"),
-    "bad": ("dead", "failing", "failed", "quarantined", "left_out", "refused", "error", "problem", "stalled"),
+    "good": ("done", "in_step", "ready", "ok", "active", "loaded", "visible", "accepted", "success", "on", "up"),
+    "wait": (
+        "pending",
+        "behind",
+        "cloning",
+        "paused",
+        "waiting",
+        "queued",
+        "off",
+        "suspended",
+        "held",
+        "draining",
+        "leaving",
+    ),
+    "bad": (
+        "dead",
+        "failing",
+        "failed",
+        "quarantined",
+        "left_out",
+        "refused",
+        "error",
+        "problem",
+        "stalled",
+        "away",
+        "out",
+    ),
 }
 _TONE_OF = {state: tone for tone, states in _TONES.items() for state in states}
 _KEPT = frozenset("\n\t ")

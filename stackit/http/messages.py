@@ -35,6 +35,15 @@ class BodyStream(Protocol):
     def finish(self) -> None:
         """End the answer, and with it the connection."""
 
+    def break_off(self) -> None:
+        """End the answer as one that is not complete, which the client sees."""
+
+    def pace(self, pause: Callable[[], object], resume: Callable[[], object]) -> None:
+        """Have a writer that can wait told when the client does not read, and when it has read all.
+
+        It may write 64 KiB more. A client that does not read for long is cut all the same.
+        """
+
     def when_ended(self, tell: Callable[[StreamEnd], object]) -> None:
         """Have a function called once when the stream ends, whoever ends it; at once, if it has ended."""
 

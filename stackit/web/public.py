@@ -41,6 +41,8 @@ def public_site(
     reactor: Reactor,
     now: Callable[[], float],
     stuck: Callable[[], Sequence[str]],
+    receives: bool = True,
+    is_closed: Callable[[], bool] = lambda: False,
     client_of: Callable[[RequestHead], str | None] = lambda _: None,
     speaks_for: SpeaksFor = for_nothing,
     plugin_routes: Sequence[PublicRoute] = (),
@@ -49,12 +51,13 @@ def public_site(
     """Return the site that listens on ``config.listen``.
 
     ``forges`` are served at ``{prefix}/webhooks/NAME``. ``now`` is the wall clock. ``stuck`` returns the parts of the
-    process that make no progress, ``client_of`` the address of a client behind a trusted proxy, and None for others.
-    ``speaks_for`` tells for which events the secret of a scope may speak.
-    ``redact`` is for what ``plugin_routes`` fail with. Raises PluginError for one of them that cannot be served.
+    process that make no progress. Without ``receives``, there is no webhook; ``is_closed`` tells whether deliveries
+    should be sent to another node now. ``client_of`` returns the address of a client behind a trusted proxy, and None
+    for others. ``speaks_for`` tells for which events the secret of a scope may speak. ``redact`` is for
+    what ``plugin_routes`` fail with. Raises PluginError for one of them that cannot be served.
     """
     constant = Constant(about(config))
-    routes: dict[bytes, RequestHandler] = {b"/healthz": Health(stuck)}
+    routes: dict[bytes, RequestHandler] = {b"/healthz": Health(stuck, lambda: not receives or is_closed())}
     for prefix in config.api_prefixes:
         routes[f"{prefix}/config".encode()] = constant
     webhooks: dict[str, Webhook] = {}
@@ -70,7 +73,7 @@ def public_site(
             client_of=client_of,
             speaks_for=speaks_for,
         )
-        for prefix in config.api_prefixes:
+        for prefix in config.api_prefixes if receives else ():
             routes[f"{prefix}/webhooks/{forge.name}".encode()] = webhook
     on_refused = RefusalReporter(observe, client_of)
     connections = room_for_connections()
@@ -138,14 +141,20 @@ class Constant:
 
 
 class Health(Constant):
-    """A handler that answers whether every part of the process makes progress. The parts are not named to strangers."""
+    """A handler that answers whether every part of the process makes progress, and whether deliveries can be taken.
 
-    def __init__(self, stuck: Callable[[], Sequence[str]]) -> None:
+    Neither the parts nor the reasons are named to strangers.
+    """
+
+    def __init__(self, stuck: Callable[[], Sequence[str]], is_closed: Callable[[], bool]) -> None:
         super().__init__({"status": "ok"})
         self._stuck = stuck
+        self._is_closed = is_closed
 
     def handle_request(self, request: ServerRequest) -> None:
         if self._stuck():
             request.answer(error(503, "a part of stackit does not move: /readyz on the admin side says which"))
+        elif self._is_closed():
+            request.answer(error(503, "this node takes no deliveries now: send them to another"))
         else:
             super().handle_request(request)

@@ -44,7 +44,13 @@ class Harness(Listening):
     """The public side with a journal that is a list. ``handled`` are the events that some plugin handles."""
 
     def __init__(
-        self, clock: Clock, secrets: list[str], directory: Path, scoped: Mapping[Path, Sequence[str]] | None = None
+        self,
+        clock: Clock,
+        secrets: list[str],
+        directory: Path,
+        scoped: Mapping[Path, Sequence[str]] | None = None,
+        *,
+        receives: bool = True,
     ) -> None:
         self.taken: list[tuple[Event, bytes]] = []
         self.handled = {"push", "issues"}
@@ -54,6 +60,7 @@ class Harness(Listening):
         self.heads: list[RequestHead] = []
         seen: list[Occurrence] = []
         self.stuck: list[str] = []
+        self.closed = False
         config = load({}, {"STACKIT_STATE_DIR": str(directory)}, cwd=directory)
         github = GitHub(config.webhook.content_type)
         site = public_site(
@@ -66,6 +73,8 @@ class Harness(Listening):
             reactor=as_reactor(clock),
             now=clock.seconds,
             stuck=lambda: self.stuck,
+            receives=receives,
+            is_closed=lambda: self.closed,
         )
         super().__init__(reactor, site, seen)
 
@@ -668,6 +677,27 @@ async def test_healthz_fails_while_a_part_of_the_process_does_not_move_and_shows
     assert "/readyz" in answer.json()["error"]
     harness.stuck = []
     assert (await harness.ask(request("/healthz", "GET"))).status == 200
+
+
+@pytest_twisted.ensureDeferred
+async def test_healthz_fails_while_deliveries_should_go_to_another_node(harness: Harness) -> None:
+    harness.closed = True
+    answer = await harness.ask(request("/healthz", "GET"))
+    assert (answer.status, answer.json()) == (503, {"error": "this node takes no deliveries now: send them to another"})
+    assert (await harness.deliver()).status == 202
+    harness.closed = False
+    assert (await harness.ask(request("/healthz", "GET"))).status == 200
+
+
+@pytest_twisted.ensureDeferred
+async def test_a_node_that_does_not_receive_has_no_webhook(clock: Clock, tmp_path: Path) -> None:
+    harness = Harness(clock, [SECRET], tmp_path, receives=False)
+    nowhere = await harness.ask(request("/api/v1/webhooks/nowhere"))
+    answer = await harness.deliver()
+    assert (answer.status, answer.body) == (nowhere.status, nowhere.body)
+    assert (answer.status, harness.taken) == (404, [])
+    assert (await harness.ask(request("/healthz", "GET"))).status == 503
+    await harness.stop()
 
 
 @pytest_twisted.ensureDeferred

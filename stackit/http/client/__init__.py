@@ -4,8 +4,9 @@
 """
 
 from stackit.http.client.client import Client
+from stackit.http.client.connector import Address
 from stackit.http.client.errors import RemoteError
-from stackit.http.client.pool import Address, ConnectionPool
+from stackit.http.client.pool import ConnectionPool
 from stackit.http.client.response import Response
 from stackit.http.client.retry_after import parse_retry_after
 from stackit.http.client.timeouts import Timeouts

@@ -6,8 +6,9 @@ import re
 from collections.abc import Mapping
 
 from stackit.api.reactor import Reactor
+from stackit.http.client.connector import Address
 from stackit.http.client.errors import RemoteError
-from stackit.http.client.pool import Address, ConnectionPool
+from stackit.http.client.pool import ConnectionPool
 from stackit.http.client.response import Response
 from stackit.http.client.timeouts import Timeouts
 from stackit.http.client.tls import TlsFiles

@@ -7,8 +7,9 @@ class RemoteError(Exception):
     """A remote did not answer as hoped.
 
     ``reason`` is from a small closed set, fit for a metric's label. Of the client itself: ``unreachable``, ``timeout``,
-    ``protocol`` (what came is no answer of HTTP/1.1), ``too_large``. ``status`` is that of the response, where it is
-    the reason. ``retry_after`` is for how many seconds the remote wants no request, where it said so.
+    ``protocol`` (what came is no answer of HTTP/1.1), ``too_large``, ``tls`` (no trust came about). ``status`` is that
+    of the response, where it is the reason. ``retry_after`` is for how many seconds the remote wants no request, where
+    it said so.
     """
 
     def __init__(self, reason: str, *, status: int | None = None, retry_after: float | None = None) -> None:

@@ -3,27 +3,18 @@
 from __future__ import annotations
 
 from collections import deque
-from typing import Any, TypeAlias
 
 from twisted.internet.base import DelayedCall
-from twisted.internet.defer import CancelledError, Deferred, DeferredList
-from twisted.internet.defer import TimeoutError as DeferredTimeoutError
-from twisted.internet.endpoints import HostnameEndpoint, wrapClientTLS
-from twisted.internet.error import ConnectError, ConnectingCancelledError, DNSLookupError
-from twisted.internet.protocol import Factory
-from twisted.python.failure import Failure
+from twisted.internet.defer import Deferred, DeferredList
 
 from stackit.api.reactor import Reactor
 from stackit.http.client.connection import Connection, StaleConnection
+from stackit.http.client.connector import Address, Connector
 from stackit.http.client.errors import RemoteError
 from stackit.http.client.response import Response
 from stackit.http.client.timeouts import Timeouts
-from stackit.http.client.tls import ClientTls, TlsFiles
+from stackit.http.client.tls import TlsFiles
 from stackit.text.units import seconds
-
-_UNREACHABLE = (ConnectError, DNSLookupError, DeferredTimeoutError, OSError)
-Address: TypeAlias = tuple[str, str, int]
-"""Scheme (``http`` or ``https``), host name in ASCII, and port."""
 
 
 class ConnectionPool:
@@ -38,15 +29,12 @@ class ConnectionPool:
         timeouts: Timeouts = Timeouts(),  # noqa: B008 - frozen
     ) -> None:
         """Raises ValueError for a host that cannot have a certificate."""
-        scheme, host, port = address
         self.timeouts = timeouts
         self._reactor = reactor
-        self._endpoint: Any = HostnameEndpoint(reactor, host, port, timeout=seconds(timeouts.connect))
-        self._tls = ClientTls(host, tls_files) if scheme == "https" else None
+        self._connector = Connector(reactor, address, tls_files, timeouts)
         self.size = size
         self._idle: list[Connection] = []
         self._open: set[Connection] = set()
-        self._connecting: set[Deferred[Any]] = set()
         self._patient = 0
         self._queue: deque[Deferred[None]] = deque()
         self._idle_timer: DelayedCall | None = None
@@ -79,8 +67,7 @@ class ConnectionPool:
         if self._idle_timer is not None:
             self._idle_timer.cancel()
             self._idle_timer = None
-        for connecting in list(self._connecting):
-            connecting.cancel()
+        self._connector.cancel()
         closed = [connection.closed for connection in self._open]
         for connection in list(self._open):
             connection.abort()
@@ -110,26 +97,7 @@ class ConnectionPool:
         return response
 
     async def _connect(self) -> Connection:
-        factory = Factory.forProtocol(lambda: Connection(self._reactor))
-        factory.noisy = False
-        endpoint = self._endpoint
-        try:
-            if self._tls is not None:
-                endpoint = wrapClientTLS(self._tls.options(), endpoint)
-        except (ValueError, OSError):
-            raise RemoteError("unreachable") from None  # a file of TLS that does not hold what it should
-        connecting = endpoint.connect(factory)
-        # The endpoint's own limit is for each address, and not for finding them.
-        connecting.addTimeout(seconds(self.timeouts.connect), self._reactor, lambda *_: Failure(DeferredTimeoutError()))
-        self._connecting.add(connecting)
-        try:
-            connection: Connection = await connecting
-        except _UNREACHABLE:
-            raise RemoteError("unreachable") from None
-        except ConnectingCancelledError:
-            raise CancelledError from None
-        finally:
-            self._connecting.discard(connecting)
+        connection = await self._connector.connect(lambda: Connection(self._reactor))
         self._open.add(connection)
         connection.closed.addCallback(lambda _: self._open.discard(connection))
         return connection

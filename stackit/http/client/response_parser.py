@@ -60,6 +60,22 @@ class ResponseParser(MessageParser):
         """The response, once ``ended``."""
         return Response(self.status, self.headers, b"".join(self._pieces), self._too_large)
 
+    @property
+    def has_head(self) -> bool:
+        """True once the head is read."""
+        return self._buffer is None
+
+    @property
+    def length(self) -> int | None:
+        """The length of the body by its head, in bytes; None for one in chunks."""
+        return self._length
+
+    def take(self) -> bytes:
+        """Return what came of the body since the last call; ``response`` is without it then."""
+        taken = b"".join(self._pieces)
+        self._pieces.clear()
+        return taken
+
     def receive(self, data: bytes) -> None:
         """Read on, until ``ended``. Raises Malformed."""
         self.began = True

@@ -6,7 +6,7 @@ from urllib.parse import quote, urlsplit
 
 import msgspec
 
-from stackit.http.client.pool import Address
+from stackit.http.client.connector import Address
 
 _PORTS = {"http": 80, "https": 443}
 

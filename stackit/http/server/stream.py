@@ -15,7 +15,7 @@ MOST_UNREAD = 128 * 2**10
 class ResponseStream:
     """A ``BodyStream`` of a connection."""
 
-    __slots__ = ("_chunked", "_close", "_on_failure", "_reason", "_tell", "_unread", "_write")
+    __slots__ = ("_chunked", "_close", "_on_failure", "_pace", "_reason", "_tell", "_unread", "_write")
 
     def __init__(
         self,
@@ -35,6 +35,7 @@ class ResponseStream:
         self._chunked = chunked
         self._reason: StreamEnd | None = None
         self._tell: list[Callable[[StreamEnd], object]] = []
+        self._pace: tuple[Callable[[], object], Callable[[], object]] | None = None
         self._unread: int | None = None  # bytes written while the client does not read; None while it does
 
     def begin(self, writer: Callable[[BodyStream], object]) -> None:
@@ -60,6 +61,16 @@ class ResponseStream:
         """End the answer, and with it the connection."""
         self.complete("finished")
 
+    def break_off(self) -> None:
+        """End the answer as one that is not complete: with no last chunk, and no orderly end of the connection."""
+        self.cut("failed")
+
+    def pace(self, pause: Callable[[], object], resume: Callable[[], object]) -> None:
+        """Have a writer that can wait told when the client does not read, and when it has read all."""
+        self._pace = (pause, resume)
+        if self._unread is not None and self._reason is None:
+            pause()
+
     def when_ended(self, tell: Callable[[StreamEnd], object]) -> None:
         """Have a function called once when the stream ends; at once, if it has ended."""
         if self._reason is None:
@@ -72,10 +83,14 @@ class ResponseStream:
     def pause(self) -> None:
         """Note that the client does not read what is written."""
         self._unread = 0
+        if self._pace is not None and self._reason is None:
+            self._pace[0]()
 
     def resume(self) -> None:
         """Note that the client has read everything."""
         self._unread = None
+        if self._pace is not None and self._reason is None:
+            self._pace[1]()
 
     def complete(self, reason: StreamEnd) -> None:
         """End the body as one that is complete."""

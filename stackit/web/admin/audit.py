@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+import re
+from collections.abc import Callable, Mapping, Sequence
 from http import HTTPStatus
 
 import msgspec
 
 from stackit.api.admin import AdminRequest, Role
 from stackit.api.occurrences import Occurrence
+from stackit.api.reactor import Timers
 from stackit.journal import JournalProtocol
+from stackit.journal.followed import FollowedDocuments
 from stackit.journal.write_behind import WriteBehind
 from stackit.secrets.redactor import Redact
 
@@ -22,12 +25,14 @@ MOST_OF_OTHERS = 250
 Strangers who send wrong tokens must not push out what operators did.
 """
 _LONGEST = 500
+_ID = re.compile(r"[0-9]{12}(?:\.[A-Za-z0-9._-]{1,63})?", re.ASCII)
 
 
 class AuditEntry(msgspec.Struct, frozen=True, kw_only=True):
     """What one person changed, or tried to. ``id`` grows with time. ``at`` is in seconds since the epoch.
 
-    ``action`` is the method, or ``login``, ``logout`` and the like. ``target`` is the path with its query.
+    ``node`` is that of a fleet which they asked, "" without one. ``action`` is the method, or ``login``, ``logout`` and
+    the like. ``target`` is the path with its query.
     """
 
     id: str
@@ -39,10 +44,14 @@ class AuditEntry(msgspec.Struct, frozen=True, kw_only=True):
     client: str
     status: int
     reason: str | None = None
+    node: str = ""
 
 
 class Audit:
-    """The audit. ``now`` is the wall clock, ``observe`` tells the log."""
+    """The audit, which all nodes of a fleet have in common.
+
+    ``now`` is the wall clock, ``observe`` tells the log. ``node`` is the name of this one, "" without a fleet.
+    """
 
     def __init__(
         self,
@@ -51,7 +60,17 @@ class Audit:
         now: Callable[[], float],
         observe: Callable[[Occurrence], None],
         redact: Redact,
+        reactor: Timers,
+        node: str = "",
     ) -> None:
+        self._node = node
+        self._followed = FollowedDocuments(
+            journal,
+            COLLECTION,
+            self._follow,
+            known=lambda: [key for key in self._entries if not self._kept.is_pending(key)],
+            reactor=reactor,
+        )
         self._journal = journal
         self._kept = WriteBehind(journal, COLLECTION)
         self._now = now
@@ -59,25 +78,26 @@ class Audit:
         self._redact = redact
         self._entries: dict[str, AuditEntry] = {}
         self._of_others: dict[str, None] = {}
+        self._unread: set[str] = set()
         self._last = 0
 
     def load(self) -> None:
         """Read the entries of the last process, which come before those of this one. It blocks. Raises JournalError."""
         documents = self._journal.documents_now(COLLECTION)
         since, self._entries, self._of_others = self._entries, {}, {}
-        for key, document in documents.items():
-            try:
-                entry = msgspec.json.decode(document, type=AuditEntry)
-            except (msgspec.DecodeError, UnicodeDecodeError):
-                self._kept.put(key, None)
-            else:
-                self._add(entry)
-                self._last = max(self._last, int(key))
+        unread = [key for key, document in documents.items() if not self._take(key, document)]
         for entry in since.values():
             self._add(entry)
+        if unread and self._node:
+            self._tell_of(unread, "they stay in the journal, for they may be of a newer node")
+        elif unread:
+            for key in unread:
+                self._kept.put(key, None)
+            self._tell_of(unread, "they are removed")
 
     async def stop(self) -> None:
         """Write what the journal does not have yet."""
+        await self._followed.stop()
         await self._kept.flush()
 
     def note(
@@ -96,7 +116,7 @@ class Audit:
         ``by`` and ``role`` are given where the request cannot know them, ``target`` where its query is a secret.
         """
         self._last = max(self._last + 1, int(self._now()))  # beyond those that could not be read yet
-        key = f"{self._last:012d}"
+        key = f"{self._last:012d}{self._node and '.'}{self._node}"
         entry = AuditEntry(
             id=key,
             at=self._now(),
@@ -107,6 +127,7 @@ class Audit:
             client=request.client,
             status=status,
             reason=None if reason is None else self._clean(reason),
+            node=self._node,
         )
         self._add(entry)
         self._kept.put(key, msgspec.json.encode(entry))
@@ -133,6 +154,41 @@ class Audit:
         older = [each for each in reversed(self._entries.values()) if before is None or each.id < before]
         return older[:limit], older[limit - 1].id if len(older) > limit else None
 
+    def _follow(self, documents: Mapping[str, bytes | None]) -> None:
+        """Take the entries of other nodes."""
+        unread: list[str] = []
+        for key, document in documents.items():
+            if document is None:
+                self._entries.pop(key, None)
+                self._of_others.pop(key, None)
+            elif key in self._entries or self._kept.is_pending(key):
+                continue
+            elif not self._take(key, document) and key not in self._unread:
+                unread.append(key)
+        if unread:
+            self._tell_of(unread, "they may be of a newer node")
+        self._entries = dict(sorted(self._entries.items()))
+        self._of_others = dict(sorted(self._of_others.items()))
+
+    def _take(self, key: str, document: bytes) -> bool:
+        """Add an entry of the journal; return False where it is none."""
+        try:
+            entry = msgspec.json.decode(document, type=AuditEntry)
+        except (msgspec.DecodeError, UnicodeDecodeError):
+            return False
+        if entry.id != key or not is_id(key):
+            return False
+        self._add(entry)
+        self._last = max(self._last, int(key.partition(".")[0]))
+        return True
+
+    def _tell_of(self, unread: Sequence[str], what_then: str) -> None:
+        """Tell, once of each, of entries that cannot be read."""
+        self._unread.update(unread)
+        count = "1 entry" if len(unread) == 1 else f"{len(unread)} entries"
+        reason = f"{count} of the audit cannot be read, {min(unread)!r} among them: {what_then}"
+        self._observe(Occurrence(name="notice", count=len(unread), reason=reason))
+
     def _add(self, entry: AuditEntry) -> None:
         self._entries[entry.id] = entry
         if entry.role != "operator" or entry.status >= HTTPStatus.BAD_REQUEST:
@@ -141,6 +197,11 @@ class Audit:
     def _clean(self, text: str) -> str:
         cut = self._redact(text[:_LONGEST])
         return cut.encode("utf-8", "replace").decode("utf-8")
+
+
+def is_id(text: str) -> bool:
+    """Return whether a text has the form of an entry's id."""
+    return _ID.fullmatch(text) is not None
 
 
 def _target(path: str, query: Mapping[str, str]) -> str:

@@ -92,6 +92,28 @@ class Guard:
             return found
         return Asker(by=peer, role="viewer") if self._login.anonymous == "read" else None
 
+    def _unknown_token(self, head: RequestHead) -> str | None:
+        """Return the token of a session that another node may know, and this one does not yet."""
+        if self._sessions is None or not self.is_closed:
+            return None
+        scheme, _, given = _only(head, b"authorization").partition(" ")
+        token = given.strip() if scheme.lower() == "bearer" else self.cookies.read(head)
+        return token if token is not None and self._sessions.may_be_known(token) else None
+
+    def is_unsure(self, head: RequestHead) -> bool:
+        """Return whether it takes a look at the journal to know who asks."""
+        return self._unknown_token(head) is not None
+
+    async def look_up(self, head: RequestHead) -> bool:
+        """Look who asks; return whether there is a session. Only where this is not known."""
+        token = self._unknown_token(head)
+        return token is not None and self._sessions is not None and await self._sessions.look_up(token)
+
+    async def settled(self) -> None:
+        """Return once other nodes can know the sessions that were begun and ended here."""
+        if self._sessions is not None:
+            await self._sessions.settled()
+
     def _of_bearer_token(self, given: str, *, is_seen: bool) -> Asker | None:
         if given.startswith(PREFIX):
             found = self._of_session(given, "shell", is_seen=is_seen)

@@ -151,6 +151,8 @@ def _operation(route: Route, schemas: Schemas) -> dict[str, Any]:
         "parameters": inputs,
         "responses": _responses(route, schemas),
     }
+    if route.node != "any":
+        operation["x-node"] = route.node
     if route.open:
         operation["security"] = [{}]
     if route.body is not None:

@@ -82,8 +82,12 @@ class Router:
                 raise invalid(route, "only a POST can be a form, which is True or False")
             if route.open is not False and (route.open is not True or not (route.method == "GET" or route.form)):
                 raise invalid(route, "only a GET or a form can be open, which is True or False")
+            if route.node not in ("any", "mirror", "leader") or (route.node != "any" and (route.open or route.form)):
+                raise invalid(route, "its node must be any, mirror or leader; that of an open route or a form is any")
             for path in expand(route.path, prefixes):
                 pattern, names = _parse(route, path)
+                if route.node == "mirror" and not {"owner", "name"} <= {*names}:
+                    raise invalid(route, "its node can be mirror only where the path has {owner} and {name}")
                 entry = entries.setdefault(pattern, PathEntry(pattern, {}))
                 if route.method in entry.routes:
                     raise invalid(route, f"{entry.routes[route.method][0].path} is served already")

@@ -1,41 +1,47 @@
-"""The rules of the admin side: protection, routing, answers."""
+"""The rules of the admin side: protection, routing, and which node answers."""
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from http import HTTPStatus
 from types import MappingProxyType
-from urllib.parse import quote
 
 import msgspec
 from twisted.logger import Logger
-from twisted.python.failure import Failure
 
 from stackit.api.address_limiter import AddressLimiter
-from stackit.api.admin import AdminRequest, RequestHead, Response, Route, error, sendable
+from stackit.api.admin import AdminRequest, RequestHead, Response, Route, error
 from stackit.api.faults import FaultDescriber
 from stackit.api.reactor import Reactor
-from stackit.bus.timeouts import call, with_timeout
+from stackit.bus.timeouts import HandlerTimeout, call, with_timeout
 from stackit.secrets.redactor import Redact
 from stackit.text.redaction import redacted
-from stackit.web.admin.asker import Asker
+from stackit.web.admin.answers import Finish, answer_of, decoded, encode
 from stackit.web.admin.cors import Cors
 from stackit.web.admin.guard import SAFE_METHODS, Guard, is_form
+from stackit.web.admin.peers import Peers
+from stackit.web.admin.refusals import (
+    busy,
+    forbidden,
+    in_words,
+    login_address,
+    nobody,
+    other_method,
+    too_much,
+    unknown_parameter,
+)
 from stackit.web.admin.router import Match, Router
-from stackit.web.codec import encode_body, parse_query
+from stackit.web.codec import parse_query
 
 BODY_CAP = 64 * 1024
 """Bytes of body that an admin request may have."""
+_LOOKS = 8
+"""Requests of one address that may wait for the journal to tell who asks: strangers must not keep a route busy so."""
 
-_HEADERS = {
-    "Cache-Control": "no-store",
-    "Content-Security-Policy": "default-src 'none'; frame-ancestors 'none'",
-    "Cross-Origin-Resource-Policy": "same-origin",
-    "Referrer-Policy": "no-referrer",
-    "X-Content-Type-Options": "nosniff",
-    "X-Frame-Options": "DENY",
-}
-_LONGEST_NEXT = 1000
+_FOLLOW = 1.0
+"""Seconds that a node waits with the answer of another one until it knows of what was changed there."""
+
 _READ_ONLY = "stackit is read-only: nothing can be changed while the configuration has read_only = true"
 _NO_CORS = Cors()
 NOTHING: Mapping[str, str] = MappingProxyType({})
@@ -48,9 +54,6 @@ Note = Callable[[AdminRequest, int], object]
 ProblemPage = Callable[[AdminRequest | None, int, str], Response]
 """Makes the page that tells a person an error: of their request (None for a stranger), its status, and its text."""
 
-LOGIN = "/login"
-"""The path of the page to log in at."""
-
 
 class Admin:
     """The rules of the admin side, without a connection.
@@ -58,8 +61,8 @@ class Admin:
     ``refuse`` is given the head of a request, ``answer`` the whole request: a refused request costs no reading of its
     body. Both return answers that are encoded. ``call`` is for pages, whose every deed is a call of a route. ``guard``
     is the protection, ``read_only`` refuses what changes anything, and ``cors`` shares answers with pages of other
-    origins; each may be replaced. A browser that opens a path, or sends a form, gets the ``problem_page`` of a refusal,
-    if there is one and the path is none of the API.
+    origins; each may be replaced. ``peers`` are the other nodes of a fleet. A browser that opens a path, or sends a
+    form, gets the ``problem_page`` of a refusal, if there is one and the path is none of the API.
     """
 
     def __init__(
@@ -74,6 +77,7 @@ class Admin:
         read_only: bool = False,
         cors: Cors = _NO_CORS,
         problem_page: ProblemPage | None = None,
+        peers: Peers | None = None,
     ) -> None:
         """``note`` is told of what was to be changed. Raises StackitError for routes that cannot be served together."""
         self._reactor = reactor
@@ -81,12 +85,14 @@ class Admin:
         self._prefix = prefixes[0]
         self._prefixes = tuple(f"{each}/".encode() for each in prefixes)
         self._problem_page = problem_page
+        self._peers = peers
         self.guard = guard
         self._faults = FaultDescriber(redact)
         self._note = note
         self.read_only = read_only
         self.cors = cors
         self._slowdown = AddressLimiter(reactor.seconds, burst=30, per_minute=30)
+        self._looking: Counter[str] = Counter()  # requests of an address of whose sender the journal is asked
 
     # -- by the head of a request -------------------------------------------------
 
@@ -95,6 +101,9 @@ class Admin:
 
         ``address`` is the local address of the connection, ``client`` the address of who asks.
         """
+        if self._peers is not None and self._peers.is_from_node(head):
+            refusal = self._peers.refusal(head)
+            return None if refusal is None else self.sealed(head, encode(refusal))
         refused = self._refusal(head, address, client)
         return None if refused is None else self.cors.share(head, self._told(head, refused))
 
@@ -110,7 +119,7 @@ class Admin:
             asked = AdminRequest(
                 method="GET", path=path, args={}, query={}, body=b"", by=asker.by, role=asker.role, csrf=asker.csrf
             )
-        page = self._problem_page(asked, refused.status, _in_words(refused))
+        page = self._problem_page(asked, refused.status, in_words(refused))
         return encode(msgspec.structs.replace(page, headers={**page.headers, **refused.headers}))
 
     def _shows_pages(self, head: RequestHead) -> bool:
@@ -126,11 +135,15 @@ class Admin:
             return preflight
         route = self._match(head)
         asker = self.guard.asker(head, "")
+        if self.guard.is_unsure(head):
+            return self.guard.refuse_foreign(head, takes_forms=route is not None and route.form) or self._unroutable(
+                head
+            )
         if asker is None and not (route is not None and route.open):
             # Where a browser goes from here depends on the query, which comes later.
-            return None if wants_page(head) else self._refused(client, _nobody())
+            return None if wants_page(head) else self._refused(client, nobody())
         refused = self.guard.refuse_foreign(head, takes_forms=route is not None and route.form)
-        refused = refused or self._unroutable(head) or _too_much(route, asker)
+        refused = refused or self._unroutable(head) or too_much(route, asker)
         if refused is not None and refused.status == HTTPStatus.FORBIDDEN and not (asker and asker.is_known):
             return self._refused(client, refused)
         return refused
@@ -153,7 +166,7 @@ class Admin:
         if found is None:
             return error(404, "not found")
         if self._match(head) is None:
-            return _other_method(found)
+            return other_method(found)
         return self._held(found, head.method.decode("latin-1"))
 
     def _held(self, found: Match, method: str) -> Response | None:
@@ -174,7 +187,35 @@ class Admin:
 
         ``peer`` is the name for people of who asks without being known, ``client`` their address.
         """
-        return self.cors.share(head, await self._answer(head, query, body, peer, client))
+        if self._peers is not None and self._peers.is_from_node(head):
+            return await self._answer_node(self._peers, head, query, body)
+        if self.guard.is_unsure(head):
+            waiting = self._slowdown.refusal(client) or (busy() if self._looking[client] >= _LOOKS else None)
+            if waiting is not None:
+                return self.cors.share(head, self._told(head, waiting))
+            if not await self._look_up(head, client):
+                self._slowdown.spend(client)
+        response = await self._answer(head, query, body, peer, client)
+        if head.method not in SAFE_METHODS or "Set-Cookie" in response.headers:
+            await self.guard.settled()
+        return self.cors.share(head, response)
+
+    async def _look_up(self, head: RequestHead, client: str) -> bool:
+        self._looking[client] += 1
+        try:
+            return await self.guard.look_up(head)
+        finally:
+            self._looking[client] -= 1
+            if not self._looking[client]:
+                del self._looking[client]
+
+    def sealed(self, head: RequestHead, response: Response) -> Response:
+        """Return an encoded answer as it is sent: another node has to see who gives it."""
+        return self._peers.prove(head, response) if self._peers is not None and self.is_from_node(head) else response
+
+    def is_from_node(self, head: RequestHead) -> bool:
+        """Return whether a request is another node's, as it says itself."""
+        return self._peers is not None and self._peers.is_from_node(head)
 
     async def _answer(self, head: RequestHead, query: bytes, body: bytes, peer: str, client: str) -> Response:
         asker = self.guard.asker(head, peer)
@@ -183,8 +224,8 @@ class Admin:
         match = found.route(method) if found else None
         if asker is None and not (match is not None and match[0].open):
             if not wants_page(head):
-                return self._told(head, _nobody())
-            return encode(Response(status=303, headers={"Location": _login(head.path, query)}))
+                return self._told(head, nobody())
+            return encode(Response(status=303, headers={"Location": login_address(head.path, query)}))
         if match is None:
             return self._told(head, error(404, "not found"))
         route, args = match
@@ -202,7 +243,7 @@ class Admin:
                 return self._told(
                     head, error(400, "the form cannot be read: it must be at most 32 fields, percent-encoded")
                 )
-        refused = _too_much(route, asker)
+        refused = too_much(route, asker)
         if refused is None and asker is not None and route.form and not route.open:
             refused = self.guard.refuse_form(head, asker, form)
         if refused is not None:
@@ -224,7 +265,7 @@ class Admin:
             form=form,
             last_event_id=head.headers.get(b"last-event-id", (b"",))[0].decode("latin-1"),
         )
-        return await self._served(route, request, encode)
+        return await self._served(route, request, encode, None if wants_no_redirect(head) else query)
 
     async def call(
         self, asked: AdminRequest, method: str, path: str, *, query: Mapping[str, str] = NOTHING, body: bytes = b""
@@ -239,27 +280,81 @@ class Admin:
             return error(404, "not found")
         match = found.route(method)
         if match is None:
-            return _other_method(found)
+            return other_method(found)
         held = self._held(found, method)
         if held is not None:
             return held
         route, args = match
-        request = msgspec.structs.replace(asked, method=method, path=full, args=args, query=query, body=body, form={})
+        request = msgspec.structs.replace(
+            asked, method=method, path=full, args=args, query=query, body=body, form={}, via_node=""
+        )
         if route.role_needed == "operator" and asked.role != "operator":
             self._write_down(route, request, HTTPStatus.FORBIDDEN)
-            return _forbidden()
+            return forbidden()
         return await self._served(route, request, lambda response: response)
 
-    async def _served(self, route: Route, request: AdminRequest, finish: Callable[[Response], Response]) -> Response:
-        names = [each.name for each in route.parameters]
-        if route.query is not None and (unknown := sorted(request.query.keys() - set(names))):
-            there = f"there is {', '.join(names)}" if names else "this path takes none"
-            return finish(error(400, f"unknown parameter {unknown[0][:40]!r}; {there}"))
-        answering = with_timeout(self._reactor, call(route.handler, request), 0)
-        answering.addCallback(_checked, finish).addErrback(_failed, route, self._faults, finish)
-        response: Response = await answering
+    async def _served(
+        self, route: Route, request: AdminRequest, finish: Finish, query: bytes | None = None
+    ) -> Response:
+        """Answer here, or have the node answer that has what is asked for.
+
+        ``query`` is as it was sent; None for who can be sent nowhere else, as a page.
+        """
+        unknown = unknown_parameter(route, request)
+        if unknown is not None:
+            return finish(unknown)
+        where = None if self._peers is None else self._peers.elsewhere(route, request.args)
+        if self._peers is None or where is None:
+            response = await self._handled(route, request, finish)
+        elif isinstance(where, Response):
+            response = finish(where)
+        else:
+            redirect = None if query is None else self._peers.redirect(where, request.path, query)
+            if redirect is not None:
+                return finish(redirect)  # that node writes it down
+            answered = await self._peers.ask(where, request)
+            await self._follow(route, request, answered)
+            response = finish(decoded(answered) if query is None else answered)
         self._write_down(route, request, response.status)
         return response
+
+    async def _follow(self, route: Route, request: AdminRequest, answered: Response) -> None:
+        """Wait until this node knows of what another one has changed for it: who asked may ask here again."""
+        if route.forwarded is None or answered.status >= HTTPStatus.MULTIPLE_CHOICES:
+            return
+        try:
+            await with_timeout(self._reactor, call(route.forwarded, request, answered), _FOLLOW)
+        except HandlerTimeout:
+            return
+        except Exception as problem:  # noqa: BLE001 - a plugin's: the change is made, whatever becomes of this
+            _log.error(
+                "admin route {route} cannot be followed: {problem}",
+                route=f"{route.method} {route.path}",
+                problem=self._faults.describe(problem).error,
+            )
+
+    # -- requests of other nodes ------------------------------------------------------
+
+    async def _answer_node(self, peers: Peers, head: RequestHead, query: bytes, body: bytes) -> Response:
+        """Answer what another node asks for a person, whom it knows, and of whom it writes down what they do."""
+        request = peers.admit(head, query, body)
+        if isinstance(request, Response):
+            return encode(request)
+        found = self._router.find(head.path)
+        match = None if found is None else found.route(request.method)
+        if found is None or match is None:
+            return encode(error(404, "this node has no such path: is it of another version?"))
+        route, args = match
+        request = msgspec.structs.replace(request, args=args)
+        if route.open or route.form:
+            return encode(forbidden())
+        if route.role_needed == "operator" and request.role != "operator":
+            return encode(forbidden())
+        refused = self._held(found, request.method) or unknown_parameter(route, request) or peers.moved(route, args)
+        return encode(refused) if refused is not None else await self._handled(route, request, encode)
+
+    async def _handled(self, route: Route, request: AdminRequest, finish: Finish) -> Response:
+        return await answer_of(route, request, finish, reactor=self._reactor, faults=self._faults)
 
     def _write_down(self, route: Route, request: AdminRequest, status: int) -> None:
         # The action of a page calls the route that does it, which is written down.
@@ -278,76 +373,11 @@ def wants_page(head: RequestHead) -> bool:
     return head.method in (b"GET", b"HEAD") and accepts_page(head)
 
 
+def wants_no_redirect(head: RequestHead) -> bool:
+    """Return whether who asks follows no redirect: the shell, whose token is for this address."""
+    return b"x-stackit-no-redirect" in head.headers
+
+
 def accepts_page(head: RequestHead) -> bool:
     """Return whether a page may be the answer."""
     return b"text/html" in b",".join(head.headers.get(b"accept", ()))
-
-
-def _in_words(refused: Response) -> str:
-    """Return what a person is told of a refusal."""
-    if refused.status == HTTPStatus.UNAUTHORIZED:
-        return "You are not logged in, or your login is over."
-    if refused.status == HTTPStatus.NOT_FOUND:
-        return "There is nothing at this address."
-    return str(refused.body["error"]) if isinstance(refused.body, dict) else "It failed."
-
-
-def _login(path: bytes, query: bytes) -> str:
-    """Return the address of the page to log in at, from which one comes back."""
-    following = path + (b"?" + query if query else b"")
-    return f"{LOGIN}?next={quote(following, safe='/')}" if len(following) <= _LONGEST_NEXT else LOGIN
-
-
-def _nobody() -> Response:
-    refused = error(401, "a bearer token is needed: send Authorization: Bearer TOKEN")
-    return msgspec.structs.replace(refused, headers={"WWW-Authenticate": 'Bearer realm="stackit"'})
-
-
-def _too_much(route: Route | None, asker: Asker | None) -> Response | None:
-    """Return the answer that refuses what a viewer may not do, or None."""
-    if route is None or asker is None or route.open or route.role_needed == "viewer" or asker.role == "operator":
-        return None
-    return _forbidden()
-
-
-def _forbidden() -> Response:
-    return error(403, "this takes an operator, and you may only look")
-
-
-def _other_method(found: Match) -> Response:
-    allowed = error(405, f"this path answers {found.entry.allow}")
-    return Response(status=405, body=allowed.body, headers={"Allow": found.entry.allow})
-
-
-def encode(response: Response) -> Response:
-    """Return an answer that can be sent: its body as bytes or None, its headers complete.
-
-    Raises TypeError or ValueError for a body that is not JSON-able.
-    """
-    body = encode_body(response.body)
-    headers = {**_HEADERS, **response.headers}
-    return msgspec.structs.replace(response, body=body, headers=headers)
-
-
-def _checked(response: object, finish: Callable[[Response], Response]) -> Response:
-    """Return the finished answer of a handler.
-
-    Raises TypeError or ValueError for one that cannot be sent, and what encoding its body raises.
-    """
-    if not isinstance(response, Response):
-        raise TypeError(f"the handler returned {type(response).__name__}, not a Response")
-    return finish(sendable(response))
-
-
-def _failed(failure: Failure, route: Route, faults: FaultDescriber, finish: Callable[[Response], Response]) -> Response:
-    """Log the failure of a handler, and return an answer that does not show it."""
-    fault = faults.describe(failure.value)
-    whose = f"plugin {route.plugin}: " if route.plugin else ""
-    _log.error(
-        "{whose}admin route {route} failed: {problem}",
-        whose=whose,
-        route=f"{route.method} {route.path}",
-        problem=fault.error,
-        traceback=fault.new_traceback,
-    )
-    return finish(error(500, "internal error"))

@@ -8,6 +8,7 @@ from collections import Counter
 from collections.abc import Callable, Collection, Coroutine, Iterable
 from functools import partial
 from typing import Any
+from urllib.parse import urlsplit
 
 from twisted.internet.defer import Deferred
 from twisted.logger import Logger
@@ -16,14 +17,16 @@ from stackit.api.admin import RequestHead, Response, Role, Route
 from stackit.api.reactor import Reactor
 from stackit.config.model import Config
 from stackit.http.server.connection import Connection
-from stackit.http.server.interfaces import BodySink, ServerRequest
+from stackit.http.server.interfaces import BodySink, RequestHandler, ServerRequest
 from stackit.http.server.refusals import RETRY_AFTER, TOO_LARGE, Refusal
 from stackit.http.server.site import BoundedSite, Limits
 from stackit.secrets.redactor import Redact
 from stackit.text.redaction import redacted
+from stackit.web.admin.answers import encode
 from stackit.web.admin.cors import Cors
 from stackit.web.admin.guard import Guard
-from stackit.web.admin.rules import BODY_CAP, Admin, Note, ProblemPage, encode
+from stackit.web.admin.peers import Peers
+from stackit.web.admin.rules import BODY_CAP, Admin, Note, ProblemPage
 from stackit.web.admin.streams import Streams
 from stackit.web.admin.tokens import Tokens
 from stackit.web.connection_capacity import room_for_admin, room_for_connections
@@ -43,8 +46,14 @@ MOST_UNSENT = 64 * 2**20
 _NOT_LOGGED = {204, 404, 405, 429}
 _REASONS = {401: "not_known", 403: "forbidden", 421: "host"}
 ClientOf = Callable[[RequestHead], str | None]
+FindHandler = Callable[[bytes], RequestHandler | None]
 Call = Callable[..., Coroutine[Any, Any, Response]]
 _log = Logger(namespace="stackit")
+
+
+def no_handler(_path: bytes) -> RequestHandler | None:
+    """Return None: no path has a handler of its own."""
+    return None
 
 
 def admin_site(
@@ -58,12 +67,15 @@ def admin_site(
     sessions: Sessions | None = None,
     note: Note = lambda _, __: None,
     problem_page: ProblemPage | None = None,
+    peers: Peers | None = None,
+    own_handler: FindHandler = no_handler,
 ) -> AdminSite:
     """Return the admin side of a configuration. Raises StackitError for routes that cannot be served.
 
     ``client_of`` returns the address of a client behind a trusted proxy, and None for others. ``redact`` is for what
     routes fail with, ``sessions`` are those of people. ``note`` is told of what was to be changed.
-    ``problem_page`` makes the page that a browser gets in place of an error.
+    ``problem_page`` makes the page that a browser gets in place of an error. ``peers`` are the other nodes of a fleet.
+    ``own_handler`` returns the handler of a path that has one of its own, beside these rules; None for most.
     """
     if limits is None:
         connections = room_for_admin(room_for_connections())
@@ -78,8 +90,9 @@ def admin_site(
         cors=Cors(config.admin.cors_origins),
         note=note,
         problem_page=problem_page,
+        peers=peers,
     )
-    return AdminSite(admin, reactor=reactor, limits=limits, client_of=client_of)
+    return AdminSite(admin, reactor=reactor, limits=limits, client_of=client_of, own_handler=own_handler)
 
 
 def tokens(config: Config) -> Tokens | None:
@@ -93,12 +106,18 @@ def guard(config: Config, sessions: Sessions | None) -> Guard:
     found = tokens(config)
     return Guard(
         tokens=found,
-        hosts=config.admin.hosts,
+        hosts=[*config.admin.hosts, *_own_hosts(config)],
         label=found.label if found is not None else str,
         sessions=sessions,
         login=config.login,
         url=config.admin.url,
     )
+
+
+def _own_hosts(config: Config) -> list[str]:
+    """Return the name by which other nodes of a fleet send people here."""
+    address = config.fleet.address
+    return [urlsplit(address).netloc] if config.fleet.is_configured and address is not None else []
 
 
 class AdminSite(BoundedSite):
@@ -108,11 +127,20 @@ class AdminSite(BoundedSite):
     limiter slows down their addresses.
     """
 
-    def __init__(self, admin: Admin, *, reactor: Reactor, limits: Limits, client_of: ClientOf) -> None:
+    def __init__(
+        self,
+        admin: Admin,
+        *,
+        reactor: Reactor,
+        limits: Limits,
+        client_of: ClientOf,
+        own_handler: FindHandler = no_handler,
+    ) -> None:
         on_refused = partial(_log_refusal, client_of)
         super().__init__({}, reactor=reactor, on_refused=on_refused, on_failure=log_failure, limits=limits)
         self._admin = admin
         self._client_of = client_of
+        self._own_handler = own_handler
         self._waiting: Counter[str] = Counter()  # requests by route
         self.streams = Streams(reactor, self._role)
 
@@ -174,9 +202,9 @@ class AdminSite(BoundedSite):
         """Count a request that ``admit`` let in as answered."""
         self._waiting[route] -= 1
 
-    def find_handler(self, path: bytes, connection: Connection) -> _AdminHandler:  # noqa: ARG002 - the base class's
+    def find_handler(self, path: bytes, connection: Connection) -> RequestHandler:
         """Return the handler of a request on this connection, whatever its path."""
-        return _AdminHandler(self, self._admin, connection)
+        return self._own_handler(path) or _AdminHandler(self, self._admin, connection)
 
 
 def _log_refusal(client_of: ClientOf, client: str, head: RequestHead | None, refusal: Refusal) -> None:
@@ -229,14 +257,15 @@ class _AdminHandler:
         """Refuse the request by its head, or return the sink of its body."""
         refused = self._admin.refuse(head, self._address, self._site.client(head))
         if refused is not None:
-            return Refusal(_REASONS.get(refused.status, "admin"), refused)
+            reason = "node" if self._admin.is_from_node(head) else _REASONS.get(refused.status, "admin")
+            return Refusal(reason, refused)
         return TOO_LARGE if length is not None and length > BODY_CAP else _Body()
 
     def handle_request(self, request: ServerRequest) -> None:
         """Answer a request that has arrived whole."""
         route = self._admin.route(request.head)
         if not self._site.admit(route):
-            request.answer(_BUSY)
+            request.answer(self._admin.sealed(request.head, _BUSY))
             return
         query, body = request.target.partition(b"?")[2], request.body
 
@@ -249,4 +278,5 @@ class _AdminHandler:
         answering = Deferred.fromCoroutine(self._admin.answer(request.head, query, body, peer, client))
         answering.addBoth(answered).addCallback(partial(self._site.streams.watched, request.head))
         answering.addCallback(partial(self._site.bounded, request.head))
+        answering.addCallback(partial(self._admin.sealed, request.head))
         answering.addCallback(request.answer).addErrback(request.fail)

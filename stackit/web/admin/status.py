@@ -30,7 +30,10 @@ class Problem(msgspec.Struct, frozen=True):
 
 
 class Status(msgspec.Struct, frozen=True):
-    """The state of all of stackit. ``pending`` and ``dead`` are numbers of handlings, ``repos`` of repositories."""
+    """The state of all of stackit. ``pending`` and ``dead`` are numbers of handlings, ``repos`` of repositories.
+
+    ``node`` is the node of a fleet that answers: when it was started, and whether it is ready.
+    """
 
     version: str
     started_at: Timestamp
@@ -42,17 +45,19 @@ class Status(msgspec.Struct, frozen=True):
     dead: int
     subscribers: list[SubscriberCounts]
     repos: int
+    node: str | msgspec.UnsetType = msgspec.UNSET
 
 
 def status(
     *,
     started_at: float,
     checks: Callable[[], Awaitable[Sequence[tuple[str, float]]]],
-    pending: Callable[[], Mapping[str, int]],
+    pending: Callable[[], Awaitable[Mapping[str, int]]],
     dead: Callable[[], Awaitable[Mapping[str, int]]],
     repos: Callable[[], int],
     read_only: Callable[[], bool] = lambda: False,
     paused: Callable[[], Sequence[str]] = tuple,
+    node: str = "",
 ) -> Route:
     """Return the route.
 
@@ -60,15 +65,16 @@ def status(
     since which it is known, ``pending`` and ``dead`` the number of handlings by the name of their subscriber,
     ``repos`` the number of managed repositories,
     ``read_only`` whether the admin side changes nothing, ``paused`` the names of the subscribers that are paused.
+    ``node`` is the name of this node, "" without a fleet.
     """
 
     async def show(_request: AdminRequest) -> Response:
         problems = list(await checks())
         try:
-            dead_letters = await dead()
+            waiting, dead_letters = await pending(), await dead()
         except JournalError as problem:
             return unavailable(problem)
-        waiting, is_paused = pending(), frozenset(paused())
+        is_paused = frozenset(paused())
         body = Status(
             version=VERSION,
             started_at=rfc3339(started_at),
@@ -83,6 +89,7 @@ def status(
                 for name in sorted({*waiting, *dead_letters, *is_paused})
             ],
             repos=repos(),
+            node=node or msgspec.UNSET,
         )
         return Response(body=body)
 

@@ -11,7 +11,7 @@ from stackit.api.admin import AdminRequest, Response, Role, Route, error
 from stackit.api.schema import Parameter
 from stackit.text.own_path import own_path
 from stackit.text.times import rfc3339
-from stackit.web.admin.audit import Audit, AuditEntry
+from stackit.web.admin.audit import Audit, AuditEntry, is_id
 from stackit.web.admin.guard import Guard
 from stackit.web.admin.paging import page_limit
 from stackit.web.sessions.entrance import Entrance
@@ -30,7 +30,7 @@ class Me(msgspec.Struct, frozen=True):
 
 
 class AuditRecord(msgspec.Struct, frozen=True):
-    """What one person changed, or tried to."""
+    """What one person changed, or tried to; ``node`` is that of a fleet which they asked."""
 
     id: str
     at: str
@@ -41,6 +41,7 @@ class AuditRecord(msgspec.Struct, frozen=True):
     client: str
     status: int
     reason: str | None
+    node: str
 
 
 class AuditPage(msgspec.Struct, frozen=True):
@@ -92,7 +93,7 @@ def people_routes(
             limit = page_limit(request.query.get("limit"), _DEFAULT, _MOST)
         except ValueError as problem:
             return error(400, str(problem))
-        if cursor is not None and not (cursor.isascii() and cursor.isdigit() and len(cursor) == 12):
+        if cursor is not None and not is_id(cursor):
             return error(400, "cursor: expected the next of an earlier answer")
         found, following = audit.page(cursor, limit)
         return Response(body=AuditPage(audit=[_shown(each) for each in found], next=following))
@@ -136,4 +137,5 @@ def _shown(entry: AuditEntry) -> AuditRecord:
         client=entry.client,
         status=entry.status,
         reason=entry.reason,
+        node=entry.node,
     )

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import hmac
+import re
 import secrets
 from typing import Literal
 
@@ -17,12 +18,14 @@ Kind = Literal["browser", "shell"]
 PREFIX = "stks_"
 """The beginning of every token, by which people and scanners know it."""
 _BYTES = 32
+_TOKEN = re.compile(re.escape(PREFIX) + r"[A-Za-z0-9_-]{43}", re.ASCII)
 
 
 class Session(msgspec.Struct, frozen=True, kw_only=True):
     """A session.
 
     ``key`` is the SHA-256 of its token, in hex; the token itself is kept nowhere. Times are seconds since the epoch.
+    ``person`` and ``seen_at`` are as of its begin, and later ones kept beside it.
     ``proof`` binds it to the bearer token by which somebody logged in ("" for others): see ``proof_of``.
     """
 
@@ -37,6 +40,11 @@ class Session(msgspec.Struct, frozen=True, kw_only=True):
 def new_token() -> str:
     """Return a token of 256 random bits."""
     return PREFIX + secrets.token_urlsafe(_BYTES)
+
+
+def is_token(text: str) -> bool:
+    """Return whether a text has the form of a token."""
+    return _TOKEN.fullmatch(text) is not None
 
 
 def key_of(token: str) -> str:

@@ -128,6 +128,55 @@ async def test_one_who_reads_late_gets_everything(listen: Listen, streaming: Str
 
 
 @pytest_twisted.ensureDeferred
+async def test_a_writer_that_waits_for_its_client_never_loses_it(listen: Listen, streaming: Streaming) -> None:
+    client = await opened(listen(), streaming)
+    stream, told, sent = streaming.streams[0], [], 0
+    stream.pace(lambda: told.append("pause"), lambda: told.append("resume"))
+    for _ in range(3):
+        client.transport.pauseProducing()
+        while told[-1:] != ["pause"]:
+            stream.write(LARGE[: 2**16])
+            sent += 2**16
+        stream.write(LARGE[: 2**16])  # what was on its way
+        sent += 2**16
+        client.transport.resumeProducing()
+        await arrives(client, lambda: told[-1] == "resume")
+    stream.finish()
+    assert (await client.end()).endswith(LAST)
+    assert told == ["pause", "resume"] * 3
+    assert streaming.ends == ["finished"]
+
+
+@pytest_twisted.ensureDeferred
+async def test_a_writer_that_comes_while_its_client_does_not_read_is_told_to_wait(
+    listen: Listen, streaming: Streaming
+) -> None:
+    listening = listen()
+    client = await opened(listening, streaming)
+    client.transport.pauseProducing()
+    connection: Any = next(iter(listening.site._connections))
+    while not connection._write_paused:
+        streaming.streams[0].write(LARGE[: 2**14])
+    told: list[str] = []
+    streaming.streams[0].pace(lambda: told.append("pause"), lambda: told.append("resume"))
+    assert told == ["pause"]
+    client.transport.abortConnection()
+    await arrives(client, lambda: streaming.ends == ["closed"])
+    streaming.streams[0].pace(lambda: told.append("pause"), lambda: told.append("resume"))
+    assert told == ["pause"]
+
+
+@pytest_twisted.ensureDeferred
+async def test_a_stream_that_is_broken_off_is_not_taken_for_whole(listen: Listen, streaming: Streaming) -> None:
+    client = await opened(listen(), streaming)
+    streaming.streams[0].write(b"one")
+    await arrives(client, lambda: client.received.endswith(b"one\r\n"))
+    streaming.streams[0].break_off()
+    assert not (await client.end()).endswith(LAST)
+    assert streaming.ends == ["failed"]
+
+
+@pytest_twisted.ensureDeferred
 async def test_one_who_reads_nothing_for_the_deadline_is_cut(
     listen: Listen, streaming: Streaming, clock: Clock
 ) -> None:

@@ -93,6 +93,10 @@ async def test_a_plain_segment_wins_over_one_in_braces_in_whatever_order_routes_
         ([Route("GET", "/{a}/{a}", echo)], "twice"),
         ([Route("GET", "a", echo, "odd")], "plugin odd: admin route GET a: "),
         ([Route("POST", "/a", echo, open=True)], "only a GET or a form can be open"),
+        ([Route("GET", "/a", echo, node="leader", open=True)], "that of an open route or a form is any"),
+        ([Route("POST", "/a", echo, node="leader", form=True)], "that of an open route or a form is any"),
+        ([Route("GET", "/a", echo, node="nearest")], "its node must be any, mirror or leader"),  # type: ignore[arg-type]  # wrong on purpose
+        ([Route("GET", "/a/{owner}", echo, node="mirror")], "only where the path has {owner} and {name}"),
         ([Route("GET", "/a", echo, query="accept")], "its query must be a tuple of names"),  # type: ignore[arg-type]  # wrong on purpose
         ([Route("GET", "/a", echo, query=("accept", 5))], "its query must be a tuple of names"),  # type: ignore[arg-type]  # wrong on purpose
     ],

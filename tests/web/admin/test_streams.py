@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from typing import Any
 
 import pytest_twisted
@@ -11,7 +10,8 @@ from clocks import as_reactor
 from memory_journal import MemoryJournal
 from memory_stream import MemoryStream, parse_events
 from twisted.internet import reactor
-from twisted.internet.task import Clock, deferLater
+from twisted.internet.task import Clock
+from waiting import until
 
 from stackit import BodyStream, Occurrence, Repo, RequestHead, Response, Route
 from stackit.api.person import Person
@@ -24,14 +24,6 @@ from stackit.web.sessions.session import key_of, proof_of
 from stackit.web.sessions.sessions import Sessions
 
 TOKEN = "hunter2-hunter2"
-
-
-async def until(ready: Callable[[], bool]) -> None:
-    for _ in range(5000):
-        if ready():
-            return
-        await deferLater(reactor, 0.002)
-    raise AssertionError("nothing came of it")
 
 
 def made(now: float = 0.0) -> tuple[Feed, Places, list[Route]]:

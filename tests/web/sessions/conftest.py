@@ -73,7 +73,10 @@ Serve = Callable[..., Awaitable[People]]
 
 @pytest_twisted.async_yield_fixture
 async def people() -> AsyncIterator[Serve]:
-    """Starts admin sides: ``await people(login=…, token_file=…, url=…, hosts=…, routes=…, journal=…)``."""
+    """Starts admin sides: ``await people(login=…, token_file=…, url=…, hosts=…, routes=…, journal=…)``.
+
+    One that is ``shared`` is a node's, whose journal others use, too.
+    """
     from twisted.internet import reactor  # noqa: PLC0415 - importing it installs it
 
     ports: list[Any] = []
@@ -90,6 +93,8 @@ async def people() -> AsyncIterator[Serve]:
         journal: MemoryJournal | None = None,
         client_of: ClientOf = lambda _: None,
         problem_page: ProblemPage | None = None,
+        shared: bool = False,
+        node: str = "",
         **settings: Any,
     ) -> People:
         files = () if token_file is None else (token_file,)
@@ -100,10 +105,17 @@ async def people() -> AsyncIterator[Serve]:
         seen: list[Occurrence] = []
         kept = MemoryJournal(reactor) if journal is None else journal
         sessions = Sessions(
-            kept, reactor=clock, now=clock.seconds, idle=float(login.idle), absolute=float(login.absolute)
+            kept,
+            reactor=reactor if shared else clock,
+            now=clock.seconds,
+            idle=float(login.idle),
+            absolute=float(login.absolute),
+            shared=shared,
         )
-        audit = Audit(kept, now=clock.seconds, observe=seen.append, redact=redacted)
+        audit = Audit(kept, now=clock.seconds, observe=seen.append, redact=redacted, reactor=reactor, node=node)
         sessions.load()
+        if shared:
+            sessions.start()
         audit.load()
         entrance = Entrance(sessions, audit, guard=lambda: site.guard, now=clock.seconds)
         own = people_routes(
@@ -121,6 +133,8 @@ async def people() -> AsyncIterator[Serve]:
             client_of=client_of,
             problem_page=problem_page,
         )
+        # However long the requests of a test take.
+        site._admin._slowdown = AddressLimiter(clock.seconds, burst=30, per_minute=30)
         sites.append(site)
         port = await serverFromString(reactor, "tcp:0:interface=127.0.0.1").listen(site)
         ports.append(port)

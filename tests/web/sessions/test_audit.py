@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import pytest_twisted
 from admin_server import CSRF, ECHO
 from memory_journal import MemoryJournal
+from shared_journals import SharedJournals
 from twisted.internet import reactor
+from twisted.internet.task import Clock
+from waiting import until
 
 from stackit import AdminRequest, Response, Route
 from stackit.api.admin import Role
@@ -199,7 +203,7 @@ async def test_what_could_not_be_read_at_the_start_comes_before_what_was_written
     journal, clock = MemoryJournal(reactor), [1_000.0]
 
     def audit() -> Audit:
-        return Audit(journal, now=lambda: clock[0], observe=lambda _: None, redact=str)
+        return Audit(journal, now=lambda: clock[0], observe=lambda _: None, redact=str, reactor=Clock())
 
     def request(by: str) -> AdminRequest:
         return AdminRequest(method="POST", path="/x", args={}, query={}, body=b"", by=by)
@@ -217,3 +221,89 @@ async def test_what_could_not_be_read_at_the_start_comes_before_what_was_written
     third.load()
     for each in (second, third):
         assert [entry.by for entry in each.page(None, 9)[0]] == ["since", "before", "before", "before"]
+
+
+def _has_entries(side: Any, count: int) -> bool:
+    return len(side.audit.page(None, 9)[0]) == count
+
+
+@pytest_twisted.ensureDeferred
+async def test_every_node_of_a_fleet_has_the_audit_of_all(people: Any, token_file: Path) -> None:
+    journals = SharedJournals(reactor)
+    a, b = [await people(token_file=token_file, journal=journals.node(), shared=True, node=name) for name in "ab"]
+    for count, side in enumerate((a, b, a), 1):
+        cookie = f"Cookie: __Host-stackit={(await side.cookie()).partition('=')[2]}"
+        for each in (a, b):
+            await until(partial(_has_entries, each, count), "what is written down to be known everywhere")
+    answers = [(await side.ask("GET", "/api/v1/audit?limit=2", cookie)).json for side in (a, b)]
+    assert answers[0] == answers[1]
+    following = answers[0]["next"]
+    assert following.endswith(".b")
+    rest = (await b.ask("GET", f"/api/v1/audit?cursor={following}", cookie)).json["audit"]
+    assert [each["node"] for each in [*answers[0]["audit"], *rest]] == ["a", "b", "a"]
+    assert (await b.ask("GET", "/api/v1/audit?cursor=000001000000.b/", cookie)).status == 400
+
+
+WHOLE = '{"id":"%s","at":1,"by":"x","role":"operator","action":"","target":"","client":"","status":1}'
+STRANGE = {
+    "0001": b"{}",
+    "not-a-number.b": (WHOLE % "not-a-number.b").encode(),
+    "000000007001.b": (WHOLE % "000000007002.b").encode(),
+    "000000007003.b": b'{"by": "\xff',
+}
+
+
+@pytest_twisted.ensureDeferred
+async def test_an_entry_that_is_none_keeps_no_node_from_following_the_others() -> None:
+    journals, said = SharedJournals(reactor), list[str | None]()
+
+    def audit(node: str) -> Audit:
+        return Audit(
+            journals.node(),
+            now=lambda: 1_000.0,
+            observe=lambda each: said.append(each.reason) if each.name == "notice" else None,
+            redact=str,
+            reactor=reactor,
+            node=node,
+        )
+
+    def has(audit: Audit, number: int) -> bool:
+        return len(audit.page(None, 9)[0]) == number
+
+    def told(number: int) -> bool:
+        return len(said) == number
+
+    a, b = audit("a"), audit("b")
+    journal = journals.node()
+    for number, rest in enumerate(({}, {"000000007004.b": b"[]"})):
+        await journal.put("audit", {**STRANGE, **rest})
+        b.note(AdminRequest(method="POST", path="/x", args={}, query={}, body=b"", by="octo"), 200)
+        await until(partial(has, a, number + 1), "the entry")
+        await until(partial(told, 2 * number + 2), "the lines")
+    assert set(said) == {
+        "4 entries of the audit cannot be read, '000000007001.b' among them: they may be of a newer node",
+        "1 entry of the audit cannot be read, '000000007004.b' among them: they may be of a newer node",
+    }
+    again = audit("a")
+    again.load()
+    assert has(again, 2)
+    assert said[4:] == [
+        "5 entries of the audit cannot be read, '000000007001.b' among them: they stay in the journal, for they may be "
+        "of a newer node"
+    ]
+    for each in (a, b, again):
+        await each.stop()
+    assert STRANGE.keys() <= (await journal.documents("audit")).keys()
+
+
+@pytest_twisted.ensureDeferred
+async def test_an_entry_that_is_none_keeps_no_stackit_from_its_start() -> None:
+    journal, said = MemoryJournal(reactor), list[str | None]()
+    await journal.put("audit", STRANGE)
+    audit = Audit(
+        journal, now=lambda: 1_000.0, observe=lambda each: said.append(each.reason), redact=str, reactor=Clock()
+    )
+    audit.load()
+    assert said == ["4 entries of the audit cannot be read, '000000007001.b' among them: they are removed"]
+    await audit.stop()
+    assert await journal.documents("audit") == {}

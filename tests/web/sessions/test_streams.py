@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -10,7 +9,7 @@ import msgspec
 import pytest_twisted
 from admin_server import ECHO
 from twisted.internet import reactor
-from twisted.internet.task import deferLater
+from waiting import until
 
 from stackit import Occurrence
 from stackit.api.person import Person
@@ -19,14 +18,6 @@ from stackit.live.feed import Feed
 from stackit.live.places import Places
 from stackit.live.routes import live_routes
 from stackit.web.sessions.session import key_of
-
-
-async def until(ready: Callable[[], bool]) -> None:
-    for _ in range(5000):
-        if ready():
-            return
-        await deferLater(reactor, 0.002)
-    raise AssertionError("nothing came of it")
 
 
 async def watching(side: Any, cookie: str) -> Any:
