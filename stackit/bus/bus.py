@@ -15,7 +15,7 @@ from twisted.logger import Logger
 from stackit.api import hookspecs
 from stackit.api.errors import PluginError
 from stackit.api.events import Event
-from stackit.api.hookimpl import ON, read_pattern
+from stackit.api.hookimpl import ON, OPTIONS_ATTRIBUTE, HandlerOptions, read_pattern
 from stackit.api.hookspecs import HOOKS, Hook, HookKind, kind_of
 from stackit.api.occurrences import Occurrence
 from stackit.api.reactor import Reactor
@@ -213,6 +213,15 @@ class Bus:
             return with_timeout(reactor, call(call_now, implementation), timeout).addCallback(_checked, name)
 
         return [(each.plugin_name, partial(start, each)) for each in self._of(name)]
+
+    def needing_mirrors(self, hook: Callable[..., Any]) -> frozenset[str]:
+        """Return the plugins whose implementation of a hook says that it needs the mirrors of its node."""
+        found = self._of(hook.__name__)
+        return frozenset(
+            each.plugin_name
+            for each in found
+            if getattr(each.function, OPTIONS_ATTRIBUTE, HandlerOptions()).needs_mirror
+        )
 
     def collect(
         self, hook: Callable[Arguments, Result], *args: Arguments.args, **kwargs: Arguments.kwargs

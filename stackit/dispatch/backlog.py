@@ -15,6 +15,7 @@ from stackit.api.errors import JournalError
 from stackit.api.reactor import Timers, sleep
 from stackit.api.tracebacks import describe_with_place
 from stackit.dispatch.backoff import LONGEST_DELAY
+from stackit.dispatch.holdups import HoldUps, Reason
 from stackit.dispatch.queues import SubscriberQueue
 from stackit.journal import DueHandling, JournalProtocol
 
@@ -24,6 +25,9 @@ JOURNAL_RETRY = 1.0
 """Seconds between tries to reach the journal while it is in trouble."""
 CLOCK_STEP = 1.0
 """Seconds by which the wall clock may drift before the retries in the journal, which go by it, are moved."""
+
+_COUNTS = 3
+"""Most counts in a row of what is pending."""
 
 Answer = TypeVar("Answer")
 
@@ -43,16 +47,24 @@ class Backlog:
         now: Callable[[], float],
         journal: JournalProtocol,
         queues: Mapping[str, SubscriberQueue],
+        hold_ups: HoldUps,
     ) -> None:
-        """``now`` is the wall clock, ``queues`` are the queues by subscriber key (they may be added later)."""
+        """``now`` is the wall clock, in a fleet that of all; ``queues`` are those by subscriber key (more may come).
+
+        ``hold_ups`` are told of a journal that does not answer.
+        """
         self.pending: Counter[str] = Counter()
         self.stopping = False
         self._reactor = reactor
         self._now = now
         self._journal = journal
         self._queues = queues
+        self._hold_ups = hold_ups
+        self._in_trouble: Counter[Reason] = Counter()  # how many wait for the journal to answer again
         self._clock_offset = now() - reactor.seconds()  # changes when the wall clock is set
-        self._timers: dict[str, DelayedCall] = {}  # when to wake a queue, by subscriber key
+        self._timers: dict[str, DelayedCall] = {}  # those that will wake a queue, by subscriber key
+        self._to_wake: set[str] = set()
+        self._waking = False
         self._tasks: set[Deferred[Any]] = set()
         self._pauses: set[Deferred[None]] = set()
 
@@ -61,10 +73,34 @@ class Backlog:
 
         Retries that are planned further ahead than the longest delay are due now.
         """
-        await self._count()
-        left = {key: count for key, count in self.pending.items() if count}
+        left = {key: count for key, count in (await self.count()).items() if count}
         await self._move_retries(0.0)
         return left
+
+    async def take_over(self) -> None:
+        """Wake every queue for what another process left, which may have planned retries by a clock that was wrong."""
+        await self._move_retries(0.0)
+        self.wake_soon(self._queues)
+
+    async def count(self) -> Mapping[str, int]:
+        """Count anew what is pending, and once more where that changed meanwhile: the answer may be of before or after.
+
+        Returns the first count. While it changes all the time, the last may be a few off, until the next one.
+        """
+        first: Mapping[str, int] | None = None
+        for _ in range(_COUNTS):
+            before = self._changes()
+            counted = await self.retry_journal(self._journal.pending)
+            is_settled = self._changes() == before
+            self.pending = Counter(counted)
+            first = counted if first is None else first
+            if is_settled:
+                break
+        return first or {}
+
+    def _changes(self) -> tuple[Counter[str], int]:
+        """Return what is different once a handling was recorded, or had its outcome."""
+        return self.pending.copy(), sum(queue.moves for queue in self._queues.values())
 
     async def wake(self, key: str) -> None:
         """Tell a queue in which groups something is due, and set the timer for what is due later."""
@@ -74,22 +110,23 @@ class Backlog:
 
     def wake_soon(self, keys: Iterable[str]) -> None:
         """Count anew, and wake the queues of these subscribers, in the background."""
-        self._run_in_background(self._count_and_wake(frozenset(keys)))
+        self._to_wake.update(keys)
+        if not self._waking:
+            self._waking = True
+            self.run_in_background(self._count_and_wake())
 
     def wake_later(self, key: str, delay: float) -> None:
         """Wake a queue in so many seconds, unless it is to be woken sooner."""
         timer = self._timers.get(key)
-        is_set = timer is not None and timer.active()
-        if self.stopping or (timer is not None and is_set and timer.getTime() <= self._reactor.seconds() + delay):
+        if self.stopping or (timer is not None and timer.getTime() <= self._reactor.seconds() + delay):
             return
-        if timer is not None and is_set:
+        if timer is not None:
             timer.cancel()
-        self._timers[key] = self._reactor.callLater(delay, lambda: self._run_in_background(self.wake(key)))
+        self._timers[key] = self._reactor.callLater(delay, self._wake_now, key)
 
     def is_forgotten(self, key: str) -> bool:
         """Return whether a subscriber has something pending, and no timer that would have it read."""
-        timer = self._timers.get(key)
-        return self.pending[key] > 0 and not (timer is not None and timer.active())
+        return self.pending[key] > 0 and key not in self._timers
 
     def read(self, key: str, group: str, limit: int) -> Deferred[list[DueHandling]]:
         """Return what is due for a subscriber in one group, oldest first."""
@@ -105,18 +142,31 @@ class Backlog:
             self.wake_soon(self._queues)  # those that asked the journal meanwhile used the old time
         return self._now()
 
-    async def retry_journal(self, ask: Callable[[], Awaitable[Answer]]) -> Answer:
-        """Return the journal's answer; ask again while it is in trouble.
+    def trust_clock(self) -> None:
+        """Take the wall clock as it is: however it was set before now, no retry is moved by that."""
+        self._clock_offset = self._now() - self._reactor.seconds()
+
+    async def retry_journal(self, ask: Callable[[], Awaitable[Answer]], waits: Reason = "unread") -> Answer:
+        """Return the journal's answer; ask again while it is in trouble, which holds handlers up: ``waits`` says how.
 
         Raises JournalError when stackit stops.
         """
-        while True:
-            try:
-                return await ask()
-            except JournalError:
-                if self.stopping:
-                    raise
-                await self.pause(JOURNAL_RETRY)
+        is_in_trouble = False
+        try:
+            while True:
+                try:
+                    return await ask()
+                except JournalError as problem:
+                    if self.stopping:
+                        raise
+                    self._in_trouble[waits] += not is_in_trouble
+                    is_in_trouble = True
+                    self._hold_ups.begin(waits, str(problem))
+                    await self.pause(JOURNAL_RETRY)
+        finally:
+            self._in_trouble[waits] -= is_in_trouble
+            if is_in_trouble and not self._in_trouble[waits]:
+                self._hold_ups.end(waits)
 
     async def pause(self, seconds: float) -> None:
         """Wait so many seconds before the journal is asked again; no longer than to the stop."""
@@ -143,14 +193,18 @@ class Backlog:
 
         return running.addBoth(ended)
 
+    def run_in_background(self, work: Coroutine[Deferred[Any], Any, None]) -> None:
+        """Run a coroutine without waiting for it. If it fails, what is due stays in the journal until the next wake."""
+        self.track(work).addErrback(_log_failed_read)
+
     def stop(self) -> None:
         """Wake no queue any more, and ask the journal only once more: at once, where that was to be done later."""
         self.stopping = True
         for pause in tuple(self._pauses):
             pause.cancel()
         for timer in self._timers.values():
-            if timer.active():
-                timer.cancel()
+            timer.cancel()
+        self._timers.clear()
 
     def cancel(self) -> None:
         """Cancel what still runs in the background."""
@@ -159,13 +213,20 @@ class Backlog:
 
     # -- inside -------------------------------------------------------------------
 
-    async def _count(self) -> None:
-        self.pending = Counter(await self.retry_journal(self._journal.pending))
+    def _wake_now(self, key: str) -> None:
+        del self._timers[key]
+        self.run_in_background(self.wake(key))
 
-    async def _count_and_wake(self, keys: frozenset[str]) -> None:
-        await self._count()
-        for key in self._queues.keys() & keys:
-            await self.wake(key)
+    async def _count_and_wake(self) -> None:
+        """Do it once more for those that were asked for meanwhile: what was read for them may be older than that."""
+        try:
+            while self._to_wake:
+                keys, self._to_wake = self._to_wake, set()
+                await self.count()
+                for key in self._queues.keys() & keys:
+                    await self.wake(key)
+        finally:
+            self._waking = False
 
     async def _read(self, key: str, group: str, limit: int) -> list[DueHandling]:
         now = await self.wall_time()
@@ -181,10 +242,6 @@ class Backlog:
 
     async def _move_retries(self, step: float) -> None:
         await self.retry_journal(lambda: self._journal.move_retries(step, now=self._now(), longest=LONGEST_DELAY))
-
-    def _run_in_background(self, work: Coroutine[Deferred[Any], Any, None]) -> None:
-        """Run a coroutine without waiting for it. If it fails, what is due stays in the journal until the next wake."""
-        self.track(work).addErrback(_log_failed_read)
 
 
 def _log_failed_read(failure: Failure) -> None:

@@ -35,10 +35,12 @@ class Group(msgspec.Struct, eq=False):
     running: int = 0
     in_journal: bool = False  # the journal holds more of this group than memory does
     arrived: bool = False  # an event came for it while it was being read
+    is_held: bool = False  # none of its events may begin yet
+    early_since: float | None = None  # when its mirror was first found to be on its way here, by the reactor's clock
 
     def is_blocked(self) -> bool:
-        """Return whether the next event has to wait for one that runs."""
-        return self.ordered and self.running > 0
+        """Return whether the next event has to wait: for one that runs, or for what the group is held for."""
+        return (self.ordered and self.running > 0) or self.is_held
 
 
 class Task(Protocol):
@@ -52,7 +54,8 @@ class QueueEntry(msgspec.Struct, eq=False):
     """An event that waits or is in hand.
 
     ``event`` is None if it has to be read from the journal again. ``task``, if there is one, is cancelled when the
-    queue is stopped out of grace.
+    queue is stopped out of grace, or loses the event. ``is_lost``: it is another process's by now, so nothing that
+    becomes of it here is an outcome.
     """
 
     due: DueHandling
@@ -60,3 +63,4 @@ class QueueEntry(msgspec.Struct, eq=False):
     group: Group
     state: State = WAITING
     task: Task | None = None
+    is_lost: bool = False

@@ -12,7 +12,7 @@ from twisted.python.failure import Failure
 
 from stackit.api.tracebacks import describe_with_place
 from stackit.dispatch.entries import Group
-from stackit.journal import DueHandling, HandlingId
+from stackit.journal import DueHandling, HandlingId, Shard
 
 _log = Logger(namespace="stackit")
 
@@ -24,14 +24,16 @@ class GroupReader:
 
     ``read(key, group, limit)`` returns what is due of a group, oldest first; ``take(group, due, room)`` receives it,
     with the number of events that there was room for. ``groups`` are those with events in the journal, each once.
-    While something is read, ``ended`` collects the handlings that end: the journal may still show them.
+    While something is read, ``ended`` collects the handlings that end, and ``lost`` the shards that are lost: the
+    journal may still show them.
     """
 
-    __slots__ = ("_failed", "_key", "_read", "_reading", "_stopped", "_take", "ended", "groups")
+    __slots__ = ("_failed", "_key", "_read", "_reading", "_stopped", "_take", "ended", "groups", "lost")
 
     def __init__(self, key: str, read: Read, take: Callable[[Group, list[DueHandling], int], object]) -> None:
         self.groups: deque[Group] = deque()
         self.ended: set[HandlingId] | None = None
+        self.lost: set[Shard] = set()
         self._key = key
         self._read = read
         self._take = take
@@ -79,6 +81,7 @@ class GroupReader:
         limit = room + len(group.waiting) + group.active  # the events in memory are in the journal, too
         seen: set[HandlingId] = set()
         self.ended = seen
+        self.lost.clear()
 
         def ended(found: list[DueHandling] | Failure) -> None:
             self._reading = self.ended = None
@@ -96,7 +99,7 @@ class GroupReader:
                 self.groups.append(group)
             else:
                 group.in_journal = False
-            self._take(group, [due for due in found if due.id not in seen], room)
+            self._take(group, [due for due in found if due.id not in seen and due.shard not in self.lost], room)
 
         self._reading = reading = maybeDeferred(self._read, self._key, group.name, limit)
         reading.addBoth(ended)

@@ -7,6 +7,7 @@ from contextvars import copy_context
 from functools import partial
 from typing import Any, Literal
 
+import msgspec
 from twisted.internet.defer import CancelledError, Deferred
 from twisted.python.failure import Failure
 
@@ -21,15 +22,20 @@ from stackit.bus.subscribers import Subscriber
 from stackit.bus.timeouts import with_timeout
 from stackit.dispatch.backlog import JOURNAL_RETRY, Backlog
 from stackit.dispatch.backoff import Backoff
-from stackit.dispatch.blocking import BOUND, EVERY, TimedCoroutine
+from stackit.dispatch.blocking import BOUND, EVERY, CurrentStep, TimedCoroutine
 from stackit.dispatch.coroutine_runner import CoroutineRunner
-from stackit.dispatch.entries import QueueEntry
+from stackit.dispatch.entries import Group, QueueEntry
 from stackit.dispatch.queues import SubscriberQueue
 from stackit.dispatch.threads import Threads
 from stackit.journal import JournalProtocol, StoredEvent
 
 Restore = Callable[[StoredEvent], Event | RefsChanged | None]
 """Make an event of what the journal has of it; None if its body is no longer kept."""
+
+_ARRIVES_WITHIN = 60.0
+"""Seconds for which the events of a repository wait for a mirror that comes from another node; they begin then, too."""
+_ARRIVAL_PAUSE = 1.0
+"""Seconds between two looks whether it has come."""
 
 
 class Handler:
@@ -50,10 +56,13 @@ class Handler:
         backlog: Backlog,
         backoff: Backoff,
         restore: Restore,
+        is_early: Callable[[Event | RefsChanged], bool],
         timeout: float,
         threads: Threads | None,
+        step: CurrentStep,
     ) -> None:
-        """``now`` is the wall clock."""
+        """``now`` is the wall clock; ``is_early`` tells an event that has to wait for its mirror."""
+        self.step = step
         self.subscriber = subscriber
         self.key = subscriber.key
         self.name = bus.display(subscriber.key)
@@ -64,6 +73,7 @@ class Handler:
         self.backlog = backlog
         self.backoff = backoff
         self.restore = restore
+        self.is_early = is_early
         self.timeout = timeout
         self.threads = threads
         self.faults = FaultDescriber(bus.redact, subscriber.implementation.function)
@@ -90,16 +100,33 @@ class Handler:
         context = copy_context()
         context.run(CURRENT.set, (self.name, event))
         if self.threads is None:
+            before = self.step.enter((self, event))
             running = context.run(self.subscriber.call, event, self._watched)
+            self.step.leave(before)
             if running is None:
                 return None  # the caller takes the time of those
             self.check_time(event, self.reactor.seconds() - began)
         else:
-            running = self.threads.call(lambda value: context.run(self.subscriber.run, value), event)
+            running = self.threads.call(lambda value: context.run(self._run_in_thread, value), event)
         return with_timeout(self.reactor, running, self.timeout).addCallbacks(_no_fault, _fault)
 
+    def _run_in_thread(self, event: Any) -> object:
+        with self.step.file.in_thread(event.id, self.key):
+            return self.subscriber.run(event)
+
     def _watched(self, event: Any, coroutine: Coroutine[Any, Any, Any]) -> TimedCoroutine:
-        return TimedCoroutine(coroutine, self.reactor.seconds, partial(self.check_time, event))
+        blocked = partial(self.check_time, event)
+        return TimedCoroutine(coroutine, self.reactor.seconds, blocked, self.step, (self, event))
+
+    async def await_mirror(self, queue: SubscriberQueue, group: Group, event: RefsChanged, until: float) -> None:
+        """Let a group that is held go on when the mirror of its event has come, or at a time of the reactor's clock."""
+        try:
+            while True:
+                await self.backlog.pause(_ARRIVAL_PAUSE)
+                if self.backlog.stopping or self.reactor.seconds() >= until or not self.is_early(event):
+                    break
+        finally:
+            queue.go_on(group)
 
     def check_time(self, event: Event | RefsChanged, seconds: float) -> None:
         """Name the handler, once in a while, if it kept the reactor from everything else for so many seconds."""
@@ -157,14 +184,16 @@ class Handling:
         try:
             if self._event is None:
                 self._event = await self._load()
+                if self._event is not None and self._waits_for_mirror(self._event):
+                    return
                 # If the body is no longer kept, there is nothing to handle.
                 running = None if self._event is None else self._call(self._event)
             if running is not None:
                 fault = await running
         except Exception as problem:  # noqa: BLE001 - a stored event that cannot be restored is the outcome of this handling alone
             fault = problem
-        if self._handler.backlog.stopping and isinstance(fault, CancelledError | JournalError):
-            return  # out of grace: it stays pending, and is handled after the next start
+        if self._entry.is_lost or (self._handler.backlog.stopping and isinstance(fault, CancelledError | JournalError)):
+            return  # another process handles it, or, out of grace, this one after the next start
         if fault is not None:
             await self._fail(fault)
             return
@@ -184,6 +213,27 @@ class Handling:
         stored = await handler.backlog.retry_journal(lambda: handler.journal.load(self._entry.due.event_id))
         return None if stored is None else handler.restore(stored)
 
+    def _waits_for_mirror(self, event: Event | RefsChanged) -> bool:
+        """Put an event back whose mirror is still on its way here; return whether it has to wait.
+
+        It takes no slot of the queue meanwhile, and all of its group wait together, so that they keep their order.
+        """
+        handler, group = self._handler, self._entry.group
+        if not isinstance(event, RefsChanged) or not handler.is_early(event):
+            group.early_since = None
+            return False
+        now = handler.reactor.seconds()
+        if group.early_since is None:
+            group.early_since = now
+        until = group.early_since + _ARRIVES_WITHIN
+        if now >= until:
+            return False
+        was_held = group.is_held
+        if self._queue.put_back(self._entry) and not was_held:
+            slight = msgspec.structs.replace(event, changes=())
+            handler.backlog.run_in_background(handler.await_mirror(self._queue, group, slight, until))
+        return True
+
     def _returned(self) -> None:
         """Let the next event of the group begin: it need not wait until this outcome is on disk."""
         self._seconds = self._handler.reactor.seconds() - self._began
@@ -192,11 +242,11 @@ class Handling:
     # -- the outcome --------------------------------------------------------------
 
     def _recorded(self, failure: Failure | None) -> None:
-        if failure is None:
+        if self._entry.is_lost or (failure is not None and self._handler.backlog.stopping):
+            self._queue.ended(self._entry)  # it is another's, or stays pending and is handled after the next start
+        elif failure is None:
             self._done()
             self._queue.ended(self._entry)
-        elif self._handler.backlog.stopping:
-            self._queue.ended(self._entry)  # it stays pending, and is handled again after the next start
         else:
             self._run(self._finish(JOURNAL_RETRY))
 

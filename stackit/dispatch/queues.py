@@ -8,7 +8,8 @@ busy repository costs memory, or holds up the others.
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Collection
+from typing import Literal
 
 import msgspec
 from twisted.internet.defer import Deferred
@@ -19,7 +20,7 @@ from stackit.api.events import Event, RefsChanged
 from stackit.bus.subscribers import Subscriber
 from stackit.dispatch.entries import ENDED, RECORDING, RUNNING, Group, QueueEntry
 from stackit.dispatch.group_reader import GroupReader, Read
-from stackit.journal import DueHandling, HandlingId
+from stackit.journal import DueHandling, HandlingId, Shard
 
 _log = Logger(namespace="stackit")
 
@@ -39,6 +40,17 @@ class QueueLimits(msgspec.Struct, frozen=True, kw_only=True):
 _DEFAULT_LIMITS = QueueLimits()
 
 Handle = Callable[["SubscriberQueue", QueueEntry], None]
+Hold = Literal["paused", "unwritable", "uncounted", "unknown"]
+"""Why no event of a queue may begin.
+
+A person paused it; outcomes cannot be written down, so it would be handled again; it is not counted yet in which
+handlers the last process ended; or it is not known yet which queues a person paused.
+"""
+
+
+def everything(_shard: Shard) -> bool:
+    """Own every shard, as one process does that has the journal for itself."""
+    return True
 
 
 class SubscriberQueue:
@@ -47,19 +59,23 @@ class SubscriberQueue:
     ``handle(queue, entry)`` begins to handle one event. It calls ``handled(entry)`` as soon as the handler is through,
     and ``ended(entry)`` when the outcome is on disk, in any order and at any time.
     ``read(key, group, limit)`` returns what is due of a group in the journal, oldest first.
+    ``owns(shard)`` says whether events of a shard may begin here; the others are left in the journal.
     Whatever either of them raises, the queue goes on. ``moves`` counts the events that have begun or ended.
-    While the queue ``is_paused``, no event begins, and new ones are left in the journal.
+    While anything holds the queue, it ``is_at_rest``: no event begins, and new ones are left in the journal.
     """
 
     __slots__ = (
         "_active",
         "_advancing",
         "_concurrency",
+        "_draining",
         "_groups",
         "_handle",
+        "_holds",
         "_kept_bytes",
         "_known",
         "_limits",
+        "_owns",
         "_reader",
         "_ready",
         "_running",
@@ -67,7 +83,7 @@ class SubscriberQueue:
         "_to_read",
         "_waiting",
         "_woken",
-        "is_paused",
+        "is_at_rest",
         "moves",
         "subscriber",
     )
@@ -79,13 +95,16 @@ class SubscriberQueue:
         concurrency: int,
         handle: Handle,
         read: Read,
+        owns: Callable[[Shard], bool] = everything,
         limits: QueueLimits = _DEFAULT_LIMITS,
     ) -> None:
         self.subscriber = subscriber
         self.moves = 0
-        self.is_paused = False
+        self.is_at_rest = False
+        self._holds: set[Hold] = set()
         self._concurrency = concurrency
         self._handle = handle
+        self._owns = owns
         self._limits = limits
         self._groups: dict[str, Group] = {}
         self._ready: deque[Group] = deque()  # groups with an event that waits, each once, first come first served
@@ -99,22 +118,25 @@ class SubscriberQueue:
         self._woken = False
         self._advancing = False
         self._stopped: Deferred[None] | None = None
+        self._draining: list[tuple[set[HandlingId], Deferred[None]]] = []
 
-    def offer(self, due: DueHandling, event: Event | RefsChanged) -> None:
+    def offer(self, due: DueHandling, event: Event | RefsChanged | None) -> None:
         """Add a new event: to memory if there is room; else it is read from the journal later.
 
-        Before the first ``wake`` the journal may hold older events of any group, which go first.
+        Before the first ``wake`` the journal may hold older events of any group, which go first; so may it where other
+        processes record, which tell of theirs in an order of their own. ``event`` is None for one that is to be loaded.
         """
-        if due.id in self._known:
-            return  # a read of the journal has shown it already
+        if due.id in self._known or not self._owns(due.shard):
+            return  # a read of the journal has shown it already, or it is another's by now
         group = self._groups.get(due.group) or self._add_group(due.group)
-        if self._is_idle() and not (group.in_journal or group.waiting or group.is_blocked()):
+        is_next = not due.earlier or not group.ordered or self._known.issuperset(due.earlier)
+        if is_next and self._is_idle() and not (group.in_journal or group.waiting or group.is_blocked()):
             self._known.add(due.id)  # the usual case: no other event is before it, so it need not queue
             self._start(QueueEntry(due, event, group))
             return
         if (
-            not self._woken
-            or self.is_paused
+            not (self._woken and is_next)
+            or self.is_at_rest
             or group.in_journal
             or self._waiting >= self._limits.window
             or len(group.waiting) >= self._limits.share
@@ -124,18 +146,24 @@ class SubscriberQueue:
             self._add(due, event, group)
         self.advance()
 
+    def may_have(self, due: DueHandling) -> bool:
+        """Return whether an event may begin here and is not in the queue, as far as that was read, nor in hand."""
+        return due.id not in self._known and self._owns(due.shard)
+
     def change_concurrency(self, concurrency: int) -> None:
         """Have at most so many events in hand from now on; what runs goes on."""
         self._concurrency = concurrency
         self.advance()
 
-    def pause(self) -> None:
-        """Begin no event from now on; what is in hand goes on."""
-        self.is_paused = True
+    def hold(self, reason: Hold) -> None:
+        """Begin no event from now on, until ``release`` of this reason; what is in hand goes on."""
+        self._holds.add(reason)
+        self.is_at_rest = True
 
-    def resume(self) -> None:
-        """Begin events again: those that wait in memory, and what was left in the journal."""
-        self.is_paused = False
+    def release(self, reason: Hold) -> None:
+        """Begin events again, unless another reason is left: those in memory, and what was left in the journal."""
+        self._holds.discard(reason)
+        self.is_at_rest = bool(self._holds)
         self.advance()
 
     def wake(self, groups: list[str]) -> None:
@@ -148,11 +176,11 @@ class SubscriberQueue:
 
     def advance(self) -> None:
         """Start what may start, and read more where there is room."""
-        if self._advancing or self.is_paused:  # called by what it started: the loop below sees the change
+        if self._advancing or self.is_at_rest:  # called by what it started: the loop below sees the change
             return
         self._advancing = True
         try:
-            while (self._stopped is None and not self.is_paused) and (
+            while (self._stopped is None and not self.is_at_rest) and (
                 (self._ready and self._start_next()) or (self._to_read and self._reader.read_next(self._room))
             ):
                 pass
@@ -169,7 +197,7 @@ class SubscriberQueue:
 
     def ended(self, entry: QueueEntry, failure: Failure | None = None) -> None:
         """Forget an event whose outcome is on disk, or that was cancelled. Calls after the first do nothing."""
-        if failure is not None and self._stopped is None:
+        if failure is not None and self._stopped is None and not entry.is_lost:
             _log.failure("a handling of {subscriber} failed", failure, subscriber=self.subscriber.key)
         if entry.state is ENDED:
             return
@@ -183,12 +211,70 @@ class SubscriberQueue:
         self._known.discard(entry.due.id)
         if self._reader.ended is not None:
             self._reader.ended.add(entry.due.id)
+        if self._draining:
+            self._note_drained(entry.due.id)
         self._forget_if_empty(group)
         if self._stopped is not None:
             if not self._active and not self._stopped.called:
                 self._stopped.callback(None)
         elif self._ready or self._to_read:
             self.advance()
+
+    def put_back(self, entry: QueueEntry) -> bool:
+        """Let an event that has begun, but not its handler, wait again: its group is held until ``go_on``.
+
+        False if it cannot wait here any more: it is left in the journal then.
+        """
+        due, group = entry.due, entry.group
+        if self._stopped is not None or entry.is_lost or not self._owns(due.shard):
+            return False
+        group.is_held = True
+        if not group.waiting:
+            self._ready.append(group)
+        group.waiting.appendleft(QueueEntry(due, None, group))
+        self._waiting += 1
+        entry.state = ENDED
+        self.moves += 1
+        group.active -= 1
+        group.running -= 1
+        self._running -= 1
+        del self._active[due.id]
+        if self._draining:
+            self._note_drained(due.id)
+        self.advance()
+        return True
+
+    def go_on(self, group: Group) -> None:
+        """Let the events of a group that was held begin."""
+        group.is_held = False
+        self.advance()
+
+    def lose(self, shards: Collection[Shard]) -> int:
+        """Cancel what is in hand of these shards, and drop what waits; return how many were in hand.
+
+        They are another's: what comes of them is no outcome. A group stays blocked until what ran of it has ended.
+        """
+        self._drop(shards)
+        lost = [each for each in self._active.values() if each.due.shard in shards and not each.is_lost]
+        for each in lost:
+            each.is_lost = True
+        for each in lost:
+            if each.task is not None:
+                each.task.cancel()
+        self.advance()
+        return len(lost)
+
+    def drain(self, shards: Collection[Shard]) -> Deferred[None]:
+        """Drop what waits of these shards, which are no longer its own; fires when nothing is in hand of them."""
+        self._drop(shards)
+        in_hand = {each.due.id for each in self._active.values() if each.due.shard in shards}
+        drained: Deferred[None] = Deferred()
+        if in_hand:
+            self._draining.append((in_hand, drained))
+        else:
+            drained.callback(None)
+        self.advance()
+        return drained
 
     def stop(self) -> Deferred[None]:
         """Start nothing more, and return a Deferred that fires when what is in hand has ended.
@@ -203,12 +289,13 @@ class SubscriberQueue:
         return stopped
 
     def has_due(self) -> bool:
-        """Return whether an event should have begun, or is handled and not written down. None should in a pause.
+        """Return whether an event should have begun, or is handled and not written down.
 
-        An event that waits for an older one of its group, whose handler runs, is where it should be.
+        None should begin while anything holds the queue, nor be written down while that is what cannot be done. An
+        event that waits for an older one of its group, whose handler runs, is where it should be.
         """
-        return len(self._active) > self._running or (
-            not self.is_paused and any(not group.is_blocked() for group in (*self._ready, *self._reader.waiting()))
+        return (len(self._active) > self._running and "unwritable" not in self._holds) or (
+            not self.is_at_rest and any(not group.is_blocked() for group in (*self._ready, *self._reader.waiting()))
         )
 
     def in_hand(self) -> int:
@@ -241,6 +328,30 @@ class SubscriberQueue:
         group.waiting.append(QueueEntry(due, event, group))
         self._waiting += 1
 
+    def _drop(self, shards: Collection[Shard]) -> None:
+        """Forget what waits of these shards, and what is being read of them; the journal keeps it."""
+        self._reader.lost.update(shards)
+        for group in [each for each in self._ready if any(entry.due.shard in shards for entry in each.waiting)]:
+            dropped = [each for each in group.waiting if each.due.shard in shards]
+            for each in dropped:
+                group.waiting.remove(each)
+                self._known.discard(each.due.id)
+                if each.event is not None:
+                    self._kept_bytes -= each.due.size
+            self._waiting -= len(dropped)
+            if not group.waiting:
+                self._ready.remove(group)
+                group.early_since = None
+            self._forget_if_empty(group)
+
+    def _note_drained(self, handling: HandlingId) -> None:
+        for each in list(self._draining):
+            in_hand, drained = each
+            in_hand.discard(handling)
+            if not in_hand:
+                self._draining.remove(each)
+                drained.callback(None)
+
     # -- starting -----------------------------------------------------------------
 
     def _has_room(self) -> bool:
@@ -248,7 +359,7 @@ class SubscriberQueue:
 
     def _is_idle(self) -> bool:
         """Return whether a new event may be started at once."""
-        if not self._woken or self._ready or self._advancing or self.is_paused:
+        if not self._woken or self._ready or self._advancing or self.is_at_rest:
             return False
         return self._stopped is None and self._has_room()
 
@@ -260,6 +371,9 @@ class SubscriberQueue:
             if group.is_blocked():
                 self._ready.append(group)
                 continue
+            if not self._owns(group.waiting[0].due.shard):
+                self._ready.appendleft(group)
+                return False  # the lease ran out while this process stood still: it hears so in a moment
             entry = group.waiting.popleft()
             self._waiting -= 1
             if group.waiting:

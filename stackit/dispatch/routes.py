@@ -107,10 +107,9 @@ class _Control:
 
     async def show(self, _request: AdminRequest) -> Response:
         try:
-            dead = await self._journal.dead()
+            dead, pending = await self._journal.dead(), await self._dispatch.pending_everywhere()
         except JournalError as problem:
             return unavailable(problem)
-        pending = self._dispatch.pending()
         loaded: set[str] = set()
         handlers: dict[str, list[HandlerState]] = {name: [] for name in self._bus.plugins()}
         for name, hook in HOOKS.items():
@@ -155,10 +154,11 @@ class _Control:
             return error(404, f"there is no subscriber {name}; there is {names or 'none at all'}")
         try:
             await change(key, request.by)
+            pending = await self._dispatch.pending_everywhere()
         except JournalError as problem:
             return unavailable(problem)
         shown = self._bus.display(key)
-        return Response(body=PauseState(shown, key in self._pauses.paused(), self._dispatch.pending().get(shown, 0)))
+        return Response(body=PauseState(shown, key in self._pauses.paused(), pending.get(shown, 0)))
 
     def _handler(self, hook: str, subscriber: Subscriber, pending: int, dead: int) -> HandlerState:
         name = self._bus.display(subscriber.key)

@@ -5,9 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 
 from twisted.application.service import Service
-from twisted.internet.task import LoopingCall
 
-from stackit.api.reactor import Timers
+from stackit.api.reactor import Timers, looping_call
 from stackit.dispatch.dispatch import Dispatch
 from stackit.dispatch.queues import SubscriberQueue
 
@@ -43,8 +42,7 @@ class StallDetector(Service):
         self._since: dict[str, float] = {}  # the last check at which each had moved, or had nothing due
         self._reported: set[str] = set()
         self._woken_at = 0.0
-        self._loop = LoopingCall(self._check)
-        self._loop.clock = reactor  # type: ignore[assignment]  # Twisted asks for a zope interface
+        self._loop = looping_call(reactor, self._check)
 
     def startService(self) -> None:
         Service.startService(self)

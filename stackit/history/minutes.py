@@ -79,6 +79,16 @@ class Minutes:
         return minute
 
 
+def summed(parts: Iterable[Iterable[Minute]]) -> list[Minute]:
+    """Return the minutes of several nodes as one list of minutes, in the order of time."""
+    found: dict[int, Minute] = {}
+    for each in (minute for part in parts for minute in part):
+        minute = found.setdefault(each.number, Minute(number=each.number))
+        minute.deliveries += each.deliveries
+        minute.durations = dict(merged([minute, each]))
+    return [found[number] for number in sorted(found)]
+
+
 def merged(minutes: Iterable[Minute]) -> Counter[int]:
     """Return the durations of all these minutes, by bucket."""
     buckets: Counter[int] = Counter()

@@ -43,8 +43,9 @@ class Feed:
     each stream.
     """
 
-    def __init__(self, *, reactor: Timers, now: Callable[[], float], redact: Redact) -> None:
-        """``now`` is the wall clock."""
+    def __init__(self, *, reactor: Timers, now: Callable[[], float], redact: Redact, node: str = "") -> None:
+        """``now`` is the wall clock. ``node`` is this one's name, which each occurrence has; "" without a fleet."""
+        self._node = node
         self._reactor = reactor
         self._now = now
         self._redact = redact
@@ -107,12 +108,15 @@ class Feed:
     def _encode(self, entry: Entry) -> bytes:
         if entry.data is None:
             occurrence = entry.occurrence
+            fields = occurrence.fields()
+            if self._node:
+                fields = {**fields, "node": self._node}
             said = {
                 "log_time": entry.time,
                 "log_level": _LEVELS[occurrence.level],
                 "log_namespace": "stackit",
                 "summary": occurrence.summary,
-                "fields": KeyValues.of(occurrence.summary, occurrence.fields()),
+                "fields": KeyValues.of(occurrence.summary, fields),
                 "occurrence": occurrence.name,
             }
             entry.data = sse.event(occurrence.name, self._id(entry.number), json_line(said, self._redact))

@@ -12,14 +12,45 @@ from twisted.internet.defer import CancelledError, Deferred
 from twisted.internet.task import Clock
 
 from stackit import Occurrence, hookimpl
+from stackit.api.nodes import Alone
 from stackit.bus.backstop import Backstop
+
+
+class Rounds(Alone):
+    """A node of a fleet. ``is_away``: it is out of the fleet, and begins nothing. ``begun`` is shared by all nodes."""
+
+    here = "a"
+
+    def __init__(self, clock: Clock, begun: dict[str, float]) -> None:
+        self.clock = clock
+        self.begun = begun
+        self.is_away = False
+        self.leader_is_here = True
+
+    def leads(self) -> bool:
+        return self.leader_is_here
+
+    async def round(self, name: str, interval: float) -> bool:
+        now = self.clock.seconds()
+        if self.is_away or now - self.begun.get(name, -interval) < interval:
+            return False
+        self.begun[name] = now
+        return True
 
 
 class Harness:
     """A backstop with plugins that note their looks, and an observer."""
 
-    def __init__(self, *, interval: float = 300, **looks: Callable[[], Any]) -> None:
-        self.clock = Clock()
+    def __init__(
+        self,
+        *,
+        interval: float = 300,
+        fleet: Rounds | None = None,
+        everywhere: tuple[str, ...] = (),
+        **looks: Callable[[], Any],
+    ) -> None:
+        """``fleet`` has the rounds that nodes share. The plugins ``everywhere`` look at each node."""
+        self.clock = Clock() if fleet is None else fleet.clock
         self.looks: list[str] = []
         self.seen: list[Occurrence] = []
 
@@ -27,13 +58,19 @@ class Harness:
         def stackit_observe(occurrence: Occurrence) -> None:
             self.seen.append(occurrence)
 
-        plugins = {name: self._looking(name, look) for name, look in looks.items()}
+        plugins = {name: self._looking(name, look, everywhere=name in everywhere) for name, look in looks.items()}
         bus = bus_with(observer=stackit_observe, **plugins)
-        self.backstop = Backstop(reactor=as_reactor(self.clock), bus=bus, interval=interval, grace=10)
+        self.backstop = Backstop(
+            reactor=as_reactor(self.clock),
+            bus=bus,
+            interval=interval,
+            grace=10,
+            nodes=fleet,
+        )
         self.backstop.startService()
 
-    def _looking(self, name: str, look: Callable[[], Any]) -> Any:
-        @hookimpl
+    def _looking(self, name: str, look: Callable[[], Any], *, everywhere: bool) -> Any:
+        @hookimpl(needs_mirror=everywhere)
         def stackit_backstop() -> Any:
             self.looks.append(name)
             return look()
@@ -211,3 +248,34 @@ def test_a_comparison_that_the_stop_cuts_off_is_none() -> None:
     harness.stop()
     harness.clock.advance(10)
     assert results == [False]
+
+
+def test_in_a_fleet_one_node_looks_in_each_interval_and_a_plugin_of_mirrors_at_every_node() -> None:
+    clock, begun = Clock(), {}  # type: ignore[var-annotated]
+    nodes = [Rounds(clock, begun), Rounds(clock, begun)]
+    nodes[0].is_away = True
+    harnesses = [Harness(fleet=each, everywhere=("mirrors",), mirrors=nothing, lists=nothing) for each in nodes]
+    assert [each.looks for each in harnesses] == [["mirrors"], ["mirrors", "lists"]]
+    nodes[0].is_away = False
+    for _ in range(3):
+        clock.pump([15.0] * 20)
+    assert [each.looks.count("mirrors") for each in harnesses] == [4, 4]
+    assert sum(each.looks.count("lists") for each in harnesses) == 4
+    nodes[1].is_away = True  # another one looks for it, not much later
+    clock.pump([15.0] * 21)
+    assert sum(each.looks.count("lists") for each in harnesses) == 5
+    for each in harnesses:
+        assert each.stop().called
+    assert clock.getDelayedCalls() == []
+
+
+def test_what_is_compared_now_is_compared_by_the_leader_but_for_what_each_node_does() -> None:
+    clock, begun = Clock(), {}  # type: ignore[var-annotated]
+    for leads, looks in ((True, ["lists", "mirrors"]), (False, ["mirrors"])):
+        node = Rounds(clock, begun)
+        node.leader_is_here = leads
+        harness = Harness(fleet=node, everywhere=("mirrors",), mirrors=nothing, lists=nothing)
+        harness.looks.clear()
+        assert Deferred.fromCoroutine(harness.backstop.compare()).result is True
+        assert sorted(harness.looks) == looks
+        assert harness.stop().called

@@ -574,6 +574,22 @@ def test_the_first_plugin_that_keeps_a_mirror_of_a_repository_says_where_it_is()
     assert lines == ["c: TypeError: returned str, expected MirrorInfo or None"]
 
 
+def test_the_copy_of_a_mirror_is_asked_for_beside_the_mirror() -> None:
+    @hookimpl
+    def stackit_mirror(repo: Repo) -> MirrorInfo | None:
+        return None
+
+    @hookimpl
+    def stackit_mirror_copy(repo: Repo) -> MirrorInfo | None:
+        return MirrorInfo(repo=repo, path=Path("/copy"), exists=True, state="in_step")
+
+    bus = bus_with(a=plugin(stackit_mirror), b=plugin(stackit_mirror_copy))
+    assert bus.first(hookspecs.stackit_mirror, Repo("octo", "widget")) is None
+    copy = bus.first(hookspecs.stackit_mirror_copy, Repo("octo", "widget"))
+    assert copy is not None
+    assert copy.path == Path("/copy")
+
+
 # -- what is expected -------------------------------------------------------------
 
 

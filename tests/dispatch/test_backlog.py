@@ -101,6 +101,8 @@ async def test_a_retry_that_was_due_while_nothing_ran_comes_at_once_and_a_later_
     assert seen == []
     await two.pass_time(0.5)
     assert seen == ["d1"]
+    await two.quiet()
+    assert two.dispatch._backlog._timers == {}  # a timer that has gone off is not kept
 
 
 @pytest_twisted.ensureDeferred
@@ -184,6 +186,100 @@ async def test_ref_changes_have_the_path_of_the_mirror_where_it_is_now(harness: 
     three.clock.advance(10)
     await three.until(lambda: bool(three.outcomes("failed") + three.outcomes("dead")))
     assert told == [Path("/one"), Path("/two"), None]
+
+
+@pytest_twisted.ensureDeferred
+async def test_ref_changes_wait_for_a_mirror_that_comes_from_another_node(harness: Open) -> None:
+    arriving = [False]
+    told: list[Any] = []
+
+    @hookimpl
+    def stackit_mirror(repo: Repo) -> MirrorInfo | None:
+        return MirrorInfo(repo=repo, path=Path("/it"), exists=True, state="behind", arriving=arriving[0])
+
+    @hookimpl
+    def stackit_refs_changed(change: Any) -> None:
+        told.append(change)
+        raise OSError("later")
+
+    mine = plugin(stackit_mirror, stackit_refs_changed)
+    one = harness(mine=mine)
+    await one.announce("octo/widget", RefChange("refs/heads/main", ZEROS, ONE, "created"))
+    await one.until(lambda: bool(one.outcomes("failed")))
+    await one.close()
+
+    arriving[0] = True
+    two = harness(mine=mine, retry_for=100.0)
+    two.clock.advance(1)
+    await two.quiet()
+    await two.close()  # which waits for nothing
+    assert (len(told), two.outcomes("failed")) == (1, [])
+
+    three = harness(mine=mine, retry_for=100.0)
+    three.clock.advance(1)
+    await three.quiet()
+    assert len(told) == 1
+    arriving[0] = False
+    three.clock.advance(1)
+    await three.until(lambda: bool(three.outcomes("failed")))
+    assert len(told) == 2
+    await three.close()
+
+    arriving[0] = True
+    four = harness(mine=mine, retry_for=100.0)
+    four.clock.advance(10)
+    await four.quiet()
+    assert len(told) == 2
+    four.clock.advance(60)  # it never comes
+    await four.until(lambda: bool(four.outcomes("failed")))
+    assert len(told) == 3
+
+
+@pytest_twisted.ensureDeferred
+async def test_ref_changes_that_wait_for_a_mirror_hold_up_no_others_and_keep_their_order(harness: Open) -> None:
+    arriving = {"octo/gadget", "octo/widget"}
+    told: list[str] = []
+    hangs = [True]
+
+    @hookimpl
+    def stackit_mirror(repo: Repo) -> MirrorInfo | None:
+        return MirrorInfo(repo=repo, path=Path("/it"), exists=True, state="behind", arriving=repo.key in arriving)
+
+    @hookimpl
+    def stackit_refs_changed(change: Any) -> Deferred[None] | None:
+        if hangs[0]:
+            return Deferred()
+        told.append(f"{change.repo.name} {change.changes[0].ref}")
+        return None
+
+    def moved(number: int) -> RefChange:
+        return RefChange(f"refs/{number}", ZEROS, ONE, "created")
+
+    mine = plugin(stackit_mirror, stackit_refs_changed)
+    one = harness(mine=mine, concurrency=1)
+    for repo, number in (("octo/widget", 1), ("octo/widget", 2), ("octo/gadget", 1), ("octo/fine", 1)):
+        await one.announce(repo, moved(number))
+    await one.close()
+
+    hangs[0] = False
+    two = harness(mine=mine, concurrency=1)
+    await two.until(lambda: bool(two.outcomes("handled")))
+    await two.announce("octo/gadget", moved(2))  # it waits behind the first
+    for _ in range(30):
+        await two.pass_time(1)
+    assert (told, two.dispatch.in_hand()) == (["fine refs/1"], {})
+    arriving.remove("octo/widget")
+    two.clock.advance(1)
+    await two.until(lambda: len(two.outcomes("handled")) == 3)
+    assert told[1:] == ["widget refs/1", "widget refs/2"]
+    for _ in range(27):
+        await two.pass_time(1)
+    assert len(told) == 3
+    two.clock.advance(10)  # it never comes, and none of its events waits once more
+    await two.until(lambda: len(two.outcomes("handled")) == 5)
+    assert told[3:] == ["gadget refs/1", "gadget refs/2"]
+    assert {each.seconds for each in two.outcomes("handled")} == {0.0}
+    assert two.dispatch.pending() == {"mine": 0}
 
 
 @pytest_twisted.ensureDeferred

@@ -108,7 +108,7 @@ async def test_the_traceback_goes_when_a_later_attempt_succeeds(harness: Open) -
 
 @pytest_twisted.ensureDeferred
 async def test_a_handler_that_outlives_its_timeout_is_told_where_it_waited(harness: Open) -> None:
-    forever = threading.Event()
+    begun, forever = threading.Event(), threading.Event()
 
     @on("*")
     async def waits(event: object) -> None:
@@ -116,11 +116,13 @@ async def test_a_handler_that_outlives_its_timeout_is_told_where_it_waited(harne
 
     @on("*", thread=True)
     def hangs(event: object) -> None:
-        forever.wait(30)
+        begun.set()
+        forever.wait(60)
 
     one = harness(mine=plugin(waits, hangs), retry_for=0)
     taken = await one.take()
-    await one.quiet()
+    while not begun.is_set():
+        await one.quiet()
     await one.pass_time(TIMEOUT)
     await one.until(lambda: len(one.outcomes("dead")) == 2)
     forever.set()

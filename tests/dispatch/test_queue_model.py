@@ -48,6 +48,7 @@ class QueueMachine(RuleBasedStateMachine):
             subscriber, concurrency=concurrency, handle=self.handle, read=self.read, limits=LIMITS
         )
         self.woken = False
+        self.begun: int | None = None  # how many had begun when the queue was held
         for group in left:
             self.comes(group, 1)
 
@@ -132,6 +133,17 @@ class QueueMachine(RuleBasedStateMachine):
         *_, reading = self.reads.pop(0)
         reading.errback(OSError("no"))
 
+    @rule()
+    def hold(self) -> None:
+        """No outcome can be written down from now on."""
+        self.queue.hold("unwritable")
+        self.begun = len(self.started)
+
+    @rule()
+    def release(self) -> None:
+        self.begun = None
+        self.queue.release("unwritable")
+
     # -- what must hold -------------------------------------------------------------
 
     @invariant()
@@ -149,6 +161,11 @@ class QueueMachine(RuleBasedStateMachine):
             assert len(groups) == len(set(groups))
 
     @invariant()
+    def nothing_begins_while_it_is_held(self) -> None:
+        if hasattr(self, "queue"):
+            assert self.begun in (None, len(self.started))
+
+    @invariant()
     def each_is_started_once_and_in_the_order_of_its_group(self) -> None:
         if not hasattr(self, "queue"):
             return
@@ -163,6 +180,7 @@ class QueueMachine(RuleBasedStateMachine):
         if not hasattr(self, "queue"):
             return
         total = len({*self.started, *self.due})
+        self.release()
         self.wake(set())
         for _ in range(10 * total + 10 * len(GROUPS)):
             while self.reads:

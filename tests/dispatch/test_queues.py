@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from collections import Counter
+from itertools import permutations
 from random import Random
-from typing import Any
+from typing import Any, get_args
 
 import pytest
 from journal_values import due_handling
@@ -16,7 +17,7 @@ from twisted.python.failure import Failure
 from stackit import on
 from stackit.dispatch.coroutine_runner import CoroutineRunner
 from stackit.dispatch.entries import QueueEntry
-from stackit.dispatch.queues import QueueLimits, SubscriberQueue
+from stackit.dispatch.queues import Hold, QueueLimits, SubscriberQueue
 from stackit.journal import DueHandling
 
 LIMITS = QueueLimits()
@@ -454,7 +455,7 @@ def test_whatever_the_timing_every_event_is_handled_once_and_in_order(seed: int)
 
 def test_a_paused_queue_begins_nothing_and_leaves_what_comes_in_the_journal() -> None:
     harness = Harness(by_hand=False, concurrency=1)
-    harness.queue.pause()
+    harness.queue.hold("paused")
     for _ in range(3):
         harness.offer("a")
         harness.offer("b")
@@ -462,7 +463,7 @@ def test_a_paused_queue_begins_nothing_and_leaves_what_comes_in_the_journal() ->
     assert (harness.started, harness.read_groups) == ([], [])
     assert not harness.queue.has_due()
     assert harness.queue._waiting == 0
-    harness.queue.resume()
+    harness.queue.release("paused")
     assert harness.groups == {"a": [1, 3, 5], "b": [2, 4, 6]}
     assert harness.empty()
 
@@ -470,12 +471,12 @@ def test_a_paused_queue_begins_nothing_and_leaves_what_comes_in_the_journal() ->
 def test_a_pause_lets_end_what_is_in_hand_and_keeps_what_waits_behind_it() -> None:
     harness = Harness()
     first, second = harness.offer("a"), harness.offer("a")
-    harness.queue.pause()
+    harness.queue.hold("paused")
     third = harness.offer("a")
     harness.end(first)
     assert harness.started == [first]
     assert not harness.queue.has_due()
-    harness.queue.resume()
+    harness.queue.release("paused")
     harness.end(second)
     harness.answer()
     assert harness.started == [first, second, third]
@@ -487,8 +488,39 @@ def test_a_pause_lets_end_what_is_in_hand_and_keeps_what_waits_behind_it() -> No
 
 def test_a_stop_ends_a_queue_that_is_paused() -> None:
     harness = Harness()
-    harness.queue.pause()
+    harness.queue.hold("paused")
     harness.offer("a")
     assert harness.queue.stop().called
-    harness.queue.resume()
+    harness.queue.release("paused")
     assert harness.started == []
+
+
+def test_a_queue_that_is_held_begins_nothing_and_is_not_stalled_whatever_waits_to_be_written_down() -> None:
+    harness = Harness(concurrency=2)
+    first = harness.offer("a")
+    harness.queue.handled(harness.entries[0])
+    assert harness.queue.has_due()
+    harness.queue.hold("unwritable")
+    harness.offer("b")
+    harness.queue.hold("paused")
+    assert (harness.started, harness.queue.has_due()) == ([first], False)
+    harness.queue.release("unwritable")
+    assert harness.started == [first]  # a person has paused it
+    harness.queue.release("paused")
+    harness.answer()
+    assert harness.started == [first, 2]
+
+
+@pytest.mark.parametrize("order", list(permutations(get_args(Hold))))
+def test_the_end_of_one_reason_to_hold_a_queue_lets_nothing_go_that_another_holds(order: tuple[Hold, ...]) -> None:
+    harness = Harness(by_hand=False)
+    for reason in order:
+        harness.queue.hold(reason)
+        harness.queue.hold(reason)  # told twice, it is one reason
+    harness.offer("a")
+    *first, last = order
+    for reason in (*first, *first):
+        harness.queue.release(reason)
+    assert (harness.started, harness.queue.is_at_rest) == ([], True)
+    harness.queue.release(last)
+    assert (harness.started, harness.queue.is_at_rest) == ([1], False)

@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 import pytest_twisted
+from shared_journals import SharedJournals
 from twisted.internet.task import Clock
 
 from stackit import Occurrence
@@ -100,3 +101,35 @@ async def test_a_restart_continues_the_hour(tmp_path: Path) -> None:
         assert hour(third).deliveries == 0
     finally:
         await journal.close()
+
+
+@pytest_twisted.ensureDeferred
+async def test_the_nodes_of_a_fleet_show_the_sum_of_what_each_has_counted() -> None:
+    from twisted.internet import reactor  # noqa: PLC0415 - importing it installs it
+
+    clock, journals = Clock(), SharedJournals(reactor)
+    clock.advance(NOON)
+    nodes = [History(journals.node(), reactor=clock, now=clock.seconds, node=name) for name in "ab"]
+    for seconds, each in zip((0.2, 4.0), nodes, strict=True):
+        each.load()
+        each.startService()
+        each.stackit_observe(Occurrence(name="accepted"))
+        each.stackit_observe(Occurrence(name="visible", seconds=seconds))
+    journal = journals.node()
+    for _ in range(12):
+        clock.advance(1)
+        await journal.put("other", {})  # it writes in order
+    for each in nodes:
+        shown = hour(each)
+        assert (shown.deliveries, shown.visible) == (2, 2)
+        assert shown.p95 == pytest.approx(4.0, rel=0.03)
+    a, b = nodes
+    await b.stopService()
+    again = History(journals.node(), reactor=clock, now=clock.seconds, node="b")
+    again.load()
+    assert hour(again).deliveries == 2
+    clock.advance(3700)
+    a.stackit_observe(Occurrence(name="accepted"))
+    await a.stopService()
+    assert hour(a).deliveries == 1
+    assert list(await journal.documents(COLLECTION)) == ["minutes:a"]  # of b there is nothing to tell any more

@@ -320,3 +320,15 @@ def test_a_stream_that_ends_while_it_is_written_to_costs_no_other(feed: Feed, cl
     clock.advance(0)
     assert [deliveries(each) for each in streams] == [["d1"]] * 3
     assert feed.ended == {"slow": 1}
+
+
+def test_in_a_fleet_each_event_says_at_which_node_it_happened() -> None:
+    for node in ("", "a"):
+        clock = Clock()
+        feed = Feed(reactor=clock, now=lambda: 0.0, redact=str, node=node)
+        stream = MemoryStream()
+        feed.join(stream, Filter(), None)
+        feed.stackit_observe(Occurrence(name="notice", reason="something"))
+        clock.advance(1)
+        assert (b'"node": "a"' in b"".join(stream.written)) is bool(node)
+        feed.stop()
