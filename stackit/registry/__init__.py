@@ -4,8 +4,19 @@
 planned, made durable in one transaction of the journal, and then taken by ``stackit.Repos``.
 """
 
+from stackit.registry.errors import ConflictError, NotLeaderError, UnknownError
 from stackit.registry.records import COLLECTION, Record
-from stackit.registry.registry import ConflictError, Registry, UnknownError
+from stackit.registry.registry import Registry
 from stackit.registry.sightings import Batch, Discovered, Seen
 
-__all__ = ["COLLECTION", "Batch", "ConflictError", "Discovered", "Record", "Registry", "Seen", "UnknownError"]
+__all__ = [
+    "COLLECTION",
+    "Batch",
+    "ConflictError",
+    "Discovered",
+    "NotLeaderError",
+    "Record",
+    "Registry",
+    "Seen",
+    "UnknownError",
+]

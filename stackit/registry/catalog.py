@@ -107,6 +107,17 @@ class Catalog:
             build=new.build,
         )
 
+    def follow(
+        self,
+        updates: Mapping[str, Record | None],
+        *,
+        file: Mapping[str, ManagedRepo] | None = None,
+        build: Build | None = None,
+    ) -> Plan:
+        """Plan a change of which another node writes down what it changes of records and announced refs."""
+        plan = self.plan(updates, file=file, build=build)
+        return msgspec.structs.replace(plan, updates=updates, documents={}, renames=())
+
     def commit(self, plan: Plan) -> None:
         """Make a planned change. Nothing may have changed since it was planned."""
         self._file, self._build = plan.file, plan.build

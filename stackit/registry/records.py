@@ -86,5 +86,12 @@ def encode(record: Record) -> bytes:
 
 
 def decode(document: bytes) -> Record:
-    """Return the record of a document. Raises msgspec.DecodeError for one that is none."""
-    return _DECODER.decode(document)
+    """Return the record of a document. Raises ValueError for one that is none, or whose names are none."""
+    try:
+        record = _DECODER.decode(document)
+    except msgspec.DecodeError as problem:
+        raise ValueError(str(problem)) from None
+    for repo in (record.repo, record.kept_as):
+        if repo is not None and Repo.parse(str(repo)) != repo:
+            raise ValueError(f"not a repository name: {str(repo)[:80]!r}")
+    return record

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from typing import Protocol
+from collections.abc import Callable, Iterable, Iterator, Mapping
 
 import msgspec
 from twisted.internet.defer import Deferred, DeferredLock
@@ -11,11 +10,16 @@ from twisted.internet.defer import Deferred, DeferredLock
 from stackit.api.background import Background
 from stackit.api.errors import JournalError, StackitError
 from stackit.api.events import Event, Repo
+from stackit.api.nodes import Alone, Nodes
 from stackit.api.reactor import Timers, sleep
 from stackit.api.repos import REALM, ManagedRepo, Repos, ReposChange, identity
+from stackit.journal.followed import FollowedDocuments
 from stackit.registry.catalog import Build, Catalog, Plan
+from stackit.registry.documents import Documents
+from stackit.registry.errors import ConflictError, NotLeaderError, RenamedError, UnknownError
 from stackit.registry.merging import followed, merged, removed
 from stackit.registry.records import COLLECTION, Record, decode
+from stackit.registry.shown import Shown, ShownRepositories
 from stackit.registry.sightings import Batch
 
 _APP = "app:"
@@ -23,38 +27,11 @@ _RETRY = 5.0
 """Seconds until the journal is asked again, at the start or for a change of the configuration."""
 
 
-class Documents(Protocol):
-    """The part of the journal that keeps the records."""
-
-    async def rename(
-        self, renames: Sequence[tuple[str, str]], collection: str, documents: Mapping[str, bytes | None]
-    ) -> None:
-        """Give announced refs to other keys, and put documents, in one transaction."""
-
-    async def documents(self, collection: str) -> dict[str, bytes]:
-        """Return the documents of a collection."""
-
-    def documents_now(self, collection: str) -> dict[str, bytes]:
-        """Return the same, but block."""
-
-
-class ConflictError(StackitError):
-    """A repository is there already, or is not a person's to change: the text says how it is done."""
-
-
-class UnknownError(StackitError):
-    """There is no such repository."""
-
-
-class RenamedError(StackitError):
-    """A repository got another name while something was about to be written under its old one."""
-
-
 class Registry:
     """Keeps ``repos`` up to date: the repositories that are managed, whatever has them mirrored.
 
     Each change is one transaction of the journal, and takes effect once that is durable. Changes are made one after the
-    other.
+    other. In a fleet the leader makes them, and the other nodes follow what it writes.
     """
 
     def __init__(
@@ -67,6 +44,7 @@ class Registry:
         now: Callable[[], float],
         notice: Callable[[str], None],
         source: str = "the configuration",
+        nodes: Nodes = Alone(),  # noqa: B008 - it has no state
     ) -> None:
         """``build`` makes managed repositories of records, ``now`` is the wall clock, ``source`` names the file."""
         self._journal = journal
@@ -79,9 +57,23 @@ class Registry:
         self._catalog = Catalog(self._file, build)
         self._lock = DeferredLock()
         self._is_loaded = False
+        self._left_out: set[str] = set()  # keys of documents that cannot be read
         self._moving: frozenset[str] = frozenset()  # keys of names whose announced refs are being moved
         self._moved: list[Deferred[bool]] = []
         self._background = Background()
+        self._nodes = nodes
+        self._leads = False  # and knows what the leader before has written
+        self._is_taking_over = False
+        nodes.when_changed(self._leader_changed)
+        self._followed = FollowedDocuments(
+            journal,
+            COLLECTION,
+            self._follow_leader,
+            known=lambda: [each.key for each in self._catalog.records()],
+            reactor=reactor,
+            lock=self._lock,
+        )
+        self._shown = ShownRepositories(journal, self._confirm_as_told, reactor=reactor, now=now)
         self.repos = Repos(self._file.values())
         """The managed repositories."""
 
@@ -99,25 +91,26 @@ class Registry:
             self._notice(f"repositories that are not in {self._source} are not mirrored yet: {problem}")
             self._background.run(self._load_later())
             return
-        self._load(documents)
+        self._load(documents, leads=self._nodes.leads())
 
     async def _load_later(self) -> None:
         while not self._is_loaded:
             await sleep(self._reactor, _RETRY)
+            leads = self._nodes.leads()
             try:
-                self._load(await self._journal.documents(COLLECTION))
+                self._load(await self._journal.documents(COLLECTION), leads=leads)
             except JournalError:
                 continue
 
-    def _load(self, documents: Mapping[str, bytes]) -> None:
-        records: list[Record] = []
-        for key, document in documents.items():
-            try:
-                records.append(decode(document))
-            except msgspec.DecodeError:
-                self._notice(f"the journal's record of the repository {key} cannot be read, and is left out")
-        self._catalog.load(records)
+    def _load(self, documents: Mapping[str, bytes], *, leads: bool) -> None:
+        """Take the documents, and ``leads``: whether this node led the fleet when they were asked for."""
+        self._catalog.load(record for _, record in self._decoded(documents) if record is not None)
         self._is_loaded = True
+        self._leads = leads
+        if not leads:
+            self.repos.replace(self._catalog.managed())
+            self._leader_changed()
+            return
         plan = self._following()
         waiting = set(plan.names) if plan.documents else set()  # until the journal has followed the configuration
         self.repos.replace([each for each in self._catalog.managed() if each.repo.key not in waiting])
@@ -126,7 +119,59 @@ class Registry:
 
     async def stop(self) -> None:
         """End what runs in the background."""
+        await self._shown.stop()
+        await self._followed.stop()
         await self._background.stop()
+
+    # -- the fleet ----------------------------------------------------------------------
+
+    def _leader_changed(self) -> None:
+        """Change nothing any more, or take over from the leader before this one."""
+        if not self._nodes.leads():
+            self._leads = False
+        elif self._is_loaded and not self._leads and not self._is_taking_over:
+            self._is_taking_over = True
+            self._background.run(self._take_over())
+
+    async def _take_over(self) -> None:
+        """Read what the leader before has written, then have the records follow the configuration of this node."""
+        try:
+            while self._nodes.leads():
+                try:
+                    await self._followed.read()
+                except JournalError:
+                    await sleep(self._reactor, _RETRY)
+                else:
+                    self._leads = self._nodes.leads()
+                    break
+        finally:
+            self._is_taking_over = False
+        if self._leads:
+            await self._follow()
+
+    def _follow_leader(self, documents: Mapping[str, bytes | None]) -> None:
+        """Take the records that another node has written."""
+        if not self._is_loaded:
+            return  # they are read with the others
+        updates = {key: record for key, record in self._decoded(documents) if record != self._catalog.record(key)}
+        gone = [self._catalog.record(key) for key, record in updates.items() if record is None]
+        plan = self._catalog.follow(updates)
+        purged = tuple(each for each in map(self._purged, gone) if each is not None)
+        self._take(msgspec.structs.replace(plan, change=msgspec.structs.replace(plan.change, purged=purged)))
+
+    def _decoded(self, documents: Mapping[str, bytes | None]) -> Iterator[tuple[str, Record | None]]:
+        for key, document in documents.items():
+            try:
+                record = None if document is None else decode(document)
+                if record is not None and record.key != key:
+                    raise ValueError(f"it is that of {record.key}")
+            except ValueError:  # of a newer stackit, or written by hand
+                if key not in self._left_out:
+                    self._left_out.add(key)
+                    self._notice(f"the journal's record of the repository {key} cannot be read, and is left out")
+                continue
+            self._left_out.discard(key)
+            yield key, record
 
     # -- the configuration --------------------------------------------------------------
 
@@ -145,6 +190,9 @@ class Registry:
             self._catalog = Catalog(self._file, self._build)
             self.repos.replace(self._file.values())
             return
+        if not self._leads:
+            self._background.run(self._configure())
+            return
         if not self._lock.locked:
             plan = self._following()
             if not plan.documents and not plan.renames:
@@ -152,11 +200,18 @@ class Registry:
                 return
         self._background.run(self._follow())
 
+    async def _configure(self) -> None:
+        """Take the configuration where another node leads, which writes down what it changes of the records."""
+        await self._lock.run(lambda: self._take(self._catalog.follow({}, file=self._file, build=self._build)))
+
     async def _follow(self) -> None:
         """Follow the configuration, however long the journal cannot be written."""
         while True:
             try:
                 await self._change(self._following)
+            except NotLeaderError:
+                await self._configure()
+                return
             except JournalError:
                 await sleep(self._reactor, _RETRY)
             else:
@@ -249,6 +304,16 @@ class Registry:
         managed = self.repos.by_id(number, realm)
         if managed is not None and managed.repo.key == repo.key and managed.identity is not None:
             self.repos.confirm(managed.identity, self._reactor.seconds())
+            if self._nodes.here:
+                self._shown.tell(managed.identity, repo.key)
+
+    def _confirm_as_told(self, shown: Shown, age: float) -> None:
+        """Note that the forge has shown a repository to another node."""
+        identity, key = shown
+        realm, _, number = identity.rpartition(":")
+        managed = self.repos.by_id(int(number), realm) if number.isdigit() else None
+        if managed is not None and managed.repo.key == key:
+            self.repos.confirm(identity, self._reactor.seconds() - age)
 
     # -- reading ------------------------------------------------------------------------
 
@@ -311,6 +376,12 @@ class Registry:
             if await waiting:
                 raise RenamedError(f"{repo} was renamed meanwhile")
 
+    def _check_leads(self) -> None:
+        if self._is_loaded and not self._leads:
+            leader = self._nodes.leader()
+            who = "no node leads the fleet now" if leader is None else f"node {leader.name} leads the fleet now"
+            raise NotLeaderError(f"{who}, and changes which repositories are mirrored: try again in a moment")
+
     def _check_loaded(self) -> None:
         if not self._is_loaded:
             raise JournalError("the journal cannot be read yet")
@@ -319,6 +390,7 @@ class Registry:
         """Plan a change once all earlier ones are made, make it durable, then have it take effect."""
         await self._lock.acquire()
         try:
+            self._check_leads()
             plan = plan_it()
             if plan.renames or plan.documents:
                 await self._write(plan)

@@ -10,9 +10,12 @@ import msgspec
 from stackit.api.admin import AdminRequest, Response, Route, error, unavailable
 from stackit.api.errors import ConfigError, JournalError, StackitError
 from stackit.api.events import Repo
+from stackit.api.nodes import Alone, Nodes
 from stackit.api.repos import ManagedRepo, RepoSource
 from stackit.api.schema import Timestamp
-from stackit.registry.registry import ConflictError, Registry, UnknownError
+from stackit.registry.changes_seen import ChangesSeen
+from stackit.registry.errors import ConflictError, UnknownError
+from stackit.registry.registry import Registry
 from stackit.text.times import rfc3339
 
 Requested = Callable[[str, str | None], tuple[Repo, str]]
@@ -36,17 +39,27 @@ class AddedRepository(msgspec.Struct, frozen=True, kw_only=True):
     added_at: Timestamp | None
 
 
-class RemovedRepository(msgspec.Struct, frozen=True):
-    """A repository that is mirrored no more, and where its mirror stays; null if there is none."""
+class RemovedRepository(msgspec.Struct, frozen=True, omit_defaults=True):
+    """A repository that is mirrored no more, and where its mirror stays; null if there is none.
+
+    ``node`` is the node of a fleet that has the mirror. Its place is known there alone: elsewhere ``mirror`` is null.
+    """
 
     name: str
     mirror: str | None
+    node: str | None = None
 
 
-def registry_routes(registry: Registry, requested: Requested, mirror: Callable[[Repo], Path | None]) -> list[Route]:
+def registry_routes(
+    registry: Registry,
+    requested: Requested,
+    mirror: Callable[[Repo], Path | None],
+    nodes: Nodes = Alone(),  # noqa: B008 - it has no state
+) -> list[Route]:
     """Return ``POST {prefix}/repos`` and ``DELETE {prefix}/repos/{owner}/{name}``.
 
-    ``mirror`` returns where the mirror of a repository lies; None where there is none.
+    ``mirror`` returns where the mirror of a repository lies on this node; None where there is none. ``nodes`` are those
+    of the fleet.
     """
 
     async def add(request: AdminRequest) -> Response:
@@ -72,18 +85,24 @@ def registry_routes(registry: Registry, requested: Requested, mirror: Callable[[
             return error(404, str(problem))
         managed = registry.repos.get(repo)
         path = None if managed is None else mirror(managed.repo)
+        home = None if managed is None else nodes.home(managed.repo)
         try:
             gone = await registry.remove(repo, request.by)
         except StackitError as problem:
             return _refused(problem)
-        return Response(body=RemovedRepository(str(gone.repo), None if path is None else str(path)))
+        is_here = home is None or home.name == nodes.here
+        kept = None if path is None or not is_here else str(path)
+        return Response(body=RemovedRepository(str(gone.repo), kept, None if home is None else home.name or None))
 
+    seen = ChangesSeen(registry.repos)
     return [
         Route(
             "POST",
             "{prefix}/repos",
             add,
             query=(),
+            node="leader",
+            forwarded=seen.added,
             summary="Add a repository, which is mirrored from now on.",
             body=NewRepository,
             returns=AddedRepository,
@@ -95,6 +114,8 @@ def registry_routes(registry: Registry, requested: Requested, mirror: Callable[[
             "{prefix}/repos/{owner}/{name}",
             remove,
             query=(),
+            node="leader",
+            forwarded=seen.removed,
             summary="Have a repository that a person added mirrored no more.",
             returns=RemovedRepository,
             errors={404: "It is not mirrored.", 409: "It is in the configuration, or was discovered."},

@@ -16,9 +16,11 @@ from twisted.internet.defer import Deferred
 from twisted.internet.task import Clock
 
 from stackit import AdminRequest, Response, StackitError
+from stackit.api.nodes import Node
 from stackit.config.admin_url import admin_base
 from stackit.config.model import AdminConfig, Config
 from stackit.github.api import ApiClients
+from stackit.github.setup.any_node import AnyNode
 from stackit.github.setup.conversion import AppFiles, AppOwner, NewApp
 from stackit.github.setup.part import SetupPart
 from stackit.github.setup.window import OPEN_FOR, SetupWindow
@@ -228,6 +230,40 @@ async def test_an_app_of_the_set_up_before_is_none_of_the_one_that_was_begun_mea
 async def test_an_organization_that_can_be_none_is_refused_in_its_own_words(browsing: Browsing) -> None:
     answer = await browsing.ask("POST", "{prefix}/setup/app", {"organization": "no such"})
     assert (answer.status, answer.body) == (400, {"error": "not the name of an organization: 'no such'"})
+
+
+class AskedOne:
+    """The marks of a fleet of two, and how often the other node was asked."""
+
+    def __init__(self) -> None:
+        self.asked = 0
+
+    def mark(self, purpose: str, secret: str) -> str:
+        return f"{secret}.{purpose}"
+
+    def elsewhere(self, purpose: str, marked: str) -> Node | None:
+        return Node(name="b") if marked == f"theirs.{purpose}" else None
+
+    async def ask(self, *_: object) -> bytes | None:
+        self.asked += 1
+        return None
+
+
+@pytest_twisted.ensureDeferred
+async def test_another_node_is_asked_for_the_secrets_of_set_ups_alone_and_so_often_by_one_address() -> None:
+    affinity, clock, here = AskedOne(), Clock(), AdminRequest(method="GET", path="/", args={}, query={}, body=b"")
+    asking = AnyNode(affinity, {}, clock.seconds)
+    assert await asking.answer(here, "form", "theirs.login") is None, "anybody begins a login"
+    assert affinity.asked == 0
+    answers = [await asking.answer(here, "form", "theirs.setup") for _ in range(100)]
+    assert 0 < affinity.asked < 100
+    assert answers[: affinity.asked] == [False] * affinity.asked
+    assert {each.status for each in answers[affinity.asked :] if isinstance(each, Response)} == {429}
+    asked = affinity.asked
+    assert await asking.answer(msgspec.structs.replace(here, client="192.0.2.9"), "form", "theirs.setup") is False
+    clock.advance(60)
+    assert await asking.answer(here, "form", "theirs.setup") is False
+    assert affinity.asked == asked + 2
 
 
 @pytest_twisted.ensureDeferred

@@ -13,7 +13,7 @@ from stackit import Event, Repo
 from stackit.api.errors import JournalError
 from stackit.api.reactor import sleep
 from stackit.registry import ConflictError, UnknownError
-from stackit.registry.registry import RenamedError
+from stackit.registry.errors import RenamedError
 
 ONE, TWO, THREE = "1" * 40, "2" * 40, "3" * 40
 WIDGET = Repo("octo", "widget")

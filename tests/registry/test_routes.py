@@ -9,10 +9,12 @@ from typing import Any
 import msgspec
 import pytest
 import pytest_twisted
+from peer_nodes import FleetMap, SeenFrom
 from registry_harness import RegistryHarness, found, url
 
 from stackit import AdminRequest, Repo
 from stackit.api.admin import Response
+from stackit.api.nodes import Alone, Node, Nodes
 from stackit.config.access import Access
 from stackit.github import GitHub
 from stackit.registry.metrics import RegistryMetrics
@@ -23,7 +25,7 @@ from stackit.service.repositories import requested
 class Asked:
     """The routes over a registry, asked by somebody."""
 
-    def __init__(self, *file: str) -> None:
+    def __init__(self, *file: str, nodes: Nodes = Alone()) -> None:  # noqa: B008 - it has no state
         self.house = RegistryHarness(*file)
 
         def wanted(name: str, url: str | None) -> tuple[Repo, str]:
@@ -31,7 +33,7 @@ class Asked:
 
         self._routes = {
             each.method: each.handler
-            for each in registry_routes(self.house.registry, wanted, lambda repo: Path("/mirrors") / repo.name)
+            for each in registry_routes(self.house.registry, wanted, lambda repo: Path("/mirrors") / repo.name, nodes)
         }
 
     async def add(self, body: Any) -> Response:
@@ -48,6 +50,19 @@ class Asked:
         request = AdminRequest(method=method, path="/", args=args, query={}, body=body, by="ops.token")
         answer: Response = await handler(request)
         return msgspec.structs.replace(answer, body=msgspec.to_builtins(answer.body))
+
+
+@pytest_twisted.ensureDeferred
+async def test_in_a_fleet_the_node_is_told_that_has_the_mirror() -> None:
+    """The leader, who removes it, has perhaps a copy of its own."""
+    fleet = FleetMap()
+    for name in ("a", "b"):
+        fleet.nodes[name] = Node(name=name)
+    asked = Asked(nodes=SeenFrom(fleet, "a"))
+    for home, expected in (("b", {"mirror": None, "node": "b"}), ("a", {"mirror": "/mirrors/widget", "node": "a"})):
+        fleet.homes["octo/widget"] = home
+        await asked.add({"name": "octo/widget"})
+        assert (await asked.remove("octo", "widget")).body == {"name": "octo/widget", **expected}
 
 
 @pytest_twisted.ensureDeferred

@@ -31,16 +31,18 @@ class ApiClients:
         reactor: Reactor,
         now: Callable[[], float],
         *,
+        clock_of: str = "this machine",
         notice: Callable[[str], None],
         redact: Callable[[str], str] = redacted,
         tls_files: Callable[[str, int], TlsFiles] = lambda _host, _port: TlsFiles(),
         environ: Mapping[str, str] = os.environ,
     ) -> None:
-        """``now`` is the wall clock, ``tls_files`` returns the files for TLS with a host and a port.
+        """``now`` is the wall clock, and ``clock_of`` whose that is.
 
-        ``environ`` may name a proxy, as for git.
+        ``tls_files`` returns the files for TLS with a host and a port. ``environ`` may name a proxy, as for git.
         """
         self._now = now
+        self._clock_of = clock_of
         self._notice = notice
         self._redact = redact
         self.transport = Transport(reactor, tls_files, environ=environ)
@@ -98,7 +100,7 @@ class ApiClients:
                 limits=self.limits,
                 etags=self._etags,
                 counts=self.counts,
-                clock=GitHubClock(url.partition("://")[2].partition("/")[0], self._now, self._notice),
+                clock=GitHubClock(url.partition("://")[2].partition("/")[0], self._now, self._notice, self._clock_of),
                 expiries=self.expiries,
                 now=self._now,
                 redact=self._redact,

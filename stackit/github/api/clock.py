@@ -21,12 +21,18 @@ class GitHubClock:
     ``offset`` is how many seconds GitHub's clock is ahead of this machine's; 0 until an answer came.
     """
 
-    def __init__(self, name: str, now: Callable[[], float], notice: Callable[[str], None]) -> None:
-        """``name`` is GitHub's host in notices, ``now`` the wall clock. ``notice`` is told once of a wrong clock."""
+    def __init__(
+        self, name: str, now: Callable[[], float], notice: Callable[[str], None], clock_of: str = "this machine"
+    ) -> None:
+        """``name`` is GitHub's host in notices, ``now`` the wall clock, and ``clock_of`` whose that is.
+
+        ``notice`` is told once of a wrong clock.
+        """
         self.offset = 0.0
         self._name = name
         self._now = now
         self._notice = notice
+        self._clock_of = clock_of
         self._is_wrong = False
 
     def now(self) -> float:
@@ -55,6 +61,6 @@ class GitHubClock:
     def _wrong(self) -> str:
         side = "behind" if self.offset > 0 else "ahead of"
         return (
-            f"the clock of this machine is {round(abs(self.offset))} seconds {side} that of {self._name}; "
+            f"the clock of {self._clock_of} is {round(abs(self.offset))} seconds {side} that of {self._name}; "
             "requests are dated by the latter; set the clock (is NTP running?)"
         )

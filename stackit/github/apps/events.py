@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Awaitable, Callable, Iterator, Mapping
 from typing import TYPE_CHECKING
 
 from stackit.api.events import Event
@@ -16,10 +16,12 @@ _OF_AN_APP = "app:"
 
 
 class InstallationEvents:
-    """A plugin: has the Apps of an event ask GitHub for the installation that it tells of."""
+    """A plugin: has the Apps of an event ask GitHub for the installation that it tells of, at every node of a fleet."""
 
-    def __init__(self, apps: Apps) -> None:
+    def __init__(self, apps: Apps, tell_all: Callable[[str], Awaitable[None]] | None = None) -> None:
+        """``tell_all`` has every node look as a text says, this one, too."""
         self._apps = apps
+        self._tell_all = tell_all
 
     @on("installation")
     async def installation(self, event: Event) -> None:
@@ -33,7 +35,11 @@ class InstallationEvents:
 
     async def _look(self, event: Event) -> None:
         for app in tuple(self._of(event)):
-            await app.look_at(installation_of(event))
+            installation = installation_of(event)
+            if self._tell_all is None:
+                await app.look_at(installation)
+            else:
+                await self._tell_all(f"{app.name} {installation or 0}")
 
     def _of(self, event: Event) -> Iterator[GitHubApp]:
         """Yield the App whose secret signed an event; all of them where the secret is no App's own."""

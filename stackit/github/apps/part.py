@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from functools import partial
 from typing import Any
 
@@ -20,9 +20,19 @@ class AppsPart:
     name = "apps"
     settings = ("apps",)
 
-    def __init__(self, config: Config, apps: Apps) -> None:
+    def __init__(self, config: Config, apps: Apps, *, tell_all: Callable[[str], Awaitable[None]] | None = None) -> None:
+        """``tell_all`` has every node of a fleet ``look_as_told``."""
+        self._tell_all = tell_all
         self._config = config
         self._apps = apps
+
+    async def look_as_told(self, text: str) -> bool:
+        """Look at an installation of which some node was told: the name of an App, and an id or 0."""
+        name, _, installation = text.rpartition(" ")
+        app = self._apps.get(name)
+        if app is not None:
+            await app.look_at(int(installation) or None)
+        return True
 
     def start(self) -> None:
         """Begin nothing: GitHub is asked when somebody needs a token."""
@@ -49,7 +59,7 @@ class AppsPart:
 
     def plugin(self) -> object | None:
         """Return what is told of events of installations."""
-        return InstallationEvents(self._apps) if self._config.apps else None
+        return InstallationEvents(self._apps, self._tell_all) if self._config.apps else None
 
     def change(self, new: Config) -> Callable[[], None]:
         """Return what takes the Apps of a configuration. Sources that are made from here on fit these."""

@@ -6,18 +6,36 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 from markupsafe import Markup
+from twisted.internet.defer import Deferred
+from twisted.internet.defer import TimeoutError as TookTooLong
 
-from stackit.api.pages import Done, Page, PageRequest, Panel
+from stackit.api.pages import Done, Page, PageError, PageRequest, Panel
+from stackit.api.reactor import Reactor
 from stackit.html.templates import Templates
 
 _PATH = "/github"
+_PATIENCE = 1.0
+"""Seconds in which the leader has to answer a panel: one that takes longer than two is left out of the overview."""
 
 
-def github_pages(problems: Callable[[], Sequence[str]]) -> list[Page | Panel]:
-    """Return the page and the panel. ``problems`` returns what an operator has to know, a line each."""
+def github_pages(
+    problems: Callable[[], Sequence[str]], leads: Callable[[], bool], reactor: Reactor
+) -> list[Page | Panel]:
+    """Return the page and the panel.
 
-    def panel(request: PageRequest) -> Markup:
-        return _templates().render("problems.html", request=request, problems=problems())
+    ``problems`` returns what an operator has to know, a line each. In a fleet, the leader knows most of it: ``leads``
+    returns whether that is this node.
+    """
+
+    def together(of_leader: Sequence[str]) -> list[str]:
+        return list(dict.fromkeys([*of_leader, *problems()]))
+
+    async def panel(request: PageRequest) -> Markup:
+        try:
+            of_leader = [] if leads() else await _of_leader(request, reactor)
+        except PageError as problem:
+            of_leader = [str(problem)]
+        return _templates().render("problems.html", request=request, problems=together(of_leader))
 
     async def show(request: PageRequest) -> Markup:
         status = await request.get("/github")
@@ -26,7 +44,7 @@ def github_pages(problems: Callable[[], Sequence[str]]) -> list[Page | Panel]:
             "github.html",
             request=request,
             status=status,
-            problems=problems(),
+            problems=together(status.get("problems", [])),
             hooks=hooks if isinstance(hooks, list) else [],
             hooks_problem="" if isinstance(hooks, list) else hooks["problem"],
             held=any(each["held"] for source in status["discovery"]["sources"] for each in source["listings"]),
@@ -35,6 +53,19 @@ def github_pages(problems: Callable[[], Sequence[str]]) -> list[Page | Panel]:
 
     actions = {"discover": _discover, "accept": _accept, "recover": _recover, "acknowledge": _acknowledge}
     return [Page(_PATH, "GitHub", show, nav="GitHub", actions=actions), Panel("GitHub", panel, path=_PATH)]
+
+
+async def _of_leader(request: PageRequest, reactor: Reactor) -> Sequence[str]:
+    """Return what an operator has to know of the leader. Raises PageError, also where it does not answer in time."""
+    asked = Deferred.fromCoroutine(request.get("/github"))
+    asked.addTimeout(_PATIENCE, reactor)  # type: ignore[arg-type]  # Twisted asks for a zope interface
+    try:
+        status = await asked
+    except TookTooLong:
+        text = f"the leader has not answered within {_PATIENCE:g} s: what it knows of GitHub is not shown here"
+        raise PageError(504, text) from None
+    found: Sequence[str] = status.get("problems", [])
+    return found
 
 
 async def _discover(request: PageRequest) -> Done:

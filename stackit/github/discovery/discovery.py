@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Coroutine, Iterable, Sequence
+from collections.abc import Awaitable, Callable, Coroutine, Iterable, Sequence
 from functools import partial
 from typing import Any
 
@@ -16,7 +16,7 @@ from stackit.api.token_file import read_token
 from stackit.config.model import Config
 from stackit.github.api import ApiClients, TokenCredential
 from stackit.github.apps import Apps
-from stackit.github.discovery.events import DiscoveryEvents
+from stackit.github.discovery.events import DiscoveryEvents, Place
 from stackit.github.discovery.listings import (
     AppListing,
     Listing,
@@ -54,8 +54,11 @@ class Discovery:
         reactor: Reactor,
         now: Callable[[], float],
         notice: Callable[[str], None],
+        tell_leader: Callable[[str], Awaitable[None]] | None = None,
     ) -> None:
-        """``now`` is the wall clock."""
+        """``now`` is the wall clock. ``tell_leader`` has the leader of a fleet ``look_at`` what a text says."""
+        self._tell_leader = tell_leader
+        self._is_running = False
         self._registry = registry
         self._apps = apps
         self._clients = clients
@@ -65,11 +68,12 @@ class Discovery:
         self._background = Background()
         self._of_apps: dict[str, Source] = {}
         self._of_owners: dict[str, list[Source]] = {}
-        self._events = DiscoveryEvents(self.look_at_app, self._look_at_owner, self._look_at_all)
-        self._metrics = DiscoveryMetrics(self._sources, self._events.uses)
+        self._events = DiscoveryEvents(self.look_at)
+        self._metrics = DiscoveryMetrics(self._sources, self._events.uses, lambda: self._is_running)
         self._take(config)
 
     def _take(self, config: Config) -> None:
+        self._config = config
         self._settings = config.discovery
         self._rules = named(config.discover)
         self._places = {rule.name: place for place, rule in enumerate(self._rules)}
@@ -116,15 +120,20 @@ class Discovery:
 
     def start(self) -> None:
         """Read every listing soon; nothing waits for it."""
+        if not self._is_running:
+            self._take(self._config)  # whatever is old of the sources here is no trouble of today
+        self._is_running = True
         if self._rules or any(record.source == "discover" for record in self._registry.records()):
             self._background.run(self._remove_orphans())
         for source in self._sources():
             source.start()
 
     async def stop(self) -> None:
-        """End the readings."""
+        """End the readings. A start after that begins anew."""
+        self._is_running = False
         await self._stop(list(self._sources()))
         await self._background.stop()
+        self._take(self._config)
 
     async def _stop(self, sources: Iterable[Source]) -> None:
         for source in sources:
@@ -136,7 +145,8 @@ class Discovery:
         def apply() -> None:
             self._background.run(self._stop(list(self._sources())))
             self._take(new)
-            self.start()
+            if self._is_running:
+                self.start()
 
         return apply
 
@@ -150,24 +160,38 @@ class Discovery:
 
     # -- looks --------------------------------------------------------------------
 
-    def look_at_app(self, name: str, installation: int | None = None) -> bool:
-        """Have the listings of an App read soon; return False where no table wants them."""
+    def look_at_app(self, name: str) -> None:
+        """Have the listings of an App read soon, where this node reads them."""
         source = self._of_apps.get(name.lower())
-        if source is not None:
-            source.look(installation)
-        return source is not None
-
-    def _look_at_owner(self, login: str) -> bool:
-        sources = self._of_owners.get(login.lower(), [])
-        for source in sources:
+        if source is not None and self._is_running:
             source.look()
+
+    async def look_at(self, place: Place) -> bool:
+        """Have listings read soon, by this node or by the leader; return False where no table wants them.
+
+        Raises StackitError where the leader cannot be told.
+        """
+        sources = self._at(place)
+        if sources and not self._is_running and self._tell_leader is not None:
+            await self._tell_leader(place.text())
+        elif self._is_running:
+            for source in sources:
+                source.look(place.installation)
         return bool(sources)
 
-    def _look_at_all(self) -> bool:
-        sources = list(self._sources())
-        for source in sources:
-            source.look()
-        return bool(sources)
+    async def look_as_told(self, text: str) -> bool:
+        """Have listings read soon of which another node was told."""
+        place = Place.parse(text)
+        for source in self._at(place) if self._is_running else ():
+            source.look(place.installation)
+        return self._is_running
+
+    def _at(self, place: Place) -> list[Source]:
+        if place.app is not None:
+            return [each for name, each in self._of_apps.items() if name == place.app.lower()]
+        if place.owner is not None:
+            return self._of_owners.get(place.owner.lower(), [])
+        return list(self._sources())
 
     async def look_now(self, *, accept: bool, dry: bool) -> list[ListingReport]:
         """Read all listings now, and return what each showed; a source that cannot be asked is in it, too."""

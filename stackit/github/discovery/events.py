@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from typing import Literal
+
+import msgspec
 
 from stackit.api.events import Event
 from stackit.api.hookimpl import on
@@ -16,6 +18,26 @@ USES: tuple[Use, ...] = ("looked", "ignored")
 _APP, _OWNER = "app:", "owner:"
 
 
+class Place(msgspec.Struct, frozen=True):
+    """Where to look: at the listings of an App or an owner, or at all; where there is one, of an installation alone."""
+
+    app: str | None = None
+    owner: str | None = None
+    installation: int | None = None
+
+    def text(self) -> str:
+        """Return it as text."""
+        return msgspec.json.encode(self).decode()
+
+    @classmethod
+    def parse(cls, text: str) -> Place:
+        """Return that of a text; all, where a newer node has written it."""
+        try:
+            return msgspec.json.decode(text, type=cls)
+        except msgspec.DecodeError:
+            return cls()
+
+
 class DiscoveryEvents:
     """A plugin: has the sources that an event's signer speaks for read their listings.
 
@@ -23,52 +45,42 @@ class DiscoveryEvents:
     ``[webhook]`` speaks for all. ``uses`` counts the events.
     """
 
-    def __init__(
-        self,
-        look_at_app: Callable[[str, int | None], bool],
-        look_at_owner: Callable[[str], bool],
-        look_at_all: Callable[[], bool],
-    ) -> None:
-        """Each is told where to look, and returns False where there is nothing to read.
-
-        The first is given the name of an App, and the id of an installation where only that is concerned.
-        """
+    def __init__(self, look_at: Callable[[Place], Awaitable[bool]]) -> None:
+        """``look_at`` is told where to look, and returns False where there is nothing to read."""
         self.uses: Counter[Use] = Counter()
-        self._look_at_app = look_at_app
-        self._look_at_owner = look_at_owner
-        self._look_at_all = look_at_all
+        self._look_at = look_at
 
     @on("installation")
-    def installation(self, event: Event) -> None:
+    async def installation(self, event: Event) -> None:
         """Look: an installation was made, deleted, suspended or unsuspended, or has other permissions."""
-        self._look(event, None)
+        await self._look(event, None)
 
     @on("installation_target")
-    def installation_target(self, event: Event) -> None:
+    async def installation_target(self, event: Event) -> None:
         """Look: an account has another name."""
-        self._look(event, None)
+        await self._look(event, None)
 
     @on("installation_repositories")
-    def installation_repositories(self, event: Event) -> None:
+    async def installation_repositories(self, event: Event) -> None:
         """Look: repositories were added to an installation, or removed."""
-        self._look(event, installation_of(event))
+        await self._look(event, installation_of(event))
 
     @on("repository")
-    def repository(self, event: Event) -> None:
+    async def repository(self, event: Event) -> None:
         """Look: a repository was made, deleted, renamed, transferred, or has another property."""
-        self._look(event, installation_of(event))
+        await self._look(event, installation_of(event))
 
     @on("meta")
-    def meta(self, event: Event) -> None:
+    async def meta(self, event: Event) -> None:
         """Look: a webhook was deleted, and with it goes the news of what it would have told."""
-        self._look(event, None)
+        await self._look(event, None)
 
-    def _look(self, event: Event, installation: int | None) -> None:
+    async def _look(self, event: Event, installation: int | None) -> None:
         signer = event.signer
         if signer.startswith(_APP):
-            looked = self._look_at_app(signer.removeprefix(_APP), installation)
+            looked = await self._look_at(Place(app=signer.removeprefix(_APP), installation=installation))
         elif signer.startswith(_OWNER):
-            looked = self._look_at_owner(signer.removeprefix(_OWNER))
+            looked = await self._look_at(Place(owner=signer.removeprefix(_OWNER)))
         else:
-            looked = not signer and self._look_at_all()
+            looked = not signer and await self._look_at(Place())
         self.uses["looked" if looked else "ignored"] += 1

@@ -13,9 +13,15 @@ from stackit.github.discovery.source import RESULTS, Source
 
 
 class DiscoveryMetrics(Collector):
-    """What a scrape reads of the sources, and of the events that had them read."""
+    """What a scrape reads of the sources, and of the events that had them read.
 
-    def __init__(self, sources: Callable[[], Iterable[Source]], uses: Mapping[Use, int]) -> None:
+    A node of a fleet that does not lead reads no listing: ``is_running`` returns False there.
+    """
+
+    def __init__(
+        self, sources: Callable[[], Iterable[Source]], uses: Mapping[Use, int], is_running: Callable[[], bool]
+    ) -> None:
+        self._is_running = is_running
         self._sources = sources
         self._uses = uses
 
@@ -44,7 +50,7 @@ class DiscoveryMetrics(Collector):
             failing.add_metric(name, sum(each.failures > 0 for each in standings) + (source.problem is not None))
             held.add_metric(name, sum(each.report.held is not None for each in standings))
             succeeded.add_metric(name, source.succeeded_at)
-            interval.add_metric(name, source.interval)
+            interval.add_metric(name, source.interval if self._is_running() else 0.0)
             for result in RESULTS:
                 readings.add_metric([source.name, result], source.results[result])
         events = CounterMetricFamily(

@@ -61,6 +61,7 @@ def discovery_routes(look_now: LookNow) -> list[Route]:
                 Parameter("dry_run", "Only say what would change.", Literal["1"]),
                 Parameter("accept", "Accept that many repositories vanished.", Literal["removals"]),
             ),
+            node="leader",
             summary="Read all listings of repositories now, and follow them.",
             returns=Discovered,
         )

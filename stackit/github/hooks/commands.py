@@ -21,7 +21,7 @@ from stackit.github.hooks.deliveries import DeliveryWatch
 from stackit.github.hooks.found import Hook
 from stackit.github.hooks.inspection import choose, listed
 from stackit.github.hooks.monitor import HookMonitor, LastLook
-from stackit.github.hooks.rotation import KEEP_OLD, Rotations, send_again
+from stackit.github.hooks.rotation import KEEP_OLD, Rotations, Share, send_again
 from stackit.github.hooks.secret_files import SecretFiles
 from stackit.github.hooks.target import HookTarget
 from stackit.github.hooks.wanted import WantedHook
@@ -52,7 +52,9 @@ class HookCommands:
         files: SecretFiles,
         deliveries: DeliveryWatch,
         refresh: Callable[[], None],
+        share: Share,
     ) -> None:
+        self._share = share
         self._config = config
         self._wanted = wanted
         self._watched = watched
@@ -80,6 +82,7 @@ class HookCommands:
                 "{prefix}/hooks/check",
                 self._check,
                 query=(_HOOK,),
+                node="leader",
                 summary="Look at webhooks at GitHub now.",
                 returns=ShownHooks,
             )
@@ -90,6 +93,7 @@ class HookCommands:
                 f"{{prefix}}/hooks/{name}",
                 _one(action),
                 query=(msgspec.structs.replace(_HOOK, required=True), *more),
+                node="leader",
                 summary=summary,
                 returns=answer,
                 errors={502: "GitHub does not do it; the error has the reason and the way out."},
@@ -137,7 +141,7 @@ class HookCommands:
         there = choose(await listed(target, client), wanted, known)
         if there is not None:
             raise StackitError(f"{target.label} is there, with the id {there.id}: stackit hook update {target.text}")
-        file, secret = self._secret(target)
+        file, secret = await self._secret(target)
         hook = await changes.create(client, target, wanted, secret)
         await self._watched.learn(target, hook.id)
         state = await self._monitor.look(target)
@@ -151,7 +155,7 @@ class HookCommands:
             await changes.mend_app(client, wanted)
         else:
             hook = await self._hook(target, client, wanted, request.query.get("id"))
-            file, secret = self._secret(target)
+            file, secret = await self._secret(target)
             await changes.mend(client, target, hook, wanted, secret)
             await self._watched.learn(target, hook.id)
         state = await self._monitor.look(target)
@@ -209,6 +213,7 @@ class HookCommands:
             raise StackitError(f"stackit knows nothing of {target.label}")
         self._files.remove(target)
         self._refresh()
+        await self._share([self._files.current(target), self._files.next(target)])
         return HookDone(hook=target.text, done="forgotten")
 
     # -- what they share ----------------------------------------------------------
@@ -232,7 +237,7 @@ class HookCommands:
             raise StackitError(f"{target.label} is not there: stackit hook create {target.text}")
         return found
 
-    def _secret(self, target: HookTarget) -> tuple[Path, str]:
+    async def _secret(self, target: HookTarget) -> tuple[Path, str]:
         """Return the secret of a webhook with its file, valid from now on: that of the configuration, else one made."""
         next_one = self._files.next(target)
         if self._rotations.is_changing(target):
@@ -243,6 +248,7 @@ class HookCommands:
         file = self._files.current(target)
         secret = self._files.make(file)
         self._refresh()
+        await self._share([file])
         return file, secret
 
     def _others(self, target: HookTarget, home: Path) -> list[str]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 
 import msgspec
 from twisted.internet.defer import CancelledError, Deferred
@@ -11,7 +11,7 @@ from twisted.internet.task import LoopingCall
 from stackit.api.errors import StackitError
 from stackit.api.events import Repo
 from stackit.api.occurrences import Occurrence
-from stackit.api.reactor import Reactor
+from stackit.api.reactor import Reactor, looping_call
 from stackit.github.hooks.access import HookAccess
 from stackit.github.hooks.alarms import HookAlarms
 from stackit.github.hooks.faults import FAULTS, Fault, command
@@ -27,6 +27,10 @@ FIRST_LOOK = 10.0
 _INSPECTED = tuple(each for each in FAULTS if each != "silent")
 
 
+WasTold = Callable[[Repo, float], Awaitable[bool]]
+"""Return whether a delivery of a webhook told of a push since a time, at any node. Raises JournalError."""
+
+
 class LastLook(msgspec.Struct, frozen=True):
     """What the last look at a webhook found; ``problem`` is why it could not be looked at."""
 
@@ -38,7 +42,8 @@ class LastLook(msgspec.Struct, frozen=True):
 class HookMonitor:
     """Looks at every webhook that is watched, one after the other, every ``interval`` seconds (0: never).
 
-    ``wanted`` returns what webhooks should be now, ``app_of`` the name of the App that has a repository.
+    ``wanted`` returns what webhooks should be now, ``app_of`` the name of the App that has a repository. ``was_told``
+    asks all nodes of a fleet; None without one.
     """
 
     def __init__(
@@ -53,7 +58,9 @@ class HookMonitor:
         wanted: Callable[[], WantedHook],
         app_of: Callable[[Repo], str | None],
         notice: Callable[[str], None],
+        was_told: WasTold | None = None,
     ) -> None:
+        self._was_told = was_told
         self.states: dict[str, LastLook] = {}
         self._reactor = reactor
         self._now = now
@@ -75,8 +82,7 @@ class HookMonitor:
             self._loop.stop()
         self._interval = interval
         if interval:
-            self._loop = LoopingCall(self._look_at_all)
-            self._loop.clock = self._reactor  # type: ignore[assignment]  # Twisted asks for a zope interface
+            self._loop = looping_call(self._reactor, self._look_at_all)
             self._loop.start(min(FIRST_LOOK, interval), now=False)
 
     async def stop(self) -> None:
@@ -113,10 +119,24 @@ class HookMonitor:
             del self.states[key]
         for target in targets.values():
             await self.look(target)
-        silent = self._silence.silent(min(LATE, self._interval or LATE))
+        try:
+            silent = await self._silent()
+        except StackitError:
+            return  # the journal tells of it; the next look is soon
         faults = faults_by_target(silent, targets, self._app_of)
         for key, target in targets.items():
             self.alarms.take(target, [faults[key]] if key in faults else [], about=("silent",))
+
+    async def _silent(self) -> list[Repo]:
+        """Return the repositories with a push that no delivery told of, at any node. Raises JournalError."""
+        silent = self._silence.silent(min(LATE, self._interval or LATE))
+        if self._was_told is None:
+            return silent
+        since = self._now() - self._silence.window - self._interval
+        told = [each for each in silent if await self._was_told(each, since)]
+        for each in told:
+            self._silence.told(each)
+        return [each for each in silent if each not in told]
 
     async def look(self, target: HookTarget) -> LastLook:
         """Look at one webhook, and raise or end its alarms."""

@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Sequence
 from contextlib import suppress
+from pathlib import Path
 from typing import Any
 
 import msgspec
 from prometheus_client.registry import Collector
 
 from stackit.api.admin import Route
-from stackit.api.errors import StackitError
+from stackit.api.background import Background
+from stackit.api.errors import JournalError, StackitError
 from stackit.api.events import Event, Repo
 from stackit.api.hookimpl import hookimpl, on
 from stackit.api.occurrences import Occurrence
@@ -23,10 +25,11 @@ from stackit.github.hooks.access import HookAccess
 from stackit.github.hooks.alarms import HookAlarms
 from stackit.github.hooks.commands import HookCommands
 from stackit.github.hooks.deliveries import DeliveryWatch
-from stackit.github.hooks.monitor import HookMonitor
-from stackit.github.hooks.rotation import Rotations
+from stackit.github.hooks.heard import Heard, heard
+from stackit.github.hooks.monitor import HookMonitor, WasTold
+from stackit.github.hooks.rotation import Rotations, Share
 from stackit.github.hooks.secret_files import SecretFiles
-from stackit.github.hooks.silence import Silence
+from stackit.github.hooks.silence import Silence, is_find
 from stackit.github.hooks.target import HookTarget
 from stackit.github.hooks.wanted import WantedHook, wanted_hook
 from stackit.github.hooks.watched import Documents, WatchedHooks
@@ -55,11 +58,26 @@ class HooksPart:
         patterns: Callable[[], Iterable[str | None]],
         refresh: Callable[[], None],
         notice: Callable[[str], None],
+        tell_leader: Callable[[str], Awaitable[None]] | None = None,
+        tell_what_was_heard: Callable[[str], Awaitable[None]] | None = None,
+        share: Share | None = None,
+        was_told: WasTold | None = None,
     ) -> None:
+        """``tell_leader`` has the leader of a fleet be told of a webhook's end (``told_of_end``), as a text says.
+
+        ``share`` gives the secrets in files to the other nodes; None where there are none. ``tell_what_was_heard`` has
+        the leader be told of it (``hear``). ``was_told`` is the monitor's.
+        """
+        self._tell_what_was_heard = tell_what_was_heard
+        self._background = Background()
+        self.files = files = SecretFiles(config().state_dir, shared=share is not None)
+        share = _share_with_nobody if share is None else share
+        self._tell_leader = tell_leader
+        self._is_running = False
+        self._was_running = False
         self._config = config
         self._patterns = patterns
         self._repos = repos
-        files = SecretFiles(config().state_dir)
         self._access = access = HookAccess(apps, clients, repos, config)
         self._notice = notice
         self._alarms = HookAlarms(notice)
@@ -72,6 +90,7 @@ class HooksPart:
             self._deliveries,
             home=lambda target: files.home(target, config().scoped_secrets),
             refresh=refresh,
+            share=share,
             notice=notice,
         )
         self._monitor = HookMonitor(
@@ -84,6 +103,7 @@ class HooksPart:
             wanted=self._wanted,
             app_of=self._app_of,
             notice=notice,
+            was_told=was_told,
         )
         self._commands = HookCommands(
             config=config,
@@ -95,6 +115,7 @@ class HooksPart:
             files=files,
             deliveries=self._deliveries,
             refresh=refresh,
+            share=share,
         )
 
     async def readable(self) -> list[tuple[HookTarget, int, ApiClient]]:
@@ -115,7 +136,10 @@ class HooksPart:
         return found
 
     def start(self) -> None:
-        """Begin to look at the webhooks."""
+        """Begin to look at the webhooks. After a stop, all that is known of them is read anew."""
+        if self._was_running:
+            self._watched.begin_anew()
+        self._is_running = self._was_running = True
         try:
             self._rotations.start()
         except StackitError as problem:
@@ -124,8 +148,11 @@ class HooksPart:
 
     async def stop(self) -> None:
         """End everything that it began."""
-        self._rotations.stop()
+        self._is_running = False
+        await self._rotations.stop()
         await self._monitor.stop()
+        await self._background.stop()
+        self._alarms.forget(())  # the leader of a fleet has them from now on
 
     def status(self) -> Any:
         """Return the webhooks as they were at the last look."""
@@ -150,11 +177,60 @@ class HooksPart:
 
     def plugin(self) -> object:
         """Return what is told of deliveries."""
-        return _Observer(self._deliveries, self._silence, self._rotations, self._monitor)
+        return _Observer(self._observe, self._deleted)
 
     def change(self, new: Config) -> Callable[[], None]:
         """Return a function that takes another interval; the rest is looked up when it is needed."""
-        return lambda: self._monitor.start(new.hooks.interval)
+
+        def apply() -> None:
+            if self._is_running:
+                self._monitor.start(new.hooks.interval)
+
+        return apply
+
+    def _observe(self, occurrence: Occurrence) -> None:
+        self._deliveries.observe(occurrence)
+        self._silence.observe(occurrence)
+        self._rotations.observe(occurrence)
+        self._monitor.observe(occurrence)
+        if self._tell_what_was_heard is not None and not self._is_running:
+            told = heard(occurrence, self.files.directory)
+            if told is None and is_find(occurrence) and occurrence.repo is not None:
+                told = Heard(repo=str(occurrence.repo), is_found=True)
+            if told is not None:
+                self._background.run(self._tell(msgspec.json.encode(told).decode()))
+
+    async def _tell(self, text: str) -> None:
+        with suppress(JournalError):  # who waits for it asks again
+            if self._tell_what_was_heard is not None:
+                await self._tell_what_was_heard(text)
+
+    async def hear(self, text: str) -> bool:
+        """Take note of what another node has heard."""
+        try:
+            told = msgspec.json.decode(text, type=Heard)
+        except msgspec.DecodeError:  # of another version
+            return False
+        occurrence = told.occurrence(self.files.directory)
+        if told.is_found and occurrence.repo is not None:
+            self._silence.found(occurrence.repo)
+        self._deliveries.observe(occurrence)
+        self._rotations.observe(occurrence)
+        self._monitor.observe(occurrence)
+        return True
+
+    async def _deleted(self, target: HookTarget, hook: int | None) -> None:
+        """Look at a webhook that told of its end, at the node that looks at webhooks."""
+        if self._is_running or self._tell_leader is None:
+            await self._monitor.deleted(target, hook)
+        else:
+            await self._tell_leader(f"{target.text} {hook or 0}")
+
+    async def told_of_end(self, text: str) -> bool:
+        """Look at a webhook of whose end another node was told."""
+        name, _, hook = text.partition(" ")
+        await self._monitor.deleted(HookTarget.parse(name), int(hook) or None)
+        return True
 
     def _wanted(self) -> WantedHook:
         config = self._config()
@@ -163,6 +239,10 @@ class HooksPart:
     def _app_of(self, repo: Repo) -> str | None:
         managed = self._repos.get(repo)
         return None if managed is None else managed.app
+
+
+async def _share_with_nobody(_: Sequence[Path]) -> None:
+    """Do nothing: there are no other nodes."""
 
 
 class _Named(msgspec.Struct, frozen=True):
@@ -181,18 +261,17 @@ class _Deleted(msgspec.Struct, frozen=True):
 class _Observer:
     """The plugin of this part."""
 
-    def __init__(self, deliveries: DeliveryWatch, silence: Silence, rotations: Rotations, monitor: HookMonitor) -> None:
-        self._deliveries = deliveries
-        self._silence = silence
-        self._rotations = rotations
-        self._monitor = monitor
+    def __init__(
+        self,
+        observe: Callable[[Occurrence], None],
+        deleted: Callable[[HookTarget, int | None], Awaitable[None]],
+    ) -> None:
+        self._observe = observe
+        self._deleted = deleted
 
     @hookimpl
     def stackit_observe(self, occurrence: Occurrence) -> None:
-        self._deliveries.observe(occurrence)
-        self._silence.observe(occurrence)
-        self._rotations.observe(occurrence)
-        self._monitor.observe(occurrence)
+        self._observe(occurrence)
 
     @on("meta.deleted")
     async def deleted(self, event: Event) -> None:
@@ -203,7 +282,7 @@ class _Observer:
             body = _Deleted()
         target = _target_of(event, body)
         if target is not None:
-            await self._monitor.deleted(target, body.hook_id)
+            await self._deleted(target, body.hook_id)
 
 
 def _target_of(event: Event, body: _Deleted) -> HookTarget | None:

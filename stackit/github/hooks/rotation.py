@@ -12,12 +12,13 @@ Whatever fails, and wherever the process ends, the same command goes on: it find
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Awaitable, Callable, Iterable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
 import msgspec
 
+from stackit.api.background import Background
 from stackit.api.errors import StackitError
 from stackit.api.occurrences import Occurrence
 from stackit.api.reactor import Reactor, sleep
@@ -37,6 +38,8 @@ PATIENCE = 30.0
 _ATTEMPTS = 3
 
 State = Literal["changed", "waiting"]
+Share = Callable[[Sequence[Path]], Awaitable[None]]
+"""Return once all nodes have in these files what is in them here. Raises StackitError."""
 
 
 class _Listed(msgspec.Struct, frozen=True):
@@ -48,7 +51,7 @@ class Rotations:
     """The changes of secrets that are under way.
 
     ``home`` returns the file in which the secret of a target stays. ``refresh`` has the receiver take the secrets that
-    are in the files now. ``notice`` is told how a change ended that
+    are in the files now, ``share`` gives them to the other nodes of a fleet. ``notice`` is told how a change ended that
     no command waited for.
     """
 
@@ -60,8 +63,11 @@ class Rotations:
         *,
         home: Callable[[HookTarget], Path],
         refresh: Callable[[], None],
+        share: Share,
         notice: Callable[[str], None],
     ) -> None:
+        self._share = share
+        self._background = Background()
         self._reactor = reactor
         self._files = files
         self._watch = watch
@@ -77,8 +83,9 @@ class Rotations:
         """Take up the changes that the last process left. Raises StackitError."""
         self._know(self._files.changing())
 
-    def stop(self) -> None:
+    async def stop(self) -> None:
         """End no change any more: the next process takes them up."""
+        await self._background.stop()
         for each in self._ending.values():
             each.cancel()
         self._ending.clear()
@@ -115,13 +122,14 @@ class Rotations:
         secret = self._files.make(path)
         self._know([target])
         self._refresh()
+        await self._share([path])
         label = str(path)
         with self._watch.expect(lambda it: it.verified_by == label) as verified:
             await changes.configure(client, target, hook, {"secret": secret})
             if not await self._provoke(client, target, hook, verified):
                 return "waiting"
         await sleep(self._reactor, keep_old)
-        self._end(target)
+        await self._share(self._end(target))
         return "changed"
 
     async def _provoke(
@@ -145,18 +153,24 @@ class Rotations:
     def _end_later(self, key: str) -> None:
         del self._ending[key]
         target = self._changing[key]
+        self._background.run(self._end_alone(target))
+
+    async def _end_alone(self, target: HookTarget) -> None:
         try:
-            self._end(target)
+            await self._share(self._end(target))
         except StackitError as problem:
             self._notice(f"{target.label}: its old secret is valid on: {problem}")
         else:
             self._notice(f"{target.label}: GitHub signs with the new secret, and the old one is removed")
 
-    def _end(self, target: HookTarget) -> None:
-        self._files.replace(target, self._home(target))
+    def _end(self, target: HookTarget) -> list[Path]:
+        """Have the next secret take the place of the current one; return the files that have changed."""
+        home, upcoming = self._home(target), self._files.next(target)
+        self._files.replace(target, home)
         del self._changing[target.key]
-        del self._labels[str(self._files.next(target))]
+        del self._labels[str(upcoming)]
         self._refresh()
+        return [home, upcoming]
 
 
 async def send_again(client: ApiClient) -> bool:

@@ -28,10 +28,14 @@ _ODD = re.compile(r"[^A-Za-z0-9._-]", re.ASCII)
 
 
 class SecretFiles:
-    """The secrets of a state directory. All methods raise StackitError where the disk does not do as it should."""
+    """The secrets of a state directory. All methods raise StackitError where the disk does not do as it should.
 
-    def __init__(self, state_dir: Path) -> None:
+    Where they are ``shared``, other nodes of a fleet have the same.
+    """
+
+    def __init__(self, state_dir: Path, *, shared: bool = False) -> None:
         self.directory = state_dir / DIRECTORY
+        self._shared = shared
 
     def current(self, target: HookTarget) -> Path:
         """Return the path of the secret of a scope, which may not be there."""
@@ -73,9 +77,11 @@ class SecretFiles:
     def home(self, target: HookTarget, configured: Iterable[ScopedSecret]) -> Path:
         """Return where the secret of a scope stays: a file of the configuration that is in the state directory, too.
 
-        Any other file of the configuration is not for stackit to change.
+        Any other file of the configuration is not for stackit to change, and none where other nodes have their own.
         """
         current = self.current(target)
+        if self._shared:
+            return current
         own = {each.file for each in configured if each.scope.lower() == target.key}
         inside = [each for each in own if each.is_relative_to(self.directory.parent)]
         return inside[0] if len(inside) == 1 and not current.exists() else current
@@ -98,6 +104,29 @@ class SecretFiles:
                 private_file.sync(self.directory)
         except OSError as problem:
             raise _failed(self.current(target), problem) from None
+
+    def contents(self) -> dict[str, str]:
+        """Return the secrets by the names of their files."""
+        return {name: self.read(self.directory / name) for name, _, _ in _read(self._names())}
+
+    def put(self, name: str, secret: str) -> bool:
+        """Have a file of this name hold a secret, or be gone where that is ""; return whether that is new."""
+        path = self.directory / name
+        if not any(True for _ in _read([name])) or self.read(path) == secret:
+            return False
+        beside = self.directory / f".{name}.new"
+        try:
+            self.directory.mkdir(mode=0o700, exist_ok=True)
+            if secret:
+                beside.unlink(missing_ok=True)
+                private_file.write(beside, f"{secret}\n")
+                beside.replace(path)
+            else:
+                path.unlink(missing_ok=True)
+            private_file.sync(self.directory)
+        except OSError as problem:
+            raise _failed(path, problem) from None
+        return True
 
     def _names(self) -> list[str]:
         try:

@@ -38,10 +38,23 @@ class Silence:
             if occurrence.event == "push" and occurrence.via is None:
                 self._pushes[repo.key] = self._seconds()
                 self._finds.pop(repo.key, None)
-        elif occurrence.name == "refs_changed" and occurrence.cause == "backstop" and _moved_branch(occurrence):
-            pushed = self._pushes.get(repo.key)
-            if pushed is None or self._seconds() - pushed > self._window:
-                self._finds.setdefault(repo.key, self._seconds())
+        elif is_find(occurrence):
+            self.found(repo)
+
+    def found(self, repo: Repo) -> None:
+        """Take note of a push that the backstop found, perhaps at another node."""
+        pushed = self._pushes.get(repo.key)
+        if pushed is None or self._seconds() - pushed > self._window:
+            self._finds.setdefault(repo.key, self._seconds())
+
+    def told(self, repo: Repo) -> None:
+        """Take note that a delivery told of the push after all."""
+        self._finds.pop(repo.key, None)
+
+    @property
+    def window(self) -> float:
+        """Return for how many seconds before a find a delivery counts for it."""
+        return self._window
 
     def silent(self, late: float = LATE) -> list[Repo]:
         """Return the repositories with a push that no delivery told of, ``late`` seconds after it was found."""
@@ -78,5 +91,8 @@ def _fault(target: HookTarget, repos: Sequence[Repo]) -> Fault:
     )
 
 
-def _moved_branch(occurrence: Occurrence) -> bool:
+def is_find(occurrence: Occurrence) -> bool:
+    """Return whether the backstop found a push."""
+    if occurrence.name != "refs_changed" or occurrence.cause != "backstop":
+        return False
     return any(each.ref.startswith(_HEADS) for each in occurrence.changes or ())

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from contextlib import suppress
 from typing import Protocol
 
 import msgspec
+from twisted.logger import Logger
 
 from stackit.api.errors import JournalError
 from stackit.api.forge import GITHUB
@@ -14,14 +15,16 @@ from stackit.config.model import Config
 from stackit.github.hooks.secret_files import SecretFiles
 from stackit.github.hooks.target import HookTarget
 
+_log = Logger(namespace="stackit")
+
 COLLECTION = "hooks"
 
 
 class Documents(Protocol):
     """The part of the journal that keeps the ids."""
 
-    async def documents(self, collection: str) -> dict[str, bytes]:
-        """Return the documents of a collection."""
+    async def documents(self, collection: str, keys: Collection[str] | None = None) -> dict[str, bytes]:
+        """Return the documents of a collection, or those with these keys."""
 
     def documents_now(self, collection: str) -> dict[str, bytes]:
         """Return the same, but block."""
@@ -47,6 +50,7 @@ class WatchedHooks:
         self._config = config
         self._known: dict[str, SeenHook] = {}
         self._is_loaded = False
+        self._left_out: set[str] = set()
         with suppress(JournalError):
             self._take(journal.documents_now(COLLECTION))
 
@@ -55,8 +59,18 @@ class WatchedHooks:
         if not self._is_loaded:
             self._take(await self._journal.documents(COLLECTION))
 
+    def begin_anew(self) -> None:
+        """Read the journal again before the next look: another node of the fleet may have changed it."""
+        self._known.clear()
+        self._is_loaded = False
+
     def _take(self, documents: Mapping[str, bytes]) -> None:
-        kept = {key: msgspec.json.decode(each, type=SeenHook) for key, each in documents.items()}
+        kept = {key: each for key, document in documents.items() if (each := _decoded(document)) is not None}
+        if left_out := sorted(documents.keys() - kept.keys() - self._left_out):
+            self._left_out.update(left_out)
+            _log.warn(
+                "what the journal has of the webhooks {left_out} cannot be read, and is left out", left_out=left_out
+            )
         self._known = {**kept, **self._known}
         self._is_loaded = True
 
@@ -100,3 +114,13 @@ class WatchedHooks:
         await self._journal.put(COLLECTION, {target.key: None})
         del self._known[target.key]
         return True
+
+
+def _decoded(document: bytes) -> SeenHook | None:
+    """Return what a document says of a webhook; None for one that is none, or that a newer stackit wrote."""
+    try:
+        seen = msgspec.json.decode(document, type=SeenHook)
+        HookTarget.parse(seen.scope)
+    except (msgspec.DecodeError, ValueError):
+        return None
+    return seen

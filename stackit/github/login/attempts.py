@@ -41,19 +41,21 @@ class Attempt(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Attempts:
-    """Makes attempts, and knows its own again within the time; each is of use once. ``seconds`` is a clock.
+    """Makes attempts, and knows its own again within the time; each is of use once.
+
+    ``now`` is the wall clock, ``key`` returns the secret that they are made with, which all nodes of a fleet have.
 
     Who makes many attempts pushes out what is known of their own old ones: it keeps nobody else from logging in.
     """
 
-    def __init__(self, seconds: Callable[[], float]) -> None:
-        self._seconds = seconds
-        self._key = secrets.token_bytes(_BYTES)
+    def __init__(self, now: Callable[[], float], key: Callable[[], bytes]) -> None:
+        self._now = now
+        self._key = key
         self._used: dict[str, float] = {}
 
     def begin(self, following: str) -> Attempt:
         """Return an attempt for one browser."""
-        end = int(self._seconds() + OPEN_FOR)
+        end = int(self._now() + OPEN_FOR)
         return self._of(f"{_base64(secrets.token_bytes(_BYTES))}.{end}.{_base64(following.encode())}", following)
 
     def find(self, cookie: str, state: str) -> Attempt | None:
@@ -61,7 +63,7 @@ class Attempts:
         if not _COOKIE.fullmatch(cookie):
             return None
         _, end, packed = cookie.split(".")
-        now = self._seconds()
+        now = self._now()
         right = hmac.compare_digest(state.encode("utf-8", "surrogatepass"), self._hash("state", cookie).encode())
         if not right or now >= int(end) or state in self._used:
             return None
@@ -70,7 +72,7 @@ class Attempts:
 
     def use(self, attempt: Attempt) -> None:
         """Have an attempt be of no use again."""
-        now = self._seconds()
+        now = self._now()
         self._used = {state: until for state, until in self._used.items() if now < until}
         if len(self._used) >= _MOST_USED:
             del self._used[next(iter(self._used))]
@@ -85,7 +87,7 @@ class Attempts:
         )
 
     def _hash(self, use: str, cookie: str) -> str:
-        return _base64(hmac.new(self._key, f"{use} {cookie}".encode(), hashlib.sha256).digest())
+        return _base64(hmac.new(self._key(), f"{use} {cookie}".encode(), hashlib.sha256).digest())
 
 
 def _base64(raw: bytes) -> str:

@@ -19,11 +19,11 @@ _CODE = re.compile(r"[A-Za-z0-9_-]{1,200}", re.ASCII)
 
 
 class BrowserLogin:
-    """The routes of browsers. ``seconds`` is the reactor's clock."""
+    """The routes of browsers. ``now`` and ``key`` are those of ``Attempts``."""
 
-    def __init__(self, admission: Admission, seconds: Callable[[], float]) -> None:
+    def __init__(self, admission: Admission, now: Callable[[], float], key: Callable[[], bytes]) -> None:
         self._admission = admission
-        self._attempts = Attempts(seconds)
+        self._attempts = Attempts(now, key)
 
     def routes(self) -> Sequence[Route]:
         """Return the routes. Who asks is not known: that is what they are for."""

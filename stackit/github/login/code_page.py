@@ -8,9 +8,9 @@ from urllib.parse import urlsplit
 from stackit.api.admin import AdminRequest, Response, Route
 from stackit.config.checks import is_loopback
 from stackit.github.login.admission import Admission, NotAdmitted
-from stackit.github.login.device_flow import DeviceFlow
-from stackit.github.login.oauth import Pending
+from stackit.github.login.device_flow import DeviceFlow, UnknownLogin
 from stackit.github.login.pages import CODE
+from stackit.github.login.steps import Waiting
 from stackit.github.pages import cookie_of
 from stackit.text.own_path import own_path
 
@@ -59,16 +59,19 @@ class CodeLogin:
         pages = self._admission.pages
         name, _ = _cookie(request.origin)
         key = cookie_of(request.cookie, name) if name else ""
-        device = self._flow.find(key)
-        if device is None or request.method != "GET":
-            return pages.question(own_path(request.query.get("next", "")))
+        question = pages.question(own_path(request.query.get("next", "")))
+        if not key or request.method != "GET":
+            return question
         try:
-            person = await self._flow.ask(request, key)
-        except Pending as pending:
-            return pages.code(device, pending.interval)
+            step = await self._flow.ask(request, key)
+        except UnknownLogin:
+            return question
         except NotAdmitted as problem:
             return pages.refused(str(problem), problem.status)
-        return self._admission.entrance.admit(request, person, device.following)
+        if isinstance(step, Waiting):
+            return pages.code(step)
+        person, following = step
+        return self._admission.entrance.admit(request, person, following)
 
 
 def _cookie(origin: str) -> tuple[str, str]:

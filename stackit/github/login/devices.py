@@ -34,11 +34,15 @@ class Device(msgspec.Struct, kw_only=True, eq=False):
 
 
 class Devices:
-    """The shells that wait, by a random key that each was given. ``seconds`` is the reactor's clock."""
+    """The shells that wait, by the digest of a random key that each was given.
 
-    def __init__(self, seconds: Callable[[], float]) -> None:
+    ``seconds`` is the reactor's clock; ``mark`` returns a key with the mark of this node.
+    """
+
+    def __init__(self, seconds: Callable[[], float], mark: Callable[[str], str]) -> None:
         self._seconds = seconds
-        self._waiting: dict[bytes, Device] = {}
+        self._mark = mark
+        self._waiting: dict[str, Device] = {}
 
     def make_room(self, client: str) -> bool:
         """Return whether one more shell of an address may wait."""
@@ -52,8 +56,8 @@ class Devices:
 
     def add(self, codes: DeviceCodes, client: str, following: str = "/") -> str:
         """Have a shell wait; return its key."""
-        key, now = secrets.token_urlsafe(_BYTES), self._seconds()
-        self._waiting[_hashed(key)] = Device(
+        key, now = self._mark(secrets.token_urlsafe(_BYTES)), self._seconds()
+        self._waiting[digest_of(key)] = Device(
             codes=codes,
             client=client,
             ends_at=now + codes.expires_in,
@@ -63,15 +67,16 @@ class Devices:
         )
         return key
 
-    def find(self, key: str) -> Device | None:
+    def find(self, digest: str) -> Device | None:
         """Return the shell of a key; None where there is none, and where its time is over."""
-        found = self._waiting.get(_hashed(key))
+        found = self._waiting.get(digest)
         return found if found is not None and self._seconds() < found.ends_at else None
 
-    def remove(self, key: str) -> None:
+    def remove(self, digest: str) -> None:
         """Have a shell wait no more."""
-        self._waiting.pop(_hashed(key), None)
+        self._waiting.pop(digest, None)
 
 
-def _hashed(key: str) -> bytes:
-    return hashlib.sha256(key.encode("utf-8", "surrogatepass")).digest()
+def digest_of(key: str) -> str:
+    """Return what a login is known by here, and what is asked of the node where it began: it lets nobody in."""
+    return hashlib.sha256(key.encode("utf-8", "surrogatepass")).hexdigest()

@@ -60,7 +60,7 @@ class Membership:
     async def pin(self, app: GitHubApp, names: Iterable[str]) -> None:
         """Remember the ids of logins that are new in the configuration. Raises StackitError."""
         for name in names:
-            if self._pins.get(name) is None:
+            if await self._pins.get(name) is None:
                 try:
                     found = await self._anybody(app).get("/users/{username}", GitHubUser, username=name)
                 except ApiError as problem:
@@ -81,10 +81,9 @@ class Membership:
         """Return whether somebody is the person whom the configuration names. Raises StackitError."""
         if user.login.lower() != name.lower():
             return False
-        pinned = self._pins.get(name)
+        pinned = await self._pins.get(name)
         if pinned is None:
-            await self._pins.pin(name, user.id)
-            return True
+            pinned = await self._pins.pin(name, user.id)
         if pinned != user.id:
             self._tell(
                 f"@{name} of [login] is not who it was: the account of that login has another id (it was {pinned}, and "

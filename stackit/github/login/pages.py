@@ -7,7 +7,7 @@ from html import escape
 import msgspec
 
 from stackit.api.admin import Response
-from stackit.github.login.devices import Device
+from stackit.github.login.steps import Waiting
 from stackit.github.pages import page
 
 LOGIN = "/login"
@@ -46,15 +46,15 @@ class LoginPages:
         )
         return self._page(_BY_CODE, content, form_action="'self'")
 
-    def code(self, device: Device, interval: float) -> Response:
-        """Return the page with the code, which loads itself again after ``interval`` seconds."""
-        address = escape(device.codes.verification_uri)
+    def code(self, login: Waiting) -> Response:
+        """Return the page with the code, which loads itself again when it is time for the next question."""
+        address = escape(login.verification_uri)
         content = (
             f'<p>Open <a href="{address}" target="_blank" rel="noreferrer">{address}</a>, and enter this code:</p>\n'
-            f'<p><strong class="code">{escape(device.codes.user_code)}</strong></p>\n'
+            f'<p><strong class="code">{escape(login.user_code)}</strong></p>\n'
             f'<p>Then <a href="{CODE}">go on</a>: this page does so by itself.</p>'
         )
-        return self._page(_BY_CODE, content, headers={"Refresh": str(max(1, round(interval)))})
+        return self._page(_BY_CODE, content, headers={"Refresh": str(max(1, round(login.interval)))})
 
     def _page(
         self,

@@ -46,7 +46,10 @@ class Roles:
         reactor: Reactor,
         now: Callable[[], float],
         notice: Callable[[str], None],
+        leads: Callable[[], bool] = lambda: True,
     ) -> None:
+        """``leads`` returns whether this node looks at everybody: one of a fleet does, and the others follow."""
+        self._leads = leads
         self._people = people
         self._membership = membership
         self._pins = pins
@@ -65,7 +68,7 @@ class Roles:
 
     def start(self) -> None:
         """Look at everybody now, and every ten minutes."""
-        self.look()
+        self.look_at_everybody()
 
     async def stop(self) -> None:
         """Look no more."""
@@ -87,6 +90,14 @@ class Roles:
             self._is_looking = True
             self._background.run(self._look())
 
+    def look_at_everybody(self) -> None:
+        """Look at everybody, if this node does that, and again in a while."""
+        if self._leads():
+            self.look()
+        else:
+            self.problems = ()
+            self._look_later(AGAIN)
+
     async def _look(self) -> None:
         try:
             while self._wanted is None or self._wanted:
@@ -106,7 +117,7 @@ class Roles:
     def _look_later(self, seconds: float) -> None:
         if self._timer is not None and self._timer.active():
             self._timer.cancel()
-        self._timer = None if self._stopped else self._reactor.callLater(seconds, self.look)
+        self._timer = None if self._stopped else self._reactor.callLater(seconds, self.look_at_everybody)
 
     def _tell(self, problems: tuple[str, ...]) -> None:
         for line in problems:

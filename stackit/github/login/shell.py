@@ -10,7 +10,7 @@ import msgspec
 from stackit.api.admin import AdminRequest, Response, Role, Route, error
 from stackit.github.login.admission import Admission, NotAdmitted
 from stackit.github.login.device_flow import DeviceFlow
-from stackit.github.login.oauth import Pending
+from stackit.github.login.steps import Waiting
 from stackit.text.times import rfc3339
 
 _PATH = "{prefix}/login/device"
@@ -96,7 +96,13 @@ class ShellLogin:
                 summary="Ask whether the login of a shell is done.",
                 body=DeviceQuestion,
                 returns=DeviceState,
-                errors={400: "The question makes no sense.", 503: "It cannot be known who may come in.", **_ERRORS},
+                errors={
+                    400: "The question makes no sense.",
+                    410: "The node of the fleet where it began does not answer.",
+                    429: "Too many questions from this address.",
+                    503: "It cannot be known who may come in.",
+                    **_ERRORS,
+                },
             ),
             Route(
                 "DELETE",
@@ -140,15 +146,12 @@ class ShellLogin:
         except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
             return error(400, 'expected {"device": "…"}, as the answer that began the login has it')
         try:
-            person = await self._flow.ask(request, key)
-        except Pending as pending:
-            return _pending(pending.interval)
+            step = await self._flow.ask(request, key)
         except NotAdmitted as problem:
             return error(problem.status, str(problem))
+        if isinstance(step, Waiting):
+            return Response(body={"state": "pending", "interval": step.interval})
+        person, _ = step
         token, ends_at = self._admission.entrance.issue(request, person)
         done = DeviceState(state="done", token=token, name=person.name, role=person.role, ends_at=rfc3339(ends_at))
         return Response(body=msgspec.to_builtins(done))
-
-
-def _pending(interval: float) -> Response:
-    return Response(body={"state": "pending", "interval": interval})

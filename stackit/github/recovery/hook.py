@@ -99,7 +99,7 @@ class HookRecovery:
             return HookState()
         try:
             return decode_state(document)
-        except msgspec.DecodeError:
+        except (msgspec.DecodeError, UnicodeDecodeError):
             self._notice(
                 f"the journal's mark of {self.source.name} cannot be read: GitHub's whole list is gone through; what "
                 "the journal does not know any more is taken again"

@@ -6,12 +6,11 @@ from collections.abc import Awaitable, Callable, Coroutine, Iterable
 from typing import Any
 
 from twisted.internet.defer import CancelledError, Deferred, DeferredList
-from twisted.internet.task import LoopingCall
 from twisted.python.failure import Failure
 
 from stackit.api.errors import StackitError, describe
 from stackit.api.occurrences import Occurrence
-from stackit.api.reactor import Timers
+from stackit.api.reactor import Timers, looping_call
 from stackit.github.api import ApiError
 from stackit.github.recovery.hook import COLLECTION, Documents, Found, HookRecovery
 from stackit.github.recovery.losses import Losses
@@ -59,27 +58,32 @@ class Recovery:
         self._asked: dict[str, float] = {}
         self._problems: dict[str, str] = {}
         self._stopping = False
+        self._is_started = False
         self.hooks: dict[str, HookRecovery] = {}
         self.metrics = RecoveryMetrics(self.hooks, now)
         self.losses = Losses(self.hooks, reconcile, now, self._notice)
-        self._loop = LoopingCall(self.look)
-        self._loop.clock = reactor  # type: ignore[assignment]  # Twisted asks for a zope interface
+        self._loop = looping_call(reactor, self.look)
 
     # -- start and stop -------------------------------------------------------------
 
     def start(self) -> None:
-        """Begin to look."""
+        """Begin to look. After a stop, the marks are read anew: another node of the fleet may have moved them."""
+        self._stopping = False
+        self._is_started = True
+        self._problems.clear()
         self._schedule()
 
     async def stop(self) -> None:
         """End all walks. What is left is found by the next start."""
         self._stopping = True
+        self._is_started = False
         if self._loop.running:
             self._loop.stop()
         await self.losses.stop()
         for running in list(self._running.values()):
             running.cancel()
             await DeferredList([running])
+        self.hooks.clear()  # the leader of a fleet knows more by now
 
     def change(self, *, interval: float, pause: float) -> None:
         """Take other settings, and look again: there may be other hooks."""
@@ -91,9 +95,7 @@ class Recovery:
     def _schedule(self) -> None:
         if self._loop.running:
             self._loop.stop()
-        if self._stopping:
-            return
-        if self._interval:
+        if self._is_started and self._interval:
             self._loop.start(self._interval, now=True)
 
     # -- walks ------------------------------------------------------------------------

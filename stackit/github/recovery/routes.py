@@ -58,6 +58,7 @@ def recovery_routes(recovery: Recovery, now: Callable[[], float]) -> list[Route]
                 Parameter("dry_run", "Whether to take nothing.", Literal["0", "1"]),
                 Parameter("acknowledge", "Whether only to say that the losses are known.", Literal["0", "1"]),
             ),
+            node="leader",
             summary="Look for missed deliveries in GitHub's lists, and take them.",
             returns=Recovered,
         )

@@ -36,10 +36,14 @@ def form(wish: AppWish, state: str, cookie: str, max_age: int) -> Response:
     )
 
 
-def done(install_url: str, toml: str) -> Response:
-    """Return the page at the end: what to put into the configuration, and where to install the App."""
+def done(install_url: str, toml: str, node: str) -> Response:
+    """Return the page at the end: what to put into the configuration, and where to install the App.
+
+    ``node`` is the one of a fleet that has the files of the App.
+    """
+    files = f"<p>The files of the App are at node {escape(node)}: bring them to all nodes first.</p>\n" if node else ""
     content = (
-        f"<p>Put this into the configuration of stackit, and reload it:</p>\n<pre>{escape(toml)}</pre>\n"
+        f"{files}<p>Put this into the configuration of stackit, and reload it:</p>\n<pre>{escape(toml)}</pre>\n"
         f'<p>Then install the App: <a href="{escape(install_url)}">{escape(install_url)}</a></p>'
     )
     return _page("The App is made", content)

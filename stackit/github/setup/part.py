@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import json
 import re
+import secrets
 from collections.abc import Callable, Sequence
+from functools import partial
 from typing import Any, Literal
 
 import msgspec
@@ -12,6 +14,8 @@ from prometheus_client.registry import Collector
 
 from stackit.api.admin import AdminRequest, Response, Route, error
 from stackit.api.errors import StackitError
+from stackit.api.nodes import Alone, Nodes
+from stackit.api.peers import Affinity, NoAffinity
 from stackit.api.reactor import Reactor
 from stackit.api.schema import Parameter, Timestamp
 from stackit.config.admin_url import admin_base
@@ -21,6 +25,7 @@ from stackit.github.api import ApiClients, ApiError, NoCredential
 from stackit.github.names import parse_repo
 from stackit.github.pages import cookie_of
 from stackit.github.setup import pages
+from stackit.github.setup.any_node import PURPOSE, AnyNode, Handler
 from stackit.github.setup.conversion import AppFiles, NewApp, convert
 from stackit.github.setup.manifest import AppWish
 from stackit.github.setup.window import OPEN_FOR, SetupWindow
@@ -30,19 +35,28 @@ from stackit.text.times import rfc3339
 FORM, CALLBACK = "/setup/app", "/setup/app/callback"
 LOGIN_CALLBACK = "/login/github/callback"
 """Where GitHub sends people who log in."""
+_STATE = "state"
 _CODE = re.compile(r"[A-Za-z0-9_-]{1,200}", re.ASCII)
+_SILENT = "the node of the fleet where this set-up began does not answer"
 _TRY_AGAIN = {"network", "server", "rate_limited", "secondary_limit"}
 
 
-class SetupWindowOpened(msgspec.Struct, frozen=True):
-    """The address for the browser, and when it is of no use any more."""
+class SetupWindowOpened(msgspec.Struct, frozen=True, omit_defaults=True):
+    """The address for the browser, and when it is of no use any more.
+
+    ``setup`` is by what any node of a fleet says how far it is.
+    """
 
     url: str
     open_until: Timestamp
+    setup: str | msgspec.UnsetType = msgspec.UNSET
 
 
 class SetupState(msgspec.Struct, frozen=True, omit_defaults=True):
-    """How far the set-up is. One that is ``done`` tells of the App, one that ``failed`` of the problem."""
+    """How far the set-up is. One that is ``done`` tells of the App, one that ``failed`` of the problem.
+
+    ``node`` is the node of a fleet that has the ``directory``.
+    """
 
     state: Literal["closed", "open", "done", "failed"]
     app: str | msgspec.UnsetType = msgspec.UNSET
@@ -50,6 +64,7 @@ class SetupState(msgspec.Struct, frozen=True, omit_defaults=True):
     toml: str | msgspec.UnsetType = msgspec.UNSET
     install_url: str | msgspec.UnsetType = msgspec.UNSET
     directory: str | msgspec.UnsetType = msgspec.UNSET
+    node: str | msgspec.UnsetType = msgspec.UNSET
     problem: str | msgspec.UnsetType = msgspec.UNSET
 
 
@@ -60,7 +75,11 @@ class _Setup(msgspec.Struct, frozen=True, eq=False):
 
 
 class SetupPart:
-    """One set-up at a time. ``config`` returns the configuration of now."""
+    """One set-up at a time. ``config`` returns the configuration of now.
+
+    In a fleet, a set-up is known at the node that opened its window, where its files go; a browser or a command that
+    comes to any other one is answered by what that node says.
+    """
 
     name = "setup"
     settings: Sequence[str] = ("admin.url",)
@@ -74,7 +93,13 @@ class SetupPart:
         config: Callable[[], Config],
         redact: Redactor,
         notice: Callable[[str], None],
+        nodes: Nodes = Alone(),  # noqa: B008 - it has no state
+        affinity: Affinity = NoAffinity(),  # noqa: B008 - it has no state
     ) -> None:
+        self._here = nodes.here
+        self._mark = partial(affinity.mark, PURPOSE)
+        handlers: dict[str, Handler] = {_STATE: self._state, FORM: self._enter, CALLBACK: self._come_back}
+        self._any_node = AnyNode(affinity, handlers, reactor.seconds)
         self._reactor = reactor
         self._now = now
         self._clients = clients
@@ -113,8 +138,9 @@ class SetupPart:
         return lambda: None
 
     def routes(self) -> Sequence[Route]:
-        """Return the routes of the command, and those of the browser, which has no token."""
+        """Return the routes of the command, those of the browser, which has no token, and that of other nodes."""
         return [
+            *(self._any_node.routes() if self._here else ()),
             Route(
                 "POST",
                 "{prefix}/setup/app",
@@ -133,9 +159,13 @@ class SetupPart:
                 "GET",
                 "{prefix}/setup/app",
                 self._show,
-                query=(),
+                query=(Parameter("setup", "In a fleet, the `setup` of the answer that opened the window."),),
                 summary="Say how far the set-up of an App is.",
                 returns=SetupState,
+                errors={
+                    429: "Too many questions from this address.",
+                    502: "The node of the fleet where it began does not answer.",
+                },
             ),
             Route("GET", FORM, self._form, query=None, open=True, summary="Send a browser to GitHub to make an App."),
             Route("GET", CALLBACK, self._callback, query=None, open=True, summary="Take the App that GitHub made."),
@@ -152,17 +182,24 @@ class SetupPart:
             return error(400, str(problem))
         if self._setup is not None:
             self._setup.window.close()
-        window = SetupWindow(self._reactor)
+        window = SetupWindow(self._reactor, self._mark)
         self._setup, self._outcome = _Setup(window, wish, files), None
         return Response(
             status=201,
             body=SetupWindowOpened(
                 url=f"{wish.callback_url.removesuffix(CALLBACK)}{FORM}?ticket={window.ticket}",
                 open_until=rfc3339(self._now() + OPEN_FOR),
+                setup=self._mark(secrets.token_urlsafe(8)) if self._here else msgspec.UNSET,
             ),
         )
 
-    def _show(self, _: AdminRequest) -> Response:
+    async def _show(self, request: AdminRequest) -> Response:
+        there = await self._any_node.answer(request, _STATE, request.query.get("setup", ""))
+        if there is None:
+            return self._state(request)
+        return there or error(502, f"{_SILENT}: begin again")
+
+    def _state(self, _: AdminRequest) -> Response:
         if self._outcome is not None:
             return Response(body=self._outcome)
         is_open = self._setup is not None and self._setup.window.is_open
@@ -202,10 +239,18 @@ class SetupPart:
 
     # -- the browser --------------------------------------------------------------
 
-    def _form(self, request: AdminRequest) -> Response:
+    async def _form(self, request: AdminRequest) -> Response:
         """Give the browser with the ticket a form for GitHub."""
+        if request.method != "GET":  # a HEAD of something that only looks takes no window
+            return pages.forbidden()
+        there = await self._any_node.answer(request, FORM, request.query.get("ticket", ""))
+        if there is None:
+            return self._enter(request)
+        return there or pages.failed(f"{_SILENT}: begin again, by stackit app create", 502)
+
+    def _enter(self, request: AdminRequest) -> Response:
         setup = self._setup
-        if setup is None or request.method != "GET":  # a HEAD of something that only looks takes no window
+        if setup is None:
             return pages.forbidden()
         entered = setup.window.enter(request.query.get("ticket", ""), cookie_of(request.cookie, pages.COOKIE))
         if entered is None:
@@ -215,8 +260,20 @@ class SetupPart:
 
     async def _callback(self, request: AdminRequest) -> Response:
         """Exchange the code that the browser brings back from GitHub."""
+        if request.method != "GET" or not _CODE.fullmatch(request.query.get("code", "")):
+            return pages.forbidden()
+        there = await self._any_node.answer(request, CALLBACK, request.query.get("state", ""))
+        if there is None:
+            return await self._come_back(request)
+        return there or pages.failed(
+            f"{_SILENT}. Load this page again; where that does not help, delete the App at GitHub, and begin again, by "
+            "stackit app create",
+            502,
+        )
+
+    async def _come_back(self, request: AdminRequest) -> Response:
         setup, code = self._setup, request.query.get("code", "")
-        if setup is None or request.method != "GET" or not _CODE.fullmatch(code):
+        if setup is None:
             return pages.forbidden()
         if not setup.window.use(request.query.get("state", ""), cookie_of(request.cookie, pages.COOKIE)):
             return pages.forbidden()
@@ -258,10 +315,16 @@ class SetupPart:
         self._redact.add_files(path for path in (files.private_key, files.webhook_secret, files.client_secret))
         toml, install_url = _toml(wish, files, made, self._config()), f"{made.html_url}/installations/new"
         self._outcome = SetupState(
-            "done", app=made.slug, owner=owner, toml=toml, install_url=install_url, directory=str(files.directory)
+            "done",
+            app=made.slug,
+            owner=owner,
+            toml=toml,
+            install_url=install_url,
+            directory=str(files.directory),
+            node=self._here or msgspec.UNSET,
         )
         self._notice(f"the GitHub App {made.slug} of {owner} was made; its secrets are in {files.directory}")
-        return pages.done(install_url, toml)
+        return pages.done(install_url, toml, self._here)
 
     def _failed(self, setup: _Setup, problem: str, status: int) -> Response:
         if setup is self._setup:

@@ -18,10 +18,14 @@ _BYTES = 32
 
 
 class SetupWindow:
-    """One set-up. It is open until its time is over, or it was used."""
+    """One set-up. It is open until its time is over, or it was used.
 
-    def __init__(self, reactor: Timers) -> None:
-        self.ticket = secrets.token_urlsafe(_BYTES)
+    ``mark`` returns a secret with the mark of this node.
+    """
+
+    def __init__(self, reactor: Timers, mark: Callable[[str], str] = str) -> None:
+        self._mark = mark
+        self.ticket = self._secret()
         self._cookie: str | None = None
         self._state: str | None = None
         self._seconds: Callable[[], float] = reactor.seconds
@@ -38,12 +42,12 @@ class SetupWindow:
 
         The first browser takes the window; another one has to show the cookie of that one.
         """
-        known = self._cookie or secrets.token_urlsafe(_BYTES)
+        known = self._cookie or self._secret()
         right = hmac.compare_digest(ticket.encode(), self.ticket.encode())
         same = self._cookie is None or hmac.compare_digest(cookie.encode(), known.encode())
         if not (right and same and self.is_open):
             return None
-        self._cookie, self._state = known, self._state or secrets.token_urlsafe(_BYTES)
+        self._cookie, self._state = known, self._state or self._secret()
         return known, self._state
 
     def use(self, state: str, cookie: str) -> bool:
@@ -64,3 +68,6 @@ class SetupWindow:
     def close(self) -> None:
         """Let nobody use it any more."""
         self._used = True
+
+    def _secret(self) -> str:
+        return self._mark(secrets.token_urlsafe(_BYTES))

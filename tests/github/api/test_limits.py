@@ -232,6 +232,17 @@ def test_a_date_that_is_none_leaves_the_clock_as_it_is(date: str) -> None:
     assert clock.offset == 0
 
 
+def test_it_is_told_whose_clock_is_wrong() -> None:
+    told: list[str] = []
+    for whose in ({}, {"clock_of": "the fleet's database"}):
+        clock = GitHubClock("x", lambda: 1_800_000_000.0, told.append, **whose)
+        clock.observe(formatdate(1_800_000_060.0, usegmt=True), 0.1)
+    assert [line.partition(" is ")[0] for line in told] == [
+        "the clock of this machine",
+        "the clock of the fleet's database",
+    ]
+
+
 def test_a_clock_at_the_edge_is_told_of_once() -> None:
     told: list[str] = []
     now = 1_800_000_000.0

@@ -44,10 +44,10 @@ async def test_a_rename_is_followed_when_its_event_comes_and_what_another_app_sa
     await harness.github.admin.rename("octo/r00001", "renamed")
     await harness.time.pass_time(60)
     told: Any = discovery.plugin()
-    told.repository(event("repository", "app:other", installation={"id": installation.id}))
+    await told.repository(event("repository", "app:other", installation={"id": installation.id}))
     await harness.time.pass_time(60)
     assert "octo/renamed" not in harness.names()
-    told.repository(event("repository", "app:main", installation={"id": installation.id}))
+    await told.repository(event("repository", "app:main", installation={"id": installation.id}))
     await harness.time.pass_time(5)
     assert "octo/renamed" in harness.names()
     assert "octo/r00001" not in harness.names()
@@ -119,3 +119,58 @@ async def test_an_app_that_gives_no_answer_silences_no_other(harness: DiscoveryH
     assert harness.names() == {"acme/site"}
     (problem,) = discovery.problems()
     assert problem.startswith("App main: its listings are not known: ")
+
+
+@pytest_twisted.ensureDeferred
+async def test_another_node_than_the_leader_reads_no_listing_and_tells_the_leader_where_to_look(
+    harness: DiscoveryHarness,
+) -> None:
+    leader = await started(harness)
+    told: list[str] = []
+    other = harness.discovery(tell_leader=told.append)
+    (installation,) = harness.app.installations
+    await harness.github.admin.rename("octo/r00001", "renamed")
+    await harness.time.pass_time(60)
+    calls = len(harness.github.api.calls)
+    plugin: Any = other.plugin()
+    await plugin.repository(event("repository", "app:main", installation={"id": installation.id}))
+    await plugin.repository(event("repository", "app:other", installation={"id": installation.id}))
+    await plugin.repository(event("repository", "owner:octo"))
+    other.look_at_app("main")
+    await harness.time.pass_time(60)
+    assert len(harness.github.api.calls) == calls
+    assert (len(told), plugin.uses) == (1, {"looked": 1, "ignored": 2})
+    assert await leader.look_as_told(told[0])
+    await harness.time.pass_time(5)
+    assert "octo/renamed" in harness.names()
+
+
+@pytest_twisted.ensureDeferred
+async def test_discovery_begins_anew_wherever_it_is_started_again(harness: DiscoveryHarness) -> None:
+    discovery = await started(harness)
+    await discovery.stop()
+    await harness.github.create("octo/new")
+    discovery.change(with_tables(harness, DiscoverTable(app="main")))()
+    await harness.time.pass_time(3700)
+    assert "octo/new" not in harness.names()
+    assert not await discovery.look_as_told("{")
+    discovery.start()
+    await harness.time.pass_time(5)
+    assert "octo/new" in harness.names()
+
+
+@pytest_twisted.ensureDeferred
+async def test_listings_that_another_node_reads_are_never_old_here(harness: DiscoveryHarness) -> None:
+    discovery = await started(harness)
+
+    def read(name: str) -> float:
+        (collector,) = discovery.collectors()
+        (family,) = [each for each in collector.collect() if each.name == name]
+        return float(family.samples[0].value)
+
+    assert read("stackit_discovery_interval_seconds") == harness.settings.interval
+    await discovery.stop()
+    await harness.time.pass_time(5 * 86400)
+    assert read("stackit_discovery_interval_seconds") == 0
+    discovery.start()
+    assert harness.time.now() - read("stackit_discovery_success_timestamp_seconds") < 60

@@ -6,11 +6,12 @@ import json
 from typing import Any
 
 import pytest
+import pytest_twisted
 
 from stackit import Event
 from stackit.api.events import Repo
 from stackit.config.discover import DiscoverTable
-from stackit.github.discovery.events import DiscoveryEvents
+from stackit.github.discovery.events import DiscoveryEvents, Place
 from stackit.github.discovery.orphans import orphans
 from stackit.github.discovery.rules import named
 from stackit.registry import Record
@@ -21,19 +22,11 @@ class Looks:
 
     def __init__(self) -> None:
         self.told: list[Any] = []
-        self.events = DiscoveryEvents(self._app, self._owner, self._all)
+        self.events = DiscoveryEvents(self._look_at)
 
-    def _app(self, name: str, installation: int | None) -> bool:
-        self.told.append((name, installation))
-        return name == "main"
-
-    def _owner(self, login: str) -> bool:
-        self.told.append(login)
-        return login == "octo"
-
-    def _all(self) -> bool:
-        self.told.append("all")
-        return True
+    async def _look_at(self, place: Place) -> bool:
+        self.told.append("all" if place == Place() else (place.app, place.installation) if place.app else place.owner)
+        return place.app in (None, "main") and place.owner in (None, "octo")
 
 
 def event(name: str, signer: str, **payload: Any) -> Event:
@@ -53,24 +46,27 @@ def event(name: str, signer: str, **payload: Any) -> Event:
     ],
 )
 @pytest.mark.parametrize("name", ["repository", "installation_repositories"])
-def test_the_signer_decides_where_is_looked(name: str, signer: str, told: Any, use: Any) -> None:
+@pytest_twisted.ensureDeferred
+async def test_the_signer_decides_where_is_looked(name: str, signer: str, told: Any, use: Any) -> None:
     looks = Looks()
-    getattr(looks.events, name)(event(name, signer, installation={"id": 7}))
+    await getattr(looks.events, name)(event(name, signer, installation={"id": 7}))
     assert looks.told == ([] if told is None else [told])
     assert looks.events.uses == {use: 1}
 
 
 @pytest.mark.parametrize("installation", [None, 7, "7", {}, {"id": "7"}, {"id": None}, []])
-def test_an_event_that_names_no_installation_has_all_of_the_app_read(installation: Any) -> None:
+@pytest_twisted.ensureDeferred
+async def test_an_event_that_names_no_installation_has_all_of_the_app_read(installation: Any) -> None:
     looks = Looks()
-    looks.events.repository(event("repository", "app:main", installation=installation))
+    await looks.events.repository(event("repository", "app:main", installation=installation))
     assert looks.told == [("main", None)]
 
 
 @pytest.mark.parametrize("name", ["installation", "installation_target", "meta"])
-def test_an_event_of_installations_has_all_of_the_app_read(name: str) -> None:
+@pytest_twisted.ensureDeferred
+async def test_an_event_of_installations_has_all_of_the_app_read(name: str) -> None:
     looks = Looks()
-    getattr(looks.events, name)(event(name, "app:main", installation={"id": 7}))
+    await getattr(looks.events, name)(event(name, "app:main", installation={"id": 7}))
     assert looks.told == [("main", None)]
 
 

@@ -10,7 +10,7 @@ import msgspec
 import pytest_twisted
 from twisted.internet.defer import Deferred
 
-from stackit import AdminRequest, Event, Occurrence, Repo, Response
+from stackit import AdminRequest, Event, ManagedRepo, Occurrence, RefChange, Repo, Response
 from stackit.api.errors import JournalError
 from stackit.api.repos import Repos
 from stackit.config.apps import AppConfig
@@ -51,7 +51,7 @@ class Documents:
             raise JournalError("the journal is not open yet")
         return dict(self.kept)
 
-    async def documents(self, collection: str) -> dict[str, bytes]:
+    async def documents(self, collection: str, keys: Any = None) -> dict[str, bytes]:
         return self.documents_now(collection)
 
 
@@ -64,6 +64,7 @@ class Watching:
         self.directory = directory
         self.notices: list[str] = []
         self.refreshed = 0
+        self.repos = Repos()
         self.journal = Documents()
         self.app = github.apps.create("main", owner="octo", permissions=GRANTED)
         key, self.secret_file = directory / "key.pem", directory / "secret"
@@ -87,7 +88,11 @@ class Watching:
         )
         self.part = self._part()
 
-    def _part(self) -> HooksPart:
+    def another(self, tell_leader: Any = None, *, what_was_heard: Any = None, was_told: Any = None) -> HooksPart:
+        """The part at another node."""
+        return self._part(tell_leader=tell_leader, tell_what_was_heard=what_was_heard, was_told=was_told)
+
+    def _part(self, **more: Any) -> HooksPart:
         def refresh() -> None:
             self.refreshed += 1
 
@@ -96,12 +101,13 @@ class Watching:
             now=self.time.now,
             apps=self.apps,
             clients=self.clients,
-            repos=Repos(),
+            repos=self.repos,
             config=lambda: self.config,
             journal=self.journal,
             patterns=lambda: {"push"},
             refresh=refresh,
             notice=self.notices.append,
+            **more,
         )
 
     def change(self, **settings: Any) -> None:
@@ -454,3 +460,116 @@ async def test_what_makes_no_sense_is_refused_with_the_way_out(watching: Watchin
         assert (answer.status, text in answer.body["error"]) == (status, True), answer.body
     watching.change(public_url=None)
     assert "set public_url" in (await watching.do("create", hook="octo/widget")).body["error"]
+
+
+@pytest_twisted.ensureDeferred
+async def test_a_node_that_does_not_lead_tells_the_leader_of_the_end_of_a_webhook(watching: Watching) -> None:
+    told: list[str] = []
+
+    async def tell_leader(text: str) -> None:
+        told.append(text)
+
+    other = watching.another(tell_leader)
+    plugin: Any = other.plugin()
+    body = b'{"action":"deleted","hook_id":7,"hook":{"type":"Organization"},"organization":{"login":"acme"}}'
+    await plugin.deleted(Event(name="meta", action="deleted", id="1", delivery="d", received_at=0.0, body=body))
+    assert (watching.notices, told) == ([], ["acme 7"])
+    assert await watching.part.told_of_end(told[0])
+    assert watching.notices == [
+        "the webhook of acme (id 7) was deleted at GitHub; make another: stackit hook create acme"
+    ]
+
+
+@pytest_twisted.ensureDeferred
+async def test_a_node_that_leads_again_knows_the_webhooks_that_another_one_has_made_meanwhile(
+    watching: Watching,
+) -> None:
+    await watching.restart()
+    await watching.part.stop()
+    calls = len(watching.github.api.calls)
+    watching.part.change(watching.config)()
+    await watching.time.pass_time(700)
+    assert len(watching.github.api.calls) == calls  # it looks at nothing
+    watching.journal.kept["owner:octo"] = b'{"scope":"owner:octo","id":5}'
+    watching.part.start()
+    await watching.time.pass_time(60)
+    assert any("octo" in each for each in watching.alarms())
+
+
+@pytest_twisted.ensureDeferred
+async def test_a_new_secret_counts_that_another_node_has_heard_of(watching: Watching) -> None:
+    told: list[str] = []
+
+    async def tell(text: str) -> None:
+        told.append(text)
+
+    await watching.restart()
+    other = watching.another(what_was_heard=tell)
+    assert (await watching.do("create", hook="octo/widget")).status == 200
+    assert (await watching.do("rotate", hook="octo/widget")).body["done"] == "waiting"
+    current = watching.directory / "webhook-secrets" / "repo+octo+widget"
+    upcoming = current.with_name("repo+octo+widget+next")
+    secret = upcoming.read_text()
+    plugin: Any = other.plugin()
+    for label in (str(current), str(upcoming), None):
+        plugin.stackit_observe(Occurrence(name="accepted", verified_by=label, repo=Repo("octo", "widget")))
+    assert len(told) == 1
+    assert str(watching.directory) not in told[0]  # it may be another directory there
+    assert await watching.part.hear(told[0])
+    assert not await watching.part.hear("{")
+    await watching.time.pass_time(2 * KEEP_OLD)
+    assert current.read_text() == secret
+    assert not upcoming.exists()
+
+
+@pytest_twisted.ensureDeferred
+async def test_a_ping_counts_that_another_node_has_heard(watching: Watching) -> None:
+    told: list[str] = []
+
+    async def tell(text: str) -> None:
+        told.append(text)
+
+    await watching.do("create", hook="octo/widget")
+    plugin: Any = watching.another(what_was_heard=tell).plugin()
+    asked = watching.ask("ping", hook="octo/widget")
+    await watching.time.pass_time(1)
+    plugin.stackit_observe(
+        Occurrence(name="accepted", outcome="ping", verified_by="a label", repo=Repo("octo", "widget"))
+    )
+    assert await watching.part.hear(told[0])
+    await watching.time.pass_time(1)
+    assert (await asked).body["done"] == "pinged"
+
+
+@pytest_twisted.ensureDeferred
+async def test_a_webhook_is_silent_only_if_no_node_was_told_of_what_the_backstop_of_any_found(
+    watching: Watching,
+) -> None:
+    await watching.do("create", hook="octo/widget")
+    watching.repos.replace([ManagedRepo(repo=Repo("octo", "widget"), url="https://github.com/octo/widget.git")])
+    told: list[str] = []
+
+    async def tell(text: str) -> None:
+        told.append(text)
+
+    asked: list[tuple[str, float]] = []
+    answers = [True, False]
+
+    async def was_told(repo: Repo, since: float) -> bool:
+        asked.append((str(repo), since))
+        return answers.pop(0) if len(answers) > 1 else answers[0]
+
+    await watching.part.stop()
+    watching.part = watching.another(was_told=was_told)
+    watching.part.start()
+    plugin: Any = watching.another(what_was_heard=tell).plugin()
+    moved = (RefChange("refs/heads/main", "0" * 40, "1" * 40, "updated"),)
+    for alarms in (0, 1):
+        plugin.stackit_observe(
+            Occurrence(name="refs_changed", cause="backstop", changes=moved, repo=Repo("octo", "widget"))
+        )
+        assert await watching.part.hear(told.pop())
+        await watching.time.pass_time(1300)
+        assert sum("is silent" in each for each in watching.alarms()) == alarms
+    assert [name for name, _ in asked[:2]] == ["octo/widget", "octo/widget"]
+    assert asked[0][1] < watching.time.now() - 1300

@@ -11,9 +11,11 @@ import msgspec
 import pytest_twisted
 import treq
 from memory_journal import MemoryJournal
+from shared_journals import PretendNode
 from twisted.internet.defer import Deferred
 
 from stackit import AdminRequest, Response
+from stackit.api.peers import Affinity, NoAffinity
 from stackit.api.person import Person
 from stackit.config.apps import AppConfig
 from stackit.config.login import LoginConfig
@@ -98,6 +100,13 @@ class Browser:
         return await self.come_back(await self.granted(await self.leave(following)))
 
 
+class Journal(MemoryJournal):
+    """The journal of a process that has started: nobody may wait for it in the reactor's thread."""
+
+    def documents_now(self, collection: str) -> dict[str, bytes]:
+        raise AssertionError(f"{collection} is read in the reactor's thread")
+
+
 class Login:
     """The part, asked as the admin side asks it."""
 
@@ -106,7 +115,8 @@ class Login:
         self.github = github
         self.notices: list[str] = []
         self.door = Door()
-        self.journal = MemoryJournal(time)
+        self.node = PretendNode("a", leads=True)
+        self.journal: MemoryJournal = Journal(time)
         self.app = github.apps.create(
             permissions={"contents": "read", "metadata": "read", "members": "read"}, events=["push", "organization"]
         )
@@ -146,9 +156,11 @@ class Login:
             redact=Redactor(),
             notice=self.notices.append,
         )
-        self.part = self._made()
+        self.affinity: Affinity = NoAffinity()
+        self.part = self.made()
 
-    def _made(self) -> LoginPart:
+    def made(self) -> LoginPart:
+        """Make one more part, with the journal and the node of now."""
         return LoginPart(
             lambda: self.config,
             reactor=self.time,
@@ -158,12 +170,14 @@ class Login:
             journal=self.journal,
             entrance=self.door,
             notice=self.notices.append,
+            nodes=self.node,
+            affinity=self.affinity,
         )
 
     async def restart(self) -> None:
         """Have the part anew, as after a restart of stackit."""
         await self.part.stop()
-        self.part = self._made()
+        self.part = self.made()
 
     def person(self, login: str) -> Owner:
         return self.github.owners.get(login, "User")

@@ -8,6 +8,7 @@ from urllib.parse import parse_qs, urlsplit
 
 import pytest
 import pytest_twisted
+from shared_journals import PretendNode, SharedJournals
 
 from stackit.config.model import AdminConfig
 from stackit.github.login.attempts import _MOST_USED, OPEN_FOR, Attempts
@@ -219,22 +220,27 @@ def test_a_browser_goes_on_to_a_path_of_the_admin_side_alone(asked: str, path: s
     assert own_path(asked) == path
 
 
+def made_with(key: bytes) -> Attempts:
+    return Attempts(lambda: 0.0, lambda: key)
+
+
 def test_an_attempt_shows_none_of_its_secrets_and_its_challenge_is_that_of_its_verifier() -> None:
-    attempts = Attempts(lambda: 0.0)
+    attempts = made_with(b"key")
     made, other = attempts.begin("/x"), attempts.begin("/x")
     digest = base64.urlsafe_b64encode(hashlib.sha256(made.verifier.encode()).digest()).rstrip(b"=")
     assert made.challenge == digest.decode()
     assert 43 <= len(made.verifier) <= 128
     assert len({made.cookie, made.state, made.verifier, other.cookie, other.state, other.verifier}) == 6
     assert all(secret not in repr(made) for secret in (made.cookie, made.state, made.verifier))
-    assert Attempts(lambda: 0.0).find(made.cookie, made.state) is None, "of another process"
+    assert made_with(b"another").find(made.cookie, made.state) is None, "of another stackit"
+    assert made_with(b"key").find(made.cookie, made.state) == made, "of another node"
     assert attempts.find(made.cookie, made.state) == made
     attempts.use(made)
     assert attempts.find(made.cookie, made.state) is None
 
 
 def test_attempts_without_end_take_bounded_memory_and_keep_nobody_out() -> None:
-    attempts = Attempts(lambda: 0.0)
+    attempts = made_with(b"key")
     for _ in range(_MOST_USED + 5):
         attempts._used[str(len(attempts._used))] = OPEN_FOR
     attempts.use(attempts.begin("/"))
@@ -256,3 +262,22 @@ async def test_one_who_comes_back_too_often_waits_and_uses_up_nothing(login: Log
     assert statuses[:10] == [403] * 10
     assert statuses.count(429) > 10
     assert len(login.part.browser._attempts._used) == statuses.count(403)
+
+
+@pytest_twisted.ensureDeferred
+async def test_a_browser_may_come_back_to_another_node_than_it_left_from(login: Login) -> None:
+    login.github.members.join(login.octo, login.octocat)
+    journals = SharedJournals(login.time)
+    parts = []
+    for name in ("a", "b"):
+        login.journal, login.node = journals.node(), PretendNode(name, leads=name == "b")
+        parts.append(login.made())
+        parts[-1].start()
+    await login.time.pass_time(1.0)
+    browser = Browser(login)
+    login.part = parts[0]
+    address = await browser.leave()
+    login.part = parts[1]
+    assert (await browser.come_back(await browser.granted(address))).status == 303
+    for part in parts:
+        await part.stop()

@@ -6,8 +6,10 @@ from typing import Any
 
 import msgspec
 import pytest_twisted
+from shared_journals import PretendNode, SharedJournals
 
 from stackit.api.events import Event
+from stackit.github.login.pins import Pins
 from stackit.github.login.roles import EVERY, GRACE
 from stackit.testing.values import event as make_event
 
@@ -133,3 +135,34 @@ async def test_a_revoked_authorization_ends_the_senders_sessions_and_only_the_ap
     assert roles(login) == ["operator"]
     await plugin.github_app_authorization(event("github_app_authorization", about, "app:main"))
     assert roles(login) == []
+
+
+@pytest_twisted.ensureDeferred
+async def test_one_node_of_a_fleet_looks_at_everybody_and_the_next_leader_goes_on(login: Login) -> None:
+    await inside(login)
+    await login.part.stop()
+    login.node = PretendNode("b", leads=False)
+    await login.restart()
+    login.part.start()
+    login.github.members.team(login.octo, "ops").members.clear()
+    calls = len(login.github.api.calls)
+    await login.time.pass_time(2 * EVERY)
+    assert len(login.github.api.calls) == calls
+    login.node.lead(True)
+    await login.time.pass_time(EVERY)
+    assert roles(login) == ["viewer"]
+
+
+@pytest_twisted.ensureDeferred
+async def test_the_account_that_any_node_saw_first_has_a_login_for_all_of_them(login: Login) -> None:
+    shared = SharedJournals(login.time)
+    journals = [shared.node(), shared.node()]
+    first, second = (Pins(each, login.time) for each in journals)
+    assert await login.done(second.get("octocat")) is None
+    assert await login.done(first.pin("octocat", 5)) == 5
+    assert await login.done(second.pin("Octocat", 6)) == 5
+    await login.done(first.keep([]))
+    await login.time.pass_time(1)
+    assert await login.done(second.get("octocat")) is None
+    for each in (first, second):
+        await each.stop()

@@ -3,15 +3,36 @@
 from __future__ import annotations
 
 from typing import Any
+from urllib.parse import urlsplit
 
 import msgspec
+import pytest
 import pytest_twisted
+from twisted.internet.defer import Deferred
 
+from stackit.api.nodes import Node
+from stackit.api.peers import NoAffinity
 from stackit.github.login.devices import MOST_OF_ONE
+from stackit.github.login.oauth import GitHubUser
+from stackit.github.login.steps import Entered
 
 from .conftest import BASE, Login
 
 POLL = "{prefix}/login/device/poll"
+OTHER = "people log in by another GitHub than when this login began: begin again"
+
+
+class Tells(NoAffinity):
+    """The other node of a fleet, where a login began, and what it says of it."""
+
+    def __init__(self, answer: bytes) -> None:
+        self._answer = answer
+
+    def elsewhere(self, purpose: str, marked: str) -> Node | None:
+        return Node(name="b") if (purpose, marked) == ("login", "theirs") else None
+
+    async def ask(self, *_: object) -> bytes | None:
+        return self._answer
 
 
 async def begin(login: Login) -> Any:
@@ -120,6 +141,18 @@ async def test_a_browser_without_a_way_back_logs_in_by_a_code(login: Login) -> N
 
 
 @pytest_twisted.ensureDeferred
+async def test_a_page_with_a_code_says_why_nobody_logs_in_by_an_app_any_more(login: Login) -> None:
+    login.github.logins.device_flow.add(login.app.id)
+    login.let_in(client_secret_file=None)
+    begun = await login.ask("POST", "/login/code", form={"next": "/repositories"}, origin=BASE)
+    cookie = begun.headers["Set-Cookie"].partition(";")[0]
+    login.let_in(app=None)
+    await login.time.pass_time(5.0)
+    page = await login.ask("GET", "/login/code", cookie=cookie, origin=BASE)
+    assert (page.status, "login.app" in page.body.decode()) == (404, True)
+
+
+@pytest_twisted.ensureDeferred
 async def test_the_addresses_of_one_network_wait_for_codes_as_one(login: Login) -> None:
     login.github.logins.device_flow.add(login.app.id)
     begun = [
@@ -128,3 +161,44 @@ async def test_the_addresses_of_one_network_wait_for_codes_as_one(login: Login) 
     ]
     assert (await poll(login, begun[0]["device"]))[0] == 404
     assert {(await poll(login, each["device"]))[0] for each in begun[1:]} == {200}
+
+
+def by_an_enterprise_server(login: Login) -> None:
+    """Add an App of an Enterprise Server: here it answers as the same GitHub by another name."""
+    (main,) = login.config.apps
+    there = msgspec.structs.replace(main, name="there", web_url=main.web_url.replace("127.0.0.1", "localhost"))
+    login.config = msgspec.structs.replace(login.config, apps=(main, there))
+    login.apps.change(login.config.apps)
+
+
+@pytest_twisted.ensureDeferred
+async def test_a_person_of_one_github_is_nobody_of_the_one_that_a_reload_put_in_its_place(login: Login) -> None:
+    login.github.members.join(login.octo, login.octocat)
+    by_an_enterprise_server(login)
+    begun = await begin(login)
+    login.github.logins.enter(begun["user_code"], login.octocat)
+    await login.time.pass_time(5.0)
+    polling = Deferred.fromCoroutine(poll(login, begun["device"]))
+    assert not polling.called
+    login.let_in(app="there")  # while GitHub is asked
+    assert await polling == (403, {"error": OTHER})
+    assert login.door.people() == []
+    assert login.door.refused == [("", OTHER)]
+
+
+@pytest_twisted.ensureDeferred
+@pytest.mark.parametrize(("provider", "status"), [("{here}", 200), ("", 403), ("git.example.org", 403)])
+async def test_another_node_is_believed_about_people_of_the_github_of_this_one(
+    login: Login, provider: str, status: int
+) -> None:
+    login.github.members.join(login.octo, login.octocat)
+    here = urlsplit(login.github.web_url).netloc.replace(":", "-")
+    user = GitHubUser(login.octocat.id, login.octocat.login)
+    told = msgspec.to_builtins(Entered(user=user, following="/", provider=provider.format(here=here)))
+    if not provider:
+        del told["provider"]  # as a node of the release before says it
+    login.affinity = Tells(msgspec.json.encode(told))
+    login.part = login.made()
+    assert (await poll(login, "theirs"))[0] == status
+    assert [each.login for each in login.door.people()] == (["octocat"] if status == 200 else [])
+    assert login.door.refused == ([] if status == 200 else [("", OTHER)])

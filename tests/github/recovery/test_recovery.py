@@ -479,3 +479,29 @@ def values(harness: RecoveryHarness, name: str, **labels: str) -> list[float]:
         for sample in family.samples
         if sample.name == name and labels.items() <= sample.labels.items()
     ]
+
+
+def test_a_start_after_a_stop_goes_on_from_the_mark_that_another_node_has_left(
+    harness: RecoveryHarness, hook: ListedHook
+) -> None:
+    harness.stop()
+    harness.recovery.change(interval=harness.interval, pause=harness.pause)
+    hook.add("guid-1", NOW + 1)
+    harness.clock.advance(600)
+    assert harness.taken() == []  # it does not look while another node leads
+    first, harness.recovery = harness.recovery, harness._make()
+    harness.start()
+    harness.clock.advance(5)
+    assert harness.taken() == ["guid-1"]
+    harness.stop()
+    marks = dict(harness.journal.kept)
+    harness.recovery = first
+    hook.fetched.clear()
+    harness.start()
+    harness.clock.advance(5)
+    assert (harness.taken(), hook.fetched) == (["guid-1"], [])
+    hook.add("guid-2", NOW + 700)
+    harness.clock.advance(300)
+    assert harness.taken() == ["guid-1", "guid-2"]
+    assert harness.journal.kept != marks
+    harness.stop()
