@@ -83,6 +83,14 @@ def test_the_backstops_last_success_is_a_time_and_a_failure_does_not_move_it(scr
     assert scraped.value("stackit_backstop_last_success_timestamp_seconds") == NOW
 
 
+def test_times_are_those_of_all_nodes_of_a_fleet(scraped: Scraped) -> None:
+    scraped.offset = 120.0
+    scraped.observe(name="backstop", plugin="mirror", outcome="done", seconds=1.0)
+    scraped.observe(name="synced", repo=WIDGET, cause="backstop", outcome="unchanged", state="in_step", seconds=0.1)
+    assert scraped.value("stackit_backstop_last_success_timestamp_seconds") == NOW + 120
+    assert scraped.value("stackit_mirror_verified_timestamp_seconds", repo="octo/widget") == NOW + 120
+
+
 def test_every_name_of_the_contract_is_there(scraped: Scraped) -> None:
     scraped.pending, scraped.stalled = {"deploy": 0}, {"deploy": 0.0}
     scraped.observe(name="refused", reason="signature")

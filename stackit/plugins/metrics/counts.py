@@ -129,4 +129,4 @@ class Counts:
 
     def _backstop(self, occurrence: Occurrence) -> None:
         if occurrence.error is None and self.app is not None:
-            self._backstop_success.set(self.app.now())
+            self._backstop_success.set(self.app.fleet_now())

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import errno
 import shutil
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Sequence
 from pathlib import Path
 
 from prometheus_client.registry import Collector
@@ -29,6 +29,7 @@ from stackit import (
 from stackit.plugins.mirror.commands import COMMANDS
 from stackit.plugins.mirror.git.runner import Git
 from stackit.plugins.mirror.git.version import version_problem
+from stackit.plugins.mirror.listing import AnyMirror
 from stackit.plugins.mirror.metrics import MirrorMetrics
 from stackit.plugins.mirror.mirrors import Mirrors
 from stackit.plugins.mirror.pages.pages import mirror_pages
@@ -99,19 +100,21 @@ class Mirror:
         )
         self._app = app
         self._metrics.repos.begin(app, self._state)
-        self._history = history = StateHistory(app.reactor, app.now, app.keep)
+        self._metrics.copies.begin(mirrors.residence)
+        self._history = history = StateHistory(app.reactor, app.fleet_now, app.keep, leads=app.nodes.leads)
+        history.follow(app.watch, app.kept)
         try:
             documents = app.documents(COLLECTION)
         except StackitError:  # a full disk: the mirrors matter more than what they were
             documents = {}
         history.load(documents, (each.repo.key for each in app.repos))
         app.repos.on_change(self._follow)
-        maintenance = MaintenanceSchedule(app.reactor, mirrors, disk, slots)
+        maintenance = MaintenanceSchedule(app.reactor, mirrors.on_this_disk, disk, slots)
         return MirrorService(app, directory, mirrors, maintenance, history)  # type: ignore[return-value]  # zope: it implements it
 
     @hookimpl
     def stackit_routes(self, app: App) -> Sequence[Route]:
-        return routes(self._find, lambda: self._mirrors or (), self._changes_of_state, app.reactor)
+        return routes(self._mirror, self._all_mirrors, self._changes_of_state, app.reactor, app.nodes.here or None)
 
     @hookimpl
     def stackit_pages(self, app: App) -> Sequence[Page | Panel]:  # noqa: ARG002 - the hook's
@@ -119,8 +122,11 @@ class Mirror:
 
     @hookimpl
     def stackit_mirror(self, repo: Repo) -> MirrorInfo | None:
-        worker = self._find(repo)
-        return None if worker is None else worker.info()
+        return None if self._mirrors is None else self._mirrors.info(self._key(repo))
+
+    @hookimpl
+    def stackit_mirror_copy(self, repo: Repo) -> MirrorInfo | None:
+        return None if self._mirrors is None else self._mirrors.on_disk(self._key(repo))
 
     @hookimpl
     def stackit_reload(self, settings: MirrorSettings) -> None:
@@ -137,6 +143,8 @@ class Mirror:
         self._metrics.observe(occurrence)
         if occurrence.name == "synced" and occurrence.repo is not None and occurrence.state in STATES:
             self._note_state(occurrence.repo, occurrence.state, occurrence.error)
+        if occurrence.name in ("synced", "refs_changed") and occurrence.repo is not None:
+            self._tell_nodes(self._key(occurrence.repo), moved=occurrence.name == "refs_changed")
 
     @hookimpl
     def stackit_commands(self) -> Sequence[Command]:
@@ -158,7 +166,7 @@ class Mirror:
         pushes.expect(event)
 
     # A fetch is bounded by the mirror itself, and a push of one repository must not wait for another's.
-    @on("push", timeout=0, concurrency=1024)
+    @on("push", timeout=0, concurrency=1024, needs_mirror=True)
     def push(self, event: Push) -> Awaitable[None] | None:
         """Fetch a push; done when its commit is visible in the mirror, or superseded."""
         if self._app is None or self._mirrors is None or event.repo is None:
@@ -173,7 +181,7 @@ class Mirror:
             self._app.observe(Occurrence(name="unmanaged", repo=event.repo, delivery=event.delivery, id=event.id))
         return None
 
-    @hookimpl
+    @hookimpl(needs_mirror=True)
     async def stackit_backstop(self) -> None:
         """Compare every managed repository with its remote."""
         if self._mirrors is not None:
@@ -194,9 +202,24 @@ class Mirror:
     def _changes_of_state(self, key: str) -> Sequence[Transition]:
         return () if self._history is None else self._history.of(key)
 
-    def _state(self, repo: Repo) -> State:
+    def _state(self, repo: Repo) -> tuple[State, float]:
+        """Return the state of a mirror that is here, and when it was verified, 0.0 for never."""
         worker = self._find(repo)
-        return "cloning" if worker is None else worker.state
+        return ("cloning", 0.0) if worker is None else (worker.presumed_state, worker.status.verified_at or 0.0)
+
+    def _tell_nodes(self, key: str, *, moved: bool) -> None:
+        """Have the other nodes of a fleet told of a mirror that is here."""
+        fleet = None if self._mirrors is None else self._mirrors.residence
+        if fleet is not None:
+            (fleet.states.moved if moved else fleet.states.note)(key)
+
+    def _all_mirrors(self) -> Iterable[AnyMirror]:
+        if self._mirrors is None:
+            return ()
+        return self._mirrors if self._mirrors.residence is None else self._mirrors.everywhere()
+
+    def _mirror(self, repo: Repo) -> AnyMirror | None:
+        return None if self._mirrors is None else self._mirrors.anywhere(self._key(repo))
 
     def _find(self, repo: Repo) -> MirrorWorker | None:
         return self._mirrors.worker(self._key(repo)) if self._mirrors is not None else None

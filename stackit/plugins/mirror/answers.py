@@ -15,7 +15,8 @@ class Repository(msgspec.Struct, frozen=True, kw_only=True):
 
     ``source`` is what has it mirrored, ``added_by`` the person or the rule. ``verified_at``: the mirror had every ref
     of its remote as it was at this time. ``next_at`` is when a failing one is tried again.
-    ``held_deletions``: the mirror keeps refs that the remote deleted, until a person accepts that.
+    ``held_deletions``: the mirror keeps refs that the remote deleted, until a person accepts that. ``node`` is the node
+    of a fleet that has the mirror, null without a fleet, and ``path`` the mirror's directory there.
     """
 
     name: str
@@ -27,6 +28,8 @@ class Repository(msgspec.Struct, frozen=True, kw_only=True):
     error: str | None
     next_at: Timestamp | None
     held_deletions: bool
+    node: str | None
+    path: str | None
 
 
 class Repositories(msgspec.Struct, frozen=True, omit_defaults=True):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from argparse import ArgumentParser, ArgumentTypeError, Namespace
 
-from stackit import Command, Repo, Shell
+from stackit import Command, NotServedError, Repo, Shell, StackitError
 
 _SHORT_ID = 12
 
@@ -32,6 +32,12 @@ async def _repos(shell: Shell) -> None:
 
 
 async def _add(shell: Shell) -> None:
+    try:
+        await shell.admin.ask("GET", f"/repos/{shell.options.repo.path}")
+    except NotServedError:  # it would be added, and mirrored by nobody
+        raise
+    except StackitError:
+        pass  # it is not there yet
     wanted = {"name": str(shell.options.repo), "url": shell.options.url}
     added = await shell.admin.ask("POST", "/repos", body=wanted)
     shell.printer.show(added, f"{added['name']} is mirrored from now on, from {added['url']}")
@@ -39,15 +45,19 @@ async def _add(shell: Shell) -> None:
 
 async def _remove(shell: Shell) -> None:
     removed = await shell.admin.ask("DELETE", f"/repos/{shell.options.repo.path}")
-    kept = f"; its mirror stays at {removed['mirror']}" if removed["mirror"] is not None else ""
+    at = [f"node {removed['node']}"] if "node" in removed else []
+    at += [removed["mirror"]] if removed["mirror"] is not None else []
+    kept = f"; its mirror stays at {', '.join(at)}" if at else ""
     shell.printer.show(removed, f"{removed['name']} is mirrored no more{kept}")
 
 
 async def _list(shell: Shell) -> None:
     answer = await shell.admin.ask("GET", "/repos")
+    is_fleet = any(each["node"] for each in answer["repos"])
     rows = [
         [
             each["name"],
+            *([each["node"]] if is_fleet else []),
             each["state"],
             each["added_by"] or each["source"],
             shell.printer.ago(each["verified_at"]),
@@ -57,7 +67,8 @@ async def _list(shell: Shell) -> None:
         for each in answer["repos"]
     ]
     empty = "no repositories are managed; add [[repos]] to the configuration, or: stackit repos add OWNER/NAME"
-    shell.printer.table(answer, ["NAME", "STATE", "FROM", "VERIFIED", "NEXT", "ERROR"], rows, empty=empty)
+    columns = ["NAME", *(["NODE"] if is_fleet else []), "STATE", "FROM", "VERIFIED", "NEXT", "ERROR"]
+    shell.printer.table(answer, columns, rows, empty=empty)
 
 
 def _sync_arguments(parser: ArgumentParser) -> None:

@@ -5,10 +5,12 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Callable, Iterable
 from heapq import nsmallest
+from typing import TypeAlias
 
 import msgspec
 
 from stackit import Timers
+from stackit.plugins.mirror.fleet.distant import DistantMirror
 from stackit.plugins.mirror.sync.status import STATES, State
 from stackit.plugins.mirror.sync.worker import MirrorWorker
 
@@ -19,10 +21,14 @@ COUNTED_FOR = 0.5
 """Seconds for which the numbers of all repositories by state hold: many pages may ask at once."""
 
 
-class Found(msgspec.Struct, frozen=True):
-    """A page: its workers by name, the cursor of the next page, and how many of all that fit are in each state."""
+AnyMirror: TypeAlias = MirrorWorker | DistantMirror
+"""A mirror that is here, or at another node of a fleet."""
 
-    workers: list[MirrorWorker]
+
+class Found(msgspec.Struct, frozen=True):
+    """A page: its mirrors by name, the cursor of the next page, and how many of all that fit are in each state."""
+
+    mirrors: list[AnyMirror]
     next: str | None
     states: dict[State, int]
 
@@ -30,37 +36,37 @@ class Found(msgspec.Struct, frozen=True):
 class Listing:
     """Finds pages. The number of all repositories in each state is counted anew only after a while.
 
-    ``all_workers`` returns the workers, ``clock`` is the reactor.
+    ``all_mirrors`` returns the mirrors, ``clock`` is the reactor.
     """
 
-    def __init__(self, all_workers: Callable[[], Iterable[MirrorWorker]], clock: Timers) -> None:
-        self._all_workers = all_workers
+    def __init__(self, all_mirrors: Callable[[], Iterable[AnyMirror]], clock: Timers) -> None:
+        self._all_mirrors = all_mirrors
         self._clock = clock
         self._counts: Counter[State] = Counter()
         self._counted_at = -COUNTED_FOR
 
     def find(self, text: str, state: str | None, limit: int, cursor: str) -> Found:
         """Return the page of at most ``limit`` repositories behind ``cursor``, in whose name is ``text``."""
-        workers = {worker.managed.repo.key: worker for worker in self._all_workers()}
+        mirrors = {each.managed.repo.key: each for each in self._all_mirrors()}
         text = text.lower()
-        fitting = [key for key in workers if text in key] if text else workers.keys()
+        fitting = [key for key in mirrors if text in key] if text else mirrors.keys()
         behind = [key for key in fitting if key > cursor] if cursor else fitting
         if state is not None:
-            behind = [key for key in behind if workers[key].presumed_state == state]
+            behind = [key for key in behind if mirrors[key].presumed_state == state]
         page = nsmallest(limit + 1, behind)
         more = len(page) > limit
         page = page[:limit]
-        counts = self._count(workers[key] for key in fitting) if text else self._count_all(workers.values())
+        counts = self._count(mirrors[key] for key in fitting) if text else self._count_all(mirrors.values())
         states = {each: counts[each] for each in STATES}
-        return Found([workers[key] for key in page], page[-1] if more else None, states)
+        return Found([mirrors[key] for key in page], page[-1] if more else None, states)
 
-    def _count_all(self, workers: Iterable[MirrorWorker]) -> Counter[State]:
+    def _count_all(self, mirrors: Iterable[AnyMirror]) -> Counter[State]:
         if self._clock.seconds() - self._counted_at >= COUNTED_FOR:
-            self._counts, self._counted_at = self._count(workers), self._clock.seconds()
+            self._counts, self._counted_at = self._count(mirrors), self._clock.seconds()
         return self._counts
 
-    def _count(self, workers: Iterable[MirrorWorker]) -> Counter[State]:
-        return Counter(worker.presumed_state for worker in workers)
+    def _count(self, mirrors: Iterable[AnyMirror]) -> Counter[State]:
+        return Counter(each.presumed_state for each in mirrors)
 
 
 def page_limit(text: str | None) -> int:

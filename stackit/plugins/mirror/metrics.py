@@ -8,6 +8,7 @@ from prometheus_client import Counter, Histogram
 from prometheus_client.registry import Collector
 
 from stackit import Occurrence
+from stackit.plugins.mirror.fleet.gauges import CopyGauges
 from stackit.plugins.mirror.repo_gauges import RepoGauges
 from stackit.plugins.mirror.sync.fallback import REASONS
 from stackit.plugins.mirror.sync.requests import REMOTE_CAUSES
@@ -23,6 +24,7 @@ class MirrorMetrics:
 
     def __init__(self) -> None:
         self.repos = RepoGauges()
+        self.copies = CopyGauges()
         self._syncs = Counter("stackit_mirror_syncs_total", "Looks at a remote.", ["cause", "outcome"], registry=None)
         self._sync_seconds = Histogram(
             "stackit_mirror_sync_seconds", "How long a look at a remote took.", buckets=_SECONDS, registry=None
@@ -70,6 +72,7 @@ class MirrorMetrics:
             self._ref_changes,
             self._found,
             self.repos,
+            self.copies,
         )
 
     def observe(self, occurrence: Occurrence) -> None:

@@ -12,27 +12,34 @@ from typing import TYPE_CHECKING
 
 from twisted.internet.defer import CancelledError, Deferred, DeferredList
 
-from stackit import App, ManagedRepo, Occurrence, Push, Repo, ReposChange, StackitError, TokenSource
+from stackit import App, ManagedRepo, MirrorInfo, Occurrence, Push, Repo, ReposChange, StackitError, TokenSource
+from stackit.plugins.mirror.fleet.distant import DistantMirror
+from stackit.plugins.mirror.fleet.records import MirrorRecord
+from stackit.plugins.mirror.fleet.residence import Residence
+from stackit.plugins.mirror.fleet.states import MirrorStates
 from stackit.plugins.mirror.git.runner import Git
-from stackit.plugins.mirror.places import Places
 from stackit.plugins.mirror.pushes import PushHandler
 from stackit.plugins.mirror.remote.remotes import Remotes
 from stackit.plugins.mirror.repository.disk_space import DiskReserve
-from stackit.plugins.mirror.repository.fsck import FsckSlots
 from stackit.plugins.mirror.repository.history_cache import HistoryCache
 from stackit.plugins.mirror.repository.leftovers import SAFE_AGE, remove_leftovers
+from stackit.plugins.mirror.repository.places import Places
 from stackit.plugins.mirror.schedule.backstop import BackstopSchedule
 from stackit.plugins.mirror.settings import MirrorSettings
 from stackit.plugins.mirror.sync.clock import ClockConverter
 from stackit.plugins.mirror.sync.fetch_slots import FetchSlots
-from stackit.plugins.mirror.sync.requests import Moved, Unmanaged
+from stackit.plugins.mirror.sync.peer_clone import no_peers
+from stackit.plugins.mirror.sync.requests import Elsewhere, Moved, Unmanaged
 from stackit.plugins.mirror.sync.status import SyncStatus
 from stackit.plugins.mirror.sync.tunables import Tunables
 from stackit.plugins.mirror.sync.worker import MirrorWorker
+from stackit.plugins.mirror.sync.workshop import Workshop
 
 if TYPE_CHECKING:
     from twisted.internet.base import DelayedCall
 
+_CLOCKS_DIFFER = 5.0
+"""Seconds by which the wall clocks of two nodes may differ."""
 STEP = 0.002
 """Seconds of one turn of the reactor in which workers are ended and made; the rest have the next turn."""
 
@@ -55,15 +62,14 @@ class Mirrors:
         tunables: Tunables,
     ) -> None:
         self._remotes = Remotes(app.reactor, 2 * settings.concurrency, now=app.now)
+        self._workshop = Workshop(app, directory, git, slots=slots, disk=disk, remotes=self._remotes, tunables=tunables)
         self._app = app
-        self._directory = directory
         self._git = git
         self._slots = slots
         self._disk = disk
         self._settings = settings
         self._tunables = tunables
-        self._histories, self._clock = HistoryCache(), ClockConverter(app.reactor, app.now)
-        self._fsck_slots = FsckSlots(app.reactor)
+        self._histories, self._clock = HistoryCache(), ClockConverter(app.reactor, app.fleet_now)
         self._workers: dict[str, MirrorWorker] = {}
         self._pushes: dict[str, PushHandler] = {}
         self._stopped = False
@@ -74,8 +80,13 @@ class Mirrors:
         self._turn: DelayedCall | None = None
         self._former: dict[str, SyncStatus] = {}  # of those that move, by their new key
         self._awaited: dict[str, list[Deferred[None]]] = {}
-        for managed in app.repos:
-            self._make(managed)
+        self.residence: Residence | None = None
+        """What follows the fleet; None where there is none."""
+        if app.nodes.here:
+            self.residence = Residence(self._workshop, settings, self._places, self)
+        else:
+            for managed in app.repos:
+                self._make(managed)
         self.schedule = BackstopSchedule(app.reactor, tuple(self), app.sync_interval)
 
     def __iter__(self) -> Iterator[MirrorWorker]:
@@ -84,11 +95,61 @@ class Mirrors:
     def __len__(self) -> int:
         return len(self._workers)
 
+    def on_this_disk(self) -> Iterator[MirrorWorker]:
+        """Yield the workers of all mirrors on this node's disk, also of copies of others' mirrors."""
+        yield from self
+        if self.residence is not None:
+            yield from self.residence.copies.workers()
+
+    def present(self, key: str) -> MirrorWorker | None:
+        """Return the worker of a repository, if it has been made."""
+        return self._workers.get(key)
+
+    def is_busy(self, key: str) -> bool:
+        """Return whether a worker has a mirror, is to be made for it soon, or ends."""
+        return key in self._workers or key in self._arriving or key in self._leaving
+
     def worker(self, key: str) -> MirrorWorker | None:
-        """Return the worker of a managed repository, by its ``Repo.key``."""
+        """Return the worker of a managed repository, by its ``Repo.key``; None where another node has the mirror."""
         if key in self._arriving:
             self._arrive_now(key)
         return self._workers.get(key)
+
+    def info(self, key: str) -> MirrorInfo | None:
+        """Return a mirror that has its home here, as other plugins see it, also before it has a worker."""
+        worker = self.worker(key)
+        if worker is not None or self.residence is None:
+            return None if worker is None else worker.info()
+        managed = self._app.repos.get(Repo.parse(key))
+        if managed is None or not self._app.nodes.is_here(managed.repo) or not self.residence.is_coming(key):
+            return None
+        path = self._places.place(managed.repo)
+        return MirrorInfo(repo=managed.repo, path=path, exists=False, state="cloning", arriving=True)
+
+    def anywhere(self, key: str) -> MirrorWorker | DistantMirror | None:
+        """Return the mirror of a managed repository, by its ``Repo.key``, at whatever node of a fleet it is."""
+        worker = self.worker(key)
+        managed = None if worker is not None or self.residence is None else self._app.repos.get(Repo.parse(key))
+        return worker if managed is None or self.residence is None else self.residence.distant(managed)
+
+    def everywhere(self) -> Iterator[MirrorWorker | DistantMirror]:
+        """Return the mirrors of all managed repositories, at whatever nodes of a fleet they are."""
+        for managed in self._app.repos:
+            mirror = self.anywhere(managed.repo.key)
+            if mirror is not None:
+                yield mirror
+
+    def on_disk(self, key: str) -> MirrorInfo | None:
+        """Return the mirror of a managed repository that is on this node's disk, wherever its home is."""
+        worker = self.worker(key)
+        if worker is not None or self.residence is None:
+            return None if worker is None else worker.info()
+        managed = self._app.repos.get(Repo.parse(key))
+        path = None if managed is None else self._places.find(managed)
+        if managed is None or path is None:
+            return None
+        distant = self.residence.distant(managed)
+        return MirrorInfo(repo=managed.repo, path=path, exists=True, state=distant.presumed_state, verified_at=None)
 
     def pushes(self, key: str) -> PushHandler | None:
         """Return the handler of the pushes of a managed repository."""
@@ -106,25 +167,42 @@ class Mirrors:
                 return
             if self._stopped:
                 raise CancelledError
+            if not self._app.nodes.is_here(managed.repo):
+                self._check_elsewhere(push, managed)
+                return
             arrived: Deferred[None] = Deferred()
             self._awaited.setdefault(key, []).append(arrived)
             await arrived
 
+    def _check_elsewhere(self, push: Push, managed: ManagedRepo) -> None:
+        """Check that the node that has the mirror looked at all refs since a push; it is tried again until then.
+
+        A push by a former name comes to the node that would have the mirror by that. Raises Elsewhere.
+        """
+        record = None if self.residence is None else self.residence.states.get(managed.repo.key)
+        if record is None or (record.verified_at or 0.0) < push.received_at + _CLOCKS_DIFFER:
+            raise Elsewhere
+
     def prepare(self) -> None:
         """Bring every mirror that is on disk to its place, and clean it, before any round."""
         self._places.look()
+        if self.residence is not None:
+            self.residence.begin()
         workers = tuple(self)
         for worker in workers:
             with self._told(worker.managed):
                 self._places.clear(worker.managed)
         for worker in workers:
-            if not self._prepare(worker):
+            if not self.prepare_mirror(worker):
                 key = worker.managed.repo.key
                 del self._workers[key], self._pushes[key]
                 self.schedule.remove(worker)
 
     def change(self, change: ReposChange) -> None:
         """Follow a change of the registry: clone what is new, move what has another name, give up what is gone."""
+        if self.residence is not None:
+            gone = [*change.removed, *(old for old, _ in change.moved)]
+            self.residence.registry_changed([managed.repo.key for managed in gone])
         for managed in change.removed:
             self._take_out(managed.repo.key, Unmanaged)
         for old, _ in change.moved:
@@ -139,7 +217,7 @@ class Mirrors:
                 self._add(managed)
         for managed in (*change.added, *(new for _, new in change.moved)):
             self._add(managed)
-        self._work()
+        self.work()
         for managed in change.purged:
             self._delete(managed)
 
@@ -169,6 +247,8 @@ class Mirrors:
         self._stopped = True
         for worker in self:
             worker.stop()
+        if self.residence is not None:
+            self.residence.stop()
         if self._turn is not None and self._turn.active():
             self._turn.cancel()
         for worker, error in self._departing:
@@ -183,6 +263,8 @@ class Mirrors:
         """Cancel the rounds that run."""
         for worker in self:
             worker.rounds.cancel()
+        if self.residence is not None:
+            self.residence.copies.cancel()
 
     def change_settings(self, settings: MirrorSettings) -> None:
         """Take other settings, from the next fetch on."""
@@ -193,25 +275,22 @@ class Mirrors:
         self._remotes.change_size(2 * settings.concurrency)
         for worker in self:
             worker.change_settings(settings)
+        if self.residence is not None:
+            self.residence.copies.change_settings(settings)
 
     async def finish(self) -> None:
         """Wait until no round runs any more, also of what was given up, and close the connections."""
         await DeferredList([worker.rounds.idle() for worker in (*self, *self._leaving.values())])
+        if self.residence is not None:
+            await self.residence.finish()
         await self._remotes.close()
 
     def _make(self, managed: ManagedRepo) -> MirrorWorker:
         key = managed.repo.key
-        self._workers[key] = worker = MirrorWorker(
-            self._app,
-            self._git,
-            self._slots,
-            managed,
-            self._settings,
-            fsck_slots=self._fsck_slots,
-            disk=self._disk,
-            tunables=self._tunables,
-            remote=self._remotes.get(managed),
-        )
+        fleet = self.residence
+        inherited = fleet is not None and fleet.is_inherited(key)
+        peers = no_peers if fleet is None else fleet.peers
+        self._workers[key] = worker = self._workshop.make(managed, self._settings, inherited=inherited, peers=peers)
         self._pushes[key] = PushHandler(
             self._app, self._git, worker, self._histories, self._clock, self._tunables, self.forward
         )
@@ -220,13 +299,20 @@ class Mirrors:
     # -- arrivals -----------------------------------------------------------------------
 
     def _add(self, managed: ManagedRepo) -> None:
+        """Have a worker made soon, if the mirror is to be here."""
+        if self.residence is None:
+            self.take_up(managed)
+        else:
+            self.residence.place(managed)
+
+    def take_up(self, managed: ManagedRepo) -> None:
         """Have a worker made soon, unless there is one, or a last round still works in the mirror: see ``_left``."""
         key, identity = managed.repo.key, managed.identity
         is_moving = identity is not None and any(each.managed.identity == identity for each in self._leaving.values())
         if key not in self._workers and key not in self._leaving and not is_moving:
             self._arriving[key] = managed
 
-    def _work(self) -> None:
+    def work(self) -> None:
         """End and make workers, in turns of the reactor that are short.
 
         All that leave are out of ``_workers`` by then: one that arrives finds who still has to make room.
@@ -239,24 +325,42 @@ class Mirrors:
                 self._arrive_now(next(iter(self._arriving)))
             if (self._departing or self._arriving) and self._app.reactor.seconds() >= until:
                 if self._turn is None or not self._turn.active():
-                    self._turn = self._app.reactor.callLater(0, self._work)
+                    self._turn = self._app.reactor.callLater(0, self.work)
                 return
 
     def _arrive_now(self, key: str) -> None:
         managed = self._arriving.pop(key)
         worker = self._make(managed)
-        if not self._prepare(worker):
+        if not self.prepare_mirror(worker):
             del self._workers[key], self._pushes[key]
             return
         former = self._former.pop(key, None)
         if former is not None:
             worker.status.follow(former)
         self.schedule.add(worker)
-        self.schedule.check_now(worker)
+        record = None if self.residence is None else self.residence.handed_over(key)
+        if record is None or self.residence is None:
+            self.schedule.check_now(worker)
+            if self.residence is not None and worker.settled_state == "cloning":
+                self.residence.states.note(key)  # the record still has the state of the home before
+        else:
+            Deferred.fromCoroutine(self._go_on(worker, record, self.residence.states))
         for arrived in self._awaited.pop(key, ()):
             arrived.callback(None)
 
-    def _prepare(self, worker: MirrorWorker) -> bool:
+    async def _go_on(self, worker: MirrorWorker, record: MirrorRecord, states: MirrorStates) -> None:
+        """Go on with a mirror as another node left it, which looked at its remote lately: nobody looks twice."""
+        with contextlib.suppress(StackitError, OSError):  # a look gives the reason
+            await worker.compare()
+        if self._workers.get(worker.managed.repo.key) is not worker or self._stopped:
+            return
+        if worker.all_announced:
+            worker.status.verified_at = record.verified_at
+            states.note(worker.managed.repo.key)
+        else:
+            self.schedule.check_now(worker)
+
+    def prepare_mirror(self, worker: MirrorWorker) -> bool:
         """Bring a mirror to its place and clean it; False if another repository's is there and cannot be moved."""
         with self._told(worker.managed) as failed:
             self._places.settle(worker.managed)
@@ -287,6 +391,10 @@ class Mirrors:
 
     # -- departures ---------------------------------------------------------------------
 
+    def give_up(self, key: str) -> None:
+        """Have the worker of a repository ended soon: another node has the mirror."""
+        self._take_out(key, Elsewhere)
+
     def _take_out(self, key: str, error: Callable[[], StackitError]) -> None:
         """Take the worker of a repository out of all that begins rounds; it is ended soon."""
         self._arriving.pop(key, None)
@@ -306,7 +414,11 @@ class Mirrors:
         """Forget a worker whose last round has ended. Its repository goes on elsewhere, or another one in its place."""
         left = worker.managed
         del self._leaving[left.repo.key]
+        if self.residence is not None:
+            self.residence.left(left.repo.key)
         moved_to = None if left.id is None else self._app.repos.by_id(left.id, left.realm)
+        if self.residence is not None and moved_to is not None:
+            self.residence.left(moved_to.repo.key)
         if moved:
             with self._told(left):
                 aside = self._places.leave(left)
@@ -314,7 +426,7 @@ class Mirrors:
                     self._notice(
                         left.repo, f"it is another repository now: the mirror of the former is kept in {aside}"
                     )
-        if moved_to is not None:
+        if moved_to is not None and (moved or self.residence is None):
             self._former[moved_to.repo.key] = worker.status
         if self._stopped:
             return
@@ -322,7 +434,7 @@ class Mirrors:
             if managed is not None:
                 self._add(managed)
         if not self._departing:
-            self._work()
+            self.work()
 
     def _delete(self, managed: ManagedRepo) -> None:
         """Delete what is kept of a repository that is managed no more."""

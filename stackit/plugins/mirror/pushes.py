@@ -248,7 +248,7 @@ class PushHandler:
 
     async def _visible(self, push: Push, arrival: Arrival) -> None:
         seconds = self._app.reactor.seconds() - arrival.at
-        if not await self._app.visible(push.id, self._app.now()):
+        if not await self._app.visible(push.id, self._app.fleet_now()):
             return  # a replay: it has been visible for long
         self._app.observe(
             Occurrence(

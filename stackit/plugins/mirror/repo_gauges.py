@@ -8,7 +8,7 @@ from prometheus_client import Metric
 from prometheus_client.core import GaugeMetricFamily
 from prometheus_client.registry import Collector
 
-from stackit import App, Occurrence, Repo
+from stackit import App, ManagedRepo, Occurrence, Repo
 from stackit.plugins.mirror.sync.status import STATES, State
 
 _PART = 250
@@ -18,16 +18,22 @@ _PART = 250
 class RepoGauges(Collector):
     """Gauges of each repository that is managed at the moment of a scrape, as rounds have left it.
 
+    In a fleet, each node has those of its own mirrors.
+
     There are none before ``begin``.
     """
 
     def __init__(self) -> None:
         self._app: App | None = None
-        self._state_of: Callable[[Repo], State] = lambda _: "cloning"
+        self._state_of: Callable[[Repo], tuple[State, float]] = lambda _: ("cloning", 0.0)
         self._mirrors: dict[str, _Mirror] = {}
 
-    def begin(self, app: App, state: Callable[[Repo], State]) -> None:
-        """Show the repositories of ``app``. ``state`` returns the state that a mirror is in before its first round."""
+    def begin(self, app: App, state: Callable[[Repo], tuple[State, float]]) -> None:
+        """Show the repositories of ``app``.
+
+        ``state`` returns the state that a mirror is in before its first round here, and when it was verified (0.0 for
+        never): one that another node had may have been.
+        """
         self._app = app
         self._state_of = state
 
@@ -44,16 +50,17 @@ class RepoGauges(Collector):
         if managed is None:
             return
         mirror = self._mirror(managed.repo)
+        mirror.has_run = True
         mirror.missing = occurrence.missing or 0
         if occurrence.state is not None:
             mirror.state = occurrence.state
         # A push fetches its own ref, and compares no other.
         if occurrence.error is None and occurrence.cause != "push":
-            mirror.verified_at = self._app.now()
+            mirror.verified_at = self._app.fleet_now()
 
     def collect(self) -> Iterator[Metric]:
         """Yield the metrics, each in parts."""
-        managed = {} if self._app is None else {each.repo.key: each.repo for each in self._app.repos}
+        managed = {each.repo.key: each.repo for each in self._here()}
         for key in self._mirrors.keys() - managed.keys():
             del self._mirrors[key]
         repos = managed.values()
@@ -76,10 +83,17 @@ class RepoGauges(Collector):
             (([str(each)], self._mirror(each).missing) for each in repos),
         )
 
+    def _here(self) -> Iterator[ManagedRepo]:
+        """Yield the repositories whose mirrors are at this node."""
+        if self._app is not None:
+            yield from (each for each in self._app.repos if self._app.nodes.is_here(each.repo))
+
     def _mirror(self, repo: Repo) -> _Mirror:
         mirror = self._mirrors.get(repo.key)
         if mirror is None:
-            mirror = self._mirrors[repo.key] = _Mirror(self._state_of(repo))
+            mirror = self._mirrors[repo.key] = _Mirror()
+        if not mirror.has_run:
+            mirror.state, mirror.verified_at = self._state_of(repo)
         return mirror
 
 
@@ -99,9 +113,10 @@ def _parts(
 class _Mirror:
     """The values of one mirror that the metrics show."""
 
-    __slots__ = ("missing", "state", "verified_at")
+    __slots__ = ("has_run", "missing", "state", "verified_at")
 
-    def __init__(self, state: str) -> None:
-        self.state = state
+    def __init__(self) -> None:
+        self.has_run = False
+        self.state: str = "cloning"
         self.verified_at = 0.0
         self.missing = 0

@@ -31,9 +31,11 @@ from stackit.plugins.mirror.answers import (
     StateChange,
     StateChanges,
 )
+from stackit.plugins.mirror.fleet.distant import DistantMirror
+from stackit.plugins.mirror.fleet.records import MirrorRecord
 from stackit.plugins.mirror.git.access import without_userinfo
 from stackit.plugins.mirror.git.errors import GitError
-from stackit.plugins.mirror.listing import DEFAULT, MOST, Listing, page_limit
+from stackit.plugins.mirror.listing import DEFAULT, MOST, AnyMirror, Listing, page_limit
 from stackit.plugins.mirror.state_history import Transition
 from stackit.plugins.mirror.sync.status import STATES, State
 from stackit.plugins.mirror.sync.worker import MirrorWorker
@@ -42,7 +44,7 @@ _NOT_MANAGED = "The repository is not managed."
 _FEW = 10
 """Repositories that an error names all of."""
 
-Find = Callable[[Repo], MirrorWorker | None]
+Find = Callable[[Repo], AnyMirror | None]
 
 
 _PAGE = (
@@ -53,20 +55,22 @@ _PAGE = (
 
 def routes(
     find: Find,
-    all_workers: Callable[[], Iterable[MirrorWorker]],
+    all_mirrors: Callable[[], Iterable[AnyMirror]],
     history: Callable[[str], Sequence[Transition]],
     clock: Timers,
+    node: str | None,
 ) -> list[Route]:
-    """Make the routes. ``find`` returns the worker of a repository, ``all_workers`` returns all.
+    """Make the routes. ``find`` returns the mirror of a managed repository, ``all_mirrors`` returns all.
 
     ``history`` returns the changes of state of a repository by its key, the newest first. ``clock`` is the reactor.
+    ``node`` is the name of this node, None without a fleet.
     """
-    pages = Listing(all_workers, clock)
+    pages = Listing(all_mirrors, clock)
 
     def listing(request: AdminRequest) -> Response:
         query = request.query
         if not query:
-            return Response(body=Repositories([_status(worker) for worker in all_workers()]))
+            return Response(body=Repositories([_status(each, node) for each in all_mirrors()]))
         state = query.get("state")
         if state is not None and state not in STATES:
             return error(400, f"state: expected one of {', '.join(STATES)}")
@@ -75,16 +79,16 @@ def routes(
         except ValueError as problem:
             return error(400, str(problem))
         found = pages.find(query.get("q", ""), state, limit, query.get("cursor", ""))
-        return Response(body=Repositories([_status(each) for each in found.workers], found.next, found.states))
+        return Response(body=Repositories([_status(each, node) for each in found.mirrors], found.next, found.states))
 
     def one(request: AdminRequest) -> Response:
-        worker = _worker_of(request, find)
-        return _unmanaged(request, all_workers()) if worker is None else Response(body=_status(worker))
+        mirror = _mirror_of(request, find)
+        return _unmanaged(request, all_mirrors()) if mirror is None else Response(body=_status(mirror, node))
 
     async def refs(request: AdminRequest) -> Response:
-        worker = _worker_of(request, find)
-        if worker is None:
-            return _unmanaged(request, all_workers())
+        worker = _mirror_of(request, find)
+        if not isinstance(worker, MirrorWorker):
+            return _not_here(request, worker, all_mirrors())
         query = request.query
         try:
             limit = page_limit(query.get("limit"))
@@ -109,18 +113,18 @@ def routes(
         )
 
     def changes_of_state(request: AdminRequest) -> Response:
-        worker = _worker_of(request, find)
-        if worker is None:
-            return _unmanaged(request, all_workers())
+        worker = _mirror_of(request, find)
+        if not isinstance(worker, MirrorWorker):
+            return _not_here(request, worker, all_mirrors())
         transitions = history(worker.managed.repo.key)
         return Response(
             body=StateChanges([StateChange(each.state, rfc3339(each.at), each.error) for each in transitions])
         )
 
     async def sync(request: AdminRequest) -> Response:
-        worker = _worker_of(request, find)
-        if worker is None:
-            return _unmanaged(request, all_workers())
+        worker = _mirror_of(request, find)
+        if not isinstance(worker, MirrorWorker):
+            return _not_here(request, worker, all_mirrors())
         accept = request.query.get("accept")
         if accept not in (None, "deletions"):
             return error(400, "accept: expected deletions, or nothing")
@@ -161,6 +165,7 @@ def routes(
             "{prefix}/repos/{owner}/{name}/refs",
             refs,
             query=(Parameter("q", "Only refs with this text in their name."), *_PAGE),
+            node="mirror",
             summary="List the refs of a mirror.",
             returns=Refs,
             errors={404: _NOT_MANAGED, 503: "The refs cannot be read now."},
@@ -170,6 +175,7 @@ def routes(
             "{prefix}/repos/{owner}/{name}/history",
             changes_of_state,
             query=(),
+            node="mirror",
             summary="List the last changes of the state of a mirror.",
             returns=StateChanges,
             errors={404: _NOT_MANAGED},
@@ -179,6 +185,7 @@ def routes(
             "{prefix}/repos/{owner}/{name}/sync",
             sync,
             query=(Parameter("accept", "Follow the remote also if it deleted most refs.", Literal["deletions"]),),
+            node="mirror",
             summary="Bring a mirror in step with its remote, and wait for the end.",
             returns=Changes,
             errors={
@@ -191,40 +198,53 @@ def routes(
     ]
 
 
-def _worker_of(request: AdminRequest, find: Find) -> MirrorWorker | None:
+def _mirror_of(request: AdminRequest, find: Find) -> AnyMirror | None:
     try:
         return find(Repo.parse(f"{request.args['owner']}/{request.args['name']}"))
     except ValueError:
         return None
 
 
-def _unmanaged(request: AdminRequest, workers: Iterable[MirrorWorker]) -> Response:
+def _not_here(request: AdminRequest, mirror: DistantMirror | None, mirrors: Iterable[AnyMirror]) -> Response:
+    if mirror is None:
+        return _unmanaged(request, mirrors)
+    return error(503, mirror.problem or "the mirror moves between two nodes: ask again")
+
+
+def _unmanaged(request: AdminRequest, mirrors: Iterable[AnyMirror]) -> Response:
     name = f"{request.args['owner']}/{request.args['name']}"[:150]
-    managed = sorted(str(each.managed.repo) for each in workers)
+    managed = sorted(str(each.managed.repo) for each in mirrors)
     named = get_close_matches(name, managed) or (managed if len(managed) <= _FEW else [])
     there = f"; there is {', '.join(named)}" if named else ""
     return error(404, f"{name} is not managed: add it to [[repos]], or by stackit repos add{there}")
 
 
-def _status(worker: MirrorWorker) -> Repository:
-    status = worker.status
-    error = status.error or status.unequal
-    if error is None and worker.state in ("suspended", "no_access"):  # known before a round has met it
-        app = worker.managed.app
-        giver = "whoever makes its tokens" if app is None else f"App {app}"
-        error = f"{giver} has no token for it now: stackit status says why"
-    if status.since is not None:
-        error = f"{error} (since {rfc3339(status.since)})"
+def _status(mirror: AnyMirror, node: str | None) -> Repository:
+    """Return what is known of a mirror; ``node`` is the name of this node."""
+    managed = mirror.managed
+    at: str | None
+    path: str | None
+    if isinstance(mirror, MirrorWorker):
+        status = mirror.status
+        at, path, state = node, str(mirror.directory), mirror.state
+        verified_at, next_at, held = status.verified_at, status.next_at, status.held is not None
+    else:
+        known = mirror.record or MirrorRecord(node="")
+        at, state = None if mirror.home is None else mirror.home.name, mirror.presumed_state
+        path = known.path or None if known.node == at else None  # after a move, what is known may be of the home before
+        verified_at, next_at, held = known.verified_at, known.next_at, known.held
     return Repository(
-        name=str(worker.managed.repo),
-        url=without_userinfo(worker.managed.url),
-        source=worker.managed.source,
-        added_by=worker.managed.added_by or None,
-        state=worker.state,
-        verified_at=None if status.verified_at is None else rfc3339(status.verified_at),
-        error=error,
-        next_at=None if status.next_at is None else rfc3339(status.next_at),
-        held_deletions=status.held is not None,
+        name=str(managed.repo),
+        url=without_userinfo(managed.url),
+        source=managed.source,
+        added_by=managed.added_by or None,
+        state=state,
+        verified_at=None if verified_at is None else rfc3339(verified_at),
+        error=mirror.problem,
+        next_at=None if next_at is None else rfc3339(next_at),
+        held_deletions=held,
+        node=at,
+        path=path,
     )
 
 

@@ -41,7 +41,7 @@ class MirrorService(Service):
         Service.startService(self)
         remove_partial_clones(self._directory)
         self._mirrors.prepare()
-        web = [worker.managed for worker in self._mirrors if url_scheme(worker.managed.url) in ("https", "http")]
+        web = [managed for managed in self._app.repos if url_scheme(managed.url) in ("https", "http")]
         if web and not any(managed.token_file or managed.token_source for managed in web):
             reason = "no credentials: only public repositories refresh"
             self._app.observe(Occurrence(name="notice", reason=reason))

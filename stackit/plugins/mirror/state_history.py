@@ -2,17 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Iterable, Mapping
-from typing import TYPE_CHECKING
+from collections.abc import Awaitable, Callable, Collection, Iterable, Mapping
 
 import msgspec
-from twisted.internet.defer import Deferred
+from twisted.internet.defer import CancelledError, Deferred
 
-from stackit import StackitError, Timers
+from stackit import StackitError, Timers, sleep
+from stackit.plugins.mirror.fleet.late_writes import LateWrites
 from stackit.plugins.mirror.sync.status import State
-
-if TYPE_CHECKING:
-    from twisted.internet.base import DelayedCall
 
 COLLECTION = "mirror-states"
 MOST = 30
@@ -20,10 +17,10 @@ MOST = 30
 _LONGEST = 300
 """Characters of an error that are kept."""
 _SAVE_AFTER = 5.0
-_AT_ONCE = 500
-"""Documents of one write."""
 
 Keep = Callable[[str, Mapping[str, bytes | None]], Awaitable[None]]
+Read = Callable[[str, Collection[str] | None], Awaitable[Mapping[str, bytes]]]
+Watch = Callable[[str, Callable[[frozenset[str] | None], object]], None]
 
 
 class Transition(msgspec.Struct, frozen=True, array_like=True):
@@ -38,17 +35,26 @@ _DECODER = msgspec.json.Decoder(tuple[Transition, ...])
 
 
 class StateHistory:
-    """The changes by the key of the repository, each the oldest first. What changed is written a little later."""
+    """The changes by the key of the repository, each the oldest first. What changed is written a little later.
 
-    def __init__(self, clock: Timers, now: Callable[[], float], keep: Keep) -> None:
-        """``clock`` is the reactor, ``now`` the wall clock. ``keep`` puts documents of a collection."""
+    In a fleet, the home of a mirror notes its changes, and all nodes follow.
+    """
+
+    def __init__(
+        self, clock: Timers, now: Callable[[], float], keep: Keep, *, leads: Callable[[], bool] = lambda: True
+    ) -> None:
+        """``clock`` is the reactor, ``now`` the wall clock. ``keep`` puts documents of a collection.
+
+        ``leads`` returns whether this node writes down which repositories have gone, or have another name.
+        """
+        self._leads = leads
+        self._missed: set[str] | None = set()  # changed by other nodes, and not read yet; None for any
+        self._reading: Deferred[None] | None = None
         self._clock = clock
         self._now = now
         self._keep = keep
         self._transitions: dict[str, tuple[Transition, ...]] = {}
-        self._unsaved: set[str] = set()
-        self._timer: DelayedCall | None = None
-        self._saving: Deferred[None] | None = None
+        self._late = LateWrites(clock, self._write, again=_SAVE_AFTER)
         self._stopped = False
 
     def load(self, documents: Mapping[str, bytes], managed: Iterable[str]) -> None:
@@ -58,10 +64,15 @@ class StateHistory:
             if key in wanted:
                 try:
                     self._transitions[key] = _DECODER.decode(document)
-                except msgspec.DecodeError:  # of another stackit: it begins anew
+                except (msgspec.DecodeError, UnicodeDecodeError):  # of another stackit: it begins anew
                     self._change(key)
-            else:
+            elif self._leads():
                 self._change(key)
+
+    def follow(self, watch: Watch, read: Read) -> None:
+        """Take what other nodes write from now on. ``watch`` tells of it, and ``read`` reads documents."""
+        self._read = read
+        watch(COLLECTION, self._noticed)
 
     def of(self, key: str) -> tuple[Transition, ...]:
         """Return the changes of a repository, the newest first."""
@@ -81,50 +92,57 @@ class StateHistory:
         for old, new, transitions in taken:
             if transitions is not None:
                 self._transitions[new] = transitions
-            self._change(old)
-            self._change(new)
+            if self._leads():
+                self._change(old)
+                self._change(new)
 
     def forget(self, keys: Iterable[str]) -> None:
         """Forget repositories that are managed no more."""
         for key in keys:
-            if self._transitions.pop(key, None) is not None:
+            if self._transitions.pop(key, None) is not None and self._leads():
                 self._change(key)
 
     async def stop(self) -> None:
         """Write what is not written yet, and nothing after that."""
         self._stopped = True
-        if self._timer is not None and self._timer.active():
-            self._timer.cancel()
-        if self._saving is not None:
-            await self._saving
-        await self._save()
+        if self._reading is not None:
+            self._reading.cancel()
+        await self._late.stop()
+
+    def _noticed(self, keys: frozenset[str] | None) -> None:
+        """Read what another node has written; what is not written here yet will take its place."""
+        self._missed = None if keys is None or self._missed is None else self._missed | keys
+        if self._reading is None and not self._stopped:
+            self._reading = reading = Deferred.fromCoroutine(self._catch_up())
+            reading.addErrback(lambda failure: failure.trap(CancelledError) and None).addCallback(self._caught_up)
+
+    def _caught_up(self, _: None) -> None:
+        self._reading = None
+
+    async def _catch_up(self) -> None:
+        while self._missed is None or self._missed:
+            missed, self._missed = self._missed, set()
+            try:
+                documents = await self._read(COLLECTION, missed)
+            except StackitError:  # the journal tells of it; the next change has all of them read
+                self._missed = None
+                await sleep(self._clock, _SAVE_AFTER)
+                continue
+            for key in self._transitions.keys() | documents.keys() if missed is None else missed:
+                if not self._late.is_waiting(key):
+                    self._take(key, documents.get(key))
+
+    def _take(self, key: str, document: bytes | None) -> None:
+        try:
+            self._transitions[key] = _DECODER.decode(document or b"")
+        except (msgspec.DecodeError, UnicodeDecodeError):
+            self._transitions.pop(key, None)
 
     def _change(self, key: str) -> None:
-        self._unsaved.add(key)
-        self._schedule()
+        self._late.note(key, _SAVE_AFTER)
 
-    def _schedule(self) -> None:
-        if not self._stopped and self._saving is None and (self._timer is None or not self._timer.active()):
-            self._timer = self._clock.callLater(_SAVE_AFTER, self._begin)
-
-    def _begin(self) -> None:
-        self._saving = saving = Deferred.fromCoroutine(self._save())
-        saving.addCallback(self._saved)
-
-    def _saved(self, _: None) -> None:
-        self._saving = None
-        if self._unsaved:
-            self._schedule()
-
-    async def _save(self) -> None:
-        while self._unsaved:
-            keys = [self._unsaved.pop() for _ in range(min(_AT_ONCE, len(self._unsaved)))]
-            documents = {key: self._document(key) for key in keys}
-            try:
-                await self._keep(COLLECTION, documents)
-            except StackitError:  # such as a full disk, of which the journal itself tells: it is tried again
-                self._unsaved.update(keys)
-                return
+    async def _write(self, keys: Collection[str]) -> None:
+        await self._keep(COLLECTION, {key: self._document(key) for key in keys})
 
     def _document(self, key: str) -> bytes | None:
         transitions = self._transitions.get(key)

@@ -167,16 +167,18 @@ async def test_a_fetch_that_ends_before_its_objects_are_here_moves_no_ref(
     server: GitHttp, upstream: Upstream, tmp_path: Path
 ) -> None:
     upstream.set("refs/heads/gone", upstream.refs()["refs/heads/main"])
-    harness = Harness(tmp_path / "state", managed(server.url("octo/widget.git")), timeout=0.6)
+    harness = Harness(tmp_path / "state", managed(server.url("octo/widget.git")))
     await harness.worker().sync("start")
     before = upstream.refs()
     upstream.delete("refs/heads/gone")
     upstream.advance()
     server.hang_on = b"command=fetch"
+    harness.give_up_after(2.0)
     with pytest.raises(StackitError, match="no progress"):
         await harness.worker().sync("backstop")
     assert refs(harness.path()) == before == harness.told["octo/widget"]
     server.hang_on = None
+    harness.give_up_after(120.0)
     await harness.worker().sync("backstop")
     assert refs(harness.path()) == upstream.refs() == harness.told["octo/widget"]
     await harness.stop()
@@ -300,7 +302,8 @@ async def test_stopping_ends_what_hangs_and_leaves_no_child(
 @pytest_twisted.ensureDeferred
 async def test_no_more_fetches_than_the_concurrency_run_at_once(upstream: Upstream, tmp_path: Path) -> None:
     names = [f"octo/r{number}" for number in range(6)]
-    harness = Harness(tmp_path / "state", *(managed(upstream, name) for name in names), concurrency=2)
+    slow = Tunables(release_after=600.0)  # as a busy machine is
+    harness = Harness(tmp_path / "state", *(managed(upstream, name) for name in names), concurrency=2, tunables=slow)
     most = 0
     running = 0
     for name in names:

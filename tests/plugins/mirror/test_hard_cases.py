@@ -199,7 +199,7 @@ def test_maintenance_takes_one_mirror_at_a_time_in_idle_moments_the_most_fetched
     clock = Clock()
     workers: list[Any] = [Worn(30), Worn(90), Worn(3)]
     places = FetchSlots(1)
-    at_work = maintenance.MaintenanceSchedule(clock, workers, DiskReserve(clock, Path("/"), reserve=0), places)
+    at_work = maintenance.MaintenanceSchedule(clock, lambda: workers, DiskReserve(clock, Path("/"), reserve=0), places)
     at_work.start()
     push = places.of("push").acquire()
     clock.advance(maintenance.PERIOD)

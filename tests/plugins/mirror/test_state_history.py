@@ -3,13 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from typing import Any
 
 import pytest
 import pytest_twisted
 from mirror_harness import Harness, Upstream, ask, managed
+from shared_journals import SharedJournals
+from twisted.internet import reactor
 from twisted.internet.task import Clock
+from waiting import until
 
 from stackit import Repo, StackitError
+from stackit.api.errors import JournalError
 from stackit.api.repos import ReposChange
 from stackit.plugins.mirror.state_history import COLLECTION, MOST, StateHistory
 
@@ -94,8 +99,9 @@ def test_a_full_disk_loses_nothing(history: StateHistory, clock: Clock, kept: Ke
 
 
 def test_a_document_that_is_none_begins_anew(kept: Kept) -> None:
-    kept.documents = {"octo/widget": b"{"}
-    assert again(kept, "octo/widget").of("octo/widget") == ()
+    for document in (b"{", b'[{"state":"in_step","at":1,"error":"\xff"}]'):
+        kept.documents = {"octo/widget": document}
+        assert again(kept, "octo/widget").of("octo/widget") == ()
 
 
 @pytest_twisted.ensureDeferred
@@ -140,3 +146,57 @@ async def test_a_repository_that_goes_takes_its_history_along(synced: Harness, u
     synced.app.repos.apply(ReposChange(removed=(managed(upstream, "octo/gadget"),)))
     assert not synced.mirror._changes_of_state("octo/gadget")
     assert synced.app.repos.get(Repo.parse("octo/gadget")) is None
+
+
+@pytest_twisted.ensureDeferred
+async def test_each_node_has_the_changes_that_the_home_of_a_mirror_has_noted() -> None:
+    clock, journals = Clock(), SharedJournals(reactor)
+    home, other = (
+        StateHistory(clock, clock.seconds, journal.put, leads=lambda: False)
+        for journal in (journals.node(), journals.node())
+    )
+    for history, journal in zip((home, other), journals._all, strict=True):
+        history.follow(journal.watch, journal.documents)
+    home.note("octo/widget", "cloning", None)
+    home.note("octo/widget", "in_step", None)
+    clock.advance(5)
+    await until(lambda: [each.state for each in other.of("octo/widget")] == ["in_step", "cloning"])
+
+    # Its mirror moves: the new home goes on, and the leader writes down that it is gone.
+    other.note("octo/widget", "failing", "no")
+    for history in (home, other):
+        history.move([("octo/widget", "octo/gadget")])
+    assert [each.state for each in other.of("octo/gadget")] == ["failing", "in_step", "cloning"]
+    other.note("octo/gadget", "in_step", None)
+    clock.advance(5)
+    await until(lambda: len(home.of("octo/gadget")) == 4)
+    leader = StateHistory(clock, clock.seconds, journals._all[0].put)
+    leader.load(await journals._all[0].documents("mirror-states"), ["octo/gadget"])
+    leader.forget(["octo/gadget"])
+    clock.advance(5)
+    await until(lambda: other.of("octo/gadget") == ())
+    for history in (home, other, leader):
+        await history.stop()
+    assert "octo/gadget" not in await journals._all[0].documents("mirror-states")
+
+
+@pytest_twisted.ensureDeferred
+async def test_what_a_journal_that_is_away_has_of_other_nodes_is_read_later() -> None:
+    clock, told, answers = Clock(), [], [JournalError("away"), {"octo/widget": b'[["in_step",5.0]]'}]
+    history = StateHistory(clock, clock.seconds, Kept().keep)
+
+    async def read(_: str, keys: Any) -> Any:
+        told.append(keys)
+        answer = answers.pop(0)
+        if isinstance(answer, JournalError):
+            raise answer
+        return answer
+
+    watchers: list[Any] = []
+    history.follow(lambda _, changed: watchers.append(changed), read)
+    watchers[0](frozenset({"octo/widget"}))
+    assert (told, history.of("octo/widget")) == ([{"octo/widget"}], ())
+    clock.advance(5)
+    assert told == [{"octo/widget"}, None]
+    assert [each.at for each in history.of("octo/widget")] == [5.0]
+    await history.stop()

@@ -43,7 +43,7 @@ async def harness(tmp_path: Path, upstreams: list[Upstream], remote: GitHttp) ->
 
 
 async def until(harness: Harness, ready: Any) -> None:
-    for _ in range(1000):
+    for _ in range(5000):
         if ready():
             return
         await sleep(harness.reactor, 0.01)

@@ -5,6 +5,9 @@ from __future__ import annotations
 from collections.abc import Mapping
 from pathlib import Path
 
+from twisted.internet.defer import Deferred, DeferredList
+from twisted.python.failure import Failure
+
 from stackit.plugins.mirror.git.runner import Git, PrestartedProcess
 from stackit.subprocesses import Finished
 
@@ -22,6 +25,7 @@ class PrestartedGit:
         self._directory = directory
         self._variables = variables
         self._waiting: dict[Command, PrestartedProcess] = {}
+        self._ending: list[Deferred[None]] = []
 
     def start(self, *commands: Command) -> None:
         """Start a git for each command that has none yet. Raises OSError and GitError."""
@@ -36,8 +40,15 @@ class PrestartedGit:
             return await self._git.local(self._directory, *command, stdin=stdin, variables=self._variables)
         return await waiting.finish(stdin)
 
-    async def close(self) -> None:
+    def release(self) -> None:
         """End all gits that still wait for their input."""
-        while self._waiting:
-            _, waiting = self._waiting.popitem()
-            await waiting.kill()
+        self._ending += [Deferred.fromCoroutine(each.kill()) for each in self._waiting.values()]
+        self._waiting.clear()
+
+    async def close(self) -> None:
+        """Release all gits, and wait until they are gone; so it does if it is cancelled."""
+        self.release()
+        ending, self._ending = self._ending, []
+        for _, result in await DeferredList(ending, consumeErrors=True):
+            if isinstance(result, Failure):
+                result.raiseException()

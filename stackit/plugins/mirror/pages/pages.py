@@ -125,7 +125,9 @@ def _synced(answer: dict[str, Any]) -> Done:
 
 async def _remove(request: PageRequest) -> Done:
     removed = await request.send("DELETE", _path(request))
-    kept = f" Its mirror stays at {removed['mirror']}." if removed["mirror"] else ""
+    at = [f"node {removed['node']}"] if "node" in removed else []
+    at += [removed["mirror"]] if removed["mirror"] else []
+    kept = f" Its mirror stays at {', '.join(at)}." if at else ""
     return Done(f"{removed['name']} is mirrored no more.{kept}", _LIST)
 
 

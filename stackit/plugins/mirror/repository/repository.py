@@ -135,3 +135,12 @@ class Repository:
         said = b"".join(commands)
         if said:
             await self._git.local(self.directory, "update-ref", "--stdin", "-z", stdin=said)
+
+
+def has_kept(directory: Path) -> bool:
+    """Return whether a repository has old tips that were kept."""
+    try:
+        packed = (directory / "packed-refs").read_bytes()
+    except OSError:
+        packed = b""
+    return b" " + KEPT in packed or (directory / os.fsdecode(KEPT)).is_dir()

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 
 from twisted.internet.defer import Deferred
 from twisted.internet.task import LoopingCall
@@ -25,10 +25,12 @@ class MaintenanceSchedule:
     """Maintains the mirror with the most fetches since its last maintenance.
 
     While the disk is nearly full, it removes leftovers from all mirrors: no fetch starts then, which else would.
-    ``workers`` may be others each time.
+    ``workers`` returns those that there are at the time.
     """
 
-    def __init__(self, reactor: Timers, workers: Iterable[MirrorWorker], disk: DiskReserve, slots: FetchSlots) -> None:
+    def __init__(
+        self, reactor: Timers, workers: Callable[[], Iterable[MirrorWorker]], disk: DiskReserve, slots: FetchSlots
+    ) -> None:
         self._workers = workers
         self._disk = disk
         self._slots = slots
@@ -50,7 +52,7 @@ class MaintenanceSchedule:
         # Only pushes count: a remote that hangs, or a clone that takes hours, does not put maintenance off.
         if self._slots.pushing:
             return None
-        idle = [worker for worker in self._workers if not worker.rounds.busy]
+        idle = [worker for worker in self._workers() if not worker.rounds.busy]
         fetches_since_maintenance = max(idle, key=lambda worker: worker.fetches_since_maintenance, default=None)
         if (
             fetches_since_maintenance is None
@@ -61,7 +63,7 @@ class MaintenanceSchedule:
 
     def _tidy(self) -> None:
         """Remove leftovers from the next few mirrors: it reads many folders."""
-        workers = tuple(self._workers)
+        workers = tuple(self._workers())
         for worker in workers[self._next : self._next + TIDIED]:
             with contextlib.suppress(OSError):  # its next round reports the reason
                 worker.tidy()

@@ -12,9 +12,17 @@ from stackit.plugins.mirror.sync.refresh import Refresher
 
 
 class RefAnnouncer:
-    """Announces the ref changes of one mirror. ``cause`` and ``delivery`` are those of the round that moved them."""
+    """Announces the ref changes of one mirror. ``cause`` and ``delivery`` are those of the round that moved them.
 
-    def __init__(self, app: App, git: Git, managed: ManagedRepo, refresher: Refresher) -> None:
+    One that was ``inherited`` from another node may be older than what was announced. Nothing is announced of it before
+    all of its refs were compared with the remote, or it is known to have exactly the refs that were announced.
+    """
+
+    def __init__(
+        self, app: App, git: Git, managed: ManagedRepo, refresher: Refresher, *, inherited: bool = False
+    ) -> None:
+        self.inherited = inherited
+        """True until what is on disk is known to be as new as what was announced."""
         self.refs = Snapshot()
         """All refs, as they were last read or moved."""
         self._announced: Snapshot | None = None
@@ -42,6 +50,8 @@ class RefAnnouncer:
         """Read all refs, and announce and return the changes since the last announcement. Raises StackitError."""
         if not self._refresher.directory.exists():
             return ()  # a mirror that is missing does not mean that all refs were deleted
+        if self.inherited:
+            return ()  # a ref that is older here than what was announced does not mean that it went back
         self.refs = now = await self._refresher.refs()
         if now == self._announced:
             return ()
@@ -51,6 +61,24 @@ class RefAnnouncer:
             await self._announce(changes, cause, delivery)
         self._announced = now
         return changes
+
+    async def take_over(self) -> bool:
+        """Go on from what was announced elsewhere; False if the mirror has not exactly those refs. Raises StackitError.
+
+        A ref that was not announced has been deleted since this mirror was left behind, and is deleted here.
+        """
+        await self._refresher.fetch_kept()
+        announced = await self._app.announced(self.managed.repo)
+        if not announced or not self._refresher.directory.exists():
+            return False
+        now = await self._refresher.refs()
+        have = now.as_dict()
+        if have == announced:
+            self.refs = self._announced = now
+            self.inherited = False
+            return True
+        await self._refresher.delete({ref: oid for ref, oid in have.items() if ref not in announced})
+        return False
 
     async def announce_only(self, refs: Iterable[str], cause: str, delivery: str | None) -> tuple[RefChange, ...]:
         """Do the same if only these refs can have moved since all was announced: the others are not read."""

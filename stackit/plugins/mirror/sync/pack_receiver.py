@@ -5,8 +5,6 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
-from twisted.internet.defer import Deferred, DeferredList
-
 from stackit.plugins.mirror.git.errors import GitError
 from stackit.plugins.mirror.git.prestarted import PrestartedGit
 from stackit.plugins.mirror.git.runner import Git
@@ -39,7 +37,6 @@ class PackReceiver:
         self._disk = disk
         self._growth = growth
         self._sent = 0
-        self._releasing: list[Deferred[None]] = []
 
     def start(self) -> None:
         """Start git before the pack is here. Raises OSError and GitError."""
@@ -47,7 +44,7 @@ class PackReceiver:
 
     def release_git(self) -> None:
         """End the gits that wait, as the remote hangs."""
-        self._releasing.append(Deferred.fromCoroutine(self._prestarted.close()))
+        self._prestarted.release()
 
     async def receive(self, pack: bytes, id_size: int) -> None:
         """Unpack a pack; ``id_size`` is that of an object id in bytes.
@@ -98,6 +95,5 @@ class PackReceiver:
         """End the gits that still run, and delete what was not admitted."""
         try:
             await self._prestarted.close()
-            await DeferredList(self._releasing)
         finally:
             self._quarantine.drop()

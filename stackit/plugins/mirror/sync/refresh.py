@@ -25,6 +25,7 @@ from stackit.plugins.mirror.sync.fast_fetch import FastFetch, Target
 from stackit.plugins.mirror.sync.healing import Healer
 from stackit.plugins.mirror.sync.housekeeping import Housekeeping
 from stackit.plugins.mirror.sync.missing_refs import MissingRefs, find_missing_refs
+from stackit.plugins.mirror.sync.peer_clone import PeerClone, Peers, no_peers
 from stackit.plugins.mirror.sync.quick_check import QuickCheck
 from stackit.plugins.mirror.sync.reconcile import reconcile
 from stackit.plugins.mirror.sync.remote_identity import RemoteIdentity
@@ -64,7 +65,9 @@ class Refresher:
         disk: DiskReserve,
         tunables: Tunables,
         remote: Remote | None = None,
+        peers: Peers = no_peers,
     ) -> None:
+        """``peers`` are asked for a first clone before the remote."""
         self.directory = app.state_dir / "mirrors" / f"{managed.repo.path}.git"
         self.growth = Growth()
         self._app = app
@@ -77,6 +80,9 @@ class Refresher:
         self._tampering = TamperWatch(self.directory)
         self._supervised_git = SupervisedGit(
             app, git, managed, settings.timeout, slot=slot, disk=disk, growth=self.growth, tunables=tunables
+        )
+        self._peer_clone = PeerClone(
+            app, git, managed, peers, slot=slot, disk=disk, growth=self.growth, settings=settings, tunables=tunables
         )
         self._cloner = Cloner(app, git, managed, self._supervised_git, self.directory, tunables=tunables)
         self.housekeeping = Housekeeping(
@@ -98,6 +104,7 @@ class Refresher:
     def change(self, managed: ManagedRepo, remote: Remote | None) -> None:
         """Take other settings, and another client of the remote. No round may run."""
         self._managed = self._supervised_git.managed = self._cloner.managed = managed
+        self._peer_clone.managed = managed
         self._remote = remote
         self._use_remote()
 
@@ -120,6 +127,10 @@ class Refresher:
         """Read all refs, or ``only`` these."""
         return await self._repository.refs(only)
 
+    async def delete(self, refs: Mapping[str, str]) -> None:
+        """Delete refs that are at these object ids."""
+        await self._repository.delete(refs)
+
     @property
     def head(self) -> str | None:
         """The ref that HEAD names; None without one."""
@@ -132,6 +143,11 @@ class Refresher:
         except GitError as problem:
             # They were lost with a mirror that was broken.
             self._notice(f"old tips could not be kept: {problem}")
+
+    async def fetch_kept(self) -> None:
+        """Fetch the old tips that other nodes of a fleet keep, where such tips are to be kept."""
+        if self._managed.keep_forced and self.directory.exists():
+            await self._peer_clone.fetch_kept(self.directory)
 
     # -- pushed refs --------------------------------------------------------------------
 
@@ -217,7 +233,7 @@ class Refresher:
                     raise
 
     async def _fetch(self, *, full: bool, accept: bool, expected: Collection[str]) -> Outcome:
-        if not self.directory.exists():
+        if not self.directory.exists() and not await self._clone_from_peer():
             return Outcome(missing=await self._clone())
         if not full and self.is_identified and await self._fetch_new(expected):
             return Outcome(full=False)
@@ -286,6 +302,15 @@ class Refresher:
         missing = await self._cloner.clone(listing)
         self._tampering.end()
         return missing
+
+    async def _clone_from_peer(self) -> bool:
+        """Clone the mirror of another node; False where none can be had."""
+        if not self._peer_clone.is_possible:
+            return False
+        await self._slot.enter("clone")
+        cloned = await self._peer_clone.clone(self.directory)
+        self._tampering.end()
+        return cloned
 
     def _notice(self, reason: str) -> None:
         self._app.observe(Occurrence(name="notice", repo=self._managed.repo, reason=reason))

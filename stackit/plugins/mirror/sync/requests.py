@@ -36,6 +36,13 @@ class Moved(Stopping):
         StackitError.__init__(self, "the repository was renamed meanwhile: ask again, by its new name")
 
 
+class Elsewhere(Stopping):
+    """The mirror has its home at another node of the fleet, which goes on with it."""
+
+    def __init__(self) -> None:
+        StackitError.__init__(self, "another node has the mirror now: ask again")
+
+
 class Request(msgspec.Struct, frozen=True):
     """A reason for a round, and the delivery that it comes from.
 

@@ -33,13 +33,13 @@ NEVER_MAINTAINED = 1000
 class _Attempt:
     """The state of a round while it runs."""
 
-    def __init__(self, requests: Sequence[Request], *, new: bool) -> None:
-        """``new``: there is no mirror yet."""
+    def __init__(self, requests: Sequence[Request], *, new: bool, inherited: bool) -> None:
+        """``new``: there is no mirror yet. ``inherited``: it was another node's, and may be older than that."""
         self.request = min(requests, key=lambda each: REMOTE_CAUSES.index(each.cause))
         # Nobody missed anything of a mirror that was not there: a later attempt of its first clone is a start, too.
-        self.cause = "start" if new and self.request.cause == "backstop" else self.request.cause
+        self.cause = "start" if (new or inherited) and self.request.cause == "backstop" else self.request.cause
         self.accept = any(each.accept for each in requests)
-        self.full = new or any(each.full for each in requests)
+        self.full = new or inherited or any(each.full for each in requests)
         self.targets = targets_of(requests)
         self.outcome = Outcome(full=False)
         self.changes: tuple[RefChange, ...] = ()
@@ -80,7 +80,7 @@ class RoundRunner:
         """Run one round for all of these requests. Raises StackitError if it failed, Stopping if a stop ended it."""
         began = self._app.reactor.seconds()
         self._status.started(began)
-        attempt = _Attempt(requests, new=not self._refresher.directory.exists())
+        attempt = _Attempt(requests, new=not self._refresher.directory.exists(), inherited=self._announcer.inherited)
         problem = await self._problem_of(attempt)
         if isinstance(problem, Stopping):
             raise problem  # which tells nothing of the remote
@@ -109,7 +109,10 @@ class RoundRunner:
 
     async def _fetch_and_announce(self, attempt: _Attempt) -> None:
         try:
-            if not self._announcer.has_baseline:
+            if self._announcer.inherited:
+                with contextlib.suppress(GitError, PermissionError):
+                    await self._announcer.take_over()
+            elif not self._announcer.has_baseline:
                 # Changes before this start, by a crash or by hand, are not this round's doing.
                 # A mirror that cannot be read may be mended by the fetch, which else gives the reason.
                 with contextlib.suppress(GitError, PermissionError):
@@ -164,6 +167,7 @@ class RoundRunner:
             timeouts=self._status.timeouts,
             expected=expected,
         )
+        self._announcer.inherited = self._announcer.inherited and not attempt.outcome.full
         attempt.announced = attempt.outcome.untouched
 
     def _succeeded(self, attempt: _Attempt) -> None:

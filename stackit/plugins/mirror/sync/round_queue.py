@@ -98,6 +98,8 @@ class RoundQueue(Coalescer[Request, RoundResult]):
             return await self.runner.run(asking)
         if any(request.cause == "maintenance" for request in requests):
             await self._maintain()
+        elif self._announcer.inherited:
+            await self._announcer.take_over()
         else:
             await self._announcer.announce_all("start", None)
         return RoundResult()

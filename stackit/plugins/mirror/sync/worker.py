@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import msgspec
 
-from stackit import App, ManagedRepo, MirrorInfo, Occurrence, StackitError
+from stackit import App, ManagedRepo, MirrorInfo, Occurrence, StackitError, rfc3339
 from stackit.plugins.mirror.git.runner import Git
 from stackit.plugins.mirror.refs.snapshot import Snapshot
 from stackit.plugins.mirror.remote.client import Remote
@@ -16,6 +16,7 @@ from stackit.plugins.mirror.repository.fsck import FsckSlots
 from stackit.plugins.mirror.sync.announcer import RefAnnouncer
 from stackit.plugins.mirror.sync.fast_fetch import Target
 from stackit.plugins.mirror.sync.fetch_slots import FetchSlots
+from stackit.plugins.mirror.sync.peer_clone import Peers, no_peers
 from stackit.plugins.mirror.sync.refresh import Refresher
 from stackit.plugins.mirror.sync.requests import FOREGROUND, Request, RoundResult, Stopping
 from stackit.plugins.mirror.sync.round_queue import RoundQueue
@@ -43,11 +44,17 @@ class MirrorWorker:
         disk: DiskReserve,
         tunables: Tunables,
         remote: Remote | None = None,
+        inherited: bool = False,
+        peers: Peers = no_peers,
     ) -> None:
-        """``remote`` is for requests without git; None if the URL is not HTTP."""
+        """``remote`` is for requests without git; None if the URL is not HTTP.
+
+        ``inherited``: another node had the mirror last, and what is on disk may be older. ``peers`` are asked for a
+        first clone before the remote.
+        """
         self.managed = managed
         """The settings of the repository, by which its rounds go."""
-        self.status = SyncStatus(app.reactor, app.now, first_pause=tunables.first_pause)
+        self.status = SyncStatus(app.reactor, app.fleet_now, first_pause=tunables.first_pause)
         self.pending_pushes = 0
         """Pushes that were received and are not known to be in the mirror yet."""
         self._app = app
@@ -63,8 +70,9 @@ class MirrorWorker:
             disk=disk,
             tunables=tunables,
             remote=remote,
+            peers=peers,
         )
-        self._announcer = RefAnnouncer(app, git, managed, self._refresher)
+        self._announcer = RefAnnouncer(app, git, managed, self._refresher, inherited=inherited)
         self.rounds = RoundQueue(
             app,
             managed,
@@ -106,10 +114,34 @@ class MirrorWorker:
         self._was_there = self._was_there or self.status.verified_at is not None or self.directory.exists()
         return self._state(exists=self._was_there)
 
-    def _state(self, *, exists: bool) -> State:
+    @property
+    def settled_state(self) -> State:
+        """The state as the last round left it, whatever pushes have come since."""
+        return self._state(exists=self.directory.exists(), pending=0)
+
+    @property
+    def problem(self) -> str | None:
+        """The reason why the mirror is not equal to its remote, and since when; None if no difference is known."""
+        status = self.status
+        error = status.error or status.unequal
+        if error is None and self.state in ("suspended", "no_access"):  # known before a round has met it
+            app = self.managed.app
+            giver = "whoever makes its tokens" if app is None else f"App {app}"
+            error = f"{giver} has no token for it now: stackit status says why"
+        if status.since is not None:
+            error = f"{error} (since {rfc3339(status.since)})"
+        return error
+
+    @property
+    def is_inherited(self) -> bool:
+        """True while the mirror on disk may be older than what was announced, by another node."""
+        return self._announcer.inherited
+
+    def _state(self, *, exists: bool, pending: int | None = None) -> State:
         source = self.managed.token_source
         access = None if source is None else source.problem
-        return self.status.state(exists=exists, pending=self.pending_pushes, access=access)
+        pending = self.pending_pushes if pending is None else pending
+        return self.status.state(exists=exists, pending=pending, access=access)
 
     async def all_refs(self) -> Snapshot:
         """Return all refs: as they are known, or read from the disk before the first round. Raises GitError."""
@@ -130,6 +162,7 @@ class MirrorWorker:
             exists=self.directory.exists(),
             state=self.state,
             verified_at=self.status.verified_at,
+            arriving=self.is_inherited and self.problem is None,
         )
 
     @property
@@ -195,7 +228,10 @@ class MirrorWorker:
         return True
 
     async def compare(self) -> None:
-        """Announce the changes since the last announcement, without asking the remote. Raises StackitError."""
+        """Announce the changes since the last announcement, without asking the remote. Raises StackitError.
+
+        For one that was inherited, ``all_announced`` tells then whether it has exactly what was announced.
+        """
         await self.rounds.ask(Request("compare", full=False), urgent=True)
 
     async def maintain(self) -> None:

@@ -221,7 +221,19 @@ async def test_the_list_says_how_each_repository_stands(harness: Harness) -> Non
     assert {each["state"] for each in answer.body["repos"]} == {"cloning"}
     await harness.backstop()
     widget, gone = (await ask(harness, "GET", "{prefix}/repos")).body["repos"]
-    fields = {"name", "url", "source", "added_by", "state", "verified_at", "error", "next_at", "held_deletions"}
+    fields = {
+        "name",
+        "url",
+        "source",
+        "added_by",
+        "state",
+        "verified_at",
+        "error",
+        "next_at",
+        "held_deletions",
+        "node",
+        "path",
+    }
     assert widget.keys() == gone.keys() == fields
     assert (widget["source"], widget["added_by"]) == ("file", None)
     assert (widget["name"], widget["state"], widget["error"], widget["next_at"]) == (

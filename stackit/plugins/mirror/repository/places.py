@@ -31,6 +31,10 @@ class Places:
         """Read which mirrors are on disk, at the start."""
         self._known = mirrors_on_disk(self._directory)
 
+    def is_known(self, repo: Repo) -> bool:
+        """Return whether there is a mirror at the place of a repository, or was at the start."""
+        return repo.path.lower() in self._known
+
     def place(self, repo: Repo) -> Path:
         """Return where the mirror of a repository belongs."""
         return self._directory / f"{repo.path}.git"
@@ -95,6 +99,35 @@ class Places:
                 target.parent.mkdir(parents=True, exist_ok=True)
                 there.rename(target)
                 doomed.append(target)
+        return doomed
+
+    def find(self, managed: ManagedRepo) -> Path | None:
+        """Return where the mirror of a repository lies, be it aside or at the place of a former name; None without one.
+
+        That of another repository is none.
+        """
+        there = self._spelled(managed.repo)
+        if there.exists() and (managed.identity is None or read_identity(there) in (None, managed.identity)):
+            return there
+        return None if managed.identity is None else self._kept(managed, managed.identity)
+
+    def give_up(self, managed: ManagedRepo) -> list[Path]:
+        """Take the mirrors of a repository out of all places, as ``forget`` does, where another node has it.
+
+        One that has no identity is found by its place.
+        """
+        identity = managed.identity
+        former = [] if identity is None else [self._kept(managed, identity)]
+        doomed: list[Path] = []
+        for there in (self._spelled(managed.repo), *former):
+            if there is not None and there.exists() and read_identity(there) in (None, identity):
+                folder, name = self._directory / REPLACED, managed.repo.path.replace("/", "+")
+                folder.mkdir(parents=True, exist_ok=True)
+                numbered = (folder / f"{name}~{number}" for number in itertools.count())
+                target = next(each for each in numbered if not each.exists())
+                there.rename(target)
+                doomed.append(target)
+        self._known.pop(managed.repo.path.lower(), None)
         return doomed
 
     def _spelled(self, repo: Repo) -> Path:
