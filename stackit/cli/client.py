@@ -29,7 +29,7 @@ from twisted.web.http_headers import Headers
 from twisted.web.iweb import IAgentEndpointFactory
 from zope.interface import implementer
 
-from stackit.api.errors import ConfigError, NotFoundError, StackitError
+from stackit.api.errors import ConfigError, NotFoundError, NotServedError, StackitError
 from stackit.api.reactor import Reactor
 from stackit.cli.event_stream import EventParser, EventReader, ServerEvent
 from stackit.cli.login_file import LoginFile
@@ -41,6 +41,9 @@ Result = TypeVar("Result")
 _CONNECT_TIMEOUT = 5.0
 _UNIX = "unix:"
 _LOGIN = "stackit login"
+# What the admin side answers where it has no such path, or not for such a request. The same statuses mean other things.
+_NO_PATH = "not found"
+_OTHER_METHOD = "this path answers "
 _UNFINISHED = (RequestTransmissionFailed, ResponseFailed, ConnectionLost, defer.TimeoutError)
 
 
@@ -81,7 +84,7 @@ class HTTPAdminClient:
         self._timeout = timeout
         self._prefix = prefix
         self._token = token
-        self._headers = Headers({"X-Stackit-CSRF": ["1"]})
+        self._headers = Headers({"X-Stackit-CSRF": ["1"], "X-Stackit-No-Redirect": ["1"]})
         if token is not None:
             self._headers.addRawHeader("Authorization", f"Bearer {token.text}")
 
@@ -196,8 +199,10 @@ class HTTPAdminClient:
                 f"{self.url} wants a token: log in (stackit login), set STACKIT_API_TOKEN, or give --token-file"
             )
         if not 200 <= status < 300:
-            kind = NotFoundError if status == 404 else StackitError
-            raise kind(str(answer.get("error") or f"{self.url} answered with status {status}"))
+            said = str(answer.get("error") or f"{self.url} answered with status {status}")
+            if (status == 404 and said == _NO_PATH) or (status == 405 and said.startswith(_OTHER_METHOD)):
+                raise NotServedError(said)
+            raise (NotFoundError if status == 404 else StackitError)(said)
         self.answered = True
         return answer
 

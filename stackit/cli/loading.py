@@ -31,6 +31,11 @@ def load_commands(
     tables = _plugin_tables(file) if file is not None else {}
     bus = Bus()
     left_out = load_plugins(bus, tables, directory=file.parent if file else cwd, source=file, strict=False)
+    left_out += [
+        PluginError(name, f"it is not enabled in {file}")
+        for name, each in tables.items()
+        if each.get("enabled") is False
+    ]
     commands = [*COMMANDS, *bus.collect_items(stackit_commands)]
     check_commands(commands)
     return {each.name: each for each in commands}, left_out

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import TextIO
 
 from stackit.api.commands import Command, Printer, Shell
-from stackit.api.errors import ConfigError, ConfigErrors, PluginError, StackitError, describe
+from stackit.api.errors import ConfigError, ConfigErrors, NotServedError, PluginError, StackitError, describe
 from stackit.api.reactor import Reactor
 from stackit.api.tracebacks import describe_with_place
 from stackit.cli.client import HTTPAdminClient, find
@@ -83,11 +83,33 @@ async def run(
         running = command.run(shell)
         if isawaitable(running):
             await running
+    except NotServedError as problem:
+        return tell(await _not_served(command, clients, problem), err)
     except StackitError as problem:
         return tell(problem, err, 2 if isinstance(problem, ConfigError) else 1)
     except Exception as fault:  # noqa: BLE001 - foreign code: a command may be a plugin's
         return tell(_failure(command, fault, clients), err)
     return 0
+
+
+async def _not_served(command: Command, clients: Sequence[HTTPAdminClient], problem: NotServedError) -> StackitError:
+    """Return why the running stackit does not serve what a command asks for: it may lack the plugin of the command."""
+    if not clients:
+        return problem
+    url = clients[0].url
+    if command.plugin is None:
+        return StackitError(
+            f"the stackit at {url} serves nothing that stackit {command.name} asks for: see its version"
+        )
+    try:
+        there = await clients[0].ask("GET", "/plugins")
+    except StackitError:
+        return problem
+    if any(each["name"] == command.plugin for each in there["plugins"]):
+        return problem
+    needs = f"stackit {command.name} needs the plugin {command.plugin} in the stackit at {url}, which does not have it"
+    broken = next((each["reason"] for each in there["left_out"] if each["name"] == command.plugin), None)
+    return StackitError(f"{needs}: {broken or f'see enabled in its [plugins.{command.plugin}]'}")
 
 
 def tell(problem: StackitError, err: TextIO, status: int = 1) -> int:

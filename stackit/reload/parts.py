@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from random import Random
+from typing import Protocol
 
 import msgspec
 
@@ -16,7 +17,6 @@ from stackit.config.forges import ForgeConfig
 from stackit.config.model import Config, secret_files
 from stackit.dispatch.backoff import Backoff
 from stackit.dispatch.dispatch import Dispatch, HandlerLimits
-from stackit.journal.sqlite import SQLiteJournal
 from stackit.registry import Registry
 from stackit.registry.catalog import Build
 from stackit.reload.plugins import prepare_plugins
@@ -30,6 +30,13 @@ _MOST_NAMED = 20
 """Repositories that one line names."""
 
 
+class Retention(Protocol):
+    """A journal whose retention may change."""
+
+    def change_retention(self, *, keep_for: float, keep_bytes: int) -> None:
+        """Have ``prune`` keep to other bounds."""
+
+
 def register_parts(
     reloader: Reloader,
     *,
@@ -39,7 +46,7 @@ def register_parts(
     admin: AdminSite,
     sessions: Sessions,
     dispatch: Dispatch,
-    journal: SQLiteJournal,
+    journal: Retention,
     registry: Registry,
     configured: Callable[[Config], tuple[Sequence[ManagedRepo], Build]],
     notice: Callable[[str], None],
@@ -189,7 +196,7 @@ def _handlers(dispatch: Dispatch) -> Prepare:
     return prepare
 
 
-def _journal(journal: SQLiteJournal) -> Prepare:
+def _journal(journal: Retention) -> Prepare:
     def prepare(_: Config, new: Config, names: Sequence[str]) -> Sequence[Step]:
         keep_for, keep_bytes = new.journal.keep_for, new.journal.keep_bytes
         apply = partial(journal.change_retention, keep_for=keep_for, keep_bytes=keep_bytes)

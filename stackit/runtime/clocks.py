@@ -1,4 +1,4 @@
-"""The monotonic clock as the reactor's: timers keep their time when somebody sets the wall clock."""
+"""Clocks that nobody sets: the reactor's, so that timers keep their time, and one that goes on in a suspend."""
 
 from __future__ import annotations
 
@@ -18,3 +18,12 @@ def use_monotonic_time(reactor: Reactor) -> None:
     for call in reactor.getDelayedCalls():
         call.seconds = time.monotonic
         call.delay(shift)
+
+
+def seconds_since_boot() -> float:
+    """Return the seconds since some moment in the past, those in which the machine was suspended included.
+
+    That is on Linux; elsewhere it is ``time.monotonic``, which may stand still in a suspend.
+    """
+    clock: int | None = getattr(time, "CLOCK_BOOTTIME", None)
+    return time.monotonic() if clock is None else time.clock_gettime(clock)

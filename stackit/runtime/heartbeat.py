@@ -6,9 +6,8 @@ import time
 from collections.abc import Callable, Mapping
 
 from twisted.application.service import Service
-from twisted.internet.task import LoopingCall
 
-from stackit.api.reactor import Timers
+from stackit.api.reactor import Timers, looping_call
 from stackit.api.threads import MonitoredThread
 
 INTERVAL = 10.0
@@ -30,8 +29,7 @@ class Heartbeat(Service):
         self._clock = clock
         self._ticked_at = clock()
         self._pulses = [_Pulse(name, thread) for name, thread in threads.items()]
-        self._loop = LoopingCall(self._beat)
-        self._loop.clock = reactor  # type: ignore[assignment]  # Twisted asks for a zope interface
+        self._loop = looping_call(reactor, self._beat)
 
     def startService(self) -> None:
         Service.startService(self)

@@ -10,9 +10,8 @@ from types import MappingProxyType
 
 import msgspec
 from twisted.application.service import Service
-from twisted.internet.task import LoopingCall
 
-from stackit.api.reactor import Timers
+from stackit.api.reactor import Timers, looping_call
 
 INTERVAL = 10.0
 """Seconds between two looks."""
@@ -53,8 +52,7 @@ class Storage(Service):
         self.sizes = Sizes()
         self._look = look
         self._thread: Thread | None = None
-        self._loop = LoopingCall(self._begin)
-        self._loop.clock = reactor  # type: ignore[assignment]  # Twisted asks for a zope interface
+        self._loop = looping_call(reactor, self._begin)
 
     def startService(self) -> None:
         """Look once, as the start waits for the same disk in any case, and begin to look again and again."""

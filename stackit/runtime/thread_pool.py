@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+# The first name that is resolved imports it. Where no descriptor is left for its file by then, the request for the name
+# never ends.
+import encodings.idna  # noqa: F401
 from typing import Any
 
 _THREADS = 4

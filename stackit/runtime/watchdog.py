@@ -10,9 +10,8 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 
 from twisted.application.service import Service
-from twisted.internet.task import LoopingCall
 
-from stackit.api.reactor import Timers
+from stackit.api.reactor import Timers, looping_call
 
 
 class Watchdog(Service):
@@ -36,8 +35,7 @@ class Watchdog(Service):
         self._stuck = stuck
         self._notice = notice
         self._said: dict[str, bool] = {}
-        self._loop = LoopingCall(self._bark)
-        self._loop.clock = reactor  # type: ignore[assignment]  # Twisted asks for a zope interface
+        self._loop = looping_call(reactor, self._bark)
 
     def startService(self) -> None:
         """Tell systemd that stackit is ready, and begin the signs of life."""

@@ -33,12 +33,13 @@ class Condition:
         heartbeat: Heartbeat,
         storage: Storage,
         github: Callable[[], Sequence[str]],
+        node: Callable[[], Sequence[str]],
         paused: Callable[[], Sequence[str]],
         now: Callable[[], float],
     ) -> None:
-        """``github`` returns the problems of what works at GitHub, ``paused`` the names of paused subscribers.
+        """``github`` returns the problems of what works at GitHub, ``node`` those of this node's place in its fleet.
 
-        ``now`` is the wall clock.
+        ``paused`` returns the names of paused subscribers, ``now`` is the wall clock.
         """
         self._reactor = reactor
         self._bus = bus
@@ -48,6 +49,7 @@ class Condition:
         self._heartbeat = heartbeat
         self._storage = storage
         self._github = github
+        self._node = node
         self._paused = paused
         self.watch = ProblemWatch(self._problems, reactor=reactor, now=now)
 
@@ -67,26 +69,29 @@ class Condition:
             },
         )
 
-    def routes(self, *, started_at: float, repos: Callable[[], int], read_only: Callable[[], bool]) -> list[Route]:
+    def routes(
+        self, *, started_at: float, repos: Callable[[], int], read_only: Callable[[], bool], node: str
+    ) -> list[Route]:
         """Return ``/readyz`` and the status for the admin side; the arguments are those of ``status``."""
-        pending = self._dispatch.pending
         return [
             readyz(self._problems),
             status(
                 started_at=started_at,
                 checks=self.watch.look,
-                pending=pending,
+                pending=self._dispatch.pending_everywhere,
                 dead=self._dead,
                 repos=repos,
                 read_only=read_only,
                 paused=self._paused,
+                node=node,
             ),
         ]
 
     async def _problems(self) -> list[str]:
         """Return what keeps stackit from being ready, a line each: of its own parts, and as the plugins say."""
-        own = [*self._heartbeat.stuck(), *self._journal.problems(), *self._stalls.problems(), *self._github()]
-        return [*own, *await plugin_problems(self._bus, self._reactor)]
+        own = [*self._heartbeat.stuck(), *self._journal.problems(), *self._dispatch.problems()]
+        own += [*self._stalls.problems(), *self._github()]
+        return [*own, *self._node(), *await plugin_problems(self._bus, self._reactor)]
 
     async def _dead(self) -> dict[str, int]:
         """Return the number of dead letters by the name of the subscriber."""

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from functools import partial
+from pathlib import Path
 from typing import Any
 
 import msgspec
@@ -15,7 +16,9 @@ from prometheus_client.registry import Collector
 from stackit.api.admin import AdminRequest, Response, Route
 from stackit.api.events import Repo
 from stackit.api.github import GitHubClient
+from stackit.api.nodes import Alone, Nodes
 from stackit.api.pages import Page, Panel
+from stackit.api.peers import Affinity
 from stackit.api.reactor import Reactor
 from stackit.api.repos import ManagedRepo, Repos
 from stackit.bus.bus import Bus
@@ -35,11 +38,14 @@ from stackit.github.recovery.taking import SpeaksFor, Take, Verify
 from stackit.github.setup.part import SetupPart
 from stackit.http.client.tls import TlsFiles
 from stackit.journal import JournalProtocol
+from stackit.journal.errands import Errands
 from stackit.registry import Registry
 from stackit.reload.reloader import Step
 from stackit.secrets.redactor import Redactor
 from stackit.service.github_status import GitHubStatus
+from stackit.service.leading import AtLeader
 from stackit.service.part import Part
+from stackit.service.shared_secrets import SharedSecrets
 
 
 class GitHubParts:
@@ -54,14 +60,22 @@ class GitHubParts:
         redact: Redactor,
         notice: Callable[[str], None],
     ) -> None:
-        self._started: list[Part] = []
+        """``now`` is the wall clock, in a fleet that of all nodes."""
+        self._started: list[Part | AtLeader] = []
         self._config = config
         self._reactor = reactor
         self._now = now
         self._redact = redact
         self._notice = notice
         self._access = config.access
-        self.clients = ApiClients(reactor, now, notice=notice, redact=redact, tls_files=self._tls_files)
+        self.clients = ApiClients(
+            reactor,
+            now,
+            clock_of="the fleet's database" if config.fleet.is_configured else "this machine",
+            notice=notice,
+            redact=redact,
+            tls_files=self._tls_files,
+        )
         """Clients of GitHub's API, which share connections, limits and clocks."""
         self.apps = Apps(
             config.apps,
@@ -73,7 +87,9 @@ class GitHubParts:
             recovered=self._recovered,
         )
         self.parts: list[Part] = []
+        self._to_start: list[Part | AtLeader] = []
         self._repos = Repos()
+        self._nodes: Nodes = Alone()
 
     def assemble(
         self,
@@ -89,26 +105,42 @@ class GitHubParts:
         compare: Callable[[], Awaitable[bool]],
         entrance: Entrance,
         stylesheet: str,
+        nodes: Nodes,
+        errands: Errands,
+        affinity: Affinity,
     ) -> None:
         """Make the parts, for the repositories of a registry.
 
         ``config`` returns the configuration of now. ``take`` is dispatch's, ``compare`` the backstop's. ``refresh`` has
         the receiver take the webhook secrets that are in the files now. ``entrance`` is the door for people,
-        ``stylesheet`` the path of that of the admin side. The other functions are described where they are used.
+        ``stylesheet`` the path of that of the admin side. In a fleet of ``nodes``, ``errands`` have others do what is
+        theirs, and by ``affinity`` people go on with what they began at another one. The other functions are described
+        where they are used.
         """
         self._repos = registry.repos
+        self._nodes = nodes
         apps, clients, reactor, now, notice = self.apps, self.clients, self._reactor, self._now, self._notice
         personal = PersonalTokens(
             self._config, registry.repos, clients.expiries, reactor=reactor, now=now, notice=notice
         )
         self.discovery = discovery = Discovery(
-            self._config, registry=registry, apps=apps, clients=clients, reactor=reactor, now=now, notice=notice
+            self._config,
+            registry=registry,
+            apps=apps,
+            clients=clients,
+            reactor=reactor,
+            now=now,
+            notice=notice,
+            tell_leader=partial(errands.tell_leader, "discovery"),
         )
+
+        async def compare_here(_: str) -> bool:
+            return await compare()
 
         async def reconcile() -> bool:
             """Compare every listing and every mirror with GitHub; return whether all of them could be compared."""
             listed = await discovery.reconcile()
-            return await compare() and listed
+            return await errands.ask_all("compare", "") and listed
 
         hooks = HooksPart(
             reactor=reactor,
@@ -121,6 +153,13 @@ class GitHubParts:
             patterns=partial(_event_names, bus),
             refresh=refresh,
             notice=notice,
+            tell_leader=partial(errands.tell_leader, "webhook"),
+            tell_what_was_heard=partial(errands.tell_leader, "heard") if nodes.here else None,
+            share=self._share if nodes.here else None,
+            was_told=partial(_was_told, journal) if nodes.here else None,
+        )
+        self.secrets = SharedSecrets(
+            hooks.files, journal, nodes, errands, reactor=reactor, refresh=refresh, notice=notice
         )
         recovery = RecoveryPart(
             self._config,
@@ -136,7 +175,16 @@ class GitHubParts:
             others=partial(_readable, hooks),
             observe=bus.observe,
         )
-        setup = SetupPart(reactor=reactor, now=now, clients=clients, config=config, redact=self._redact, notice=notice)
+        setup = SetupPart(
+            reactor=reactor,
+            now=now,
+            clients=clients,
+            config=config,
+            redact=self._redact,
+            notice=notice,
+            nodes=nodes,
+            affinity=affinity,
+        )
         self.login = LoginPart(
             config,
             reactor=reactor,
@@ -147,8 +195,21 @@ class GitHubParts:
             entrance=entrance,
             notice=notice,
             stylesheet=stylesheet,
+            nodes=nodes,
+            affinity=affinity,
         )
-        self.parts = [AppsPart(self._config, apps), personal, discovery, recovery, hooks, setup, self.login]
+        of_apps = AppsPart(self._config, apps, tell_all=partial(errands.tell_all, "installation"))
+        self.parts = [of_apps, personal, discovery, recovery, hooks, setup, self.login]
+        at_leader = (discovery, recovery, hooks)
+        self._to_start = [AtLeader(each, nodes) if each in at_leader else each for each in self.parts]
+        errands.on("discovery", discovery.look_as_told)
+        errands.on("webhook", hooks.told_of_end)
+        errands.on("heard", hooks.hear)
+        errands.on("installation", of_apps.look_as_told)
+        errands.on("compare", compare_here)
+
+    async def _share(self, paths: Sequence[Path]) -> None:
+        await self.secrets.share(paths)
 
     def bind(self, managed: Iterable[ManagedRepo]) -> tuple[ManagedRepo, ...]:
         """Return the repositories, each of an App with the source of its tokens."""
@@ -175,7 +236,7 @@ class GitHubParts:
 
     def start(self) -> None:
         """Start the parts."""
-        for part in self.parts:
+        for part in self._to_start:
             part.start()
             self._started.append(part)
 
@@ -183,6 +244,7 @@ class GitHubParts:
         """Stop those that were started, and close the connections."""
         while self._started:
             await self._started.pop().stop()
+        await self.secrets.stop()
         await self.clients.close()
 
     def plugins(self) -> Mapping[str, object]:
@@ -198,6 +260,7 @@ class GitHubParts:
                 "{prefix}/github",
                 self._show,
                 query=(),
+                node="leader",
                 summary="Show what stackit does at GitHub, by its parts.",
                 returns=GitHubStatus,
             ),
@@ -207,7 +270,9 @@ class GitHubParts:
     def pages(self) -> list[Page | Panel]:
         """Return the page about GitHub, and its panel; nothing where nothing is configured there."""
         config = self._config
-        return github_pages(self.problems) if config.apps or config.discover or config.owners else []
+        if not (config.apps or config.discover or config.owners):
+            return []
+        return github_pages(self.problems, self._nodes.leads, self._reactor)
 
     def collectors(self) -> list[tuple[str, Collector]]:
         """Return the metrics of the parts, each with a name of whose they are."""
@@ -219,8 +284,9 @@ class GitHubParts:
         return [line for part in self.parts for line in part.problems()]
 
     def status(self) -> dict[str, Any]:
-        """Return the clocks and limits of the API, and the state of each part by its name."""
-        return {"api": self.clients.status()} | {part.name: msgspec.to_builtins(part.status()) for part in self.parts}
+        """Return the clocks and limits of the API, the state of each part by its name, and the problems."""
+        parts = {part.name: msgspec.to_builtins(part.status()) for part in self.parts}
+        return {"api": self.clients.status(), **parts, "problems": self.problems()}
 
     def prepare(self, _: Config, new: Config, names: Sequence[str]) -> Sequence[Step]:
         """Return the steps of a reload, in which the settings of these names differ."""
@@ -246,3 +312,9 @@ async def _readable(hooks: HooksPart) -> list[ReadableHook]:
         ReadableHook(scope=target.scope, id=hook, client=client, route=target.list_route, values=target.values)
         for target, hook, client in await hooks.readable()
     ]
+
+
+async def _was_told(journal: JournalProtocol, repo: Repo, since: float) -> bool:
+    """Return whether a webhook told of a push since a time, at any node. Raises JournalError."""
+    page = await journal.listing(event="push", repo=str(repo), since=since)
+    return any(each.via == "webhook" for each in page.deliveries)

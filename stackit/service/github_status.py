@@ -128,7 +128,7 @@ class SetupStatus(msgspec.Struct, frozen=True):
 
 
 class GitHubStatus(msgspec.Struct, frozen=True):
-    """What stackit does at GitHub, by its parts."""
+    """What stackit does at GitHub, by its parts, and what an operator has to know of it, a line each."""
 
     api: ApiStatus
     apps: list[AppStatus]
@@ -137,3 +137,4 @@ class GitHubStatus(msgspec.Struct, frozen=True):
     recovery: list[RecoveryStatus]
     hooks: list[ShownHook] | HooksProblem
     setup: SetupStatus
+    problems: list[str]

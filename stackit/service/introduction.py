@@ -29,6 +29,8 @@ def introduce(config: Config, bus: Bus) -> None:
         },
     )
     _log.info("{line}", line=said.text(), summary=said.summary, fields=said)
+    if config.fleet.is_configured and "ratelimit" in bus.plugins():
+        _log.info("the rate limit counts what this node refuses: an address may be refused so often by each node")
 
 
 def left_out(problem: PluginError, redact: Redact) -> Occurrence:

@@ -8,9 +8,8 @@ from contextlib import suppress
 
 from twisted.application.service import Service
 from twisted.internet.defer import CancelledError, Deferred
-from twisted.internet.task import LoopingCall
 
-from stackit.api.reactor import Timers
+from stackit.api.reactor import Timers, looping_call
 
 INTERVAL = 15.0
 """Seconds between two looks."""
@@ -28,8 +27,7 @@ class ProblemWatch(Service):
         self._now = now
         self._seen: dict[str, float] = {}
         self._looking: Deferred[None] | None = None
-        self._loop = LoopingCall(self._look_in_turn)
-        self._loop.clock = reactor  # type: ignore[assignment]  # Twisted asks for a zope interface
+        self._loop = looping_call(reactor, self._look_in_turn)
 
     def startService(self) -> None:
         Service.startService(self)

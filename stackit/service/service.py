@@ -4,25 +4,23 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from pathlib import Path
 from types import MappingProxyType
-from typing import Any
 
 from twisted.application.service import Service
 from twisted.internet.defer import Deferred
 
 from stackit import forges
 from stackit.api import hookspecs
-from stackit.api.address_limiter import AddressLimiter
-from stackit.api.admin import Response
 from stackit.api.app import App
 from stackit.api.commands import check_commands
 from stackit.api.errors import JournalError, StackitError
 from stackit.api.events import RefChange, Repo
 from stackit.api.forge import GITHUB, Forges
 from stackit.api.occurrences import Occurrence
+from stackit.api.peers import NoAffinity, no_copies
 from stackit.api.reactor import Reactor
 from stackit.api.repos import ManagedRepo
 from stackit.api.stop import Stop
@@ -37,23 +35,19 @@ from stackit.config.model import Config
 from stackit.config.redactor import add_secret_file, redactor
 from stackit.dispatch.dispatch import Dispatch
 from stackit.dispatch.metrics import PauseMetrics
+from stackit.dispatch.pauses import COLLECTION as PAUSES
 from stackit.dispatch.pauses import Pauses
-from stackit.dispatch.routes import control_routes
 from stackit.dispatch.stalls import StallDetector
+from stackit.dispatch.step_file import NAME as STEPS
+from stackit.dispatch.step_file import StepFile
 from stackit.dispatch.tallies import Tallies
-from stackit.history.history import History
-from stackit.history.routes import history_routes
+from stackit.github.hooks.secret_files import SecretFiles
 from stackit.journal import EventId
+from stackit.journal.errands import Errands
 from stackit.journal.pruner import Pruner
-from stackit.journal.sqlite import SQLiteJournal
-from stackit.live.feed import Feed
-from stackit.live.metrics import LiveMetrics
-from stackit.live.places import Places
-from stackit.live.routes import live_routes
 from stackit.registry import Registry
 from stackit.registry.catalog import Build
 from stackit.registry.metrics import RegistryMetrics
-from stackit.registry.routes import registry_routes
 from stackit.reload.parts import backoff, handler_limits, register_parts
 from stackit.reload.reloader import Reloader
 from stackit.reload.reports import ReportedReloads
@@ -64,28 +58,21 @@ from stackit.runtime.signals import stop_on_signals
 from stackit.runtime.storage import Storage, measure
 from stackit.runtime.watchdog import Watchdog
 from stackit.secrets.redactor import Redactor
+from stackit.service import shared_secrets
+from stackit.service.admin_side import make_admin_side
 from stackit.service.condition import Condition
 from stackit.service.github import GitHubParts
 from stackit.service.introduction import introduce, left_out
+from stackit.service.journal import open_journal
+from stackit.service.live import LiveParts
+from stackit.service.people import People
 from stackit.service.ports import Ports
-from stackit.service.repositories import builder, requested
+from stackit.service.repositories import builder
 from stackit.service.signers import Signers
+from stackit.service.start_loads import StartLoads
 from stackit.service.stop import Closers, StopSteps
-from stackit.web.about import config_route
-from stackit.web.admin.audit import Audit
-from stackit.web.admin.deliveries import delivery_routes
-from stackit.web.admin.openapi import openapi_route
-from stackit.web.admin.site import admin_site
-from stackit.web.pages.audit import audit_page
-from stackit.web.pages.deliveries import delivery_pages
-from stackit.web.pages.plugins import plugins_page
-from stackit.web.pages.site import Pages
 from stackit.web.pages.static_files import static_files
 from stackit.web.public import public_site
-from stackit.web.sessions.entrance import Entrance
-from stackit.web.sessions.pages import LoginWay
-from stackit.web.sessions.routes import people_routes
-from stackit.web.sessions.sessions import Sessions
 
 _PLUGINS = "plugins/"
 """Begins the names of the collections of documents that are plugins' own."""
@@ -113,14 +100,13 @@ class Stackit(Service):
         self.config = config
         self.reactor = reactor
         self.now = now
-        self.started_at = now()
         self.dropped_lines: Callable[[], int] = int
         self.set_log_level: Callable[[str | Mapping[str, str]], None] = _no_log
         self.stop = Stop()
         self.stop_steps = StopSteps(reactor, config.grace)
         self._ports = Ports(config, reactor, sockets)
         self._builder: tuple[Access, Build] | None = None
-        self._unread: list[Callable[[], None]] = []
+        self._loads = StartLoads(reactor, lambda: self.journal.documents(PAUSES), at_once=config.fleet.is_configured)
         self._closers = Closers()  # each part that is opened or started is added at once
 
         self.redact = redactor(config, reactor) if redact is None else redact
@@ -154,6 +140,7 @@ class Stackit(Service):
             self._make_watchdog()
             self._make_dispatch()
             self._make_people()
+            self._make_peers()
             self._make_github()
             self._make_live()
             self._make_app()
@@ -175,20 +162,18 @@ class Stackit(Service):
 
     def _open_journal(self) -> None:
         config, reactor = self.config, self.reactor
-        self.journal = SQLiteJournal.open(
-            config.state_dir,
-            reactor=reactor,
-            keep_for=config.journal.keep_for,
-            keep_bytes=config.journal.keep_bytes,
-            on_change=self._journal_changed,
-            notice=self._notice,
+        self.journal, self.node = open_journal(
+            config, reactor=reactor, now=self.now, on_change=self._journal_changed, notice=self._notice
         )
+        self.started_at = self.node.now()
+        self._closers.add(self.node.release)
+        self._closers.add(self._loads.stop)
         self._closers.add(partial(self.stop_steps.close_journal, self.journal))
 
     def _make_watchdog(self) -> None:
         """Make what watches over the threads and the disk, and tells systemd."""
         reactor = self.reactor
-        self.heartbeat = Heartbeat(reactor=reactor, threads=self.journal.threads())
+        self.heartbeat = Heartbeat(reactor=reactor, threads=self.node.threads())
         self._closers.add(self.heartbeat.stopService)
         self.storage = Storage(reactor=reactor, look=partial(measure, self.config.state_dir, self.journal.files()))
         self.watchdog = Watchdog(
@@ -202,53 +187,77 @@ class Stackit(Service):
 
     def _make_dispatch(self) -> None:
         config, reactor = self.config, self.reactor
+        if config.fleet.is_configured:
+            self._loads.load(partial(shared_secrets.load, SecretFiles(config.state_dir), self.journal))
         self._know_secrets()
         self.forges = forges.with_secrets(config, self._notice)
         self._senders = Forges(forge for forge, _ in self.forges)
-        self.pruner = Pruner(reactor=reactor, now=self.now, journal=self.journal)
+        steps = StepFile(config.state_dir / STEPS, self._notice)
+        self._closers.add(steps.end)
+        # What goes is gone: no clock that is ahead decides alone, neither this machine's nor a fleet's database's.
+        self.pruner = Pruner(
+            reactor=reactor,
+            now=lambda: min(self.node.now(), self.now()),
+            journal=self.journal,
+            nodes=self.node.nodes,
+        )
+        self.errands = Errands(
+            self.journal, self.node.nodes, reactor=reactor, now=self.node.now, shared=config.fleet.is_configured
+        )
+        self._closers.add(self.errands.stop)
         self.dispatch = Dispatch(
             reactor=reactor,
-            now=self.now,
+            now=self.node.now,
             bus=self.bus,
             journal=self.journal,
             backoff=backoff(config),
             limits=handler_limits(config),
             restore=partial(forges.restore, self._senders),
             is_ping=self._senders.is_ping,
+            steps=steps,
         )
-        self.pauses = Pauses(self.journal, self.dispatch, self.bus, now=self.now)
-        self._tallies = Tallies(self.now)
+        self.pauses = Pauses(self.journal, self.dispatch, self.bus, reactor=reactor, now=self.node.now)
+        self._closers.add(self.pauses.stop)
+        self._tallies = Tallies(self.node.now)
         self.bus.register("stackit.tallies", self._tallies, own=True)
         self.stalls = StallDetector(
             reactor=reactor, dispatch=self.dispatch, display=self.bus.display, notice=self._notice
         )
-        self.backstop = Backstop(reactor=reactor, bus=self.bus, interval=config.sync.interval, grace=config.grace)
+        self.backstop = Backstop(
+            reactor=reactor,
+            bus=self.bus,
+            interval=config.sync.interval,
+            grace=config.grace,
+            nodes=self.node.nodes,
+        )
 
     def _make_people(self) -> None:
         """Make what knows the people on the admin side, and what they did."""
-        login = self.config.login
-        self.sessions = Sessions(
+        self.people = People(
+            self.config,
             self.journal,
             reactor=self.reactor,
-            now=self.now,
-            idle=float(login.idle),
-            absolute=float(login.absolute),
+            now=self.node.now,
+            observe=self.bus.observe,
+            redact=self.redact,
+            node=self.node.nodes.here,
+            guard=lambda: self.admin.guard,
         )
-        self.audit = Audit(self.journal, now=self.now, observe=self.bus.observe, redact=self.redact)
-        self._closers.add(partial(self.stop_steps.write_down, self.sessions.stop))
-        self._closers.add(partial(self.stop_steps.write_down, self.audit.stop))
-        self._load(self.sessions.load)
-        self._load(self.audit.load)
-        self.entrance = Entrance(self.sessions, self.audit, guard=lambda: self.admin.guard, now=self.now)
+        for each in (self.people.sessions, self.people.audit):
+            self._closers.add(partial(self.stop_steps.write_down, each.stop))
+            self._loads.load(each.load)
 
-    def _login_ways(self) -> list[LoginWay]:
-        """Return the ways to log in beside a token."""
-        return [LoginWay(label, path) for label, path in self.github.login.ways().items()]
+    def _make_peers(self) -> None:
+        """Make what this node asks of others, and does for them."""
+        mirror_copy = partial(self.bus.first, hookspecs.stackit_mirror_copy)
+        self.peers = self.node.make_peers(lambda: self.config, mirror_copy)
+        if self.peers is not None:
+            self._closers.add(self.peers.stop)
 
     def _make_github(self) -> None:
         """Make what works at GitHub. Its handlers of events are plugins of the bus."""
         self.github = GitHubParts(
-            self.config, reactor=self.reactor, now=self.now, redact=self.redact, notice=self._notice
+            self.config, reactor=self.reactor, now=self.node.now, redact=self.redact, notice=self._notice
         )
         self.stop.when_begun(self.github.clients.limits.be_impatient)
         file, build = self._configured(self.config)
@@ -257,9 +266,10 @@ class Stackit(Service):
             build=build,
             journal=self.journal,
             reactor=self.reactor,
-            now=self.now,
+            now=self.node.now,
             notice=self._notice,
             source=str(self.config.source or "the configuration"),
+            nodes=self.node.nodes,
         )
         self._closers.add(self.registry.stop)
         self.registry.load()
@@ -274,21 +284,24 @@ class Stackit(Service):
             verify=self._signed_by,
             refresh=self._refresh_secrets,
             compare=self.backstop.compare,
-            entrance=self.entrance,
+            entrance=self.people.entrance,
             stylesheet=static_files()["style.css"].path,
+            nodes=self.node.nodes,
+            errands=self.errands,
+            affinity=NoAffinity() if self.peers is None else self.peers.peers.affinity,
         )
         for name, plugin in self.github.plugins().items():
             self.bus.register(name, plugin)
 
     def _make_live(self) -> None:
         """Make what tells people and programs of what happens, as it happens."""
-        self.live = Feed(reactor=self.reactor, now=self.now, redact=self.redact)
-        self._live_places = Places()
-        self.stop.when_begun(self.live.stop)
-        self.bus.register("stackit.live", self.live, own=True)
-        self.history = History(self.journal, reactor=self.reactor, now=self.now)
-        self._load(self.history.load)
-        self.bus.register("stackit.history", self.history, own=True)
+        self.live = LiveParts(
+            self.journal, reactor=self.reactor, now=self.node.now, redact=self.redact, node=self.node.nodes.here
+        )
+        self.stop.when_begun(self.live.feed.stop)
+        self.bus.register("stackit.live", self.live.feed, own=True)
+        self._loads.load(self.live.history.load)
+        self.bus.register("stackit.history", self.live.history, own=True)
 
     def _signed_by(self, body: bytes, digest: bytes) -> str | None:
         """Return the label of the secret of GitHub's webhook that signed a body."""
@@ -322,24 +335,30 @@ class Stackit(Service):
             self.heartbeat,
             self.storage,
             self.github.problems,
+            self.node.problems,
             lambda: [name for name, is_paused in self.pauses.states().items() if is_paused],
-            self.now,
+            self.node.now,
         )
         self.app = App(
             reactor=self.reactor,
             now=self.now,
+            clock_offset=lambda: self.node.now() - self.now(),
             version=VERSION,
             state_dir=config.state_dir,
             repos=self.registry.repos,
             sync_interval=config.sync.interval,
             grace=config.grace,
             observe=self.bus.observe,
+            nodes=self.node.nodes,
             announced=lambda repo: self.journal.announced(repo.key),
             announce=self._announce,
             mirror=partial(self.bus.first, hookspecs.stackit_mirror),
+            copy_at=no_copies if self.peers is None else self.peers.peers.copy_at,
             github=self.github.client,
             documents=lambda collection: self.journal.documents_now(_PLUGINS + collection),
             keep=lambda collection, documents: self.journal.put(_PLUGINS + collection, documents),
+            kept=lambda collection, keys: self.journal.documents(_PLUGINS + collection, keys),
+            watch=lambda collection, changed: self.journal.watch(_PLUGINS + collection, changed),
             visible=lambda event_id, at: self.journal.visible(EventId(event_id), at),
             pending=self.dispatch.pending,
             stalled=self.stalls.seconds,
@@ -352,20 +371,14 @@ class Stackit(Service):
             ]
             + [("registry", RegistryMetrics(self.registry.counts))]
             + [("pauses", PauseMetrics(self.pauses.states))]
-            + [("live", LiveMetrics(self.live, self._live_places))]
+            + self.live.collectors()
+            + self.node.collectors()
             + self.github.collectors(),
             redact=self.redact,
             stop=self.stop,
         )
         check_commands([*COMMANDS, *self.bus.collect_items(hookspecs.stackit_commands)])
         self._plugin_services = PluginServices(self.bus.collect(hookspecs.stackit_service, self.app), self.redact)
-
-    def _requested(self, name: str, url: str | None) -> tuple[Repo, str]:
-        return requested(self.config.access, self.forges[0][0], name, url)
-
-    def _mirror_path(self, repo: Repo) -> Path | None:
-        mirror = self.app.mirror(repo)
-        return None if mirror is None or not mirror.exists else mirror.path
 
     async def _announce(self, repo: Repo, changes: tuple[RefChange, ...], cause: str, delivery: str | None) -> None:
         """Announce moved refs, but not while the repository gets another name."""
@@ -382,72 +395,35 @@ class Stackit(Service):
             take=self.dispatch.take,
             speaks_for=self._signers.speaks_for,
             reactor=self.reactor,
-            now=self.now,
+            now=self.node.now,
             stuck=self.heartbeat.stuck,
+            receives=self.node.receives,
+            is_closed=self.node.is_closed,
             plugin_routes=self.bus.collect_items(hookspecs.stackit_public_routes, self.app),
             redact=self.redact,
         )
 
     def _make_admin_side(self) -> None:
-        routes = [
-            *delivery_routes(
-                self.journal,
-                self.dispatch,
-                self.bus,
-                is_managed=lambda repo: self.app.repos.get(repo) is not None,
-                now=self.now,
-            ),
-            *self.condition.routes(
-                started_at=self.started_at,
-                repos=lambda: len(self.app.repos),
-                read_only=lambda: self.config.read_only,
-            ),
-            *control_routes(self.bus, self.journal, self.dispatch, self.pauses, self._tallies, self.left_out),
-            *registry_routes(self.registry, self._requested, self._mirror_path),
-            *people_routes(
-                self.entrance,
-                self.audit,
-                guard=lambda: self.admin.guard,
-                slowdown=AddressLimiter(self.reactor.seconds, burst=10, per_minute=10),
-                ways=self._login_ways,
-            ),
-            *self.github.routes(),
-            *history_routes(self.history),
-            *live_routes(self.live, self._live_places, self.sessions.when_ended),
-            *self.bus.collect_items(hookspecs.stackit_routes, self.app),
-        ]
-        routes.append(config_route(lambda: self.config))
-        routes.append(openapi_route(routes, self.config.api_prefixes))
-        pages = self._pages()
-        routes += pages.routes()
-        client_of = partial(self.bus.first, hookspecs.stackit_client)
-        self.admin = admin_site(
-            self.config,
-            routes,
-            self.reactor,
-            client_of=client_of,
-            redact=self.redact,
-            sessions=self.sessions,
-            note=self.audit.note,
-            problem_page=pages.problem,
-        )
-
-    def _pages(self) -> Pages:
-        """Return the pages: stackit's own, and those of plugins."""
-        plugins = self.bus.collect_items(hookspecs.stackit_pages, self.app)
-        return Pages(
-            [*delivery_pages(), *plugins, plugins_page(), *self.github.pages(), audit_page()],
-            reactor=self.reactor,
-            now=self.now,
-            prefix=self.config.api_prefixes[0],
-            call=self._call_api,
-            read_only=lambda: self.config.read_only,
+        self.admin = make_admin_side(
+            lambda: self.config,
+            app=self.app,
+            bus=self.bus,
+            journal=self.journal,
+            dispatch=self.dispatch,
+            pauses=self.pauses,
+            tallies=self._tallies,
+            left_out=self.left_out,
+            condition=self.condition,
+            started_at=self.started_at,
+            registry=self.registry,
+            forge=self.forges[0][0],
+            people=self.people,
+            github=self.github,
+            live=self.live,
+            node=self.node,
+            peers=self.peers,
             redact=self.redact,
         )
-
-    def _call_api(self, *asked: Any, **more: Any) -> Awaitable[Response]:
-        """Ask a route of the admin side, which is made after its pages."""
-        return self.admin.call(*asked, **more)
 
     def _make_reloader(self) -> None:
         self.reloader = Reloader(self.config)
@@ -457,7 +433,7 @@ class Stackit(Service):
             redact=self.redact,
             public=self.public,
             admin=self.admin,
-            sessions=self.sessions,
+            sessions=self.people.sessions,
             dispatch=self.dispatch,
             journal=self.journal,
             registry=self.registry,
@@ -481,20 +457,31 @@ class Stackit(Service):
         self._closers.add(self.stop.begin)  # for a start that fails
         self._closers.add(self.dispatch.stop)
         self.dispatch.open_queues()
-        self._load(self.pauses.load)
+        self._loads.load(self._load_pauses)
         self._closers.add(partial(self.stop_steps.stop_plugins, self._plugin_services))
         self._plugin_services.start()
+
+    def _load_pauses(self) -> None:
+        """Have paused handlers begin nothing; and none at all while it is not known which they are."""
+        try:
+            self.pauses.load()
+        except JournalError as problem:
+            self.dispatch.hold("unknown", str(problem))
+            raise
+        self.dispatch.release("unknown")
 
     def _start_work(self) -> None:
         """Hand on what the last process left, look for what was missed, and watch over it."""
         self._closers.add(self.github.stop)
         self.github.start()
         Deferred.fromCoroutine(self.dispatch.recover())
+        self._closers.add(self.node.stop)
+        self.node.start(self.dispatch)
         self._closers.add(self.backstop.stop)
         self.backstop.startService()
-        self.sessions.start()
-        self._closers.add(partial(self.stop_steps.write_down, self.history.stopService))
-        self.history.startService()
+        self.people.sessions.start()
+        self._closers.add(partial(self.stop_steps.write_down, self.live.history.stopService))
+        self.live.history.startService()
         for each in (self.pruner, self.stalls, self.storage, self.condition.watch):
             self._closers.add(each.stopService)
             each.startService()
@@ -534,24 +521,16 @@ class Stackit(Service):
         self.watchdog.stopping()
         self.stalls.stopService()
         sides = (self.public, self.admin)
-        await self.stop_steps.finish_work(self.stop, self.dispatch, self.backstop, sides, self._ports)
+        await self.stop_steps.finish_work(self.stop, self.dispatch, self.backstop, self.node, sides, self._ports)
 
     # -- reports ------------------------------------------------------------------
 
     def _journal_changed(self, problem: str | None) -> None:
         self._notice(problem or "the journal can be written again")
+        self.node.journal_changed(problem)
         if problem is None:
-            unread, self._unread = self._unread, []
-            for each in unread:
-                self._load(each)
+            self._loads.try_again()
             self.dispatch.look_again()
-
-    def _load(self, load: Callable[[], None]) -> None:
-        """Read what the journal keeps of the last process; where it cannot be opened yet, as soon as it is."""
-        try:
-            load()
-        except JournalError:
-            self._unread.append(load)
 
     def _notice(self, reason: str) -> None:
         self.bus.observe(Occurrence(name="notice", reason=reason))

@@ -13,11 +13,12 @@ from stackit.api.reactor import Reactor
 from stackit.api.stop import Stop
 from stackit.bus.backstop import Backstop
 from stackit.bus.services import PluginServices
-from stackit.bus.timeouts import end_within
+from stackit.bus.timeouts import end_within, wait_or_cancel
 from stackit.dispatch.dispatch import Dispatch
 from stackit.http.server.site import BoundedSite
 from stackit.journal import JournalProtocol
 from stackit.runtime.waiting import StopWaits
+from stackit.service.node import ThisNode
 from stackit.service.ports import Ports
 
 _log = Logger(namespace="stackit")
@@ -79,11 +80,18 @@ class StopSteps:
         self._waits.hurry()
 
     async def finish_work(
-        self, stop: Stop, dispatch: Dispatch, backstop: Backstop, sites: Sequence[BoundedSite], ports: Ports
+        self,
+        stop: Stop,
+        dispatch: Dispatch,
+        backstop: Backstop,
+        node: ThisNode,
+        sites: Sequence[BoundedSite],
+        ports: Ports,
     ) -> None:
         """Begin nothing new, and let requests, handlers and the backstop end within the grace, side by side.
 
-        What is delivered meanwhile is made durable, for the next process: only then are the ports closed.
+        Each part of the work goes to other nodes as soon as nothing runs in it. What is delivered meanwhile is made
+        durable, for the next process or for those: only then are the ports closed.
         """
         grace, began = self._grace, self._reactor.seconds()
 
@@ -91,6 +99,8 @@ class StopSteps:
             return in_hand(dispatch, backstop, sites)
 
         ending = [Deferred.fromCoroutine(each.stop()) for each in (dispatch, backstop)]
+        leaving = Deferred.fromCoroutine(node.leave())
+        ending.append(Deferred.fromCoroutine(wait_or_cancel(self._reactor, [leaving], grace)))
         stop.begin()  # dispatch and the backstop know of the stop, and take what ends by it for no failure
         ending += [site.wind_down(grace, idle=_IDLE) for site in sites]
         await self._waits.wait(ending, running, within=grace)

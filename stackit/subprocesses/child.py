@@ -73,19 +73,21 @@ async def run(
     stdin: bytes = b"",
     secret: bytes | None = None,
     limits: ProcessLimits = _DEFAULT,
+    on_stdout: Callable[[bytes], None] | None = None,
     on_stderr: Callable[[bytes], None] | None = None,
 ) -> Finished:
     """Run a program to its end, with exactly the environment ``env``.
 
     The program reads ``stdin``; it and its descendants can read ``secret`` from ``/dev/fd/3``. ``on_stderr`` is called
-    with each piece of stderr as it comes.
+    with each piece of stderr as it comes. With ``on_stdout``, which is called with each piece of stdout, of at most
+    64 KiB, none of it is kept.
 
     Cancelling ends the child and its descendants, and waits until they are gone. A program that cannot be
     started ends with status 126 or 127, as in a shell. Raises OSError if the system is out of processes
     or descriptors.
     """
     try:
-        child = Child(reactor, argv, env, secret=secret, limits=limits, on_stderr=on_stderr)
+        child = Child(reactor, argv, env, secret=secret, limits=limits, on_stdout=on_stdout, on_stderr=on_stderr)
     except NotStarted as problem:
         return Finished(status=problem.status, stdout=b"", stderr=f"{problem}\n".encode())
     return await child.communicate(stdin)
@@ -105,10 +107,12 @@ class Child:
         *,
         secret: bytes | None = None,
         limits: ProcessLimits = _DEFAULT,
+        on_stdout: Callable[[bytes], None] | None = None,
         on_stderr: Callable[[bytes], None] | None = None,
     ) -> None:
         self._reactor = reactor
         self._limits = limits
+        self._on_stdout = on_stdout
         self._on_stderr = on_stderr
         self._stdout = bytearray()
         self._stderr = bytearray()
@@ -134,6 +138,17 @@ class Child:
         """Write the input, and wait for the end. Cancelling ends the child and its descendants, and waits as well."""
         self._stdin.write_and_close(stdin)
         return await self._wait()
+
+    def pause(self) -> None:
+        """Read no more of its output for now. It waits, once it has written 64 KiB more."""
+        if not self._exited:
+            for reader in self._readers:
+                reader.pause()
+
+    def resume(self) -> None:
+        """Read on."""
+        for reader in self._readers:
+            reader.resume()
 
     async def close(self) -> None:
         """End the child, if it has not ended, and wait until it and its descendants are gone."""
@@ -183,7 +198,7 @@ class Child:
                 os.close(descriptor)
         self._group = group
         self._stdin = PipeWriter(self._reactor, ours[_STDIN])
-        self._readers: list[Descriptor] = [
+        self._readers = [
             PipeReader(self._reactor, ours[_STDOUT], self._out, self._closed),
             PipeReader(self._reactor, ours[_STDERR], self._err, self._closed),
         ]
@@ -194,10 +209,13 @@ class Child:
             _Exit(self._reactor, watch, self._child_exited)
 
     def _out(self, piece: bytes) -> None:
+        self._progress()
+        if self._on_stdout is not None:
+            self._on_stdout(piece)
+            return
         room = self._limits.stdout - len(self._stdout)
         self._stdout += piece[:room]
         self._truncated = self._truncated or len(piece) > room
-        self._progress()
 
     def _err(self, piece: bytes) -> None:
         self._stderr += piece
@@ -244,6 +262,7 @@ class Child:
                 return  # the reactor stops, and closes every descriptor
             self._status = os.waitstatus_to_exitcode(status)
         self._exited = True
+        self.resume()  # what it has written is in the pipes, and little
         self._finish_if_over()
         # The processes that the child left running hold its pipes, or would go on unseen.
         self.terminate()

@@ -68,6 +68,15 @@ class PipeReader(Descriptor):
         self._received = received
         reactor.addReader(self)
 
+    def pause(self) -> None:
+        """Read no more for now: the child waits, once the pipe is full."""
+        self._reactor.removeReader(self)
+
+    def resume(self) -> None:
+        """Read on."""
+        if self._descriptor >= 0:
+            self._reactor.addReader(self)
+
     def doRead(self) -> Exception | None:
         try:
             piece = os.read(self._descriptor, _READ_SIZE)

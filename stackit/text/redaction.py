@@ -14,6 +14,8 @@ LONGEST = 16_384
 # The user part of a URL, up to the last @ before the path.
 _IN_URL = re.compile(r"([A-Za-z][A-Za-z0-9+.-]{0,15}://)[^/\s]{1,1024}@")
 _IN_HEADER = re.compile(r"(?i)\b(bearer|basic|token)( +)[A-Za-z0-9._~+/=-]{8,}")
+# As in what says where a database is. Where the closing quote is missing, the rest of the text may be the password.
+_PASSWORD = re.compile(r"(?i)\b(password\s{0,8}=\s{0,8})(?:'(?:[^'\\]|\\.)*(?:'|\Z)|[^\s']+)", re.DOTALL)
 # Where a credential may begin: at the beginning of a word, and behind an escape, which ends in letters or digits.
 _BEGIN = r"(?:\b|(?<=\\[nrtfvb])|(?<=%[0-9A-Fa-f]{2})|(?<=\\x[0-9A-Fa-f]{2})|(?<=\\u[0-9A-Fa-f]{4}))"
 # A newer token of an installation has a JSON Web Token behind its prefix, and with it dots and hyphens.
@@ -38,6 +40,8 @@ def redacted(text: str) -> str:
     lower = text.lower()
     if "bearer " in lower or "basic " in lower or "token " in lower:
         text = _IN_HEADER.sub(r"\1\2***", text)
+    if "password" in lower:
+        text = _PASSWORD.sub(r"\1***", text)
     if "gh" in text or "github_" in text:
         text = _OF_GITHUB.sub("***", text)
     if "v1." in text:
@@ -54,7 +58,7 @@ def may_have_credential(words: str) -> bool:
 
     A credential of a header has a space before it, so no plain word holds one.
     """
-    if "://" in words or "eyJ" in words or "-----BEGIN" in words:
+    if "://" in words or "eyJ" in words or "-----BEGIN" in words or "password" in words.lower():
         return True
     if "v1." in words and _OLD_OF_GITHUB.search(words) is not None:
         return True

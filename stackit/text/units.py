@@ -1,4 +1,4 @@
-"""Durations and sizes as people write them: ``90s``, ``5m``, ``25 MiB``."""
+"""Durations, sizes and numbers of things as people write them: ``90s``, ``25 MiB``, ``2 seconds``."""
 
 from __future__ import annotations
 
@@ -36,6 +36,11 @@ def seconds(value: float | str) -> float:
     if isinstance(value, bool) or not isinstance(value, int | float) or not 0 <= value < math.inf:
         raise ValueError("expected seconds, or a duration such as '90s', '5m' or '1h'")
     return value
+
+
+def counted(number: int, noun: str) -> str:
+    """Return a number of things: ``1 second``, ``2 seconds``."""
+    return f"{number} {noun}" if number == 1 else f"{number} {noun}s"
 
 
 def _parse(text: object, units: dict[str, int], expected: str) -> float:

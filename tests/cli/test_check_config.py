@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+from contextlib import closing
 from io import StringIO
 from pathlib import Path
 from typing import Any
@@ -72,6 +73,15 @@ async def test_one_mistake_is_one_line_that_a_start_says_too(tmp_path: Path, tex
     status, _, lines = await check(tmp_path, text)
     assert status == 2
     assert lines == [refusal(tmp_path)]
+
+
+@pytest_twisted.ensureDeferred
+@pytest.mark.parametrize("conninfo", ["hots=db1 dbname=stackit", "db1", "postgresql://[db1/stackit"])
+async def test_where_the_database_of_a_fleet_is_has_to_be_understood(tmp_path: Path, conninfo: str) -> None:
+    status, _, lines = await check(tmp_path, f"[fleet]\npostgres = '{conninfo}'")
+    assert status == 2
+    (line,) = lines
+    assert line.startswith(f"stackit: {tmp_path / 'twistd.conf'}: fleet.postgres: fleet.postgres is not understood: ")
 
 
 @pytest_twisted.ensureDeferred
@@ -147,3 +157,32 @@ async def test_a_secret_that_a_plugin_repeats_is_not_shown(tmp_path: Path) -> No
     assert status == 2
     assert "leaky" in lines[0]
     assert "s3cret" not in out + "".join(lines)
+
+
+FLEET = """
+admin.listen = "tcp:8081:interface=127.0.0.1"
+[fleet]
+postgres = "{}"
+"""
+
+
+@pytest_twisted.ensureDeferred
+async def test_the_database_of_a_fleet_is_tried_when_asked_to_and_left_as_it_is(tmp_path: Path, postgres: str) -> None:
+    from stackit.journal.postgres.connection import Server  # noqa: PLC0415 - only a fleet needs it
+
+    status, out, _ = await check(tmp_path, FLEET.format(postgres), "--connect")
+    assert status == 0
+    assert "the database of the fleet can be used" in out.splitlines()
+    assert "notice: the server of the fleet has fsync = off: " in out  # that of these tests
+    with closing(Server(postgres).connect("test")) as connection:
+        assert connection.execute("SELECT to_regclass('version')").fetchall() == [(None,)]
+    status, out, lines = await check(tmp_path, FLEET.format(f"{postgres} port=1"), "--connect")
+    (line,) = lines
+    assert (status, out) == (2, "")
+    assert line.startswith(
+        f"stackit: {tmp_path}/twistd.conf: fleet.postgres: the database of the fleet (fleet.postgres)"
+    )
+    assert "port=1" not in line
+    assert (await check(tmp_path, FLEET.format(f"{postgres} port=1")))[0] == 0
+    status, out, _ = await check(tmp_path, "", "--connect", "--json")
+    assert (status, json.loads(out)["connected"]) == (0, False)

@@ -16,6 +16,8 @@ from typing import Any
 import msgspec
 import pytest
 import pytest_twisted
+from fleet_answers import OUT, out_of_the_fleet
+from memory_journal import MemoryJournal
 from twisted.internet.endpoints import serverFromString
 from twisted.internet.protocol import Factory, Protocol
 from twisted.internet.task import deferLater
@@ -27,6 +29,8 @@ from stackit.cli.parser import parse
 from stackit.cli.run import run
 from stackit.config.model import Config
 from stackit.config.secret import Secret
+from stackit.fleet.answers import Draining, FleetAnswer, fleet_route
+from stackit.service.node import SingleNode
 from stackit.text.tables import table
 from stackit.text.times import rfc3339
 from stackit.web.admin.site import admin_site
@@ -72,6 +76,13 @@ class Pretend:
         self.count = 3
         self.problems: list[str] = []
         self.read_only = False
+        self.node: str | None = None
+        self.fleet: FleetAnswer | None = None
+
+    def drain(self, request: AdminRequest) -> Response:
+        last = request.args["node"] == "last"
+        warning = "it goes on to receive: no other node that is up does" if last else None
+        return Response(status=202, body=Draining(request.args["node"], draining=True, warning=warning))
 
     def routes(self) -> list[Route]:
         return [
@@ -83,6 +94,8 @@ class Pretend:
             ),
             Route("GET", "{prefix}/repos", self._noted(self.repos)),
             Route("GET", "{prefix}/status", self._noted(self.status)),
+            fleet_route(self._noted(lambda _request: Response(body=self.fleet))),
+            Route("POST", "{prefix}/fleet/nodes/{node}/drain", self._noted(self.drain)),
             Route("POST", "{prefix}/repos/{owner}/{name}/sync", self._noted(self.sync)),
         ]
 
@@ -135,6 +148,9 @@ class Pretend:
             "verified_at": None,
             "error": None,
             "next_at": None,
+            "held_deletions": False,
+            "node": self.node,
+            "path": "/srv/mirrors/octo/widget.git",
         }
         return Response(body={"repos": [row]})
 
@@ -295,8 +311,13 @@ async def test_replay_of_one_or_of_all_dead(start: Start) -> None:
 
 @pytest_twisted.ensureDeferred
 async def test_repositories_and_a_sync_are_tables(start: Start) -> None:
-    shell, _ = await start()
+    shell, pretend = await start()
     assert "octo/widget  in_step  file  -" in (await shell("repos")).out
+    pretend.node = "b"
+    assert (await shell("repos")).out.splitlines()[:2] == [
+        "NAME         NODE  STATE    FROM  VERIFIED  NEXT  ERROR",
+        "octo/widget  b     in_step  file  -         -     -",
+    ]
     ran = await shell("sync", "octo/widget")
     assert ran.out.splitlines()[1].split() == ["created", "000000000000", "aaaaaaaaaaaa", "refs/heads/caf\\udce9"]
     assert (await shell("sync", "octo/quiet")).out == "in step; nothing changed\n"
@@ -334,6 +355,29 @@ async def test_the_status_is_the_state_of_all_of_stackit(start: Start) -> None:
     assert (await shell("status")).out.startswith("state:    not ready, read-only\n")
     answer = json.loads((await shell("status", "--json")).out)
     assert (answer["problems"], answer["mirrors"]) == (pretend.problems, {"in_step": 1})
+
+
+@pytest_twisted.ensureDeferred
+async def test_the_fleet_is_a_table_with_what_is_wrong_and_what_is_old(start: Start) -> None:
+    shell, pretend = await start()
+
+    pretend.fleet = out_of_the_fleet()
+    ran = await shell("fleet")
+    rows = [re.split("  +", line)[:2] for line in ran.out.splitlines()[1:5]]
+    assert rows == [["a (here)", "out"], ["b (leader)", "up"], ["c", "draining"], ["d", "away for 61 s"]]
+    assert "0 (+3 wait)" in ran.out
+    assert (ran.out + ran.err).splitlines()[-4:] == [
+        OUT,
+        "the other nodes are shown as this one saw them last",
+        "PostgreSQL 15.4, 1 MiB, 1 synchronous standby",
+        "1 of 16 shards of mirrors without an owner now",
+    ]
+    assert (await shell("fleet", "drain", "b")).out == (
+        "b is draining: it finishes what it has in hand; its work goes to others\n"
+    )
+    assert (await shell("fleet", "drain", "last")).out == (
+        "last is draining: it goes on to receive: no other node that is up does\n"
+    )
 
 
 @pytest_twisted.ensureDeferred
@@ -630,3 +674,35 @@ def test_times_are_rfc_3339_in_utc_with_milliseconds() -> None:
 def test_a_repository_that_begins_with_a_hyphen_comes_after_two(tmp_path: Path) -> None:
     commands, _ = load_commands(None, {}, tmp_path)
     assert str(parse(["sync", "--accept-deletions", "--", "-octo/widget"], commands).repo) == "-octo/widget"
+
+
+@pytest_twisted.ensureDeferred
+async def test_without_a_fleet_there_is_no_node_to_drain(tmp_path: Path) -> None:
+    from twisted.internet import reactor  # noqa: PLC0415 - importing it installs it
+
+    site = admin_site(Config(state_dir=tmp_path), SingleNode(MemoryJournal(reactor), lambda: NOW).routes(), reactor)
+    port = await serverFromString(reactor, "tcp:0:interface=127.0.0.1").listen(site)
+    shell = Shell(reactor, tmp_path, {"STACKIT_ADMIN_LISTEN": f"tcp:{port.getHost().port}:interface=127.0.0.1"})
+    for command in (["fleet"], ["fleet", "drain", "b"], ["fleet", "undrain", "b"]):
+        ran = await shell(*command)
+        assert (ran.status, ran.out) == (1, "")
+        assert ran.err.startswith("stackit: this stackit is not in a fleet: ")
+    await port.stopListening()
+    await site.wind_down(5)
+
+
+@pytest_twisted.ensureDeferred
+async def test_the_status_without_the_plugin_of_the_mirrors_has_none(tmp_path: Path) -> None:
+    from twisted.internet import reactor  # noqa: PLC0415 - importing it installs it
+
+    pretend = Pretend()
+    routes = [each for each in pretend.routes() if "/repos" not in each.path]
+    site = admin_site(Config(state_dir=tmp_path), [*routes, Route("POST", "{prefix}/repos", pretend.repos)], reactor)
+    port = await serverFromString(reactor, "tcp:0:interface=127.0.0.1").listen(site)
+    shell = Shell(reactor, tmp_path, {"STACKIT_ADMIN_LISTEN": f"tcp:{port.getHost().port}:interface=127.0.0.1"})
+    ran = await shell("status")
+    assert (ran.status, ran.err) == (0, "")
+    assert "version:  9.8.7" in ran.out
+    assert "mirrors:" not in ran.out
+    await port.stopListening()
+    await site.wind_down(5)

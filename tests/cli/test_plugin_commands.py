@@ -102,6 +102,25 @@ def shell(tmp_path: Path) -> Callable[..., Any]:
 
 
 @pytest_twisted.async_yield_fixture
+async def serve(tmp_path: Path) -> AsyncIterator[Callable[..., Any]]:
+    """Serve admin routes; returns the URL."""
+    from twisted.internet import reactor  # noqa: PLC0415 - importing it installs it
+
+    opened: list[Any] = []
+
+    async def listen(routes: list[Route]) -> str:
+        site = admin_site(Config(state_dir=tmp_path), routes, reactor)
+        port = await serverFromString(reactor, "tcp:0:interface=127.0.0.1").listen(site)
+        opened.append((site, port))
+        return f"http://127.0.0.1:{port.getHost().port}"
+
+    yield listen
+    for site, port in opened:
+        await port.stopListening()
+        await site.wind_down(5)
+
+
+@pytest_twisted.async_yield_fixture
 async def admin() -> AsyncIterator[str]:
     """The address of an admin side with a route for ``lookup``."""
     from twisted.internet import reactor  # noqa: PLC0415 - importing it installs it
@@ -219,4 +238,49 @@ async def test_the_help_lists_the_commands_of_plugins(
         0,
         True,
         True,
+    )
+
+
+@pytest_twisted.ensureDeferred
+async def test_a_command_whose_plugin_is_not_in_the_running_stackit_names_it(
+    shell: Any, serve: Callable[..., Any]
+) -> None:
+    def added(_request: AdminRequest) -> Response:
+        return Response(status=201, body={"name": "octo/widget", "url": "u"})
+
+    def not_found(_request: AdminRequest) -> Response:
+        return error(404, "not found")
+
+    there = {"plugins": [{"name": "logger"}], "left_out": []}
+    routes = [
+        Route("POST", "{prefix}/repos", added),
+        Route("DELETE", "{prefix}/repos/{owner}/{name}", added),
+        Route("GET", "{prefix}/plugins", lambda _request: Response(body=there)),
+    ]
+    url = await serve(routes)
+    for command in (["repos"], ["sync", "octo/widget"], ["repos", "add", "octo/widget"]):
+        ran = await shell(*command, "--admin-url", url)
+        assert (ran.status, ran.out, ran.err) == (
+            1,
+            "",
+            f"stackit: stackit {command[0]} needs the plugin mirror in the stackit at {url}, which does not have it: "
+            "see enabled in its [plugins.mirror]\n",
+        )
+    there["left_out"] = [{"name": "mirror", "reason": "ImportError: no git"}]
+    assert (await shell("repos", "--admin-url", url)).err.endswith("which does not have it: ImportError: no git\n")
+    there["plugins"] = [{"name": "mirror"}]
+    assert (await shell("sync", "octo/widget", "--admin-url", url)).err == "stackit: not found\n"
+    ran = await shell("recover", "--admin-url", url)
+    assert ran.err == f"stackit: the stackit at {url} serves nothing that stackit recover asks for: see its version\n"
+
+
+@pytest_twisted.ensureDeferred
+async def test_the_commands_of_a_plugin_that_is_not_enabled_are_missed_with_the_reason(
+    shell: Any, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "twistd.conf").write_text("[plugins.mirror]\nenabled = false\n")
+    with pytest.raises(SystemExit):
+        await shell("sync", "octo/widget")
+    assert capsys.readouterr().err.endswith(
+        f"stackit: plugin mirror: it is not enabled in {tmp_path / 'twistd.conf'}; its commands are missing\n"
     )

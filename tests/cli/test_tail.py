@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import io
 import json
-from collections.abc import AsyncIterator, Callable, Mapping
+from collections.abc import AsyncIterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +13,7 @@ import pytest_twisted
 from twisted.internet import reactor as the_reactor
 from twisted.internet.defer import CancelledError, Deferred
 from twisted.internet.endpoints import serverFromString
-from twisted.internet.task import deferLater
+from waiting import until
 
 from stackit import Occurrence, Repo
 from stackit.api.errors import StackitError
@@ -72,14 +72,6 @@ class Watched:
             await each
         await self.port.stopListening()
         await self.site.wind_down(5)
-
-
-async def until(ready: Callable[[], bool]) -> None:
-    for _ in range(5000):
-        if ready():
-            return
-        await deferLater(reactor, 0.002)
-    raise AssertionError("nothing came of it")
 
 
 @pytest_twisted.async_yield_fixture

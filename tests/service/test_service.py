@@ -15,13 +15,16 @@ from log_capture import warnings_logged
 from plugin_maker import plugin
 from twisted.application.service import Service
 from twisted.internet.defer import Deferred
+from waiting import until
 
 from stackit import App, Duration, Route, StackitError, hookimpl, sleep
+from stackit.api.errors import JournalError
 from stackit.config.model import AdminConfig, Config
 from stackit.config.secret import Secret
 from stackit.journal.sqlite import SQLiteJournal
 from stackit.runtime.cannot_start import CannotStart
 from stackit.service import Stackit
+from stackit.testing.ports import free_ports
 
 STEPS = [name for name in vars(Stackit) if name.startswith(("_open_", "_make_", "_listen", "_give_", "_start_"))]
 
@@ -32,20 +35,15 @@ pytestmark = pytest.mark.usefixtures("kept_signals")
 @pytest.fixture
 def config(tmp_path: Path) -> Config:
     """Two fixed ports, so that the second start needs those of the first."""
+    public, admin = free_ports(2)
     return Config(
         state_dir=tmp_path / "state",
-        listen=f"tcp:{free_port()}:interface=127.0.0.1",
-        admin=AdminConfig(listen=f"tcp:{free_port()}:interface=127.0.0.1"),
+        listen=f"tcp:{public}:interface=127.0.0.1",
+        admin=AdminConfig(listen=f"tcp:{admin}:interface=127.0.0.1"),
         webhook_secret=Secret("a secret"),
         grace=Duration(1),
         plugins={"logger": {"enabled": False}},
     )
-
-
-def free_port() -> int:
-    with socket.socket() as found:
-        found.bind(("127.0.0.1", 0))
-        return int(found.getsockname()[1])
 
 
 def make(config: Config, kind: type[Stackit] = Stackit, **plugins: object) -> Stackit:
@@ -115,7 +113,7 @@ async def fails_and_leaves_nothing(first: Stackit, config: Config, said: str) ->
 
 
 def test_the_steps_of_a_start_are_known() -> None:
-    assert len(STEPS) == 14
+    assert len(STEPS) == 15
 
 
 @pytest_twisted.ensureDeferred
@@ -237,3 +235,63 @@ async def test_a_service_that_does_not_stop_is_waited_for_until_somebody_hurries
     assert journal_threads() == []
     assert sorted(notes) == ["hangs", "it starts", "other starts", "other stops"]
     await starts_and_stops(config)
+
+
+@pytest_twisted.ensureDeferred
+async def test_a_plugin_keeps_documents_apart_from_those_of_stackit_itself(config: Config) -> None:
+    kept: list[Any] = []
+
+    class Keeps(Service):
+        def __init__(self, app: App) -> None:
+            self.app = app
+
+    @hookimpl
+    def stackit_service(app: App) -> Service:
+        kept.append(app)
+        app.watch("birds", kept.append)
+        return Keeps(app)
+
+    stackit = make(config, keeper=plugin(stackit_service))
+    stackit.startService()
+    app: App = kept[0]
+    await app.keep("birds", {"owl": b"1", "jay": b"2", "auk": b"3"})
+    await app.keep("birds", {"auk": None})
+    assert await app.kept("birds", None) == {"jay": b"2", "owl": b"1"} == app.documents("birds")
+    assert await app.kept("birds", ["owl", "kea"]) == {"owl": b"1"}
+    assert "owl" not in await stackit.journal.documents("birds")
+    await stackit.stopService()
+    assert kept == [app]  # nobody else changed any
+
+
+@pytest_twisted.ensureDeferred
+async def test_while_it_is_not_known_which_handlers_are_paused_none_begins(
+    config: Config, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    stackit = make(config)
+    stackit.startService()
+    paused, *others = stackit.dispatch.queues()
+    assert others
+    await stackit.pauses.pause(paused, "octocat")
+    await stackit.stopService()
+
+    answer, unreadable = SQLiteJournal.documents_now, ["paused", "sessions"]
+
+    def documents_now(journal: SQLiteJournal, collection: str) -> dict[str, bytes]:
+        if collection in unreadable:
+            raise JournalError("the journal cannot read it: disk I/O error")
+        return answer(journal, collection)
+
+    monkeypatch.setattr(SQLiteJournal, "documents_now", documents_now)
+    stackit = make(config)
+    stackit.startService()
+    queues = stackit.dispatch.queues().values()
+    assert all(each.is_at_rest for each in queues)
+    await until(stackit.dispatch.problems)
+    assert stackit.dispatch.problems() == [
+        "no handler begins before it is known which of them are paused: the journal cannot read it: disk I/O error"
+    ]
+    assert all(each.is_at_rest for each in queues)
+    unreadable.clear()
+    await until(lambda: not stackit.dispatch.problems())
+    assert {each.subscriber.key for each in queues if each.is_at_rest} == {paused}
+    await stackit.stopService()

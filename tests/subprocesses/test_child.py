@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import errno
+import gc
 import os
 import signal
 import subprocess
@@ -16,8 +17,9 @@ from typing import Any
 import pytest
 import pytest_twisted
 from twisted.internet.defer import CancelledError, Deferred
+from twisted.internet.task import deferLater
 
-from stackit.subprocesses import Finished, ProcessLimits, run
+from stackit.subprocesses import Child, Finished, ProcessLimits, run
 from stackit.subprocesses.spawn import limit_memory
 
 NO_LIMITS = ProcessLimits()
@@ -113,6 +115,36 @@ async def test_of_long_stderr_the_end_is_kept_and_each_piece_is_seen() -> None:
     assert len(b"".join(seen)) == 200_008
 
 
+@pytest_twisted.ensureDeferred
+async def test_output_that_is_handed_on_is_not_kept_and_waits_for_who_takes_it() -> None:
+    from twisted.internet import reactor  # noqa: PLC0415 - importing it installs it
+
+    pieces: list[bytes] = []
+    child = Child(reactor, ["head", "-c", "1000000", "/dev/zero"], ENV, on_stdout=pieces.append)
+    child.pause()
+    running = Deferred.fromCoroutine(child.communicate(b""))
+    await deferLater(reactor, 0.2)
+    assert pieces == []
+    assert not running.called
+    child.resume()
+    finished = await running
+    assert finished == Finished(status=0, stdout=b"", stderr=b"")
+    assert sum(map(len, pieces)) == 1_000_000
+    assert max(map(len, pieces)) <= 2**16
+
+
+@pytest_twisted.ensureDeferred
+async def test_the_last_output_of_a_child_that_has_ended_comes_though_nobody_takes_it() -> None:
+    """It ends with what it left running, and its last words are in the pipe."""
+    from twisted.internet import reactor  # noqa: PLC0415 - importing it installs it
+
+    pieces: list[bytes] = []
+    child = Child(reactor, ["head", "-c", "60000", "/dev/zero"], ENV, on_stdout=pieces.append)
+    child.pause()
+    assert (await child.communicate(b"")).status == 0
+    assert sum(map(len, pieces)) == 60_000
+
+
 @pytest.mark.parametrize("limit", [0.1, "0.1s"])
 @pytest_twisted.ensureDeferred
 async def test_the_timeout_ends_the_program_and_its_descendants(limit: float | str) -> None:
@@ -124,7 +156,8 @@ async def test_the_timeout_ends_the_program_and_its_descendants(limit: float | s
 
 @pytest_twisted.ensureDeferred
 async def test_a_program_that_ignores_the_request_to_end_is_killed() -> None:
-    finished = await shell(f"trap '' TERM; while :; do {nap(1002)}; done", limits=ProcessLimits(timeout=0.2, grace=0.1))
+    running = f"trap '' TERM; while :; do {nap(1002)}; done"
+    finished = await shell(running, limits=ProcessLimits(timeout=2.0, grace=0.1))
     assert finished.timed_out
     assert finished.status == -9
     assert alive(nap(1002)) == []
@@ -133,7 +166,7 @@ async def test_a_program_that_ignores_the_request_to_end_is_killed() -> None:
 @pytest_twisted.ensureDeferred
 async def test_silence_ends_a_program_and_output_keeps_it() -> None:
     finished = await shell(
-        f"for i in 1 2 3 4 5 6; do echo . >&2; sleep 0.1; done; {nap(1003)}", limits=ProcessLimits(stall=0.8)
+        f"for i in 1 2 3 4 5 6; do echo . >&2; sleep 0.1; done; {nap(1003)}", limits=ProcessLimits(stall=2.0)
     )
     assert finished.timed_out
     assert finished.stderr == b".\n" * 6
@@ -156,7 +189,8 @@ async def test_descendants_that_let_go_of_the_pipes_are_ended_too() -> None:
 
 @pytest_twisted.ensureDeferred
 async def test_a_descendant_that_fled_the_group_is_not_waited_for(tmp_path: Path) -> None:
-    script = f"setsid sh -c 'echo $$ > {tmp_path}/pid; exec {nap(1006)}' & sleep 0.3; exit 0"
+    fled = f"setsid sh -c 'echo $$ > {tmp_path}/pid; exec {nap(1006)}'"
+    script = f"{fled} & until [ -s {tmp_path}/pid ]; do sleep 0.01; done; exit 0"
     finished = await shell(script, limits=ProcessLimits(grace=0.1))
     assert finished.status == 0
     os.kill(int((tmp_path / "pid").read_text()), 9)
@@ -263,6 +297,7 @@ async def test_a_child_that_cannot_be_watched_leaves_nothing(monkeypatch: pytest
         raise OSError(errno.EMFILE, os.strerror(errno.EMFILE))
 
     monkeypatch.setattr(os, "pidfd_open", too_many)
+    gc.collect()  # what tests before this one left open is closed now, and not meanwhile
     before = descriptors()
     with pytest.raises(OSError, match="Too many open files"):
         await shell("exit 3")

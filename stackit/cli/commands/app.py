@@ -41,21 +41,24 @@ async def _run(shell: Shell) -> None:
         )
     if options.no_wait:
         return
-    outcome = await _outcome(shell)
+    outcome = await _outcome(shell, opened)
     if outcome["state"] != "done":
         raise StackitError(outcome.get("problem") or "the time is over, and no App was made")
+    place = f"{outcome['directory']} at node {outcome['node']}" if "node" in outcome else str(outcome["directory"])
+    everywhere = "bring them to all nodes, then put" if "node" in outcome else "put"
     shell.printer.show(
         outcome,
-        f"\nthe App {outcome['app']} of {outcome['owner']} is made, and its secrets are in {outcome['directory']}; put "
+        f"\nthe App {outcome['app']} of {outcome['owner']} is made, and its secrets are in {place}; {everywhere} "
         f"this into the configuration, and reload it:\n\n{outcome['toml']}\nthen install the App: "
         f"{outcome['install_url']}",
     )
 
 
-async def _outcome(shell: Shell) -> Any:
+async def _outcome(shell: Shell, opened: Any) -> Any:
     """Wait until the browser is done, or the time is over."""
+    query = {"setup": opened["setup"]} if "setup" in opened else {}
     while True:
-        outcome = await shell.admin.ask("GET", "/setup/app")
+        outcome = await shell.admin.ask("GET", "/setup/app", query)
         if outcome["state"] != "open":
             return outcome
         await sleep(shell.reactor, _EVERY)

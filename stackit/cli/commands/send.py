@@ -98,7 +98,7 @@ def _said(options: Namespace, status: int, answer: dict[str, Any], url: str) -> 
         return f"204: verified, but no plugin handles {event}{_doubt(options)}"
     reasons = {
         401: "the secret is not that of the stackit there, or the delivery was changed on its way",
-        404: "no webhook is there: the path is another, or stackit has no secret",
+        404: "no webhook is there: the path is another, stackit has no secret, or its node has no role receive",
     }
     reason = reasons.get(status) or answer.get("error") or "this is no answer of stackit"
     raise StackitError(f"{url} answered {status}: {reason}")

@@ -16,6 +16,7 @@ async def _run(shell: Shell) -> None:
     state = "ready" if status["ready"] else "not ready"
     values = {
         "state": f"{state}, read-only" if status["read_only"] else state,
+        **({"node": status["node"]} if "node" in status else {}),
         "version": status["version"],
         "started": f"{started} ({shell.printer.ago(started)})",
         "pending": status["pending"],
