@@ -37,8 +37,11 @@ from stackit.testing.values import event, push_event, refs_changed
 
 if TYPE_CHECKING:
     from stackit.testing.bare import GitFailed, RefMoved
+    from stackit.testing.fleet import RunningFleet
+    from stackit.testing.fleet_node import FleetNode
     from stackit.testing.github import PretendGitHub
     from stackit.testing.http_client import Answer
+    from stackit.testing.postgres import PostgresFailed, PostgresServer
     from stackit.testing.process import StackitFailed
     from stackit.testing.server import RunningStackit
     from stackit.testing.webhooks import DeliverySent
@@ -48,9 +51,13 @@ __all__ = [
     "Answer",
     "Commit",
     "DeliverySent",
+    "FleetNode",
     "GitFailed",
+    "PostgresFailed",
+    "PostgresServer",
     "PretendGitHub",
     "RefMoved",
+    "RunningFleet",
     "RunningStackit",
     "SignedDelivery",
     "StackitFailed",
@@ -70,9 +77,13 @@ __all__ = [
 _AT_FIRST_USE = {
     "Answer": "http_client",
     "DeliverySent": "webhooks",
+    "FleetNode": "fleet_node",
     "GitFailed": "bare",
+    "PostgresFailed": "postgres",
+    "PostgresServer": "postgres",
     "PretendGitHub": "github",
     "RefMoved": "bare",
+    "RunningFleet": "fleet",
     "RunningStackit": "server",
     "StackitFailed": "process",
 }

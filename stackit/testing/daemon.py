@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 
 from twisted.internet.defer import Deferred
 from twisted.internet.error import ProcessTerminated
+from twisted.internet.process import ProcessReader, ProcessWriter
 from twisted.internet.protocol import ProcessProtocol
 from twisted.python.failure import Failure
 
@@ -17,6 +18,10 @@ from stackit.api.reactor import Reactor
 
 if TYPE_CHECKING:
     from twisted.internet.process import Process
+
+
+_READS = 16
+"""Reads of 8 KiB, in which a pipe of 64 KiB is empty."""
 
 
 class Daemon(ProcessProtocol):
@@ -74,8 +79,17 @@ class Daemon(ProcessProtocol):
         self.output += data
 
     def processExited(self, reason: Failure) -> None:  # noqa: ARG002 - Twisted's name
-        # A child of the daemon may outlive a kill -9 and hold these pipes: it is not waited for.
+        # A child of the daemon may outlive a kill -9 and hold these pipes: it is not waited for. What the daemon wrote
+        # before its end is in them, also where this process was too busy to read it.
+        for pipe in list(self.transport.pipes.values()):
+            self._read_all(pipe)
         self.transport.loseConnection()
+
+    def _read_all(self, pipe: ProcessReader | ProcessWriter) -> None:
+        """Read what a pipe holds, and no more where somebody goes on writing."""
+        if isinstance(pipe, ProcessReader):
+            for _ in range(_READS):
+                pipe.doRead()
 
     def processEnded(self, reason: Failure) -> None:
         ended = reason.value

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import signal
-import socket
 import sys
 from collections.abc import Awaitable, Callable, Mapping
 from pathlib import Path
@@ -16,14 +15,17 @@ from twisted.web.client import RequestTransmissionFailed, ResponseFailed
 from stackit.api.reactor import Reactor, sleep
 from stackit.testing.daemon import Daemon
 from stackit.testing.http_client import Answer, Client
+from stackit.testing.ports import free_ports
 from stackit.testing.toml import toml
 from stackit.text.units import seconds
 
 SECRET = "a-secret-of-the-test-kit"  # noqa: S105 - the default of a server that only tests talk to
-PATIENCE = 20.0
-"""Seconds that a step may take before a test fails."""
+PATIENCE = 60.0
+"""Seconds that a step may take before a test fails: many more than it takes on a busy machine."""
 
 _POLL = 0.05
+_AGAIN = 1.0
+"""Seconds between two starts on a port that somebody has."""
 _TWISTD = "import sys; from twisted.scripts.twistd import run; sys.exit(run())"
 
 Found = TypeVar("Found")
@@ -66,7 +68,7 @@ class StackitProcess:
         self._plugins = plugins
         self._environment = dict(environment or {})
         self._python = str(python)
-        self._ports: tuple[int, int] | None = None
+        self._ports: tuple[int, ...] | None = None
         self._daemons: list[Daemon] = []
         self._client = Client(reactor, PATIENCE)
 
@@ -89,8 +91,10 @@ class StackitProcess:
 
     @property
     def log(self) -> str:
-        """The output on stdout and stderr, over all starts."""
-        return "".join(daemon.output.decode(errors="replace") for daemon in self._daemons)
+        """The output on stdout and stderr, over all starts; of a stackit that runs, the lines that are whole."""
+        text = "".join(daemon.output.decode(errors="replace") for daemon in self._daemons)
+        is_running = bool(self._daemons) and self._daemons[-1].status is None
+        return text[: text.rfind("\n") + 1] if is_running else text
 
     @property
     def pid(self) -> int | None:
@@ -101,20 +105,23 @@ class StackitProcess:
 
     async def start(self) -> None:
         """Start stackit, and wait until it answers. Raises StackitFailed."""
-        for left in (2, 1, 0):
-            again = self._ports is not None
-            self._ports = self._ports or _free_ports()
+        again = self._ports is not None
+        deadline = self._reactor.seconds() + PATIENCE
+        while True:
+            self._ports = self._ports or free_ports(2)
             daemon = self._spawn()
             try:
                 await self.until(self._answers, "stackit to answer")
+                return
             except StackitFailed:
-                # Another process may have taken a port between the choice and the start.
-                if not left or again or b"in use" not in daemon.output:
+                # Another process may have taken a port between the choice and the start, or between two starts.
+                if b"in use" not in daemon.output or self._reactor.seconds() > deadline:
                     await self.kill()
                     raise
-                self._ports = None
+            if again:  # others know the ports: whoever has one now is a test's, and ends with it
+                await sleep(self._reactor, _AGAIN)
             else:
-                return
+                self._ports = None
 
     async def stop(self) -> int | None:
         """Ask stackit to end (SIGTERM) and wait. Return its exit status, None if it never ran.
@@ -238,9 +245,3 @@ class StackitProcess:
         if self._ports is None:
             raise RuntimeError("stackit was not started yet")
         return self._ports[side]
-
-
-def _free_ports() -> tuple[int, int]:
-    """Return two ports that are free, both held until both are known: one may be given out twice else."""
-    with socket.create_server(("127.0.0.1", 0)) as one, socket.create_server(("127.0.0.1", 0)) as other:
-        return one.getsockname()[1], other.getsockname()[1]

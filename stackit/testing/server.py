@@ -35,7 +35,7 @@ class RunningStackit(StackitProcess):
     async def admin(self, method: str, path: str, body: bytes | None = None, **query: str) -> Answer:
         """Ask the admin side; ``{prefix}`` in the path is the API prefix."""
         asked = f"{self.admin_url}{path.replace('{prefix}', self.prefix)}"
-        headers = {"X-Stackit-CSRF": "1"}
+        headers = {"X-Stackit-CSRF": "1", "X-Stackit-No-Redirect": "1"}
         if "STACKIT_API_TOKEN" in self._environment:
             headers["Authorization"] = f"Bearer {self._environment['STACKIT_API_TOKEN']}"
         return await self.ask(method, f"{asked}?{urlencode(query)}" if query else asked, body=body, headers=headers)

@@ -6,7 +6,7 @@ from collections.abc import AsyncIterator, Iterator
 
 import pytest
 import pytest_twisted
-from outside import Notebook, check_log
+from outside import Notebook, all_handled, check_log
 from twisted.internet.defer import Deferred
 
 from stackit.testing import RunningStackit
@@ -46,8 +46,9 @@ def one_receiver(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Receiver]
 
 @pytest_twisted.async_yield_fixture
 async def receiver(one_receiver: Receiver) -> AsyncIterator[Receiver]:
-    """The shared stackit, whose log must be clean after every test."""
+    """The shared stackit, whose log must be clean after every test, and which has nothing left to do for the next."""
     yield one_receiver
+    await all_handled(one_receiver.server)
     # The connections that are kept for the next request would count as left behind.
     await one_receiver.server._client.close()
     check_log(one_receiver.server.log)

@@ -1,4 +1,4 @@
-"""What a real Prometheus has for each query of the dashboard, from a real stackit: ``make test-dashboard``."""
+"""What a real Prometheus has for each query of the dashboard, from real stackits: ``make test-dashboard``."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ import yaml
 from alert_rules import DIRECTORY
 from twisted.internet.threads import deferToThread
 
-from stackit.testing import PretendGitHub, RunningStackit, payload_for
+from stackit.testing import PretendGitHub, RunningFleet, RunningStackit, payload_for
 from stackit.testing.process import WaitedInVain
 
 PROMETHEUS = Path(sys.executable).parent / "prometheus"
@@ -36,8 +36,9 @@ VARIABLES = {"$job": "stackit", "$instance": ".*", "$__rate_interval": "10s", "$
 
 @pytest_twisted.ensureDeferred
 async def test_prometheus_has_something_for_every_query_of_the_dashboard(
-    running_stackit: Any, pretend_github: PretendGitHub, tmp_path: Path
+    running_stackit: Any, running_fleet: Any, pretend_github: PretendGitHub, tmp_path: Path
 ) -> None:
+    fleet: RunningFleet = await running_fleet(nodes=["a"])
     (tmp_path / "deploy.py").write_text(PLUGIN)
     app = pretend_github.apps.create()
     await pretend_github.create("octo/widget")
@@ -60,7 +61,7 @@ async def test_prometheus_has_something_for_every_query_of_the_dashboard(
         return [each["state"] for each in repos] == ["in_step"]
 
     await server.until(in_step, "the mirror to be in step", 60)
-    with prometheus(tmp_path, server.admin_url) as url:
+    with prometheus(tmp_path, server.admin_url, fleet["a"].admin_url) as url:
         queries = {target["expr"] for panel in panels() for target in panel.get("targets", ())}
         missing = set(queries)
 
@@ -104,13 +105,13 @@ def get(url: str) -> Any:
 
 
 @contextmanager
-def prometheus(directory: Path, target: str) -> Iterator[str]:
+def prometheus(directory: Path, *targets: str) -> Iterator[str]:
     """Run Prometheus with the configuration of contrib/prometheus, once a second, and yield its address."""
     config = yaml.safe_load((DIRECTORY / "prometheus.yml").read_text("utf-8"))
     config["global"] = {"scrape_interval": "1s", "evaluation_interval": "1s"}
-    config["rule_files"] = [str(DIRECTORY / "rules.yml")]
+    config["rule_files"] = [str(DIRECTORY / name) for name in ("rules.yml", "fleet.yml")]
     (job,) = config["scrape_configs"]
-    job["static_configs"] = [{"targets": [urllib.parse.urlsplit(target).netloc]}]
+    job["static_configs"] = [{"targets": [urllib.parse.urlsplit(each).netloc for each in targets]}]
     job["scrape_timeout"] = "1s"
     (directory / "prometheus.yml").write_text(yaml.safe_dump(config))
     with socket.create_server(("127.0.0.1", 0)) as free:

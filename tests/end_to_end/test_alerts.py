@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import socket
 from collections.abc import Iterator
 from itertools import product
 from pathlib import Path
@@ -54,6 +55,8 @@ def fresh(tmp_path_factory: pytest.TempPathFactory) -> Fresh:
     secret.write_text("a-secret-that-nobody-uses-yet")
     (directory / "deploy.py").write_text(PLUGIN)
     (directory / "token").write_text("a-personal-token")
+    # It takes connections, and answers none: no request has ended yet, however late the scrape is.
+    silent = socket.create_server(("127.0.0.1", 0))
     key = generate_private_key(65537, 2048).private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption())
     (directory / "app.pem").write_bytes(key)
     server = RunningStackit(
@@ -70,7 +73,7 @@ def fresh(tmp_path_factory: pytest.TempPathFactory) -> Fresh:
                     "name": "main",
                     "app_id": 1,
                     "private_key_file": directory / "app.pem",
-                    "api_url": "http://127.0.0.1:1/api/v3",
+                    "api_url": f"http://127.0.0.1:{silent.getsockname()[1]}/api/v3",
                 }
             ],
             "discover": [{"app": "main"}],
@@ -79,11 +82,12 @@ def fresh(tmp_path_factory: pytest.TempPathFactory) -> Fresh:
     )
 
     async def scrape() -> list[Metric]:
-        await server.start()
         try:
+            await server.start()
             text = (await server.admin("GET", "/metrics")).body.decode()
         finally:
             await server.stop()
+            silent.close()
         return list(text_string_to_metric_families(text))
 
     return Fresh(pytest_twisted.blockon(Deferred.fromCoroutine(scrape())), secret)

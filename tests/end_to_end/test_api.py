@@ -24,7 +24,7 @@ STREAMS = {"/api/v1/events"}
 """Answers without an end: tests/live has them."""
 
 EXAMPLES = 4
-PATIENCE = 20.0
+PATIENCE = 60.0
 TOKEN = "a-token-that-is-never-slowed-down"
 
 

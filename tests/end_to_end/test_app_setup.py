@@ -67,7 +67,7 @@ class Browser:
             data=form,
             allow_redirects=False,
             persistent=False,
-            timeout=20,
+            timeout=60,
         )
         text = (await treq.content(answer)).decode()
         found = {name.decode().lower(): values[0].decode() for name, values in answer.headers.getAllRawHeaders()}

@@ -60,14 +60,14 @@ def send_to(github: PretendGitHub, stackit: RunningStackit, *apps: PretendApp) -
         github.hooks.of_app(app).config.url = stackit.webhook_url
 
 
-async def mirrored(stackit: RunningStackit, github: PretendGitHub, repo: str, within: float = 20) -> None:
+async def mirrored(stackit: RunningStackit, github: PretendGitHub, repo: str) -> None:
     """Wait until a mirror is in step, and equal to its repository."""
 
     async def is_equal() -> bool:
         in_step = await state(stackit, repo) == "in_step"
         return in_step and await mirror_refs(stackit, repo) == await github.refs(repo)
 
-    await stackit.until(is_equal, f"the mirror of {repo}", within)
+    await stackit.until(is_equal, f"the mirror of {repo}")
 
 
 async def state(stackit: RunningStackit, repo: str) -> str:
@@ -181,7 +181,7 @@ async def test_a_deleted_key_is_told_once_and_is_no_matter_to_other_apps(
     assert await state(stackit, "acme/tool") == "in_step"
     # Another key in the file is tried by itself, and the mirror follows without a push.
     (tmp_path / "main.pem").write_text(app.add_key())
-    await mirrored(stackit, github, "octo/widget", within=30)
+    await mirrored(stackit, github, "octo/widget")
     assert (await stackit.admin("GET", "/readyz")).status == 200
 
 
@@ -216,7 +216,7 @@ async def test_a_suspended_installation_is_a_state_and_its_end_is_seen_at_once(
     assert (shown["account"], shown["state"]) == ("octo", "suspended")
     assert await count(stackit, "stackit_github_installations", app="main", state="suspended") == 1
     unsuspended = Deferred.fromCoroutine(installation.unsuspend())
-    await mirrored(stackit, github, "octo/widget", within=60)
+    await mirrored(stackit, github, "octo/widget")
     await unsuspended
     assert (await stackit.admin("GET", "/readyz")).status == 200
 

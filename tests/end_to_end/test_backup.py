@@ -103,6 +103,7 @@ async def lost_and_restored(it: Harness, github: PretendGitHub, *, mirrors: bool
     ailing = delivery("issues", secret=SECRET)
     assert (await server.post(ailing)).status == 202
     await server.until(lambda: told_of(it, 1), "the change to be announced")
+    await server.until(lambda: only_one_pending(server), "all but the ailing handler to be through")
 
     (to_backup,) = documented("Backup", server, it.backup.parent)
     made = await shell(*to_backup, "--json")
@@ -154,6 +155,11 @@ async def lost_and_restored(it: Harness, github: PretendGitHub, *, mirrors: bool
 
 def mode(file: Path) -> int:
     return stat.S_IMODE(file.stat().st_mode)
+
+
+async def only_one_pending(server: RunningStackit) -> bool:
+    pending: int = (await server.admin("GET", "{prefix}/status")).json()["pending"]
+    return pending == 1
 
 
 async def told_of(it: Harness, changes: int) -> bool:

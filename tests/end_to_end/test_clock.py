@@ -8,24 +8,12 @@ from typing import Any
 import pytest
 import pytest_twisted
 from outside import all_handled, check_log, mirror_refs
+from wrong_clock import WrongClock
 
 from stackit.testing import PretendGitHub
 
 DAY = 86400
 WIDGET = "octo/widget"
-
-# Python reads it before anything else: the whole process has the clock that the file says.
-SITE = """
-import os, time
-
-real = time.time
-
-def faked():
-    with open(os.environ["AHEAD"]) as file:
-        return real() + float(file.read() or 0)
-
-time.time = faked
-"""
 
 FLAKY = """
 from stackit import on
@@ -46,18 +34,8 @@ class Flaky:
 async def test_whoever_sets_the_clock_neither_stops_nor_hurries_anything(
     running_stackit: Any, pretend_github: PretendGitHub, tmp_path: Path, steps: tuple[float, ...]
 ) -> None:
-    home = tmp_path / "site"
-    home.mkdir()
-    (home / "sitecustomize.py").write_text(SITE)
-    (home / "flaky.py").write_text(FLAKY)
-    ahead = tmp_path / "ahead"
-
-    def set_clock(seconds: float) -> None:
-        beside = ahead.with_suffix(".new")
-        beside.write_text(str(seconds))
-        beside.rename(ahead)
-
-    set_clock(0)
+    clock = WrongClock(tmp_path / "clock")
+    (clock.plugins / "flaky.py").write_text(FLAKY)
     url = await pretend_github.create(WIDGET)
     await pretend_github.commit(WIDGET)
     server = await running_stackit(
@@ -66,13 +44,13 @@ async def test_whoever_sets_the_clock_neither_stops_nor_hurries_anything(
             "sync": {"interval": "2s"},
             "plugins": {"flaky": {"module": "flaky:Flaky"}},
         },
-        plugins=home,
-        environment={"AHEAD": str(ahead)},
+        plugins=clock.plugins,
+        environment=clock.environment,
     )
     pretend_github.webhook(server.webhook_url, server.secret)
     for step in (0, *steps):
         failing = (await server.deliver("issues")).json()["id"]
-        set_clock(step)
+        clock.set(step)
         sent = await pretend_github.push(WIDGET)
         await server.wait_for(sent.guid, visible=True)
         assert await mirror_refs(server, WIDGET) == await pretend_github.refs(WIDGET)
@@ -85,7 +63,7 @@ async def test_whoever_sets_the_clock_neither_stops_nor_hurries_anything(
         async def brought(wanted: str = lost.after) -> bool:
             return (await mirror_refs(server, WIDGET))["refs/heads/main"] == wanted
 
-        await server.until(brought, "the backstop to find it", within=30)
+        await server.until(brought, "the backstop to find it")
         assert (await server.ask("GET", f"{server.admin_url}/readyz")).status == 200
     assert await server.stop() == 0
     check_log(server.log)

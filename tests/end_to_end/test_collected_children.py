@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 import pytest_twisted
-from outside import alive, check_log, descendants, mirror_refs
+from outside import all_ended, check_log, descendants, mirror_refs
 
 from stackit.testing import PretendGitHub
 
@@ -16,6 +16,7 @@ BEGIN, END = "begin", "end"
 
 COLLECTOR = """
 import os, signal, threading, time
+from contextlib import suppress
 from stackit import on
 
 over = threading.Event()
@@ -39,11 +40,16 @@ class Ignoring:
 class Waiting:
     @on("watch.started")
     def begin(self, event):
-        threading.Thread(target=collect, daemon=True).start()
+        self.thread = threading.Thread(target=collect, daemon=True)
+        self.thread.start()
 
     @on("label.created")
     def end(self, event):
         over.set()
+        last = os.posix_spawn("/bin/sh", ["sh", "-c", ":"], {})  # a thread that waits for a child hears of one
+        self.thread.join()
+        with suppress(ChildProcessError):
+            os.waitpid(last, 0)
 """
 
 
@@ -89,5 +95,5 @@ async def test_a_mirror_whose_gits_somebody_else_collects_fails_with_the_reason_
         await server.wait_for(sent.guid, visible=True)
     children = descendants(server.pid)
     assert await server.stop() == 0
-    assert alive(children) == []
+    await all_ended(children)
     check_log(server.log)

@@ -16,7 +16,7 @@ from twisted.internet.threads import deferToThread
 
 from stackit.testing.daemon import Daemon
 
-PATIENCE = 90.0
+PATIENCE = 300.0
 
 
 @pytest_twisted.ensureDeferred
@@ -48,7 +48,7 @@ async def test_the_demo_shows_what_stackit_does_beside_github_and_cleans_up(tmp_
         await deferLater(run, 0.1)
     metrics = re.search("curl (http.*/metrics)", shown())
     assert metrics is not None
-    answer = await deferToThread(urllib.request.urlopen, metrics[1], timeout=10)  # also after the restart
+    answer = await deferToThread(urllib.request.urlopen, metrics[1], timeout=60)  # also after the restart
     assert b"stackit_repos" in answer.read()
     demo.signal(signal.SIGHUP)  # its terminal is closed
     status = await demo.ended()

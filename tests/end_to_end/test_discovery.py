@@ -272,7 +272,7 @@ async def test_a_mirror_is_deleted_after_its_grace_where_the_table_says_so_and_n
     app = github.apps.create()
     names = await github.create_many("octo", 3)
     await app.install("octo")
-    table = {"app": "main", "on_removed": "delete", "grace": "3s"}
+    table = {"app": "main", "on_removed": "delete", "grace": "8s"}
     stackit = await running_stackit(config=tables(tmp_path, github, {"main": app}, discover=[table]))
     await in_step(stackit, *names)
     await github.admin.delete(names[0])

@@ -8,7 +8,7 @@ import signal
 from typing import Any
 
 import pytest_twisted
-from outside import Held, alive, check_log, descendants, git_runs, mirror_refs, together
+from outside import Held, all_ended, check_log, descendants, git_runs, mirror_refs, together
 
 from stackit.testing import PretendGitHub, RefMoved, RunningStackit, push_payload
 
@@ -92,7 +92,7 @@ async def test_remotes_that_hang_or_are_gone_delay_no_other_and_no_answer(
     children = descendants(server.pid)
     assert children
     assert await server.stop() == 0
-    assert alive(children) == []
+    await all_ended(children)
     check_log(server.log)
 
 

@@ -44,12 +44,16 @@ async def test_a_writer_that_hangs_is_unhealthy_and_named_and_gives_systemd_no_s
     systemd = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM | socket.SOCK_NONBLOCK)
     systemd.bind(str(tmp_path / "notify"))
 
+    said: list[str] = []
+
     def heard() -> list[str]:
+        """What was said since the last time, and all of it in ``said``."""
         found = []
         while True:
             try:
                 found.append(systemd.recv(100).decode())
             except BlockingIOError:
+                said.extend(found)
                 return found
 
     server: RunningStackit = await running_stackit(
@@ -64,8 +68,16 @@ async def test_a_writer_that_hangs_is_unhealthy_and_named_and_gives_systemd_no_s
     async def is_unhealthy() -> bool:
         return not await is_healthy()
 
-    assert await is_healthy()
-    assert heard()[:2] == ["READY=1", "WATCHDOG=1"]
+    async def barks() -> list[str]:
+        return heard()
+
+    async def has_barked() -> bool:
+        heard()
+        return len(said) > 1
+
+    await server.until(is_healthy, "stackit to be healthy")
+    await server.until(has_barked, "the first signs of life")
+    assert said[:2] == ["READY=1", "WATCHDOG=1"]
     hanging = server.state_dir.parent / "home" / "hanging"
     hanging.touch()
     waiting = Deferred.fromCoroutine(server.deliver("issues", guid="waits"))
@@ -84,10 +96,6 @@ async def test_a_writer_that_hangs_is_unhealthy_and_named_and_gives_systemd_no_s
     hanging.unlink()
     assert (await waiting).status in (202, 204)
     await server.until(is_healthy, "stackit to be healthy again")
-
-    async def barks() -> list[str]:
-        return heard()
-
     await server.until(barks, "a sign of life")
     assert await server.stop() == 0
     assert "STOPPING=1" in heard()

@@ -194,7 +194,7 @@ async def test_a_new_secret_loses_no_delivery(watched: Watched) -> None:
 
     running = Deferred.fromCoroutine(traffic())
     of_repo, said = await together(
-        watched.do("rotate", REPO, "--keep-old", "0.2s"), watched.do("rotate", "app:main", "--keep-old", "0.2s")
+        watched.do("rotate", REPO, "--keep-old", "2s"), watched.do("rotate", "app:main", "--keep-old", "2s")
     )
     for each in (of_repo, said):
         assert "GitHub signs with the new secret" in each

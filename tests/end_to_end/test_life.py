@@ -9,7 +9,18 @@ from typing import Any
 
 import pytest
 import pytest_twisted
-from outside import Held, Notebook, alive, check_log, connect, descendants, git_runs, hang_up, mirror_refs, twistd
+from outside import (
+    Held,
+    Notebook,
+    all_ended,
+    check_log,
+    connect,
+    descendants,
+    git_runs,
+    hang_up,
+    mirror_refs,
+    twistd,
+)
 from rawhttp import request
 
 from stackit.subprocesses import Finished
@@ -177,7 +188,7 @@ async def test_asked_to_end_while_git_hangs_it_leaves_no_child(
         await git_runs(server)
         children = descendants(server.pid)
         assert await server.stop() == 0
-        assert alive(children) == []
+        await all_ended(children)
     check_log(server.log)
     await server.start()
     await server.wait_for("held")

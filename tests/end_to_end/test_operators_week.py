@@ -281,10 +281,16 @@ async def nothing_pending(operator: Operator) -> bool:
     return not (await operator.ask("deliveries", "--state", "pending"))["deliveries"]
 
 
+async def only_one_pending(operator: Operator) -> bool:
+    pending: int = (await operator.ask("status"))["pending"]
+    return pending == 1
+
+
 async def friday_the_disk_is_lost(operator: Operator, github: PretendGitHub) -> None:
     pushed = await github.push(WIDGET)
     await operator.until(lambda: done(operator, pushed.guid), "the push to be handled")
     assert await operator.send("ailing", event="deployment", secret=NEW) == 202
+    await operator.until(lambda: only_one_pending(operator), "all but the ailing handler to be through")
     backup = operator.home / "backups" / "friday.sqlite3"
     made = await operator.ask("backup", backup)
     assert made["pending"] == 1

@@ -8,6 +8,7 @@ from typing import Any
 from urllib.parse import urlencode
 
 import pytest_twisted
+from waiting import until
 
 from stackit.testing import PretendGitHub, payload_for
 
@@ -69,7 +70,8 @@ async def test_a_push_and_its_dead_letter_are_seen_and_replayed(
         "This panel cannot be shown now",
     ):
         assert said in text(overview), said
-    assert "plugin failing: panel A broken panel failed: RuntimeError: a defect" in server.log
+    told = "plugin failing: panel A broken panel failed: RuntimeError: a defect"
+    await until(lambda: told in server.log, "the log to tell")
 
     listed = text(await server.ask("GET", f"{server.admin_url}/deliveries?state=dead&repo=octo%2Fwidget&event="))
     (path,) = re.findall(r'<a href="(/deliveries/[^"?]+)"', listed)

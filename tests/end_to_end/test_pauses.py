@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest_twisted
 from outside import check_log, command
+from waiting import until
 
 from stackit.testing import RunningStackit
 
@@ -60,7 +61,7 @@ async def test_what_came_in_a_pause_is_handled_once_and_in_order_after_kill_nine
     await deliver(*sent)
     await server.kill()
     await server.start()
-    assert "paused since " in server.log
+    await until(lambda: "paused since " in server.log, "the log to tell")
     second = [f"second-{number}" for number in range(40)]
     await deliver(*second)
     reloaded = await server.reload({**config, "handlers": {"concurrency": 3}})

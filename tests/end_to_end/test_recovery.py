@@ -77,7 +77,7 @@ class Outage:
         async def ask() -> Any:
             return found()
 
-        await self.server.until(ask, what, within=60)
+        await self.server.until(ask, what, within="5m")  # each delivery is one write to the disk, or more
 
     async def events(self, count: int) -> dict[str, str]:
         """Let so many things happen at GitHub, of which every tenth is a star.

@@ -19,6 +19,7 @@ from outside import Notebook, check_log, mirror_refs, shell
 from rawhttp import request
 from supervisor import on_loopback, on_path
 from twisted.internet.threads import deferToThread
+from waiting import until
 
 from stackit.api.reactor import sleep
 from stackit.subprocesses import Finished
@@ -68,6 +69,18 @@ class Supervisor:
                 heard.append(self._socket.recv(4096).decode())
             except BlockingIOError:
                 return heard
+
+    async def hears(self, count: int) -> list[str]:
+        """Wait for so many words, and no more of them."""
+        heard: list[str] = []
+
+        def all_heard() -> bool:
+            heard.extend(self.heard())
+            return len(heard) >= count
+
+        await until(all_heard, f"{count} words to systemd")
+        assert len(heard) == count, heard
+        return heard
 
     def close(self) -> None:
         self._socket.close()
@@ -314,13 +327,13 @@ async def test_a_supervisor_hears_of_the_start_each_reload_and_the_stop(
     running_stackit: Any, supervisor: Supervisor
 ) -> None:
     server: RunningStackit = await running_stackit(config=QUIET, environment={"NOTIFY_SOCKET": supervisor.address})
-    assert supervisor.heard() == ["READY=1"]
+    assert await supervisor.hears(1) == ["READY=1"]
     await server.reload()
-    reloading, ready = supervisor.heard()
+    reloading, ready = await supervisor.hears(2)
     assert re.fullmatch(r"RELOADING=1\nMONOTONIC_USEC=\d+", reloading)
     assert ready == "READY=1\nSTATUS=reloaded"
     await server.reload("colour = 'red'")
-    reloading, ready = supervisor.heard()
+    reloading, ready = await supervisor.hears(2)
     assert ready.startswith("READY=1\nSTATUS=the last reload was refused, and nothing changed: ")
     assert "colour: unknown key" in ready
     assert await server.stop() == 0

@@ -9,6 +9,7 @@ from typing import Any
 import pytest_twisted
 from outside import ZEROS, Notebook, check_log, mirror_refs
 from twisted.internet.task import deferLater
+from waiting import until
 
 from stackit.testing import RunningStackit
 from stackit.testing.github import PretendGitHub
@@ -56,6 +57,12 @@ def objects(stackit: RunningStackit, repo: str) -> dict[str, int]:
     return {each.name: each.stat().st_ino for each in mirror.rglob("*") if each.is_file()}
 
 
+def announced(notebook: Notebook) -> list[tuple[str, bool]]:
+    """What plugins were told of, in order: the repository, and whether the ref is new. A handler may run again."""
+    notes = {note["id"]: note for note in reversed(notebook.read("refs"))}
+    return [(note["repo"], note["changes"][0][1] == ZEROS) for note in reversed(notes.values())]
+
+
 def fetched(github: PretendGitHub) -> int:
     """How often git or stackit asked for objects, of whatever repository."""
     return sum(each.command == "fetch" for each in github.requests)
@@ -80,14 +87,15 @@ async def test_renames_transfers_and_names_that_others_take_fetch_nothing_and_an
     stackit = await running_stackit(config=tables(tmp_path, github, app, notebook), environment=notebook.environment)
     github.hooks.of_app(app).config.url = stackit.webhook_url
     await mirrored(stackit, github, "octo/widget", "octo/gadget")
+    await until(lambda: len(announced(notebook)) == 2, "both first changes to be announced")
     widget, gadget = objects(stackit, "octo/widget"), objects(stackit, "octo/gadget")
-    announced, asked = len(notebook.read("refs")), fetched(github)
+    asked = fetched(github)
 
     await github.admin.rename("octo/widget", "Renamed")
     await github.admin.transfer("octo/gadget", "acme")
     await mirrored(stackit, github, "octo/Renamed", "acme/gadget")
     assert (objects(stackit, "octo/Renamed"), objects(stackit, "acme/gadget")) == (widget, gadget)
-    assert (len(notebook.read("refs")), fetched(github)) == (announced, asked)
+    assert (len(announced(notebook)), fetched(github)) == (2, asked)
     assert not (stackit.state_dir / "mirrors/octo/widget.git").exists()
 
     # Another repository takes the old name, and is another mirror.
@@ -99,8 +107,8 @@ async def test_renames_transfers_and_names_that_others_take_fetch_nothing_and_an
     await stackit.wait_for(sent.guid, visible=True)
     for name in ("octo/widget", "octo/Renamed", "acme/gadget"):
         assert await mirror_refs(stackit, name) == await github.refs(name)
-    told = [(note["repo"], note["changes"][0][1] == ZEROS) for note in notebook.read("refs")[announced:]]
-    assert told == [("octo/widget", True), ("octo/Renamed", False)]
+    await until(lambda: len(announced(notebook)) >= 4, "both later changes to be announced")
+    assert announced(notebook)[2:] == [("octo/widget", True), ("octo/Renamed", False)]
     check_log(stackit.log)
 
 
@@ -117,7 +125,8 @@ async def test_two_that_swapped_names_while_nothing_ran_swap_their_mirrors_throu
     stackit = await running_stackit(config=tables(tmp_path, github, app, notebook), environment=notebook.environment)
     await mirrored(stackit, github, "octo/one", "octo/two", "octo/three")
     before = [objects(stackit, f"octo/{each}") for each in ("one", "two", "three")]
-    announced, asked = len(notebook.read("refs")), fetched(github)
+    await until(lambda: len(announced(notebook)) == 3, "the first changes to be announced")
+    asked = fetched(github)
     await stackit.kill()
     await github.admin.rename("octo/one", "between")
     await github.admin.rename("octo/two", "one")
@@ -130,7 +139,7 @@ async def test_two_that_swapped_names_while_nothing_ran_swap_their_mirrors_throu
     await stackit.start()
     await mirrored(stackit, github, "octo/one", "octo/two", "octo/three")
     assert [objects(stackit, f"octo/{each}") for each in ("three", "one", "two")] == before
-    assert (len(notebook.read("refs")), fetched(github)) == (announced, asked)
+    assert (len(announced(notebook)), fetched(github)) == (3, asked)
     assert list((stackit.state_dir / "mirrors/.aside").iterdir()) == []
     assert (await stackit.stop()) == 0
     check_log(stackit.log)

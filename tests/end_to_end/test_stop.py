@@ -13,6 +13,7 @@ from typing import Any
 import pytest_twisted
 from outside import Notebook, check_log, connect
 from rawhttp import request
+from waiting import until
 
 from stackit.testing import PretendGitHub, RunningStackit, delivery
 from stackit.testing.process import SECRET
@@ -166,14 +167,16 @@ async def test_while_it_waits_for_work_it_takes_deliveries_and_says_for_what_it_
     await exists(server, "works")
     half = await connect(server)
     signed = delivery("gollum", secret=SECRET, guid="half")
-    whole = request("/api/v1/webhooks/github", headers=signed.headers, body=signed.body)
-    half.send(whole[:-10])
+    headers = {**signed.headers, "Expect": "100-continue"}  # which says when the request is there
+    whole = request("/api/v1/webhooks/github", headers=headers, body=signed.body)
+    assert (await half.send(whole[: -len(signed.body)]).answer()).status == 100
+    half.send(signed.body[:-10])
     ask_to_end(server)
     await says(server, "stopping: waits for working:work (1 in hand), requests (1), up to 3600 s; another SIGTERM")
     # Nothing is refused while a handler works; it is for the next process.
     assert (await server.deliver("issues", guid="meanwhile")).status == 202
     # What was accepted is answered.
-    assert (await half.send(whole[-10:]).answer()).status == 202
+    assert (await half.send(signed.body[-10:]).answer()).status == 202
     await half.end()
     (home(server) / "done").touch()
     assert await server.ended() == 0
@@ -182,6 +185,7 @@ async def test_while_it_waits_for_work_it_takes_deliveries_and_says_for_what_it_
     for guid in ("works", "meanwhile"):
         await server.wait_for(guid)
     await exists(server, "hangs")
+    await until(lambda: "half" in notebook.seen(), "the other handler of it")
     assert notebook.seen() == {"works": 1, "meanwhile": 1, "half": 1}
     ask_to_end(server)
     await says(server, "working:hang (1 in hand)")

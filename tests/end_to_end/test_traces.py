@@ -136,8 +136,10 @@ async def test_what_a_handler_logs_and_prints_says_whose_it_is(
                 "subscriber": subscriber,
             }
             assert any(wanted.items() <= each.items() for each in records), wanted
-        (blocked,) = [each for each in records if each.get("occurrence") == "blocked"]
-        assert (blocked["level"], blocked["subscriber"], blocked["delivery"]) == ("warn", "author:blocks", "guid-2")
+        # Another handler may be told of, too, where the machine stood still meanwhile.
+        told = [each for each in records if each.get("occurrence") == "blocked"]
+        (blocked,) = [each for each in told if each["subscriber"] == "author:blocks"]
+        assert (blocked["level"], blocked["delivery"]) == ("warn", "guid-2")
         assert blocked["seconds"] >= 0.7
         first = next(each for each in records if each.get("occurrence") == "failed")
         assert first["traceback"].endswith("ValueError: no\nroom for ***")

@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 import re
+import socket
 import tomllib
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit
 
 import pytest
 import pytest_twisted
+from twisted.internet.defer import Deferred
+from waiting import until
 
 from stackit.testing import PretendGitHub, RunningStackit, StackitFailed
 from stackit.testing.toml import toml
@@ -133,6 +137,12 @@ async def test_a_wait_in_vain_says_how_far_the_delivery_is(running_stackit: Any,
         config={"plugins": {"failing": {"file": str(tmp_path / "failing.py")}}}
     )
     await server.deliver("issues", guid="fails")
+
+    async def has_failed() -> bool:
+        receipt = await server.receipt("fails")
+        return receipt is not None and all(each["error"] for each in receipt["handlings"])
+
+    await server.until(has_failed, "each handler to fail once")
     with pytest.raises(StackitFailed) as failed:
         await server.wait_for("fails", within="0.5s")
     assert str(failed.value).startswith("waited 0.5 s in vain for delivery fails to be done:\n")
@@ -140,3 +150,16 @@ async def test_a_wait_in_vain_says_how_far_the_delivery_is(running_stackit: Any,
     assert "): OSError: not now" in str(failed.value)
     with pytest.raises(StackitFailed, match=r"waited 0.1 s in vain for delivery nobody-sent to be done"):
         await server.wait_for("nobody-sent", within=0.1)
+
+
+@pytest_twisted.ensureDeferred
+async def test_a_start_waits_for_a_port_that_somebody_took_since_the_stop(running_stackit: Any) -> None:
+    server: RunningStackit = await running_stackit(config={"sync": {"interval": "0"}})
+    known = server.admin_url
+    assert await server.stop() == 0
+    with socket.create_server(("127.0.0.1", urlsplit(known).port or 0)):
+        starting = Deferred.fromCoroutine(server.start())
+        await until(lambda: "Address already in use" in server.log, "a start in vain")
+    await starting
+    assert server.admin_url == known
+    assert await server.stop() == 0

@@ -12,6 +12,7 @@ from twisted.internet.protocol import Protocol, connectionDone
 from twisted.python.failure import Failure
 from twisted.web.client import ResponseFailed
 from twisted.web.http_headers import Headers
+from waiting import until
 
 from stackit.testing.github import PretendGitHub
 from stackit.testing.github_api.answers import ApiAnswer, ApiRequest
@@ -89,7 +90,9 @@ async def test_an_answer_is_cut_reset_or_never_comes(github: PretendGitHub, api:
     with pytest.raises(ResponseFailed):
         await api.get(LIST, token)
     github.api.faults.begin(LIST, "hang", times=1)
+    asked = github.api.count(LIST)
     waiting: Deferred[Answer] = Deferred.fromCoroutine(api.get(LIST, token))
+    await until(lambda: github.api.count(LIST) > asked, "the request that hangs")
     assert (await api.get(LIST, token)).status == 200
     assert not waiting.called
     waiting.addErrback(lambda _: None)
