@@ -178,12 +178,18 @@ def pinned(core: int, argv: Sequence[str]) -> list[str]:
 
 @contextmanager
 def serving(
-    argv: Sequence[str], port: int, *, cwd: Path, env: Mapping[str, str] | None = None, log: Path | None = None
+    argv: Sequence[str],
+    port: int,
+    *,
+    cwd: Path,
+    env: Mapping[str, str] | None = None,
+    log: Path | None = None,
+    core: int = SERVER_CORE,
 ) -> Iterator[subprocess.Popen[bytes]]:
-    """A server on the server's core, from when it listens; ended, with all its children, on the way out."""
+    """A server on a core, from when it listens; ended, with all its children, on the way out."""
     with (log or cwd / "log").open("ab") as output:
         process = subprocess.Popen(
-            pinned(SERVER_CORE, argv),
+            pinned(core, argv),
             cwd=cwd,
             env={**os.environ, **(env or {})},
             stdout=output,
@@ -244,14 +250,14 @@ def scratch() -> Iterator[Path]:
         shutil.rmtree(directory, ignore_errors=True)
 
 
-def load(port: int, path: str, secret: str, *, size: int, connections: int, seconds: float) -> dict[str, Any]:
-    """One run of ``load.py`` on the load's core."""
+def load(
+    port: int, path: str, secret: str, *, size: int, connections: int, seconds: float, core: int = LOAD_CORE
+) -> dict[str, Any]:
+    """One run of ``load.py`` on a core."""
     argv = [sys.executable, str(HERE / "load.py"), f"--port={port}", f"--path={path}", f"--secret={secret}"]
     argv += [f"--size={size}", f"--connections={connections}", f"--seconds={seconds}"]
     try:
-        done = subprocess.run(
-            pinned(LOAD_CORE, argv), capture_output=True, text=True, timeout=seconds + 60, check=False
-        )
+        done = subprocess.run(pinned(core, argv), capture_output=True, text=True, timeout=seconds + 60, check=False)
     except subprocess.TimeoutExpired:
         raise RuntimeError(f"did not answer for {PATIENCE:g} s") from None
     if done.returncode:

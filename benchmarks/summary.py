@@ -8,7 +8,7 @@ import sys
 
 from harness import RESULTS
 
-ORDER = ("receive", "visible", "sweep", "burst", "crowded", "clone", "growth", "discovery", "live", "day")
+ORDER = ("receive", "visible", "sweep", "burst", "crowded", "clone", "growth", "discovery", "live", "fleet", "day")
 
 
 def main() -> None:
