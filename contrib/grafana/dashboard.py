@@ -287,6 +287,48 @@ ROWS: tuple[tuple[str, tuple[Panel, ...]], ...] = (
         ),
     ),
     (
+        "The fleet",
+        (
+            lines(
+                "Nodes",
+                "by state, as each node sees them",
+                (f"max by (state) ({of('stackit_fleet_nodes')})", "{{state}}"),
+            ),
+            lines(
+                "Work",
+                "shards of handlers and of mirrors that each node owns, and those that no node does",
+                (f"sum by (instance, kind) ({of('stackit_fleet_shards')})", "{{instance}} {{kind}}"),
+                (f"max by (kind) ({of('stackit_fleet_unowned_shards')})", "nobody: {{kind}}"),
+            ),
+            lines(
+                "Lease left",
+                "a node without one does nothing; the leader does what is done once",
+                (f"min by (instance) ({of('stackit_fleet_lease_left_seconds')})", "{{instance}}"),
+                (f"max by (instance) ({of('stackit_fleet_leader')})", "{{instance}}: leader"),
+                unit="s",
+            ),
+            lines(
+                "Clocks",
+                "by how much that of each node differs from the database's",
+                (f"max by (instance) (abs({of('stackit_fleet_clock_ahead_seconds')}))", "{{instance}}"),
+                unit="s",
+            ),
+            lines(
+                "The database",
+                "1: it answers the node; and the lag of the standbys that a commit waits for, in seconds",
+                (f"min by (instance) ({of('stackit_database_up')})", "{{instance}}: up"),
+                (f"max by (job) ({of('stackit_database_standby_lag_seconds')})", "lag"),
+                (f"min by (job) ({of('stackit_database_standbys')})", "standbys"),
+            ),
+            lines(
+                "Size of the database",
+                "",
+                (f"max by (job) ({of('stackit_database_bytes')})", "{{job}}"),
+                unit="bytes",
+            ),
+        ),
+    ),
+    (
         "The process",
         (
             lines(
