@@ -4,12 +4,13 @@ PYTHON ?= python3
 VENV   ?= .venv
 BIN    := $(VENV)/bin
 
-# A file of tests stays together, for the fixtures that its tests share. Many wait for the disk, or for time to pass.
-PARALLEL ?= --numprocesses auto --maxprocesses 4 --dist loadfile
+# A file of tests stays together, for the fixtures that its tests share. Many wait for the disk, or for time to pass: one
+# process more than there are cores keeps these at work.
+PARALLEL ?= --numprocesses $(shell cores=$$(nproc); echo $$((cores < 4 ? cores + 1 : 4))) --dist loadfile
 
 SOURCES := setup.py pyproject.toml $(shell find stackit twisted -name '*.py')
 
-.PHONY: help demo test test-shapes test-alerts test-browser screenshots lint check coverage dist format soak test-lowest bench bench-receive bench-visible bench-sweep bench-burst bench-crowded bench-clone bench-growth bench-day bench-discovery bench-live bench-pages clean
+.PHONY: help demo test test-shapes test-alerts test-browser screenshots lint check coverage dist format soak soak-fleet test-lowest bench bench-receive bench-visible bench-sweep bench-burst bench-crowded bench-clone bench-growth bench-day bench-discovery bench-live bench-pages bench-fleet clean
 
 help:  ## say what there is
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*##/\t/' | expand -t 14
@@ -26,8 +27,8 @@ test-shapes: $(VENV)/.test $(VENV)/.shapes  ## hold every event that GitHub publ
 test-alerts: $(VENV)/.test $(VENV)/bin/promtool  ## try when the alerts of contrib/prometheus fire; needs promtool
 	$(BIN)/promtool check config contrib/prometheus/prometheus.yml
 	$(BIN)/promtool check config --syntax-only contrib/docker/prometheus.yml
-	$(BIN)/promtool check rules contrib/prometheus/rules.yml
-	$(BIN)/promtool test rules contrib/prometheus/rules_test.yml
+	$(BIN)/promtool check rules contrib/prometheus/rules.yml contrib/prometheus/fleet.yml
+	$(BIN)/promtool test rules contrib/prometheus/rules_test.yml contrib/prometheus/fleet_test.yml
 	$(BIN)/python -m pytest tests/end_to_end/alerts_of_an_install.py
 
 .PHONY: test-dashboard test-compose test-image docs release
@@ -83,7 +84,10 @@ MINUTES ?= 60
 soak: $(VENV)/.test  ## good and hostile load with faults injected at random, for MINUTES=60: nothing lost, nothing grows
 	PYTHONPATH=tests/support $(BIN)/python tests/soak/soak.py --minutes $(MINUTES)
 
-BENCHMARKS := receive visible sweep burst crowded clone growth discovery live day
+soak-fleet: $(VENV)/.test  ## three nodes and their PostgreSQL, with faults injected at random, for MINUTES=60
+	PYTHONPATH=tests/support $(BIN)/python tests/soak/fleet_soak.py --minutes $(MINUTES) $(ARGS)
+
+BENCHMARKS := receive visible sweep burst crowded clone growth discovery live fleet day
 
 bench: .venv-bench/.bench  ## measure stackit beside its peers, all of it; takes a while
 	@failed=; for each in $(BENCHMARKS); do \
@@ -122,6 +126,11 @@ bench-pages: .venv-bench/.bench  ## how quickly the pages come beside 10,000 rep
 
 bench-day: .venv-bench/.bench  ## 24 hours on a simulated clock: does anything grow
 	cd benchmarks && ../.venv-bench/bin/python day.py $(ARGS)
+
+EVENTS ?= 1000000
+
+bench-fleet: .venv-bench/.bench  ## one, two and four receivers on one PostgreSQL, faults, and a million events (EVENTS=0: none)
+	cd benchmarks && ../.venv-bench/bin/python fleet.py --events $(EVENTS) $(ARGS)
 
 .venv-bench/.bench: $(SOURCES)
 	@$(MAKE) --no-print-directory VENV=.venv-bench .venv-bench/.venv

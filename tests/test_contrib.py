@@ -69,7 +69,8 @@ def test_no_panel_of_the_dashboard_lies_on_another() -> None:
 
 
 def test_the_dashboard_asks_for_documented_metrics_of_the_chosen_instances() -> None:
-    documented = set(re.findall(r"`((?:stackit|process)_\w+)`", (ROOT / "docs" / "operations.md").read_text("utf-8")))
+    pages = "".join((ROOT / "docs" / name).read_text("utf-8") for name in ("operations.md", "fleet.md"))
+    documented = set(re.findall(r"`((?:stackit|process)_\w+)`", pages))
     queries = [target["expr"] for each in panels() for target in each.get("targets", ())]
     asked = {name for query in queries for name in re.findall(r"(?:stackit|process)_\w+", query)}
     assert {re.sub("_bucket$", "", name) for name in asked} - documented == set()

@@ -12,13 +12,14 @@ import tomllib
 from collections.abc import Iterator
 from itertools import pairwise
 from pathlib import Path
-from types import ModuleType
-from typing import Any, get_args
+from types import ModuleType, SimpleNamespace
+from typing import Any, cast, get_args
 
 import msgspec
 import pytest
 from prometheus_client.parser import text_string_to_metric_families
 from scraping import Scraped
+from twisted.internet.testing import MemoryReactorClock
 
 import stackit
 import stackit.testing
@@ -31,10 +32,20 @@ from stackit.bus.plugin_settings import PluginTable
 from stackit.cli.commands import COMMANDS
 from stackit.cli.loading import load_commands
 from stackit.cli.parser import parse
-from stackit.config import access, apps, discover, forges, login, model, recovery
+from stackit.config import access, apps, discover, fleet, forges, login, model, recovery
 from stackit.config.load import load
 from stackit.config.setting import fields
 from stackit.config.setting import settings as all_settings
+from stackit.fleet.answers import DatabaseState
+from stackit.fleet.clock import FleetClock
+from stackit.fleet.fleet import Fleet
+from stackit.fleet.metrics import FleetMetrics
+from stackit.fleet.questions import Candidate
+from stackit.journal.postgres.clock import Reading
+from stackit.journal.postgres.connection import Server
+from stackit.journal.postgres.metrics import WriterMetrics
+from stackit.journal.postgres.ownership import Ownership
+from stackit.peers.metrics import PeerMetrics
 from stackit.plugins.mirror import Mirror
 from stackit.plugins.ratelimit import RateLimit
 from stackit.tap import Options
@@ -46,6 +57,7 @@ PAGES = sorted([*ROOT.glob("*.md"), *(ROOT / "docs").glob("*.md")])
 TABLES = {
     "admin",
     "login",
+    "fleet",
     "webhook",
     "hooks",
     "sync",
@@ -118,6 +130,7 @@ TABLES_OF_SETTINGS = [
     ("## `[sync]`", model.SyncConfig, set()),
     ("## `[journal]`", model.JournalConfig, set()),
     ("## `[handlers]`", model.HandlersConfig, set()),
+    ("## `[fleet]`", fleet.FleetConfig, set()),
     ("## `[[repos]]`", access.RepoTable, set()),
     ("## `[[owners]]`", access.OwnerTable, set()),
     ("## `[[hosts]]`", access.HostTable, set()),
@@ -209,6 +222,36 @@ def test_every_alert_of_the_file_is_documented_and_no_other_and_none_is_written_
     assert len(alerts) > 10
     copies = [path.name for path in PAGES if re.search(r"^ *(- alert|expr):", path.read_text("utf-8"), re.MULTILINE)]
     assert copies == []
+
+
+def test_every_metric_of_a_fleet_is_documented_and_no_other() -> None:
+    fleet = Fleet(
+        Server(""),
+        Candidate(name="a", address="", version="", schema=1, roles=(), lease=5.0),
+        Ownership(0, 1),
+        clock=FleetClock(Reading(0.0, 0.0, 0.0), seconds=float, wall_clock=float, notice=list),
+        reactor=cast("Any", MemoryReactorClock()),
+        rehome_after=600.0,
+        copies=1,
+        notice=list,
+        entered=list,
+        reconnected=list,
+    )
+    collectors = (
+        FleetMetrics(fleet, lambda: DatabaseState("15.4", 0, 1, None)),
+        WriterMetrics(SimpleNamespace(written=0, commits=0, commit_seconds=0.0, waiting=0)),
+        PeerMetrics(lambda: {"answered": 0}, lambda: {"served": 0}),
+    )
+    exposed = [_as_scraped(family) for each in collectors for family in each.collect()]
+    text = section(page("fleet"), "## Metrics")
+    assert re.findall(r"^\| `(stackit_\w+)` \|", text, re.MULTILINE) == exposed
+
+
+def test_every_alert_of_a_fleet_is_documented_and_no_other() -> None:
+    text = section(page("fleet"), "## Alerts")
+    alerts = re.findall(r"- alert: (\w+)$", (ROOT / "contrib/prometheus/fleet.yml").read_text("utf-8"), re.MULTILINE)
+    assert re.findall(r"^\| `(\w+)` \|", text, re.MULTILINE) == alerts
+    assert len(alerts) > 4
 
 
 def test_every_occurrence_is_documented_with_its_text_and_level_and_no_other() -> None:
@@ -372,7 +415,7 @@ def test_the_tests_of_the_tutorial_and_of_the_test_kits_reference_pass(tmp_path:
         check=False,
     )
     assert done.returncode == 0, done.stdout + done.stderr
-    assert "10 passed" in done.stdout
+    assert "12 passed" in done.stdout
 
 
 def test_the_steps_of_the_tutorial_come_in_their_order() -> None:

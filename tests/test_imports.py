@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import ast
 import re
+import subprocess
+import sys
 from collections import defaultdict
 from collections.abc import Iterable, Iterator, Mapping
 from graphlib import CycleError, TopologicalSorter
@@ -68,8 +70,9 @@ ALLOWED: Mapping[str, set[str]] = {
     "github.setup": {*GROUND, "config", "github", "github.api"},
     "journal": GROUND,
     "registry": {*GROUND, "config", "journal"},
+    "fleet": {*GROUND, "journal"},
     "live": {*GROUND, "runtime"},
-    "history": GROUND,
+    "history": {*GROUND, "journal"},
     "bus": {*GROUND, "config"},
     "dispatch": {*GROUND, "bus", "journal"},
     "web": {*GROUND, "config", "bus", "journal", "http", "http.server"},
@@ -77,16 +80,17 @@ ALLOWED: Mapping[str, set[str]] = {
     # sign deliveries of their own, by the test kit; a check of the configuration makes what a start would make of it.
     "cli": {*GROUND, "config", "bus", "journal", "http.client", "testing", "dev", "forges"},
     "dev": {*GROUND, "config", "http.client", "testing"},
+    "peers": {*GROUND, "config", "http", "http.client", "http.server", "subprocesses", "web"},
     # The composition root, and the programs above it: they know every room but the plugins.
     "forges": {*GROUND, "config", "github", "github.hooks", "journal", "web"},
     "reload": {*CORE, "forges"},
-    "service": {*CORE, "cli", "forges", "history", "live", "reload", *AT_GITHUB, "http.client"},
+    "service": {*CORE, "cli", "fleet", "forges", "history", "live", "peers", "reload", *AT_GITHUB, "http.client"},
     "tap": {*CORE, "service", "demo"},
     "demo": {*CORE, "service", "testing"},
     "dev_service": {*GROUND, "config", "dev", "tap"},
     "__main__": {*GROUND, "cli"},
     # The test kit starts a real stackit, as a process.
-    "testing": {*GROUND, "github", "subprocesses", "http.client"},
+    "testing": {*GROUND, "github", "subprocesses", "http.client", "fleet"},
     "plugins": set(),
 }
 PLUGINS = {PUBLIC, "http.client", "subprocesses"}
@@ -230,7 +234,7 @@ def rows_of_rooms() -> list[tuple[str, str]]:
     text = (ROOT / "docs" / "architecture.md").read_text("utf-8")
     _, top, mirror = re.split(r"^\| in `stackit/.*$", text, maxsplit=2, flags=re.MULTILINE)
     row = re.compile(r"^\| `([a-z_/.]+)` \| (.*) \|$", re.MULTILINE)
-    below = [(f"plugins/mirror/{path}", line) for path, line in row.findall(mirror.partition("\n\n`plugins`")[0])]
+    below = [(f"plugins/mirror/{path}", line) for path, line in row.findall(mirror.partition("\n\n")[0])]
     return [*row.findall(top.partition("\n\n")[0]), *below]
 
 
@@ -251,6 +255,22 @@ def test_the_table_of_rooms_has_every_room() -> None:
     assert {path for path, _ in rows_of_rooms()} == (packages | files) - {"./"}
 
 
+def tables() -> dict[str, list[str]]:
+    """Return the files that docs/architecture.md has in a table of a room, by the path of the room in ``stackit/``."""
+    text = (ROOT / "docs" / "architecture.md").read_text("utf-8")
+    found = re.findall(r"The\s+files\s+of\s+`([a-z_/]+)/`:\n\n\| file \|.*\n\|---.*\n((?:\|.*\n)+)", text)
+    assert len(found) == len(re.findall(r"^\| file \|", text, re.MULTILINE)), "each table is introduced by its room"
+    return {
+        path: re.findall(r"`(\w+\.py)`", re.sub(r"\|[^|]*\|$", "", rows, flags=re.MULTILINE)) for path, rows in found
+    }
+
+
+@pytest.mark.parametrize(("path", "files"), tables().items())
+def test_a_table_of_the_files_of_a_room_has_each_of_them_once(path: str, files: list[str]) -> None:
+    there = {file.name for file in (ROOT / "stackit" / path).glob("*.py")} - {"__init__.py"}
+    assert sorted(files) == sorted(there)
+
+
 def test_every_file_that_the_architecture_names_is_there() -> None:
     text = (ROOT / "docs" / "architecture.md").read_text("utf-8").partition("## Where it departs")[0]
     there = {
@@ -259,6 +279,22 @@ def test_every_file_that_the_architecture_names_is_there() -> None:
     named = re.findall(r"`([a-z_/0-9]+\.py)`", text)
     assert len(named) > 40
     assert [each for each in named if not any(f"/{path}".endswith(f"/{each}") for path in there)] == []
+
+
+WITHOUT_A_FLEET = """
+import sys
+sys.modules["psycopg"] = None  # as if it were not installed
+import stackit.cli.commands, stackit.service.service, stackit.tap
+import stackit.plugins.logger, stackit.plugins.metrics, stackit.plugins.mirror, stackit.plugins.ratelimit
+rooms = ("stackit.journal.postgres", "stackit.journal.transfer", "stackit.fleet.fleet", "stackit.peers")
+print([name for name in sys.modules if name.startswith(rooms)])
+"""
+
+
+def test_nothing_of_a_fleet_is_imported_without_one() -> None:
+    command = [sys.executable, "-c", WITHOUT_A_FLEET]
+    found = subprocess.run(command, capture_output=True, text=True, check=True, timeout=60)
+    assert found.stdout.strip() == "[]"
 
 
 def test_no_module_holds_state_that_changes() -> None:
