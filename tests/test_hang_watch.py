@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-import pytest
+import os
+from pathlib import Path
+
 import pytest_twisted
 from hang_watch import HangWatch
 from twisted.internet.defer import Deferred
@@ -10,19 +12,20 @@ from waiting import until
 
 
 @pytest_twisted.ensureDeferred
-async def test_a_test_that_takes_long_is_told_once_with_what_it_waits_for(capfd: pytest.CaptureFixture[str]) -> None:
-    said: list[str] = []
+async def test_a_test_that_takes_long_is_told_once_with_what_it_waits_for(tmp_path: Path) -> None:
+    told = tmp_path / "told"
 
     def text() -> str:
-        said.append(capfd.readouterr().err)
-        return "".join(said)
+        return told.read_text()
 
     async def waits() -> None:
         await hanging
 
     hanging: Deferred[None] = Deferred()
     waiting = Deferred.fromCoroutine(waits())
-    watch = HangWatch(patience=0.05, look=0.01)
+    output = os.open(told, os.O_WRONLY | os.O_CREAT | os.O_APPEND)
+    watch = HangWatch(output, patience=0.05, look=0.01)
+    os.close(output)
     try:
         watch.begin("tests/test_some.py::test_that_hangs")
         await until(lambda: "most recent call first" in text(), "the watch to tell")

@@ -18,13 +18,13 @@ _LOOK = 5.0
 
 
 class HangWatch:
-    """Tells of a test that takes long, on the stderr that there is as it is made; the test goes on.
+    """Tells of a test that takes long, on a file or the stderr that there is as it is made; the test goes on.
 
     Its thread is there from before the first test, so that none counts it among those that a test began.
     """
 
-    def __init__(self, patience: float = PATIENCE, look: float = _LOOK) -> None:
-        self._stderr = os.dup(sys.stderr.fileno())
+    def __init__(self, output: int | None = None, patience: float = PATIENCE, look: float = _LOOK) -> None:
+        self._output = os.dup(sys.stderr.fileno() if output is None else output)
         self._running: tuple[str, float] | None = None
         self._patience = patience
         self._over = threading.Event()
@@ -43,7 +43,7 @@ class HangWatch:
         """End the thread."""
         self._over.set()
         self._thread.join()
-        os.close(self._stderr)
+        os.close(self._output)
 
     def _look(self, look: float) -> None:
         told = None
@@ -55,12 +55,15 @@ class HangWatch:
 
     def _tell(self, test: str) -> None:
         lines = [f"\n{test} has not ended after {self._patience:g} s; its coroutines wait at", *waiting_at(), ""]
-        os.write(self._stderr, "\n".join(lines).encode())
-        faulthandler.dump_traceback(self._stderr)
+        os.write(self._output, "\n".join(lines).encode())
+        faulthandler.dump_traceback(self._output)
 
 
 def waiting_at() -> list[str]:
-    """Return the file and the line at which each coroutine waits that is not at work."""
-    found: list[Any] = [each for each in gc.get_objects() if isinstance(each, CoroutineType)]
-    frames = [each.cr_frame for each in found if each.cr_suspended]
+    """Return the file and the line at which each coroutine waits that is not at work.
+
+    From any thread: a coroutine may go on and end meanwhile, and what an object says of its class may be an error.
+    """
+    found: list[Any] = [each for each in gc.get_objects() if type(each) is CoroutineType]
+    frames = [frame for each in found if each.cr_suspended and (frame := each.cr_frame) is not None]
     return sorted(f"  {frame.f_code.co_filename}:{frame.f_lineno} {frame.f_code.co_name}" for frame in frames)
