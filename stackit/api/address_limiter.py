@@ -36,3 +36,10 @@ class AddressLimiter:
             return None
         refused = error(429, f"too many {self._counted} from this address: come again later")
         return msgspec.structs.replace(refused, headers={"Retry-After": str(math.ceil(wait))})
+
+    def admit(self, client: str) -> Response | None:
+        """Count one of an address; return the answer to an address that has to wait, of which nothing is counted."""
+        waiting = self.refusal(client)
+        if waiting is None:
+            self.spend(client)
+        return waiting

@@ -7,9 +7,13 @@ from typing import Any, Generic, Protocol, TypeAlias, TypeVar
 
 import msgspec
 
+from stackit.api.address_limiter import AddressLimiter
 from stackit.api.admin import AdminRequest, Response, Route, error
 from stackit.api.nodes import Node
 from stackit.api.repos import ManagedRepo
+
+_BURST, _PER_MINUTE = 60, 240
+"""Questions of one address that other nodes are asked: a shell asks one every few seconds."""
 
 CopyAt: TypeAlias = Callable[[ManagedRepo, Node], ManagedRepo | None]
 """Returns a managed repository whose remote is the mirror that another node has, all refs of it; None where that cannot
@@ -47,7 +51,8 @@ Answer = TypeVar("Answer")
 class NodeQuestion(Generic[Question, Answer]):
     """A question that nodes alone may ask each other: the route at the one that knows, and the way there.
 
-    ``tell(question, request)`` answers it there, or returns a Response in place of an answer.
+    ``tell(question, request)`` answers it there, or returns a Response in place of an answer. Anybody may be behind a
+    question: ask ``wait`` before ``ask``.
     """
 
     def __init__(
@@ -58,13 +63,18 @@ class NodeQuestion(Generic[Question, Answer]):
         tell: Callable[[Question, AdminRequest], Awaitable[Answer | Response]],
         *,
         summary: str,
+        seconds: Callable[[], float],
     ) -> None:
-        """``path`` is behind a prefix of the API; ``question`` and ``answer`` are the types of both."""
+        """``path`` is behind a prefix of the API; ``question`` and ``answer`` are the types of both.
+
+        ``summary`` is of the route, for its description. ``seconds`` is a clock that never runs backwards.
+        """
         self._path = path
         self._question = question
         self._answer = answer
         self._tell = tell
         self._summary = summary
+        self._limiter = AddressLimiter(seconds, burst=_BURST, per_minute=_PER_MINUTE, counted="questions")
 
     def route(self) -> Route:
         """Return the route by which other nodes ask."""
@@ -80,6 +90,10 @@ class NodeQuestion(Generic[Question, Answer]):
             returns=self._answer,
             errors={403: "Nodes alone may ask."},
         )
+
+    def wait(self, request: AdminRequest) -> Response | None:
+        """Count a question of an address; return the answer to one that has to wait before it asks again."""
+        return self._limiter.admit(request.client)
 
     async def ask(self, affinity: Affinity, node: Node, question: Question, request: AdminRequest) -> Answer | None:
         """Return what a node answers; None where it gives none that is understood here."""

@@ -66,10 +66,7 @@ class Admission:
 
     def wait(self, request: AdminRequest) -> Response | None:
         """Count a login of an address; return the answer to one that has to wait for its turn."""
-        waiting = self._limiter.refusal(request.client)
-        if waiting is None:
-            self._limiter.spend(request.client)
-        return waiting
+        return self._limiter.admit(request.client)
 
     def app(self) -> GitHubApp | None:
         """Return the App by which people log in; None where there is none."""

@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from functools import partial
 
-from stackit.api.address_limiter import AddressLimiter
 from stackit.api.admin import AdminRequest, Route
 from stackit.api.errors import StackitError
 from stackit.api.nodes import Node
@@ -22,8 +21,6 @@ PATH = "/nodes/login"
 _PURPOSE = "login"
 _SOONEST = 1.0
 _OTHER_GITHUB = "people log in by another GitHub than when this login began: begin again"
-_BURST, _PER_MINUTE = 60, 240
-"""Questions of one address that another node is asked: a shell asks it every few seconds."""
 
 
 class UnknownLogin(NotAdmitted):
@@ -53,9 +50,9 @@ class DeviceFlow:
             Step,
             self._tell,
             summary="Tell another node how a login by a code stands that began here.",
+            seconds=seconds,
         )
         self._devices = Devices(seconds, partial(affinity.mark, _PURPOSE))
-        self._limiter = AddressLimiter(seconds, burst=_BURST, per_minute=_PER_MINUTE, counted="questions")
 
     def routes(self) -> Sequence[Route]:
         """Return the route by which other nodes ask; none without a fleet."""
@@ -142,9 +139,8 @@ class DeviceFlow:
     # -- at any other ---------------------------------------------------------------
 
     async def _step_at(self, node: Node, request: AdminRequest, digest: str) -> Step:
-        if self._limiter.refusal(request.client) is not None:
+        if self._question_of_node.wait(request) is not None:
             raise NotAdmitted("too many questions came from this address: begin again later", 429)
-        self._limiter.spend(request.client)
         step = await self._question_of_node.ask(self._affinity, node, LoginQuestion(digest), request)
         if step is None:
             raise NotAdmitted("the node of the fleet where this login began does not answer: begin again", 410)

@@ -8,7 +8,6 @@ from typing import Literal
 
 import msgspec
 
-from stackit.api.address_limiter import AddressLimiter
 from stackit.api.admin import AdminRequest, Response, Route, error
 from stackit.api.peers import Affinity, NodeQuestion
 from stackit.github.pages import cookie_of
@@ -19,8 +18,6 @@ PATH = "/nodes/setup"
 
 PURPOSE = "setup"
 """What the secrets of a set-up are marked for."""
-_BURST, _PER_MINUTE = 60, 240
-"""Questions of one address that another node is asked: a command asks it every few seconds."""
 
 Handler = Callable[[AdminRequest], Response | Awaitable[Response]]
 
@@ -57,8 +54,8 @@ class AnyNode:
             SetupAnswer,
             self._tell,
             summary="Answer somebody at another node whose set-up of an App began here.",
+            seconds=seconds,
         )
-        self._limiter = AddressLimiter(seconds, burst=_BURST, per_minute=_PER_MINUTE, counted="questions")
 
     def routes(self) -> Sequence[Route]:
         """Return the route by which other nodes ask."""
@@ -72,10 +69,9 @@ class AnyNode:
         node = self._affinity.elsewhere(PURPOSE, secret)
         if node is None:
             return None
-        waiting = self._limiter.refusal(request.client)
+        waiting = self._question.wait(request)
         if waiting is not None:
             return waiting
-        self._limiter.spend(request.client)
         question = SetupQuestion(handler, request.query, cookie_of(request.cookie, pages.COOKIE))
         found = await self._question.ask(self._affinity, node, question, request)
         if found is None:

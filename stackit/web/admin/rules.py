@@ -150,10 +150,7 @@ class Admin:
 
     def _refused(self, client: str, refused: Response) -> Response:
         """Count a refusal of a stranger, and return the answer: that it has to wait, where it was refused too often."""
-        waiting = self._slowdown.refusal(client)
-        if waiting is None:
-            self._slowdown.spend(client)
-        return waiting or refused
+        return self._slowdown.admit(client) or refused
 
     def _match(self, head: RequestHead) -> Route | None:
         found = self._router.find(head.path)
@@ -360,12 +357,10 @@ class Admin:
         # The action of a page calls the route that does it, which is written down.
         if request.method.encode() in SAFE_METHODS or route.form:
             return
-        if request.role == "viewer" and not request.session:
-            # A stranger who may look could fill the log and the journal.
-            if self._slowdown.refusal(request.client) is not None:
-                return
-            self._slowdown.spend(request.client)
-        self._note(request, status)
+        # A stranger who may look could fill the log and the journal.
+        is_stranger = request.role == "viewer" and not request.session
+        if not is_stranger or self._slowdown.admit(request.client) is None:
+            self._note(request, status)
 
 
 def wants_page(head: RequestHead) -> bool:
