@@ -2,18 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from typing import Any, Protocol, cast
+from collections.abc import Callable, Coroutine, Sequence
+from typing import Any, Protocol, TypeVar, cast
 
 from twisted.internet.base import DelayedCall
-from twisted.internet.defer import Deferred
+from twisted.internet.defer import CancelledError, Deferred
 from twisted.internet.interfaces import IReactorTime
 from twisted.internet.task import LoopingCall, deferLater
+from twisted.python.failure import Failure
 
 from stackit.text.units import Duration
 
 # mypy does not know zope interfaces, Twisted's types of a reactor, for types. The arguments have Twisted's names.
 # ruff: noqa: A002, N803
+
+Result = TypeVar("Result")
 
 
 class Timers(Protocol):
@@ -76,6 +79,21 @@ def sleep(reactor: Timers, seconds: float | str) -> Deferred[None]:
     """Return a Deferred that fires after so many seconds, or a time such as ``"5m"``; cancelling it ends the wait."""
     delay = Duration.parse(seconds) if isinstance(seconds, str) else seconds
     return deferLater(cast("IReactorTime", reactor), delay)
+
+
+async def within(reactor: Timers, seconds: float, waiting: Coroutine[Any, Any, Result]) -> Result:
+    """Return the result of a coroutine that ends in so many seconds; it is cancelled then, and may still have a result.
+
+    Raises TimeoutError where that ends it, and what the coroutine raises.
+    """
+
+    def too_late(outcome: Any, _: float) -> Any:
+        if isinstance(outcome, Failure):
+            outcome.trap(CancelledError)
+            raise TimeoutError(f"not done within {seconds:g} s")
+        return outcome
+
+    return await Deferred.fromCoroutine(waiting).addTimeout(seconds, cast("IReactorTime", reactor), too_late)
 
 
 def looping_call(reactor: Timers, function: Callable[[], object]) -> LoopingCall:

@@ -7,16 +7,13 @@ import json
 from collections.abc import Callable, Coroutine, Mapping
 from io import BytesIO
 from pathlib import Path
-from typing import Any, TypeVar, cast
+from typing import Any, TypeVar
 from urllib.parse import urlencode, urlsplit
 
 import msgspec
 import treq
-from twisted.internet import defer
-from twisted.internet.defer import Deferred
 from twisted.internet.endpoints import UNIXClientEndpoint, quoteStringArgument
 from twisted.internet.error import ConnectError, ConnectingCancelledError, ConnectionLost, DNSLookupError
-from twisted.internet.interfaces import IReactorTime
 from twisted.web.client import (
     URI,
     Agent,
@@ -30,7 +27,7 @@ from twisted.web.iweb import IAgentEndpointFactory
 from zope.interface import implementer
 
 from stackit.api.errors import ConfigError, NotFoundError, NotServedError, StackitError
-from stackit.api.reactor import Reactor
+from stackit.api.reactor import Reactor, within
 from stackit.cli.event_stream import EventParser, EventReader, ServerEvent
 from stackit.cli.login_file import LoginFile
 from stackit.config import checks
@@ -44,7 +41,7 @@ _LOGIN = "stackit login"
 # What the admin side answers where it has no such path, or not for such a request. The same statuses mean other things.
 _NO_PATH = "not found"
 _OTHER_METHOD = "this path answers "
-_UNFINISHED = (RequestTransmissionFailed, ResponseFailed, ConnectionLost, defer.TimeoutError)
+_UNFINISHED = (RequestTransmissionFailed, ResponseFailed, ConnectionLost, TimeoutError)
 
 
 class Token(msgspec.Struct, frozen=True):
@@ -162,7 +159,7 @@ class HTTPAdminClient:
     async def _in_time(self, exchange: Coroutine[Any, Any, Result]) -> Result:
         """Return the result of an exchange within the time for one. Raises StackitError where there is no answer."""
         try:
-            return await Deferred.fromCoroutine(exchange).addTimeout(self._timeout, cast("IReactorTime", self._reactor))
+            return await within(self._reactor, self._timeout, exchange)
         except ConnectError as problem:
             if problem.osError == errno.EACCES and self.url.startswith(_UNIX):
                 raise StackitError(

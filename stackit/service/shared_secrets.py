@@ -5,14 +5,12 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
-from twisted.internet.defer import Deferred
-from twisted.internet.defer import TimeoutError as TookTooLong
 from twisted.logger import Logger
 
 from stackit.api.background import Background
 from stackit.api.errors import StackitError
 from stackit.api.nodes import Nodes
-from stackit.api.reactor import Reactor
+from stackit.api.reactor import Reactor, within
 from stackit.github.hooks.secret_files import SecretFiles
 from stackit.journal import JournalProtocol
 from stackit.journal.errands import Errands
@@ -67,11 +65,9 @@ class SharedSecrets:
             return
         own = self._files.contents()
         await self._journal.put(COLLECTION, {each.name: own.get(each.name, "").encode() for each in paths})
-        asked = Deferred.fromCoroutine(self._errands.ask_all(KIND, ""))
-        asked.addTimeout(PATIENCE, self._reactor)  # type: ignore[arg-type]  # Twisted asks for a zope interface
         try:
-            taken = await asked
-        except TookTooLong:
+            taken = await within(self._reactor, PATIENCE, self._errands.ask_all(KIND, ""))
+        except TimeoutError:
             taken = False
         if not taken:
             raise StackitError(_NOT_TAKEN)

@@ -6,11 +6,9 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 from markupsafe import Markup
-from twisted.internet.defer import Deferred
-from twisted.internet.defer import TimeoutError as TookTooLong
 
 from stackit.api.pages import Done, Page, PageError, PageRequest, Panel
-from stackit.api.reactor import Reactor
+from stackit.api.reactor import Reactor, within
 from stackit.html.templates import Templates
 
 _PATH = "/github"
@@ -57,11 +55,9 @@ def github_pages(
 
 async def _of_leader(request: PageRequest, reactor: Reactor) -> Sequence[str]:
     """Return what an operator has to know of the leader. Raises PageError, also where it does not answer in time."""
-    asked = Deferred.fromCoroutine(request.get("/github"))
-    asked.addTimeout(_PATIENCE, reactor)  # type: ignore[arg-type]  # Twisted asks for a zope interface
     try:
-        status = await asked
-    except TookTooLong:
+        status = await within(reactor, _PATIENCE, request.get("/github"))
+    except TimeoutError:
         text = f"the leader has not answered within {_PATIENCE:g} s: what it knows of GitHub is not shown here"
         raise PageError(504, text) from None
     found: Sequence[str] = status.get("problems", [])
