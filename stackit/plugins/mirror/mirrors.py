@@ -74,7 +74,8 @@ class Mirrors:
         self._pushes: dict[str, PushHandler] = {}
         self._stopped = False
         self._places = Places(directory, self._notice)
-        self._leaving: dict[str, MirrorWorker] = {}  # that were given up or moved: a last round runs
+        self._leaving: dict[str, tuple[MirrorWorker, str | None]] = {}  # given up or moved: a last round runs
+        self._identities_leaving: set[str | None] = set()
         self._arriving: dict[str, ManagedRepo] = {}  # that have no worker yet
         self._departing: deque[tuple[MirrorWorker, Callable[[], StackitError]]] = deque()
         self._turn: DelayedCall | None = None
@@ -105,9 +106,14 @@ class Mirrors:
         """Return the worker of a repository, if it has been made."""
         return self._workers.get(key)
 
-    def is_busy(self, key: str) -> bool:
-        """Return whether a worker has a mirror, is to be made for it soon, or ends."""
-        return key in self._workers or key in self._arriving or key in self._leaving
+    def is_busy(self, managed: ManagedRepo) -> bool:
+        """Return whether a worker has a mirror, is to be made for it soon, or ends, be it under a former name."""
+        key = managed.repo.key
+        return key in self._workers or key in self._arriving or self._is_left(managed)
+
+    def _is_left(self, managed: ManagedRepo) -> bool:
+        """Return whether a last round works in a mirror, which may still have the place of a former name."""
+        return managed.repo.key in self._leaving or managed.identity in self._identities_leaving
 
     def worker(self, key: str) -> MirrorWorker | None:
         """Return the worker of a managed repository, by its ``Repo.key``; None where another node has the mirror."""
@@ -121,7 +127,7 @@ class Mirrors:
         if worker is not None or self.residence is None:
             return None if worker is None else worker.info()
         managed = self._app.repos.get(Repo.parse(key))
-        if managed is None or not self._app.nodes.is_here(managed.repo) or not self.residence.is_coming(key):
+        if managed is None or not self._app.nodes.is_here(managed.repo) or not self.residence.is_coming(managed):
             return None
         path = self._places.place(managed.repo)
         return MirrorInfo(repo=managed.repo, path=path, exists=False, state="cloning", arriving=True)
@@ -280,7 +286,8 @@ class Mirrors:
 
     async def finish(self) -> None:
         """Wait until no round runs any more, also of what was given up, and close the connections."""
-        await DeferredList([worker.rounds.idle() for worker in (*self, *self._leaving.values())])
+        leaving = [worker for worker, _ in self._leaving.values()]
+        await DeferredList([worker.rounds.idle() for worker in (*self, *leaving)])
         if self.residence is not None:
             await self.residence.finish()
         await self._remotes.close()
@@ -307,10 +314,8 @@ class Mirrors:
 
     def take_up(self, managed: ManagedRepo) -> None:
         """Have a worker made soon, unless there is one, or a last round still works in the mirror: see ``_left``."""
-        key, identity = managed.repo.key, managed.identity
-        is_moving = identity is not None and any(each.managed.identity == identity for each in self._leaving.values())
-        if key not in self._workers and key not in self._leaving and not is_moving:
-            self._arriving[key] = managed
+        if managed.repo.key not in self._workers and not self._is_left(managed):
+            self._arriving[managed.repo.key] = managed
 
     def work(self) -> None:
         """End and make workers, in turns of the reactor that are short.
@@ -403,7 +408,10 @@ class Mirrors:
             del self._pushes[key]
             self.schedule.remove(worker)
             worker.announce_nothing(error)
-            self._leaving[key] = worker
+            identity = worker.managed.identity
+            self._leaving[key] = worker, identity
+            if identity is not None:
+                self._identities_leaving.add(identity)
             self._departing.append((worker, error))
 
     def _end(self, worker: MirrorWorker, error: Callable[[], StackitError]) -> None:
@@ -413,7 +421,8 @@ class Mirrors:
     def _left(self, worker: MirrorWorker, *, moved: bool) -> None:
         """Forget a worker whose last round has ended. Its repository goes on elsewhere, or another one in its place."""
         left = worker.managed
-        del self._leaving[left.repo.key]
+        _, identity = self._leaving.pop(left.repo.key)
+        self._identities_leaving.discard(identity)
         if self.residence is not None:
             self.residence.left(left.repo.key)
         moved_to = None if left.id is None else self._app.repos.by_id(left.id, left.realm)

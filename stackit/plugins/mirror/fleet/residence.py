@@ -32,8 +32,8 @@ class Homes(Protocol):
     def present(self, key: str) -> MirrorWorker | None:
         """Return the worker of a repository, if it has been made."""
 
-    def is_busy(self, key: str) -> bool:
-        """Return whether a worker has a mirror, is to be made for it soon, or ends."""
+    def is_busy(self, managed: ManagedRepo) -> bool:
+        """Return whether a worker has a mirror, is to be made for it soon, or ends, be it under a former name."""
 
     def take_up(self, managed: ManagedRepo) -> None:
         """Have a worker made, soon after ``work``."""
@@ -95,9 +95,9 @@ class Residence:
         record = self.states.get(key)
         return record is None or record.inherited
 
-    def is_coming(self, key: str) -> bool:
+    def is_coming(self, managed: ManagedRepo) -> bool:
         """Return whether a mirror whose home is here, and that has no worker, gets one: not if that was refused."""
-        return key not in self._claimed or self._homes.is_busy(key)
+        return managed.repo.key not in self._claimed or self._homes.is_busy(managed)
 
     def distant(self, managed: ManagedRepo) -> DistantMirror:
         """Return a mirror that is not worked on here, as far as it is known here."""
@@ -133,7 +133,7 @@ class Residence:
         self._to_claim.discard(key)
         self._handed_over.discard(key)
         self._homes.give_up(key)
-        if self._homes.is_busy(key):
+        if self._homes.is_busy(managed):
             return  # it is placed again when its worker has ended
         if self._is_copy(managed.repo):
             self._disposal.add([key])
@@ -185,7 +185,7 @@ class Residence:
         return at, self._nodes.is_here(repo), self._is_copy(repo)
 
     def _place_here(self, managed: ManagedRepo, key: str) -> None:
-        if self._homes.is_busy(key):
+        if self._homes.is_busy(managed):
             return
         if self.copies.holds(key):
             if self.copies.is_in_step(key):
@@ -214,8 +214,8 @@ class Residence:
         return any(each.name == self._nodes.here for each in self._nodes.copies(repo))
 
     def _is_wanted(self, managed: ManagedRepo) -> bool:
-        key, repo = managed.repo.key, managed.repo
-        return self._nodes.is_here(repo) or self._is_copy(repo) or self._homes.is_busy(key) or self.copies.holds(key)
+        is_held = self._homes.is_busy(managed) or self.copies.holds(managed.repo.key)
+        return is_held or self._nodes.is_here(managed.repo) or self._is_copy(managed.repo)
 
     def _again(self, keys: Iterable[str]) -> None:
         for key in keys:
@@ -292,7 +292,7 @@ class Residence:
             return True
         if self.copies.is_hopeless(key):
             return not self._is_better_there(key)
-        return not self.copies.holds(key) and not self._homes.is_busy(key)  # it cannot be copied
+        return not self.copies.holds(key) and not self._homes.is_busy(managed)  # it cannot be copied
 
     def _is_better_there(self, key: str) -> bool:
         """Return whether a mirror that could not be copied has a home that has it, and is tried again by itself.
@@ -324,10 +324,9 @@ class Residence:
         return managed is not None and bool(self._nodes.copies(managed.repo))
 
     def _states_changed(self, keys: Collection[str]) -> None:
-        busy = {key for key in keys if self._homes.is_busy(key)}
-        for key in busy:
+        for key in keys:
             self.states.note(key)  # a node that was frozen has not heard yet that the mirror is here
-        self._again(key for key in keys if key not in busy)
+        self._again(keys)
 
     # -- the end ------------------------------------------------------------------------
 

@@ -147,3 +147,33 @@ async def test_a_renamed_mirror_may_have_another_home_which_gets_it_from_the_fir
     await a.push(msgspec.structs.replace(late, received_at=late.received_at - 60))  # all was looked at since
     await fleet.until(lambda: list(a.state.glob("mirrors/.aside/*")) == [])
     assert not a.path().exists()
+
+
+@pytest_twisted.ensureDeferred
+async def test_a_renamed_mirror_is_said_to_come_while_its_last_round_ends(
+    fleet: MirrorFleet, upstream: Upstream, server: GitHttp
+) -> None:
+    fleet.membership.homes |= {KEY: "a", "octo/gadget": "a"}
+    a = fleet.start("a", managed(server.url("octo/widget.git"), id=7))
+    await fleet.until(lambda: in_step(a, upstream))
+    server.hang_on = b""
+    asked = len(server.asked)
+    before, after = upstream.refs()["refs/heads/main"], upstream.advance()
+    handled = a.push(pushed(a, before, after))
+    await fleet.until(lambda: len(server.asked) > asked)
+    server.hang_on = None
+    (old,) = a.app.repos
+    new = msgspec.structs.replace(old, repo=Repo.parse("octo/gadget"), former=(KEY,))
+    fleet.shared.told["octo/gadget"] = fleet.shared.told.pop(KEY)
+    a.app.repos.apply(ReposChange(moved=((old, new),)))
+
+    def is_there() -> bool:
+        coming = a.mirror.stackit_mirror(new.repo)
+        assert coming is not None
+        assert coming.path == a.path("octo/gadget")
+        return coming.exists
+
+    assert not is_there()
+    await fleet.until(is_there)
+    await handled
+    assert refs(a.path("octo/gadget")) == upstream.refs() == fleet.shared.told["octo/gadget"]
