@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from twisted.internet.defer import Deferred, maybeDeferred
 from twisted.internet.endpoints import TCP4ClientEndpoint, connectProtocol
-from twisted.internet.error import ConnectError
+from twisted.internet.error import ConnectError, ConnectingCancelledError
 from twisted.internet.interfaces import IAddress
 from twisted.internet.protocol import Factory, Protocol, connectionDone
 from twisted.internet.tcp import Connection, Port
@@ -130,5 +130,5 @@ class _Client(_End):
         self._early.clear()
 
     def _refused(self, failure: Failure) -> None:
-        failure.trap(ConnectError)
+        failure.trap(ConnectError, ConnectingCancelledError)
         self.transport.abortConnection()

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import socket
 from collections.abc import AsyncIterator
 
 import psycopg
 import pytest
 import pytest_twisted
 from twisted.internet.threads import deferToThread
+from waiting import until
 
 from stackit.api.reactor import Reactor, sleep
 from stackit.testing import PostgresServer
@@ -71,3 +73,14 @@ async def test_an_end_of_either_side_is_passed_on(relay: Relay, postgres: str, p
     assert len(postgres_server.clients(database)) == 1
     other.close()
     assert await deferToThread(postgres_server.left_behind, postgres) == []
+
+
+@pytest_twisted.ensureDeferred
+async def test_a_connection_that_is_being_made_ends_with_the_relay(reactor: Reactor) -> None:
+    with socket.create_server(("127.0.0.1", 0), backlog=0) as full, socket.create_connection(full.getsockname()):
+        relay = Relay(reactor, full.getsockname()[1])
+        with socket.create_connection((relay.host, relay.port)) as client:
+            await until(lambda: relay._connecting, "the relay to connect, which takes for ever")
+            await relay.close()
+            with pytest.raises(ConnectionResetError):
+                await deferToThread(client.recv, 1)
