@@ -69,7 +69,7 @@ def test_clients_that_are_cut_off_find_the_server_again(server: PostgresServer) 
     for fault in ("cut", "crash", "kill"):
         connection = psycopg.connect(conninfo, autocommit=True)
         if fault == "cut":
-            assert server.cut_connections() == 1
+            assert server.cut_connections(database_of(conninfo)) == 1
         elif fault == "crash":
             server.restart("immediate")
         else:

@@ -70,7 +70,7 @@ async def test_an_end_of_either_side_is_passed_on(relay: Relay, postgres: str, p
         await deferToThread(connection.execute, "SELECT 1")
     connection.close()
     other = await deferToThread(through, relay, database)
-    assert len(postgres_server.clients(database)) == 1
+    await until(lambda: len(postgres_server.clients(database)) == 1, "the end of the one that was cut off")
     other.close()
     assert await deferToThread(postgres_server.left_behind, postgres) == []
 
