@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import secrets
 from collections.abc import Mapping, Sequence
-from contextlib import closing
+from contextlib import closing, suppress
 
 import msgspec
 import psycopg
@@ -17,9 +17,13 @@ from stackit.journal.postgres.socket_cutter import answers_within
 
 _PATIENCE = 30.0
 """Seconds that the making of the tables may take."""
+_TRIES = 5
+"""Times that a process may begin: one that stands still meanwhile is cut off, so that it keeps no other waiting."""
 _NODE_KEY_BYTES = 32
 
 _LOCK = "SELECT pg_advisory_xact_lock(hashtext(%s))"
+_LOCK_TIMEOUT = "SELECT current_setting('lock_timeout')"
+_SET_LOCK_TIMEOUT = "SELECT set_config('lock_timeout', %s, true)"
 _VERSION = "SELECT schema, oldest, shards FROM version"
 _KEY = "SELECT node_key FROM version"
 _FORBIDDEN = """
@@ -83,12 +87,23 @@ def doubts(server: Server) -> list[str]:
 
 
 def _prepare(server: Server, shards: int, release: Release, *, keep: bool) -> int:
+    for _ in range(_TRIES - 1):
+        with suppress(_StoodStill):
+            return _try_to_prepare(server, shards, release, keep=keep)
+    return _try_to_prepare(server, shards, release, keep=keep)
+
+
+class _StoodStill(JournalError):
+    """This process did nothing in its transaction for so long that the server ended it: nothing of it is there."""
+
+
+def _try_to_prepare(server: Server, shards: int, release: Release, *, keep: bool) -> int:
     with closing(server.connect("start", by_indexes=False)) as connection:
         _check_encoding(connection)
         try:
             check_session(connection, lambda: server.connect("start", by_indexes=False))
             with answers_within(connection, _PATIENCE), connection.transaction(force_rollback=not keep):
-                connection.execute(_LOCK, (APPLICATION,))
+                _wait_for_others(connection)
                 if _exists(connection, "version"):
                     return _bring_up_to_date(connection, release, change=keep)
                 _make(connection, shards, release)
@@ -101,12 +116,22 @@ def _prepare(server: Server, shards: int, release: Release, *, keep: bool) -> in
         except psycopg.errors.DuplicateTable as error:
             raise JournalError(f"the database of the fleet has tables of something else: {reason(error)}") from None
         except psycopg.Error as error:
-            raise JournalError(f"the tables of the fleet cannot be made or checked: {reason(error)}") from None
+            stood_still = isinstance(error, psycopg.errors.IdleInTransactionSessionTimeout)
+            problem = _StoodStill if stood_still else JournalError
+            raise problem(f"the tables of the fleet cannot be made or checked: {reason(error)}") from None
         except TimeoutError:
             raise JournalError(
                 f"the tables of the fleet cannot be made or checked: the database has not answered for {_PATIENCE:.0f} "
                 "s; if commits wait for a standby (synchronous_standby_names), see that there is one"
             ) from None
+
+
+def _wait_for_others(connection: Connection) -> None:
+    """Wait for another node that makes the tables: as long as it takes, and not as for a lock of a table in use."""
+    ((limit,),) = connection.execute(_LOCK_TIMEOUT).fetchall()
+    connection.execute(_SET_LOCK_TIMEOUT, ("0",))
+    connection.execute(_LOCK, (APPLICATION,))
+    connection.execute(_SET_LOCK_TIMEOUT, (limit,))
 
 
 def node_key(server: Server) -> bytes:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import socket
 import threading
+import time
 from collections.abc import Callable
 from contextlib import closing, suppress
 from functools import partial
@@ -15,10 +16,12 @@ import pytest
 from postgres_front import PostgresFront
 
 from stackit.api.errors import JournalError
+from stackit.journal.postgres import connection as connections
+from stackit.journal.postgres import opening
 from stackit.journal.postgres.commit import Bundles, Commit, Snapshot
-from stackit.journal.postgres.connection import Server, reason
+from stackit.journal.postgres.connection import Connection, Server, reason
 from stackit.journal.postgres.opening import Release, examine, prepare
-from stackit.journal.postgres.schema import NAMES
+from stackit.journal.postgres.schema import APPLICATION, NAMES
 from stackit.journal.postgres.subscribers import Subscribers
 from stackit.journal.postgres.upkeep import vacuum
 from stackit.testing.postgres import PostgresServer, database_of
@@ -57,6 +60,47 @@ def test_nodes_that_start_at_once_make_the_tables_once(postgres: str) -> None:
     assert prepare(Server(postgres), 1024) == shards
     spaces = in_database(postgres, "SELECT space, count(*) FROM shards GROUP BY 1 ORDER BY 1")
     assert spaces == [("e", shards), ("l", 1), ("m", shards)]
+
+
+def test_a_node_waits_for_another_that_makes_the_tables_however_long_it_takes(
+    postgres: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(connections, "_LOCK_TIMEOUT", 0.05)
+    limits: list[str] = []
+    make = opening._make
+
+    def made(connection: Connection, *rest: Any) -> None:
+        limits.extend(limit for (limit,) in connection.execute("SHOW lock_timeout"))
+        make(connection, *rest)
+
+    monkeypatch.setattr(opening, "_make", made)
+    found: list[int] = []
+    with psycopg.connect(postgres) as other:
+        other.execute("SELECT pg_advisory_xact_lock(hashtext(%s))", (APPLICATION,))
+        thread = threading.Thread(target=lambda: found.append(prepare(Server(postgres), 16)))
+        thread.start()
+        waiting = "SELECT clock_timestamp() - waitstart > interval '0.5 s' FROM pg_locks WHERE NOT granted"
+        while thread.is_alive() and in_database(postgres, waiting) != [(True,)]:
+            time.sleep(0.01)
+    thread.join()
+    assert (found, limits) == ([16], ["50ms"])
+
+
+def test_a_process_that_stood_still_amid_the_tables_begins_anew(postgres: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    make = opening._make
+    begun: list[Connection] = []
+
+    def slow(connection: Connection, *rest: Any) -> None:
+        begun.append(connection)
+        ours = "SELECT 1 FROM pg_stat_activity WHERE pid = %s"
+        while len(begun) == 1 and in_database(postgres, ours, connection.info.backend_pid):
+            time.sleep(0.01)
+        make(connection, *rest)
+
+    monkeypatch.setattr(opening, "_make", slow)
+    assert prepare(Server(postgres, lease=0.5), 16) == 16
+    assert len(begun) == 2
+    assert in_database(postgres, "SELECT count(*) FROM version") == [(1,)]
 
 
 def test_a_newer_release_adds_to_the_tables_while_older_nodes_use_them(postgres: str) -> None:
