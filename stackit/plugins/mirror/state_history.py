@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Awaitable, Callable, Collection, Iterable, Mapping
 
 import msgspec
-from twisted.internet.defer import CancelledError, Deferred
 
-from stackit import StackitError, Timers, sleep
+from stackit import Timers
+from stackit.plugins.mirror.fleet.late_reads import LateReads
 from stackit.plugins.mirror.fleet.late_writes import LateWrites
 from stackit.plugins.mirror.sync.status import State
 
@@ -17,6 +17,7 @@ MOST = 30
 _LONGEST = 300
 """Characters of an error that are kept."""
 _SAVE_AFTER = 5.0
+"""Seconds until a change is written, and until the journal is asked again after an error."""
 
 Keep = Callable[[str, Mapping[str, bytes | None]], Awaitable[None]]
 Read = Callable[[str, Collection[str] | None], Awaitable[Mapping[str, bytes]]]
@@ -47,15 +48,13 @@ class StateHistory:
 
         ``leads`` returns whether this node writes down which repositories have gone, or have another name.
         """
-        self._leads = leads
-        self._missed: set[str] | None = set()  # changed by other nodes, and not read yet; None for any
-        self._reading: Deferred[None] | None = None
         self._clock = clock
         self._now = now
         self._keep = keep
+        self._leads = leads
         self._transitions: dict[str, tuple[Transition, ...]] = {}
-        self._late = LateWrites(clock, self._write, again=_SAVE_AFTER)
-        self._stopped = False
+        self._writes = LateWrites(clock, self._write, again=_SAVE_AFTER)
+        self._reads: LateReads | None = None  # until it follows
 
     def load(self, documents: Mapping[str, bytes], managed: Iterable[str]) -> None:
         """Take what an earlier start kept, of the repositories with these keys; the rest is forgotten."""
@@ -71,8 +70,15 @@ class StateHistory:
 
     def follow(self, watch: Watch, read: Read) -> None:
         """Take what other nodes write from now on. ``watch`` tells of it, and ``read`` reads documents."""
-        self._read = read
-        watch(COLLECTION, self._noticed)
+
+        async def catch_up(keys: Collection[str] | None) -> None:
+            documents = await read(COLLECTION, keys)
+            for key in self._transitions.keys() | documents.keys() if keys is None else keys:
+                if not self._writes.is_waiting(key):  # what is not written here yet will take its place
+                    self._take(key, documents.get(key))
+
+        self._reads = LateReads(self._clock, catch_up, again=_SAVE_AFTER)
+        watch(COLLECTION, self._reads.note)
 
     def of(self, key: str) -> tuple[Transition, ...]:
         """Return the changes of a repository, the newest first."""
@@ -104,33 +110,9 @@ class StateHistory:
 
     async def stop(self) -> None:
         """Write what is not written yet, and nothing after that."""
-        self._stopped = True
-        if self._reading is not None:
-            self._reading.cancel()
-        await self._late.stop()
-
-    def _noticed(self, keys: frozenset[str] | None) -> None:
-        """Read what another node has written; what is not written here yet will take its place."""
-        self._missed = None if keys is None or self._missed is None else self._missed | keys
-        if self._reading is None and not self._stopped:
-            self._reading = reading = Deferred.fromCoroutine(self._catch_up())
-            reading.addErrback(lambda failure: failure.trap(CancelledError) and None).addCallback(self._caught_up)
-
-    def _caught_up(self, _: None) -> None:
-        self._reading = None
-
-    async def _catch_up(self) -> None:
-        while self._missed is None or self._missed:
-            missed, self._missed = self._missed, set()
-            try:
-                documents = await self._read(COLLECTION, missed)
-            except StackitError:  # the journal tells of it; the next change has all of them read
-                self._missed = None
-                await sleep(self._clock, _SAVE_AFTER)
-                continue
-            for key in self._transitions.keys() | documents.keys() if missed is None else missed:
-                if not self._late.is_waiting(key):
-                    self._take(key, documents.get(key))
+        if self._reads is not None:
+            await self._reads.stop()
+        await self._writes.stop()
 
     def _take(self, key: str, document: bytes | None) -> None:
         try:
@@ -139,7 +121,7 @@ class StateHistory:
             self._transitions.pop(key, None)
 
     def _change(self, key: str) -> None:
-        self._late.note(key, _SAVE_AFTER)
+        self._writes.note(key, _SAVE_AFTER)
 
     async def _write(self, keys: Collection[str]) -> None:
         await self._keep(COLLECTION, {key: self._document(key) for key in keys})

@@ -197,6 +197,6 @@ async def test_what_a_journal_that_is_away_has_of_other_nodes_is_read_later() ->
     watchers[0](frozenset({"octo/widget"}))
     assert (told, history.of("octo/widget")) == ([{"octo/widget"}], ())
     clock.advance(5)
-    assert told == [{"octo/widget"}, None]
+    assert told == [{"octo/widget"}, {"octo/widget"}]
     assert [each.at for each in history.of("octo/widget")] == [5.0]
     await history.stop()

@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Callable, Collection, Iterable, Mapping
 
 import msgspec
-from twisted.internet.defer import CancelledError, Deferred, succeed
 
 from stackit import App, StackitError
+from stackit.plugins.mirror.fleet.late_reads import LateReads
 from stackit.plugins.mirror.fleet.late_writes import AT_ONCE, LateWrites
 from stackit.plugins.mirror.fleet.records import MirrorRecord, decode_record
 
@@ -42,20 +42,17 @@ class MirrorStates:
         self._changed = changed
         self._records: dict[str, MirrorRecord] = {}
         self._moves: dict[str, int] = {}
-        self._late = LateWrites(app.reactor, self._write, again=_AGAIN)
         self._gone: set[str] = set()  # to be deleted
-        self._to_read: set[str] | None = set()  # None: all
-        self._reading: Deferred[None] = succeed(None)
-        self._is_reading = False
-        self._stopped = False
+        self._writes = LateWrites(app.reactor, self._write, again=_AGAIN)
+        self._reads = LateReads(app.reactor, self._read, again=_AGAIN)
 
     def begin(self) -> None:
         """Read what the homes wrote, and follow. Call it before anything else; it blocks for as long as that takes."""
-        self._app.watch(COLLECTION, self._noticed)
+        self._app.watch(COLLECTION, self._reads.note)
         try:
             documents = self._app.documents(COLLECTION)
         except StackitError:
-            self._noticed(None)
+            self._reads.note(None)
         else:
             self._take(documents, None)
 
@@ -69,7 +66,8 @@ class MirrorStates:
         if own is None or own == known:
             return
         self._gone.discard(key)
-        self._late.note(key, LATER if known is not None and _is_alike(own, known, moves=self._awaited(key)) else SOON)
+        can_wait = known is not None and _is_alike(own, known, moves=self._awaited(key))
+        self._writes.note(key, LATER if can_wait else SOON)
 
     def moved(self, key: str) -> None:
         """Note that refs of a mirror that is here were announced."""
@@ -103,13 +101,12 @@ class MirrorStates:
         for key in keys:
             if self._records.pop(key, None) is not None:
                 self._gone.add(key)
-                self._late.note(key, SOON)
+                self._writes.note(key, SOON)
 
     async def stop(self) -> None:
         """Write what is not written yet, and nothing after that."""
-        self._stopped = True
-        await self._reading
-        await self._late.stop()
+        await self._reads.stop()
+        await self._writes.stop()
 
     # -- writing ------------------------------------------------------------------------
 
@@ -128,28 +125,10 @@ class MirrorStates:
 
     # -- following ----------------------------------------------------------------------
 
-    def _noticed(self, keys: frozenset[str] | None) -> None:
-        self._to_read = None if keys is None or self._to_read is None else self._to_read | keys
-        if not self._is_reading and not self._stopped:
-            self._is_reading = True
-            self._reading = Deferred.fromCoroutine(self._read())
-            self._reading.addErrback(lambda failure: failure.trap(CancelledError) and None)
-
-    async def _read(self) -> None:
-        try:
-            while (self._to_read is None or self._to_read) and not self._stopped:
-                keys, self._to_read = self._to_read, set()
-                try:
-                    documents = await self._app.kept(COLLECTION, keys)
-                except StackitError:
-                    self._to_read = None if keys is None or self._to_read is None else self._to_read | keys
-                    await self._app.sleep(_AGAIN)
-                else:
-                    changed = self._take(documents, keys)
-                    if changed:
-                        self._changed(changed)
-        finally:
-            self._is_reading = False
+    async def _read(self, keys: Collection[str] | None) -> None:
+        changed = self._take(await self._app.kept(COLLECTION, keys), keys)
+        if changed:
+            self._changed(changed)
 
     def _take(self, documents: Mapping[str, bytes], keys: Collection[str] | None) -> set[str]:
         """Take what the journal has, of all mirrors or of those with these keys; return the keys of what changed."""
