@@ -10,6 +10,7 @@ import pytest
 import pytest_twisted
 from mirror_harness import Harness, git, managed, refs
 from twisted.internet.defer import Deferred
+from waiting import until
 
 from stackit.plugins.mirror.sync.quick_check import QuickCheck
 from stackit.testing import PretendGitHub
@@ -103,12 +104,20 @@ async def test_a_remote_that_wants_silence_is_not_asked_by_git_either(mirrored: 
 @pytest_twisted.ensureDeferred
 async def test_a_push_during_a_quick_check_is_not_undone_by_it(mirrored: Mirrored) -> None:
     worker = mirrored.harness.worker()
-    mirrored.github.fault("octo/widget", "drip", times=1, pause=0.005)
+    look, answers, passed_on = worker._refresher.is_unchanged, list[bool](), Deferred[None]()
+
+    async def look_slowly() -> bool:
+        answers.append(await look())
+        await passed_on
+        return answers[0]
+
+    worker._refresher.is_unchanged = look_slowly
     is_unchanged = Deferred.fromCoroutine(worker.is_unchanged())
+    await until(lambda: answers)
     moved = await mirrored.github.commit("octo/widget")
     await worker.sync("push", full=False)
     covered = worker.status.covered_at
-    assert not is_unchanged.called
+    passed_on.callback(None)
     assert await is_unchanged
     assert worker.status.covered_at == covered
     assert refs(mirrored.harness.path())[MAIN] == moved.after
