@@ -10,7 +10,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from contextlib import closing, suppress
 from pathlib import Path
 from typing import Any
@@ -115,8 +115,9 @@ class PostgresServer:
 
     def kill(self) -> None:
         """End the server and all its processes at once (SIGKILL)."""
-        self._signal(signal.SIGKILL)
+        children = self._signal(signal.SIGKILL)
         self._end(signal.SIGKILL)
+        _wait_until_gone(children)  # those that are left have its memory, and it could not be started again
 
     def pause(self) -> None:
         """Freeze the server with all its processes (SIGSTOP): it keeps its connections, and answers nothing."""
@@ -299,16 +300,17 @@ class PostgresServer:
             process.wait()
             raise PostgresFailed(f"PostgreSQL did not end within {PATIENCE:g} s:\n{self.log[-4000:]}") from None
 
-    def _signal(self, number: signal.Signals) -> None:
-        """Send a signal to the server and to each of its processes."""
+    def _signal(self, number: signal.Signals) -> list[int]:
+        """Send a signal to the server and to each of its other processes, and return the ids of these."""
         if self._process is None:
-            return
+            return []
         main = self._process.pid
         os.kill(main, signal.SIGSTOP)  # it begins no others meanwhile; once it has ended, these are nobody's
         children = [int(each) for each in Path(f"/proc/{main}/task/{main}/children").read_text().split()]
         for each in (*children, main):
             with suppress(ProcessLookupError):
                 os.kill(each, number)
+        return children
 
     def _until(self, question: str, *values: Any) -> None:
         deadline = time.monotonic() + PATIENCE
@@ -339,6 +341,21 @@ class PostgresServer:
 def database_of(conninfo: str) -> str:
     """Return the name of the database of a conninfo that ``PostgresServer`` made."""
     return dict(each.split("=", 1) for each in conninfo.split())["dbname"]
+
+
+def _wait_until_gone(processes: Sequence[int]) -> None:
+    """Wait for the end of processes that were killed: on a busy machine each of them ends when it is its turn."""
+    deadline = time.monotonic() + PATIENCE
+    while any(map(_is_there, processes)) and time.monotonic() < deadline:
+        time.sleep(_POLL)
+
+
+def _is_there(process: int) -> bool:
+    """Return whether a process runs; one that has ended may be there until somebody collects it."""
+    try:
+        return Path(f"/proc/{process}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
+    except (FileNotFoundError, ProcessLookupError):
+        return False
 
 
 def _remove_abandoned() -> None:

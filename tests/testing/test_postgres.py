@@ -81,6 +81,23 @@ def test_clients_that_are_cut_off_find_the_server_again(server: PostgresServer) 
     psycopg.connect(conninfo).close()
 
 
+def test_a_server_that_was_killed_is_gone_with_a_process_whose_turn_comes_late(server: PostgresServer) -> None:
+    cpu, *_ = sorted(os.sched_getaffinity(0))
+    late, *_ = map(int, Path(f"/proc/{server.pid}/task/{server.pid}/children").read_text().split())
+    spins = "import os\nos.write(1, b'spins')\nwhile True: pass"
+    with subprocess.Popen([sys.executable, "-c", spins], stdout=subprocess.PIPE) as busy:
+        try:
+            for each in (busy.pid, late):
+                os.sched_setaffinity(each, {cpu})
+            assert busy.stdout is not None
+            assert busy.stdout.read(5) == b"spins"
+            os.sched_setscheduler(late, os.SCHED_IDLE, os.sched_param(0))
+            server.kill()
+            assert not _runs(late)
+        finally:
+            busy.kill()
+
+
 def test_a_frozen_server_answers_later(server: PostgresServer) -> None:
     with psycopg.connect(server.database(), autocommit=True) as connection:
         server.pause()
