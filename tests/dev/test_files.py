@@ -24,6 +24,8 @@ def home(tmp_path: Path) -> Path:
         write(tmp_path / name)
     for name in ("twistd.conf", "notes.txt", ".venv/lib/module.py", "data/module.py"):
         write(tmp_path / name)
+    for each in tmp_path.rglob("*.*"):
+        os.utime(each, (1.0, 1.0))  # or the change might come in the same tick of the clock of the files
     return tmp_path
 
 
