@@ -72,14 +72,20 @@ class Injections:
         with Held(self._github):
             await self._wait(0.5, 3)
 
+    @property
+    def _pid(self) -> int:
+        """The process, which must be there: 0 would be this one, and all of its group."""
+        assert self._server.pid is not None, f"stackit has ended:\n{self._server.log[-4000:]}"
+        return self._server.pid
+
     async def _killed_git(self) -> None:
-        for pid in alive(descendants(self._server.pid)):
+        for pid in alive(descendants(self._pid)):
             if process_file(pid, "comm").startswith(b"git"):
                 with contextlib.suppress(ProcessLookupError):
                     os.kill(pid, signal.SIGKILL)
 
     async def _frozen(self) -> None:
-        pid = self._server.pid or 0
+        pid = self._pid
         os.kill(pid, signal.SIGSTOP)
         await self._wait(0.2, 2)
         os.kill(pid, signal.SIGCONT)
@@ -90,12 +96,12 @@ class Injections:
             await self._wait(0.5, 2)
 
     async def _no_descriptors(self) -> None:
-        with self._limit(resource.RLIMIT_NOFILE, descriptors(self._server.pid) + 1):
+        with self._limit(resource.RLIMIT_NOFILE, descriptors(self._pid) + 1):
             await self._wait(0.5, 2)
 
     async def _no_threads(self) -> None:
         """A new thread's stack is 8 MiB, which it does not get."""
-        pages = int(process_file(self._server.pid, "statm").split()[0])
+        pages = int(process_file(self._pid, "statm").split()[0])
         with self._limit(resource.RLIMIT_AS, pages * resource.getpagesize() + 6 * 2**20):
             await self._wait(0.2, 1)
 
@@ -115,7 +121,7 @@ class Injections:
 
     @contextlib.contextmanager
     def _limit(self, kind: int, limit: int) -> Iterator[None]:
-        pid = self._server.pid or 0
+        pid = self._pid
         soft, hard = resource.prlimit(pid, kind)
         resource.prlimit(pid, kind, (limit, hard))
         try:
