@@ -165,7 +165,7 @@ async def ask(held: socket.socket) -> bytes:
 
     def talk() -> bytes:
         with socket.socket(held.family) as client:
-            client.settimeout(10)
+            client.settimeout(60)
             client.connect(held.getsockname())
             return client.makefile("rb").read()
 

@@ -88,7 +88,7 @@ class PostgresFront:
     def _serve(self, client: socket.socket) -> None:
         """Serve one client; it goes away where it does not like the certificate."""
         with suppress(OSError), closing(client), socket.socket(socket.AF_UNIX) as server:
-            client.settimeout(10)
+            client.settimeout(60)
             near: socket.socket = client
             if self._context is not None:
                 assert client.recv(8, socket.MSG_WAITALL) == _SSL_REQUEST
