@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import socket
 import subprocess
 import sys
 import urllib.error
@@ -20,6 +19,7 @@ from alert_rules import DIRECTORY
 from twisted.internet.threads import deferToThread
 
 from stackit.testing import PretendGitHub, RunningFleet, RunningStackit, payload_for
+from stackit.testing.ports import free_ports
 from stackit.testing.process import WaitedInVain
 
 PROMETHEUS = Path(sys.executable).parent / "prometheus"
@@ -98,7 +98,7 @@ def ask(url: str, query: str) -> list[Any]:
 
 def get(url: str) -> Any:
     try:
-        with urllib.request.urlopen(url, timeout=10) as answer:  # noqa: S310 - on loopback
+        with urllib.request.urlopen(url, timeout=60) as answer:  # noqa: S310 - on loopback
             return json.load(answer)["data"]
     except urllib.error.HTTPError as error:
         raise AssertionError(f"{url}: {error.read().decode()}") from None
@@ -114,8 +114,8 @@ def prometheus(directory: Path, *targets: str) -> Iterator[str]:
     job["static_configs"] = [{"targets": [urllib.parse.urlsplit(each).netloc for each in targets]}]
     job["scrape_timeout"] = "1s"
     (directory / "prometheus.yml").write_text(yaml.safe_dump(config))
-    with socket.create_server(("127.0.0.1", 0)) as free:
-        address = f"127.0.0.1:{free.getsockname()[1]}"
+    (port,) = free_ports(1)
+    address = f"127.0.0.1:{port}"
     command = [str(PROMETHEUS), f"--config.file={directory / 'prometheus.yml'}", f"--web.listen-address={address}"]
     with (directory / "prometheus.log").open("wb") as log:
         process = subprocess.Popen(
@@ -126,7 +126,7 @@ def prometheus(directory: Path, *targets: str) -> Iterator[str]:
             yield f"http://{address}"
         finally:
             process.terminate()
-            process.wait(30)
+            process.wait(60)
 
 
 def wait_for(url: str, process: subprocess.Popen[bytes], log: Path) -> None:

@@ -19,7 +19,7 @@ from twisted.python.threadpool import ThreadPool
 from stackit.testing import PretendGitHub, RunningStackit
 from stackit.testing.github_api.apps import PretendApp
 
-PATIENCE = 15_000
+PATIENCE = 60_000
 """Milliseconds that the browser waits for something to appear before a test fails."""
 
 _FLAGS = [
