@@ -143,23 +143,25 @@ class Session:
         if self._wake.fileno() in ready:
             self._wake.recv(4096)
         if connection is not None and connection.fileno() in ready:
-            try:
-                self._hear()
-            except psycopg.Error:
-                self._disconnect()  # whoever asks next learns of it
-                self._reactor.callFromThread(self._notified)
+            self._hear()
         return not self._ending or bool(self._jobs)
 
     def _hear(self) -> None:
-        """Tell of what other members told."""
-        if self._connection is not None and list(self._connection.notifies(timeout=0)):
+        """Tell of what other members told, or may have told over a connection that was cut."""
+        if self._connection is None:
+            return
+        try:
+            is_told = bool(list(self._connection.notifies(timeout=0)))
+        except psycopg.Error:
+            self._disconnect()  # whoever asks next learns of it; what was answered before stands
+            is_told = True
+        if is_told:
             self._reactor.callFromThread(self._notified)
 
     def _answer(self, question: Callable[[Link], Any], answer: Deferred[Any]) -> None:
         result: Any
         try:
             result = question(self._link or self._connect())
-            self._hear()
         except JournalError:
             result = Failure()
         except psycopg.Error as problem:
@@ -169,6 +171,7 @@ class Session:
         except BaseException:  # noqa: BLE001 - a fault of ours, for the one who asked: the thread goes on
             result = Failure()
         self._reactor.callFromThread(answer.callback, result)
+        self._hear()
 
     def _connect(self) -> Link:
         connection = self._server.connect("fleet", by_indexes=False)

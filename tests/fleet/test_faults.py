@@ -14,7 +14,9 @@ from twisted.internet.defer import Deferred
 from twisted.logger import LogEvent
 
 from stackit.fleet.metrics import FleetMetrics
+from stackit.fleet.questions import begin_round
 from stackit.fleet.routes import overview
+from stackit.fleet.session import Link
 from stackit.journal.postgres.ownership import row_of
 from stackit.testing.postgres import PostgresServer
 
@@ -201,6 +203,22 @@ async def test_connections_that_are_cut_again_and_again_move_nothing(
     assert (a.ownership.epochs, b.ownership.epochs) == before
     await fragile.until(lambda: a.reconnections >= 6)  # the last is told behind the beat that came of it
     assert lost(a) | lost(b) == set()
+
+
+@pytest_twisted.ensureDeferred
+async def test_what_was_answered_stands_though_the_connection_is_cut_right_behind_it(nodes: Nodes) -> None:
+    (a,) = await nodes.divided("a")
+    me = a.fleet.incarnation
+    assert me is not None
+
+    def begin_and_be_cut(link: Link) -> bool:
+        has_begun = begin_round(link, me, "retention", 3600.0)
+        a.fleet._session.cut()
+        return has_begun
+
+    assert await a.fleet.ask(begin_and_be_cut)
+    assert not await a.fleet.round("retention", 3600.0)  # nor does anybody else
+    assert lost(a) == set()
 
 
 @pytest_twisted.ensureDeferred
