@@ -184,6 +184,8 @@ class Handling:
         try:
             if self._event is None:
                 self._event = await self._load()
+                if not self._queue.may_begin(self._entry):
+                    return  # it is another process's, or is read again where this one keeps it
                 if self._event is not None and self._waits_for_mirror(self._event):
                     return
                 # If the body is no longer kept, there is nothing to handle.

@@ -150,6 +150,10 @@ class SubscriberQueue:
         """Return whether an event may begin here and is not in the queue, as far as that was read, nor in hand."""
         return due.id not in self._known and self._owns(due.shard)
 
+    def may_begin(self, entry: QueueEntry) -> bool:
+        """Return whether the handler of an event in hand may begin: what took time may have cost its shard."""
+        return not entry.is_lost and self._owns(entry.due.shard)
+
     def change_concurrency(self, concurrency: int) -> None:
         """Have at most so many events in hand from now on; what runs goes on."""
         self._concurrency = concurrency

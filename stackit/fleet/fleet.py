@@ -72,8 +72,8 @@ class Fleet(Homes, Service):
         self._reactor = reactor
         self._notice = notice
         self._entered = entered
-        self._lease = Lease(candidate.lease, reactor=reactor, over=self._stop_by_itself)
-        self._standstill = Standstill(candidate.name, candidate.lease, reactor.seconds)
+        self._lease = Lease(candidate.lease, clock=clock.seconds, reactor=reactor, over=self._stop_by_itself)
+        self._standstill = Standstill(candidate.name, candidate.lease, clock.seconds)
         self._session = Session(
             server,
             reactor=reactor,
@@ -227,7 +227,7 @@ class Fleet(Homes, Service):
             self._is_due = False
             before = self._me
             try:
-                pause = await self._beat(self._reactor.seconds())
+                pause = await self._beat(self.clock.seconds())
             except JournalError as problem:
                 pause, self._is_due = _RETRY, False
                 if self._me is not None:
@@ -271,6 +271,7 @@ class Fleet(Homes, Service):
             look = await self._session.ask(
                 partial(questions.beat, candidate=self._candidate, me=me, stamp=self._stamp, leaves=leaves)
             )
+            self._lease.look()  # one that was over is not begun again: what did not begin for that would be forgotten
             if self._me != me:
                 return 0.0  # it stopped by itself meanwhile
         if look.reading is not None:

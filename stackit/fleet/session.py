@@ -27,7 +27,8 @@ _Job = tuple[Callable[["Link"], Any], "Deferred[Any]"]
 class Link:
     """An open connection, as what is asked of the database has it. ``connected_for`` tells for how long.
 
-    Readings of the database's clock are timed by ``seconds``.
+    Readings of the database's clock are timed by ``seconds``; time in which this machine was suspended is no time for
+    which it was connected.
     """
 
     def __init__(self, connection: Connection, seconds: Callable[[], float]) -> None:

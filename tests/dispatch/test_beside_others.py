@@ -406,6 +406,34 @@ async def test_what_ends_or_comes_while_it_is_counted_is_counted_right(harness: 
     assert one.dispatch.pending() == {"slow": 1}
 
 
+@pytest_twisted.ensureDeferred
+async def test_what_is_read_again_does_not_begin_once_the_lease_is_over_though_nobody_has_said_so(
+    harness: Open,
+) -> None:
+    class OverMeanwhile(SharedJournal):
+        loads = 0
+
+        async def load(self, event_id: EventId) -> StoredEvent | None:
+            stored = await super().load(event_id)
+            self.loads += 1
+            self.owned = self.loads > 1  # as a process whose machine was suspended meanwhile learns from its clock
+            return stored
+
+    seen: list[str] = []
+    one = harness(mine=noting(seen), journal=OverMeanwhile)
+    journal = shared(one)
+    journal.by_others = True
+    await one.take()
+    journal.listener.gained()
+    await one.quiet()
+    assert (journal.owned, seen, journal.finished, one.dispatch.in_hand()) == (False, [], [], {})
+    journal.listener.lost([SHARD])
+    await one.quiet()
+    journal.owned = True
+    journal.listener.gained()
+    await one.until(lambda: seen == ["d1"])
+
+
 async def failed_elsewhere(one: Harness, next_in: float) -> None:
     """Have another process record a delivery, and fail at it: it is to be tried again in so many seconds."""
     journal = shared(one)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import AsyncIterator, Iterator
+from threading import Event
 
 import psycopg
 import pytest
@@ -17,6 +18,7 @@ from stackit.fleet.metrics import FleetMetrics
 from stackit.fleet.questions import begin_round
 from stackit.fleet.routes import overview
 from stackit.fleet.session import Link
+from stackit.journal import Shard
 from stackit.journal.postgres.ownership import row_of
 from stackit.testing.postgres import PostgresServer
 
@@ -348,6 +350,54 @@ async def test_what_drains_is_lost_at_once_when_the_lease_is(nodes: Nodes, link:
     a.work.busy.clear()
     link.heal()
     await nodes.until(lambda: nodes.is_divided(a, b))
+
+
+def may_begin(member: Member) -> list[Shard]:
+    """The shards of which work may begin at a node at this moment."""
+    return [shard for shard in member.ownership.epochs if member.ownership.owns(shard)]
+
+
+@pytest_twisted.ensureDeferred
+async def test_a_node_whose_machine_was_suspended_for_its_lease_begins_nothing_before_it_has_entered_anew(
+    nodes: Nodes,
+) -> None:
+    a, b = await nodes.divided("a", "b")
+    before, owned = b.fleet.incarnation, set(b.ownership.epochs)
+    assert set(may_begin(b)) == owned
+    b.slept = 60.0
+    assert may_begin(b) == []
+    assert b.fleet.lease_left() == 0.0
+    begun: list[Shard] = []
+    b.fleet.when_changed(lambda: begun.extend(may_begin(b) if b.fleet.incarnation in (None, before) else []))
+    await nodes.until(lambda: lost(b) == owned and b.fleet.incarnation not in (None, before))
+    await nodes.until(lambda: nodes.is_divided(a, b))
+    assert begun == []
+    assert sum("the database has not answered for most of the lease" in line for line in b.lines) == 1
+
+
+@pytest_twisted.ensureDeferred
+async def test_a_lease_that_was_over_is_not_begun_again_by_an_answer_that_comes_before_its_timer(nodes: Nodes) -> None:
+    (a,) = await nodes.divided("a")
+    before, owned = a.fleet.incarnation, set(a.ownership.epochs)
+    a.slept = 60.0
+    a.fleet.look_now()
+    answered = Event()
+    asked = a.fleet.ask(lambda _: answered.set())
+    assert answered.wait(60.0)  # it holds the reactor up: the answer to the beat is there before any timer
+    await asked
+    await nodes.until(lambda: a.fleet.incarnation not in (None, before) and nodes.is_divided(a))
+    assert lost(a) == owned
+
+
+@pytest_twisted.ensureDeferred
+async def test_what_holds_a_node_up_is_looked_for_by_the_clock_of_its_lease(nodes: Nodes) -> None:
+    (a,) = await nodes.divided("a", lease=LEASE)
+    before = a.fleet.incarnation
+    a.slept = 3600.0
+    await nodes.until(lambda: a.fleet.incarnation not in (None, before) and nodes.is_divided(a))
+    looked_for = Event()
+    a.fleet.watch_over(looked_for.set)
+    assert looked_for.wait(60.0)  # it holds the reactor up
 
 
 @pytest_twisted.ensureDeferred

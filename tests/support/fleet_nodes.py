@@ -63,7 +63,10 @@ class Work:
 
 
 class Member:
-    """One node: its ``fleet``, its ``work``, and the lines that it told. Its clock is so many seconds ``ahead``."""
+    """One node: its ``fleet``, its ``work``, and the lines that it told.
+
+    Its wall clock is so many seconds ``ahead``. Its machine ``slept`` so many: its timers stood still meanwhile.
+    """
 
     def __init__(self, nodes: Nodes, name: str, server: Server, **settings: Any) -> None:
         self.name = name
@@ -74,6 +77,7 @@ class Member:
         self.reconnections = 0
         self.entered_with: list[int] = []  # so many shards it had each time that it entered
         self.ahead = 0.0
+        self.slept = 0.0
         values = {"roles": ALL, "rehome_after": 600.0, "copies": 1, **settings}
         candidate = Candidate(
             name=name,
@@ -86,7 +90,7 @@ class Member:
         seconds = nodes.reactor.seconds()
         self.clock = FleetClock(
             Reading(seconds, time.time(), seconds),
-            seconds=nodes.reactor.seconds,
+            seconds=lambda: nodes.reactor.seconds() + self.slept,
             wall_clock=lambda: time.time() + self.ahead,
             notice=self.lines.append,
         )
