@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 
 import pytest_twisted
@@ -95,7 +96,8 @@ async def test_an_event_whose_handler_ends_each_node_is_given_up(running_fleet: 
     assert 3 <= len(supervisor.ends) <= 5
     receipt = await fleet.wait_for("fragile", "dead")
     (handling,) = receipt["handlings"]
-    assert handling["error"].startswith("its handler ended the process 3 times: by a crash in C, by an exit, by the")
+    # Nodes that start again at the same time have each counted an end before any of them gives it up.
+    assert re.match("its handler ended the process [345] times: by a crash in C, by an exit, by", handling["error"])
     await deliver("behind", "octo/widget")
     for guid in ("behind", *(f"other-{number}" for number in range(12))):
         await fleet.wait_for(guid)
