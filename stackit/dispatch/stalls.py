@@ -4,9 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 
-from twisted.application.service import Service
-
-from stackit.api.reactor import Timers, looping_call
+from stackit.api.periodic import Periodic
+from stackit.api.reactor import Timers
 from stackit.dispatch.dispatch import Dispatch
 from stackit.dispatch.queues import SubscriberQueue
 
@@ -18,7 +17,7 @@ BOUND = 300.0
 """Seconds, beyond the timeout of its handler, after which a stall is reported as a problem."""
 
 
-class StallDetector(Service):
+class StallDetector(Periodic):
     """A watch over the queues, in which events have to begin and end while any are due.
 
     If handlers hang, the stall is reported. If stackit lost an event on its way from the journal, waking the queues
@@ -34,6 +33,7 @@ class StallDetector(Service):
         notice: Callable[[str], None],
     ) -> None:
         """``display`` returns the name for people of a subscriber key; ``notice`` is called with a line for people."""
+        super().__init__(reactor, INTERVAL, self._check)
         self._reactor = reactor
         self._dispatch = dispatch
         self._display = display
@@ -42,16 +42,6 @@ class StallDetector(Service):
         self._since: dict[str, float] = {}  # the last check at which each had moved, or had nothing due
         self._reported: set[str] = set()
         self._woken_at = 0.0
-        self._loop = looping_call(reactor, self._check)
-
-    def startService(self) -> None:
-        Service.startService(self)
-        self._loop.start(INTERVAL, now=True)
-
-    def stopService(self) -> None:
-        Service.stopService(self)
-        if self._loop.running:
-            self._loop.stop()
 
     def seconds(self) -> Mapping[str, float]:
         """Return the seconds for which events were due and none began or ended, by the name of the subscriber."""

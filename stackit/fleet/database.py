@@ -5,16 +5,17 @@ from __future__ import annotations
 from collections.abc import Awaitable, Callable
 from typing import TypeVar
 
-from twisted.application.service import Service
 from twisted.internet.defer import Deferred
 
 from stackit.api.errors import JournalError
-from stackit.api.reactor import Timers, looping_call
+from stackit.api.periodic import Periodic
+from stackit.api.reactor import Timers
 from stackit.fleet.answers import DatabaseState
 from stackit.fleet.session import Link
 from stackit.text.units import counted
 
 INTERVAL = 5.0
+"""Seconds between two looks."""
 
 _T = TypeVar("_T")
 Ask = Callable[[Callable[[Link], _T]], Awaitable[_T]]
@@ -34,24 +35,15 @@ def look(link: Link) -> DatabaseState:
     return DatabaseState(server, size, None if connected > seen else waited_for, lag)
 
 
-class DatabaseWatch(Service):
+class DatabaseWatch(Periodic):
     """Looks at the database every few seconds. ``state`` is what it saw last; None before, and while it is away."""
 
     def __init__(self, ask: Ask[DatabaseState], *, required: int, reactor: Timers) -> None:
         """``ask`` has a function run with the connection of the session, ``required`` are the standbys to be there."""
+        super().__init__(reactor, INTERVAL, self.look)
         self.state: DatabaseState | None = None
         self._ask = ask
         self._required = required
-        self._loop = looping_call(reactor, lambda: Deferred.fromCoroutine(self.look()))
-
-    def startService(self) -> None:
-        Service.startService(self)
-        self._loop.start(INTERVAL, now=True)
-
-    def stopService(self) -> None:
-        Service.stopService(self)
-        if self._loop.running:
-            self._loop.stop()
 
     def look_again(self) -> None:
         """Look now, if nothing is known: the database may answer again."""

@@ -4,19 +4,18 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from twisted.application.service import Service
-from twisted.internet.defer import Deferred
-
 from stackit.api.errors import JournalError
 from stackit.api.nodes import Alone, Nodes
-from stackit.api.reactor import Timers, looping_call
+from stackit.api.periodic import Periodic
+from stackit.api.reactor import Timers
 from stackit.journal.protocol import JournalProtocol
 
 INTERVAL = 60.0
+"""Seconds between two rounds."""
 _ROUND = "retention"
 
 
-class Pruner(Service):
+class Pruner(Periodic):
     """Prunes the journal once a minute, in small steps, so that no delivery waits for it."""
 
     def __init__(
@@ -27,19 +26,10 @@ class Pruner(Service):
         journal: JournalProtocol,
         nodes: Nodes = Alone(),  # noqa: B008 - it has no state
     ) -> None:
+        super().__init__(reactor, INTERVAL, self._round)
         self._nodes = nodes
         self._now = now
         self._journal = journal
-        self._loop = looping_call(reactor, lambda: Deferred.fromCoroutine(self._round()))
-
-    def startService(self) -> None:
-        Service.startService(self)
-        self._loop.start(INTERVAL, now=True)
-
-    def stopService(self) -> None:
-        Service.stopService(self)
-        if self._loop.running:
-            self._loop.stop()
 
     async def _round(self) -> None:
         # The timers of nodes are not in step: each asks as often, and a little less than the interval has to be over.

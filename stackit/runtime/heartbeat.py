@@ -5,9 +5,8 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Mapping
 
-from twisted.application.service import Service
-
-from stackit.api.reactor import Timers, looping_call
+from stackit.api.periodic import Periodic
+from stackit.api.reactor import Timers
 from stackit.api.threads import MonitoredThread
 
 INTERVAL = 10.0
@@ -16,7 +15,7 @@ BOUND = 30.0
 """Seconds without any movement after which a thread counts as stuck. A disk may take its time."""
 
 
-class Heartbeat(Service):
+class Heartbeat(Periodic):
     """Sends a beat through every thread, by the reactor's timers.
 
     A thread that is busy but moves is not stuck, however long the beat waits behind its work. ``clock`` returns
@@ -26,20 +25,10 @@ class Heartbeat(Service):
     def __init__(
         self, *, reactor: Timers, threads: Mapping[str, MonitoredThread], clock: Callable[[], float] = time.monotonic
     ) -> None:
+        super().__init__(reactor, INTERVAL, self._beat)
         self._clock = clock
         self._ticked_at = clock()
         self._pulses = [_Pulse(name, thread) for name, thread in threads.items()]
-        self._loop = looping_call(reactor, self._beat)
-
-    def startService(self) -> None:
-        Service.startService(self)
-        self._ticked_at = self._clock()
-        self._loop.start(INTERVAL, now=True)
-
-    def stopService(self) -> None:
-        Service.stopService(self)
-        if self._loop.running:
-            self._loop.stop()
 
     def stuck(self) -> list[str]:
         """Return a line for each thread that does not live or move; none before the start and during the stop."""

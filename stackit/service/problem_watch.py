@@ -6,37 +6,32 @@ import re
 from collections.abc import Awaitable, Callable, Sequence
 from contextlib import suppress
 
-from twisted.application.service import Service
 from twisted.internet.defer import CancelledError, Deferred
 
-from stackit.api.reactor import Timers, looping_call
+from stackit.api.periodic import Periodic
+from stackit.api.reactor import Timers
 
 INTERVAL = 15.0
 """Seconds between two looks."""
 _NUMBERS = re.compile(r"\d+(?:[.,:]\d+)*")
 
 
-class ProblemWatch(Service):
+class ProblemWatch(Periodic):
     """Remembers for each problem when it was first seen. One that ends, and comes again, begins anew."""
 
     def __init__(
         self, checks: Callable[[], Awaitable[Sequence[str]]], *, reactor: Timers, now: Callable[[], float]
     ) -> None:
         """``checks`` returns the problems of now, a line each; ``now`` is the wall clock."""
+        super().__init__(reactor, INTERVAL, self._look_in_turn)
         self._checks = checks
         self._now = now
         self._seen: dict[str, float] = {}
         self._looking: Deferred[None] | None = None
-        self._loop = looping_call(reactor, self._look_in_turn)
-
-    def startService(self) -> None:
-        Service.startService(self)
-        self._loop.start(INTERVAL, now=True)
 
     def stopService(self) -> None:
-        Service.stopService(self)
-        if self._loop.running:
-            self._loop.stop()
+        """Look no more, and give up a look that is under way."""
+        super().stopService()
         if self._looking is not None:
             self._looking.cancel()
 
