@@ -25,6 +25,7 @@ class Condition:
 
     def __init__(
         self,
+        *,
         reactor: Reactor,
         bus: Bus,
         journal: JournalProtocol,

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Protocol
+from typing import TYPE_CHECKING, Protocol
 
 from stackit.api.errors import JournalError, StackitError
 from stackit.api.reactor import Reactor
@@ -13,6 +13,9 @@ from stackit.journal import JournalProtocol
 from stackit.journal.directory import DirectoryLock, prepare
 from stackit.journal.sqlite import SQLiteJournal
 from stackit.service.node import SingleNode, ThisNode
+
+if TYPE_CHECKING:
+    from stackit.service.fleet import FleetNode
 
 
 class Journal(JournalProtocol, Protocol):
@@ -35,35 +38,30 @@ def open_journal(
     ``on_change`` and ``notice`` are those of ``SQLiteJournal.open``, ``now`` is the wall clock. Blocks. Raises
     StackitError.
     """
-    if config.fleet.is_configured:
-        return _join_fleet(config, reactor=reactor, now=now, on_change=on_change, notice=notice)
-    journal = SQLiteJournal.open(
-        config.state_dir,
-        reactor=reactor,
-        keep_for=config.journal.keep_for,
-        keep_bytes=config.journal.keep_bytes,
-        on_change=on_change,
-        notice=notice,
-    )
-    return journal, SingleNode(journal, now)
+    if not config.fleet.is_configured:
+        journal = SQLiteJournal.open(
+            config.state_dir,
+            reactor=reactor,
+            keep_for=config.journal.keep_for,
+            keep_bytes=config.journal.keep_bytes,
+            on_change=on_change,
+            notice=notice,
+        )
+        return journal, SingleNode(journal, now)
+    fleet_node = _fleet_node(config)
+    prepare(config.state_dir)
+    lock = DirectoryLock(config.state_dir)
+    try:
+        node = fleet_node(config, lock=lock, reactor=reactor, now=now, on_change=on_change, notice=notice)
+    except JournalError as problem:
+        raise StackitError(f"{config.where('fleet.postgres')}: {problem}") from None
+    return node.journal, node
 
 
-def _join_fleet(
-    config: Config,
-    *,
-    reactor: Reactor,
-    now: Callable[[], float],
-    on_change: Callable[[str | None], None],
-    notice: Callable[[str], None],
-) -> tuple[Journal, ThisNode]:
+def _fleet_node(config: Config) -> type[FleetNode]:
+    """Return the class of a node, which brings PostgreSQL with it. Raises StackitError where that is not installed."""
     try:
         from stackit.service.fleet import FleetNode  # noqa: PLC0415 - its packages are an extra, for fleets alone
     except ImportError as problem:
         raise StackitError(f"{config.where('fleet.postgres')}: {missing_package(problem)}") from None
-    prepare(config.state_dir)
-    lock = DirectoryLock(config.state_dir)
-    try:
-        node = FleetNode(config, lock=lock, reactor=reactor, now=now, on_change=on_change, notice=notice)
-    except JournalError as problem:
-        raise StackitError(f"{config.where('fleet.postgres')}: {problem}") from None
-    return node.journal, node
+    return FleetNode

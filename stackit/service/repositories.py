@@ -13,6 +13,7 @@ from stackit.api.events import Repo
 from stackit.api.forge import Forge
 from stackit.api.repos import ManagedRepo
 from stackit.config.access import Access, RepoTable
+from stackit.config.model import Config
 from stackit.registry.catalog import Build
 from stackit.registry.records import Record
 
@@ -30,6 +31,22 @@ def builder(access: Access, forge: Forge, bind: Bind) -> Build:
         return bind([managed])[0]
 
     return build
+
+
+class ConfiguredRepos:
+    """The managed repositories of a configuration, and what makes those that are not in it."""
+
+    def __init__(self, forge: Forge, bind: Bind) -> None:
+        """``forge`` and ``bind`` are those of ``builder``."""
+        self._forge = forge
+        self._bind = bind
+        self._built: tuple[Access, Build] | None = None
+
+    def of(self, config: Config) -> tuple[Sequence[ManagedRepo], Build]:
+        """Return both. While the credentials stay as they are it is the same builder: another has all made anew."""
+        if self._built is None or self._built[0] != config.access:
+            self._built = (config.access, builder(config.access, self._forge, self._bind))
+        return self._bind(config.repos), self._built[1]
 
 
 def requested(access: Access, forge: Forge, name: str, url: str | None) -> tuple[Repo, str]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from functools import partial
 from pathlib import Path
 from types import MappingProxyType
@@ -19,10 +19,10 @@ from stackit.api.commands import check_commands
 from stackit.api.errors import JournalError, StackitError
 from stackit.api.events import RefChange, Repo
 from stackit.api.forge import GITHUB, Forges
+from stackit.api.metrics import Collector
 from stackit.api.occurrences import Occurrence
 from stackit.api.peers import NoAffinity, no_copies
 from stackit.api.reactor import Reactor
-from stackit.api.repos import ManagedRepo
 from stackit.api.stop import Stop
 from stackit.api.version import VERSION
 from stackit.bus.backstop import Backstop
@@ -30,7 +30,6 @@ from stackit.bus.bus import Bus
 from stackit.bus.loader import load_plugins
 from stackit.bus.services import PluginServices
 from stackit.cli.commands import COMMANDS
-from stackit.config.access import Access
 from stackit.config.model import Config
 from stackit.config.redactor import add_secret_file, redactor
 from stackit.dispatch.dispatch import Dispatch
@@ -46,7 +45,6 @@ from stackit.journal import EventId
 from stackit.journal.errands import Errands
 from stackit.journal.pruner import Pruner
 from stackit.registry import Registry
-from stackit.registry.catalog import Build
 from stackit.registry.metrics import RegistryMetrics
 from stackit.reload.parts import backoff, handler_limits, register_parts
 from stackit.reload.reloader import Reloader
@@ -66,16 +64,14 @@ from stackit.service.introduction import introduce, left_out
 from stackit.service.journal import open_journal
 from stackit.service.live import LiveParts
 from stackit.service.people import People
+from stackit.service.plugin_documents import PluginDocuments
 from stackit.service.ports import Ports
-from stackit.service.repositories import builder
+from stackit.service.repositories import ConfiguredRepos
 from stackit.service.signers import Signers
 from stackit.service.start_loads import StartLoads
 from stackit.service.stop import Closers, StopSteps
 from stackit.web.pages.static_files import static_files
 from stackit.web.public import public_site
-
-_PLUGINS = "plugins/"
-"""Begins the names of the collections of documents that are plugins' own."""
 
 
 class Stackit(Service):
@@ -105,7 +101,6 @@ class Stackit(Service):
         self.stop = Stop()
         self.stop_steps = StopSteps(reactor, config.grace)
         self._ports = Ports(config, reactor, sockets)
-        self._builder: tuple[Access, Build] | None = None
         self._loads = StartLoads(reactor, lambda: self.journal.documents(PAUSES), at_once=config.fleet.is_configured)
         self._closers = Closers()  # each part that is opened or started is added at once
 
@@ -138,6 +133,8 @@ class Stackit(Service):
             introduce(self.config, self.bus)
             self._open_journal()
             self._make_watchdog()
+            self._make_forges()
+            self._make_rounds()
             self._make_dispatch()
             self._make_people()
             self._make_peers()
@@ -161,9 +158,9 @@ class Stackit(Service):
         stop_on_signals(self.reactor, self.stop_steps.hurry)
 
     def _open_journal(self) -> None:
-        config, reactor = self.config, self.reactor
+        """Open the journal, and take this process's place among those that share it."""
         self.journal, self.node = open_journal(
-            config, reactor=reactor, now=self.now, on_change=self._journal_changed, notice=self._notice
+            self.config, reactor=self.reactor, now=self.now, on_change=self._journal_changed, notice=self._notice
         )
         self.started_at = self.node.now()
         self._closers.add(self.node.release)
@@ -185,26 +182,35 @@ class Stackit(Service):
         )
         self._closers.add_last(self.watchdog.stopService)  # its signs of life go on until all else is closed
 
-    def _make_dispatch(self) -> None:
-        config, reactor = self.config, self.reactor
+    def _make_forges(self) -> None:
+        """Make the forges with their webhook secrets: in a fleet, those of all nodes."""
+        config = self.config
         if config.fleet.is_configured:
             self._loads.load(partial(shared_secrets.load, SecretFiles(config.state_dir), self.journal))
         self._know_secrets()
         self.forges = forges.with_secrets(config, self._notice)
         self._senders = Forges(forge for forge, _ in self.forges)
-        steps = StepFile(config.state_dir / STEPS, self._notice)
-        self._closers.add(steps.end)
+
+    def _make_rounds(self) -> None:
+        """Make what is done in rounds, in a fleet by one node or by all, and what nodes have each other do."""
+        config, reactor, nodes = self.config, self.reactor, self.node.nodes
         # What goes is gone: no clock that is ahead decides alone, neither this machine's nor a fleet's database's.
         self.pruner = Pruner(
-            reactor=reactor,
-            now=lambda: min(self.node.now(), self.now()),
-            journal=self.journal,
-            nodes=self.node.nodes,
+            reactor=reactor, now=lambda: min(self.node.now(), self.now()), journal=self.journal, nodes=nodes
+        )
+        self.backstop = Backstop(
+            reactor=reactor, bus=self.bus, interval=config.sync.interval, grace=config.grace, nodes=nodes
         )
         self.errands = Errands(
-            self.journal, self.node.nodes, reactor=reactor, now=self.node.now, shared=config.fleet.is_configured
+            self.journal, nodes, reactor=reactor, now=self.node.now, shared=config.fleet.is_configured
         )
         self._closers.add(self.errands.stop)
+
+    def _make_dispatch(self) -> None:
+        """Make what hands events to handlers, and what is known and decided about these."""
+        config, reactor = self.config, self.reactor
+        steps = StepFile(config.state_dir / STEPS, self._notice)
+        self._closers.add(steps.end)
         self.dispatch = Dispatch(
             reactor=reactor,
             now=self.node.now,
@@ -222,13 +228,6 @@ class Stackit(Service):
         self.bus.register("stackit.tallies", self._tallies, own=True)
         self.stalls = StallDetector(
             reactor=reactor, dispatch=self.dispatch, display=self.bus.display, notice=self._notice
-        )
-        self.backstop = Backstop(
-            reactor=reactor,
-            bus=self.bus,
-            interval=config.sync.interval,
-            grace=config.grace,
-            nodes=self.node.nodes,
         )
 
     def _make_people(self) -> None:
@@ -260,7 +259,8 @@ class Stackit(Service):
             self.config, reactor=self.reactor, now=self.node.now, redact=self.redact, notice=self._notice
         )
         self.stop.when_begun(self.github.clients.limits.be_impatient)
-        file, build = self._configured(self.config)
+        self._configured = ConfiguredRepos(self.forges[0][0], self.github.bind)
+        file, build = self._configured.of(self.config)
         self.registry = Registry(
             file,
             build=build,
@@ -303,41 +303,21 @@ class Stackit(Service):
         self._loads.load(self.live.history.load)
         self.bus.register("stackit.history", self.live.history, own=True)
 
-    def _signed_by(self, body: bytes, digest: bytes) -> str | None:
-        """Return the label of the secret of GitHub's webhook that signed a body."""
-        return self.public.webhooks[GITHUB].signed_by(body, digest)
-
-    def _know_secrets(self) -> None:
-        """Keep the webhook secrets that stackit made out of all that is said."""
-        self.redact.add_files(each.file for each in forges.made_secrets(self.config))
-
-    def _refresh_secrets(self) -> None:
-        """Have the receiver take the webhook secrets that are in the files now."""
-        self._know_secrets()
-        self.public.change(self.config, forges.with_secrets(self.config, self._notice))
-
-    def _configured(self, config: Config) -> tuple[Sequence[ManagedRepo], Build]:
-        """Return the repositories of a configuration, and what makes those that are not in it."""
-        # Another way to make them has all of them made anew.
-        if self._builder is None or self._builder[0] != config.access:
-            self._builder = (config.access, builder(config.access, self.forges[0][0], self.github.bind))
-        return self.github.bind(config.repos), self._builder[1]
-
     def _make_app(self) -> None:
         """Make what plugins are given of stackit, and the plugins' services of it."""
-        config = self.config
+        config, documents = self.config, PluginDocuments(self.journal)
         self.condition = Condition(
-            self.reactor,
-            self.bus,
-            self.journal,
-            self.dispatch,
-            self.stalls,
-            self.heartbeat,
-            self.storage,
-            self.github.problems,
-            self.node.problems,
-            lambda: [name for name, is_paused in self.pauses.states().items() if is_paused],
-            self.node.now,
+            reactor=self.reactor,
+            bus=self.bus,
+            journal=self.journal,
+            dispatch=self.dispatch,
+            stalls=self.stalls,
+            heartbeat=self.heartbeat,
+            storage=self.storage,
+            github=self.github.problems,
+            node=self.node.problems,
+            paused=lambda: [name for name, is_paused in self.pauses.states().items() if is_paused],
+            now=self.node.now,
         )
         self.app = App(
             reactor=self.reactor,
@@ -355,35 +335,21 @@ class Stackit(Service):
             mirror=partial(self.bus.first, hookspecs.stackit_mirror),
             copy_at=no_copies if self.peers is None else self.peers.peers.copy_at,
             github=self.github.client,
-            documents=lambda collection: self.journal.documents_now(_PLUGINS + collection),
-            keep=lambda collection, documents: self.journal.put(_PLUGINS + collection, documents),
-            kept=lambda collection, keys: self.journal.documents(_PLUGINS + collection, keys),
-            watch=lambda collection, changed: self.journal.watch(_PLUGINS + collection, changed),
+            documents=documents.read_now,
+            keep=documents.put,
+            kept=documents.read,
+            watch=documents.watch,
             visible=lambda event_id, at: self.journal.visible(EventId(event_id), at),
             pending=self.dispatch.pending,
             stalled=self.stalls.seconds,
             dropped_lines=self.dropped_lines,
             vitals=lambda: self.condition.vitals(self.public.webhooks),
-            collectors=[
-                (plugin, each)
-                for plugin, collectors in self.bus.collect(hookspecs.stackit_metrics)
-                for each in collectors
-            ]
-            + [("registry", RegistryMetrics(self.registry.counts))]
-            + [("pauses", PauseMetrics(self.pauses.states))]
-            + self.live.collectors()
-            + self.node.collectors()
-            + self.github.collectors(),
+            collectors=self._collectors(),
             redact=self.redact,
             stop=self.stop,
         )
         check_commands([*COMMANDS, *self.bus.collect_items(hookspecs.stackit_commands)])
         self._plugin_services = PluginServices(self.bus.collect(hookspecs.stackit_service, self.app), self.redact)
-
-    async def _announce(self, repo: Repo, changes: tuple[RefChange, ...], cause: str, delivery: str | None) -> None:
-        """Announce moved refs, but not while the repository gets another name."""
-        await self.registry.settled(repo)
-        await self.dispatch.announce(repo, changes, cause, delivery)
 
     def _make_public_side(self) -> None:
         self.public = public_site(
@@ -437,7 +403,7 @@ class Stackit(Service):
             dispatch=self.dispatch,
             journal=self.journal,
             registry=self.registry,
-            configured=self._configured,
+            configured=self._configured.of,
             notice=self._notice,
             on_secret=partial(add_secret_file, self.redact),
             set_log_level=self.set_log_level,
@@ -452,6 +418,13 @@ class Stackit(Service):
         self._closers.add(self._ports.close)
         self._ports.listen(self.public, self.admin)
 
+    def _give_notice(self) -> None:
+        """Tell what an operator should know of this start."""
+        for fault in self.left_out:
+            self.bus.observe(left_out(fault, self.redact))
+        for line in (*self.bus.doubts(self._senders.doubt), *forges.notices(self.config, self.forges)):
+            self._notice(line)
+
     def _start_plugins(self) -> None:
         """Start the plugins' services. What they announce already finds the queues of its subscribers."""
         self._closers.add(self.stop.begin)  # for a start that fails
@@ -460,15 +433,6 @@ class Stackit(Service):
         self._loads.load(self._load_pauses)
         self._closers.add(partial(self.stop_steps.stop_plugins, self._plugin_services))
         self._plugin_services.start()
-
-    def _load_pauses(self) -> None:
-        """Have paused handlers begin nothing; and none at all while it is not known which they are."""
-        try:
-            self.pauses.load()
-        except JournalError as problem:
-            self.dispatch.hold("unknown", str(problem))
-            raise
-        self.dispatch.release("unknown")
 
     def _start_work(self) -> None:
         """Hand on what the last process left, look for what was missed, and watch over it."""
@@ -488,12 +452,40 @@ class Stackit(Service):
         self.heartbeat.startService()
         self.watchdog.startService()
 
-    def _give_notice(self) -> None:
-        """Tell what an operator should know of this start."""
-        for fault in self.left_out:
-            self.bus.observe(left_out(fault, self.redact))
-        for line in (*self.bus.doubts(self._senders.doubt), *forges.notices(self.config, self.forges)):
-            self._notice(line)
+    # -- what the parts ask of each other -------------------------------------------
+
+    def _signed_by(self, body: bytes, digest: bytes) -> str | None:
+        """Return the label of the secret of GitHub's webhook that signed a body."""
+        return self.public.webhooks[GITHUB].signed_by(body, digest)
+
+    def _know_secrets(self) -> None:
+        """Keep the webhook secrets that stackit made out of all that is said."""
+        self.redact.add_files(each.file for each in forges.made_secrets(self.config))
+
+    def _refresh_secrets(self) -> None:
+        """Have the receiver take the webhook secrets that are in the files now."""
+        self._know_secrets()
+        self.public.change(self.config, forges.with_secrets(self.config, self._notice))
+
+    def _collectors(self) -> list[tuple[str, Collector]]:
+        """Return the metrics of plugins and of all parts, each with a name of whose they are."""
+        of_plugins = [(plugin, each) for plugin, found in self.bus.collect(hookspecs.stackit_metrics) for each in found]
+        own = [("registry", RegistryMetrics(self.registry.counts)), ("pauses", PauseMetrics(self.pauses.states))]
+        return [*of_plugins, *own, *self.live.collectors(), *self.node.collectors(), *self.github.collectors()]
+
+    async def _announce(self, repo: Repo, changes: tuple[RefChange, ...], cause: str, delivery: str | None) -> None:
+        """Announce moved refs, but not while the repository gets another name."""
+        await self.registry.settled(repo)
+        await self.dispatch.announce(repo, changes, cause, delivery)
+
+    def _load_pauses(self) -> None:
+        """Have paused handlers begin nothing; and none at all while it is not known which they are."""
+        try:
+            self.pauses.load()
+        except JournalError as problem:
+            self.dispatch.hold("unknown", str(problem))
+            raise
+        self.dispatch.release("unknown")
 
     # -- reload -------------------------------------------------------------------
 

@@ -113,7 +113,7 @@ async def fails_and_leaves_nothing(first: Stackit, config: Config, said: str) ->
 
 
 def test_the_steps_of_a_start_are_known() -> None:
-    assert len(STEPS) == 15
+    assert len(STEPS) == 17
 
 
 @pytest_twisted.ensureDeferred
