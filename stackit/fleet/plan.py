@@ -9,10 +9,10 @@ import msgspec
 from stackit.fleet.placement import place, ranked
 from stackit.fleet.view import Member, ShardRow, View
 from stackit.journal import Shard
-from stackit.journal.postgres.ownership import row_of, shard_at
+from stackit.journal.postgres.ownership import LETTERS, row_of, shard_at
 
 _ROLES = {"e": "handle", "m": "mirror"}
-"""The role that a node needs for the shards of a space. Any node may lead."""
+"""The role that a node needs for the shards of a space, by its letter (``LETTERS``). Any node may lead."""
 
 
 class Plan(msgspec.Struct, frozen=True):
@@ -47,10 +47,10 @@ class Planner:
         if member is None or member.state == "dead":
             return Plan()
         # Mirrors that have a home should be where one is, or comes back to; all else where somebody is.
-        names = {"home": tuple(self._expected(view)), **{space: tuple(_present(view, space)) for space in "eml"}}
-        keys = {each: (names[each], 1 if each == "l" else self._shards) for each in names}
-        self._placed = {key: self._placed.get(key) or place(*key) for key in set(keys.values())}
-        targets = {each: _at_work(view, self._placed[key]) for each, key in keys.items()}
+        names = {"home": tuple(self._expected(view)), **{space: tuple(_present(view, space)) for space in LETTERS}}
+        questions = {each: (names[each], 1 if each == "l" else self._shards) for each in names}
+        self._placed = {each: self._placed.get(each) or place(*each) for each in set(questions.values())}
+        targets = {each: _at_work(view, self._placed[question]) for each, question in questions.items()}
         take: list[Shard] = []
         give: dict[Shard, int | None] = {}
         arriving: dict[Shard, str] = {}

@@ -7,28 +7,36 @@ from zlib import crc32
 
 from stackit.journal.records import HandlingId, Shard, Space
 
-SPACES: Mapping[Space | None, int] = {"handlers": 0, "mirrors": 1, None: 2}
-"""The number of each space in a Shard; None is that of the leader, which has one shard."""
+LETTERS = "eml"
+"""The spaces as the tables have them: ``e`` for work that any node with handlers does, ``m`` for mirrors and work that
+needs them, ``l`` for the leader. The place of a letter is the number of its space in a Shard."""
+_PLACES: Mapping[Space, int] = {"handlers": LETTERS.index("e"), "mirrors": LETTERS.index("m")}
 _NUMBERS = 4096
 """One more than the largest number that a shard may have in its space."""
-LEADER = Shard(SPACES[None] * _NUMBERS)
+LEADER = Shard(LETTERS.index("l") * _NUMBERS)
+"""The shard of the leader: its space has no other."""
 _EPOCH_AT = 63
 """Bits of a row id in a HandlingId; the epoch is above them."""
 
 
 def shard_of(space: Space, key: str, event: int, shards: int) -> Shard:
     """Return the shard of a handling: that of its repository (by key), or of its event where it has none."""
-    return Shard(SPACES[space] * _NUMBERS + (crc32(key.encode("utf-8", "surrogatepass")) if key else event) % shards)
+    return Shard(_PLACES[space] * _NUMBERS + (crc32(key.encode("utf-8", "surrogatepass")) if key else event) % shards)
 
 
 def shard_at(letter: str, number: int) -> Shard:
-    """Return the Shard of a row of the table: ``e``, ``m`` or ``l``, and a number."""
-    return Shard("eml".index(letter) * _NUMBERS + number)
+    """Return the Shard of a row of the table: one of ``LETTERS``, and a number."""
+    return Shard(LETTERS.index(letter) * _NUMBERS + number)
 
 
 def row_of(shard: Shard) -> tuple[str, int]:
     """Return the space (a letter) and the number of a Shard, as they are stored."""
-    return "eml"[shard // _NUMBERS], shard % _NUMBERS
+    return LETTERS[shard // _NUMBERS], shard % _NUMBERS
+
+
+def letter_of(space: Space) -> str:
+    """Return the letter of a space, as it is stored."""
+    return LETTERS[_PLACES[space]]
 
 
 def handling_id(row: int, epoch: int) -> HandlingId:

@@ -12,7 +12,7 @@ from stackit.api.errors import JournalError
 from stackit.api.reactor import Timers
 from stackit.journal.postgres.arrays import Chars, Int2s
 from stackit.journal.postgres.commit import Commit
-from stackit.journal.postgres.ownership import row_of, shard_at, shard_of
+from stackit.journal.postgres.ownership import letter_of, shard_at
 from stackit.journal.postgres.writer import Writer
 from stackit.journal.records import Space
 
@@ -61,7 +61,6 @@ class Spaces:
 def settle(commit: Commit, spaces: Mapping[str, Space]) -> None:
     """Move the pending handlings of these subscribers to where they are handled now; their owners are told."""
     numbers = commit.numbers(spaces)
-    letters = {key: row_of(shard_of(space, "", 0, 1))[0] for key, space in spaces.items()}
-    values = Int2s([numbers[key] for key in letters]), Chars(list(letters.values()))
+    values = Int2s([numbers[key] for key in spaces]), Chars([letter_of(space) for space in spaces.values()])
     rows = commit.connection.execute(_SETTLE, values, binary=True).fetchall()
     commit.changes.works += [(shard_at(letter, number), row) for row, letter, number in rows]
