@@ -12,8 +12,6 @@ import msgspec
 from stackit.api.errors import Permanent
 from stackit.journal.packing import packed, unpacked
 
-BUNDLE_BYTES = 63 * 2**10
-"""Bytes of a bundle before it is packed, at most: all of them are read for one of its bodies."""
 _BODIES = msgspec.msgpack.Decoder(list[bytes])
 
 

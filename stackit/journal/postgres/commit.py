@@ -6,7 +6,8 @@ from collections.abc import Collection, Iterable, Mapping, Sequence
 
 import msgspec
 
-from stackit.journal.postgres.bodies import BUNDLE_BYTES, bundle
+from stackit.journal.packing import bundles
+from stackit.journal.postgres.bodies import bundle
 from stackit.journal.postgres.connection import Connection
 from stackit.journal.postgres.ids import event_id
 from stackit.journal.postgres.ownership import handling_id, shard_of
@@ -60,25 +61,14 @@ class Bundles:
         self, connection: Connection, bodies: Sequence[bytes | None]
     ) -> tuple[list[tuple[int | None, int | None]], list[tuple[int, bytes]]]:
         """Return the bundle and the place of each body (None: not kept), and the bundles by their ids."""
-        places: list[tuple[int | None, int | None]] = []
-        bundles: list[tuple[int, bytes]] = []
-        together: list[bytes] = []
-        number, size = 0, 0
-        for body in bodies:
-            if body is None:
-                places.append((None, None))
-                continue
-            if together and size + len(body) > BUNDLE_BYTES:
-                bundles.append((number, bundle(together)))
-                together, size = [], 0
-            if not together:
-                number = self.id(connection)
-            places.append((number, len(together)))
-            together.append(body)
-            size += len(body)
-        if together:
-            bundles.append((number, bundle(together)))
-        return places, bundles
+        places: list[tuple[int | None, int | None]] = [(None, None)] * len(bodies)
+        made: list[tuple[int, bytes]] = []
+        for together in bundles((at, body) for at, body in enumerate(bodies) if body is not None):
+            number = self.id(connection)
+            made.append((number, bundle([body for _, body in together])))
+            for place, (at, _) in enumerate(together):
+                places[at] = number, place
+        return places, made
 
 
 class Commit:

@@ -3,22 +3,16 @@
 from __future__ import annotations
 
 import sqlite3
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 
 import msgspec
 
 from stackit.api.errors import Permanent
-from stackit.journal.packing import packed, unpacked
+from stackit.journal.packing import bundles, packed, unpacked
 from stackit.journal.sqlite import rows
 
 _BODIES = "bodies (event_id, body)"
 _BUNDLES = "bundles (first, last, bodies)"
-_BUNDLE_BYTES = 63 * 2**10
-"""Bytes of a bundle, at most: all of them are read for one of its bodies, and lost with one damaged place.
-
-With the ids this is one block of LZ4 (64 KiB). More saves hardly a page, and costs time: the kernel clears the pages of
-a large buffer anew for each bundle, and reading one body out of two blocks takes ten times as long.
-"""
 
 STORED = """
     (SELECT body FROM bodies WHERE event_id = e.id),
@@ -36,7 +30,7 @@ _BUNDLE = msgspec.msgpack.Decoder(dict[int, bytes])
 def store(connection: sqlite3.Connection, bodies: Sequence[tuple[int, bytes]]) -> None:
     """Store the bodies of events (rows and bodies): of new events that follow each other, or of a single one."""
     alone, together = [], []
-    for bundle in _bundles(bodies):
+    for bundle in bundles(bodies):
         if len(bundle) == 1:
             ((event_id, body),) = bundle
             alone.append((event_id, packed(body)))
@@ -62,17 +56,3 @@ def load(event_id: int, alone: bytes | None, bundle: bytes | None) -> bytes | No
 def delete_bundles(connection: sqlite3.Connection, event_ids: Sequence[int]) -> None:
     """Delete the bundles of deleted events, but for those that have the body of another event."""
     connection.execute(_FORGET, (min(event_ids), max(event_ids)))
-
-
-def _bundles(bodies: Sequence[tuple[int, bytes]]) -> Iterator[list[tuple[int, bytes]]]:
-    """Yield the bundles: neighbours of at most ``_BUNDLE_BYTES``."""
-    bundle: list[tuple[int, bytes]] = []
-    size = 0
-    for each in bodies:
-        size += len(each[1])
-        if bundle and size > _BUNDLE_BYTES:
-            yield bundle
-            bundle, size = [], len(each[1])
-        bundle.append(each)
-    if bundle:
-        yield bundle

@@ -10,8 +10,9 @@ from typing import Any
 
 from stackit.api.errors import JournalError, Permanent
 from stackit.journal import directory as state_directory
+from stackit.journal.packing import bundles
 from stackit.journal.postgres import opening
-from stackit.journal.postgres.bodies import BUNDLE_BYTES, bundle
+from stackit.journal.postgres.bodies import bundle
 from stackit.journal.postgres.connection import Connection, Server
 from stackit.journal.postgres.ids import storable
 from stackit.journal.postgres.ownership import row_of, shard_of
@@ -164,12 +165,12 @@ class _Transfer:
     def _copy_bodies(self, stored: Sequence[tuple[int, bytes | None]]) -> dict[int, tuple[int, int]]:
         """Copy the bodies of events, and return the bundle and the place of each."""
         places: dict[int, tuple[int, int]] = {}
-        bundles = []
-        for events in _together(stored):
+        made = []
+        for events in bundles((event, body) for event, body in stored if body is not None):
             self._bundle += 1
             places.update({event: (self._bundle, place) for place, (event, _) in enumerate(events)})
-            bundles.append((self._bundle, events[0][0], events[-1][0], bundle([body for _, body in events])))
-        self._copy(_COPY_BUNDLES, bundles)
+            made.append((self._bundle, events[0][0], events[-1][0], bundle([body for _, body in events])))
+        self._copy(_COPY_BUNDLES, made)
         return places
 
     def _copy_handlings(self, first: int, last: int) -> None:
@@ -208,22 +209,6 @@ class _Transfer:
             with self._target.cursor() as cursor, cursor.copy(statement) as copy:
                 for row in rows:
                     copy.write_row(row)
-
-
-def _together(stored: Sequence[tuple[int, bytes | None]]) -> Iterator[list[tuple[int, bytes]]]:
-    """Yield the bodies of events that go into a bundle together."""
-    bundle: list[tuple[int, bytes]] = []
-    size = 0
-    for event, body in stored:
-        if body is None:
-            continue
-        if bundle and size + len(body) > BUNDLE_BYTES:
-            yield bundle
-            bundle, size = [], 0
-        bundle.append((event, body))
-        size += len(body)
-    if bundle:
-        yield bundle
 
 
 def _text(text: str | None) -> str | None:
