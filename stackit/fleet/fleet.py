@@ -37,7 +37,9 @@ _SILENT = 0.6
 _BEATS = 5
 """Beats in a lease."""
 _LONGEST_PAUSE = 1.0
+"""Seconds between two beats, at most."""
 _RETRY = 0.2
+"""Seconds until the next beat where one failed."""
 _OVERDUE = 1.0
 """Seconds that an answer may take before it is a problem."""
 

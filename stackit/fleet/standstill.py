@@ -28,6 +28,7 @@ _LONGEST = 0.1
 which another node may begin with it, there may be no more than half a second."""
 _FRAMES = 30
 _CHARACTERS = 8000
+"""Of the stack that is kept with the dead letter: the innermost frames, and the last of their text."""
 
 
 class BusyHandler(msgspec.Struct, frozen=True):

@@ -19,6 +19,7 @@ _OF_THE_CONNECTION = frozenset(
     | {"transfer-encoding", "upgrade", PROOF.lower()}
 )
 _BODILESS = (204, 304)
+"""Statuses of answers that have neither a body nor its type, whatever the response says."""
 
 
 def canonical(response: Response) -> bytes:

@@ -18,7 +18,9 @@ from stackit.api.admin import Role
 SCHEME = "stackit-node"
 """The scheme of the header ``Authorization``, in lower case."""
 _LONGEST = 4 * 1024
+"""Bytes of a header with claims that are looked at."""
 _SHORTEST_KEY = 16
+"""Bytes of a key that cannot be guessed."""
 
 
 class Claims(msgspec.Struct, frozen=True, kw_only=True):

@@ -30,8 +30,10 @@ _LONGEST_HEAD = 15 * 2**10
 _LONGEST_EVENT_ID = 1000
 """Characters of a ``Last-Event-ID`` that goes along: the claims have to fit into a header."""
 _QUERY = "/:@!$'()*,;?~"
-"""Characters that stay as they are: a query must not get much longer than it was."""
+"""Characters of a query that stay as they are: it must not get much longer than it was."""
 _PATH = "/%:@!$&'()*+,;=~"
+"""Those of a path, which comes as it was sent here: what is escaped in it must not be escaped again."""
+# What is told of a node by the reason of a RemoteError. The metrics count by these, too.
 _REASONS = {
     "unreachable": "does not answer",
     "timeout": "does not answer in time",

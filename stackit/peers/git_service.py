@@ -38,8 +38,10 @@ _log = Logger(namespace="stackit")
 
 
 class ServeLimits(msgspec.Struct, frozen=True, kw_only=True):
-    """``gits`` at once, and seconds that others wait for one to end; seconds that one may take, and be silent; bytes of
-    memory of each of its processes.
+    """How much the gits of other nodes may take: ``gits`` of them at once.
+
+    In seconds, ``patience`` is how long another one waits for its turn, ``timeout`` how long one may take, ``stall``
+    how long it may be silent. ``memory`` are the bytes that each process of one may have.
     """
 
     gits: int = 8
@@ -50,7 +52,11 @@ class ServeLimits(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class GitService:
-    """Serves mirrors, read-only, to who has a ticket. ``incarnation`` returns that of this process."""
+    """Serves mirrors, read-only, to who has a ticket.
+
+    ``prefixes`` are those of the API. ``incarnation`` returns that of this process, None while it has none; ``mirror``
+    a mirror that is here, None where there is none. ``counts`` are the requests of gits by their result.
+    """
 
     def __init__(
         self,
@@ -79,7 +85,10 @@ class GitService:
         return None if found is None else _Handler(self, text.removeprefix(found))
 
     def serve(self, repo: MirrorInfo, stream: BodyStream, body: bytes, *, listing: bool) -> None:
-        """Have a git write the answer to one request into a stream, which takes a turn."""
+        """Have a git write the answer to one request into a stream, which takes a slot until it ends.
+
+        ``body`` is the request's. With ``listing`` git tells which refs there are, else it answers ``body``.
+        """
         self.slots.enter()
         stream.when_ended(lambda _: self.slots.leave())
         serving = Deferred.fromCoroutine(self._serve(repo, stream, body, listing=listing))

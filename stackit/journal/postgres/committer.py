@@ -20,6 +20,7 @@ from stackit.journal.postgres.subscribers import Subscribers
 _QUIET = 1.0
 """Seconds for which the database may be away before anybody is told of it."""
 _PAUSE = 0.1
+"""Seconds until a step is tried again that the database did not take."""
 
 _TRANSIENT = (
     psycopg.errors.DeadlockDetected,

@@ -19,8 +19,11 @@ from stackit.journal.postgres.socket_cutter import answers_within
 _CONNECT_TIMEOUT = 2
 """Seconds in which each of the hosts has to answer; libpq takes no less."""
 _OLDEST_SERVER = 140000
+"""PostgreSQL 14, as libpq tells a version."""
 _LOCK_TIMEOUT = 3.0
+"""Seconds that a statement waits for a lock of somebody else."""
 _FEW_KEEPALIVES = 3
+"""Probes of TCP without an answer, a second apart, after which a connection is given up on either side."""
 _LONGEST = 500
 """Characters of what is told of an error."""
 _TAKES_WRITES = "SELECT NOT pg_is_in_recovery() AND current_setting('default_transaction_read_only') = 'off'"

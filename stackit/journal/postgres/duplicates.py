@@ -70,6 +70,7 @@ _HANDLED = """
         OR EXISTS (SELECT 1 FROM outcomes WHERE id BETWEEN %b AND %b)
 """
 _RACES = 10
+"""How often a delivery is looked for again that another receiver records at the same moment."""
 _COMPARED = 8
 """Events of one id whose bodies are compared, the latest ones. A sender can make any number of them: an earlier one is
 known by its digest alone, which is another one under another secret.

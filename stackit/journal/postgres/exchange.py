@@ -15,6 +15,7 @@ from stackit.journal.postgres.watchers import Changed, Watchers, topic_of
 _WORK = "work"
 """The topic of notices to the owner of new work: the rows of it."""
 _LAST_ROW = 2**63 - 1
+"""The largest number that the id of a row can be."""
 
 
 class Exchange:

@@ -6,7 +6,9 @@ from stackit.journal.postgres.schema import EVENT_IDS
 from stackit.journal.records import EventId
 
 NO_ROW = -1
+"""The row of an event that is not there."""
 _DIGITS = 16
+"""As many as the largest id of an event has."""
 
 
 def event_id(row: int) -> EventId:

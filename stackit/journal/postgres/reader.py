@@ -26,6 +26,7 @@ PATIENCE = 30.0
 GRACE = 5.0
 """Seconds beyond that, and those that a stop waits for answers."""
 _LOOK = 1.0
+"""Seconds between two looks at how long a question takes."""
 _REFUSAL = 1.0
 """Seconds after a connection that could not be made in which no other is tried: what waits is not tried one by one."""
 _SHUTTING_DOWN = (

@@ -28,6 +28,7 @@ from stackit.journal.records import (
 KINDS: Mapping[str, EventKind] = MappingProxyType({"d": "delivery", "r": "refs"})
 STATES: Mapping[str, State] = MappingProxyType({"p": "pending", "d": "done", "x": "dead"})
 _MAX_PAGE = 500
+"""Receipts of one page, at most, whatever is asked for."""
 
 # One statement gives the events and their handlings as they were at one moment: a handling goes from one table to the
 # other when it ends.

@@ -11,6 +11,7 @@ from stackit.journal.postgres.commit import Commit
 from stackit.journal.postgres.schema import EVENT_IDS
 
 _MOST_EVENTS = 500
+"""Events that one step deletes."""
 _PER_EVENT = 1024
 """Bytes that an event takes besides its body, with its outcomes and its places in the indexes, roughly."""
 
@@ -59,20 +60,21 @@ _EVENTS = "SELECT count(*) FROM events"
 
 
 class Retention:
-    """What goes, and when: steps until one finds nothing, which is a round.
+    """What goes, and when: steps until one finds nothing, which is a round. Used in the thread of the upkeep alone.
 
-    A search goes from ``_after`` up to ``_last``, the last old event before the first young one when it began; it
-    begins anew behind a step that was not full.
-    Kept by the upkeep's thread. ``keep_for`` is in seconds.
+    A search for old events goes through their ids; it begins anew behind a step that was not full.
     """
 
     def __init__(self) -> None:
-        self._excess: int | None = None
-        self._last: int | None = None
-        self._after = 0
+        self._excess: int | None = None  # bytes beyond what may be kept; None: to be counted, as a round begins
+        self._last: int | None = None  # the last old event before the first young one, when the search began
+        self._after = 0  # up to here all old events are gone, or have work
 
     def step(self, commit: Commit, *, now: float, keep_for: float, keep_bytes: int) -> int:
-        """Delete a few events with all that belongs to them, but none with a pending handling; return their number."""
+        """Delete a few events with all that belongs to them, but none with a pending handling; return their number.
+
+        ``now`` is in seconds since the epoch, ``keep_for`` in seconds.
+        """
         if self._excess is None:
             self._excess = used_bytes(commit) - keep_bytes
         ((now,),) = commit.connection.execute(_NOW, (float(now),), binary=True).fetchall()

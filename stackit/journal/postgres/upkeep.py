@@ -21,9 +21,11 @@ from stackit.journal.postgres.writer import Writer
 from stackit.journal.records import AppendResult, DueHandling, Space
 
 _INTERVAL = 1.5
+"""Seconds between two looks at how much was written."""
 _ENOUGH = 200
 """Writes after which the table of work is worth a vacuum."""
 _REPLAYED = 64
+"""Dead letters that are replayed in one transaction."""
 # The table keeps its length, and whoever else vacuums it is not waited for.
 _MAY_VACUUM = "SELECT pg_has_role(relowner, 'USAGE') FROM pg_class WHERE oid = 'work'::regclass"
 _VACUUM = "VACUUM (SKIP_LOCKED, TRUNCATE false) work"

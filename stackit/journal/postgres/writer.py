@@ -38,9 +38,11 @@ Item = TypeVar("Item")
 
 _MAX_OPERATIONS = 512
 _MAX_BYTES = 64 * 2**20
+"""What goes into one commit: so many writes, and as many of them as bring so many bytes."""
 _GATHER = 0.002
 """Seconds for which a commit waits at most, while every turn of the reactor brings more for it."""
 _LOOK = 0.25
+"""Seconds between two looks at how long a commit takes."""
 _SLOW = 1.0
 """Seconds without an answer to a commit after which people are told."""
 _PROBE = 1.0
