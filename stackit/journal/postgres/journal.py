@@ -24,7 +24,7 @@ from stackit.journal.postgres import (
     receipts,
     replays,
 )
-from stackit.journal.postgres import documents as small
+from stackit.journal.postgres import documents as small_documents
 from stackit.journal.postgres.arrivals import Arrivals, Pace
 from stackit.journal.postgres.batch import BatchOperation
 from stackit.journal.postgres.commit import Snapshot
@@ -236,13 +236,15 @@ class PostgresJournal(JournalProtocol):
         return result
 
     async def put(self, collection: str, documents: Mapping[str, bytes | None]) -> None:
-        await self._together(small.put, (collection, dict(documents)))
+        await self._together(small_documents.put, (collection, dict(documents)))
 
     async def rename(
         self, renames: Sequence[tuple[str, str]], collection: str, documents: Mapping[str, bytes | None]
     ) -> None:
         check_renames(renames)
-        operation = partial(small.rename, renames=tuple(renames), collection=collection, documents=dict(documents))
+        operation = partial(
+            small_documents.rename, renames=tuple(renames), collection=collection, documents=dict(documents)
+        )
         await self._writer.submit(operation)
 
     def finish(self, handling: HandlingId, done: Callable[[Failure | None], object], *, at: float) -> None:
