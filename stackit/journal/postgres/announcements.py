@@ -16,7 +16,7 @@ from stackit.journal.postgres.arrays import Bytes, Chars, Int2s, Texts
 from stackit.journal.postgres.batch import Results
 from stackit.journal.postgres.bodies import bundle
 from stackit.journal.postgres.commit import Commit
-from stackit.journal.postgres.due import is_due
+from stackit.journal.postgres.due import EARLIER, is_due
 from stackit.journal.postgres.ids import event_id, storable
 from stackit.journal.postgres.ownership import row_of, shard_of
 from stackit.journal.postgres.subscribers import MOST
@@ -51,7 +51,7 @@ SELECT e.id, ARRAY(SELECT o.id FROM unnest(%(spaces)b::"char"[], %(shards)b::int
         AS s (space, shard, subscriber)
     CROSS JOIN LATERAL (SELECT w.id FROM work AS w WHERE w.space = s.space AND w.shard = s.shard
         AND w.repo_key = %(key)b::text AND w.id & 4095 = s.subscriber AND w.id < e.id * 4096
-        AND {is_due("w", "%(at)b::float8")} ORDER BY w.id DESC LIMIT 64) AS o)
+        AND {is_due("w", "%(at)b::float8")} ORDER BY w.id DESC LIMIT {EARLIER}) AS o)
 FROM e
 """
 _RECORDED = """

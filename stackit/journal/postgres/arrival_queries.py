@@ -8,7 +8,7 @@ from typing import Any
 from stackit.journal.postgres.arrays import Int8s
 from stackit.journal.postgres.commit import Snapshot
 from stackit.journal.postgres.connection import Connection
-from stackit.journal.postgres.due import EARLY, is_due
+from stackit.journal.postgres.due import EARLIER, EARLY, is_due
 from stackit.journal.postgres.events import COLUMNS, LARGE, body_at, bundled_bodies, stored
 from stackit.journal.postgres.ids import event_id
 from stackit.journal.postgres.ownership import handling_id, shard_at
@@ -20,6 +20,7 @@ Works = list[tuple[DueHandling, StoredEvent]]
 AT_ONCE = 128
 """Handlings that are read together, at most."""
 _PAGE = 5000
+"""Rows of one answer about what nobody told of; more of them are asked for page by page."""
 
 _OWNED = "JOIN shards AS s ON s.space = w.space AND s.shard = w.shard AND s.owner = %(me)s"
 # What of the same repository and subscriber is still to do, and came earlier: order does not rest on when one is told.
@@ -27,7 +28,7 @@ _NAMED = f"""
     SELECT w.id, w.repo_key, w.space, w.shard, s.epoch, w.attempts, k.key, e.size,
         CASE WHEN w.repo_key <> '' THEN ARRAY(
             SELECT o.id FROM work AS o WHERE o.space = w.space AND o.shard = w.shard AND o.repo_key = w.repo_key
-                AND o.id < w.id AND o.id & 4095 = w.id & 4095 AND {is_due("o")} ORDER BY o.id DESC LIMIT 64) END,
+                AND o.id < w.id AND o.id & 4095 = w.id & 4095 AND {is_due("o")} ORDER BY o.id DESC LIMIT {EARLIER}) END,
         e.bundle, {COLUMNS}
     FROM work AS w {_OWNED} JOIN events AS e ON e.id = w.id >> 12 JOIN subscribers AS k ON k.no = (w.id & 4095)
     WHERE w.id = ANY (%(rows)s) AND {is_due("w")} ORDER BY w.id

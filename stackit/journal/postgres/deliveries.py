@@ -12,7 +12,7 @@ from stackit.api.errors import JournalError
 from stackit.journal.postgres.arrays import Array, Bytes, Chars, Floats, Int2s, Int4s, Int8s, Texts
 from stackit.journal.postgres.batch import Results, is_own_fault, pieces, refused
 from stackit.journal.postgres.commit import Commit
-from stackit.journal.postgres.due import is_due
+from stackit.journal.postgres.due import EARLIER, is_due
 from stackit.journal.postgres.duplicates import append_checked, plain_duplicates
 from stackit.journal.postgres.ids import event_id, storable
 from stackit.journal.postgres.ownership import row_of
@@ -58,10 +58,10 @@ SELECT g.n, g.id,
     -- have been told of it yet. Nobody asks but the owner.
     CASE WHEN g.own_e >= 0 THEN ARRAY(SELECT o.id FROM work AS o WHERE o.space = 'e' AND o.shard = g.own_e
         AND o.repo_key = g.repo_key AND o.id < g.id * 4096 AND {is_due("o", "g.received_at")}
-        ORDER BY o.id DESC LIMIT 64) END,
+        ORDER BY o.id DESC LIMIT {EARLIER}) END,
     CASE WHEN g.own_m >= 0 THEN ARRAY(SELECT o.id FROM work AS o WHERE o.space = 'm' AND o.shard = g.own_m
         AND o.repo_key = g.repo_key AND o.id < g.id * 4096 AND {is_due("o", "g.received_at")}
-        ORDER BY o.id DESC LIMIT 64) END
+        ORDER BY o.id DESC LIMIT {EARLIER}) END
 FROM given AS g WHERE g.id IN (SELECT id FROM e)
 """
 

@@ -1,4 +1,4 @@
-"""When work is due, by clocks that differ."""
+"""When work is due, by clocks that differ, and what is due before it."""
 
 from __future__ import annotations
 
@@ -8,6 +8,9 @@ EARLY = 86400.0
 What was never tried is due as much before its time, which is that of the receiver: else an event could wait for a clock
 to catch up, and a later one go ahead of it.
 """
+EARLIER = 64
+"""Handlings that a new one is told to wait for, at most, of any number in its repository: the latest, which wait for
+those before them in turn."""
 
 
 def is_due(row: str, now: str = "%(now)s") -> str:

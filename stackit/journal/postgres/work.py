@@ -11,7 +11,7 @@ import msgspec
 
 from stackit.journal.postgres.arrays import Bytes, Chars, Int2s, Int8s, Texts
 from stackit.journal.postgres.commit import Commit
-from stackit.journal.postgres.due import is_due
+from stackit.journal.postgres.due import EARLIER, is_due
 from stackit.journal.postgres.ownership import row_of, shard_at
 from stackit.journal.postgres.subscribers import MOST
 from stackit.journal.records import DueHandling, Shard
@@ -39,7 +39,7 @@ _EARLIER = f"""
     CROSS JOIN LATERAL (
         SELECT w.id FROM work AS w WHERE w.space = i.space AND w.shard = i.shard AND w.repo_key = i.repo_key
             AND w.id < i.id AND w.id & 4095 = i.id & 4095 AND {is_due("w", "%b::float8")}
-        ORDER BY w.id DESC LIMIT 64
+        ORDER BY w.id DESC LIMIT {EARLIER}
     ) AS o ORDER BY 2
 """
 
