@@ -28,6 +28,8 @@ _EVENTS = f"""
         visible_at, {bodies.STORED}
     FROM events AS e WHERE id > ? ORDER BY id LIMIT {AT_ONCE}
 """
+_ID, _DIGEST, _BODY = 0, 9, slice(-2, None)
+"""Where these are in a row of ``_EVENTS``; the body is the arguments of ``bodies.load``."""
 _HANDLINGS = """
     SELECT event_id, subscriber, repo_key, state, attempts, error, next_at, finished_at, traceback
     FROM handlings WHERE event_id BETWEEN ? AND ? ORDER BY event_id, id
@@ -130,14 +132,15 @@ class _Transfer:
         after = 0
         while rows := self._source.execute(_EVENTS, (after,)).fetchall():
             yield rows
-            after = rows[-1][0]
+            after = rows[-1][_ID]
 
     def _copy_events(self, rows: Sequence[tuple[Any, ...]]) -> None:
-        places = self._copy_bodies([(row[0], self._body(row)) for row in rows])
-        events = [(*self._event(row), *places.get(row[0], (None, None))) for row in rows]
+        places = self._copy_bodies([(row[_ID], self._body(row)) for row in rows])
+        events = [(*self._event(row), *places.get(row[_ID], (None, None))) for row in rows]
         self._copy(_COPY_EVENTS, events)
-        self._copy(_COPY_DIGESTS, [(row[9], row[0]) for row in rows if row[9] is not None and not self._is_echo(row)])
-        self._copy_handlings(rows[0][0], rows[-1][0])
+        firsts = [(row[_DIGEST], row[_ID]) for row in rows if row[_DIGEST] is not None and not self._is_echo(row)]
+        self._copy(_COPY_DIGESTS, firsts)
+        self._copy_handlings(rows[0][_ID], rows[-1][_ID])
 
     def _event(self, row: tuple[Any, ...]) -> tuple[Any, ...]:
         """Return an event as a row of the target, but for the place of its body."""
@@ -153,11 +156,11 @@ class _Transfer:
 
     def _is_echo(self, row: tuple[Any, ...]) -> bool:
         """Return whether an earlier event had the same body."""
-        return bool(self._first.get(row[9], row[0]) != row[0])
+        return bool(self._first.get(row[_DIGEST], row[_ID]) != row[_ID])
 
     def _body(self, row: tuple[Any, ...]) -> bytes | None:
         try:
-            return bodies.load(row[0], *row[-2:])
+            return bodies.load(row[_ID], *row[_BODY])
         except Permanent:
             self._damaged += 1
             return None
