@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 
 from twisted.internet.task import LoopingCall
 
@@ -95,18 +95,8 @@ class FleetNode(ThisNode):
         except BaseException:
             self._lock.release()
             raise
-        if (config.state_dir / NAME).exists():
-            notice(
-                f"{config.state_dir / NAME} is the journal of a stackit without a fleet, and is not read: "
-                "stackit journal copy --to postgres takes it over, before the first start of the fleet; if that is "
-                "done, or it is of no use, move it away"
-            )
-        shards = self.journal.ownership.shards
-        if shards != fleet.shards:
-            notice(
-                f"the work of this fleet is divided into {shards} shards since its database was made: "
-                f"fleet.shards = {fleet.shards} changes that no more"
-            )
+        for remark in _remarks(config, self.journal.ownership.shards):
+            notice(remark)
         candidate = Candidate(
             name=fleet.node or "",
             address=fleet.address or "",
@@ -264,3 +254,19 @@ class FleetNode(ThisNode):
     def release(self) -> None:
         """Release the state directory, when all is closed."""
         self._lock.release()
+
+
+def _remarks(config: Config, shards: int) -> Iterator[str]:
+    """Yield what of a configuration is not as it may be meant, in a fleet that has so many shards."""
+    before = config.state_dir / NAME
+    if before.exists():
+        yield (
+            f"{before} is the journal of a stackit without a fleet, and is not read: stackit journal copy --to "
+            "postgres takes it over, before the first start of the fleet; if that is done, or it is of no use, move it "
+            "away"
+        )
+    if shards != config.fleet.shards:
+        yield (
+            f"the work of this fleet is divided into {shards} shards since its database was made: "
+            f"fleet.shards = {config.fleet.shards} changes that no more"
+        )

@@ -124,17 +124,7 @@ class PostgresJournal(JournalProtocol):
         )
         self._spaces = Spaces(self._writer, reactor)
         self._upkeep = Upkeep(
-            Writer(
-                server,
-                reactor,
-                ownership,
-                subscribers,
-                purpose="journal upkeep",
-                on_change=_ignore,
-                on_hold=_ignore,
-                on_commit=self._exchange.tell,
-                on_reconnected=_do_nothing,
-            ),
+            Writer(server, reactor, ownership, subscribers, purpose="journal upkeep", on_commit=self._exchange.tell),
             reactor,
             written=lambda: self._writer.written,
         )
@@ -435,10 +425,6 @@ class PostgresJournal(JournalProtocol):
         result: Deferred[Any] = Deferred()
         self._writer.join(batch_operation, item, result.callback)
         return result
-
-
-def _do_nothing() -> None:
-    """Take no notice."""
 
 
 def _ignore(_told: object) -> None:

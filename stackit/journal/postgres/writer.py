@@ -72,11 +72,11 @@ class Writer:
         ownership: Ownership,
         subscribers: Subscribers,
         *,
-        purpose: str = "journal writer",
-        on_change: Callable[[str | None], object],
-        on_hold: Callable[[bool], object],
         on_commit: Callable[[Changes], object],
-        on_reconnected: Callable[[], object],
+        purpose: str = "journal writer",
+        on_change: Callable[[str | None], object] = lambda _: None,
+        on_hold: Callable[[bool], object] = lambda _: None,
+        on_reconnected: Callable[[], object] = lambda: None,
     ) -> None:
         self.problem: str | None = None
         self.written = 0
