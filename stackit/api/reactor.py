@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Coroutine, Sequence
+from collections.abc import Callable, Coroutine, Iterator, Sequence
+from contextlib import contextmanager
 from typing import Any, Protocol, TypeVar, cast
 
 from twisted.internet.base import DelayedCall
@@ -94,6 +95,17 @@ async def within(reactor: Timers, seconds: float, waiting: Coroutine[Any, Any, R
         return outcome
 
     return await Deferred.fromCoroutine(waiting).addTimeout(seconds, cast("IReactorTime", reactor), too_late)
+
+
+@contextmanager
+def overdue(reactor: Timers, seconds: float, act: Callable[[], object]) -> Iterator[None]:
+    """Call a function, once, where what is inside takes longer than so many seconds; it goes on all the same."""
+    timer = reactor.callLater(seconds, act)
+    try:
+        yield
+    finally:
+        if timer.active():
+            timer.cancel()
 
 
 def looping_call(reactor: Timers, function: Callable[[], object]) -> LoopingCall:

@@ -10,12 +10,13 @@ import socket
 import sys
 import tempfile
 from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from pathlib import Path
 
 import msgspec
 
 from stackit.api.errors import StackitError
-from stackit.api.reactor import Reactor, sleep
+from stackit.api.reactor import Reactor, overdue, sleep
 from stackit.config import checks
 from stackit.config.model import FileTable
 from stackit.dev.files import WatchedFiles
@@ -136,10 +137,8 @@ class DevServer:
         daemon, self._daemon = self._daemon, None
         if daemon is not None and daemon.status is None:
             daemon.signal(signal.SIGTERM)
-            late = self._reactor.callLater(_STOP_WITHIN, daemon.signal, signal.SIGKILL)
-            await daemon.ended()
-            if late.active():
-                late.cancel()
+            with overdue(self._reactor, _STOP_WITHIN, partial(daemon.signal, signal.SIGKILL)):
+                await daemon.ended()
 
     async def _is_up(self) -> bool:
         try:

@@ -7,7 +7,7 @@ from twisted.internet.defer import CancelledError, Deferred
 from twisted.internet.task import Clock
 
 from stackit import StackitError, sleep
-from stackit.api.reactor import within
+from stackit.api.reactor import overdue, within
 
 
 @pytest.mark.parametrize("given", [90, 90.0, "90s", "1.5m"])
@@ -78,4 +78,27 @@ def test_a_wait_that_is_cancelled_from_outside_is_no_timeout() -> None:
     bounded.cancel()
     bounded.addErrback(lambda failure: failure.value)
     assert isinstance(bounded.result, CancelledError)
+    assert clock.getDelayedCalls() == []
+
+
+@pytest.mark.parametrize(("seconds", "calls"), [(29, 0), (31, 1), (90, 1)])
+def test_what_is_overdue_is_acted_on_once(seconds: int, calls: int) -> None:
+    clock, acted, waited = Clock(), list[float](), Deferred[None]()
+
+    async def work() -> None:
+        with overdue(clock, 30, lambda: acted.append(clock.seconds())):
+            await waited
+
+    working = Deferred.fromCoroutine(work())
+    clock.pump([1] * seconds)
+    assert not working.called
+    waited.callback(None)
+    clock.pump([1] * 60)
+    assert (working.called, acted) == (True, [30.0] * calls)
+
+
+def test_what_fails_in_time_is_not_acted_on() -> None:
+    clock = Clock()
+    with pytest.raises(StackitError), overdue(clock, 30, lambda: None):
+        raise StackitError("no")
     assert clock.getDelayedCalls() == []

@@ -8,7 +8,7 @@ from contextlib import contextmanager
 from twisted.internet.defer import Deferred
 
 from stackit.api.occurrences import Occurrence
-from stackit.api.reactor import Timers
+from stackit.api.reactor import Timers, overdue
 
 Matches = Callable[[Occurrence], bool]
 
@@ -32,12 +32,8 @@ class ExpectedDelivery:
         """Wait for so many seconds at most, and return whether it has come."""
         if not self.came:
             self._waiting = waiting = Deferred[None]()
-            timer = self._reactor.callLater(seconds, self._wake)
-            try:
+            with overdue(self._reactor, seconds, self._wake):
                 await waiting
-            finally:
-                if timer.active():
-                    timer.cancel()
         return self.came
 
     def _wake(self) -> None:

@@ -18,7 +18,7 @@ import psycopg
 from twisted.internet.defer import Deferred
 
 from stackit.api.errors import JournalError
-from stackit.api.reactor import Reactor
+from stackit.api.reactor import Reactor, overdue
 from stackit.journal.postgres.connection import Connection, takes_writes
 from stackit.journal.postgres.ids import storable
 from stackit.journal.postgres.readable import readable
@@ -128,10 +128,8 @@ class Notices:
             self._closed = Deferred()
             if self._thread.is_alive():
                 self._wake_up()
-                patience = self._reactor.callLater(_GRACE, self._cutter.cut)
-                await self._closed
-                if patience.active():
-                    patience.cancel()
+                with overdue(self._reactor, _GRACE, self._cutter.cut):
+                    await self._closed
                 self._thread.join()
             self._has_ended = True
             os.close(self._wake)

@@ -14,7 +14,7 @@ from twisted.internet.defer import Deferred
 from twisted.python.failure import Failure
 
 from stackit.api.errors import JournalError
-from stackit.api.reactor import Reactor
+from stackit.api.reactor import Reactor, overdue
 from stackit.journal.postgres.connection import Connection, reason, takes_writes
 from stackit.journal.postgres.socket_cutter import SocketCutter
 
@@ -127,10 +127,8 @@ class Reader:
                 self._disconnect()
                 return
             self._waiting.put(None)
-            patience = self._reactor.callLater(self._grace, self._give_up)
-            await self._closed
-            if patience.active():
-                patience.cancel()
+            with overdue(self._reactor, self._grace, self._give_up):
+                await self._closed
             self._thread.join()
             if self._look is not None:
                 self._look.cancel()
