@@ -33,7 +33,9 @@ class Group(msgspec.Struct, eq=False):
     waiting: deque[QueueEntry]
     active: int = 0  # running or recording
     running: int = 0
+    in_line: bool = False  # its next event may begin, as soon as there is room
     in_journal: bool = False  # the journal holds more of this group than memory does
+    is_aside: bool = False  # it is not read on before one of its events begins or ends, or it is held no more
     arrived: bool = False  # an event came for it while it was being read
     is_held: bool = False  # none of its events may begin yet
     early_since: float | None = None  # when its mirror was first found to be on its way here, by the reactor's clock

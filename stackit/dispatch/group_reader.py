@@ -23,7 +23,8 @@ class GroupReader:
     """Read the groups of one queue from the journal.
 
     ``read(key, group, limit)`` returns what is due of a group, oldest first; ``take(group, due, room)`` receives it,
-    with the number of events that there was room for. ``groups`` are those with events in the journal, each once.
+    with the number of events that there was room for. ``groups`` are those with events in the journal, each once. One
+    without room for more of its events stands aside until ``take_up``.
     While something is read, ``ended`` collects the handlings that end, and ``lost`` the shards that are lost: the
     journal may still show them.
     """
@@ -54,21 +55,26 @@ class GroupReader:
         self._failed.clear()
 
     def waiting(self) -> list[Group]:
-        """Return the groups that are to be read, also those that could not be."""
+        """Return the groups that are to be read, also those that could not be, and none that stands aside."""
         return [*self.groups, *self._failed]
 
     def read_next(self, room: Callable[[Group], int]) -> bool:
         """Begin to read the next group with room for more events; return whether there is one."""
         if self._reading is not None:
             return False
-        for _ in range(len(self.groups)):
+        while self.groups:
             group = self.groups.popleft()
             most = room(group)
             if most:
                 self._start(group, most)
                 return True
-            self.groups.append(group)
+            group.is_aside = True
         return False
+
+    def take_up(self, group: Group) -> None:
+        """See again whether there is room for more events of a group that stands aside."""
+        group.is_aside = False
+        self.groups.append(group)
 
     def stop(self) -> None:
         """Give up what is being read."""

@@ -107,7 +107,7 @@ class SubscriberQueue:
         self._owns = owns
         self._limits = limits
         self._groups: dict[str, Group] = {}
-        self._ready: deque[Group] = deque()  # groups with an event that waits, each once, first come first served
+        self._ready: deque[Group] = deque()  # groups whose next event may begin, each once, first come first served
         self._reader = GroupReader(subscriber.key, read, self._take)
         self._to_read = self._reader.groups  # looked at for each event
         self._known: set[HandlingId] = set()  # ids of handlings that wait or are in hand
@@ -185,7 +185,7 @@ class SubscriberQueue:
         self._advancing = True
         try:
             while (self._stopped is None and not self.is_at_rest) and (
-                (self._ready and self._start_next()) or (self._to_read and self._reader.read_next(self._room))
+                (self._ready and self._start_next()) or (self._to_read and self._read_next())
             ):
                 pass
         finally:
@@ -194,8 +194,11 @@ class SubscriberQueue:
     def handled(self, entry: QueueEntry) -> None:
         """Let the next event begin: the handler is through with this one, which is not on disk yet."""
         entry.state = RECORDING
-        entry.group.running -= 1
+        group = entry.group
+        group.running -= 1
         self._running -= 1
+        if group.waiting or group.is_aside:
+            self._take_up(group)
         if self._ready or self._to_read:
             self.advance()
 
@@ -233,8 +236,6 @@ class SubscriberQueue:
         if self._stopped is not None or entry.is_lost or not self._owns(due.shard):
             return False
         group.is_held = True
-        if not group.waiting:
-            self._ready.append(group)
         group.waiting.appendleft(QueueEntry(due, None, group))
         self._waiting += 1
         entry.state = ENDED
@@ -251,6 +252,7 @@ class SubscriberQueue:
     def go_on(self, group: Group) -> None:
         """Let the events of a group that was held begin."""
         group.is_held = False
+        self._take_up(group)
         self.advance()
 
     def lose(self, shards: Collection[Shard]) -> int:
@@ -308,7 +310,7 @@ class SubscriberQueue:
 
     def is_empty(self) -> bool:
         """Return whether nothing is in hand, waits, or is to be read."""
-        return not (self._active or self._ready or self._reader.waiting())
+        return not (self._active or self._waiting or self._reader.waiting())
 
     # -- groups and entries -------------------------------------------------------
 
@@ -327,26 +329,45 @@ class SubscriberQueue:
         else:
             event = None
         self._known.add(due.id)
-        if not group.waiting:
-            self._ready.append(group)
         group.waiting.append(QueueEntry(due, event, group))
         self._waiting += 1
+        if not group.in_line:
+            self._take_up(group)
+
+    def _take_up(self, group: Group) -> None:
+        """Put a group in line that has something to do again, by what has changed of it: to begin, or to be read.
+
+        Until then it stands aside, so that it costs nothing how many groups wait.
+        """
+        if group.waiting and not group.in_line and not group.is_blocked():
+            group.in_line = True
+            self._ready.append(group)
+        if group.is_aside:
+            self._reader.take_up(group)
 
     def _drop(self, shards: Collection[Shard]) -> None:
         """Forget what waits of these shards, and what is being read of them; the journal keeps it."""
         self._reader.lost.update(shards)
-        for group in [each for each in self._ready if any(entry.due.shard in shards for entry in each.waiting)]:
+        for group in list(self._groups.values()):
             dropped = [each for each in group.waiting if each.due.shard in shards]
-            for each in dropped:
-                group.waiting.remove(each)
-                self._known.discard(each.due.id)
-                if each.event is not None:
-                    self._kept_bytes -= each.due.size
-            self._waiting -= len(dropped)
-            if not group.waiting:
-                self._ready.remove(group)
-                group.early_since = None
-            self._forget_if_empty(group)
+            if dropped:
+                self._leave_in_journal(group, dropped)
+                if not group.waiting:
+                    group.in_line = False
+                    group.early_since = None
+                self._take_up(group)
+                self._forget_if_empty(group)
+        in_line = [each for each in self._ready if each.in_line]
+        self._ready.clear()
+        self._ready.extend(in_line)
+
+    def _leave_in_journal(self, group: Group, entries: Collection[QueueEntry]) -> None:
+        for each in entries:
+            group.waiting.remove(each)
+            self._known.discard(each.due.id)
+            if each.event is not None:
+                self._kept_bytes -= each.due.size
+        self._waiting -= len(entries)
 
     def _note_drained(self, handling: HandlingId) -> None:
         for each in list(self._draining):
@@ -368,23 +389,23 @@ class SubscriberQueue:
         return self._stopped is None and self._has_room()
 
     def _start_next(self) -> bool:
-        if not self._has_room():
-            return False
-        for _ in range(len(self._ready)):
-            group = self._ready.popleft()
-            if group.is_blocked():
-                self._ready.append(group)
+        while self._ready and self._has_room():
+            group = self._ready[0]
+            if group.is_blocked():  # it is held since it was put in line
+                self._ready.popleft()
+                group.in_line = False
                 continue
             if not self._owns(group.waiting[0].due.shard):
-                self._ready.appendleft(group)
                 return False  # the lease ran out while this process stood still: it hears so in a moment
+            self._ready.popleft()
+            group.in_line = False
             entry = group.waiting.popleft()
             self._waiting -= 1
-            if group.waiting:
-                self._ready.append(group)
             if entry.event is not None:
                 self._kept_bytes -= entry.due.size
             self._start(entry)
+            if group.is_aside or (group.waiting and not group.ordered):
+                self._take_up(group)
             return True
         return False
 
@@ -407,13 +428,21 @@ class SubscriberQueue:
 
     # -- reading ------------------------------------------------------------------
 
+    def _read_next(self) -> bool:
+        is_crowded = self._waiting > self._limits.window // 2
+        if is_crowded and self._running >= self._concurrency:
+            return False
+        return self._reader.read_next(self._room)
+
     def _room(self, group: Group) -> int:
-        """Return how many more events of a group to take into memory."""
+        """Return how many more events of a group to take into memory, where one may be read at all.
+
+        That is 0 only until one of its own events begins or ends, or until it is held no more.
+        """
         if self._waiting <= self._limits.window // 2:
             return self._limits.share if len(group.waiting) <= self._limits.share // 2 else 0
         # If all events in memory wait behind something stuck, the journal may have one that can run.
-        idle = self._running < self._concurrency
-        return 1 if idle and not group.waiting and not group.is_blocked() else 0
+        return 0 if group.waiting or group.is_blocked() else 1
 
     def _take(self, group: Group, due: list[DueHandling], room: int) -> None:
         """Add what was read from the journal of a group, up to ``room`` events that are not in memory."""

@@ -12,7 +12,7 @@ from plugin_maker import bus_with, event
 from twisted.internet.defer import Deferred
 
 from stackit import on
-from stackit.dispatch.entries import QueueEntry, State
+from stackit.dispatch.entries import Group, QueueEntry, State
 from stackit.dispatch.queues import QueueLimits, SubscriberQueue
 from stackit.journal import DueHandling
 
@@ -42,6 +42,8 @@ class QueueMachine(RuleBasedStateMachine):
         self.due: list[DueHandling] = []
         self.started: list[DueHandling] = []
         self.in_hand: list[QueueEntry] = []
+        self.held: list[Group] = []
+        self.were_back: set[int] = set()
         self.reads: list[tuple[str, int, list[DueHandling], Deferred[list[DueHandling]]]] = []
         self.count = 0
         self.queue = SubscriberQueue(
@@ -55,6 +57,7 @@ class QueueMachine(RuleBasedStateMachine):
     # -- what the queue is given ----------------------------------------------------
 
     def handle(self, _queue: SubscriberQueue, entry: QueueEntry) -> None:
+        assert entry.group not in self.held
         self.started.append(entry.due)
         self.in_hand.append(entry)
 
@@ -107,6 +110,27 @@ class QueueMachine(RuleBasedStateMachine):
         entry = data.draw(st.sampled_from(self.in_hand))
         self.finish(entry)
 
+    @precondition(lambda self: self.in_hand)
+    @rule(data=st.data())
+    def put_back(self, data: st.DataObject) -> None:
+        """An event has begun, and finds that what its group needs is not there yet."""
+        entry = data.draw(st.sampled_from(self.in_hand))
+        if entry.state is State.RUNNING:
+            self.in_hand.remove(entry)
+            self.started.remove(entry.due)
+            self.were_back.add(entry.due.id)
+            self.begun = None if self.begun is None else self.begun - 1
+            if entry.group not in self.held:
+                self.held.append(entry.group)
+            assert self.queue.put_back(entry)
+
+    @precondition(lambda self: self.held)
+    @rule(data=st.data())
+    def go_on(self, data: st.DataObject) -> None:
+        group = data.draw(st.sampled_from(self.held))
+        self.held.remove(group)
+        self.queue.go_on(group)
+
     def finish(self, entry: QueueEntry) -> None:
         self.in_hand.remove(entry)
         self.due.remove(entry.due)
@@ -153,12 +177,24 @@ class QueueMachine(RuleBasedStateMachine):
         running = [each for each in self.in_hand if each.state is State.RUNNING]
         assert len(running) <= self.concurrency
         assert len(self.in_hand) <= LIMITS.window
-        assert self.queue._waiting <= LIMITS.window + LIMITS.share
+        assert self.queue._waiting <= LIMITS.window + LIMITS.share + len(GROUPS) * self.concurrency
         assert 0 <= self.queue._kept_bytes <= LIMITS.kept_bytes
-        assert all(len(each.waiting) <= 2 * LIMITS.share for each in self.queue._groups.values())
+        assert all(len(each.waiting) <= 2 * LIMITS.share + self.concurrency for each in self.queue._groups.values())
         if self.ordered:
             groups = [each.due.group for each in running if each.due.group]
             assert len(groups) == len(set(groups))
+
+    @invariant()
+    def whoever_has_something_to_do_is_in_line_and_nobody_else(self) -> None:
+        if not hasattr(self, "queue"):
+            return
+        for group in self.queue._groups.values():
+            may_begin = bool(group.waiting) and not group.is_blocked()
+            assert self.queue._ready.count(group) == group.in_line
+            assert may_begin <= group.in_line <= bool(group.waiting)
+            assert not (group.is_aside and group in self.queue._to_read)
+            # Something will have it taken up again.
+            assert not group.is_aside or (group.in_journal and (group.waiting or group.running or group.is_held))
 
     @invariant()
     def nothing_begins_while_it_is_held(self) -> None:
@@ -172,7 +208,9 @@ class QueueMachine(RuleBasedStateMachine):
         numbers = [each.id for each in self.started]
         assert len(numbers) == len(set(numbers))
         for group in GROUPS:
-            order = [each.id for each in self.started if each.group == group]
+            # What was put back begins at its turn, unless others need not wait for it.
+            out_of_turn = set() if self.ordered and group else self.were_back
+            order = [each.id for each in self.started if each.group == group and each.id not in out_of_turn]
             assert order == sorted(order)
 
     def teardown(self) -> None:
@@ -181,6 +219,8 @@ class QueueMachine(RuleBasedStateMachine):
             return
         total = len({*self.started, *self.due})
         self.release()
+        while self.held:
+            self.queue.go_on(self.held.pop())
         self.wake(set())
         for _ in range(10 * total + 10 * len(GROUPS)):
             while self.reads:

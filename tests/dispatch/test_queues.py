@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import sys
 from collections import Counter
+from collections.abc import Callable
 from itertools import permutations
 from random import Random
 from typing import Any, get_args
@@ -524,3 +526,70 @@ def test_the_end_of_one_reason_to_hold_a_queue_lets_nothing_go_that_another_hold
     assert (harness.started, harness.queue.is_at_rest) == ([], True)
     harness.queue.release(last)
     assert (harness.started, harness.queue.is_at_rest) == ([1], False)
+
+
+def calls_of(function: Callable[[], object]) -> int:
+    """Return how many calls of functions in Python something takes: a measure of work that no machine changes."""
+    count = 0
+
+    def note(_frame: object, what: str, _arg: object) -> None:
+        nonlocal count
+        count += what == "call"
+
+    before = sys.getprofile()
+    sys.setprofile(note)
+    try:
+        function()
+    finally:
+        sys.setprofile(before)
+    return count
+
+
+def left_in_the_journal(number: int) -> Harness:
+    """A queue with one handler, and so many groups with an event in the journal."""
+    harness = Harness(concurrency=1)
+    for each in range(number):
+        harness.add(due_handling(each, f"group{each}", 1))
+    harness.queue.wake([each.group for each in harness.pending.values()])
+    return harness
+
+
+def groups_that_wait_for_a_handler(number: int) -> None:
+    harness = left_in_the_journal(number)
+    while harness.active or harness.reads:
+        while harness.reads:
+            harness.answer()
+        for each in list(harness.active):
+            harness.end(each)
+    assert len(harness.started) == number
+    assert harness.empty()
+
+
+def groups_that_are_held(number: int) -> None:
+    """Each is held from its first event on; they go on one after the other."""
+    harness = left_in_the_journal(number)
+    held = []
+    while harness.active or harness.reads:
+        while harness.reads:
+            harness.answer()
+        for each in list(harness.active):
+            del harness.active[each]
+            entry = harness.entries[-1]
+            held.append(entry.group)
+            assert harness.queue.put_back(entry)
+    assert (len(held), harness.queue.has_due()) == (number, False)
+    for group in held:
+        harness.queue.go_on(group)
+        while harness.active or harness.reads:
+            while harness.reads:
+                harness.answer()
+            for each in list(harness.active):
+                harness.end(each)
+    assert len(harness.started) == 2 * number
+    assert harness.empty()
+
+
+@pytest.mark.parametrize("wait", [groups_that_wait_for_a_handler, groups_that_are_held])
+def test_the_work_for_a_group_does_not_grow_with_how_many_wait(wait: Callable[[int], None]) -> None:
+    few, many = calls_of(lambda: wait(600)), calls_of(lambda: wait(1800))
+    assert many < 4 * few
