@@ -7,7 +7,7 @@ from collections import defaultdict
 from collections.abc import Awaitable, Callable, Collection, Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import msgspec
 from twisted.internet.defer import Deferred, gatherResults
@@ -22,6 +22,7 @@ StartFleet = Callable[..., Awaitable[RunningFleet]]
 _HANDLER = """
 import json
 import os
+import threading
 import time
 
 from stackit import Permanent, hookimpl, on
@@ -36,10 +37,22 @@ def note(what, **more):
         notes.write(json.dumps(line) + "\\n")
 
 
+def watch():
+    last = time.monotonic()
+    while True:
+        time.sleep(0.1)
+        now = time.monotonic()
+        if now - last > 0.6:
+            with open(NOTES + ".stood", "a") as stood:
+                stood.write(json.dumps({"pid": os.getpid(), "at": last + 0.2}) + "\\n")
+        last = now
+
+
 @hookimpl
 def stackit_service(app):
     global sleep
     sleep = app.sleep
+    threading.Thread(target=watch, daemon=True).start()
 
 
 @hookimpl
@@ -71,6 +84,7 @@ async def handle(event):
 """
 
 
+_Line = TypeVar("_Line")
 _TRIES = 5
 """Times that a delivery is sent which no node takes: an outage may be long on a busy machine."""
 
@@ -86,6 +100,13 @@ class Note(msgspec.Struct, frozen=True):
     pid: int
     guid: str = ""
     repo: str = ""
+
+
+class Standstill(msgspec.Struct, frozen=True):
+    """A line of the plugin about its process, which got no turn of the machine for a while: a time within that."""
+
+    pid: int
+    at: float
 
 
 class Sent(msgspec.Struct, frozen=True):
@@ -107,6 +128,7 @@ class Load:
     def __init__(self, directory: Path) -> None:
         directory.mkdir(parents=True, exist_ok=True)
         self._notes = directory / "notes"
+        self._stood = directory / "notes.stood"
         self.broken = directory / "notes.broken"
         """While there is such a file, the handler gives up each event at once."""
         self.failing = directory / "notes.failing"
@@ -129,10 +151,7 @@ class Load:
 
     def notes(self) -> list[Note]:
         """Return what was noted so far, by time."""
-        if not self._notes.exists():
-            return []
-        whole = self._notes.read_text().rpartition("\n")[0].splitlines()
-        return sorted((msgspec.json.decode(line, type=Note) for line in whole), key=lambda note: note.at)
+        return sorted(_lines(self._notes, Note), key=lambda note: note.at)
 
     async def send(
         self, fleet: RunningFleet, repos: Sequence[str], each: int, *, pause: float = 0.0, **asked: Any
@@ -231,13 +250,19 @@ class Load:
         return sorted(begun.intersection(guids))
 
     def overlaps(self) -> list[str]:
-        """Return each handling that began while another of its repository ran, in whatever process."""
+        """Return each handling that began while another of its repository ran, in whatever process.
+
+        One whose process was killed, or stood still meanwhile, may be done by others.
+        """
+        stops = defaultdict(list, {pid: list(at) for pid, at in self._stops.items()})
+        for each in _lines(self._stood, Standstill):
+            stops[each.pid].append(each.at)
         running: dict[str, dict[tuple[int, str], float]] = defaultdict(dict)
         wrong = []
         for note in self.notes():
             here = running[note.repo]
             for pid, guid in list(here):
-                if any(here[pid, guid] <= stop < note.at for stop in self._stops[pid]):
+                if any(here[pid, guid] <= stop < note.at for stop in stops[pid]):
                     del here[pid, guid]
             if note.what == "start":
                 wrong += [f"{note.guid} in {note.pid} at {note.at:.3f} beside {guid} in {pid}" for pid, guid in here]
@@ -259,3 +284,11 @@ class Load:
         assert not (missing := self.missing()), f"lost: {sorted(missing)}"
         assert not (disorder := self.disorder()), f"out of order: {disorder}"
         assert not (overlaps := self.overlaps()), f"side by side: {overlaps}"
+
+
+def _lines(path: Path, type_: type[_Line]) -> list[_Line]:
+    """Return the whole lines of a file that processes write, none where it is not there yet."""
+    if not path.exists():
+        return []
+    whole = path.read_text().rpartition("\n")[0].splitlines()
+    return [msgspec.json.decode(line, type=type_) for line in whole]

@@ -56,6 +56,15 @@ def test_what_ran_in_a_process_that_was_killed_ended_with_it(tmp_path: Path) -> 
     load.check()
 
 
+def test_what_ran_in_a_process_that_stood_still_may_be_begun_by_another(tmp_path: Path) -> None:
+    load = judged(tmp_path, [WELL[0], ("start", 1.5, 8, 0), ("end", 1.7, 8, 0), *WELL[1:]])
+    for pid, at in ((8, 1.2), (7, 0.8), (7, 1.6)):  # another, before it, and too late
+        (tmp_path / "notes.stood").write_text(f'{{"pid": {pid}, "at": {at}}}\n')
+        assert load.overlaps() != []
+    (tmp_path / "notes.stood").write_text('{"pid": 7, "at": 1.2}\n{"pid": 7')
+    load.check()
+
+
 def test_what_ended_twice_is_told(tmp_path: Path) -> None:
     load = judged(tmp_path, [*WELL, ("start", 5.0, 9, 1), ("end", 6.0, 9, 1)])
     load.check()
