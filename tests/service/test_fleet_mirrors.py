@@ -175,5 +175,33 @@ async def test_with_two_copies_the_second_goes_on_when_the_first_is_gone(nodes: 
     await nodes.announced(b, announced + 1)
 
 
+@pytest_twisted.ensureDeferred
+async def test_a_node_that_joins_leaves_no_mirror_with_one_copy(nodes: Nodes) -> None:
+    for repo in REPOS:
+        nodes.urls[repo] = await nodes.github.create(repo)
+        await nodes.github.commit(repo)
+    running = [await nodes.start(name, copies=2) for name in "ab"]
+    await nodes.in_step(running[0], "a", "b")
+
+    async def copies() -> dict[str, int]:
+        refs = {repo: await nodes.github.refs(repo) for repo in REPOS}
+        return {repo: sum(refs_at(str(_path(each, repo))) == refs[repo] for each in running) for repo in REPOS}
+
+    async def are_two() -> bool:
+        return set((await copies()).values()) == {2}
+
+    await running[0].until(are_two, "two copies of each", within=60)
+    running.append(await nodes.start("c", copies=2))
+    homes: list[str] = []
+
+    async def are_moved() -> bool:
+        found = await copies()
+        assert min(found.values()) >= 2
+        homes[:] = {each["node"] for each in (await nodes.shown(running[0])).values()}
+        return set(homes) == set("abc") and set(found.values()) == {2}
+
+    await running[0].until(are_moved, "the third node to have its part, and no mirror to be there thrice", within=60)
+
+
 def _path(node: RunningStackit, repo: str) -> Path:
     return node.state_dir / "mirrors" / f"{repo}.git"

@@ -101,6 +101,11 @@ class Copies:
         copy = self._copies.get(key)
         return copy is not None and copy.is_in_step
 
+    def is_whole(self, key: str) -> bool:
+        """Return True if a copy has been equal to the mirror at its home."""
+        copy = self._copies.get(key)
+        return copy is not None and copy.worker.status.verified_at is not None
+
     def is_hopeless(self, key: str) -> bool:
         """Return True for a copy that could not be fetched a few times in a row."""
         copy = self._copies.get(key)

@@ -14,6 +14,7 @@ from stackit.plugins.mirror.fleet.disposal import Disposal
 from stackit.plugins.mirror.fleet.distant import DistantMirror
 from stackit.plugins.mirror.fleet.records import MirrorRecord
 from stackit.plugins.mirror.fleet.states import MirrorStates
+from stackit.plugins.mirror.fleet.whole_shards import WholeShards
 from stackit.plugins.mirror.repository.places import Places
 from stackit.plugins.mirror.sync.settings import SyncSettings
 from stackit.plugins.mirror.sync.worker import MirrorWorker
@@ -60,7 +61,15 @@ class Residence:
         self.copies = Copies(
             workshop, settings, prepare=homes.prepare_mirror, fetched=self._fetched, ended=self._copy_ended
         )
-        self._disposal = Disposal(self._app, places, record=self.states.get, is_wanted=self._is_wanted)
+        self._whole = WholeShards(self._app, own=self._whole_here, changed=self._whole_changed)
+        self._disposal = Disposal(
+            self._app,
+            places,
+            record=self.states.get,
+            is_wanted=self._is_wanted,
+            is_copied=self._is_copied,
+            again=self._again,
+        )
         self._claimed: set[str] = set()  # of which it is durable that their home is here
         self._to_claim: set[str] = set()
         self._claiming: Deferred[None] = succeed(None)
@@ -75,6 +84,7 @@ class Residence:
     def begin(self) -> None:
         """Read what the homes wrote, and follow from now on."""
         self.states.begin()
+        self._whole.begin()
         self._disposal.add(each.repo.key for each in self._app.repos if self._places.is_known(each.repo))
         self._nodes.when_changed(self.follow_soon)
         self._nodes.when_arriving(lambda _: self.follow_soon())
@@ -170,6 +180,7 @@ class Residence:
                     self.place(managed)
         self._homes.work()
         self._await_arrivals()
+        self._whole.note()
 
     def _grouped(self) -> dict[int, list[ManagedRepo]]:
         if self._shards is None:
@@ -182,7 +193,8 @@ class Residence:
         """Return all of what the fleet says of a repository that decides what is kept of it here."""
         home = self._nodes.home(repo)
         at = None if home is None else (home.name, home.incarnation, home.state, home.address)
-        return at, self._nodes.is_here(repo), self._is_copy(repo)
+        copies = [(each.name, each.state == "away") for each in self._nodes.copies(repo)]
+        return at, self._nodes.is_here(repo), self._is_copy(repo), copies
 
     def _place_here(self, managed: ManagedRepo, key: str) -> None:
         if self._homes.is_busy(managed):
@@ -211,7 +223,7 @@ class Residence:
         """Return whether a copy of a mirror that has its home elsewhere is kept here, or its home is to be here."""
         if self._nodes.shard(repo) in self._nodes.arriving():
             return True
-        return any(each.name == self._nodes.here for each in self._nodes.copies(repo))
+        return self._has_second(repo)
 
     def _is_wanted(self, managed: ManagedRepo) -> bool:
         is_held = self._homes.is_busy(managed) or self.copies.holds(managed.repo.key)
@@ -261,6 +273,30 @@ class Residence:
     def _copy_ended(self, key: str) -> None:
         self._disposal.add([key])
         self._again([key])
+        self._whole.note()
+
+    def _whole_here(self) -> Collection[int]:
+        """Return the shards of whose mirrors the second copies are here, and all of them whole."""
+        whole = set()
+        for shard, repos in self._grouped().items():
+            if all(self.copies.is_whole(each.repo.key) for each in repos) and self._has_second(repos[0].repo):
+                whole.add(shard)
+        return whole
+
+    def _has_second(self, repo: Repo) -> bool:
+        return any(each.name == self._nodes.here for each in self._nodes.copies(repo))
+
+    def _is_copied(self, managed: ManagedRepo) -> bool:
+        """Return whether all nodes that should have a second copy of a mirror are there, and have said that they do."""
+        shard = self._nodes.shard(managed.repo)
+        return all(
+            each.state != "away" and self._whole.has(each.name, shard) for each in self._nodes.copies(managed.repo)
+        )
+
+    def _whole_changed(self, shards: Collection[int]) -> None:
+        grouped = self._grouped()
+        keys = [each.repo.key for shard in shards for each in grouped.get(shard, ())]
+        self._again(key for key in keys if self._disposal.is_held(key))
 
     def _await_arrivals(self) -> None:
         """Tell which of the shards that shall arrive are here already, and wait for the copies of the others."""
@@ -272,6 +308,7 @@ class Residence:
         self._tell_arrived(self._arrivals)
 
     def _fetched(self, key: str) -> None:
+        self._whole.note()
         managed = self._find(key)
         if managed is None:
             return
@@ -336,9 +373,11 @@ class Residence:
         if self._turn is not None and self._turn.active():
             self._turn.cancel()
         self.copies.stop()
+        self._disposal.stop()
 
     async def finish(self) -> None:
         """Wait until no copy is fetched any more, and write the last states."""
         await self._claiming
         await self.copies.finish()
         await self.states.stop()
+        await self._whole.stop()

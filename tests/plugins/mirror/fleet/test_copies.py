@@ -6,6 +6,8 @@ import pytest_twisted
 from mirror_fleet import KEY, REPO, MirrorFleet, NodeHarness, gauges, in_step, knows, record, shown, two
 from mirror_harness import Upstream, managed, pushed, refs
 
+from stackit import Node
+
 
 @pytest_twisted.ensureDeferred
 async def test_a_shard_arrives_after_its_mirrors_and_nobody_looks_twice(fleet: MirrorFleet, upstream: Upstream) -> None:
@@ -118,6 +120,47 @@ async def test_a_second_copy_follows_every_announcement_and_is_there_when_its_ho
     await fleet.until(lambda: in_step(b, upstream))
     assert b.fetches() == []
     assert len(fleet.shared.announcements) == announced
+
+
+@pytest_twisted.ensureDeferred
+async def test_the_node_that_had_the_second_copy_keeps_it_until_the_next_one_is_whole(
+    fleet: MirrorFleet, upstream: Upstream
+) -> None:
+    fleet.membership.copies[KEY] = ["b"]
+    a, b = await two(fleet, upstream)
+    await fleet.until(lambda: gauges(b)["stackit_mirror_copies", "in_step"] == 1)
+    await knows(b)
+    fleet.refuse("a", 503)
+    asked = fleet.asked("a")
+    c = fleet.start("c", managed(upstream), interval=0)
+    fleet.membership.copies[KEY] = ["c"]
+    fleet.membership.change()
+    await fleet.until(lambda: fleet.asked("a") > asked and gauges(b)["stackit_mirror_copies", "in_step"] == 0)
+    await move_on(fleet, a, upstream)
+    await fleet.until(lambda: record(fleet).moves > 1)
+    assert b.path().exists()
+    fleet.refuse("a", None)
+    await move_on(fleet, a, upstream)
+    await fleet.until(lambda: not b.path().exists())
+    assert refs(c.path()) == upstream.refs()
+    assert [each.reason for each in b.named("notice")] == ["node a has the mirror now: it is removed here"]
+
+
+@pytest_twisted.ensureDeferred
+async def test_the_former_home_keeps_a_mirror_until_the_second_copy_of_the_new_one_is_whole(
+    fleet: MirrorFleet, upstream: Upstream
+) -> None:
+    a, b = await two(fleet, upstream)
+    await knows(b)
+    fleet.membership.copies[KEY] = ["c"]
+    fleet.membership.nodes["c"] = Node(name="c", roles=("mirror",), state="away")  # it is expected to come
+    fleet.membership.give(KEY, "b")
+    await fleet.until(lambda: in_step(b, upstream) and record(fleet).is_good and record(fleet).node == "b")
+    await knows(a)
+    assert a.path().exists()
+    c = fleet.start("c", managed(upstream))
+    await fleet.until(lambda: not a.path().exists())
+    assert refs(c.path()) == upstream.refs()
 
 
 @pytest_twisted.ensureDeferred

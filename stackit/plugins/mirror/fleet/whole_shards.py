@@ -1,0 +1,110 @@
+"""Where second copies are whole: each node writes down the shards of whose mirrors it has all of them."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Collection, Mapping
+
+import msgspec
+from twisted.internet.defer import CancelledError, Deferred, succeed
+
+from stackit import App, StackitError
+from stackit.plugins.mirror.fleet.late_writes import LateWrites
+
+COLLECTION = "mirror-copies"
+SOON = 1.0
+"""Seconds until it is written that something changed: many copies become whole at once."""
+_AGAIN = 1.0
+"""Seconds until the journal is asked again after an error, of which it tells by itself."""
+
+
+class WholeShards:
+    """The shards by the node.
+
+    ``own`` returns those of this node, as they are now. ``changed`` is called with shards of which a node says
+    something else than before.
+    """
+
+    def __init__(
+        self, app: App, *, own: Callable[[], Collection[int]], changed: Callable[[Collection[int]], object]
+    ) -> None:
+        self._app = app
+        self._here = app.nodes.here
+        self._own = own
+        self._changed = changed
+        self._by_node: dict[str, frozenset[int]] = {}
+        self._written: frozenset[int] | None = None  # of this one; None where that is not known
+        self._late = LateWrites(app.reactor, self._write, again=_AGAIN)
+        self._is_due = False
+        self._reading: Deferred[None] = succeed(None)
+        self._is_reading = False
+        self._stopped = False
+
+    def begin(self) -> None:
+        """Read what the nodes wrote, and follow. It blocks for as long as that takes."""
+        self._app.watch(COLLECTION, self._noticed)
+        try:
+            documents = self._app.documents(COLLECTION)
+        except StackitError:
+            self._noticed(None)
+        else:
+            self._written = _decode(documents.get(self._here, b"[]"))
+            self._take(documents)
+
+    def has(self, node: str, shard: int) -> bool:
+        """Return whether another node has said that it has the second copies of all mirrors of a shard."""
+        return shard in self._by_node.get(node, ())
+
+    def note(self) -> None:
+        """Have it written down which are whole here, if that has changed."""
+        if not self._stopped:
+            self._late.note(self._here, SOON)
+
+    async def stop(self) -> None:
+        """Write what is not written yet, and nothing after that."""
+        self._stopped = True
+        await self._reading
+        await self._late.stop()
+
+    async def _write(self, _: Collection[str]) -> None:
+        own = frozenset(self._own())
+        if own != self._written:
+            self._written = None
+            await self._app.keep(COLLECTION, {self._here: msgspec.json.encode(sorted(own))})
+            self._written = own
+
+    def _noticed(self, _: frozenset[str] | None) -> None:
+        self._is_due = True
+        if not self._is_reading and not self._stopped:
+            self._is_reading = True
+            self._reading = Deferred.fromCoroutine(self._read())
+            self._reading.addErrback(lambda failure: failure.trap(CancelledError) and None)
+
+    async def _read(self) -> None:
+        try:
+            while self._is_due and not self._stopped:
+                self._is_due = False
+                try:
+                    documents = await self._app.kept(COLLECTION, None)
+                except StackitError:
+                    self._is_due = True
+                    await self._app.sleep(_AGAIN)
+                else:
+                    self._changed(self._take(documents))
+        finally:
+            self._is_reading = False
+
+    def _take(self, documents: Mapping[str, bytes]) -> Collection[int]:
+        """Take what the nodes wrote, one document each; return the shards of which one says something else."""
+        before, self._by_node = self._by_node, {node: _decode(each) for node, each in documents.items()}
+        changed: set[int] = set()
+        for node in before.keys() | self._by_node.keys():
+            changed |= before.get(node, frozenset()) ^ self._by_node.get(node, frozenset())
+        return changed
+
+
+def _decode(document: bytes) -> frozenset[int]:
+    """Return the shards of a document; none for one that another version wrote, and that cannot be read here."""
+    try:
+        return frozenset(msgspec.json.decode(document, type=list[int]))
+    except (msgspec.DecodeError, UnicodeDecodeError):
+        return frozenset()
