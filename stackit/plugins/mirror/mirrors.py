@@ -208,7 +208,8 @@ class Mirrors:
         """Follow a change of the registry: clone what is new, move what has another name, give up what is gone."""
         if self.residence is not None:
             gone = [*change.removed, *(old for old, _ in change.moved)]
-            self.residence.registry_changed([managed.repo.key for managed in gone])
+            new = [*change.added, *(new for _, new in change.moved)]
+            self.residence.registry_changed([managed.repo.key for managed in gone], new)
         for managed in change.removed:
             self._take_out(managed.repo.key, Unmanaged)
         for old, _ in change.moved:

@@ -85,7 +85,7 @@ class Residence:
         """Read what the homes wrote, and follow from now on."""
         self.states.begin()
         self._whole.begin()
-        self._disposal.add(each.repo.key for each in self._app.repos if self._places.is_known(each.repo))
+        self._look_for_leftovers(self._app.repos)
         self._nodes.when_changed(self.follow_soon)
         self._nodes.when_arriving(lambda _: self.follow_soon())
         self.follow_soon()
@@ -157,18 +157,22 @@ class Residence:
         """Take note that the worker of a mirror has ended."""
         self._disposal.add([key])
 
-    def registry_changed(self, gone: Collection[str]) -> None:
+    def registry_changed(self, gone: Collection[str], new: Iterable[ManagedRepo]) -> None:
         """Keep no copies and no records of those that are gone: they are managed no more, or have other names.
 
-        The others are to be placed then.
+        The others are to be placed then, also the ``new`` ones, or those under new names.
         """
         self._shards = None
         self.follow_soon()
+        self._look_for_leftovers(new)
         for key in gone:
             self.copies.end(key)
             if key in self._claimed or self._nodes.leads():
                 self.states.forget([key])
             self._claimed.discard(key)
+
+    def _look_for_leftovers(self, repos: Iterable[ManagedRepo]) -> None:
+        self._disposal.add(each.repo.key for each in repos if self._places.is_known(each))
 
     def _follow(self) -> None:
         """Place the mirrors of all shards of which the fleet says something else than before."""

@@ -31,9 +31,15 @@ class Places:
         """Read which mirrors are on disk, at the start."""
         self._known = mirrors_on_disk(self._directory)
 
-    def is_known(self, repo: Repo) -> bool:
-        """Return whether there is a mirror at the place of a repository, or was at the start."""
-        return repo.path.lower() in self._known
+    def is_known(self, managed: ManagedRepo) -> bool:
+        """Return whether a mirror is aside, or at the place of a repository or of a former name, or was at the start.
+
+        It may be that of another repository.
+        """
+        names = (managed.repo, *map(Repo.parse, managed.former))
+        if any(each.path.lower() in self._known for each in names):
+            return True
+        return managed.identity is not None and self._aside(managed.identity).exists()
 
     def place(self, repo: Repo) -> Path:
         """Return where the mirror of a repository belongs."""

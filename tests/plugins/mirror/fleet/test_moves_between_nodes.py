@@ -177,3 +177,26 @@ async def test_a_renamed_mirror_is_said_to_come_while_its_last_round_ends(
     await fleet.until(is_there)
     await handled
     assert refs(a.path("octo/gadget")) == upstream.refs() == fleet.shared.told["octo/gadget"]
+
+
+@pytest.mark.parametrize("starts_again", [False, True])
+@pytest_twisted.ensureDeferred
+async def test_what_was_left_behind_under_a_former_name_is_removed(
+    fleet: MirrorFleet, upstream: Upstream, *, starts_again: bool
+) -> None:
+    a, b = await two(fleet, upstream, id=7)
+    await fleet.stop("b")
+    fleet.membership.give(KEY, "b")
+    await fleet.until(lambda: a.worker() is None)
+    (old,) = a.app.repos
+    new = msgspec.structs.replace(old, repo=Repo.parse("octo/gadget"), former=(KEY,))
+    fleet.shared.told["octo/gadget"] = fleet.shared.told.pop(KEY)
+    fleet.membership.homes["octo/gadget"] = "b"
+    a.app.repos.apply(ReposChange(moved=((old, new),)))
+    assert a.path().exists()
+    if starts_again:
+        await fleet.stop("a")
+        a = fleet.start("a", new)
+    b = fleet.start("b", new)
+    await fleet.until(lambda: b.path("octo/gadget").exists() and not a.path().exists())
+    assert [each.reason for each in a.named("notice")][-1:] == ["node b has the mirror now: it is removed here"]
