@@ -170,6 +170,7 @@ class MirrorFleet:
         self.shared = Shared()
         self.running: dict[str, NodeHarness] = {}
         self._servers: dict[str, GitHttp] = {}
+        self._starts = 0
 
     def start(self, name: str, *managed: ManagedRepo, **more: Any) -> NodeHarness:
         """Start a node, or start it again on its disk."""
@@ -177,7 +178,8 @@ class MirrorFleet:
         (state / "mirrors").mkdir(parents=True, exist_ok=True)
         if name not in self._servers:
             self._servers[name] = GitHttp(self.reactor, state / "mirrors")
-        self.membership.nodes[name] = Node(name=name, roles=("mirror",))
+        self._starts += 1
+        self.membership.nodes[name] = Node(name=name, incarnation=self._starts, roles=("mirror",))
         self.running[name] = node = NodeHarness(self, name, state, *managed, **more)
         self.membership.change()
         return node

@@ -74,6 +74,7 @@ class Disposal:
             and home.state == "up"
             and record is not None
             and record.node == home.name != self._app.nodes.here
+            and record.incarnation == home.incarnation
             and record.is_good
         )
         if not has_it or home is None or self._has_kept(each) or not self._may_go(each):

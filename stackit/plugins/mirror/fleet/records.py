@@ -10,10 +10,11 @@ from stackit.plugins.mirror.sync.status import State
 class MirrorRecord(msgspec.Struct, frozen=True, omit_defaults=True, kw_only=True):
     """A mirror, as the node that is its home last wrote it.
 
-    ``path`` is the mirror's directory at that node. ``state``, ``verified_at``, ``error``, ``next_at`` and ``held`` are
-    those of its status; times are epoch seconds. ``moves`` counts the announcements of refs that moved: those who keep
-    a copy fetch when it has changed. ``inherited``: the home took the mirror over, and has not compared it with its
-    remote yet, so its refs may be older than what was announced.
+    ``path`` is the mirror's directory at that node. ``incarnation`` is that of the process there: an earlier one may
+    have had another disk. ``state``, ``verified_at``, ``error``, ``next_at`` and ``held`` are those of its status;
+    times are epoch seconds. ``moves`` counts the announcements of refs that moved: those who keep a copy fetch when it
+    has changed. ``inherited``: the home took the mirror over, and has not compared it with its remote yet, so its refs
+    may be older than what was announced.
     """
 
     node: str
@@ -25,6 +26,7 @@ class MirrorRecord(msgspec.Struct, frozen=True, omit_defaults=True, kw_only=True
     held: bool = False
     moves: int = 0
     inherited: bool = False
+    incarnation: int = 0
 
     @property
     def is_good(self) -> bool:

@@ -293,9 +293,7 @@ class Residence:
     def _is_copied(self, managed: ManagedRepo) -> bool:
         """Return whether all nodes that should have a second copy of a mirror are there, and have said that they do."""
         shard = self._nodes.shard(managed.repo)
-        return all(
-            each.state != "away" and self._whole.has(each.name, shard) for each in self._nodes.copies(managed.repo)
-        )
+        return all(each.state != "away" and self._whole.has(each, shard) for each in self._nodes.copies(managed.repo))
 
     def _whole_changed(self, shards: Collection[int]) -> None:
         grouped = self._grouped()
@@ -312,11 +310,12 @@ class Residence:
         self._tell_arrived(self._arrivals)
 
     def _fetched(self, key: str) -> None:
-        self._whole.note()
         managed = self._find(key)
         if managed is None:
             return
         shard = self._nodes.shard(managed.repo)
+        if not self._whole.is_said(shard):
+            self._whole.note()
         if key in self._arrivals.get(shard, ()) and self._is_ready(managed):
             self._arrivals[shard].discard(key)
             self._tell_arrived([shard])
@@ -349,6 +348,7 @@ class Residence:
         worker = self._homes.present(key)
         if worker is None or not self._nodes.is_here(worker.managed.repo):
             return None
+        home = self._nodes.home(worker.managed.repo)
         return MirrorRecord(
             node=self._nodes.here,
             path=str(worker.directory),
@@ -358,6 +358,7 @@ class Residence:
             next_at=worker.status.next_at,
             held=worker.status.held is not None,
             inherited=worker.is_inherited,
+            incarnation=0 if home is None else home.incarnation,
         )
 
     def _is_awaited(self, key: str) -> bool:

@@ -145,7 +145,8 @@ class MirrorStates:
 
 
 def _is_alike(own: MirrorRecord, known: MirrorRecord, *, moves: bool) -> bool:
-    """Return True if only times differ, which can wait; with ``moves``, refs that moved cannot."""
+    """Return True if only times differ, or the process, which can wait; with ``moves``, refs that moved cannot."""
     if (own.verified_at is None) != (known.verified_at is None) or (moves and own.moves != known.moves):
         return False
-    return own == msgspec.structs.replace(known, verified_at=own.verified_at, next_at=own.next_at, moves=own.moves)
+    times = {"verified_at": own.verified_at, "next_at": own.next_at}
+    return own == msgspec.structs.replace(known, **times, moves=own.moves, incarnation=own.incarnation)

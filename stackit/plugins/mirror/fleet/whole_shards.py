@@ -7,7 +7,7 @@ from collections.abc import Callable, Collection, Mapping
 import msgspec
 from twisted.internet.defer import CancelledError, Deferred, succeed
 
-from stackit import App, StackitError
+from stackit import App, Node, StackitError
 from stackit.plugins.mirror.fleet.late_writes import LateWrites
 
 COLLECTION = "mirror-copies"
@@ -15,6 +15,13 @@ SOON = 1.0
 """Seconds until it is written that something changed: many copies become whole at once."""
 _AGAIN = 1.0
 """Seconds until the journal is asked again after an error, of which it tells by itself."""
+
+
+class Said(msgspec.Struct, frozen=True):
+    """What a node says. ``incarnation`` is that of its process: the next one may have another disk."""
+
+    incarnation: int = 0
+    shards: frozenset[int] = frozenset()
 
 
 class WholeShards:
@@ -31,8 +38,8 @@ class WholeShards:
         self._here = app.nodes.here
         self._own = own
         self._changed = changed
-        self._by_node: dict[str, frozenset[int]] = {}
-        self._written: frozenset[int] | None = None  # of this one; None where that is not known
+        self._by_node: dict[str, Said] = {}
+        self._written: Said | None = None  # by this one; None where that is not known
         self._late = LateWrites(app.reactor, self._write, again=_AGAIN)
         self._is_due = False
         self._reading: Deferred[None] = succeed(None)
@@ -47,12 +54,17 @@ class WholeShards:
         except StackitError:
             self._noticed(None)
         else:
-            self._written = _decode(documents.get(self._here, b"[]"))
+            self._written = _decode(documents.get(self._here, b"{}"))
             self._take(documents)
 
-    def has(self, node: str, shard: int) -> bool:
-        """Return whether another node has said that it has the second copies of all mirrors of a shard."""
-        return shard in self._by_node.get(node, ())
+    def has(self, node: Node, shard: int) -> bool:
+        """Return whether another node has said, since it started, that it has all second copies of a shard."""
+        said = self._by_node.get(node.name, Said())
+        return said.incarnation == node.incarnation and shard in said.shards
+
+    def is_said(self, shard: int) -> bool:
+        """Return whether this node has said so of a shard: a further fetch of its mirrors changes nothing."""
+        return self._written is not None and shard in self._written.shards
 
     def note(self) -> None:
         """Have it written down which are whole here, if that has changed."""
@@ -66,11 +78,14 @@ class WholeShards:
         await self._late.stop()
 
     async def _write(self, _: Collection[str]) -> None:
-        own = frozenset(self._own())
-        if own != self._written:
+        own = Said(self._incarnation(), frozenset(self._own()))
+        if own != self._written and (self._written is None or own.shards or self._written.shards):
             self._written = None
-            await self._app.keep(COLLECTION, {self._here: msgspec.json.encode(sorted(own))})
+            await self._app.keep(COLLECTION, {self._here: msgspec.json.encode(own)})
             self._written = own
+
+    def _incarnation(self) -> int:
+        return next((each.incarnation for each in self._app.nodes.nodes() if each.name == self._here), 0)
 
     def _noticed(self, _: frozenset[str] | None) -> None:
         self._is_due = True
@@ -98,13 +113,15 @@ class WholeShards:
         before, self._by_node = self._by_node, {node: _decode(each) for node, each in documents.items()}
         changed: set[int] = set()
         for node in before.keys() | self._by_node.keys():
-            changed |= before.get(node, frozenset()) ^ self._by_node.get(node, frozenset())
+            earlier, now = before.get(node, Said()), self._by_node.get(node, Said())
+            is_new = earlier.incarnation != now.incarnation
+            changed |= now.shards if is_new else earlier.shards ^ now.shards
         return changed
 
 
-def _decode(document: bytes) -> frozenset[int]:
-    """Return the shards of a document; none for one that another version wrote, and that cannot be read here."""
+def _decode(document: bytes) -> Said:
+    """Return what a document says; nothing for one that another version wrote, and that cannot be read here."""
     try:
-        return frozenset(msgspec.json.decode(document, type=list[int]))
+        return msgspec.json.decode(document, type=Said)
     except (msgspec.DecodeError, UnicodeDecodeError):
-        return frozenset()
+        return Said()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from typing import Any
 
 import pytest
@@ -82,6 +83,27 @@ async def test_a_mirror_stays_on_disk_while_its_new_home_has_none(fleet: MirrorF
     await fleet.until(lambda: in_step(b, upstream))
     await fleet.until(lambda: not a.path().exists())
     assert (await shown(a))["state"] == "in_step"
+
+
+@pytest_twisted.ensureDeferred
+async def test_a_mirror_stays_on_disk_while_its_home_that_started_again_may_have_lost_its_own(
+    fleet: MirrorFleet, upstream: Upstream
+) -> None:
+    a, b = await two(fleet, upstream)
+    await fleet.stop("a")
+    fleet.membership.give(KEY, "b")
+    await fleet.until(lambda: in_step(b, upstream))
+    await fleet.until(lambda: record(fleet).node == "b" and record(fleet).is_good)
+    await fleet.stop("b")
+    shutil.rmtree(b.path())
+    upstream.directory.rename(upstream.directory.with_name("gone.git"))
+    a = fleet.start("a", managed(upstream))
+    b = fleet.start("b", managed(upstream))
+    await fleet.until(b.path().exists)  # it has it from the only one that is left
+    assert a.path().exists()
+    upstream.directory.with_name("gone.git").rename(upstream.directory)
+    await b.worker().sync("manual")
+    await fleet.until(lambda: not a.path().exists())
 
 
 @pytest_twisted.ensureDeferred
