@@ -141,90 +141,6 @@ class FleetNode(ThisNode):
         )
         return self._peers
 
-    def is_closed(self) -> bool:
-        """Return whether deliveries should be sent to another node: this one stops, or cannot make them durable.
-
-        Or it drains, and another node that does not takes deliveries, too: what can be kept is not refused.
-        """
-        if self._problem is not None:
-            self.journal.problems()  # whoever asks finds out whether it is over
-        return self._is_leaving or self._is_relieved() or self._is_away()
-
-    def threads(self) -> Mapping[str, MonitoredThread]:
-        """Return the threads of the journal, for the heartbeat."""
-        return database_threads(self.journal.threads(), self._is_away)
-
-    def _is_away(self) -> bool:
-        """Return whether the database takes no writes, or has not answered for a while where nothing is written."""
-        return self._problem is not None or (bool(self._fleet.problems()) and self._fleet.silent_for() > _AWAY)
-
-    def _is_relieved(self) -> bool:
-        """Return whether this node drains, and another one takes deliveries that does not."""
-        return self._fleet.is_draining() and "receive" not in self._fleet.view.alone_with(self._fleet.here)
-
-    def problems(self) -> list[str]:
-        """Return what is wrong with the membership, the fleet, its database and this node's clock, one line each."""
-        unasked = [] if self._peers is None else self._peers.watch.problems()
-        own = [*self._fleet.problems(), *self._fleet.clock.problems()]
-        return [*own, *self._roles_missing(), *self._database.problems(), *unasked]
-
-    def _roles_missing(self) -> list[str]:
-        """Return a line for each role that no node has; nothing outside the fleet, which shows no nodes."""
-        if self._fleet.incarnation is None:
-            return []
-        had = {role for each in self._fleet.nodes() if each.state != "away" for role in each.roles}
-        return [
-            f"no node that is there has the role {role}: {waits}; start one, or add the role to a node"
-            for role, waits in _WITHOUT_ROLE.items()
-            if role not in had
-        ]
-
-    def routes(self) -> list[Route]:
-        """Return the routes of the admin side about the fleet."""
-        between = [] if self._peers is None else self._peers.routes()
-        return [*fleet_routes(self._fleet, self._state, self.journal.problems), *between]
-
-    def pages(self) -> list[Page]:
-        """Return the page about the fleet."""
-        return [fleet_page()]
-
-    def collectors(self) -> list[tuple[str, Collector]]:
-        """Return the metrics of the fleet."""
-        between = [] if self._peers is None else self._peers.collectors()
-        return [("fleet", FleetMetrics(self._fleet, self._state)), ("journal", self.journal.collector()), *between]
-
-    def _state(self) -> DatabaseState | None:
-        return self._database.state
-
-    def _look_at_database(self) -> None:
-        """Have the database looked at as soon as it answers: this node is in the fleet again."""
-        if self._fleet.incarnation is not None:
-            self._database.look_again()
-
-    def journal_changed(self, problem: str | None) -> None:
-        """Take note of what keeps the journal from being written; None once it can be."""
-        self._problem = problem
-
-    def _hold(self, holds: bool) -> None:
-        """Have no handler begin while its outcome could not be written down: it would be called again."""
-        self._holds = holds
-        if self._dispatch is not None and holds:
-            self._dispatch.hold("unwritable")
-        elif self._dispatch is not None:
-            self._dispatch.release("unwritable")
-            self._dispatch.look_again()
-
-    def _enter(self) -> None:
-        """Move no retry of others' by what the time of the fleet was set by while this node was out of it."""
-        if self._dispatch is not None:
-            self._dispatch.trust_clock()
-
-    def _look_for_server(self) -> None:
-        """See with every connection where the database is now; what was read meanwhile may be old."""
-        self.journal.doubt()
-        if self._dispatch is not None:
-            self._dispatch.look_again()
-
     def start(self, dispatch: Dispatch) -> None:
         """Enter the fleet: its work comes by shards from now on."""
         self._dispatch = dispatch
@@ -254,6 +170,96 @@ class FleetNode(ThisNode):
     def release(self) -> None:
         """Release the state directory, when all is closed."""
         self._lock.release()
+
+    # -- what is asked of it -------------------------------------------------------
+
+    def is_closed(self) -> bool:
+        """Return whether deliveries should be sent to another node: this one stops, or cannot make them durable.
+
+        Or it drains, and another node that does not takes deliveries, too: what can be kept is not refused.
+        """
+        if self._problem is not None:
+            self.journal.problems()  # whoever asks finds out whether it is over
+        return self._is_leaving or self._is_relieved() or self._is_away()
+
+    def problems(self) -> list[str]:
+        """Return what is wrong with the membership, the fleet, its database and this node's clock, one line each."""
+        unasked = [] if self._peers is None else self._peers.watch.problems()
+        own = [*self._fleet.problems(), *self._fleet.clock.problems()]
+        return [*own, *self._roles_missing(), *self._database.problems(), *unasked]
+
+    def threads(self) -> Mapping[str, MonitoredThread]:
+        """Return the threads of the journal, for the heartbeat."""
+        return database_threads(self.journal.threads(), self._is_away)
+
+    def routes(self) -> list[Route]:
+        """Return the routes of the admin side about the fleet."""
+        between = [] if self._peers is None else self._peers.routes()
+        return [*fleet_routes(self._fleet, self._state, self.journal.problems), *between]
+
+    def pages(self) -> list[Page]:
+        """Return the page about the fleet."""
+        return [fleet_page()]
+
+    def collectors(self) -> list[tuple[str, Collector]]:
+        """Return the metrics of the fleet."""
+        between = [] if self._peers is None else self._peers.collectors()
+        return [("fleet", FleetMetrics(self._fleet, self._state)), ("journal", self.journal.collector()), *between]
+
+    # -- what the journal and the membership tell ----------------------------------
+
+    def journal_changed(self, problem: str | None) -> None:
+        """Take note of what keeps the journal from being written; None once it can be."""
+        self._problem = problem
+
+    def _hold(self, holds: bool) -> None:
+        """Have no handler begin while its outcome could not be written down: it would be called again."""
+        self._holds = holds
+        if self._dispatch is not None and holds:
+            self._dispatch.hold("unwritable")
+        elif self._dispatch is not None:
+            self._dispatch.release("unwritable")
+            self._dispatch.look_again()
+
+    def _enter(self) -> None:
+        """Move no retry of others' by what the time of the fleet was set by while this node was out of it."""
+        if self._dispatch is not None:
+            self._dispatch.trust_clock()
+
+    def _look_for_server(self) -> None:
+        """See with every connection where the database is now; what was read meanwhile may be old."""
+        self.journal.doubt()
+        if self._dispatch is not None:
+            self._dispatch.look_again()
+
+    def _look_at_database(self) -> None:
+        """Have the database looked at as soon as it answers: this node is in the fleet again."""
+        if self._fleet.incarnation is not None:
+            self._database.look_again()
+
+    # -- inside --------------------------------------------------------------------
+
+    def _is_away(self) -> bool:
+        """Return whether the database takes no writes, or has not answered for a while where nothing is written."""
+        return self._problem is not None or (bool(self._fleet.problems()) and self._fleet.silent_for() > _AWAY)
+
+    def _is_relieved(self) -> bool:
+        """Return whether this node drains, and another one takes deliveries that does not."""
+        return self._fleet.is_draining() and "receive" not in self._fleet.view.alone_with(self._fleet.here)
+
+    def _roles_missing(self) -> list[str]:
+        """Return a line for each role that no node has; nothing outside the fleet, which shows no nodes."""
+        if self._fleet.incarnation is None:
+            return []
+        had = {role for each in self._fleet.nodes() if each.state != "away" for role in each.roles}
+        return [
+            f"no node that is there has the role {role}: {waits}; start one, or add the role to a node"
+            for role, waits in _WITHOUT_ROLE.items()
+            if role not in had
+        ]
+
+    def _state(self) -> DatabaseState | None:
+        return self._database.state
 
 
 def _remarks(config: Config, shards: int) -> Iterator[str]:
