@@ -66,6 +66,8 @@ async def handle(event):
     asked = event.payload["asked"]
     note("start", **which)
     try:
+        while os.path.exists(NOTES + ".held"):
+            await sleep(0.05)
         if os.path.exists(NOTES + ".broken"):
             raise Permanent("broken")
         if os.path.exists(NOTES + ".failing"):
@@ -133,6 +135,8 @@ class Load:
         """While there is such a file, the handler gives up each event at once."""
         self.failing = directory / "notes.failing"
         """While there is such a file, the handler fails, and is tried again."""
+        self.held = directory / "notes.held"
+        """While there is such a file, what the handler has begun does not go on."""
         module = directory / "handler.py"
         module.write_text(_HANDLER)
         self.config = {

@@ -112,8 +112,10 @@ async def test_no_handler_begins_while_the_database_takes_no_writes(
 
     # The lease is long: what is in memory is this node's all the time.
     fleet = await start_fleet(postgres=server.database(), nodes=("a",), fleet={"lease": "1m"})
+    load.held.touch()  # however long it takes to send all of it
     await load.send(fleet, REPOS, 5, takes=1.0)
     await deferToThread(set_read_only, "on")
+    load.held.unlink()
 
     async def is_told() -> bool:
         problems: list[str] = (await fleet["a"].admin("GET", "{prefix}/fleet")).json()["problems"]
