@@ -8,7 +8,8 @@ from typing import Any
 
 import msgspec
 from mirror_harness import GitHttp, Harness, Upstream, ask, managed, refs
-from twisted.internet.defer import Deferred, succeed
+from twisted.internet.defer import succeed
+from waiting import until
 
 from stackit import ManagedRepo, Node, Occurrence, RefChange, Repo, StackitError
 from stackit.plugins.mirror.fleet.records import MirrorRecord, decode_record
@@ -214,13 +215,7 @@ class MirrorFleet:
 
     async def until(self, condition: Callable[[], object]) -> None:
         """Wait for a condition. It is a bound against a hang that fails, and no measurement."""
-        for _ in range(3000):
-            if condition():
-                return
-            turn: Deferred[None] = Deferred()
-            self.reactor.callLater(0.01, turn.callback, None)
-            await turn
-        raise AssertionError("it never came true")
+        await until(condition)
 
 
 KEY = "octo/widget"
