@@ -146,7 +146,8 @@ async def test_with_two_copies_the_second_goes_on_when_the_first_is_gone(nodes: 
     for repo in REPOS:
         nodes.urls[repo] = await nodes.github.create(repo)
         await nodes.github.commit(repo)
-    a, b = [await nodes.start(name, copies=2, rehome_after="1s", lease="3s") for name in "ab"]
+    # The lease is longer than a machine stands still: a node that comes back to the fleet looks at the remotes again.
+    a, b = [await nodes.start(name, copies=2, rehome_after="1s", lease="12s") for name in "ab"]
     homes = await nodes.in_step(a, "a", "b")
 
     async def are_copied() -> bool:
