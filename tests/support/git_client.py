@@ -15,4 +15,4 @@ async def ls_remote(url: str, token: str = "", *options: str) -> Finished:
     basic = base64.b64encode(f"x-access-token:{token}".encode()).decode()
     said = ["-c", f"http.extraHeader=Authorization: Basic {basic}"] if token else []
     argv = ["git", *said, *options, "ls-remote", url]
-    return await run(reactor, argv, env=GIT_ENVIRONMENT, limits=ProcessLimits(timeout=20))
+    return await run(reactor, argv, env=GIT_ENVIRONMENT, limits=ProcessLimits(timeout=60))

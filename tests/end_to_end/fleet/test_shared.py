@@ -30,7 +30,7 @@ def log_in(node: FleetNode) -> str:
     """Log in by the token as a browser does, and return the session's token. Blocks."""
     host = node.admin_url.removeprefix("http://")
     form = {"Content-Type": "application/x-www-form-urlencoded", "Origin": node.admin_url}
-    connection = HTTPConnection(host, timeout=30)
+    connection = HTTPConnection(host, timeout=60)
     connection.request("POST", "/login", f"token={TOKEN}", form)
     cookie = connection.getresponse().headers["Set-Cookie"]
     connection.close()
