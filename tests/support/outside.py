@@ -32,7 +32,8 @@ from stackit import hookimpl, on
 
 def note(**fields):
     with open(os.environ["NOTES"], "a") as notes:
-        notes.write(json.dumps(fields) + "\\n")
+        # A disk that is full may have taken a part of the note before.
+        notes.write("\\n" + json.dumps(fields) + "\\n")
 
 
 @on("*")
@@ -59,11 +60,11 @@ class Notebook:
         self.environment = {"NOTES": str(self._notes)}
 
     def read(self, by: str = "events") -> list[dict[str, Any]]:
-        """What was noted by one of its handlers so far, in order."""
+        """What was noted by one of its handlers so far, in order. A note that a full disk cut short is none."""
         if not self._notes.exists():
             return []
         whole = self._notes.read_text().rpartition("\n")[0]  # the last line may be about to be written
-        notes = [json.loads(line) for line in whole.splitlines()]
+        notes = [json.loads(line) for line in whole.splitlines() if line.endswith("}")]
         return [note for note in notes if note["by"] == by]
 
     def seen(self) -> Counter[str]:
