@@ -18,7 +18,7 @@ from stackit.journal.postgres.socket_cutter import answers_within
 _PATIENCE = 30.0
 """Seconds that the making of the tables may take."""
 _TRIES = 5
-"""Times that a process may begin: one that stands still meanwhile is cut off, so that it keeps no other waiting."""
+"""Times that it is begun: the server cuts off who stands still meanwhile, so that no other is kept waiting."""
 _NODE_KEY_BYTES = 32
 
 _LOCK = "SELECT pg_advisory_xact_lock(hashtext(%s))"
@@ -88,13 +88,13 @@ def doubts(server: Server) -> list[str]:
 
 def _prepare(server: Server, shards: int, release: Release, *, keep: bool) -> int:
     for _ in range(_TRIES - 1):
-        with suppress(_StoodStill):
+        with suppress(_CutOff):
             return _try_to_prepare(server, shards, release, keep=keep)
     return _try_to_prepare(server, shards, release, keep=keep)
 
 
-class _StoodStill(JournalError):
-    """This process did nothing in its transaction for so long that the server ended it: nothing of it is there."""
+class _CutOff(JournalError):
+    """The connection was cut amid the transaction: nothing of it is there."""
 
 
 def _try_to_prepare(server: Server, shards: int, release: Release, *, keep: bool) -> int:
@@ -116,8 +116,7 @@ def _try_to_prepare(server: Server, shards: int, release: Release, *, keep: bool
         except psycopg.errors.DuplicateTable as error:
             raise JournalError(f"the database of the fleet has tables of something else: {reason(error)}") from None
         except psycopg.Error as error:
-            stood_still = isinstance(error, psycopg.errors.IdleInTransactionSessionTimeout)
-            problem = _StoodStill if stood_still else JournalError
+            problem = _CutOff if connection.closed else JournalError
             raise problem(f"the tables of the fleet cannot be made or checked: {reason(error)}") from None
         except TimeoutError:
             raise JournalError(

@@ -86,19 +86,24 @@ def test_a_node_waits_for_another_that_makes_the_tables_however_long_it_takes(
     assert (found, limits) == ([16], ["50ms"])
 
 
-def test_a_process_that_stood_still_amid_the_tables_begins_anew(postgres: str, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("is_cut", [False, True])
+def test_a_process_that_stood_still_amid_the_tables_or_was_cut_off_begins_anew(
+    postgres: str, postgres_server: PostgresServer, monkeypatch: pytest.MonkeyPatch, is_cut: bool
+) -> None:
     make = opening._make
     begun: list[Connection] = []
 
     def slow(connection: Connection, *rest: Any) -> None:
         begun.append(connection)
+        if len(begun) == 1 and is_cut:
+            postgres_server.cut_connections(database_of(postgres))
         ours = "SELECT 1 FROM pg_stat_activity WHERE pid = %s"
         while len(begun) == 1 and in_database(postgres, ours, connection.info.backend_pid):
             time.sleep(0.01)
         make(connection, *rest)
 
     monkeypatch.setattr(opening, "_make", slow)
-    assert prepare(Server(postgres, lease=0.5), 16) == 16
+    assert prepare(Server(postgres, lease=60.0 if is_cut else 0.5), 16) == 16
     assert len(begun) == 2
     assert in_database(postgres, "SELECT count(*) FROM version") == [(1,)]
 
