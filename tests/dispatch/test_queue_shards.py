@@ -10,10 +10,10 @@ import msgspec
 import pytest
 from journal_values import due_handling
 from plugin_maker import bus_with, event
-from twisted.internet.defer import Deferred
+from twisted.internet.defer import CancelledError, Deferred
 
 from stackit import on
-from stackit.dispatch.entries import QueueEntry, State
+from stackit.dispatch.entries import Group, QueueEntry, State
 from stackit.dispatch.queues import QueueLimits, SubscriberQueue
 from stackit.journal import DueHandling, Shard
 
@@ -44,7 +44,8 @@ class Walk:
     """A walk at random: one queue, and a journal that other processes record into, and own shards of.
 
     ``rows`` is what the journal has, oldest first, ``epochs`` are those of the shards that are owned here, ``untold``
-    are the rows that others recorded and have not told of: they do so in any order.
+    are the rows that others recorded and have not told of: they do so in any order. The lease may be over
+    (``in_time``) for a moment before the queue hears that all is lost. ``held`` are groups with an event put back.
     """
 
     def __init__(self, random: Random) -> None:
@@ -62,6 +63,8 @@ class Walk:
         self.count = 0
         self.started: list[DueHandling] = []
         self.in_hand: list[QueueEntry] = []
+        self.held: list[Group] = []
+        self.in_time = True
         self.reads: list[tuple[Callable[[], list[DueHandling]], list[DueHandling], Deferred[list[DueHandling]]]] = []
         self.drains: list[tuple[Shard, Deferred[None]]] = []
         self.queue = SubscriberQueue(
@@ -71,11 +74,16 @@ class Walk:
 
     def handle(self, _queue: SubscriberQueue, entry: QueueEntry) -> None:
         assert self.owns(entry.due.shard)
+        assert entry.group not in self.held
         entry.task = CancelNoted()
         self.started.append(entry.due)
         self.in_hand.append(entry)
 
     def owns(self, shard: Shard) -> bool:
+        return self.works(shard) and self.in_time
+
+    def works(self, shard: Shard) -> bool:
+        """Return whether the journal gives out what is pending in a shard: it looks at no clock."""
         return shard in self.epochs and shard not in self.leaving
 
     def due(self, row: Row) -> DueHandling:
@@ -88,14 +96,14 @@ class Walk:
 
     def read(self, _key: str, group: str, limit: int) -> Deferred[list[DueHandling]]:
         def found() -> list[DueHandling]:
-            return [self.due(each) for each in self.rows if each.group == group and self.owns(each.shard)][:limit]
+            return [self.due(each) for each in self.rows if each.group == group and self.works(each.shard)][:limit]
 
         reading: Deferred[list[DueHandling]] = Deferred()
         self.reads.append((found, found(), reading))
         return reading
 
     def wake(self) -> None:
-        self.queue.wake(list(dict.fromkeys(each.group for each in self.rows if self.owns(each.shard))))
+        self.queue.wake(list(dict.fromkeys(each.group for each in self.rows if self.works(each.shard))))
 
     # -- what happens ---------------------------------------------------------------
 
@@ -109,7 +117,7 @@ class Walk:
     def is_recorded_here(self) -> None:
         for _ in range(self.random.randint(1, 5)):
             row = self.record(self.random.choice(sorted(GROUPS)))
-            if self.owns(row.shard):
+            if self.works(row.shard):
                 self.queue.offer(self.due(row), event())
 
     def is_recorded_elsewhere(self) -> None:
@@ -118,7 +126,7 @@ class Walk:
     def is_told(self) -> None:
         if self.untold:
             row = self.untold.pop(self.random.randrange(len(self.untold)))
-            if row in self.rows and self.owns(row.shard):
+            if row in self.rows and self.works(row.shard):
                 self.queue.offer(self.due(row), None)
 
     def gains(self) -> None:
@@ -128,8 +136,42 @@ class Walk:
         if shard not in self.epochs:
             self.last_epoch += 1
             self.epochs[shard] = self.last_epoch
-        self.leaving.discard(shard)  # or it is kept after all
+        self.keep({shard})  # it may have been on its way to another
         self.wake()
+
+    def keep(self, shards: set[Shard]) -> None:
+        """Wait for no drain of these shards any more."""
+        self.leaving -= shards
+        for each in [each for each in self.drains if each[0] in shards]:
+            self.drains.remove(each)
+            each[1].addErrback(lambda failure: failure.trap(CancelledError) and None)
+            each[1].cancel()
+
+    def lapses(self) -> None:
+        self.in_time = False
+
+    def hears_of_that(self) -> None:
+        if not self.in_time:
+            self.lose(set(SHARDS))
+            self.in_time = True
+
+    def puts_back(self) -> None:
+        """An event has begun, and its handler has yet to be called."""
+        running = [each for each in self.in_hand if each.state is State.RUNNING]
+        if not running:
+            return
+        entry = self.random.choice(running)
+        self.in_hand.remove(entry)
+        if not entry.is_lost:
+            self.started.remove(entry.due)
+            if self.owns(entry.due.shard) and entry.group not in self.held:
+                self.held.append(entry.group)
+        if not self.queue.put_back(entry):
+            self.queue.ended(entry)
+
+    def goes_on(self) -> None:
+        if self.held:
+            self.queue.go_on(self.held.pop(self.random.randrange(len(self.held))))
 
     def loses(self) -> None:
         self.lose(set(self.random.sample(SHARDS, self.random.randint(1, 3))))
@@ -137,14 +179,14 @@ class Walk:
     def lose(self, shards: set[Shard]) -> None:
         for each in shards:
             self.epochs.pop(each, None)
-            self.leaving.discard(each)
+        self.keep(shards)
         hit = [each for each in self.in_hand if each.due.shard in shards and not each.is_lost]
         assert self.queue.lose(shards) == len(hit)
         assert all(isinstance(each.task, CancelNoted) and each.task.was_cancelled for each in hit)
 
     def drains_one(self) -> None:
         shard = self.random.choice(SHARDS)
-        if shard in self.epochs:
+        if shard in self.epochs and shard not in self.leaving:
             self.leaving.add(shard)
             self.drains.append((shard, self.queue.drain({shard})))
 
@@ -152,10 +194,9 @@ class Walk:
         """A shard that is drained goes to another process: nothing of it is in hand here."""
         for each in [each for each in self.drains if each[1].called]:
             self.drains.remove(each)
-            if each[0] in self.leaving:
-                assert not [entry for entry in self.in_hand if entry.due.shard == each[0] and not entry.is_lost]
-                self.leaving.discard(each[0])
-                del self.epochs[each[0]]
+            assert not [entry for entry in self.in_hand if entry.due.shard == each[0] and not entry.is_lost]
+            self.leaving.discard(each[0])
+            del self.epochs[each[0]]
 
     def is_through(self) -> None:
         running = [each for each in self.in_hand if each.state is State.RUNNING]
@@ -189,7 +230,8 @@ class Walk:
     def step(self) -> None:
         often = [self.is_recorded_here, self.is_recorded_elsewhere, self.is_told, self.is_told, self.is_answered]
         often += [self.is_answered, self.is_through, self.ends, self.ends, self.ends, self.ends, self.gains]
-        seldom = [self.loses, self.drains_one, self.gives, self.gives]
+        often += [self.puts_back, self.goes_on, self.hears_of_that]
+        seldom = [self.loses, self.drains_one, self.gives, self.gives, self.lapses]
         self.random.choice(self.random.choices([often, seldom], [8, 1])[0])()
 
     # -- what must hold -------------------------------------------------------------
@@ -211,6 +253,9 @@ class Walk:
 
     def end_well(self) -> None:
         """All that is pending is handled in the end, and nothing is left of it in memory."""
+        self.hears_of_that()
+        while self.held:
+            self.goes_on()
         for shard in SHARDS:
             self.gain(shard)
         for _ in range(20 * (self.count + 1)):
