@@ -16,7 +16,7 @@ from stackit import forges
 from stackit.api import hookspecs
 from stackit.api.app import App
 from stackit.api.commands import check_commands
-from stackit.api.errors import JournalError, StackitError
+from stackit.api.errors import JournalError, StackitError, describe
 from stackit.api.events import RefChange, Repo
 from stackit.api.forge import GITHUB, Forges
 from stackit.api.metrics import Collector
@@ -186,7 +186,10 @@ class Stackit(Service):
         """Make the forges with their webhook secrets: in a fleet, those of all nodes."""
         config = self.config
         if config.fleet.is_configured:
-            self._loads.load(partial(shared_secrets.load, SecretFiles(config.state_dir), self.journal))
+            self._loads.load(
+                "the webhook secrets of the fleet",
+                partial(shared_secrets.load, SecretFiles(config.state_dir), self.journal),
+            )
         self._know_secrets()
         self.forges = forges.with_secrets(config, self._notice)
         self._senders = Forges(forge for forge, _ in self.forges)
@@ -242,9 +245,9 @@ class Stackit(Service):
             node=self.node.nodes.here,
             guard=lambda: self.admin.guard,
         )
-        for each in (self.people.sessions, self.people.audit):
+        for what, each in (("the sessions", self.people.sessions), ("the audit", self.people.audit)):
             self._closers.add(partial(self.stop_steps.write_down, each.stop))
-            self._loads.load(each.load)
+            self._loads.load(what, each.load)
 
     def _make_peers(self) -> None:
         """Make what this node asks of others, and does for them."""
@@ -300,7 +303,7 @@ class Stackit(Service):
         )
         self.stop.when_begun(self.live.feed.stop)
         self.bus.register("stackit.live", self.live.feed, own=True)
-        self._loads.load(self.live.history.load)
+        self._loads.load("the last hour", self.live.history.load)
         self.bus.register("stackit.history", self.live.history, own=True)
 
     def _make_app(self) -> None:
@@ -430,7 +433,7 @@ class Stackit(Service):
         self._closers.add(self.stop.begin)  # for a start that fails
         self._closers.add(self.dispatch.stop)
         self.dispatch.open_queues()
-        self._loads.load(self._load_pauses)
+        self._loads.load("the pauses", self._load_pauses)
         self._closers.add(partial(self.stop_steps.stop_plugins, self._plugin_services))
         self._plugin_services.start()
 
@@ -484,6 +487,9 @@ class Stackit(Service):
             self.pauses.load()
         except JournalError as problem:
             self.dispatch.hold("unknown", str(problem))
+            raise
+        except Exception as fault:
+            self.dispatch.hold("unknown", describe(fault))
             raise
         self.dispatch.release("unknown")
 

@@ -5,10 +5,13 @@ from __future__ import annotations
 from collections.abc import Awaitable, Callable
 
 from twisted.internet.base import DelayedCall
+from twisted.logger import Logger
 
 from stackit.api.background import Background
 from stackit.api.errors import JournalError
 from stackit.api.reactor import Timers
+
+_log = Logger(namespace="stackit")
 
 _AGAIN = 1.0
 """Seconds until the journal is asked again."""
@@ -17,6 +20,7 @@ _AGAIN = 1.0
 class StartLoads:
     """The functions that read it. Each is called again until it raises no JournalError.
 
+    What else one of them raises fails the start; later it is logged, and the others are called all the same.
     The functions block the reactor while the journal is locked, so they are called again only when it has answered
     ``ask``, which blocks nothing and raises JournalError, too.
     With ``at_once`` such an error is raised, and fails the start: in a fleet others work on, and a handler that a
@@ -27,19 +31,19 @@ class StartLoads:
         self._reactor = reactor
         self._ask = ask
         self._at_once = at_once
-        self._unread: list[Callable[[], None]] = []
+        self._unread: list[tuple[str, Callable[[], None]]] = []
         self._timer: DelayedCall | None = None
         self._background = Background()
         self._is_stopped = False
 
-    def load(self, load: Callable[[], None]) -> None:
-        """Call a function now, and later again where the journal cannot be read yet."""
+    def load(self, what: str, load: Callable[[], None]) -> None:
+        """Call a function now, and later again where the journal cannot be read yet. ``what`` it reads is named."""
         try:
             load()
         except JournalError:
             if self._at_once:
                 raise
-            self._unread.append(load)
+            self._unread.append((what, load))
             self._schedule()
 
     def try_again(self) -> None:
@@ -48,8 +52,11 @@ class StartLoads:
         if self._is_stopped:
             return
         unread, self._unread = self._unread, []
-        for each in unread:
-            self.load(each)
+        for what, load in unread:
+            try:
+                self.load(what, load)
+            except Exception:  # noqa: BLE001 - a fault of stackit's own must not keep the others from being read
+                _log.failure("{what} of the last process cannot be read: a fault of stackit's own", what=what)
 
     async def stop(self) -> None:
         """Call none any more."""

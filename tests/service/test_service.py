@@ -15,6 +15,7 @@ from log_capture import warnings_logged
 from plugin_maker import plugin
 from twisted.application.service import Service
 from twisted.internet.defer import Deferred
+from twisted.logger import LogEvent, formatEvent
 from waiting import until
 
 from stackit import App, Duration, Route, StackitError, hookimpl, sleep
@@ -294,4 +295,35 @@ async def test_while_it_is_not_known_which_handlers_are_paused_none_begins(
     unreadable.clear()
     await until(lambda: not stackit.dispatch.problems())
     assert {each.subscriber.key for each in queues if each.is_at_rest} == {paused}
+    await stackit.stopService()
+
+
+@pytest_twisted.ensureDeferred
+async def test_where_a_fault_keeps_the_pauses_from_being_read_none_begins_and_all_else_is_read(
+    config: Config, monkeypatch: pytest.MonkeyPatch, logged_failures: list[LogEvent]
+) -> None:
+    answer, read = SQLiteJournal.documents_now, list[str]()
+    is_locked = True
+
+    def documents_now(journal: SQLiteJournal, collection: str) -> dict[str, bytes]:
+        if is_locked:
+            raise JournalError("the journal cannot read it: database is locked")
+        if collection == "paused":
+            raise ZeroDivisionError
+        read.append(collection)
+        return answer(journal, collection)
+
+    stackit = make(config)
+    with monkeypatch.context() as at_start:
+        at_start.setattr(SQLiteJournal, "documents_now", documents_now)
+        stackit.startService()
+        is_locked = False
+        await until(lambda: {"sessions", "audit", "history"} <= set(read) and stackit.dispatch.problems())
+    assert stackit.dispatch.problems() == [
+        "no handler begins before it is known which of them are paused: ZeroDivisionError"
+    ]
+    assert all(each.is_at_rest for each in stackit.dispatch.queues().values())
+    (logged,) = logged_failures
+    assert formatEvent(logged) == "the pauses of the last process cannot be read: a fault of stackit's own"
+    logged_failures.clear()
     await stackit.stopService()
