@@ -280,10 +280,15 @@ async def test_a_plugin_that_refuses_its_table_keeps_everything_as_it_was(runnin
 
     server: RunningStackit = await running_stackit(config=config("blue"), plugins=tmp_path)
 
+    def told() -> list[str]:
+        return re.findall(r"the colour is (\w+)", server.log)
+
     async def colours(guid: str) -> list[str]:
+        before = len(told())
         assert (await server.deliver("issues", guid=guid)).status == 202
         await server.wait_for(guid)
-        return re.findall(r"the colour is (\w+)", server.log)[-2:]
+        await until(lambda: len(told()) == before + 2, "the log to tell")
+        return told()[-2:]
 
     assert await colours("one") == ["blue", "blue"]
     line = await server.reload(config("red", secret, burst=1))

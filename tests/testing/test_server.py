@@ -116,6 +116,7 @@ async def test_a_wait_ends_at_once_when_it_cannot_end_well(running_stackit: Any,
     plugins = {"failing": {"file": str(tmp_path / "failing.py")}, "mirror": {"enabled": False}}
     server: RunningStackit = await running_stackit(config={"plugins": plugins})
     await server.deliver("issues", guid="fails")
+    await until(lambda: "handler failed for good" in server.log, "the log to tell")
     with pytest.raises(StackitFailed) as failed:
         await server.wait_for("fails", within="1h")
     lines = str(failed.value).splitlines()
