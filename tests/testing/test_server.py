@@ -14,7 +14,7 @@ import pytest_twisted
 from twisted.internet.defer import Deferred
 from waiting import until
 
-from stackit.testing import PretendGitHub, RunningStackit, StackitFailed
+from stackit.testing import PretendGitHub, RunningFleet, RunningStackit, StackitFailed
 from stackit.testing.toml import toml
 
 MODULE = """
@@ -164,3 +164,19 @@ async def test_a_start_waits_for_a_port_that_somebody_took_since_the_stop(runnin
     await starting
     assert server.admin_url == known
     assert await server.stop() == 0
+
+
+@pytest_twisted.ensureDeferred
+async def test_a_node_starts_again_whose_database_was_not_heard_in_time(tmp_path: Path, postgres: str) -> None:
+    from twisted.internet import reactor  # noqa: PLC0415 - importing it installs it
+
+    fleet = RunningFleet(reactor, tmp_path, postgres, nodes=["a"])
+    node = fleet["a"]
+    node.cut()
+    try:
+        starting = Deferred.fromCoroutine(fleet.start())
+        await until(lambda: "timeout expired" in node.log, "a start in vain")
+        node.heal()
+        await starting
+    finally:
+        await fleet.stop()
