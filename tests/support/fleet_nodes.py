@@ -9,6 +9,7 @@ from contextlib import suppress
 from typing import Any
 
 import psycopg
+from postgres_journals import patient
 from twisted.internet.defer import CancelledError, Deferred
 from twisted.internet.task import deferLater
 
@@ -143,7 +144,7 @@ class Nodes:
         self.conninfo = conninfo
         self.shards = shards
         self.members: list[Member] = []
-        prepare(Server(conninfo), shards)
+        prepare(patient(conninfo), shards)
 
     def start(self, name: str, *, lease: float = 60.0, conninfo: str | None = None, **settings: Any) -> Member:
         """Start a node. The lease is long: it ends in no test, unless that is what the test is about."""

@@ -35,10 +35,15 @@ def open_node(
     Both are long: they end in no test, unless that is what the test is about.
     """
     settings = {"now": time.time, "shards": SHARDS, **settings}
-    journal = PostgresJournal.open(Server(conninfo, lease, patience), reactor=reactor, **settings)
+    journal = PostgresJournal.open(patient(conninfo, lease=lease, patience=patience), reactor=reactor, **settings)
     with psycopg.connect(conninfo, autocommit=True) as connection:
         ((journal.ownership.me,),) = connection.execute(_REGISTER, (name,)).fetchall()
     return journal
+
+
+def patient(conninfo: str, *, lease: float = 60.0, patience: float = 20.0) -> Server:
+    """Return a server that has a minute for each connection: a machine may stand still for longer than it has else."""
+    return Server(f"{conninfo} connect_timeout=60", lease=lease, patience=patience, first_answer=60.0)
 
 
 def open_sole(conninfo: str, reactor: Any, **settings: Any) -> PostgresJournal:
