@@ -54,7 +54,7 @@ class Walk:
 
         (subscriber,) = bus_with(mine=handle).subscribers()
         self.random = random
-        self.concurrency = concurrency = random.randint(1, 3)
+        self.concurrency = random.randint(1, 3)
         self.rows: list[Row] = []
         self.untold: list[Row] = []
         self.epochs: dict[Shard, int] = {}
@@ -68,7 +68,7 @@ class Walk:
         self.reads: list[tuple[Callable[[], list[DueHandling]], list[DueHandling], Deferred[list[DueHandling]]]] = []
         self.drains: list[tuple[Shard, Deferred[None]]] = []
         self.queue = SubscriberQueue(
-            subscriber, concurrency=concurrency, handle=self.handle, read=self.read, owns=self.owns, limits=LIMITS
+            subscriber, concurrency=self.concurrency, handle=self.handle, read=self.read, owns=self.owns, limits=LIMITS
         )
         self.queue.wake([])
 
@@ -78,6 +78,10 @@ class Walk:
         entry.task = CancelNoted()
         self.started.append(entry.due)
         self.in_hand.append(entry)
+        assert len(self.running()) <= self.concurrency
+
+    def running(self) -> list[QueueEntry]:
+        return [each for each in self.in_hand if each.state is State.RUNNING]
 
     def owns(self, shard: Shard) -> bool:
         return self.works(shard) and self.in_time
@@ -157,7 +161,7 @@ class Walk:
 
     def puts_back(self) -> None:
         """An event has begun, and its handler has yet to be called."""
-        running = [each for each in self.in_hand if each.state is State.RUNNING]
+        running = self.running()
         if not running:
             return
         entry = self.random.choice(running)
@@ -198,8 +202,12 @@ class Walk:
             self.leaving.discard(each[0])
             del self.epochs[each[0]]
 
+    def is_configured_anew(self) -> None:
+        self.concurrency = self.random.randint(1, 3)
+        self.queue.change_concurrency(self.concurrency)
+
     def is_through(self) -> None:
-        running = [each for each in self.in_hand if each.state is State.RUNNING]
+        running = self.running()
         if running:
             self.queue.handled(self.random.choice(running))
 
@@ -231,18 +239,21 @@ class Walk:
         often = [self.is_recorded_here, self.is_recorded_elsewhere, self.is_told, self.is_told, self.is_answered]
         often += [self.is_answered, self.is_through, self.ends, self.ends, self.ends, self.ends, self.gains]
         often += [self.puts_back, self.goes_on, self.hears_of_that]
-        seldom = [self.loses, self.drains_one, self.gives, self.gives, self.lapses]
+        seldom = [self.loses, self.drains_one, self.gives, self.gives, self.lapses, self.is_configured_anew]
         self.random.choice(self.random.choices([often, seldom], [8, 1])[0])()
 
     # -- what must hold -------------------------------------------------------------
 
     def look(self) -> None:
-        running = [each for each in self.in_hand if each.state is State.RUNNING]
-        assert len(running) <= self.concurrency
-        groups = [each.due.group for each in running if each.due.group]
+        groups = [each.due.group for each in self.running() if each.due.group]
         assert len(groups) == len(set(groups))
         assert self.queue._waiting == sum(len(each.waiting) for each in self.queue._groups.values())
         assert 0 <= self.queue._kept_bytes <= LIMITS.kept_bytes
+
+        # The queue has done by itself whatever it could do.
+        done = (len(self.started), len(self.reads))
+        self.queue.advance()
+        assert (len(self.started), len(self.reads)) == done
 
         # Each is started once in an epoch, and in the order of its group.
         numbers = [each.id for each in self.started]
