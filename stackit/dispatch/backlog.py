@@ -146,8 +146,8 @@ class Backlog:
         """Take the wall clock as it is: however it was set before now, no retry is moved by that."""
         self._clock_offset = self._now() - self._reactor.seconds()
 
-    async def retry_journal(self, ask: Callable[[], Awaitable[Answer]], waits: Reason = "unread") -> Answer:
-        """Return the journal's answer; ask again while it is in trouble, which holds handlers up: ``waits`` says how.
+    async def retry_journal(self, ask: Callable[[], Awaitable[Answer]], reason: Reason = "unread") -> Answer:
+        """Return the journal's answer; ask again while it is in trouble, which holds handlers up for ``reason``.
 
         Raises JournalError when stackit stops.
         """
@@ -159,14 +159,14 @@ class Backlog:
                 except JournalError as problem:
                     if self.stopping:
                         raise
-                    self._in_trouble[waits] += not is_in_trouble
+                    self._in_trouble[reason] += not is_in_trouble
                     is_in_trouble = True
-                    self._hold_ups.begin(waits, str(problem))
+                    self._hold_ups.begin(reason, str(problem))
                     await self.pause(JOURNAL_RETRY)
         finally:
-            self._in_trouble[waits] -= is_in_trouble
-            if is_in_trouble and not self._in_trouble[waits]:
-                self._hold_ups.end(waits)
+            self._in_trouble[reason] -= is_in_trouble
+            if is_in_trouble and not self._in_trouble[reason]:
+                self._hold_ups.end(reason)
 
     async def pause(self, seconds: float) -> None:
         """Wait so many seconds before the journal is asked again; no longer than to the stop."""

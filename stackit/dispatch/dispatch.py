@@ -461,7 +461,7 @@ class Dispatch(WorkListener):
 
     def has_due(self, queue: SubscriberQueue) -> bool:
         """Return whether an event should have its turn now: one in the queue, or one that no timer will have read."""
-        is_idle = queue.is_empty() and not queue.is_at_rest
+        is_idle = queue.is_empty() and not queue.is_held
         return queue.has_due() or (is_idle and self._backlog.is_forgotten(queue.subscriber.key))
 
     def _tell(self, reason: str) -> None:

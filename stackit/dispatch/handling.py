@@ -119,14 +119,14 @@ class Handler:
         return TimedCoroutine(coroutine, self.reactor.seconds, blocked, self.step, (self, event))
 
     async def await_mirror(self, queue: SubscriberQueue, group: Group, event: RefsChanged, until: float) -> None:
-        """Let a group that is held go on when the mirror of its event has come, or at a time of the reactor's clock."""
+        """Release a group that is held when the mirror of its event has come, or at a time of the reactor's clock."""
         try:
             while True:
                 await self.backlog.pause(_ARRIVAL_PAUSE)
                 if self.backlog.stopping or self.reactor.seconds() >= until or not self.is_early(event):
                     break
         finally:
-            queue.go_on(group)
+            queue.release_group(group)
 
     def check_time(self, event: Event | RefsChanged, seconds: float) -> None:
         """Name the handler, once in a while, if it kept the reactor from everything else for so many seconds."""

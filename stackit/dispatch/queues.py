@@ -20,6 +20,7 @@ from stackit.api.events import Event, RefsChanged
 from stackit.bus.subscribers import Subscriber
 from stackit.dispatch.entries import ENDED, RECORDING, RUNNING, Group, QueueEntry
 from stackit.dispatch.group_reader import GroupReader, Read
+from stackit.dispatch.holdups import HoldOfAll
 from stackit.journal import DueHandling, HandlingId, Shard
 
 _log = Logger(namespace="stackit")
@@ -40,12 +41,8 @@ class QueueLimits(msgspec.Struct, frozen=True, kw_only=True):
 _DEFAULT_LIMITS = QueueLimits()
 
 Handle = Callable[["SubscriberQueue", QueueEntry], None]
-Hold = Literal["paused", "unwritable", "uncounted", "unknown"]
-"""Why no event of a queue may begin.
-
-A person paused it; outcomes cannot be written down, so it would be handled again; it is not counted yet in which
-handlers the last process ended; or it is not known yet which queues a person paused.
-"""
+Hold = Literal["paused", HoldOfAll]
+"""Why no event of a queue may begin: a person paused it, or what holds all of them."""
 
 
 def everything(_shard: Shard) -> bool:
@@ -61,7 +58,8 @@ class SubscriberQueue:
     ``read(key, group, limit)`` returns what is due of a group in the journal, oldest first.
     ``owns(shard)`` says whether events of a shard may begin here; the others are left in the journal.
     Whatever either of them raises, the queue goes on. ``moves`` counts the events that have begun or ended.
-    While anything holds the queue, it ``is_at_rest``: no event begins, and new ones are left in the journal.
+    While anything holds the queue, it ``is_held``: no event begins, and new ones are left in the journal. So may a
+    group be held.
     """
 
     __slots__ = (
@@ -83,7 +81,7 @@ class SubscriberQueue:
         "_to_read",
         "_waiting",
         "_woken",
-        "is_at_rest",
+        "is_held",
         "moves",
         "subscriber",
     )
@@ -100,7 +98,7 @@ class SubscriberQueue:
     ) -> None:
         self.subscriber = subscriber
         self.moves = 0
-        self.is_at_rest = False
+        self.is_held = False
         self._holds: set[Hold] = set()
         self._concurrency = concurrency
         self._handle = handle
@@ -136,7 +134,7 @@ class SubscriberQueue:
             return
         if (
             not (self._woken and is_next)
-            or self.is_at_rest
+            or self.is_held
             or group.in_journal
             or self._waiting >= self._limits.window
             or len(group.waiting) >= self._limits.share
@@ -162,12 +160,12 @@ class SubscriberQueue:
     def hold(self, reason: Hold) -> None:
         """Begin no event from now on, until ``release`` of this reason; what is in hand goes on."""
         self._holds.add(reason)
-        self.is_at_rest = True
+        self.is_held = True
 
     def release(self, reason: Hold) -> None:
         """Begin events again, unless another reason is left: those in memory, and what was left in the journal."""
         self._holds.discard(reason)
-        self.is_at_rest = bool(self._holds)
+        self.is_held = bool(self._holds)
         self.advance()
 
     def wake(self, groups: list[str]) -> None:
@@ -180,11 +178,11 @@ class SubscriberQueue:
 
     def advance(self) -> None:
         """Start what may start, and read more where there is room."""
-        if self._advancing or self.is_at_rest:  # called by what it started: the loop below sees the change
+        if self._advancing or self.is_held:  # called by what it started: the loop below sees the change
             return
         self._advancing = True
         try:
-            while (self._stopped is None and not self.is_at_rest) and (
+            while (self._stopped is None and not self.is_held) and (
                 (self._ready and self._start_next()) or (self._to_read and self._read_next())
             ):
                 pass
@@ -228,7 +226,7 @@ class SubscriberQueue:
             self.advance()
 
     def put_back(self, entry: QueueEntry) -> bool:
-        """Let an event that has begun, but not its handler, wait again: its group is held until ``go_on``.
+        """Let an event that has begun, but not its handler, wait again: its group is held until ``release_group``.
 
         False if it cannot wait here any more: it is left in the journal then.
         """
@@ -249,8 +247,8 @@ class SubscriberQueue:
         self.advance()
         return True
 
-    def go_on(self, group: Group) -> None:
-        """Let the events of a group that was held begin."""
+    def release_group(self, group: Group) -> None:
+        """Begin events of a group again that was held."""
         group.is_held = False
         self._take_up(group)
         self.advance()
@@ -301,7 +299,7 @@ class SubscriberQueue:
         event that waits for an older one of its group, whose handler runs, is where it should be.
         """
         return (len(self._active) > self._running and "unwritable" not in self._holds) or (
-            not self.is_at_rest and any(not group.is_blocked() for group in (*self._ready, *self._reader.waiting()))
+            not self.is_held and any(not group.is_blocked() for group in (*self._ready, *self._reader.waiting()))
         )
 
     def in_hand(self) -> int:
@@ -384,7 +382,7 @@ class SubscriberQueue:
 
     def _is_idle(self) -> bool:
         """Return whether a new event may be started at once."""
-        if not self._woken or self._ready or self._advancing or self.is_at_rest:
+        if not self._woken or self._ready or self._advancing or self.is_held:
             return False
         return self._stopped is None and self._has_room()
 

@@ -129,7 +129,7 @@ class QueueMachine(RuleBasedStateMachine):
     def go_on(self, data: st.DataObject) -> None:
         group = data.draw(st.sampled_from(self.held))
         self.held.remove(group)
-        self.queue.go_on(group)
+        self.queue.release_group(group)
 
     def finish(self, entry: QueueEntry) -> None:
         self.in_hand.remove(entry)
@@ -220,7 +220,7 @@ class QueueMachine(RuleBasedStateMachine):
         total = len({*self.started, *self.due})
         self.release()
         while self.held:
-            self.queue.go_on(self.held.pop())
+            self.queue.release_group(self.held.pop())
         self.wake(set())
         for _ in range(10 * total + 10 * len(GROUPS)):
             while self.reads:

@@ -175,7 +175,7 @@ class Walk:
 
     def goes_on(self) -> None:
         if self.held:
-            self.queue.go_on(self.held.pop(self.random.randrange(len(self.held))))
+            self.queue.release_group(self.held.pop(self.random.randrange(len(self.held))))
 
     def loses(self) -> None:
         self.lose(set(self.random.sample(SHARDS, self.random.randint(1, 3))))

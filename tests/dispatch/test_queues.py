@@ -523,9 +523,9 @@ def test_the_end_of_one_reason_to_hold_a_queue_lets_nothing_go_that_another_hold
     *first, last = order
     for reason in (*first, *first):
         harness.queue.release(reason)
-    assert (harness.started, harness.queue.is_at_rest) == ([], True)
+    assert (harness.started, harness.queue.is_held) == ([], True)
     harness.queue.release(last)
-    assert (harness.started, harness.queue.is_at_rest) == ([1], False)
+    assert (harness.started, harness.queue.is_held) == ([1], False)
 
 
 def calls_of(function: Callable[[], object]) -> int:
@@ -579,7 +579,7 @@ def groups_that_are_held(number: int) -> None:
             assert harness.queue.put_back(entry)
     assert (len(held), harness.queue.has_due()) == (number, False)
     for group in held:
-        harness.queue.go_on(group)
+        harness.queue.release_group(group)
         while harness.active or harness.reads:
             while harness.reads:
                 harness.answer()

@@ -286,15 +286,15 @@ async def test_while_it_is_not_known_which_handlers_are_paused_none_begins(
     stackit = make(config)
     stackit.startService()
     queues = stackit.dispatch.queues().values()
-    assert all(each.is_at_rest for each in queues)
+    assert all(each.is_held for each in queues)
     await until(stackit.dispatch.problems)
     assert stackit.dispatch.problems() == [
         "no handler begins before it is known which of them are paused: the journal cannot read it: disk I/O error"
     ]
-    assert all(each.is_at_rest for each in queues)
+    assert all(each.is_held for each in queues)
     unreadable.clear()
     await until(lambda: not stackit.dispatch.problems())
-    assert {each.subscriber.key for each in queues if each.is_at_rest} == {paused}
+    assert {each.subscriber.key for each in queues if each.is_held} == {paused}
     await stackit.stopService()
 
 
@@ -322,7 +322,7 @@ async def test_where_a_fault_keeps_the_pauses_from_being_read_none_begins_and_al
     assert stackit.dispatch.problems() == [
         "no handler begins before it is known which of them are paused: ZeroDivisionError"
     ]
-    assert all(each.is_at_rest for each in stackit.dispatch.queues().values())
+    assert all(each.is_held for each in stackit.dispatch.queues().values())
     (logged,) = logged_failures
     assert formatEvent(logged) == "the pauses of the last process cannot be read: a fault of stackit's own"
     logged_failures.clear()
