@@ -20,7 +20,8 @@ def said(one: Harness) -> list[str | None]:
 
 
 async def break_reading(one: Harness) -> None:
-    """Have every question fail, and no write."""
+    """Have every question fail, and no write; the journal, which goes by real time, tells nothing of it."""
+    one.journal._reading.stop()
     await one.journal._reader.ask(lambda connection: connection.close())
 
 
@@ -65,6 +66,7 @@ async def test_handlers_that_wait_for_a_count_that_cannot_be_read_are_told_of(ha
     await break_reading(one)
     recovered = one.recover()
     await one.take()
+    await pass_time(one, 0.0)  # the cause is known before people are told
     await pass_time(one, MOMENT)
     (problem,) = one.dispatch.problems()
     assert problem.startswith(f"{UNCOUNTED}: the journal cannot read ")
