@@ -13,14 +13,9 @@ from twisted.internet.error import ConnectError
 from twisted.web.client import RequestTransmissionFailed, ResponseFailed
 
 from stackit.api.reactor import Reactor
-from stackit.testing.process import StackitFailed, WaitedInVain
 from stackit.testing.relay import Relay
 from stackit.testing.server import RunningStackit
 from stackit.testing.toml import toml
-
-_STARTS = 5
-_TOO_LATE = (b"connection timeout expired", b"has not answered for", b"server closed the connection unexpectedly")
-"""What a node tells that ends as it starts where the database, or a busy machine, stood still meanwhile."""
 
 
 class FleetNode(RunningStackit):
@@ -49,18 +44,6 @@ class FleetNode(RunningStackit):
     def is_running(self) -> bool:
         """Return whether its process is there, frozen or not."""
         return bool(self._daemons) and self._daemons[-1].status is None
-
-    async def start(self) -> None:
-        """Start it, as a supervisor does: once more where the database did not answer in time. Raises StackitFailed."""
-        for _ in range(_STARTS - 1):
-            try:
-                return await super().start()
-            except WaitedInVain:
-                raise
-            except StackitFailed:
-                if not any(each in self._daemons[-1].output for each in _TOO_LATE):
-                    raise
-        return await super().start()
 
     def pause(self) -> None:
         """Freeze its process and those below it (SIGSTOP), as a host that is suspended."""

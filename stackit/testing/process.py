@@ -26,8 +26,8 @@ PATIENCE = 60.0
 _POLL = 0.05
 _AGAIN = 1.0
 """Seconds between two starts on a port that somebody has."""
-_PASSES = (b"in use", b"timeout expired")
-"""What a start says that may go better soon: of a port, and of a fleet's database, which has two seconds to answer."""
+_PASSES = (b"in use", b"timeout expired", b"has not answered for", b"server closed the connection unexpectedly")
+"""What a start says that may go better soon: of a port, and of a fleet's database, which has some seconds to answer."""
 _TWISTD = "import sys; from twisted.scripts.twistd import run; sys.exit(run())"
 
 Found = TypeVar("Found")
