@@ -56,13 +56,16 @@ class LateReads:
                 keys, self._changed = self._changed, set()
                 try:
                     await self._read(keys)
+                except CancelledError:
+                    raise
                 except StackitError:
                     self._want(keys)
                     await sleep(self._clock, self._again)
+                except Exception:  # noqa: BLE001 - whatever is wrong with some of them, the others are read, and later ones
+                    _log.failure("documents of the mirrors were not read by a fault of stackit's own")
         finally:
             self._is_reading = False
 
 
 def _ended(failure: Failure) -> None:
-    if not failure.check(CancelledError):
-        _log.failure("documents of the mirrors were not read by a fault of stackit's own", failure)
+    failure.trap(CancelledError)  # by the stop

@@ -68,12 +68,15 @@ def test_a_reading_that_fails_by_a_fault_is_logged_and_later_ones_go_on(logged_f
     journal = Journal()
     late = LateReads(Clock(), journal.read, again=5.0)
     late.note({"octo/widget"})
+    late.note({"octo/gizmo"})
     journal.fail(ValueError)
     (fault,) = logged_failures
     logged_failures.clear()
     assert isinstance(fault["log_failure"].value, ValueError)
+    assert journal.asked[1:] == [{"octo/gizmo"}]
+    journal.answer()
     late.note({"octo/gadget"})
-    assert journal.asked[1:] == [{"octo/gadget"}]
+    assert journal.asked[2:] == [{"octo/gadget"}]
 
 
 @pytest_twisted.ensureDeferred
