@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Callable, Collection, Mapping
 
 import msgspec
-from twisted.internet.defer import CancelledError, Deferred, succeed
 
 from stackit import App, Node, StackitError
+from stackit.plugins.mirror.fleet.late_reads import LateReads
 from stackit.plugins.mirror.fleet.late_writes import LateWrites
 
 COLLECTION = "mirror-copies"
@@ -25,7 +25,7 @@ class Said(msgspec.Struct, frozen=True):
 
 
 class WholeShards:
-    """The shards by the node.
+    """The shards by the node. One that has none, as one that is drained, has no document.
 
     ``own`` returns those of this node, as they are now. ``changed`` is called with shards of which a node says
     something else than before.
@@ -40,22 +40,20 @@ class WholeShards:
         self._changed = changed
         self._by_node: dict[str, Said] = {}
         self._written: Said | None = None  # by this one; None where that is not known
-        self._late = LateWrites(app.reactor, self._write, again=_AGAIN)
-        self._is_due = False
-        self._reading: Deferred[None] = succeed(None)
-        self._is_reading = False
+        self._writes = LateWrites(app.reactor, self._write, again=_AGAIN)
+        self._reads = LateReads(app.reactor, self._read, again=_AGAIN)
         self._stopped = False
 
     def begin(self) -> None:
         """Read what the nodes wrote, and follow. It blocks for as long as that takes."""
-        self._app.watch(COLLECTION, self._noticed)
+        self._app.watch(COLLECTION, self._reads.note)
         try:
             documents = self._app.documents(COLLECTION)
         except StackitError:
-            self._noticed(None)
+            self._reads.note(None)
         else:
             self._written = _decode(documents.get(self._here, b"{}"))
-            self._take(documents)
+            self._take(documents, None)
 
     def has(self, node: Node, shard: int) -> bool:
         """Return whether another node has said, since it started, that it has all second copies of a shard."""
@@ -69,53 +67,38 @@ class WholeShards:
     def note(self) -> None:
         """Have it written down which are whole here, if that has changed."""
         if not self._stopped:
-            self._late.note(self._here, SOON)
+            self._writes.note(self._here, SOON)
 
     async def stop(self) -> None:
         """Write what is not written yet, and nothing after that."""
         self._stopped = True
-        await self._reading
-        await self._late.stop()
+        await self._reads.stop()
+        await self._writes.stop()
 
     async def _write(self, _: Collection[str]) -> None:
         own = Said(self._incarnation(), frozenset(self._own()))
         if own != self._written and (self._written is None or own.shards or self._written.shards):
             self._written = None
-            await self._app.keep(COLLECTION, {self._here: msgspec.json.encode(own)})
+            await self._app.keep(COLLECTION, {self._here: msgspec.json.encode(own) if own.shards else None})
             self._written = own
 
     def _incarnation(self) -> int:
         return next((each.incarnation for each in self._app.nodes.nodes() if each.name == self._here), 0)
 
-    def _noticed(self, _: frozenset[str] | None) -> None:
-        self._is_due = True
-        if not self._is_reading and not self._stopped:
-            self._is_reading = True
-            self._reading = Deferred.fromCoroutine(self._read())
-            self._reading.addErrback(lambda failure: failure.trap(CancelledError) and None)
+    async def _read(self, nodes: Collection[str] | None) -> None:
+        self._changed(self._take(await self._app.kept(COLLECTION, nodes), nodes))
 
-    async def _read(self) -> None:
-        try:
-            while self._is_due and not self._stopped:
-                self._is_due = False
-                try:
-                    documents = await self._app.kept(COLLECTION, None)
-                except StackitError:
-                    self._is_due = True
-                    await self._app.sleep(_AGAIN)
-                else:
-                    self._changed(self._take(documents))
-        finally:
-            self._is_reading = False
-
-    def _take(self, documents: Mapping[str, bytes]) -> Collection[int]:
-        """Take what the nodes wrote, one document each; return the shards of which one says something else."""
-        before, self._by_node = self._by_node, {node: _decode(each) for node, each in documents.items()}
+    def _take(self, documents: Mapping[str, bytes], nodes: Collection[str] | None) -> Collection[int]:
+        """Take what all nodes wrote, or these, one document each; return the shards of which one says otherwise now."""
         changed: set[int] = set()
-        for node in before.keys() | self._by_node.keys():
-            earlier, now = before.get(node, Said()), self._by_node.get(node, Said())
+        for node in self._by_node.keys() | documents.keys() if nodes is None else nodes:
+            earlier, now = self._by_node.get(node, Said()), _decode(documents.get(node, b"{}"))
             is_new = earlier.incarnation != now.incarnation
             changed |= now.shards if is_new else earlier.shards ^ now.shards
+            if node in documents:
+                self._by_node[node] = now
+            else:
+                self._by_node.pop(node, None)
         return changed
 
 
