@@ -126,7 +126,7 @@ class QueueMachine(RuleBasedStateMachine):
 
     @precondition(lambda self: self.held)
     @rule(data=st.data())
-    def go_on(self, data: st.DataObject) -> None:
+    def release_group(self, data: st.DataObject) -> None:
         group = data.draw(st.sampled_from(self.held))
         self.held.remove(group)
         self.queue.release_group(group)

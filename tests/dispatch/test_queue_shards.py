@@ -173,7 +173,7 @@ class Walk:
         if not self.queue.put_back(entry):
             self.queue.ended(entry)
 
-    def goes_on(self) -> None:
+    def releases_a_group(self) -> None:
         if self.held:
             self.queue.release_group(self.held.pop(self.random.randrange(len(self.held))))
 
@@ -238,7 +238,7 @@ class Walk:
     def step(self) -> None:
         often = [self.is_recorded_here, self.is_recorded_elsewhere, self.is_told, self.is_told, self.is_answered]
         often += [self.is_answered, self.is_through, self.ends, self.ends, self.ends, self.ends, self.gains]
-        often += [self.puts_back, self.goes_on, self.hears_of_that]
+        often += [self.puts_back, self.releases_a_group, self.hears_of_that]
         seldom = [self.loses, self.drains_one, self.gives, self.gives, self.lapses, self.is_configured_anew]
         self.random.choice(self.random.choices([often, seldom], [8, 1])[0])()
 
@@ -266,7 +266,7 @@ class Walk:
         """All that is pending is handled in the end, and nothing is left of it in memory."""
         self.hears_of_that()
         while self.held:
-            self.goes_on()
+            self.releases_a_group()
         for shard in SHARDS:
             self.gain(shard)
         for _ in range(20 * (self.count + 1)):

@@ -230,8 +230,8 @@ class Residence:
         return self._has_second(repo)
 
     def _is_wanted(self, managed: ManagedRepo) -> bool:
-        is_held = self._homes.is_busy(managed) or self.copies.holds(managed.repo.key)
-        return is_held or self._nodes.is_here(managed.repo) or self._is_copy(managed.repo)
+        is_in_use = self._homes.is_busy(managed) or self.copies.holds(managed.repo.key)
+        return is_in_use or self._nodes.is_here(managed.repo) or self._is_copy(managed.repo)
 
     def _again(self, keys: Iterable[str]) -> None:
         for key in keys:
