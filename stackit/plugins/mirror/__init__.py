@@ -40,6 +40,7 @@ from stackit.plugins.mirror.service import MirrorService
 from stackit.plugins.mirror.settings import MirrorSettings
 from stackit.plugins.mirror.state_history import COLLECTION, StateHistory, Transition
 from stackit.plugins.mirror.sync.fetch_slots import FetchSlots
+from stackit.plugins.mirror.sync.remote_identity import confirm_by_push
 from stackit.plugins.mirror.sync.status import STATES, State
 from stackit.plugins.mirror.sync.tunables import Tunables
 from stackit.plugins.mirror.sync.worker import MirrorWorker
@@ -159,10 +160,7 @@ class Mirror:
         pushes = None if managed is None else self._mirrors.pushes(managed.repo.key)
         if managed is None or pushes is None or event.repo is None:
             return
-        is_shown = event.repo_id is not None and event.repo.key == managed.repo.key
-        # One that was missed tells whose the name was then.
-        if managed.identity is not None and is_shown and event.via == "webhook":
-            self._app.repos.confirm(managed.identity, self._app.reactor.seconds())
+        confirm_by_push(self._app, managed, event)
         pushes.expect(event)
 
     # A fetch is bounded by the mirror itself, and a push of one repository must not wait for another's.
@@ -173,6 +171,7 @@ class Mirror:
             return None
         managed = self._app.repos.of(event)
         if managed is not None:
+            confirm_by_push(self._app, managed, event)  # another node may have received it
             pushes = self._mirrors.pushes(managed.repo.key)
             return self._mirrors.forward(event) if pushes is None else pushes.handle(event)
         key = event.repo.key

@@ -12,7 +12,7 @@ import pytest_twisted
 from mirror_harness import GitHttp, Harness, Upstream, managed, pushed, refs
 from twisted.internet.defer import Deferred
 
-from stackit import ManagedRepo, Repo, ReposChange, StackitError
+from stackit import ManagedRepo, Push, Repo, ReposChange, StackitError
 from stackit.api.reactor import sleep
 from stackit.plugins.mirror.repository.identity import read_identity, write_identity
 
@@ -317,3 +317,32 @@ async def test_a_push_that_comes_now_says_whose_the_name_is(
     assert harness.app.repos.confirmed_at("github:1") is None, "it was missed, and may be days old"
     harness.mirror.stackit_expect(now)
     assert harness.app.repos.confirmed_at("github:1") is not None
+
+
+@pytest_twisted.ensureDeferred
+async def test_a_push_that_another_node_received_says_for_a_minute_whose_the_name_is(
+    start: Callable[..., Harness], upstreams: dict[str, Upstream]
+) -> None:
+    first = start(managed(upstreams["one"], id=1, source="discover"))
+    await first.backstop()
+    there = refs(first.path())
+    await first.stop()
+    harness = start(managed(upstreams["two"], id=1, source="discover"))
+    harness.told[WIDGET] = dict(there)
+
+    def came() -> Push:
+        push = pushed(harness, there["refs/heads/main"], upstreams["two"].refs()["refs/heads/main"])
+        return msgspec.structs.replace(push, repo_id=1)
+
+    def long_ago(push: Push) -> Push:
+        return msgspec.structs.replace(push, received_at=push.received_at - 600)
+
+    for stale in (long_ago(came()), msgspec.structs.replace(came(), via="api")):
+        with pytest.raises(StackitError, match="may be the name of another repository"):
+            await harness.push(stale)
+    assert refs(harness.path()) == there
+    await harness.push(came())
+    assert refs(harness.path()) == harness.told[WIDGET] != there
+    at = harness.app.repos.confirmed_at("github:1")
+    await harness.push(long_ago(came()))
+    assert harness.app.repos.confirmed_at("github:1") == at, "an older one changes nothing"

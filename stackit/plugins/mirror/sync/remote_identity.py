@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from stackit import App, ManagedRepo
+from stackit import App, ManagedRepo, Push
 from stackit.plugins.mirror.git.errors import GitError
 from stackit.plugins.mirror.refs.listing import Listing
 from stackit.plugins.mirror.repository.repository import Repository
@@ -48,3 +48,17 @@ class RemoteIdentity:
 
 def _can_be_confirmed(managed: ManagedRepo) -> bool:
     return managed.identity is not None and managed.source == "discover"
+
+
+def confirm_by_push(app: App, managed: ManagedRepo, push: Push) -> None:
+    """Note that the forge showed a repository under its name when the push came, at whichever node of a fleet.
+
+    One that was missed tells whose the name was then.
+    """
+    is_shown = push.repo_id is not None and push.repo is not None and push.repo.key == managed.repo.key
+    if managed.identity is None or not is_shown or push.via != "webhook":
+        return
+    at = app.reactor.seconds() - max(0.0, app.fleet_now() - push.received_at)
+    known = app.repos.confirmed_at(managed.identity)
+    if known is None or known < at:
+        app.repos.confirm(managed.identity, at)
