@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from twisted.internet.defer import Deferred
 from twisted.internet.task import Clock
+from twisted.logger import LogEvent
 
 from stackit.api.periodic import Periodic
 
@@ -38,6 +39,27 @@ def test_the_next_one_waits_for_the_end_of_the_last_and_a_stop_for_none() -> Non
     begun[1].callback(None)
     clock.pump([1.0] * 11)
     assert len(begun) == 2
+
+
+def test_what_it_raises_is_logged_and_it_is_done_again(logged_failures: list[LogEvent]) -> None:
+    clock, done = Clock(), list[float]()
+
+    def at_once() -> None:
+        done.append(clock.seconds())
+        raise ValueError
+
+    async def later() -> None:
+        at_once()
+
+    for function in (at_once, later):
+        service = Periodic(clock, 5.0, function)
+        done.clear()
+        service.startService()
+        clock.pump([1.0] * 6)
+        service.stopService()
+        assert len(done) == 2
+    assert [type(each["log_failure"].value) for each in logged_failures] == [ValueError] * 4
+    logged_failures.clear()
 
 
 def test_a_stop_without_a_start_and_a_second_stop_are_none() -> None:
