@@ -6,9 +6,10 @@ import os
 from collections.abc import Callable
 from pathlib import Path
 
+import msgspec
 import pytest
 
-from stackit import ManagedRepo, Repo, Repos, StackitError
+from stackit import ManagedRepo, Repo, Repos, ReposChange, StackitError
 
 
 def managed(name: str = "Octo/Widget", token_file: Path | None = None) -> ManagedRepo:
@@ -21,6 +22,16 @@ def test_a_repository_is_found_in_any_letter_case() -> None:
     assert repos.get(Repo("OCTO", "widget")) is widget
     assert repos.get(Repo("octo", "unknown")) is None
     assert (len(repos), list(repos)) == (2, [widget, other])
+
+
+def test_one_that_was_made_anew_and_is_removed_is_found_by_its_id_no_more() -> None:
+    first = ManagedRepo(repo=Repo.parse("octo/widget"), url="https://example.com/x.git", id=1)
+    again = msgspec.structs.replace(first)
+    repos = Repos([first])
+    repos.replace([again])
+    assert repos.by_id(1) is again
+    repos.apply(ReposChange(removed=(again,)))
+    assert repos.by_id(1) is None
 
 
 def test_a_token_is_read_anew_each_time(tmp_path: Path) -> None:
