@@ -193,6 +193,7 @@ class Repos:
         change = self.difference(managed)
         self._take(change)
         self._managed = {each.repo.key: each for each in managed}  # in their order
+        # Also those that were made anew and are equal, which are no change: a removal forgets the very object.
         self._by_identity = {each.identity: each for each in managed if each.identity is not None}
         if change:
             self._tell(change)

@@ -335,7 +335,7 @@ class SubscriberQueue:
     def _take_up(self, group: Group) -> None:
         """Put a group in line that has something to do again, by what has changed of it: to begin, or to be read.
 
-        Until then it stands aside, so that it costs nothing how many groups wait.
+        Until then it is in no line, so that it costs nothing how many groups wait.
         """
         if group.waiting and not group.in_line and not group.is_blocked():
             group.in_line = True

@@ -37,7 +37,10 @@ class StartLoads:
         self._is_stopped = False
 
     def load(self, what: str, load: Callable[[], None]) -> None:
-        """Call a function now, and later again where the journal cannot be read yet. ``what`` it reads is named."""
+        """Call a function now, and later again where the journal cannot be read yet.
+
+        ``what`` says what it reads, for the log.
+        """
         try:
             load()
         except JournalError:

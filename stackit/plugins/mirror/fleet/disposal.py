@@ -95,7 +95,10 @@ class Disposal:
             self._app.observe(Occurrence(name="notice", repo=each.repo, reason=reason))
 
     def _may_go(self, each: ManagedRepo) -> bool:
-        """Return whether a mirror need not stay: with the home's alone, there would be one copy for a while."""
+        """Return whether a mirror need not stay: with the home's alone, there would be one copy for a while.
+
+        One that has to is looked at again when ``KEPT_FOR`` is over.
+        """
         if self._is_copied(each):
             return True
         now = self._app.reactor.seconds()

@@ -288,6 +288,7 @@ class Residence:
         return whole
 
     def _has_second(self, repo: Repo) -> bool:
+        """Return whether a second copy of a mirror is to be here."""
         return any(each.name == self._nodes.here for each in self._nodes.copies(repo))
 
     def _is_copied(self, managed: ManagedRepo) -> bool:
