@@ -34,12 +34,15 @@ class Places:
     def is_known(self, managed: ManagedRepo) -> bool:
         """Return whether a mirror is aside, or at the place of a repository or of a former name, or was at the start.
 
-        It may be that of another repository.
+        It may be that of another repository. Raises nothing.
         """
         names = (managed.repo, *map(Repo.parse, managed.former))
         if any(each.path.lower() in self._known for each in names):
             return True
-        return managed.identity is not None and self._aside(managed.identity).exists()
+        try:
+            return managed.identity is not None and self._aside(managed.identity).exists()
+        except OSError:  # a disk that gives no answer may have it
+            return True
 
     def place(self, repo: Repo) -> Path:
         """Return where the mirror of a repository belongs."""
